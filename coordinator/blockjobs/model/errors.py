@@ -1,0 +1,124 @@
+"""Every error of ours.  One root; the message is one line for an operator; the parts stay as attributes."""
+
+from __future__ import annotations
+
+import errno as codes
+import os
+from typing import Final
+
+
+class BlockjobsError(Exception):
+    """Root of all errors this project raises on purpose.  ``exit_code`` is what the CLI ends with."""
+
+    exit_code: int = 1
+
+
+# --- the user's mistakes: refused, nothing was changed ------------------------------------------------
+
+
+class Refused(BlockjobsError):
+    """The request cannot be granted; nothing was created or changed."""
+
+    exit_code = 2
+
+
+class BadInput(Refused):
+    """A field of a run file, a command line or a dict is wrong: says where and what was expected."""
+
+
+class NoSuchJob(Refused):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Block job '{job_id}' not found")
+        self.job_id = job_id
+
+
+class NoSuchRun(Refused):
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"no run and no job is named '{run_id}'")
+        self.run_id = run_id
+
+
+class VerbRefused(Refused):
+    """The job is in a state that does not accept the verb (text of QEMU's ``job_apply_verb``)."""
+
+    def __init__(self, job_id: str, state: str, verb: str) -> None:
+        super().__init__(f"Job '{job_id}' in state '{state}' cannot accept command verb '{verb}'")
+        self.job_id, self.state, self.verb = job_id, state, verb
+
+
+class JobExists(Refused):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job ID '{job_id}' already in use")
+        self.job_id = job_id
+
+
+class VolumeBusy(Refused):
+    """Another job holds the volume (text of QEMU's op blocker)."""
+
+    def __init__(self, volume: str, holder: str, job_type: str) -> None:
+        super().__init__(
+            f"Node '{volume}' is busy: block device is in use by block job: {job_type} (job '{holder}')"
+        )
+        self.volume, self.holder = volume, holder
+
+
+class HostDown(Refused):
+    def __init__(self, host: str, why: str) -> None:
+        super().__init__(f"host '{host}' {why}")
+        self.host = host
+
+
+# --- what goes wrong while a job runs: the job fails with an errno and a text --------------------------
+
+
+class JobFailed(BlockjobsError):
+    """A job's failure: a positive errno and the text that its record keeps."""
+
+    def __init__(self, errno: int, text: str = "") -> None:
+        super().__init__(text or os.strerror(errno))
+        self.errno = errno
+        self.text = text or os.strerror(errno)
+
+
+class VolumeError(JobFailed):
+    """An I/O error of a volume, with the side and the place, for the error policy."""
+
+    def __init__(self, errno: int, text: str, *, operation: str, offset: int, length: int) -> None:
+        super().__init__(errno, text)
+        self.operation, self.offset, self.length = operation, offset, length
+
+
+class SourceChanged(JobFailed):
+    def __init__(self, volume: str, what: str) -> None:
+        super().__init__(codes.EBUSY, f"{volume} changed under the copy ({what})")
+
+
+# --- what ends an attempt without failing the job -----------------------------------------------------
+
+
+class JobCancelled(BlockjobsError):
+    """Unwinds a copy loop whose job was cancelled."""
+
+
+class LeaseLost(BlockjobsError):
+    """This attempt is no longer the one that may write; it unwinds and touches nothing more."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job '{job_id}': another attempt holds the lease")
+        self.job_id = job_id
+
+
+class Parked(BlockjobsError):
+    """Unwinds a copy loop whose job gives its slot back: durable, files closed, to be continued."""
+
+
+# --- the surroundings ---------------------------------------------------------------------------------
+
+
+class NoRedis(BlockjobsError):
+    """Redis is not reachable, or is set up so that it would lose what it acknowledged."""
+
+    exit_code = 3
+
+
+ECANCELED_TEXT: Final = "Operation canceled"

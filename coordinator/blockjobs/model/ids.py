@@ -1,0 +1,51 @@
+"""Names: which strings are ids, and what is wrong with one that is not.
+
+QEMU's rule (``id_wellformed``): an ASCII letter, then letters, digits and ``-._``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final, NewType
+
+from blockjobs.model.errors import BadInput
+
+Host = NewType("Host", str)
+JobId = NewType("JobId", str)
+TxnId = NewType("TxnId", str)
+RunId = NewType("RunId", str)
+
+_WELLFORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+LONGEST: Final = 200  # bytes; an id becomes part of file names, of which a component holds 255
+
+
+def job_id(text: str) -> JobId:
+    """``text`` as a job id.
+
+    Raises:
+        BadInput: with QEMU's text, ``Invalid job ID '%s'``.
+    """
+    if not _WELLFORMED.fullmatch(text) or len(text) > LONGEST:
+        raise BadInput(f"Invalid job ID '{text}'")
+    return JobId(text)
+
+
+def host(text: str) -> Host:
+    """``text`` as a host name (letters, digits, ``.``, ``-``, ``_``; at most 100 characters)."""
+    if not _HOST.fullmatch(text) or len(text) > 100:
+        raise BadInput(f"invalid host name '{text}': letters, digits, '.', '-' and '_' were expected")
+    return Host(text)
+
+
+def run_name(text: str) -> str:
+    """``text`` as the name of a run file, the first part of its run ids."""
+    if not _WELLFORMED.fullmatch(text) or len(text) > 80:
+        raise BadInput(f"invalid run name '{text}': a letter, then letters, digits, '.', '-' and '_' were expected")
+    return text
+
+
+def run_id(name: str, at: datetime) -> RunId:
+    """``nightly-20261122T103000Z``; ``at`` is any aware time, the id is UTC."""
+    return RunId(f"{name}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}")

@@ -1,0 +1,103 @@
+"""What a job is told once, at submit, and never changes: its driver, volumes and policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from blockjobs.model import volumespec
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.volumespec import HostedVolume
+
+
+class OnError(StrEnum):
+    """QEMU's ``BlockdevOnError``: what an I/O error does.  ``auto`` is ``enospc``."""
+
+    REPORT = "report"
+    IGNORE = "ignore"
+    ENOSPC = "enospc"
+    STOP = "stop"
+    AUTO = "auto"
+
+
+class OnChange(StrEnum):
+    """What a source that changed under the copy does to the job."""
+
+    FAIL = "fail"
+    REPORT = "report"
+
+
+class IoStatus(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    NOSPACE = "nospace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job, as submitted.  Sizes in bytes, speed in bytes/s (0: no limit)."""
+
+    id: JobId
+    transaction: TxnId
+    run: RunId
+    type: str = "backup"
+    sync: str = "full"
+    source: HostedVolume
+    target: HostedVolume
+    speed: int = 0
+    on_source_error: OnError = OnError.REPORT
+    on_target_error: OnError = OnError.REPORT
+    on_source_change: OnChange = OnChange.FAIL
+    auto_finalize: bool = True
+    auto_dismiss: bool = False
+    overwrite: bool = False
+    digests: bool = True
+    stall_limit: int = 600  # seconds without progress before the attempt counts as hung
+
+    @property
+    def host(self) -> Host:
+        """The host whose worker runs the job: the one that owns the target."""
+        return self.target.host
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "transaction": self.transaction, "run": self.run, "type": self.type, "sync": self.sync,
+            "source": volumespec.to_dict(self.source), "target": volumespec.to_dict(self.target),
+            "speed": self.speed, "on-source-error": str(self.on_source_error),
+            "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
+            "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
+            "digests": self.digests, "stall-limit": self.stall_limit,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> JobSpec:
+        return cls(
+            id=JobId(keys["id"]), transaction=TxnId(keys["transaction"]), run=RunId(keys["run"]),
+            type=keys["type"], sync=keys["sync"],
+            source=volumespec.parse(keys["source"]), target=volumespec.parse(keys["target"]),
+            speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
+            on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
+            auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
+            digests=keys["digests"], stall_limit=keys["stall-limit"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a copy has made durable: chunk-aligned half-open byte ranges of the staging file with this uuid."""
+
+    staging: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a checkpoint brings down: everything a loop has to obey."""
+
+    cancel: bool = False
+    pause: bool = False
+    complete: bool = False
+    park: bool = False
+    speed: int = 0

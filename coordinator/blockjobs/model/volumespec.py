@@ -1,0 +1,251 @@
+"""A volume as a job names it: a host, and QEMU's ``blockdev-add`` keys for one of the drivers we know.
+
+The format is never probed: every image is raw unless said otherwise, so that what a guest wrote into
+its disk can never choose the files that are read (CVE-2024-32498).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs.model import ids
+from blockjobs.model.errors import BadInput
+
+SECTOR: Final = 512  # bytes; the unit of blkdebug's ``sector``
+IOTYPES: Final = ("read", "write", "write-zeroes", "flush")
+
+
+@dataclass(frozen=True, slots=True)
+class FileVolume:
+    """A regular file on its host; ``filename`` is absolute and free of ``.``, ``..`` and control characters."""
+
+    filename: str
+    driver: str = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVolume:
+    """A block device on its host, named by its path under ``/dev``.  Read only, for now."""
+
+    filename: str
+    driver: str = "host_device"
+
+
+@dataclass(frozen=True, slots=True)
+class NullVolume:
+    """QEMU's ``null-co``: reads as zeros or garbage, swallows what is written.  ``size`` in bytes."""
+
+    size: int = 1 << 30
+    read_zeroes: bool = False
+    latency_ns: int = 0
+    driver: str = "null-co"
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedError:
+    """One rule of blkdebug: which request fails, and with what."""
+
+    event: str = "none"
+    iotype: str | None = None  # one of IOTYPES; None: every kind but flush
+    errno: int = 5
+    sector: int | None = None  # of 512 bytes; None: anywhere
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DebugVolume:
+    """QEMU's ``blkdebug``: another volume with injected errors."""
+
+    image: Volume
+    inject_error: tuple[InjectedError, ...] = ()
+    driver: str = "blkdebug"
+
+
+Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume
+
+
+@dataclass(frozen=True, slots=True)
+class HostedVolume:
+    """A volume and the host that sees it."""
+
+    host: ids.Host
+    volume: Volume
+
+    @property
+    def text(self) -> str:
+        """``host:/path`` as users write it; what locks and messages name."""
+        return f"{self.host}:{label(self.volume)}"
+
+
+def label(volume: Volume) -> str:
+    """The path of the file or device at the bottom, or the driver's name where there is none."""
+    match volume:
+        case FileVolume() | DeviceVolume():
+            return volume.filename
+        case NullVolume():
+            return volume.driver
+        case DebugVolume():
+            return label(volume.image)
+
+
+def path(volume: Volume) -> str | None:
+    """The path at the bottom of the volume; None where it has none."""
+    return None if isinstance(bottom(volume), NullVolume) else label(volume)
+
+
+def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume:
+    """The volume below all filters."""
+    return bottom(volume.image) if isinstance(volume, DebugVolume) else volume
+
+
+# --- from what users write ----------------------------------------------------------------------------
+
+
+def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
+    """A volume from ``host:/path`` or from a dict of ``blockdev-add`` keys plus ``host``.
+
+    Raises:
+        BadInput: names what was wrong and what was expected.
+    """
+    if isinstance(value, str):
+        host, colon, filename = value.partition(":")
+        if value.startswith("/") and default_host is not None:
+            host, colon, filename = default_host, ":", value
+        if not colon or not host or host.startswith("/"):
+            raise BadInput(f"volume '{_printable(value)}': 'HOST:/PATH' was expected")
+        return HostedVolume(ids.host(host), FileVolume(checked_path(filename)))
+    if isinstance(value, Mapping):
+        keys = dict(value)
+        host_name = keys.pop("host", default_host)
+        if not isinstance(host_name, str):
+            raise BadInput("volume: 'host' is missing: the name of the host that sees it was expected")
+        return HostedVolume(ids.host(host_name), _from_keys(keys))
+    raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
+
+
+def checked_path(text: str) -> str:
+    """``text`` if it is an absolute, plain path.
+
+    Raises:
+        BadInput: relative, empty, with ``.`` or ``..`` or an empty part, a control character, or too long.
+    """
+    shown = _printable(text)
+    if any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
+        raise BadInput(f"path '{shown}' has a control character: a plain absolute path was expected")
+    if not text.startswith("/"):
+        raise BadInput(f"path '{shown}' is not absolute: a path that begins with '/' was expected")
+    parts = text[1:].split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise BadInput(f"path '{shown}' has an empty part, '.' or '..': a plain absolute path was expected")
+    try:
+        encoded = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadInput(f"path '{shown}' is not valid UTF-8") from None
+    if len(encoded) > 4095 or any(len(part.encode("utf-8")) > 255 for part in parts):
+        raise BadInput(f"path '{shown[:60]}...' is too long: at most 255 bytes a part and 4095 in all were expected")
+    return text
+
+
+def _printable(text: str) -> str:
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def _from_keys(keys: dict[str, Any]) -> Volume:
+    driver = keys.pop("driver", None)
+    match driver:
+        case "file":
+            volume: Volume = FileVolume(checked_path(_take(keys, "filename", str)))
+        case "host_device":
+            volume = DeviceVolume(checked_path(_take(keys, "filename", str)))
+        case "null-co":
+            volume = NullVolume(
+                size=_take(keys, "size", int, 1 << 30),
+                read_zeroes=_take(keys, "read-zeroes", bool, False),
+                latency_ns=_take(keys, "latency-ns", int, 0),
+            )
+            if volume.size < 0 or volume.latency_ns < 0:
+                raise BadInput("null-co: 'size' and 'latency-ns' expect a non-negative value")
+        case "blkdebug":
+            rules = _take(keys, "inject-error", list, [])
+            image = _take(keys, "image", dict)
+            volume = DebugVolume(_from_keys(dict(image)), tuple(_rule(rule) for rule in rules))
+        case None:
+            raise BadInput("Parameter 'driver' is missing")
+        case _:
+            raise BadInput(f"Parameter 'driver' does not accept value '{driver}'")
+    if keys:
+        raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
+    return volume
+
+
+def _rule(value: object) -> InjectedError:
+    if not isinstance(value, Mapping):
+        raise BadInput("Invalid parameter type for 'inject-error', expected: array of objects")
+    keys = dict(value)
+    event = _take(keys, "event", str, "none")
+    if event != "none":
+        raise BadInput(f"Parameter 'event' does not accept value '{event}'")
+    iotype = _take(keys, "iotype", str, "") or None
+    if iotype is not None and iotype not in IOTYPES:
+        raise BadInput(f"Parameter 'iotype' does not accept value '{iotype}'")
+    sector = _take(keys, "sector", int, -1)
+    rule = InjectedError(
+        event, iotype, _take(keys, "errno", int, 5), None if sector < 0 else sector, _take(keys, "once", bool, False)
+    )
+    if rule.errno <= 0:
+        raise BadInput("Parameter 'errno' expects a positive value")
+    if keys:
+        raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
+    return rule
+
+
+_QAPI: Final = {str: "string", int: "integer", bool: "boolean", list: "array", dict: "object"}
+_MISSING: Final = object()
+
+
+def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISSING) -> Any:
+    """Pop ``name``, of exactly ``kind`` (a boolean is no integer); errors carry QEMU's QAPI texts."""
+    value = keys.pop(name, default)
+    if value is _MISSING:
+        raise BadInput(f"Parameter '{name}' is missing")
+    if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise BadInput(f"Invalid parameter type for '{name}', expected: {_QAPI[kind]}")
+    return value
+
+
+# --- to and from what is stored -----------------------------------------------------------------------
+
+
+def to_dict(hosted: HostedVolume) -> dict[str, Any]:
+    """The dict form, with QEMU's key names; ``parse`` reads it back."""
+    return {"host": str(hosted.host), **_to_keys(hosted.volume)}
+
+
+def _to_keys(volume: Volume) -> dict[str, Any]:
+    match volume:
+        case FileVolume() | DeviceVolume():
+            return {"driver": volume.driver, "filename": volume.filename}
+        case NullVolume():
+            return {
+                "driver": volume.driver,
+                "size": volume.size,
+                "read-zeroes": volume.read_zeroes,
+                "latency-ns": volume.latency_ns,
+            }
+        case DebugVolume():
+            return {
+                "driver": volume.driver,
+                "image": _to_keys(volume.image),
+                "inject-error": [_rule_keys(rule) for rule in volume.inject_error],
+            }
+
+
+def _rule_keys(rule: InjectedError) -> dict[str, Any]:
+    keys: dict[str, Any] = {"event": rule.event, "errno": rule.errno, "once": rule.once}
+    if rule.iotype is not None:
+        keys["iotype"] = rule.iotype
+    if rule.sector is not None:
+        keys["sector"] = rule.sector
+    return keys

@@ -1,0 +1,1 @@
+"""blockworker: the data plane of blockjobs; it runs on the storage hosts and moves the bytes."""
