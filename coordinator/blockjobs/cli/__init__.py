@@ -1,0 +1,1 @@
+"""The command line: commands, run files, and running everything on one machine."""

@@ -1,0 +1,46 @@
+"""Where in a YAML text something stands, and how a value is shown to the person who wrote it."""
+
+from __future__ import annotations
+
+import json
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+Path = tuple[int | str, ...]  # of keys and positions: ("jobs", 1, "speed")
+
+
+def compose(text: str) -> Node | None:
+    """The tree of a YAML text, with line numbers; None where it is empty."""
+    node: Node | None = YAML(typ="safe", pure=True).compose(text)
+    return node
+
+
+def line_of(root: Node | None, place: Path) -> int:
+    """The line (from 1) of ``place``; of the nearest thing around it where it is not in the text."""
+    if root is None:
+        return 1
+    node, line = root, root.start_mark.line
+    for step in place:
+        found = _child(node, step)
+        if found is None:
+            break
+        at, node = found
+        line = at.start_mark.line
+    return int(line) + 1
+
+
+def _child(node: Node, step: int | str) -> tuple[Node, Node] | None:
+    """What names the child (its key; an item names itself), and the child."""
+    match node, step:
+        case SequenceNode(), int() if step < len(node.value):
+            return node.value[step], node.value[step]
+        case MappingNode(), _:
+            return next(((key, value) for key, value in node.value if key.value == str(step)), None)
+    return None
+
+
+def shown(value: object) -> str:
+    """``value`` as YAML would have it, on one line, short."""
+    text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,143 @@
+"""What is submitted at once: a run, its transactions, their jobs; and the rules between the jobs of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TypedDict, Unpack
+
+from blockjobs.model import ids, templates, volumespec
+from blockjobs.model.errors import BadInput
+from blockjobs.model.ids import JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.volumespec import DeviceVolume, HostedVolume
+
+
+class Options(TypedDict, total=False):
+    """How a job is to be run; what is left out is ``JobSpec``'s default."""
+
+    type: str
+    sync: str
+    speed: int
+    on_source_error: OnError
+    on_target_error: OnError
+    on_source_change: OnChange
+    auto_finalize: bool
+    auto_dismiss: bool
+    overwrite: bool
+    digests: bool
+    stall_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One start of a run file, ready to be submitted: all of it or nothing."""
+
+    run: RunId
+    name: str
+    grouped: bool
+    transactions: tuple[tuple[JobSpec, ...], ...]  # grouped: one of all jobs; else one a job
+
+    @property
+    def jobs(self) -> tuple[JobSpec, ...]:
+        return tuple(job for members in self.transactions for job in members)
+
+
+class JobFault(BadInput):
+    """What is wrong with one job of a run; ``field`` is the key of the run file that is to blame."""
+
+    def __init__(self, position: int, field: str, text: str) -> None:
+        super().__init__(text)
+        self.position, self.field = position, field
+
+
+def volumes(
+    source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0
+) -> tuple[HostedVolume, HostedVolume, str]:
+    """The two volumes of a job, words expanded, and the directory its target needs.
+
+    Raises:
+        JobFault: one of them is malformed, or the two do not go together.
+    """
+    parsed = []
+    for field, value in (("source", source), ("target", target)):
+        try:
+            expanded = templates.expand_volume(value, meaning, default_host)
+            parsed.append(volumespec.parse(expanded, default_host=default_host))
+        except RecursionError:
+            raise JobFault(position, field, "the volume contains itself; a volume of its own was expected") from None
+        except BadInput as wrong:
+            raise JobFault(position, field, str(wrong)) from None
+    read, written = parsed
+    if read.host != written.host:
+        raise JobFault(
+            position, "target",
+            f"copying between hosts is not supported yet: source is on '{read.host}', target on '{written.host}'",
+        )  # fmt: skip
+    if isinstance(volumespec.bottom(written.volume), DeviceVolume):
+        raise JobFault(position, "target", f"{written.text} is a block device; a file was expected as target")
+    path = volumespec.path(written.volume)
+    if path is not None and path == volumespec.path(read.volume):
+        raise JobFault(position, "target", f"target equals source ({written.text}); another path was expected")
+    return read, written, "" if path is None else templates.base(templates.path_text(target))
+
+
+def check_together(jobs: Iterable[JobSpec]) -> None:
+    """The jobs of one run side by side: every id once, and nobody writes what another one reads or writes.
+
+    Raises:
+        JobFault: names the first job, in their order, that clashes with an earlier or later one.
+    """
+    members = list(jobs)
+    ids_seen: dict[JobId, int] = {}
+    written: dict[str, int] = {}
+    read = {job.source.text: at for at, job in enumerate(members) if volumespec.path(job.source.volume)}
+    for at, job in enumerate(members):
+        if job.id in ids_seen:
+            raise JobFault(at, "id", f"duplicate id '{job.id}': jobs[{ids_seen[job.id]}] has it; another was expected")
+        ids_seen[job.id] = at
+        if volumespec.path(job.target.volume) is None:
+            continue
+        where = job.target.text
+        if where in written:
+            raise JobFault(
+                at, "target", f"jobs[{written[where]}] has the same target {where}; a target of its own was expected"
+            )
+        if where in read:
+            raise JobFault(at, "target", f"{where} is the source of jobs[{read[where]}]; another path was expected")
+        written[where] = at
+
+
+def plan_backup(
+    source: object,
+    target: object,
+    *,
+    now: datetime,
+    job_id: str | None = None,
+    default_host: str | None = None,
+    **options: Unpack[Options],
+) -> RunPlan:
+    """A run of one backup job: ``blockjobs backup SOURCE TARGET``.
+
+    The job's id is ``job_id`` as given, else the run's with the target's file name behind it.  ``{name}`` in
+    the target stands for ``job_id``, else for the source's file name.
+
+    Raises:
+        BadInput: says what was wrong and what was expected.
+    """
+    run = ids.run_id("backup", now)
+    name = job_id or _word(templates.path_text(source))
+    read, written, base = volumes(source, target, templates.words(run, name, now), default_host=default_host)
+    job = JobSpec(
+        id=ids.job_id(job_id or f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST]),
+        transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,
+    )  # fmt: skip
+    return RunPlan(run, "backup", grouped=True, transactions=((job,),))
+
+
+def _word(path: str) -> str:
+    """The last part of a path as a word that an id may contain."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name) or "volume"

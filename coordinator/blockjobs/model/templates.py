@@ -1,0 +1,82 @@
+"""``{run} {date} {time} {host} {name}`` in the paths of a run file: expanded once, at submit, and stored.
+
+``{{`` and ``}}`` stand for the braces themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from blockjobs.model.errors import BadInput
+from blockjobs.model.ids import RunId
+
+WORDS: Final = ("run", "date", "time", "host", "name")
+_TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+def words(run: RunId, name: str, at: datetime) -> dict[str, str]:
+    """What the words mean for one job; times are UTC, as in the run's id.  ``{host}`` comes with the volume."""
+    now = at.astimezone(UTC)
+    return {"run": run, "name": name, "date": f"{now:%Y-%m-%d}", "time": f"{now:%H%M%SZ}"}
+
+
+def expand(text: str, meaning: Mapping[str, str]) -> str:
+    """``text`` with its words replaced.
+
+    Raises:
+        BadInput: an unknown word, or a brace alone.
+    """
+
+    def replaced(token: re.Match[str]) -> str:
+        match token[0]:
+            case "{{" | "}}":
+                return token[0][0]
+            case "{" | "}":
+                raise BadInput(f"path '{text}' has a single brace; '{{{{' or '}}}}' was expected for a literal one")
+        if token[1] not in meaning:
+            known = " ".join(f"{{{word}}}" for word in WORDS)
+            raise BadInput(f"unknown word '{token[0]}' in '{text}'; one of {known} was expected")
+        return meaning[token[1]]
+
+    return _TOKEN.sub(replaced, text)
+
+
+def base(text: str) -> str:
+    """The directory that must exist already: the parents of a path as far as no word is in them.
+
+    ``/backup/{run}/root.img`` and ``/backup/data-{date}.img``: both ``/backup``.
+    """
+    end = next((token.start() for token in _TOKEN.finditer(text) if token[1] is not None), len(text))
+    fixed = expand(text[:end], {})
+    return fixed.rpartition("/")[0] or "/"
+
+
+def expand_volume(value: object, meaning: Mapping[str, str], default_host: str | None = None) -> object:
+    """A volume as a user writes it (``HOST:/PATH`` or keys), with the words in its file names replaced."""
+    if isinstance(value, str):
+        host, colon, path = ("", "", value) if value.startswith("/") else value.partition(":")
+        return host + colon + expand(path, {**meaning, "host": host or default_host or ""})
+    if isinstance(value, Mapping):
+        return _expand_keys(value, {**meaning, "host": str(value.get("host", default_host or ""))})
+    return value
+
+
+def _expand_keys(keys: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:
+    expanded = dict(keys)
+    if isinstance(keys.get("filename"), str):
+        expanded["filename"] = expand(keys["filename"], meaning)
+    if isinstance(keys.get("image"), Mapping):
+        expanded["image"] = _expand_keys(keys["image"], meaning)
+    return expanded
+
+
+def path_text(value: object) -> str:
+    """The path in a volume as written, words and all; empty where it has none."""
+    if isinstance(value, str):
+        return value if value.startswith("/") else value.partition(":")[2]
+    if isinstance(value, Mapping):
+        return str(value.get("filename") or path_text(value.get("image")))
+    return ""

@@ -1,0 +1,38 @@
+"""Starting a child process that neither hears our Ctrl-C nor outlives us."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a child may not import
+
+
+def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start ``argv`` in a session of its own, its output appended to ``log``.
+
+    The kernel sends it SIGTERM when the *thread* that called this ends, however it ends.
+    """
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call above: nobody is left to send the signal
+            os._exit(128 + signal.SIGTERM)
+
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            argv,
+            env=None if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - two system calls, both safe after a fork
+        )
