@@ -22,6 +22,7 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
     parent = os.getpid()
 
     def die_with_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what a supervisor blocks, its children must hear
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:  # it died before the call above: nobody is left to send the signal
             os._exit(128 + signal.SIGTERM)
@@ -34,5 +35,5 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - two system calls, both safe after a fork
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - system calls, all safe after a fork
         )

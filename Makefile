@@ -1,0 +1,51 @@
+# Everything is run from here; `make check` is what CI runs.
+VENV ?= .venv
+SIZE ?= 256MiB
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help install tools lint format type test test-unit test-redis test-cluster check demo bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(STAMP) ## a virtual environment in .venv with everything the project needs
+
+$(STAMP): pyproject.toml .ci/install
+	@.ci/install "$(VENV)"
+
+tools: ## strace and e2fsprogs, which some tests and the demo use (apt, as root)
+	@.ci/tools
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(STAMP) ## let ruff put the files in order
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+type: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+test: $(STAMP) tools ## all tests
+	$(BIN)/pytest tests
+
+test-unit: $(STAMP) ## tests of single parts; seconds
+	$(BIN)/pytest tests/unit
+
+test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
+	$(BIN)/pytest tests/redis
+
+test-cluster: $(STAMP) tools ## tests of real workers of several hosts
+	$(BIN)/pytest tests/cluster
+
+check: lint type test ## lint, type, test: what CI runs
+
+demo: $(STAMP) ## three hosts back up real disk images as one transaction (SIZE=256MiB each)
+	$(BIN)/blockjobs demo --size $(SIZE)
+
+bench: $(STAMP) ## the benchmarks, one after the other
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## remove all that make has made
+	rm -rf $(VENV) demo-data dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find coordinator workers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

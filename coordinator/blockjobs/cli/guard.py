@@ -1,0 +1,101 @@
+"""The last one out: a small process that ends the children of a supervisor which was itself killed with SIGKILL.
+
+The kernel sends every child SIGTERM then (``spawn``); what does not obey, or is a grandchild, ends here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+PATIENCE: Final = 10.0  # seconds between the supervisor's death and SIGKILL
+_HELD: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+
+
+class Guard:
+    """Told of every process group by a pipe; the end of the pipe is the end of the supervisor.
+
+    Forked, not started: it shares the supervisor's locks, which thereby last until the last child is gone.
+    """
+
+    def __init__(self) -> None:
+        self._groups: set[int] = set()
+        self._fork()
+
+    def add(self, group: int) -> None:
+        self._groups.add(group)
+        self._tell(f"+{group}\n")
+
+    def drop(self, group: int) -> None:
+        self._groups.discard(group)
+        self._tell(f"-{group}\n")
+
+    def renew(self) -> None:
+        """Fork another one if it was killed."""
+        if os.waitpid(self._pid, os.WNOHANG)[0]:
+            os.close(self._pipe)
+            self._fork()
+            for group in self._groups:
+                self._tell(f"+{group}\n")
+
+    def dismiss(self) -> None:
+        """End it; to be called when every group is gone."""
+        os.close(self._pipe)
+        os.waitpid(self._pid, 0)
+
+    def _fork(self) -> None:
+        ours, self._pipe = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.close(self._pipe)
+                _watch(ours)
+            finally:
+                os._exit(0)
+        os.close(ours)
+
+    def _tell(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # it was killed: ``renew`` tells its successor everything
+            os.write(self._pipe, line.encode())
+
+
+def _watch(pipe: int) -> None:
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # whoever reads the supervisor's output sees its end when it ends
+        os.dup2(null, stream)
+    groups: set[int] = set()
+    with os.fdopen(pipe, encoding="ascii") as told:
+        for line in told:
+            (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+    end(groups, time.monotonic() + PATIENCE)
+
+
+def end(groups: Iterable[int], deadline: float) -> None:
+    """Wait for process groups to be gone; SIGKILL what is left at the deadline."""
+    left = set(groups)
+    while left and time.monotonic() < deadline:
+        left = {group for group in left if exists(group)}
+        time.sleep(0.05)
+    for group in left:
+        kill(group)
+
+
+def exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def kill(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

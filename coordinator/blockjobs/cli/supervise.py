@@ -1,0 +1,145 @@
+"""Keeping programs running: started again when they die, stopped in order, none left behind.
+
+Only the main thread may use this: signals are waited for, not handled, and children are tied to its life.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from blockjobs.cli.guard import Guard, kill
+from blockjobs.spawn import spawn
+
+log = logging.getLogger(__name__)
+
+BACKOFF: Final = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds before it is started again, by deaths in a row
+STEADY: Final = 10.0  # seconds a program must live for its deaths to be forgotten
+PATIENCE: Final = 10.0  # seconds from SIGTERM to SIGKILL
+STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_WAITED: Final = STOP | {signal.SIGCHLD}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is to be kept running.  Those of a lower ``wave`` are stopped, and gone, before the next."""
+
+    name: str
+    argv: tuple[str, ...]
+    wave: int = 0
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(slots=True)
+class Child:
+    """A program and its present process; between a death and the next start there is none."""
+
+    program: Program
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    due: float = 0.0  # when it may be started (again)
+    deaths: int = 0  # in a row
+
+
+class Supervisor:
+    """A ``with`` block: whatever was started in it is gone after it."""
+
+    def __init__(self, logs: Path) -> None:
+        self.children: dict[str, Child] = {}
+        self._logs = logs
+        self._stopping = False
+
+    def __enter__(self) -> Self:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+        self._guard = Guard()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        self._guard.dismiss()
+        while signal.sigtimedwait(_WAITED, 0):  # asked twice is asked once
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def start(self, program: Program) -> None:
+        child = self.children[program.name] = Child(program, self._logs / f"{program.name}.log")
+        self._spawn(child)
+
+    def tend(self, seconds: float) -> bool:
+        """Start again what died, for about ``seconds``; False as soon as somebody asks us to stop."""
+        give_up = time.monotonic() + seconds
+        while True:
+            self._reap()
+            now = time.monotonic()
+            for child in self.children.values():
+                if child.process is None and child.due <= now:
+                    self._spawn(child)
+            next_due = min((child.due for child in self.children.values() if child.process is None), default=give_up)
+            heard = signal.sigtimedwait(_WAITED, max(0.0, min(give_up, next_due) - now))
+            if heard and heard.si_signo in STOP:
+                return False
+            if time.monotonic() >= give_up:
+                return True
+
+    def stop(self) -> None:
+        """SIGTERM wave by wave; SIGKILL what is still there after ``PATIENCE``."""
+        self._stopping = True
+        for wave in sorted({child.program.wave for child in self.children.values()}):
+            self._end([child for child in self.children.values() if child.program.wave == wave])
+
+    def _end(self, children: Iterable[Child]) -> None:
+        alive = [child for child in children if child.process is not None]
+        for child in alive:
+            if child.process is not None:
+                child.process.terminate()
+        give_up = time.monotonic() + PATIENCE
+        while any(child.process for child in alive) and (left := give_up - time.monotonic()) > 0:
+            self._reap()
+            if any(child.process for child in alive):
+                signal.sigtimedwait({signal.SIGCHLD}, min(left, 1.0))
+        for child in alive:
+            if child.process is not None:
+                log.warning("%s: does not end, is killed", child.program.name)
+                child.process.kill()
+                child.process.wait()
+        self._reap()
+
+    def _spawn(self, child: Child) -> None:
+        child.started = time.monotonic()
+        try:
+            child.process = spawn(child.program.argv, log=child.log, env=child.program.env)
+        except OSError as wrong:  # no memory, the program is being replaced, ...
+            self._bury(child, str(wrong))
+            return
+        self._guard.add(child.process.pid)
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            self._guard.renew()
+        for child in self.children.values():
+            if child.process is None or child.process.poll() is None:
+                continue
+            group, code = child.process.pid, child.process.returncode
+            child.process = None
+            kill(group)  # what its leader left behind would hold sockets, locks and files
+            self._guard.drop(group)
+            self._bury(child, f"signal {-code}" if code < 0 else f"exit code {code}")
+
+    def _bury(self, child: Child, how: str) -> None:
+        if time.monotonic() - child.started >= STEADY:
+            child.deaths = 0
+        pause = BACKOFF[min(child.deaths, len(BACKOFF) - 1)]
+        child.deaths += 1
+        child.due = time.monotonic() + pause
+        if not self._stopping:
+            log.warning("%s: ended (%s), is started again in %.1f s", child.program.name, how, pause)

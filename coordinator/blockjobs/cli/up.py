@@ -1,0 +1,258 @@
+"""``blockjobs up``: everything on one machine, in the foreground, kept running until it is told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import psutil
+
+from blockjobs import settings
+from blockjobs.cli.supervise import Program, Supervisor
+from blockjobs.model import ids
+from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
+from blockjobs.model.ids import Host
+from blockjobs.server import Server, last_line
+from blockjobs.settings import Settings
+from blockjobs.store.connection import check, connect
+from blockjobs.store.registry import Registry
+
+READY_LIMIT: Final = 60.0  # seconds until all must answer
+LOOK: Final = 0.1  # seconds between two looks at who answers
+GIVE_UP: Final = 4  # deaths in a row, before ready, after which waiting is no use
+LEFTOVER_LIMIT: Final = 15.0  # seconds: what an `up` killed with SIGKILL leaves is gone by then
+
+# The order of stopping: copies park and the steps end while there is still somebody to tell.
+COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHost:
+    name: Host
+    root: Path
+
+
+@click.command()
+@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where state and logs live.")
+@click.option("--host", "named", multiple=True, metavar="NAME[=ROOT]", help="A host to run; may be given many times.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Root of hosts that name none.")
+@click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True, help="Copies at once on a host.")
+@click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
+def up(directory: Path | None, named: tuple[str, ...], root: Path, slots: int, flower: int | None) -> None:
+    """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
+
+    Without --host it is one host with this machine's name; its root is the current directory.
+    """
+    known = Settings()
+    hosts = local_hosts(named, root)
+    directory = (directory or known.dir).absolute()
+    with owned(directory), Supervisor(make_logs(directory)) as supervisor:
+        url = start_server(supervisor, directory, known.redis_url)
+        before = heartbeats(url)
+        note_shared_disk(directory, hosts)
+        for program in programs(directory, url, hosts, slots, flower):
+            supervisor.start(program)
+        with written_env(directory, url):
+            if await_ready(supervisor, url, hosts, before):
+                click.echo(f"ready: {', '.join(host.name for host in hosts)}; Redis {url}; logs {directory / 'logs'}")
+                while supervisor.tend(3600):
+                    pass
+            supervisor.stop()
+
+
+# --- what is to run -----------------------------------------------------------------------------------
+
+
+def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
+    """The hosts of the command line, each with an existing directory as its root.
+
+    Raises:
+        BadInput: a bad name, a name given twice, a root that is no directory.
+    """
+    hosts: dict[Host, LocalHost] = {}
+    for text in named or (machine_name(),):
+        name, _, own = text.partition("=")
+        host = LocalHost(ids.host(name), Path(own or root).absolute())
+        if host.name in hosts:
+            raise BadInput(f"--host {name} is given twice; a name of its own was expected for each host")
+        if not host.root.is_dir():
+            raise BadInput(f"root {host.root} of host '{name}' is not there; an existing directory was expected")
+        # Roots are opened without following symlinks; the one in front of the root is the caller's own.
+        hosts[host.name] = LocalHost(host.name, host.root.resolve())
+    return list(hosts.values())
+
+
+def machine_name() -> str:
+    """This machine's name as a host name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname().partition(".")[0]).strip("._-") or "localhost"
+
+
+def programs(
+    directory: Path, url: str, hosts: Sequence[LocalHost], slots: int, flower: int | None
+) -> Iterator[Program]:
+    """Everything but the server, in the order of starting."""
+    env = {**os.environ, settings.URL: url, "PYTHONUNBUFFERED": "1"}
+    us = (sys.executable, "-P", "-m", "blockjobs")  # -P: a redis.py in the current directory is not ours
+    yield Program("coordinator", (*us, "coordinator"), COORDINATOR, env)
+    yield Program("finalizer", (*us, "finalizer"), FINALIZER, env)
+    for host in hosts:
+        config = write_host(directory, host, slots)
+        worker = (*us, "worker", "--host", host.name, "--config", str(config), "--queue")
+        yield Program(f"steps@{host.name}", (*worker, "steps"), STEPS, env)
+        yield Program(f"copy@{host.name}", (*worker, "copy"), COPY, env)
+    if flower is not None:
+        app = (sys.executable, "-P", "-m", "celery", "--app", "blockworker.app", "flower")
+        argv = (*app, "--address=127.0.0.1", f"--port={flower}", "--read_only=True")
+        yield Program("flower", argv, FLOWER, {**env, "FLOWER_UNAUTHENTICATED_API": "true"})
+
+
+def write_host(directory: Path, host: LocalHost, slots: int) -> Path:
+    """The host's ``host.toml``; what ``up`` does not decide is kept from the one that is there."""
+    path = directory / "hosts" / f"{host.name}.toml"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    kept: dict[str, Any] = {"allow-overwrite": False, "devices": []}
+    with suppress(FileNotFoundError):
+        try:
+            kept |= tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+            raise BadInput(f"{path}: {wrong}; TOML was expected (remove the file to have it written again)") from None
+    root = [str(host.root)]
+    keys = kept | {"name": host.name, "slots": slots, "read-roots": root, "write-roots": root}
+    # These values are texts, numbers, booleans and lists of texts: TOML writes them as JSON does.
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(keys.items())]
+    path.write_text(
+        "# `blockjobs up` sets name, slots and the roots at every start.\n" + "".join(lines), encoding="utf-8"
+    )
+    return path
+
+
+# --- one `up` a directory -----------------------------------------------------------------------------
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` against any other ``up``; wait a little for what a killed one left behind.
+
+    Raises:
+        Refused: another one is running there.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as wrong:
+        raise BadInput(f"--dir {directory}: {wrong.strerror}; a directory that can be written was expected") from None
+    lock = os.open(directory / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_up = time.monotonic() + LEFTOVER_LIMIT
+        while not _locked(lock):
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+            if (holder.isdigit() and psutil.pid_exists(int(holder))) or time.monotonic() > give_up:
+                raise Refused(f"another `blockjobs up` runs in {directory} (process {holder}): stop it or give --dir")
+            time.sleep(0.1)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def make_logs(directory: Path) -> Path:
+    logs = directory / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    return logs
+
+
+@contextmanager
+def written_env(directory: Path, url: str) -> Iterator[None]:
+    """The CLI finds Redis by ``directory/env`` as long as we run."""
+    settings.write_env(directory, url)
+    try:
+        yield
+    finally:
+        (directory / "env").unlink(missing_ok=True)
+
+
+# --- until all of it answers --------------------------------------------------------------------------
+
+
+def start_server(supervisor: Supervisor, directory: Path, given: str) -> str:
+    """The URL of Redis: the given one, else our own, started and supervised, when it answers."""
+    server = Server(directory / "redis")
+    if given and given != server.url:  # a shell that sourced the env of an earlier `up` means our own
+        return given
+    server.prepare()
+    supervisor.start(Program("server", tuple(server.command), SERVER))
+    give_up = time.monotonic() + READY_LIMIT
+    while not server.answers():
+        if (
+            not supervisor.tend(LOOK / 2)
+            or supervisor.children["server"].deaths >= GIVE_UP
+            or time.monotonic() > give_up
+        ):
+            raise NoRedis(f"the Redis server did not start: {last_line(server.log)}")
+    return server.url
+
+
+def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost], before: Mapping[Host, int]) -> bool:
+    """True when everything answers; False when somebody asked us to stop before.
+
+    ``before``: the heartbeat counters as they were before anything was started.
+
+    Raises:
+        BlockjobsError: somebody does not come up; quotes the last line of its log.
+    """
+    give_up = time.monotonic() + READY_LIMIT
+    with connect(url) as client:
+        registry = Registry(client)
+        while waiting := _silent(registry, hosts, before):
+            broken = [child for child in supervisor.children.values() if child.deaths >= GIVE_UP]
+            if broken or time.monotonic() > give_up:
+                name = broken[0].program.name if broken else waiting[0]
+                log = supervisor.children[name].log
+                raise BlockjobsError(f"{name} does not come up: {last_line(log)} (see {log})")
+            if not supervisor.tend(LOOK):
+                return False
+    return True
+
+
+def heartbeats(url: str) -> dict[Host, int]:
+    """Every known host's heartbeat counter: what an earlier life left in the registry is no sign of life."""
+    with connect(url) as client:
+        check(client, url)
+        return {host.name: host.beat for host in Registry(client).hosts.list()}
+
+
+def _silent(registry: Registry, hosts: Sequence[LocalHost], before: Mapping[Host, int]) -> list[str]:
+    """The programs that do not answer yet."""
+    silent = [name for name, alive in registry.hosts.daemons().items() if not alive]
+    here = {host.name for host in registry.hosts.list() if host.state == "up" and host.beat != before.get(host.name)}
+    return silent + [f"steps@{host.name}" for host in hosts if host.name not in here]
+
+
+def note_shared_disk(directory: Path, hosts: Sequence[LocalHost]) -> None:
+    """Redis waits for its disk at every write: a copy to the same disk has made it answer in 167 ms (p99)."""
+    device = directory.stat().st_dev
+    shared = [host.name for host in hosts if host.root.stat().st_dev == device]
+    if shared:
+        click.echo(
+            f"note: Redis is on the same disk as the root of {', '.join(shared)}: heavy copies slow it down", err=True
+        )
