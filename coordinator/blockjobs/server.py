@@ -130,11 +130,13 @@ class Server:
             client.close()
 
     def start(self) -> Self:
-        """Start it and return once it answers; it dies with the thread that called.
+        """Start it, unless we run it already, and return once it answers; it dies with the thread that called.
 
         Raises:
             NoRedis: there is no server program, or it ended at once; the text is the last line of its log.
         """
+        if self._child is not None and self._child.poll() is None:
+            return self
         self.prepare()
         self._child = spawn(self.command, log=self.log)
         give_up = time.monotonic() + START_LIMIT

@@ -1,4 +1,4 @@
-"""Starting a child process that neither hears our Ctrl-C nor outlives us."""
+"""Starting a child process that neither hears our Ctrl-C nor outlives us, and taking in the children of a dead one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a child may not import
 
 
@@ -37,3 +38,8 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - system calls, all safe after a fork
         )
+
+
+def adopt_orphans(*, wanted: bool) -> None:
+    """Have descendants whose parent dies become our children (or, again, those of init)."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)

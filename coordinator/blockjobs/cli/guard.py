@@ -42,6 +42,10 @@ class Guard:
             for group in self._groups:
                 self._tell(f"+{group}\n")
 
+    @property
+    def pid(self) -> int:
+        return self._pid
+
     def dismiss(self) -> None:
         """End it; to be called when every group is gone."""
         os.close(self._pipe)
@@ -79,21 +83,21 @@ def _watch(pipe: int) -> None:
 def end(groups: Iterable[int], deadline: float) -> None:
     """Wait for process groups to be gone; SIGKILL what is left at the deadline."""
     left = set(groups)
-    while left and time.monotonic() < deadline:
-        left = {group for group in left if exists(group)}
+    while (left := left & living()) and time.monotonic() < deadline:
         time.sleep(0.05)
     for group in left:
         kill(group)
 
 
-def exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def living() -> set[int]:
+    """The process groups with a member that is not a zombie (not every container's init collects those)."""
+    groups = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
+            state, _, group, *_ = stat.read().rpartition(b")")[2].split()
+            if state not in (b"Z", b"X"):
+                groups.add(int(group))
+    return groups
 
 
 def kill(group: int) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psutil
+
 from blockjobs.cli.guard import Guard, kill
-from blockjobs.spawn import spawn
+from blockjobs.spawn import adopt_orphans, spawn
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,6 @@ BACKOFF: Final = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds before it is started 
 STEADY: Final = 10.0  # seconds a program must live for its deaths to be forgotten
 PATIENCE: Final = 10.0  # seconds from SIGTERM to SIGKILL
 STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-_WAITED: Final = STOP | {signal.SIGCHLD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,24 @@ class Supervisor:
         self._stopping = False
 
     def __enter__(self) -> Self:
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+        # Under nohup a hangup is ignored; blocked and waited for, it would not be.
+        self._stop = STOP - {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else STOP
+        self._waited = self._stop | {signal.SIGCHLD}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
+        self._others = {process.pid for process in psutil.Process().children()}
+        adopt_orphans(wanted=True)  # else nobody might collect, or even find, what a killed child leaves
         self._guard = Guard()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+        for orphan in self._orphans():
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+                orphan.wait()
         self._guard.dismiss()
-        while signal.sigtimedwait(_WAITED, 0):  # asked twice is asked once
+        adopt_orphans(wanted=False)
+        while signal.sigtimedwait(self._waited, 0):  # asked twice is asked once
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
@@ -85,8 +96,8 @@ class Supervisor:
                 if child.process is None and child.due <= now:
                     self._spawn(child)
             next_due = min((child.due for child in self.children.values() if child.process is None), default=give_up)
-            heard = signal.sigtimedwait(_WAITED, max(0.0, min(give_up, next_due) - now))
-            if heard and heard.si_signo in STOP:
+            heard = signal.sigtimedwait(self._waited, max(0.0, min(give_up, next_due) - now))
+            if heard and heard.si_signo in self._stop:
                 return False
             if time.monotonic() >= give_up:
                 return True
@@ -134,6 +145,16 @@ class Supervisor:
             kill(group)  # what its leader left behind would hold sockets, locks and files
             self._guard.drop(group)
             self._bury(child, f"signal {-code}" if code < 0 else f"exit code {code}")
+        for orphan in self._orphans():
+            with suppress(psutil.NoSuchProcess, ChildProcessError):
+                if orphan.status() == psutil.STATUS_ZOMBIE:
+                    os.waitpid(orphan.pid, os.WNOHANG)
+
+    def _orphans(self) -> list[psutil.Process]:
+        ours = (
+            {child.process.pid for child in self.children.values() if child.process} | {self._guard.pid} | self._others
+        )
+        return [process for process in psutil.Process().children() if process.pid not in ours]
 
     def _bury(self, child: Child, how: str) -> None:
         if time.monotonic() - child.started >= STEADY:

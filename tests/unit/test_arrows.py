@@ -1,0 +1,67 @@
+"""Who may import whom: the data plane knows the control plane, never the reverse; the model knows nobody."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONTROL = ROOT / "coordinator" / "blockjobs"
+DATA = ROOT / "workers" / "blockworker"
+
+ALLOWED = {  # folder of blockjobs -> the folders of blockjobs that it may import (itself is understood)
+    "model":   set(),
+    "store":   {"model"},
+    "daemons": {"model", "store"},
+    "qmp":     {"model", "store"},
+}  # fmt: skip
+PURE = ("redis", "celery", "kombu", "click", "rich", "psutil", "subprocess", "socket", "time", "random")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or later; ``from a import b`` counts as ``a`` and ``a.b``."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            assert node.module is not None
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def folders(path: Path) -> set[str]:
+    """The folders of blockjobs that a file imports from."""
+    packages = {each.name for each in CONTROL.iterdir() if each.is_dir()}
+    parts = [name.split(".") for name in imports(path)]
+    return {name[1] for name in parts if name[0] == "blockjobs" and len(name) > 1 and name[1] in packages}
+
+
+def test_the_control_plane_does_not_know_the_data_plane():
+    for path in CONTROL.rglob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "blockworker"], path
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_folder_imports_only_what_lies_below_it(folder):
+    for path in (CONTROL / folder).rglob("*.py"):
+        assert folders(path) <= ALLOWED[folder] | {folder}, path
+
+
+def test_only_the_command_line_imports_the_command_line():
+    for path in [*CONTROL.rglob("*.py"), *DATA.rglob("*.py")]:
+        if CONTROL / "cli" not in path.parents and path.name not in ("__main__.py", "commands.py"):
+            assert not [name for name in imports(path) if name.startswith("blockjobs.cli")], path
+
+
+def test_the_model_has_no_input_no_output_and_no_clock():
+    for path in (CONTROL / "model").rglob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] in PURE], path
+
+
+def test_both_planes_were_looked_at():
+    assert (CONTROL / "model" / "jobs.py").is_file()
+    assert (DATA / "__init__.py").is_file()
