@@ -1,0 +1,1 @@
+"""The copy loop and what it needs: ranges, throttle, digests, lanes."""

@@ -1,0 +1,155 @@
+"""What a host is to blockjobs: its configuration (``host.toml``), its identity and its facts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psutil
+from blake3 import blake3
+
+import blockjobs
+from blockjobs.model import ids, volumespec
+from blockjobs.model.errors import BadInput
+from blockjobs.model.ids import Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """What the owner of a host allows: which paths may be read and written, and how many copies at once."""
+
+    name: Host
+    slots: int = 2
+    read_roots: tuple[str, ...]
+    write_roots: tuple[str, ...]
+    allow_overwrite: bool = False
+    devices: tuple[str, ...] = ()  # paths under /dev; the links among them are resolved when they are used
+
+
+_KEYS: Final[dict[str, tuple[type, str]]] = {
+    "name":            (str,  "a host name"),
+    "slots":           (int,  "an integer from 1 to 1000"),
+    "read-roots":      (list, "a list of absolute directories"),
+    "write-roots":     (list, "a list of absolute directories"),
+    "allow-overwrite": (bool, "true or false"),
+    "devices":         (list, "a list of paths under /dev"),
+}  # fmt: skip
+_REQUIRED: Final = ("name", "read-roots", "write-roots")
+
+
+def load(path: str | os.PathLike[str]) -> HostConfig:
+    """Read ``host.toml``.
+
+    Raises:
+        BadInput: names the file, the key and what was expected.
+    """
+    try:
+        with open(path, "rb") as file:
+            keys = tomllib.load(file)
+    except OSError as error:
+        raise BadInput(f"{os.fspath(path)}: {error.strerror}: a readable host.toml was expected") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{os.fspath(path)}: {error}: TOML was expected") from None
+    try:
+        return _config(keys)
+    except BadInput as error:
+        raise BadInput(f"{os.fspath(path)}: {error}") from None
+
+
+def _config(keys: Mapping[str, Any]) -> HostConfig:
+    for key, value in keys.items():
+        if key not in _KEYS:
+            raise BadInput(f"{key}: unknown key: one of {', '.join(_KEYS)} was expected")
+        kind, expected = _KEYS[key]
+        if type(value) is not kind:  # exactly: a boolean is no integer
+            raise BadInput(f"{key}: {value!r}: {expected} was expected")
+    for key in _REQUIRED:
+        if key not in keys:
+            raise BadInput(f"{key}: missing: {_KEYS[key][1]} was expected")
+    slots = keys.get("slots", 2)
+    if not 1 <= slots <= 1000:
+        raise BadInput(f"slots: {slots}: {_KEYS['slots'][1]} was expected")
+    return HostConfig(
+        name=ids.host(keys["name"]),
+        slots=slots,
+        read_roots=_directories("read-roots", keys["read-roots"]),
+        write_roots=_directories("write-roots", keys["write-roots"]),
+        allow_overwrite=keys.get("allow-overwrite", False),
+        devices=_device_paths(keys.get("devices", [])),
+    )
+
+
+def _directories(key: str, values: list[object]) -> tuple[str, ...]:
+    roots = []
+    for value in values:
+        if not isinstance(value, str):
+            raise BadInput(f"{key}: {value!r}: {_KEYS[key][1]} was expected")
+        root = value if value == "/" else _plain(key, value.removesuffix("/"))
+        if not os.path.isdir(root):
+            raise BadInput(f"{key}: '{root}' is not an existing directory")
+        roots.append(root)
+    return tuple(roots)
+
+
+def _device_paths(values: list[object]) -> tuple[str, ...]:
+    for value in values:
+        if not isinstance(value, str) or not _plain("devices", value).startswith("/dev/"):
+            raise BadInput(f"devices: {value!r}: {_KEYS['devices'][1]} was expected")
+    return tuple(str(value) for value in values)
+
+
+def _plain(key: str, path: str) -> str:
+    try:
+        return volumespec.checked_path(path)
+    except BadInput as error:
+        raise BadInput(f"{key}: {error}") from None
+
+
+def dump(config: HostConfig) -> str:
+    """The text of a ``host.toml`` that ``load`` reads back as ``config``."""
+    values: dict[str, object] = {
+        "name": str(config.name),
+        "slots": config.slots,
+        "read-roots": list(config.read_roots),
+        "write-roots": list(config.write_roots),
+        "allow-overwrite": config.allow_overwrite,
+        "devices": list(config.devices),
+    }
+    # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; device numbers and process ids mean something only within one."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def machine_id() -> str:
+    """This machine, hashed (the id itself is confidential by its own man page): 16 hexadecimal digits."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            text = file.read().strip()
+    except OSError:
+        text = ""
+    return blake3(f"blockjobs:{text or boot_id() or platform.node()}".encode()).hexdigest()[:16]
+
+
+def facts() -> dict[str, str | int]:
+    """What ``blockjobs hosts`` shows of the machine."""
+    return {
+        "cpus": psutil.cpu_count() or 1,
+        "memory": psutil.virtual_memory().total,
+        "boot-id": boot_id(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "version": blockjobs.__version__,
+    }

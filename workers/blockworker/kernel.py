@@ -1,0 +1,78 @@
+"""The system calls that Python's ``os`` does not have, by ctypes: each raises ``OSError`` and releases the GIL."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+RENAME_NOREPLACE: Final = 1
+WAIT_BEFORE, WRITE, WAIT_AFTER = 1, 2, 4  # sync_file_range
+_KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
+_SYS_OPENAT2: Final = 437  # the same number on every architecture
+_SYS_CACHESTAT: Final = 451
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_sync_file_range = _libc.sync_file_range
+_sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+_fallocate = _libc.fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+class _CacheRange(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+class _CacheStat(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recent"))
+
+
+def _check(result: int, name: str = "") -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), name or None)
+    return result
+
+
+def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
+    """Open ``name`` beneath ``dirfd``; ``resolve`` says what the walk may not meet.  Creates nothing."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    for _ in range(100):  # EAGAIN: a rename raced with the walk, and the kernel could not tell whether we left
+        fd = _syscall(_SYS_OPENAT2, dirfd, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(fd, name)
+
+
+def rename_noreplace(dirfd: int, old: str, new: str) -> None:
+    """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` where it is not supported."""
+    _check(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
+
+
+def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
+    """Start or await writeback of a range.  Makes nothing durable: no metadata, no disk cache."""
+    _check(_sync_file_range(fd, offset, length, flags))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make a range of a file a hole; ``EOPNOTSUPP`` where the file system has none."""
+    _check(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
+
+
+def cached_pages(fd: int, offset: int, length: int) -> int:
+    """How many pages of a range are in the page cache (Linux 6.5; ``ENOSYS`` before)."""
+    span, stat = _CacheRange(offset, length), _CacheStat()
+    _check(_syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0))
+    return int(stat.cache)

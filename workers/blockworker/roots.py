@@ -1,0 +1,209 @@
+"""The only place that opens a path: beneath a root of the host's configuration, through no symlink.
+
+Rule: a name is walked by the kernel (openat2), never checked as text and then opened; whatever was
+opened is judged by fstat of the descriptor that is used afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput, JobFailed
+from blockworker import kernel
+from blockworker.host import HostConfig
+
+_BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFLNK: "a symlink",
+    stat.S_IFREG: "a regular file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A directory of the host's configuration; what lies above it does not exist for a job."""
+
+    path: str
+
+    def holds(self, path: str) -> bool:
+        return path == self.path or path.startswith(self.path.rstrip("/") + "/")
+
+    def relative(self, path: str) -> str:
+        """``path`` as seen from the root (``.`` for the root itself)."""
+        return path[len(self.path) :].lstrip("/") or "."
+
+
+class Roots:
+    """A host's read and write roots, and its allow-list of devices."""
+
+    def __init__(self, config: HostConfig) -> None:
+        self.config = config
+
+    def root_of(self, path: str, *, write: bool) -> Root:
+        """The longest root that holds ``path``."""
+        try:
+            if path != "/":
+                volumespec.checked_path(path)
+        except BadInput as error:
+            raise JobFailed(errno.EINVAL, str(error)) from None
+        roots = self.config.write_roots if write else self.config.read_roots
+        fitting = [root for root in map(Root, roots) if root.holds(path)]
+        if not fitting:
+            side, known = ("write" if write else "read"), ", ".join(roots) or "none"
+            raise JobFailed(errno.EACCES, f"{path} is outside the {side} roots of host {self.config.name} ({known})")
+        return max(fitting, key=lambda root: len(root.path))
+
+    def open_source(self, path: str) -> int:
+        """A read-only descriptor of a regular file beneath the read roots."""
+        root = self.root_of(path, write=False)
+        with self._told("source", path):
+            # Looked at first: opening a device or a FIFO can have effects, looking has none.
+            seen = self._open(root, path, os.O_PATH)
+            try:
+                self._expect_file("source", path, os.fstat(seen))
+            finally:
+                os.close(seen)
+            fd = self._open(root, path, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                self._expect_file("source", path, os.fstat(fd))
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+
+    def open_device(self, path: str) -> int:
+        """A read-only descriptor of a block device of the allow-list, whose links are followed now."""
+        real = os.path.realpath(path)
+        allowed = self.config.devices
+        if path not in allowed and real not in map(os.path.realpath, allowed):
+            known = ", ".join(allowed) or "none"
+            raise JobFailed(errno.EACCES, f"{path} is not in the devices of host {self.config.name} ({known})")
+        if not real.startswith("/dev/"):
+            raise JobFailed(errno.EACCES, f"{path} leads to {real}: a device under /dev was expected")
+        with self._told("source", path):
+            fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if not stat.S_ISBLK(os.fstat(fd).st_mode):
+                kind = kind_of(os.fstat(fd))
+                os.close(fd)
+                raise JobFailed(errno.ENOTBLK, f"source {path} is {kind}: a block device was expected")
+            return fd
+
+    def open_dir(self, path: str, *, write: bool = True, what: str = "directory") -> int:
+        """A descriptor of a directory (one that can be synced) beneath the roots."""
+        root = self.root_of(path, write=write)
+        with self._told(what, path):
+            return self._open(root, path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def missing_dirs(self, base: str, path: str) -> list[str]:
+        """The directories from below ``base`` down to ``path`` that do not exist, outermost first."""
+        missing = []
+        for directory in between(base, path):
+            try:
+                os.close(self.open_dir(directory))
+            except JobFailed as failed:
+                if failed.errno != errno.ENOENT:
+                    raise
+                missing.append(directory)
+        return missing
+
+    def make_dirs(self, base: str, path: str) -> list[str]:
+        """Make every missing directory between ``base``, which must exist, and ``path``, durably; return those made."""
+        made = []
+        parent = self.open_dir(base, what="target directory")
+        try:
+            for directory in between(base, path):
+                with self._told("directory", directory):
+                    try:
+                        os.mkdir(os.path.basename(directory), 0o700, dir_fd=parent)
+                        os.fsync(parent)
+                        made.append(directory)
+                    except FileExistsError:
+                        pass
+                child = self.open_dir(directory)
+                os.close(parent)
+                parent = child
+        finally:
+            os.close(parent)
+        return made
+
+    def _open(self, root: Root, path: str, flags: int) -> int:
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+        top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                return kernel.openat2(top, root.relative(path), flags, _BENEATH)
+            except OSError as error:
+                # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
+                if error.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
+                return _walk(top, root.relative(path), flags)
+        finally:
+            os.close(top)
+
+    def _expect_file(self, what: str, path: str, st: os.stat_result) -> None:
+        if stat.S_ISLNK(st.st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not stat.S_ISREG(st.st_mode):
+            code = errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.EINVAL
+            raise JobFailed(code, f"{what} {path} is {kind_of(st)}: a regular file was expected")
+
+    @contextmanager
+    def _told(self, what: str, path: str) -> Iterator[None]:
+        """Turn the kernel's errors into texts that name the thing, the path and the host."""
+        try:
+            yield
+        except OSError as error:
+            code = error.errno or errno.EIO
+            match code:
+                case errno.ENOENT:
+                    text = f"{what} {path} does not exist on host {self.config.name}"
+                case errno.ELOOP:
+                    text = f"{what} {path} is or lies behind a symlink: a path without symlinks was expected"
+                case errno.EXDEV:
+                    text = f"{what} {path} leads out of the roots of host {self.config.name}"
+                case errno.ENOTDIR:
+                    text = f"{what} {path}: a part of it is not a directory"
+                case _:
+                    text = f"{what} {path} on host {self.config.name}: {os.strerror(code)}"
+            raise JobFailed(code, text) from None
+
+
+def kind_of(st: os.stat_result) -> str:
+    """``a FIFO``, ``a directory``... for messages."""
+    return _KINDS.get(stat.S_IFMT(st.st_mode), "of an unknown kind")
+
+
+def between(base: str, path: str) -> list[str]:
+    """The directories below ``base`` down to and including ``path``, outermost first."""
+    if not Root(base).holds(path):
+        raise JobFailed(errno.EINVAL, f"{path} is not below {base}")
+    inner = path[len(base) :].strip("/")
+    parts = inner.split("/") if inner else []
+    top = base.rstrip("/")
+    return [f"{top}/{'/'.join(parts[: i + 1])}" for i in range(len(parts))]
+
+
+def _walk(top: int, relative: str, flags: int) -> int:
+    """openat2 for kernels without it: one part at a time, following nothing."""
+    *parents, last = relative.split("/")
+    here = os.dup(top)
+    try:
+        for part in parents:
+            below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(last, flags, dir_fd=here)
+    finally:
+        os.close(here)

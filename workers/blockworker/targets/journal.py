@@ -1,0 +1,247 @@
+"""The journal: what a transaction has made beneath one root, and what was decided about it, on disk.
+
+``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (temporary file, fsync, rename, fsync of the
+directory).  Rule: whoever creates, renames or unlinks anything of the transaction holds the flock of
+``TRANSACTION.lock`` and reads the journal after it got it.  A settled transaction leaves a tombstone, under
+which nothing is ever created again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+from blockjobs.model import ids
+from blockjobs.model.errors import JobFailed
+from blockworker.host import boot_id
+from blockworker.roots import Root, Roots
+from blockworker.targets.folder import LockBusy, folder_of, remove_folder, take_lock
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One job's files: all that is needed to publish or to remove them."""
+
+    job: str
+    transaction: str
+    target: str  # absolute; the name it is published under
+    staging: str  # a name in the target's directory, as are the next two
+    digests: str = ""  # "": none asked for
+    manifest: str
+    uuid: str
+    dev: int = 0
+    ino: int = 0  # 0: intended, perhaps created, not yet recorded
+    boot: str = ""  # the boot that ``dev`` belongs to: device numbers move
+    size: int
+    made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
+    overwrite: bool = False
+    replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
+    token: int = 0  # the highest claim that was let near the staging file
+    published: bool = False
+    discarded: bool = False
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.target)
+
+    @property
+    def directory(self) -> str:
+        return os.path.dirname(self.target)
+
+    @property
+    def settled(self) -> bool:
+        return self.published or self.discarded
+
+    def is_file(self, st: os.stat_result) -> bool:
+        """Whether ``st`` is the staging file, under whatever name."""
+        return self.ino != 0 and st.st_ino == self.ino and (st.st_dev == self.dev or self.boot != boot_id())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The journal's content."""
+
+    transaction: str
+    decision: str | None = None  # "commit" or "abort"
+    decision_number: int = 0
+    state: str = "open"  # or "clean": a tombstone
+    members: Mapping[str, Member] = field(default_factory=dict)
+    at: float = 0.0
+
+    def having(self, member: Member) -> Record:
+        return replace(self, members={**self.members, member.job: member})
+
+    def without(self, job: str) -> Record:
+        return replace(self, members={name: member for name, member in self.members.items() if name != job})
+
+    def dump(self) -> bytes:
+        keys: dict[str, Any] = {
+            "version": VERSION,
+            "transaction": self.transaction,
+            "state": self.state,
+            "decision": self.decision,
+            "decision_number": self.decision_number,
+            "at": self.at,
+            "members": {name: asdict(member) for name, member in self.members.items()},
+        }
+        return json.dumps(keys, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Record:
+        try:
+            keys = json.loads(text)
+            if keys.pop("version") != VERSION:
+                raise ValueError("another version")
+            members = {name: _member(values) for name, values in keys.pop("members").items()}
+            return cls(members=members, **keys)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JobFailed(errno.EBADMSG, f"journal {path} is not one of version {VERSION}: {error}") from None
+
+
+def _member(values: dict[str, Any]) -> Member:
+    replaces = values.pop("replaces")
+    made = tuple(values.pop("made_dirs"))
+    return Member(made_dirs=made, replaces=None if replaces is None else (replaces[0], replaces[1]), **values)
+
+
+class Journal:
+    """The journal under its lock.  ``record`` is None while there is none."""
+
+    def __init__(self, folder: int, path: str, transaction: str) -> None:
+        self._folder, self._path = folder, path
+        self._name = f"{transaction}.journal"
+        self.record = _read(folder, self._name, path)
+        self._removed = False
+
+    def write(self, record: Record) -> None:
+        """Replace the journal, durably."""
+        record = replace(record, at=time.time())
+        temporary = f".{self._name}.new"  # one name is enough: the lock is ours
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o600, dir_fd=self._folder)
+        try:
+            with os.fdopen(fd, "wb", closefd=False) as file:
+                file.write(record.dump())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
+        self.record = record
+
+    def remove(self) -> None:
+        """Remove the journal, and last its lock file: from then on another may have one of the same name."""
+        if self._removed:
+            return
+        self._removed = True
+        for name in (f".{self._name}.new", self._name, f"{self._name.removesuffix('.journal')}.lock"):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._folder)
+        os.fsync(self._folder)
+        self.record = None
+
+
+def _read(folder: int, name: str, path: str) -> Record | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        return Record.parse(file.read(), path)
+
+
+def read(roots: Roots, root: Root, transaction: str) -> Record | None:
+    """The journal without its lock: for looking only."""
+    ids.job_id(transaction)
+    try:
+        folder = roots.open_dir(folder_of(root))
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        return _read(folder, f"{transaction}.journal", f"{folder_of(root)}/{transaction}.journal")
+    finally:
+        os.close(folder)
+
+
+def scan(roots: Roots, root: Root) -> list[Record]:
+    """Every journal beneath the root, tombstones included, without their locks."""
+    try:
+        folder = roots.open_dir(folder_of(root))
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return []
+        raise
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
+        found = []
+        for name in names:
+            try:
+                record = _read(folder, name, f"{folder_of(root)}/{name}")
+            except JobFailed as failed:
+                log.warning("%s", failed)  # one bad journal must not stop the others' work
+                continue
+            if record is not None:
+                found.append(record)
+        return found
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal]:
+    """The journal with its lock held; its ``record`` is None while there is none, and then no trace of it stays.
+
+    Raises:
+        LockBusy: another process held the lock for ``patience`` seconds.
+    """
+    ids.job_id(transaction)  # it becomes a file name
+    folder, lock = take_lock(roots, root, transaction, patience)
+    journal = None
+    try:
+        journal = Journal(folder, f"{folder_of(root)}/{transaction}.journal", transaction)
+        yield journal
+    finally:
+        if journal is not None and journal.record is None:
+            journal.remove()
+            remove_folder(roots, root)
+        os.close(lock)
+        os.close(folder)
+
+
+@contextmanager
+def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal | None]:
+    """The journal with its lock held; None if there is none, and then nothing is made."""
+    if read(roots, root, transaction) is None:
+        yield None
+        return
+    with held(roots, root, transaction, patience=patience) as journal:
+        yield journal if journal.record is not None else None
+
+
+def sweep_tombstones(roots: Roots, root: Root, older_than_s: float, *, now: float | None = None) -> int:
+    """Remove tombstones of that age; return how many."""
+    before = (time.time() if now is None else now) - older_than_s
+    swept = 0
+    for seen in scan(roots, root):
+        if seen.state != "clean" or seen.at > before:
+            continue
+        with suppress(LockBusy), locked(roots, root, seen.transaction, patience=0) as journal:
+            if journal is not None and journal.record is not None and journal.record.state == "clean":
+                journal.remove()
+                swept += 1
+    remove_folder(roots, root)
+    return swept

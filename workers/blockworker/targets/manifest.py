@@ -1,0 +1,148 @@
+"""The manifest beside an image: where its bytes came from, and how to prove that they are still those."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from blockjobs.model.errors import BadInput
+from blockjobs.model.jobs import JobSpec
+from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest, digest_size, root_of
+from blockworker.volumes.base import Identity
+from blockworker.volumes.file import FileSource
+
+VERSION: Final = 1
+
+
+def build(
+    spec: JobSpec,
+    *,
+    size: int,
+    identity: Identity,
+    source_change: str,
+    attempts: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, int],
+    started: datetime,
+    finished: datetime,
+) -> dict[str, Any]:
+    """A manifest; ``prepare_member`` adds the root of the digests, read from the disk.
+
+    ``source_change`` is ``unchanged``, ``changed`` or ``unknown``; ``counts`` has ``read``, ``written``, ``zero``,
+    ``skipped`` and ``recopied`` bytes.
+    """
+    name = os.path.basename(spec.target.volume.filename) if hasattr(spec.target.volume, "filename") else ""
+    return {
+        "version": VERSION,
+        "run": spec.run,
+        "transaction": spec.transaction,
+        "job": spec.id,
+        "source": {"volume": spec.source.text, "identity": identity.to_list()},
+        "target": spec.target.text,
+        "cut": {"how": "none"},
+        "size": size,
+        "digests": {"algorithm": "blake3", "chunk": CHUNK, "file": f"{name}.blake3", "root": ""}
+        if spec.digests
+        else None,
+        "parent": None,
+        "attempts": [dict(attempt) for attempt in attempts],
+        "bytes": {key: counts.get(key, 0) for key in ("read", "written", "zero", "skipped", "recopied")},
+        "source_change": source_change,
+        "data_path": "read-write",
+        "started": _iso(started),
+        "finished": _iso(finished),
+    }
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dump(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2).encode() + b"\n"
+
+
+def load(path: str) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        BadInput: it is missing, not JSON, or of a version that is not known here.
+    """
+    try:
+        with open(path, "rb") as file:
+            manifest = json.load(file)
+    except OSError as error:
+        raise BadInput(f"manifest {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"manifest {path} is not JSON: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        raise BadInput(f"manifest {path}: a manifest of version {VERSION} was expected")
+    return manifest
+
+
+def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Read the image and compare each chunk; the byte ranges that differ, neighbours merged.
+
+    Raises:
+        BadInput: there are no digests to compare with, or they are not the ones the manifest names.
+    """
+    size = int(manifest["size"])
+    values = _digests(image_path, manifest, size)
+    try:
+        fd = os.open(image_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(f"image {image_path}: {error.strerror}") from None
+    image = FileSource(fd, image_path)
+    try:
+        common = min(image.size, size)
+        bad = [] if image.size == size else [(common, max(image.size, size))]
+        wrong = [
+            (start, min(start + CHUNK, size))
+            for start in range(0, size, CHUNK)
+            if start >= common or not _same(image, start, min(start + CHUNK, size), common, values)
+        ]
+        return _merge(sorted(wrong + bad))
+    finally:
+        image.close()
+
+
+def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
+    named = manifest.get("digests")
+    if not named:
+        raise BadInput(f"image {image_path} was copied without digests: there is nothing to verify it with")
+    if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or "/" in named.get("file", "/"):
+        raise BadInput(f"image {image_path}: the manifest's digests are of an unknown kind: {named}")
+    path = os.path.join(os.path.dirname(image_path), named["file"])
+    try:
+        with open(path, "rb") as file:
+            root, values = root_of(file.fileno()), file.read()
+    except OSError as error:
+        raise BadInput(f"digests {path}: {error.strerror}") from None
+    if root != named.get("root") or len(values) != digest_size(size):
+        raise BadInput(f"digests {path} are not the ones that the manifest names")
+    return values
+
+
+def _same(image: FileSource, start: int, end: int, common: int, values: bytes) -> bool:
+    expected = values[start // CHUNK * LENGTH :][:LENGTH]
+    if end > common:
+        return False
+    if not any(extent.data for extent in image.extents(start, end - start)):
+        return expected == ZERO
+    buffer = bytearray(end - start)
+    image.pread_into(memoryview(buffer), start)
+    if expected == ZERO:
+        return buffer.count(0) == len(buffer)
+    return digest(memoryview(buffer)) == expected
+
+
+def _merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

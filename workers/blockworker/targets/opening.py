@@ -1,0 +1,273 @@
+"""OPEN on a host: look at everything that could refuse a target, then make its staging file.
+
+The journal is told before anything is made, so that after a crash nothing lies about unknown; called again
+it finds what it made, or makes it anew.  A refusal removes everything it made, directories too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+from uuid import UUID, uuid4
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockworker.copy.digests import digest_size
+from blockworker.host import boot_id
+from blockworker.roots import Roots, between, kind_of
+from blockworker.targets import journal as journals
+from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
+from blockworker.targets.folder import FOLDER
+from blockworker.targets.journal import Journal, Member, Record
+
+SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of our own files beside an image
+_LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
+
+
+def target_path(spec: JobSpec) -> str:
+    """The path of the staged target."""
+    bottom = volumespec.bottom(spec.target.volume)
+    if not isinstance(bottom, volumespec.FileVolume):
+        raise JobFailed(
+            errno.EINVAL, f"target {spec.target.text}: a file was expected, a {bottom.driver} is not staged"
+        )
+    return bottom.filename
+
+
+def find_member(roots: Roots, spec: JobSpec) -> Member | None:
+    """The job's entry in its journal; None if it was never opened, or is settled and swept into the tombstone."""
+    root = roots.root_of(target_path(spec), write=True)
+    record = journals.read(roots, root, spec.transaction)
+    return record.members.get(spec.id) if record is not None else None
+
+
+def check_space(roots: Roots, needs: Iterable[tuple[str, int]]) -> None:
+    """Refuse what cannot fit: the directories' needs in bytes, added up by file system."""
+    wanted: dict[int, int] = {}
+    free: dict[int, tuple[int, str]] = {}
+    for directory, needed in needs:
+        existing = directory
+        while True:
+            try:
+                fd = roots.open_dir(existing)
+                break
+            except JobFailed as failed:
+                if failed.errno != errno.ENOENT or existing == roots.root_of(existing, write=True).path:
+                    raise
+                existing = os.path.dirname(existing)  # a directory that OPEN is going to make
+        try:
+            dev, room = os.fstat(fd).st_dev, os.fstatvfs(fd)
+        finally:
+            os.close(fd)
+        wanted[dev] = wanted.get(dev, 0) + needed
+        free.setdefault(dev, (room.f_bavail * room.f_frsize, directory))
+    for dev, needed in wanted.items():
+        room_left, directory = free[dev]
+        if needed > room_left:
+            where = f"{directory} on host {roots.config.name}"
+            raise JobFailed(errno.ENOSPC, f"the file system of {where} needs {needed} bytes, {room_left} are free")
+
+
+def open_member(
+    roots: Roots,
+    spec: JobSpec,
+    *,
+    size: int,
+    token_uuid: Callable[[], UUID] = uuid4,
+    wanted: Callable[[], bool] = lambda: True,
+) -> Member:
+    """Make the job's staging file, or find the one it made before.
+
+    ``wanted`` is asked under the lock, after which nobody can settle the job: whether OPEN is still owed.
+    A worker that was stopped for an hour between reading its message and coming here makes nothing.
+    """
+    path = target_path(spec)
+    root = roots.root_of(path, write=True)
+    base = spec.target_base or os.path.dirname(path)
+    _check_name(path)
+    between(base, os.path.dirname(path))
+    os.close(roots.open_dir(base, what="target directory"))
+    _check_target(roots, spec, path)
+    with failing(path), journals.held(roots, root, spec.transaction) as journal:
+        record = journal.record or Record(spec.transaction)
+        if record.decision is not None or record.state != "open" or not wanted():
+            raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
+        member = record.members.get(spec.id)
+        if member is not None and member.ino:
+            return _found(roots, journal, record, member, size)
+        replaces = _check_target(roots, spec, path)  # again, now that nobody of ours can interfere
+        if member is None:
+            member = _intent(spec, path, size, token_uuid().hex)
+        member = replace(member, size=size, replaces=replaces, made_dirs=_own_dirs(roots, spec, base, path))
+        return _make(roots, journal, record, member, base)
+
+
+def _check_name(path: str) -> None:
+    name = os.path.basename(path)
+    if name.endswith(SUFFIXES):
+        raise JobFailed(errno.EINVAL, f"target {path}: names ending in {', '.join(SUFFIXES)} are ours")
+    if FOLDER in path.split("/"):
+        raise JobFailed(errno.EINVAL, f"target {path}: {FOLDER} is the folder of the journals")
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise JobFailed(errno.ENAMETOOLONG, f"target {path}: a name of at most {_LONGEST_NAME} bytes was expected")
+
+
+def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | None:
+    """Refuse a target that exists, unless it may be replaced; its dev and inode then."""
+    try:
+        directory = roots.open_dir(os.path.dirname(path))
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None  # it will be made
+        raise
+    try:
+        name = os.path.basename(path)
+        st = stat_of(directory, name)
+        if st is None:
+            for suffix in SUFFIXES[1:]:
+                if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):
+                    raise JobFailed(errno.EEXIST, f"{path}{suffix} exists already: it would belong to target {path}")
+            return None
+    finally:
+        os.close(directory)
+    if _source_identity(roots, spec) == (st.st_dev, st.st_ino):
+        raise JobFailed(errno.EINVAL, f"target {path} is the source itself, or a hard link of it")
+    if not stat.S_ISREG(st.st_mode):
+        raise JobFailed(errno.EEXIST, f"target {path} exists already and is {kind_of(st)}")
+    if not _may_overwrite(roots, spec):
+        why = f"host {roots.config.name} does not allow overwriting" if spec.overwrite else "'overwrite' was not asked"
+        raise JobFailed(errno.EEXIST, f"target {path} exists already and {why}")
+    if st.st_nlink != 1:
+        raise JobFailed(errno.EEXIST, f"target {path} has {st.st_nlink} hard links: a file with one was expected")
+    return st.st_dev, st.st_ino
+
+
+def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:
+    return spec.overwrite and roots.config.allow_overwrite
+
+
+def _source_identity(roots: Roots, spec: JobSpec) -> tuple[int, int] | None:
+    bottom = volumespec.bottom(spec.source.volume)
+    if not isinstance(bottom, volumespec.FileVolume) or spec.source.host != spec.target.host:
+        return None
+    fd = roots.open_source(bottom.filename)
+    try:
+        st = os.fstat(fd)
+        return st.st_dev, st.st_ino
+    finally:
+        os.close(fd)
+
+
+def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
+    stem = f".{os.path.basename(path)}.{uuid[:8]}"
+    return Member(
+        job=spec.id,
+        transaction=spec.transaction,
+        target=path,
+        staging=f"{stem}.part",
+        digests=f"{stem}.blake3" if spec.digests else "",
+        manifest=f"{stem}.manifest",
+        uuid=uuid,
+        size=size,
+        overwrite=spec.overwrite,
+    )
+
+
+def _own_dirs(roots: Roots, spec: JobSpec, base: str, path: str) -> tuple[str, ...]:
+    """The directories that an abort has to remove: those that are missing, and those that another job of ours made.
+
+    Jobs of one run share ``{run}`` directories: whoever aborts last finds them empty.
+    """
+    missing = set(roots.missing_dirs(base, os.path.dirname(path)))
+    existing = [directory for directory in between(base, os.path.dirname(path)) if directory not in missing]
+    if existing:
+        root = roots.root_of(path, write=True)
+        for record in journals.scan(roots, root):
+            if record.transaction == spec.transaction or record.state == "open":
+                missing.update(*(member.made_dirs for member in record.members.values()))
+    return tuple(directory for directory in between(base, os.path.dirname(path)) if directory in missing)
+
+
+def _make(roots: Roots, journal: Journal, record: Record, member: Member, base: str) -> Member:
+    journal.write(record.having(member))
+    try:
+        for attempt in range(10):
+            roots.make_dirs(base, member.directory)
+            try:
+                directory = roots.open_dir(member.directory)
+                break
+            except JobFailed as failed:  # an abort of another job found it empty and removed it
+                if failed.errno != errno.ENOENT or attempt == 9:
+                    raise
+        try:
+            st = _create(directory, member)
+        finally:
+            os.close(directory)
+        member = replace(member, dev=st.st_dev, ino=st.st_ino, boot=boot_id())
+        journal.write(record.having(member))
+        return member
+    except BaseException:
+        _undo(roots, journal, record, member)
+        raise
+
+
+def _create(directory: int, member: Member) -> os.stat_result:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    files = {member.staging: member.size}
+    if member.digests:
+        files[member.digests] = digest_size(member.size)
+    for name, size in files.items():
+        # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
+        unlink(directory, name)
+        fd = os.open(name, flags, 0o600, dir_fd=directory)
+        try:
+            os.ftruncate(fd, size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    os.fsync(directory)
+    return os.stat(member.staging, dir_fd=directory, follow_symlinks=False)
+
+
+def _undo(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
+    """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
+    with suppress(OSError, JobFailed):
+        remove_files(roots, member)
+        remove_dirs(roots, member.made_dirs)
+        rest = record.without(member.job)
+        if rest.members:
+            journal.write(rest)
+        else:
+            journal.remove()
+
+
+def _found(roots: Roots, journal: Journal, record: Record, member: Member, size: int) -> Member:
+    """The staging file of an OPEN that came through before."""
+    directory = roots.open_dir(member.directory)
+    try:
+        st = stat_of(directory, member.staging)
+        if st is None or not member.is_file(st):
+            raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
+        if st.st_size == size == member.size:
+            return member
+        if member.token:
+            raise JobFailed(errno.EBUSY, f"the source of {member.target} changed its size from {member.size} to {size}")
+        for name, length in ((member.staging, size), (member.digests, digest_size(size))):
+            if name:
+                fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                try:
+                    os.ftruncate(fd, length)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+    finally:
+        os.close(directory)
+    member = replace(member, size=size)
+    journal.write(record.having(member))
+    return member

@@ -1,0 +1,265 @@
+"""PREPARE and settling on a host: a staging file becomes the image, or nothing of it remains.
+
+Every function may be called again after a crash at any point, finishes what is left and gives the same
+answer.  The order: data, journal (decision), rename, directory, journal (done); each durable before the next.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+from blockjobs.model.errors import JobFailed
+from blockworker import kernel
+from blockworker.copy.digests import root_of
+from blockworker.roots import Root, Roots
+from blockworker.targets import journal as journals
+from blockworker.targets import manifest as manifests
+from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
+from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.staged import open_staging
+
+DIGESTS, MANIFEST = ".blake3", ".manifest.json"  # beside the image
+
+
+class NotPublished(JobFailed):
+    """Committed, but its name cannot be given to it: staging file and locks stay until somebody resolves it."""
+
+
+def prepare_member(
+    roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any]
+) -> None:
+    """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
+
+    Raises:
+        JobFailed: the durable ranges do not cover the file, or it is not the one that was opened.
+        StagingBusy: somebody still has it open for writing.
+    """
+    _check_covered(member, ranges)
+    with failing(member.target):
+        if _is_committed(roots, member):
+            return  # rung late
+        fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        manifest = {**manifest, "digests": _digests(roots, member, manifest.get("digests"))}
+        with _journal(roots, member) as journal:
+            record, current = _known(journal, member)
+            if record.decision is not None or current.discarded:
+                raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is already decided")
+            directory = roots.open_dir(member.directory)
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(member.manifest, flags, 0o600, dir_fd=directory)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(manifests.dump(manifest))
+                    file.flush()
+                    os.fsync(fd)
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def _is_committed(roots: Roots, member: Member) -> bool:
+    record = journals.read(roots, roots.root_of(member.target, write=True), member.transaction)
+    return record is not None and record.decision == "commit"
+
+
+def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
+    end = 0
+    for start, stop in sorted(ranges):
+        if start > end:
+            break
+        end = max(end, stop)
+    if end < member.size:
+        text = f"target {member.target}: only the first {end} of {member.size} bytes are known to be durable"
+        raise JobFailed(errno.EIO, text)
+
+
+def _digests(roots: Roots, member: Member, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not member.digests or named is None:
+        return None
+    fd = open_staging(roots, member, member.digests, patience=journals.PATIENCE)
+    try:
+        os.fsync(fd)
+        return {**named, "root": root_of(fd)}
+    finally:
+        os.close(fd)
+
+
+# --- settling -----------------------------------------------------------------------------------------
+
+
+def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
+    """Publish the image, its digests and its manifest under their names.
+
+    Raises:
+        NotPublished: a foreign file has one of the names; it was not replaced.
+    """
+    with failing(member.target), _journal(roots, member) as journal:
+        if journal is not None and _tombstone(journal) == "commit":
+            return
+        record, current = _known(journal, member)
+        if current.published:
+            return
+        if record.decision == "abort" or current.discarded or journal is None:
+            raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is aborted on this host")
+        directory = roots.open_dir(current.directory)
+        try:
+            _expect_prepared(directory, current)
+            record = _decide(journal, record, "commit", decision_number)
+            _publish_image(roots, directory, current)
+            if current.digests:
+                _publish_beside(directory, current, current.digests, current.name + DIGESTS)
+            elif current.replaces is not None:
+                unlink(directory, current.name + DIGESTS)  # they were of the image that is replaced
+            _publish_beside(directory, current, current.manifest, current.name + MANIFEST)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        journal.write(record.having(replace(current, published=True)))
+
+
+def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
+    """Remove the member's files, and the directories that were made for them if nothing else is in them."""
+    with failing(member.target), _journal(roots, member) as journal:
+        record = journal.record if journal is not None else None
+        current = record.members.get(member.job) if record is not None else None
+        if journal is None or record is None or current is None or current.discarded:
+            return
+        if record.decision == "commit":
+            raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
+        full = False
+        try:
+            record = _decide(journal, record, "abort", decision_number)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
+        remove_files(roots, current)
+        remove_dirs(roots, [path for other in record.members.values() for path in other.made_dirs])
+        if full:
+            record = _decide(journal, record, "abort", decision_number)
+        journal.write(record.having(replace(current, discarded=True)))
+
+
+def clean_transaction(roots: Roots, transaction: str, root: Root) -> bool:
+    """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
+    with journals.locked(roots, root, transaction) as journal:
+        record = journal.record if journal is not None else None
+        if journal is None or record is None or record.state == "clean":
+            return True
+        if record.decision is None or not all(member.settled for member in record.members.values()):
+            return False
+        journal.write(replace(record, state="clean", members={}))
+        return True
+
+
+def _journal(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:
+    root = roots.root_of(member.target, write=True)
+    return journals.locked(roots, root, member.transaction)
+
+
+def _tombstone(journal: Journal) -> str | None:
+    """The decision under a tombstone."""
+    record = journal.record
+    return record.decision if record is not None and record.state == "clean" else None
+
+
+def _known(journal: Journal | None, member: Member) -> tuple[Record, Member]:
+    record = journal.record if journal is not None else None
+    current = record.members.get(member.job) if record is not None else None
+    if record is None or current is None or current.uuid != member.uuid:
+        raise JobFailed(errno.ENOENT, f"target {member.target}: the journal of '{member.transaction}' does not know it")
+    return record, current
+
+
+def _decide(journal: Journal, record: Record, decision: str, number: int) -> Record:
+    """The decision, durable before its first side effect."""
+    if record.decision is None:
+        record = replace(record, decision=decision, decision_number=number)
+        journal.write(record)
+    return record
+
+
+def _expect_prepared(directory: int, member: Member) -> None:
+    """A commit of what was never prepared would be our bug; it must not make an incomplete file visible."""
+    if stat_of(directory, member.manifest) is None and stat_of(directory, member.name + MANIFEST) is None:
+        raise JobFailed(errno.ENOENT, f"target {member.target} was never prepared: its manifest is missing")
+    try:
+        fd = os.open(member.staging, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return  # renamed by a commit before this one
+    try:
+        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed
+    finally:
+        os.close(fd)
+
+
+def _publish_image(roots: Roots, directory: int, member: Member) -> None:
+    staged, final = stat_of(directory, member.staging), stat_of(directory, member.name)
+    if final is not None and member.is_file(final):
+        if staged is not None and member.is_file(staged):
+            unlink(directory, member.staging)  # linked, and then the power went
+        return
+    if staged is None or not member.is_file(staged):
+        text = f"target {member.target}: its staging file {member.staging} is gone, and was not published"
+        raise NotPublished(errno.ENOENT, text)
+    _expect_free(directory, member)
+    if final is None:
+        _rename(directory, member, member.staging, member.name)
+        return
+    expected = member.replaces is not None and member.replaces[1] == final.st_ino and stat.S_ISREG(final.st_mode)
+    if not expected or final.st_nlink != 1 or not roots.config.allow_overwrite:
+        raise _taken(member, member.name)
+    os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _expect_free(directory: int, member: Member) -> None:
+    """Before anything is visible: the names beside the image are ours to take."""
+    for staging, suffix in ((member.digests, DIGESTS), (member.manifest, MANIFEST)):
+        if not staging or member.replaces is not None:
+            continue
+        staged, final = stat_of(directory, staging), stat_of(directory, member.name + suffix)
+        if staged is not None and final is not None and staged.st_ino != final.st_ino:
+            raise _taken(member, member.name + suffix)
+
+
+def _publish_beside(directory: int, member: Member, staging: str, name: str) -> None:
+    staged, final = stat_of(directory, staging), stat_of(directory, name)
+    if staged is None:
+        if final is None:
+            raise NotPublished(errno.ENOENT, f"target {member.target}: {staging} is gone, and was not published")
+    elif final is not None and final.st_ino == staged.st_ino:
+        unlink(directory, staging)
+    elif member.replaces is not None:
+        os.rename(staging, name, src_dir_fd=directory, dst_dir_fd=directory)
+    else:
+        _rename(directory, member, staging, name)
+
+
+def _rename(directory: int, member: Member, staging: str, name: str) -> None:
+    """Give a file its name, never taking it from another."""
+    try:
+        try:
+            kernel.rename_noreplace(directory, staging, name)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            # NFS and others cannot: the link refuses a taken name as well.
+            os.link(staging, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            os.unlink(staging, dir_fd=directory)
+    except FileExistsError:
+        raise _taken(member, name) from None
+
+
+def _taken(member: Member, name: str) -> NotPublished:
+    path = f"{member.directory}/{name}"
+    return NotPublished(errno.EEXIST, f"target {member.target}: the name {path} was taken by a file that is not ours")

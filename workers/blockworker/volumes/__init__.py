@@ -1,0 +1,37 @@
+"""Volumes: what is copied from, and the stand-ins that are copied to.  A job's volume is opened here by its driver."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, NullVolume, Volume
+from blockworker.roots import Roots
+from blockworker.volumes.base import Extent, Identity, Source, Target
+from blockworker.volumes.blkdebug import DebugSource, DebugTarget
+from blockworker.volumes.device import DeviceSource
+from blockworker.volumes.file import FileSource
+from blockworker.volumes.null import NullSource, NullTarget
+
+__all__ = ["Extent", "Identity", "NullTarget", "Source", "Target", "filter_target", "open_source"]
+
+
+def open_source(volume: Volume, roots: Roots) -> Source:
+    """Open a volume for reading.  The format is never probed: what is in the image is only bytes."""
+    match volume:
+        case FileVolume(filename):
+            return FileSource(roots.open_source(filename), filename)
+        case DeviceVolume(filename):
+            return DeviceSource(roots.open_device(filename), filename)
+        case NullVolume():
+            return NullSource(volume)
+        case DebugVolume(image, rules):
+            return DebugSource(open_source(image, roots), rules)
+        case _:
+            assert_never(volume)
+
+
+def filter_target(volume: Volume, target: Target) -> Target:
+    """Put the filters that ``volume`` names (blkdebug) on top of the target that was opened for its bottom."""
+    if isinstance(volume, DebugVolume):
+        return DebugTarget(filter_target(volume.image, target), volume.inject_error)
+    return target

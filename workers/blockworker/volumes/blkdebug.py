@@ -1,0 +1,107 @@
+"""QEMU's ``blkdebug``: another volume whose requests fail where its rules say so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from blockjobs.model.volumespec import SECTOR, InjectedError
+from blockworker.volumes.base import Extent, Identity, Source, Target, trouble
+
+
+class Rules:
+    """The ``inject-error`` list, and which of its ``once`` rules are used up."""
+
+    def __init__(self, rules: tuple[InjectedError, ...]) -> None:
+        self._rules = list(rules)
+        self._lock = threading.Lock()
+
+    def judge(self, iotype: str, offset: int, length: int) -> None:
+        """Raise the VolumeError of the first rule that fits the request."""
+        with self._lock:
+            for rule in self._rules:
+                if rule.iotype != iotype and not (rule.iotype is None and iotype != "flush"):
+                    continue
+                if rule.sector is not None and not offset <= rule.sector * SECTOR < offset + length:
+                    continue
+                if rule.once:
+                    self._rules.remove(rule)
+                operation = "write" if iotype == "write-zeroes" else iotype
+                raise trouble(operation, "blkdebug", offset, length, rule.errno)
+
+    def bad_sectors(self) -> list[int]:
+        """The offsets that a read has to meet, in order."""
+        with self._lock:
+            return sorted(
+                rule.sector * SECTOR
+                for rule in self._rules
+                if rule.sector is not None and rule.iotype in (None, "read")
+            )
+
+
+class DebugSource:
+    """A source with injected read errors.  Its bad sectors are data, also where the image has a hole."""
+
+    def __init__(self, image: Source, rules: tuple[InjectedError, ...]) -> None:
+        self._image = image
+        self._rules = Rules(rules)
+
+    @property
+    def size(self) -> int:
+        return self._image.size
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        self._rules.judge("read", offset, len(view))
+        self._image.pread_into(view, offset)
+
+    def extents(self, start: int, length: int) -> Iterator[Extent]:
+        bad = self._rules.bad_sectors()
+        for extent in self._image.extents(start, length):
+            if extent.data:
+                yield extent
+                continue
+            here, end = extent.start, extent.start + extent.length
+            for sector in bad:
+                if here <= sector < end:
+                    if sector > here:
+                        yield Extent(here, sector - here, data=False)
+                    here = min(sector + SECTOR, end)
+                    yield Extent(sector, here - sector, data=True)
+            if here < end:
+                yield Extent(here, end - here, data=False)
+
+    def identity(self) -> Identity:
+        return self._image.identity()
+
+    def allocated(self) -> int:
+        return self._image.allocated()
+
+    def close(self) -> None:
+        self._image.close()
+
+
+class DebugTarget:
+    """A target with injected write, write-zeroes and flush errors."""
+
+    def __init__(self, image: Target, rules: tuple[InjectedError, ...]) -> None:
+        self._image = image
+        self._rules = Rules(rules)
+
+    @property
+    def size(self) -> int:
+        return self._image.size
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        self._rules.judge("write", offset, len(view))
+        self._image.pwrite(view, offset)
+
+    def zero(self, offset: int, length: int) -> None:
+        self._rules.judge("write-zeroes", offset, length)
+        self._image.zero(offset, length)
+
+    def flush(self) -> None:
+        self._rules.judge("flush", 0, self.size)
+        self._image.flush()
+
+    def close(self) -> None:
+        self._image.close()
