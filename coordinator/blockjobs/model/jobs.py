@@ -46,6 +46,7 @@ class JobSpec:
     sync: str = "full"
     source: HostedVolume
     target: HostedVolume
+    target_base: str = ""  # the directory that must exist already; those between it and the target are made at OPEN
     speed: int = 0
     on_source_error: OnError = OnError.REPORT
     on_target_error: OnError = OnError.REPORT
@@ -65,7 +66,7 @@ class JobSpec:
         return {
             "id": self.id, "transaction": self.transaction, "run": self.run, "type": self.type, "sync": self.sync,
             "source": volumespec.to_dict(self.source), "target": volumespec.to_dict(self.target),
-            "speed": self.speed, "on-source-error": str(self.on_source_error),
+            "target-base": self.target_base, "speed": self.speed, "on-source-error": str(self.on_source_error),
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "stall-limit": self.stall_limit,
@@ -77,7 +78,7 @@ class JobSpec:
             id=JobId(keys["id"]), transaction=TxnId(keys["transaction"]), run=RunId(keys["run"]),
             type=keys["type"], sync=keys["sync"],
             source=volumespec.parse(keys["source"]), target=volumespec.parse(keys["target"]),
-            speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
+            target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], stall_limit=keys["stall-limit"],

@@ -1,0 +1,69 @@
+"""``blockjobs``: the command line.  Commands are imported when they are used; errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final
+
+import click
+import redis
+
+from blockjobs import __version__
+from blockjobs.model.errors import BlockjobsError
+from blockjobs.store.connection import redacted
+
+# command -> module:object, in the order that help shows; those of the data plane join by entry point
+COMMANDS: Final = {
+    "up":          "blockjobs.cli.up:up",
+    "coordinator": "blockjobs.cli.daemons:coordinator",
+    "finalizer":   "blockjobs.cli.daemons:finalizer",
+}  # fmt: skip
+
+
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [*COMMANDS, *(point.name for point in entry_points(group="blockjobs.commands"))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for point in entry_points(group="blockjobs.commands", name=cmd_name):
+            found: click.Command = point.load()
+            return found
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """QEMU's block jobs for a fleet: backup runs that commit on every host or leave nothing."""
+
+
+def main() -> None:
+    """Exit codes: 0 all; 1 failed or aborted; 2 usage or refused; 3 no Redis; 4 partial; 5 wait timed out."""
+    sys.exit(guarded(lambda: cli.main(standalone_mode=False)))
+
+
+def guarded(call: Callable[[], object]) -> int:
+    """Run a command and turn what it raises into one line and an exit code."""
+    try:
+        result = call()
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.Abort:
+        return 130
+    except BlockjobsError as error:
+        click.echo(f"blockjobs: {error}", err=True)
+        return error.exit_code
+    except redis.ConnectionError as error:
+        click.echo(f"blockjobs: Redis is not reachable: {redacted(str(error))}", err=True)
+        return 3
+    except BrokenPipeError:
+        return 141
+    return result if isinstance(result, int) else 0

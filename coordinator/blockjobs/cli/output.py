@@ -1,0 +1,41 @@
+"""What every command prints with: logging to stderr, JSON, sizes and times as people read them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Final
+
+import click
+
+UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Logs of a daemon: one sentence a line, to stderr."""
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    for noisy in ("celery.redirected", "kombu", "amqp"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, sort_keys=False))
+
+
+def size(count: float) -> str:
+    """1536 -> ``1.5 KiB``."""
+    for unit in UNITS:
+        if abs(count) < 1024 or unit == UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError(count)
+
+
+def span(seconds: float) -> str:
+    """75 -> ``1:15``, 3675 -> ``1:01:15``."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -1,0 +1,91 @@
+"""The coordinator: rings hosts for jobs that wait for a slot, judges who is alive, and recovers what was forgotten."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.silence import Silence
+from blockjobs.model.ids import Host, JobId
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+HOST_LEASE: Final = 6.0  # seconds without a heartbeat (one a second) after which a host counts as down
+LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
+DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
+KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
+
+
+@dataclass
+class Coordinator:
+    registry: Registry
+    doorbell: Doorbell
+    _seq: str = ""
+    _slots: dict[Host, int] = field(default_factory=dict)
+    _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
+    _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
+    _redis_run: str = ""
+    _each_look: Every = field(default_factory=lambda: Every(1.0))
+    _each_recovery: Every = field(default_factory=lambda: Every(10.0))
+    _each_reminder: Every = field(default_factory=lambda: Every(30.0))
+
+    def once(self) -> None:
+        """One turn: what happened since the last one, and what is due by the clock."""
+        if not self._seq:
+            self._seq = self.registry.hosts.daemon_seq("coordinator")
+            for host in self.registry.hosts.known():
+                self._slots.setdefault(host, 0)
+        if self._each_look():
+            self._look()
+            self._dispatch(set(self._slots))
+        if self._each_recovery():
+            self.registry.submit.recover(self.registry.hosts.now())
+        if self._each_reminder():
+            self.registry.fate.remind()
+            self.registry.events.trim(KEEP_EVENTS)
+        news = self.registry.events.after(self._seq, block_ms=500)
+        if news:
+            self._seq = news[-1].seq
+            for event in news:
+                if event.name == "HOST_REGISTERED" and event.id not in self._slots:
+                    log.info("host %s: registered", event.id)
+                    self._slots[Host(event.id)] = 0
+                    self._look()
+            self._dispatch({Host(event.host) for event in news if event.host})
+
+    def _dispatch(self, hosts: set[Host]) -> None:
+        for host in hosts & self._slots.keys():
+            for job in self.registry.hosts.ring(host, self._slots[host], lost_after_ms=DOORBELL_LOST):
+                log.debug("job %s: ringing %s", job, host)
+                self.doorbell.copy(host, job)
+
+    def _look(self) -> None:
+        """Judge hosts and leases."""
+        hosts = self.registry.hosts
+        hosts.daemon_beat("coordinator", self._seq)
+        run = hosts.run_id()
+        if run != self._redis_run:
+            self._redis_run = run
+            self._beats.restart()
+            self._leases.restart()
+        cards = hosts.cards(sorted(self._slots))
+        silent = self._beats.look(boottime(), {host: beat for host, (beat, _, _) in cards.items()})
+        came_back = False
+        for host, (_, says, slots) in cards.items():
+            self._slots[host] = slots
+            state = "left" if says == "left" else "down" if host in silent else "up"
+            if hosts.judge(host, state):
+                log.log(logging.INFO if state == "up" else logging.WARNING, "host %s: %s", host, state)
+                came_back |= state == "up"
+        if came_back:
+            self.registry.fate.remind()
+        leases = hosts.leases(sorted(self._slots))
+        for host, job in self._leases.look(boottime(), leases):
+            if cards[host][1] == "here" and host not in silent:
+                token = leases[host, job][0]
+                log.warning("job %s: no checkpoint for %.0f s, attempt %s on %s is fenced", job, LEASE, token, host)
+                hosts.fence(host, job, token)

@@ -1,0 +1,69 @@
+"""Celery, as the control plane uses it: a doorbell.  A message may be lost or come twice; the registry is the truth."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.store import keys
+from blockjobs.store.connection import broker_url
+
+log = logging.getLogger(__name__)
+
+COPY_TASK: Final = "blockjobs.copy"
+STEP_TASK: Final = "blockjobs.step"
+
+
+def copy_queue(host: Host) -> str:
+    return f"copy.{host}"
+
+
+def steps_queue(host: Host) -> str:
+    return f"steps.{host}"
+
+
+def configure(app: Celery, url: str) -> None:
+    """The settings every Celery app of the project shares; each was paid for, see docs/decisions/celery.md."""
+    app.conf.update(
+        broker_url=broker_url(url),
+        result_backend=None, task_ignore_result=True,
+        task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
+        accept_content=["msgpack"], result_accept_content=["msgpack"],
+        broker_transport_options={
+            "global_keyprefix": keys.CELERY_PREFIX,
+            "visibility_timeout": 600, "unacked_restore_interval": 10, "unacked_restore_throttle": 3,
+            "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
+            "health_check_interval": 10, "client_name": "blockjobs-broker",
+        },
+        broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
+        task_acks_late=False, worker_prefetch_multiplier=1, worker_disable_prefetch=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_max_tasks_per_child=50, worker_max_memory_per_child=1 << 20,  # KiB
+        task_default_queue="blockjobs.unrouted",  # nobody consumes it: a missing queue is visible
+        worker_send_task_events=True, task_send_sent_event=False,
+        worker_hijack_root_logger=False, worker_redirect_stdouts=False,
+    )  # fmt: skip
+
+
+class Doorbell:
+    """Rings hosts.  A bell that cannot be rung is logged and forgotten: whoever waits rings again."""
+
+    def __init__(self, url: str) -> None:
+        self._app = Celery("blockjobs", set_as_current=False)
+        configure(self._app, url)
+
+    def copy(self, host: Host, job: JobId) -> None:
+        self._ring(COPY_TASK, [str(job)], copy_queue(host))
+
+    def step(self, host: Host, step: str, txn: TxnId) -> None:
+        self._ring(STEP_TASK, [step, str(txn)], steps_queue(host))
+
+    def _ring(self, task: str, args: list[Any], queue: str) -> None:
+        try:
+            self._app.send_task(task, args=args, queue=queue, retry=False)
+        except (OperationalError, OSError) as error:
+            log.warning("queue %s: could not ring for %s: %s", queue, args, error)

@@ -1,0 +1,149 @@
+"""The finalizer: deferred completion.  Reads what is due, views it, asks the pure core, and does what it says.
+
+Any number may run, and any may die anywhere: every effect is a script that does nothing the second time.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.loop import Every, boottime
+from blockjobs.model.barriers import BY_HOSTS, AwaitUser, Decide, Decision, Do, Finished, Share, Step, View, plan
+from blockjobs.model.ids import Host, TxnId
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 60.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
+RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What this process remembers of a step it waits for; losing it costs a repeated bell, no more."""
+
+    step: Step
+    since: float
+    rung: dict[Host, tuple[float, Share]] = field(default_factory=dict)
+
+
+@dataclass
+class Finalizer:
+    registry: Registry
+    doorbell: Doorbell
+    deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
+    _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
+    _silent: frozenset[Host] = frozenset()
+    _each_look: Every = field(default_factory=lambda: Every(1.0))
+
+    def once(self) -> None:
+        """One turn over everything that is due."""
+        if self._each_look():
+            self.registry.hosts.daemon_beat("finalizer")
+            known = self.registry.hosts.known()
+            self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+            for txn in [txn for txn, waiting in self._waiting.items() if self._impatient(waiting)]:
+                self._advance(txn)
+        due = self.registry.fate.due()
+        for each in due:
+            finished, view = self._advance(each.txn)
+            self.registry.fate.close(each, view, finished=finished)
+        if not due:
+            self.registry.fate.wait(0.5)
+
+    def _impatient(self, waiting: Waiting) -> bool:
+        now = boottime()
+        return now - waiting.since > self.deadlines[waiting.step] or any(
+            now - at > RING_AGAIN for at, _ in waiting.rung.values()
+        )
+
+    def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
+        """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
+        while (view := self.registry.fate.view(txn)) is not None:
+            match plan(view, self._silent | self._late(txn)):
+                case Decide(decision):
+                    if self.registry.fate.settle(view, decision, self._why(view, decision)):
+                        log.info("transaction %s: %s", txn, decision)
+                case Do(step, hosts) if step in BY_HOSTS:
+                    if not self._give_up(view, step, hosts):
+                        self._ring(view, step, hosts)
+                        return False, view
+                case Do(Step.RUN, _):
+                    self._note(txn, "run")
+                    return False, view
+                case Do(step, hosts):
+                    self._carry_out(view, step, hosts)
+                case AwaitUser():
+                    self._note(txn, "finalize")
+                    return False, view
+                case Finished():
+                    self._waiting.pop(txn, None)
+                    log.info("transaction %s: concluded", txn)
+                    return True, view
+        self._waiting.pop(txn, None)
+        return True, None
+
+    def _carry_out(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
+        """The steps that are the finalizer's own."""
+        fate = self.registry.fate
+        if step is Step.CONCLUDE:
+            fate.conclude(view, hosts)
+            return
+        for host in sorted(hosts):
+            match step:
+                case Step.START:
+                    fate.start(view, host)
+                case Step.PEND:
+                    fate.pend(view, host)
+                case Step.STOP:
+                    fate.stop(view, host)
+                case _:
+                    raise AssertionError(step)
+
+    def _ring(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
+        """Send a step to the hosts that owe it, unless they were rung a moment ago and nothing changed."""
+        waiting = self._waiting.get(view.txn)
+        now = boottime()
+        if waiting is None or waiting.step is not step:
+            self._note(view.txn, step)
+            waiting = self._waiting[view.txn] = Waiting(step, now)
+        for host in sorted(hosts):
+            at, share = waiting.rung.get(host, (0.0, None))
+            if share != view.shares[host] or now - at > RING_AGAIN:
+                waiting.rung[host] = (now, view.shares[host])
+                self.doorbell.step(host, step, view.txn)
+
+    def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:
+        """Past the deadline of a barrier before the decision: its members fail, and the host is named."""
+        if view.decision is not None or step not in self._late_steps(view.txn):
+            return False
+        limit = self.deadlines[step]
+        for host in sorted(hosts):
+            text = f"host {host} did not answer {step.upper()} within {limit:.0f} s"
+            log.warning("transaction %s: %s", view.txn, text)
+            self.registry.fate.fail(view, host, step, errno.ETIMEDOUT, text)
+        return True
+
+    def _late_steps(self, txn: TxnId) -> frozenset[Step]:
+        waiting = self._waiting.get(txn)
+        late = waiting is not None and boottime() - waiting.since > self.deadlines[waiting.step]
+        return frozenset({waiting.step}) if waiting is not None and late else frozenset()
+
+    def _late(self, txn: TxnId) -> frozenset[Host]:
+        """Hosts that were asked to settle and did not answer in time: they keep only their own members."""
+        late = Step.SETTLE in self._late_steps(txn)
+        return frozenset(self._waiting[txn].rung) if late else frozenset()
+
+    def _note(self, txn: TxnId, barrier: str) -> None:
+        self.registry.fate.barrier(txn, barrier)
+
+    def _why(self, view: View, decision: Decision) -> str:
+        if decision is Decision.COMMIT:
+            return "every member is prepared"
+        return "failed or cancelled on " + ", ".join(sorted(h for h, share in view.shares.items() if share.failed))
+
+

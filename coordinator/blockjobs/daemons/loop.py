@@ -1,0 +1,58 @@
+"""A daemon's frame: go round until told to stop, and outlive every absence of Redis."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+
+log = logging.getLogger(__name__)
+
+
+def boottime() -> float:
+    """Seconds that also count while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
+    """Call ``once`` until ``stop``; it blocks by itself where there is nothing to do."""
+    away = False
+    log.info("%s: started", name)
+    while not stop.is_set():
+        try:
+            once()
+            if away:
+                log.info("%s: Redis is back", name)
+            away = False
+        except redis.RedisError as error:
+            if not away:
+                log.warning("%s: Redis is away: %s", name, error)
+            away = True
+            stop.wait(0.5)
+    log.info("%s: stopped", name)
+
+
+class Every:
+    """True once each ``seconds``, the first time at once."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = boottime) -> None:
+        self._seconds, self._clock, self._next = seconds, clock, 0.0
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True

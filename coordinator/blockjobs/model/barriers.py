@@ -1,0 +1,151 @@
+"""The way of a transaction: which barrier comes next, who owes it, and when its fate is decided.
+
+Pure: a view goes in, what to do comes out.  All members pass one barrier before any meets the next.
+
+    open -> cut -> start -> run -> pend -> (finalize, owed by the user) -> prepare -> DECISION -> stop -> settle -> conclude
+
+``open``, ``cut``, ``prepare`` and ``settle`` are answered by the hosts; ``run`` by the attempts; the finalizer
+itself does ``start``, ``pend``, ``stop`` (of an abort) and ``conclude``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from blockjobs.model.ids import Host, RunId, TxnId
+
+
+class Step(StrEnum):
+    OPEN = "open"
+    CUT = "cut"
+    START = "start"
+    RUN = "run"
+    PEND = "pend"
+    PREPARE = "prepare"
+    STOP = "stop"
+    SETTLE = "settle"
+    CONCLUDE = "conclude"
+
+
+class Decision(StrEnum):
+    COMMIT = "commit"
+    ABORT = "abort"
+
+
+BY_HOSTS: Final = frozenset({Step.OPEN, Step.CUT, Step.PREPARE, Step.SETTLE})
+FORWARD: Final = (Step.OPEN, Step.CUT, Step.START, Step.RUN, Step.PEND, Step.PREPARE)
+AFTER: Final = {Decision.COMMIT: (Step.SETTLE, Step.CONCLUDE), Decision.ABORT: (Step.STOP, Step.SETTLE, Step.CONCLUDE)}
+
+# What a member may have passed last when it answers a step.  A settle comes after anything: an abort may.
+_BEFORE: Final = {
+    Step.OPEN:    ("",),
+    Step.CUT:     (Step.OPEN,),
+    Step.PREPARE: (Step.RUN,),
+    Step.SETTLE:  ("", Step.OPEN, Step.CUT, Step.RUN, Step.PREPARE),
+}  # fmt: skip
+
+
+def before(step: str) -> str:
+    """The steps that may precede ``step``, as the scripts want them: a comma before, between and behind."""
+    return f",{','.join(_BEFORE[Step(step)])},"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One host's part of a transaction: how many of its members still owe each step, and how many failed."""
+
+    owing: Mapping[Step, int]
+    failed: int = 0
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int]) -> Share:
+        return cls({step: counts.get(step, 0) for step in Step}, counts.get("failed", 0))
+
+    def owes(self, step: Step) -> bool:
+        return self.owing[step] > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything that the fate of a transaction depends on."""
+
+    txn: TxnId
+    run: RunId
+    rev: int
+    decision: Decision | None
+    number: int
+    manual: bool  # some member waits for the user before it is prepared
+    finalized: bool
+    cursor: int
+    jobs: int
+    shares: Mapping[Host, Share]
+
+    def owing(self, step: Step) -> frozenset[Host]:
+        return frozenset(host for host, share in self.shares.items() if share.owes(step))
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """A step for these hosts: sent to them, waited for, or done by the finalizer."""
+
+    step: Step
+    hosts: frozenset[Host]
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitUser:
+    """Every member is pending, and one was submitted without auto-finalize."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every member is concluded."""
+
+
+Next = Do | Decide | AwaitUser | Finished
+
+
+def decide(view: View) -> Decision | None:
+    """The one place where a transaction's fate is settled."""
+    if any(share.failed for share in view.shares.values()):
+        return Decision.ABORT
+    if not any(view.owing(step) for step in FORWARD):
+        return Decision.COMMIT
+    return None
+
+
+def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
+    """What comes next.
+
+    ``silent``: hosts that do not answer.  Before the decision everybody waits for them (until a deadline makes
+    their members fail); after it they keep only their own members, and the rest conclude.
+    """
+    if view.decision is None:
+        if fate := decide(view):
+            return Decide(fate)
+        for step in FORWARD:
+            if step is Step.PREPARE and view.manual and not view.finalized:
+                return AwaitUser()
+            if hosts := view.owing(step):
+                return Do(step, hosts)
+        raise AssertionError("nothing is owed, and nothing was decided")
+    for step in AFTER[view.decision]:
+        if step is Step.SETTLE:
+            if hosts := view.owing(step) - silent:
+                return Do(step, hosts)
+        elif step is Step.CONCLUDE:
+            if hosts := view.owing(step) - view.owing(Step.SETTLE):
+                return Do(step, hosts)
+            if hosts := view.owing(Step.SETTLE):
+                return Do(Step.SETTLE, hosts)
+        elif hosts := view.owing(step):
+            return Do(step, hosts)
+    return Finished()

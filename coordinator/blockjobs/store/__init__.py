@@ -1,0 +1,1 @@
+"""The only door to Redis: key names, bytes, scripts, the registry and the event stream."""

@@ -1,0 +1,83 @@
+"""The side of the registry that a host's steps worker uses: its share of a transaction, and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from blockjobs.model.barriers import before
+from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.store import codec, keys
+from blockjobs.store.attempts import unpack_checkpoint
+from blockjobs.store.scripts import Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a transaction on this host, as a step needs it."""
+
+    spec: JobSpec
+    status: str
+    passed: str
+    claimed: bool
+    opened: Mapping[str, Any]
+    durable: Checkpoint
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A host's answer for one member.  ``errno`` 0: done.  Locks by identity, ``""`` for none."""
+
+    job: JobId
+    errno: int = 0
+    text: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    reads: str = ""
+    writes: str = ""
+    size: int = 0
+
+
+class Answers:
+    def __init__(self, client: redis.Redis, scripts: Scripts, host: Host) -> None:
+        self._redis, self._scripts, self.host = client, scripts, host
+
+    def members(self, txn: TxnId) -> list[Member]:
+        """This host's members, in the order of submission."""
+        jobs = [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hmget(
+                keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result"
+            )
+        return [
+            Member(
+                JobSpec.from_dict(codec.unpack(spec)), status.decode(), passed.decode(), bool(attempt),
+                codec.unpack(opened) if opened else {}, unpack_checkpoint(durable or b""),
+                codec.unpack(result) if result else {},
+            )  # fmt: skip
+            for spec, status, passed, attempt, opened, durable, result in pipe.execute()
+            if spec
+        ]
+
+    def decision(self, txn: TxnId) -> tuple[str, int]:
+        """The decision and its number; ("", 0) while there is none.  Read from the registry, never from a message."""
+        decision, number = self._redis.hmget(keys.txn(txn), "decision", "number")
+        return (decision or b"").decode(), int(number or 0)
+
+    def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
+        """Answer a step for some members; again is harmless."""
+        if not answers:
+            return
+        names = [
+            keys.share(self.host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(self.host),
+            *(keys.job(self.host, answer.job) for answer in answers),
+        ]  # fmt: skip
+        args: list[Any] = [txn, step, before(step)]
+        for a in answers:
+            args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size]
+        self._scripts.call("answer", names, args)

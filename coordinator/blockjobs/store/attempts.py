@@ -1,0 +1,193 @@
+"""The side of the registry that an attempt and its host's watcher use: claim, checkpoint, error, finish, release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.model.jobs import Checkpoint, JobSpec, Orders
+from blockjobs.store import codec, keys
+from blockjobs.store.scripts import Scripts
+
+POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The process that runs an attempt; the start time and boot id tell a reused pid from it."""
+
+    attempt: str
+    pid: int
+    started: float
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an attempt is given: its token, the job, what OPEN found, and the last durable checkpoint."""
+
+    token: int
+    attempt: str
+    spec: JobSpec
+    opened: Mapping[str, Any]
+    durable: Checkpoint
+    speed: int
+    number: int  # which attempt of the job this is, from 1
+    offset: int  # how far the attempt before had come
+    counts: Mapping[str, int]  # what all attempts before had read, written, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a copy stands.  ``counts``: bytes read, written, zero, skipped, recopied."""
+
+    offset: int = 0
+    len: int = 0
+    counts: Mapping[str, int] | None = None
+
+
+class Attempts:
+    def __init__(self, client: redis.Redis, scripts: Scripts, host: Host) -> None:
+        self._redis, self._scripts, self.host = client, scripts, host
+
+    def claim(self, job_id: JobId, who: Who) -> Claim | str:
+        """The job, or why it is not to be had (a late or repeated doorbell is no error)."""
+        names = [
+            keys.job(self.host, job_id), keys.ready(self.host), keys.rung(self.host), keys.attempts(self.host),
+            keys.events(), keys.wake(self.host, job_id),
+        ]  # fmt: skip
+        packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
+        match self._scripts.call("claim", names, [job_id, who.attempt, packed]):
+            case [b"claimed", token, spec, opened, durable, speed, number, offset, counts]:
+                return Claim(
+                    int(token), who.attempt, JobSpec.from_dict(codec.unpack(spec)),
+                    codec.unpack(opened) if opened else {}, unpack_checkpoint(durable), int(speed), int(number),
+                    int(offset), codec.unpack(counts) if counts else {},
+                )  # fmt: skip
+            case [b"state", status]:
+                return f"it is {status.decode()}"
+            case [b"held"]:
+                return "another attempt has it"
+            case _:
+                return "it is gone"
+
+    def checkpoint(
+        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None = None, quiet: bool = False
+    ) -> Orders:
+        """Renew the lease, report progress and what is durable; returns the orders.
+
+        ``quiet``: no data is being written, so a pause that is asked for takes effect with this call.
+
+        Raises:
+            LeaseLost: this attempt is no longer the job's.
+        """
+        job_id = claim.spec.id
+        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
+        args = [
+            job_id, claim.token, claim.attempt, progress.offset, progress.len, codec.pack(dict(progress.counts or {})),
+            pack_checkpoint(durable) if durable else "", int(quiet),
+        ]  # fmt: skip
+        match self._scripts.call("checkpoint", names, args):
+            case [b"ok", cancelled, paused, speed, _]:
+                return Orders(cancel=bool(cancelled), pause=paused == 1, speed=int(speed))
+            case _:
+                raise errors.LeaseLost(job_id)
+
+    def error(self, claim: Claim, *, operation: str, action: str, io_status: str, text: str) -> None:
+        """An I/O error was judged; raises LeaseLost."""
+        job_id = claim.spec.id
+        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
+        args = [job_id, claim.token, claim.attempt, operation, action, io_status, text]
+        if self._scripts.call("error", names, args)[0] != b"ok":
+            raise errors.LeaseLost(job_id)
+
+    def finish(
+        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None, result: Mapping[str, Any],
+        errno: int = 0, text: str = "",
+    ) -> None:  # fmt: skip
+        """The attempt is over and the job with it; again is harmless.  Raises LeaseLost."""
+        job_id, txn = claim.spec.id, claim.spec.transaction
+        names = [
+            keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
+            keys.due(), keys.due_wake(),
+        ]  # fmt: skip
+        args = [
+            job_id, claim.token, claim.attempt, txn, -errno, text, progress.offset, progress.len,
+            codec.pack(dict(progress.counts or {})), pack_checkpoint(durable) if durable else "",
+            codec.pack(dict(result)),
+        ]  # fmt: skip
+        if self._scripts.call("finish", names, args)[0] not in (b"finished", b"again"):
+            raise errors.LeaseLost(job_id)
+
+    def release(self, job_id: JobId, txn: TxnId, token: int, attempt: str, *, why: str) -> bool:
+        """The attempt ends and the job does not (parked, drained, dead, fenced); False: it was not the job's."""
+        names = [
+            keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.share(self.host, txn),
+            keys.events(), keys.attempts(self.host), keys.ready(self.host), keys.fences(self.host), keys.due(),
+            keys.due_wake(),
+        ]  # fmt: skip
+        reply = self._scripts.call("release", names, [job_id, token, attempt, txn, why, POISON])
+        return bool(reply[0] == b"released")
+
+    def live(self) -> dict[JobId, Who]:
+        """The claims on this host."""
+        return {
+            JobId(job.decode()): Who(*codec.unpack(who))
+            for job, who in self._redis.hgetall(keys.attempts(self.host)).items()
+        }
+
+    def standing(self, jobs: list[JobId]) -> list[Standing]:
+        """What the watcher has to know of local claims."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at")
+        pipe.hgetall(keys.fences(self.host))
+        pipe.time()
+        *rows, fences, (seconds, micros) = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        return [
+            Standing(
+                job, TxnId((txn or b"").decode()), int(token or 0), (attempt or b"").decode(),
+                (now - int(cancelled)) / 1000 if cancelled else 0.0,
+                fences.get(job.encode()) == token,
+            )  # fmt: skip
+            for job, (txn, token, attempt, cancelled) in zip(jobs, rows, strict=True)
+        ]
+
+    def wait(self, job_id: JobId, seconds: float) -> bool:
+        """Block until somebody knocks for this job, at most ``seconds``."""
+        return self._redis.blpop([keys.wake(self.host, job_id)], timeout=seconds) is not None
+
+    def knock(self, job_id: JobId) -> None:
+        """Wake the job's control line."""
+        self._redis.lpush(keys.wake(self.host, job_id), b"1")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A local claim, as the watcher needs it: seconds since a cancel, and whether its end was ordered."""
+
+    job: JobId
+    txn: TxnId
+    token: int
+    attempt: str
+    cancelled_for: float
+    fenced: bool
+
+
+def pack_checkpoint(point: Checkpoint) -> bytes:
+    return codec.pack([point.staging, [list(pair) for pair in point.ranges]])
+
+
+def unpack_checkpoint(data: bytes) -> Checkpoint:
+    if not data:
+        return Checkpoint()
+    staging, ranges = codec.unpack(data)
+    return Checkpoint(staging, tuple((start, end) for start, end in ranges))
+
+

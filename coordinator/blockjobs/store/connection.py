@@ -1,0 +1,90 @@
+"""Clients of Redis: bytes in and out, explicit short timeouts, and what a registry must be set to.
+
+Two kinds.  ``connect``: few retries, for idempotent scripts (every one of ours is).  ``line``: none, for an
+attempt, which knows better than a library how long it may wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry
+
+from blockjobs.model.errors import NoRedis
+
+log = logging.getLogger(__name__)
+
+LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before its lease ends
+CLIENT_TIMEOUT: Final = 5.0
+SETTINGS: Final = {
+    # setting: (what we need, why)
+    "appendonly": ("yes", "a restart would lose the registry"),
+    "appendfsync": ("always", "'everysec' lost acknowledged writes on a plain kill -9"),
+    "maxmemory-policy": ("noeviction", "an eviction would delete jobs"),
+}
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for everything but an attempt's control line."""
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
+    return _client(url, CLIENT_TIMEOUT, retry)
+
+
+def line(url: str) -> redis.Redis:
+    """A client for an attempt: answers or fails within a second, never sends anything twice."""
+    return _client(url, LINE_TIMEOUT, Retry(NoBackoff(), 0))
+
+
+def _client(url: str, timeout: float, retry: Retry) -> redis.Redis:
+    try:
+        client: redis.Redis = redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry, client_name="blockjobs",
+            protocol=3,
+        )  # fmt: skip
+    except ValueError as error:
+        raise NoRedis(f"Redis URL '{redacted(url)}' cannot be used: {error}") from None
+    return client
+
+
+def redacted(url: str) -> str:
+    """``url`` without its password."""
+    scheme, sep, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{sep}{user}{colon and ':***'}{at}{host}"
+
+
+def broker_url(url: str) -> str:
+    """The same server as Celery spells it."""
+    if not url.startswith("unix://"):
+        return url
+    path, _, query = url.removeprefix("unix://").partition("?")
+    database = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair).get("db", "0")
+    return f"redis+socket://{path}?virtual_host={database}"
+
+
+def check(client: redis.Redis, url: str) -> None:
+    """Refuse a server that does not answer or would lose what it acknowledged.
+
+    Raises:
+        NoRedis: not reachable, or a setting of ``SETTINGS`` is wrong (where CONFIG is denied: a warning).
+    """
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise NoRedis(f"Redis is not reachable at {redacted(url)}: {error}") from None
+    for name, (needed, why) in SETTINGS.items():
+        try:
+            found = client.config_get(name).get(name)
+        except redis.ResponseError:
+            log.warning("Redis at %s does not let us read its settings: '%s %s' not checked", redacted(url), name, needed)
+            continue
+        if found is not None and _text(found) != needed:
+            raise NoRedis(f"Redis at {redacted(url)} has '{name} {_text(found)}': '{needed}' is needed, because {why}")
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

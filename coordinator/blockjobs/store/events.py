@@ -1,0 +1,71 @@
+"""The event stream: every state change, once, in order; read from any point, never lost while it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+
+from blockjobs.store import keys
+
+BEGINNING: Final = "0"
+PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``seq``: the stream's id (milliseconds of Redis' clock, dash, number); ``id``: the job or host it is of."""
+
+    seq: str
+    name: str
+    id: str
+    txn: str
+    run: str
+    host: str
+    fields: dict[str, str]
+
+    @property
+    def at(self) -> float:
+        """Seconds since the epoch, by Redis' clock."""
+        return int(self.seq.partition("-")[0]) / 1000
+
+
+class Events:
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def last(self) -> str:
+        """Where the stream ends now; ``after(last())`` gives what comes next."""
+        newest = self._redis.xrevrange(keys.events(), count=1)
+        return newest[0][0].decode() if newest else BEGINNING
+
+    def after(self, seq: str, *, block_ms: int = 0) -> list[Event]:
+        """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
+        reply = self._redis.xread({keys.events(): seq}, count=PAGE, block=block_ms or None)
+        rows = next(iter(reply.values()))[0] if isinstance(reply, dict) and reply else (reply[0][1] if reply else [])
+        return [_event(entry, fields) for entry, fields in rows]
+
+    def trim(self, keep_ms: int) -> None:
+        """Forget events older than ``keep_ms``, but none since the oldest unfinished transaction began."""
+        seconds, micros = self._redis.time()
+        floor = seconds * 1000 + micros // 1000 - keep_ms
+        oldest = self._redis.zrange(keys.unfinished(), 0, 0, withscores=True)
+        if oldest:
+            floor = min(floor, int(oldest[0][1]))
+        self._redis.xtrim(keys.events(), minid=f"{floor}-0", approximate=True)
+
+    def all(self, after: str = BEGINNING) -> Iterator[Event]:
+        """Every event behind ``after`` that is there now."""
+        while page := self.after(after):
+            yield from page
+            after = page[-1].seq
+
+
+def _event(entry: bytes, fields: dict[bytes, bytes]) -> Event:
+    words = {name.decode(): value.decode() for name, value in fields.items()}
+    return Event(
+        entry.decode(), words.pop("event"), words.pop("id", ""), words.pop("txn", ""), words.pop("run", ""),
+        words.pop("host", ""), words,
+    )  # fmt: skip

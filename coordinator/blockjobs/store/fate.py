@@ -1,0 +1,127 @@
+"""The finalizer's side of the registry: what is due, the view to decide on, and the effects of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import redis
+
+from blockjobs.model.barriers import Decision, Share, View, before
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.store import keys
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.submit import batches
+
+DUE_PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A transaction to look at, and the score it was seen with."""
+
+    txn: TxnId
+    score: float
+
+
+class Fate:
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def wait(self, seconds: float) -> None:
+        """Block until something becomes due, at most ``seconds``."""
+        self._redis.blpop([keys.due_wake()], timeout=seconds)
+
+    def due(self) -> list[Due]:
+        rows = self._redis.zrange(keys.due(), 0, DUE_PAGE - 1, withscores=True)
+        return [Due(TxnId(txn.decode()), float(score)) for txn, score in rows]
+
+    def remind(self) -> None:
+        """Make every unfinished transaction due again: whatever was forgotten is found."""
+        for page in batches([txn.decode() for txn in self._redis.zrange(keys.unfinished(), 0, -1)]):
+            pipe = self._redis.pipeline(transaction=False)
+            for txn in page:
+                pipe.zincrby(keys.due(), 1, txn)
+            pipe.execute()
+
+    def view(self, txn: TxnId) -> View | None:
+        """A transaction as the pure core wants it; None where it does not exist."""
+        record = {k.decode(): v.decode() for k, v in self._redis.hgetall(keys.txn(txn)).items()}
+        if not record:
+            return None
+        hosts = [Host(name[5:]) for name in record if name.startswith("host:")]
+        pipe = self._redis.pipeline(transaction=False)
+        for host in hosts:
+            pipe.hgetall(keys.share(host, txn))
+        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in pipe.execute()]
+        return View(
+            txn=txn, run=RunId(record["run"]), rev=int(record["rev"]),
+            decision=Decision(record["decision"]) if "decision" in record else None,
+            number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
+            cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
+            shares=dict(zip(hosts, shares, strict=True)),
+        )  # fmt: skip
+
+    def members(self, host: Host, txn: TxnId) -> list[JobId]:
+        return [JobId(job.decode()) for job in self._redis.lrange(keys.members(host, txn), 0, -1)]
+
+    def barrier(self, txn: TxnId, name: str) -> None:
+        """Note for readers where a transaction stands."""
+        self._scripts.call("barrier", [keys.txn(txn)], [name])
+
+    def start(self, view: View, host: Host) -> None:
+        for batch in batches(self.members(host, view.txn)):
+            names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn)]
+            names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
+            self._scripts.call("start", names, batch)
+
+    def pend(self, view: View, host: Host) -> None:
+        for batch in batches(self.members(host, view.txn)):
+            names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
+            self._scripts.call("pend", names + [keys.job(host, job) for job in batch], batch)
+
+    def settle(self, view: View, decision: Decision, why: str) -> bool:
+        """Write the decision, on the view it was taken on; False: something moved, look again."""
+        names = [keys.txn(view.txn), keys.decisions(), keys.events()]
+        return bool(self._scripts.call("settle", names, [view.txn, decision, view.rev, why])[0] == b"decided")
+
+    def stop(self, view: View, host: Host) -> None:
+        for batch in batches(self.members(host, view.txn)):
+            names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
+            names += [key for job in batch for key in (keys.job(host, job), keys.wake(host, job))]
+            self._scripts.call("stop", names, batch)
+
+    def fail(self, view: View, host: Host, step: str, errno: int, text: str) -> None:
+        """The host owes ``step`` and is given up: its members that owe it fail with ``text``."""
+        for batch in batches(self.members(host, view.txn)):
+            names = [
+                keys.share(host, view.txn), keys.events(), keys.due(), keys.due_wake(), keys.txn(view.txn),
+                *(keys.job(host, job) for job in batch),
+            ]  # fmt: skip
+            self._scripts.call("fail", names, [view.txn, step, before(step), errno, text, *batch])
+
+    def conclude(self, view: View, hosts: frozenset[Host]) -> None:
+        """Conclude settled members of these hosts, newest first, in batches; the cursor says how far it came."""
+        rows = [row.decode().split(" ") for row in self._redis.lrange(keys.order(view.txn), 0, -1)]
+        whole = len(hosts) == len(view.shares)
+        first = view.cursor if whole and view.cursor >= 0 else len(rows)
+        newest = [(Host(h), JobId(j), n) for n, (h, j) in reversed(list(enumerate(rows))) if n < first and h in hosts]
+        for batch in batches(newest):
+            names = [keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn)]
+            for host, job, _ in batch:
+                names += [
+                    keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),
+                ]  # fmt: skip
+            cursor = batch[-1][2] if whole else -1
+            self._scripts.call("conclude", names, [view.run, cursor, *(job for _, job, _ in batch)])
+
+    def close(self, due: Due, view: View | None, *, finished: bool) -> None:
+        """Take a transaction off the list of due ones unless something came up; forget it when it is finished."""
+        forget: Sequence[str] = ()
+        if finished and view is not None:
+            parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
+            forget = [keys.txn(due.txn), keys.order(due.txn), *(key for pair in parts for key in pair)]
+        self._scripts.call(
+            "close", [keys.due(), keys.unfinished(), *forget], [due.txn, due.score, int(finished)]
+        )

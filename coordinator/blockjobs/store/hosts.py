@@ -1,0 +1,156 @@
+"""Hosts: their heartbeat, the coordinator's judgement of them, and the doorbells to ring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId
+from blockjobs.store import codec, keys
+from blockjobs.store.scripts import Scripts
+
+DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host: ``state`` as the coordinator judged it (up, down, left), since when (ms), and what it told of itself."""
+
+    name: Host
+    state: str
+    since: int
+    machine: str
+    slots: int
+    facts: Mapping[str, Any]
+    beat: int
+    running: int
+    waiting: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
+            "running": self.running, "waiting": self.waiting, "facts": dict(self.facts),
+        }  # fmt: skip
+
+
+class Hosts:
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def beat(
+        self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, word: str = "beat", seen: str = ""
+    ) -> str:
+        """Say that a host is there (or that it leaves); returns its counter.
+
+        Raises:
+            Refused: another machine beats under this name.  ``seen``: its counter, if the caller saw it stand still.
+        """
+        names = [keys.card(host), keys.events()]
+        match self._scripts.call("beat", names, [host, machine, slots, codec.pack(dict(facts)), word, seen]):
+            case [b"ok", beat]:
+                return str(beat.decode())
+            case [_, other, beat]:
+                raise HostTaken(host, other.decode(), beat.decode())
+            case reply:
+                raise AssertionError(reply)
+
+    def judge(self, host: Host, state: str) -> bool:
+        """Note the judgement; True where it changed."""
+        return bool(self._scripts.call("judge", [keys.hosts(), keys.events()], [host, state])[0] == b"changed")
+
+    def known(self) -> dict[Host, tuple[str, int]]:
+        """Every host the coordinator knows: state, since."""
+        record = {name.decode(): value.decode() for name, value in self._redis.hgetall(keys.hosts()).items()}
+        return {
+            Host(name[6:]): (state, int(record.get("since:" + name[6:], "0")))
+            for name, state in sorted(record.items())
+            if name.startswith("state:")
+        }
+
+    def list(self) -> list[HostView]:
+        known = self.known()
+        pipe = self._redis.pipeline(transaction=False)
+        for host in known:
+            pipe.hmget(keys.card(host), "machine", "slots", "facts", "beat")
+            pipe.hlen(keys.attempts(host))
+            pipe.zcard(keys.ready(host))
+        rows = pipe.execute()
+        return [
+            HostView(
+                host, state, since, (card[0] or b"").decode(), int(card[1] or 0),
+                codec.unpack(card[2]) if card[2] else {}, int(card[3] or 0), running, waiting,
+            )  # fmt: skip
+            for (host, (state, since)), card, running, waiting in zip(
+                known.items(), rows[::3], rows[1::3], rows[2::3], strict=True
+            )
+        ]
+
+    def cards(self, hosts: list[Host]) -> dict[Host, tuple[int, str, int]]:
+        """Heartbeat counter, what the host says of itself (here, left) and its slots."""
+        pipe = self._redis.pipeline(transaction=False)
+        for host in hosts:
+            pipe.hmget(keys.card(host), "beat", "state", "slots")
+        return {
+            host: (int(beat or 0), (state or b"").decode(), int(slots or 0))
+            for host, (beat, state, slots) in zip(hosts, pipe.execute(), strict=True)
+        }
+
+    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[int, int]]:
+        """Every live claim: (token, heartbeat counter)."""
+        pipe = self._redis.pipeline(transaction=False)
+        for host in hosts:
+            pipe.hkeys(keys.attempts(host))
+        claims = [(h, JobId(j.decode())) for h, jobs in zip(hosts, pipe.execute(), strict=True) for j in jobs]
+        for host, job in claims:
+            pipe.hmget(keys.job(host, job), "token", "beat")
+        return {
+            claim: (int(token or 0), int(beat or 0))
+            for claim, (token, beat) in zip(claims, pipe.execute() if claims else [], strict=True)
+        }
+
+    def fence(self, host: Host, job: JobId, token: int) -> None:
+        """Order the host's watcher to end an attempt."""
+        self._redis.hset(keys.fences(host), job, str(token))
+
+    def ring(self, host: Host, slots: int, *, lost_after_ms: int) -> list[JobId]:
+        """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding."""
+        names = [keys.ready(host), keys.rung(host), keys.attempts(host)]
+        return [JobId(job.decode()) for job in self._scripts.call("ring", names, [slots + 2, slots, lost_after_ms])[1:]]
+
+    def daemon_beat(self, name: str, seq: str = "") -> None:
+        """A daemon says that its loop goes round, and how far it has read the events."""
+        record = {name: str(self.now())} | ({f"seq:{name}": seq} if seq else {})
+        self._redis.hset(keys.daemons(), mapping=record)
+
+    def daemon_seq(self, name: str) -> str:
+        """How far a daemon of this name had read the events; "0" where none ever did."""
+        return (self._redis.hget(keys.daemons(), f"seq:{name}") or b"0").decode()
+
+    def daemons(self) -> dict[str, bool]:
+        """Which daemons go round."""
+        now = self.now()
+        found = self._redis.hgetall(keys.daemons())
+        return {
+            name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")
+        }
+
+    def now(self) -> int:
+        """Redis' clock in ms."""
+        seconds, micros = self._redis.time()
+        return int(seconds * 1000 + micros // 1000)
+
+    def run_id(self) -> str:
+        """Redis' own run id: another one means that it was restarted."""
+        return str(self._redis.info("server")["run_id"])
+
+
+class HostTaken(errors.Refused):
+    """Another machine beats under the name."""
+
+    def __init__(self, host: str, machine: str, beat: str) -> None:
+        super().__init__(f"host name '{host}' is in use by another machine ({machine})")
+        self.beat = beat

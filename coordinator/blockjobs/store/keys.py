@@ -1,0 +1,159 @@
+"""Every Redis key of the project.  No other module spells one.
+
+Keys are grouped by writer, so that access rights can follow them: what a worker writes is
+``bj:h:<host>:*``, the event stream, ``bj:due`` and ``bj:due:wake``; all the rest is written by the
+coordinator, the finalizer and clients.  No worker script declares a key of the second group.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+
+CELERY_PREFIX: Final = "bj:celery:"
+
+# --- written by a host's workers (and by verbs, on behalf of users) -------------------------------------
+
+
+def job(host: Host, job_id: JobId) -> str:
+    """hash: status, spec, progress, token, checkpoint, result; deleted on dismiss."""
+    return f"bj:h:{host}:job:{job_id}"
+
+
+def holds(host: Host, job_id: JobId) -> str:
+    """hash: each reason for which the job is held -> its cause."""
+    return f"bj:h:{host}:holds:{job_id}"
+
+
+def wake(host: Host, job_id: JobId) -> str:
+    """list of at most one element: the attempt's control line blocks on it."""
+    return f"bj:h:{host}:wake:{job_id}"
+
+
+def share(host: Host, txn: TxnId) -> str:
+    """hash: the host's share of a transaction: how many members still owe each barrier, how many failed."""
+    return f"bj:h:{host}:share:{txn}"
+
+
+def members(host: Host, txn: TxnId) -> str:
+    """list: the host's members of a transaction, in the order of submission."""
+    return f"bj:h:{host}:members:{txn}"
+
+
+def ready(host: Host) -> str:
+    """zset: jobs that wait for a slot, by the time they became ready."""
+    return f"bj:h:{host}:ready"
+
+
+def rung(host: Host) -> str:
+    """zset: doorbells sent and not answered by a claim, by time."""
+    return f"bj:h:{host}:rung"
+
+
+def attempts(host: Host) -> str:
+    """hash: job with a live claim -> attempt uuid, pid, start time of the process, boot id."""
+    return f"bj:h:{host}:attempts"
+
+
+def fences(host: Host) -> str:
+    """hash: job -> token of the attempt that the host's watcher has to end."""
+    return f"bj:h:{host}:fences"
+
+
+def locks(host: Host) -> str:
+    """hash: volume locks by identity (device and inode): ``w:...`` -> job, ``r:...`` -> number of readers."""
+    return f"bj:h:{host}:locks"
+
+
+def card(host: Host) -> str:
+    """hash: the host's registration and heartbeat counter."""
+    return f"bj:h:{host}:card"
+
+
+def events() -> str:
+    """stream: every state change, one entry each."""
+    return "bj:events"
+
+
+def due() -> str:
+    """zset: transactions the finalizer should look at; the score counts the reasons."""
+    return "bj:due"
+
+
+def due_wake() -> str:
+    """list of at most one element: the finalizer blocks on it."""
+    return "bj:due:wake"
+
+
+# --- written by clients, the coordinator and the finalizer ----------------------------------------------
+
+
+def txn(txn_id: TxnId) -> str:
+    """hash: members' hosts, rev, barrier, decision."""
+    return f"bj:txn:{txn_id}"
+
+
+def order(txn_id: TxnId) -> str:
+    """list: all members of a transaction as ``host job``, in the order of submission."""
+    return f"bj:txn:{txn_id}:order"
+
+
+def run(run_id: RunId) -> str:
+    """hash: name, state, counts of one start of a run file."""
+    return f"bj:run:{run_id}"
+
+
+def run_jobs(run_id: RunId) -> str:
+    """list: all jobs of a run as ``host job transaction``."""
+    return f"bj:run:{run_id}:jobs"
+
+
+def runs() -> str:
+    """zset: published runs by time of publishing."""
+    return "bj:runs"
+
+
+def staged() -> str:
+    """zset: runs staged and not published, by time; the reaper clears what a dead client left."""
+    return "bj:staged"
+
+
+def launches() -> str:
+    """zset: published runs of which not every job was launched yet."""
+    return "bj:launches"
+
+
+def unfinished() -> str:
+    """zset: launched transactions that have members to conclude, by time."""
+    return "bj:unfinished"
+
+
+def ids() -> str:
+    """hash: job id -> ``host transaction``; an id is taken until its job is dismissed."""
+    return "bj:ids"
+
+
+def texts() -> str:
+    """hash: volume locks by text (``host:path``), refused at submit: ``w:...`` -> job, ``r:...`` -> readers."""
+    return "bj:texts"
+
+
+def hosts() -> str:
+    """hash: host -> the coordinator's judgement of it (state, since)."""
+    return "bj:hosts"
+
+
+def daemons() -> str:
+    """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock."""
+    return "bj:daemons"
+
+
+def decisions() -> str:
+    """counter: each decision takes the next number."""
+    return "bj:decisions"
+
+
+def incarnation() -> str:
+    """string: drawn once when this registry was first used; hosts refuse orders of another one."""
+    return "bj:incarnation"

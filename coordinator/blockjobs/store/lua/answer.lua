@@ -1,0 +1,57 @@
+#!lua flags=allow-oom
+-- A host answers a step for some of its members.  Repeated answers change nothing.
+--
+-- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
+-- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
+-- ARGV[4...]  per job: id, errno (0: done), text, result packed ("" none), lock to read ("" none), lock to write ("" none),
+--           size in bytes (open only)
+--
+-- Returns {"answered", still owing}
+
+local step = ARGV[2]
+local failed = 0
+for i = 0, #KEYS - 6 do
+  local job, a = KEYS[6 + i], 3 + i * 7
+  local id, errno, text, result, reads, writes, size = unpack(ARGV, a + 1, a + 7)
+  local f = redis.call("HMGET", job, "status", "passed", "reads", "writes", "attempt")
+  local status, passed = f[1], f[2]
+  if status and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
+    if errno == "0" and step == "open" then
+      local holder = (reads ~= "" and redis.call("HGET", KEYS[5], "w:" .. reads))
+        or (writes ~= "" and redis.call("HGET", KEYS[5], "w:" .. writes))
+      if not holder and writes ~= "" and redis.call("HEXISTS", KEYS[5], "r:" .. writes) == 1 then holder = "a reader" end
+      if holder then
+        errno, text = "16", "the volume is in use by job '" .. holder .. "' under another name"
+      else
+        if reads ~= "" then redis.call("HINCRBY", KEYS[5], "r:" .. reads, 1) end
+        if writes ~= "" then redis.call("HSET", KEYS[5], "w:" .. writes, id) end
+        redis.call("HSET", job, "reads", reads, "writes", writes)
+      end
+    end
+    if errno == "0" then
+      redis.call("HSET", job, "passed", step)
+      if step == "open" then redis.call("HSET", job, "opened", result, "len", size) end
+      redis.call("HINCRBY", KEYS[1], step, -1)
+      if step == "settle" then
+        if f[3] and f[3] ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. f[3], -1) <= 0 then
+          redis.call("HDEL", KEYS[5], "r:" .. f[3])
+        end
+        if f[4] and f[4] ~= "" then redis.call("HDEL", KEYS[5], "w:" .. f[4]) end
+        redis.call("HDEL", job, "reads", "writes")
+      end
+    elseif step == "settle" then
+      if redis.call("HGET", job, "unsettled") ~= text then
+        redis.call("HSET", job, "unsettled", text)
+        emit(KEYS[2], "JOB_UNSETTLED", job, id, "error", text)
+      end
+    else
+      redis.call("HSET", job, "ret", -errno, "error", text)
+      abort(KEYS[2], job, id)
+      redis.call("HINCRBY", KEYS[1], "failed", 1)
+      failed = failed + 1
+    end
+  end
+end
+local owing = redis.call("HGET", KEYS[1], step)
+if failed > 0 or owing == "0" then owe(KEYS[3], KEYS[4], ARGV[1]) end
+return {"answered", owing or "0"}

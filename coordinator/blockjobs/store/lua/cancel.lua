@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Cancel a job by force, and with it its transaction; without a live attempt it aborts at once.
+--
+-- KEYS[1] job  KEYS[2] share  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] rung
+-- KEYS[8] due  KEYS[9] due wake
+-- ARGV[1] id   ARGV[2] transaction id
+--
+-- Returns {"cancelled", status} | {"refused", status} | {"missing"}
+
+local status = redis.call("HGET", KEYS[1], "status")
+if not status or status == "undefined" then return {"missing"} end
+if not ACCEPTS["cancel"][status] then return {"refused", status} end
+if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"refused", status} end
+redis.call("HINCRBY", KEYS[4], "rev", 1)
+redis.call("HSETNX", KEYS[1], "cancel-at", now_ms())
+redis.call("HSET", KEYS[1], "cancelled", "force")
+if has_claim(KEYS[1]) then
+  knock(KEYS[3])
+else
+  redis.call("HSET", KEYS[1], "ret", -125, "error", "Operation canceled")
+  abort(KEYS[5], KEYS[1], ARGV[1])
+  redis.call("ZREM", KEYS[6], ARGV[1])
+  redis.call("ZREM", KEYS[7], ARGV[1])
+  redis.call("HINCRBY", KEYS[2], "failed", 1)
+end
+owe(KEYS[8], KEYS[9], ARGV[2])
+return {"cancelled", redis.call("HGET", KEYS[1], "status")}

@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- A transaction was looked at: take it off the list of due ones, if nothing came up meanwhile; and off the
+-- list of unfinished ones when its last member is concluded.
+--
+-- KEYS[1] due   KEYS[2] unfinished
+-- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished   KEYS[3...] keys to delete then
+--
+-- Returns {"closed"} | {"again"}
+
+if ARGV[3] == "1" then
+  redis.call("ZREM", KEYS[2], ARGV[1])
+  for i = 3, #KEYS do redis.call("DEL", KEYS[i]) end
+end
+local score = redis.call("ZSCORE", KEYS[1], ARGV[1])
+if score and tonumber(score) == tonumber(ARGV[2]) then
+  redis.call("ZREM", KEYS[1], ARGV[1])
+  return {"closed"}
+end
+return {"again"}

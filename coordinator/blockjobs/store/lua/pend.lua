@@ -1,0 +1,18 @@
+-- Every member's copy is done: move members on one host from WAITING to PENDING.
+--
+-- KEYS[1] share   KEYS[2] events   KEYS[3] txn   KEYS[4...] job hashes
+-- ARGV  job ids
+--
+-- Returns {"pending", still owing} | {"decided"}
+
+if redis.call("HEXISTS", KEYS[3], "decision") == 1 then return {"decided"} end
+for i, id in ipairs(ARGV) do
+  local job = KEYS[3 + i]
+  local status, finalize, kind = unpack(redis.call("HMGET", job, "status", "auto-finalize", "type"))
+  if status == "waiting" then
+    move(KEYS[2], job, id, "pending")
+    redis.call("HINCRBY", KEYS[1], "pend", -1)
+    if finalize == "0" then emit(KEYS[2], "BLOCK_JOB_PENDING", job, id, "type", kind) end
+  end
+end
+return {"pending", redis.call("HGET", KEYS[1], "pend")}

@@ -1,0 +1,48 @@
+-- What every script shares: the clock, an event, a move along the table, a knock on a door.
+
+local function now_ms()
+  local t = redis.call("TIME")
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- One event; the names of the job, its transaction and its run always come along.
+local function emit(stream, name, job, id, ...)
+  local f = redis.call("HMGET", job, "txn", "run", "host")
+  redis.call("XADD", stream, "*", "event", name, "id", id, "txn", f[1] or "", "run", f[2] or "", "host", f[3] or "", ...)
+end
+
+-- Move a job along one edge of the table; an illegal move is our bug and stops the script.
+local function move(stream, job, id, to)
+  local from = redis.call("HGET", job, "status")
+  if not (MOVES[from] and MOVES[from][to]) then
+    error("illegal move of job " .. id .. " from " .. tostring(from) .. " to " .. to)
+  end
+  redis.call("HSET", job, "status", to)
+  emit(stream, "JOB_STATUS_CHANGE", job, id, "status", to, "from", from)
+  return from
+end
+
+-- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen).
+local function abort(stream, job, id)
+  local from = redis.call("HGET", job, "status")
+  if from == "paused" then move(stream, job, id, "running") end
+  if from == "standby" then move(stream, job, id, "ready") end
+  if from ~= "aborting" then move(stream, job, id, "aborting") end
+end
+
+-- A list that holds at most one element wakes whoever blocks on it.
+local function knock(list)
+  redis.call("LPUSH", list, "1")
+  redis.call("LTRIM", list, 0, 0)
+end
+
+-- The finalizer should look at a transaction.
+local function owe(due, due_wake, txn)
+  redis.call("ZINCRBY", due, 1, txn)
+  knock(due_wake)
+end
+
+local function has_claim(job)
+  local attempt = redis.call("HGET", job, "attempt")
+  return attempt and attempt ~= ""
+end

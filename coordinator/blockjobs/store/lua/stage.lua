@@ -1,0 +1,63 @@
+-- Stage jobs of a run: invisible until the run is published.  All of them or none.
+--
+-- KEYS[1] run   KEYS[2] run jobs   KEYS[3] staged   KEYS[4] ids   KEYS[5] texts
+-- KEYS[6...]  per job: job, holds, share, members, txn, order
+-- ARGV[1] run id  ARGV[2] fields of the run, packed
+-- ARGV[3...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text
+--
+-- Returns {"staged", n} | {"exists", id} | {"busy", text, holder} | {"published"}
+
+local W = 10
+local jobs = (#ARGV - 2) / W
+if redis.call("HGET", KEYS[1], "state") == "published" then return {"published"} end
+
+local fresh = {}
+for i = 0, jobs - 1 do
+  local a, k = 2 + i * W, 5 + i * 6
+  local id, place = ARGV[a + 1], ARGV[a + 2] .. " " .. ARGV[a + 3]
+  local mine = redis.call("HGET", KEYS[k + 1], "run") == ARGV[1]
+  if not mine then
+    if redis.call("HEXISTS", KEYS[4], id) == 1 then return {"exists", id} end
+    local source, target = ARGV[a + 9], ARGV[a + 10]
+    local writer = (source ~= "" and redis.call("HGET", KEYS[5], "w:" .. source))
+    if writer then return {"busy", source, writer} end
+    if target ~= "" then
+      writer = redis.call("HGET", KEYS[5], "w:" .. target)
+      if writer then return {"busy", target, writer} end
+      local readers = redis.call("HGET", KEYS[5], "r:" .. target)
+      if readers then return {"busy", target, "a reader"} end
+    end
+    fresh[#fresh + 1] = i
+  end
+end
+
+local now = now_ms()
+redis.call("HSETNX", KEYS[1], "state", "staged")
+redis.call("HSET", KEYS[1], "fields", ARGV[2])
+redis.call("ZADD", KEYS[3], now, ARGV[1])
+for _, i in ipairs(fresh) do
+  local a, k = 2 + i * W, 5 + i * 6
+  local job, holds, share, members, txn, order = unpack(KEYS, k + 1, k + 6)
+  local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target = unpack(ARGV, a + 1, a + W)
+  redis.call("HSET", job, "status", "undefined", "host", host, "txn", txn_id, "run", ARGV[1], "spec", spec,
+    "type", kind, "speed", speed, "auto-finalize", finalize, "auto-dismiss", dismiss, "source", source,
+    "target", target, "offset", 0, "len", 0, "token", 0, "attempt", "", "attempts", 0, "beat", 0, "lost", 0,
+    "busy", 0, "iostatus", "ok", "passed", "", "created", now)
+  redis.call("HSET", holds, "created", "")
+  redis.call("RPUSH", members, id)
+  redis.call("RPUSH", order, host .. " " .. id)
+  redis.call("RPUSH", KEYS[2], host .. " " .. id .. " " .. txn_id)
+  for _, step in ipairs({"open", "cut", "start", "run", "pend", "prepare", "stop", "settle", "conclude"}) do
+    redis.call("HINCRBY", share, step, 1)
+  end
+  redis.call("HSET", txn, "run", ARGV[1], "rev", 0)
+  redis.call("HINCRBY", txn, "jobs", 1)
+  redis.call("HSETNX", txn, "since", now)
+  redis.call("HSET", txn, "host:" .. host, 1)
+  if finalize == "0" then redis.call("HSET", txn, "manual", 1) end
+  redis.call("HSET", KEYS[4], id, host .. " " .. txn_id)
+  redis.call("HINCRBY", KEYS[1], "jobs", 1)
+  if source ~= "" then redis.call("HINCRBY", KEYS[5], "r:" .. source, 1) end
+  if target ~= "" then redis.call("HSET", KEYS[5], "w:" .. target, id) end
+end
+return {"staged", #fresh}

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- The transaction aborts: cancel members on one host by force; who has no live attempt aborts at once.
+--
+-- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] rung   KEYS[5...]  per job: job, wake
+-- ARGV  job ids
+--
+-- Returns {"stopped", still owing}
+
+for i, id in ipairs(ARGV) do
+  local job, wake = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+  if redis.call("HSETNX", job, "stopped", 1) == 1 then
+    redis.call("HINCRBY", KEYS[1], "stop", -1)
+    local status = redis.call("HGET", job, "status")
+    if status ~= "aborting" then
+      redis.call("HSETNX", job, "cancel-at", now_ms())
+      redis.call("HSET", job, "cancelled", "force")
+      if has_claim(job) then
+        knock(wake)
+      else
+        redis.call("HSET", job, "ret", -125, "error", "Operation canceled")
+        abort(KEYS[2], job, id)
+        redis.call("ZREM", KEYS[3], id)
+        redis.call("ZREM", KEYS[4], id)
+      end
+    end
+  end
+end
+return {"stopped", redis.call("HGET", KEYS[1], "stop")}

@@ -1,0 +1,41 @@
+"""The registry: every door to Redis, opened on one client.
+
+Control plane and clients use ``Registry``; a host's workers use ``HostRegistry``, whose scripts touch only
+what that host may write.
+"""
+
+from __future__ import annotations
+
+import redis
+
+from blockjobs.model.ids import Host
+from blockjobs.store.answers import Answers
+from blockjobs.store.attempts import Attempts
+from blockjobs.store.events import Events
+from blockjobs.store.fate import Fate
+from blockjobs.store.hosts import Hosts
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.submit import Submit
+from blockjobs.store.verbs import Verbs
+from blockjobs.store.views import Views
+
+
+class Registry:
+    def __init__(self, client: redis.Redis) -> None:
+        scripts = Scripts(client)
+        self.client = client
+        self.submit = Submit(client, scripts)
+        self.verbs = Verbs(client, scripts)
+        self.views = Views(client)
+        self.events = Events(client)
+        self.hosts = Hosts(client, scripts)
+        self.fate = Fate(client, scripts)
+
+
+class HostRegistry:
+    def __init__(self, client: redis.Redis, host: Host) -> None:
+        scripts = Scripts(client)
+        self.host = host
+        self.attempts = Attempts(client, scripts, host)
+        self.answers = Answers(client, scripts, host)
+        self.hosts = Hosts(client, scripts)

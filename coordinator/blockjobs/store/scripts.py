@@ -1,0 +1,53 @@
+"""The Lua scripts, one verb each, loaded once.
+
+Every script is preceded by ``prelude.lua`` and by the state tables, written out from Python: the tables
+exist once, and scripts are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.states import ACCEPTS, MOVES
+
+NAMES: Final = (
+    # clients                                    finalizer and coordinator
+    "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
+    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
+    "finalize", "dismiss",
+    # workers
+    "beat", "claim", "checkpoint", "error", "finish", "release", "answer",
+)  # fmt: skip
+BY_WORKERS: Final = ("beat", "claim", "checkpoint", "error", "finish", "release", "answer")
+
+
+@cache
+def source(name: str) -> str:
+    """The whole text of a script, as Redis gets it."""
+    folder = resources.files("blockjobs.store") / "lua"
+    text = (folder / f"{name}.lua").read_text()
+    flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis wants them first
+    tables = (_table("MOVES", MOVES), _table("ACCEPTS", ACCEPTS))
+    return "\n".join((flags, *tables, (folder / "prelude.lua").read_text(), text))
+
+
+def _table(name: str, table: Mapping[Any, frozenset[Any]]) -> str:
+    rows = (f'["{key}"]={{{",".join(sorted(f"""["{v}"]=true""" for v in values))}}}' for key, values in table.items())
+    return f"local {name} = {{{','.join(rows)}}}"
+
+
+class Scripts:
+    """Calls by name: ``scripts.call("claim", keys, args)``; an unknown script is loaded again by redis-py."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+
+    def call(self, name: str, keys: Sequence[str], args: Sequence[object]) -> list[Any]:
+        """Run one script; returns its tagged list, bytes as they came."""
+        reply: list[Any] = self._scripts[name](keys=list(keys), args=list(args))
+        return reply

@@ -1,0 +1,114 @@
+"""A run enters the registry: staged in batches, invisible, and made real by one field.
+
+A client that dies before publishing leaves only staged jobs, which nobody sees and the reaper removes.
+A client that dies after it leaves a run that the coordinator launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.runs import RunPlan
+from blockjobs.model.volumespec import path
+from blockjobs.store import codec, keys
+from blockjobs.store.scripts import Scripts
+
+BATCH: Final = 500  # jobs one script touches at the most: more would hold Redis too long
+STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not published counts as abandoned
+
+
+class Submit:
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def submit(self, plan: RunPlan) -> None:
+        """All of a run, or nothing: stage, publish, launch.
+
+        Raises:
+            JobExists: an id is taken.
+            VolumeBusy: another job reads or writes a target, or writes a source.
+        """
+        specs = [spec for members in plan.transactions for spec in members]
+        try:
+            for batch in batches(specs):
+                self.stage(plan, batch)
+            self.publish(plan.run, len(specs))
+        except errors.BlockjobsError:
+            self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs])
+            raise
+        self.launch(plan.run)
+
+    def stage(self, plan: RunPlan, specs: Sequence[JobSpec]) -> None:
+        args: list[Any] = [plan.run, codec.pack({"name": plan.name, "grouped": plan.grouped})]
+        for spec in specs:
+            args += [
+                spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
+                int(spec.auto_finalize), int(spec.auto_dismiss), *(_lock(v) for v in (spec.source, spec.target)),
+            ]  # fmt: skip
+        match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
+            case [b"staged", _]:
+                pass
+            case [b"exists", job_id]:
+                raise errors.JobExists(job_id.decode())
+            case [b"busy", text, holder]:
+                raise errors.VolumeBusy(text.decode(), holder.decode(), "backup")
+            case _:
+                raise errors.Refused(f"run '{plan.run}' exists already: wait a second and start it again")
+
+    def publish(self, run_id: RunId, jobs: int) -> None:
+        names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]
+        match self._scripts.call("publish", names, [run_id, jobs]):
+            case [b"incomplete", staged]:
+                raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
+            case _:
+                pass
+
+    def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]]) -> None:
+        for batch in batches(places):
+            self._scripts.call("unstage", self._keys(run_id, batch), [run_id, *(job for _, job, _ in batch)])
+
+    def launch(self, run_id: RunId) -> None:
+        """Make every job of a published run CREATED and its transaction the finalizer's; again is harmless."""
+        names = [keys.run(run_id), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
+        for batch in batches(self._places(run_id)):
+            jobs = [keys.job(host, job) for host, job, _ in batch]
+            self._scripts.call("launch", names + jobs, [word for _, job, txn in batch for word in (job, txn)])
+        self._redis.zrem(keys.launches(), run_id)
+
+    def recover(self, now_ms: int) -> None:
+        """Finish what dead clients left: launch what was published, remove what was only staged."""
+        for run_id in self._redis.zrange(keys.launches(), 0, -1):
+            self.launch(RunId(run_id.decode()))
+        for run_id in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
+            run = RunId(run_id.decode())
+            self.unstage(run, list(self._places(run)))
+            self._redis.zrem(keys.staged(), run)
+
+    def _places(self, run_id: RunId) -> list[tuple[Host, JobId, TxnId]]:
+        rows = (row.decode().split(" ") for row in self._redis.lrange(keys.run_jobs(run_id), 0, -1))
+        return [(Host(host), JobId(job), TxnId(txn)) for host, job, txn in rows]
+
+    def _keys(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]]) -> list[str]:
+        names = [keys.run(run_id), keys.run_jobs(run_id), keys.staged(), keys.ids(), keys.texts()]
+        for host, job, txn in places:
+            names += [
+                keys.job(host, job), keys.holds(host, job), keys.share(host, txn), keys.members(host, txn),
+                keys.txn(txn), keys.order(txn),
+            ]  # fmt: skip
+        return names
+
+
+def _lock(hosted: Any) -> str:
+    """The text a volume is locked by; none for a volume that is nowhere."""
+    return hosted.text if path(hosted.volume) is not None else ""
+
+
+def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

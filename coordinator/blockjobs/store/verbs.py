@@ -1,0 +1,98 @@
+"""The verbs: look up, check, change, event and wake-up in one script each.
+
+Refusals carry QEMU's texts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from blockjobs.model import errors
+from blockjobs.model.states import Status, Verb
+from blockjobs.store import keys
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.views import Place, Views
+
+
+class Verbs:
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._views, self._scripts = Views(client), scripts
+
+    def pause(self, job_id: str, *, reason: str = "user", cause: str = "") -> Status:
+        """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so."""
+        at = self._views.place(job_id)
+        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host)]
+        reply = self._scripts.call("pause", names, [job_id, reason, cause])
+        if reply[0] == b"already":
+            raise errors.Refused("Job is already paused")
+        return self._judged(reply, job_id, Verb.PAUSE)
+
+    def resume(self, job_id: str, *, reason: str = "user") -> Status:
+        """Lift a hold; returns the status now."""
+        at = self._views.place(job_id)
+        reply = self._scripts.call("resume", [*self._job(at), keys.events(), keys.ready(at.host)], [job_id, reason])
+        if reply[0] == b"unheld":
+            raise errors.Refused("Can't resume a job that was not paused")
+        return self._judged(reply, job_id, Verb.RESUME)
+
+    def cancel(self, job_id: str) -> Status:
+        """Cancel a job by force, and so its whole transaction; refused once that is decided."""
+        at = self._views.place(job_id)
+        names = [
+            keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+            keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
+            keys.due_wake(),
+        ]  # fmt: skip
+        return self._judged(self._scripts.call("cancel", names, [job_id, at.transaction]), job_id, Verb.CANCEL)
+
+    def set_speed(self, job_id: str, speed: int) -> int:
+        """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
+        at = self._views.place(job_id)
+        names = [
+            keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events(),
+        ]  # fmt: skip
+        reply = self._scripts.call("set_speed", names, [job_id, speed])
+        if reply[0] == b"negative":
+            raise errors.Refused("Parameter 'speed' expects a non-negative value")
+        if reply[0] == b"set":
+            return int(reply[1])
+        raise self._refusal(reply, job_id, Verb.SET_SPEED)
+
+    def finalize(self, job_id: str) -> None:
+        """Let a pending transaction go on to its decision."""
+        at = self._views.place(job_id)
+        names = [
+            keys.job(at.host, at.job), keys.txn(at.transaction), keys.events(), keys.due(), keys.due_wake(),
+        ]  # fmt: skip
+        reply = self._scripts.call("finalize", names, [job_id, at.transaction])
+        if reply[0] != b"finalized":
+            raise self._refusal(reply, job_id, Verb.FINALIZE)
+
+    def dismiss(self, job_id: str) -> None:
+        """Forget a concluded job; its id is free again, its run's record stays."""
+        at = self._views.place(job_id)
+        names = [
+            keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job), keys.ids(),
+            keys.events(),
+        ]  # fmt: skip
+        reply = self._scripts.call("dismiss", names, [job_id])
+        if reply[0] != b"dismissed":
+            raise self._refusal(reply, job_id, Verb.DISMISS)
+
+    def _job(self, at: Place) -> list[str]:
+        return [
+            keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job),
+            keys.txn(at.transaction),
+        ]  # fmt: skip
+
+    def _judged(self, reply: list[Any], job_id: str, verb: Verb) -> Status:
+        if reply[0] in (b"refused", b"missing"):
+            raise self._refusal(reply, job_id, verb)
+        return Status(reply[1].decode())
+
+    def _refusal(self, reply: list[Any], job_id: str, verb: Verb) -> errors.Refused:
+        if reply[0] == b"refused":
+            return errors.VerbRefused(job_id, reply[1].decode(), verb)
+        return errors.NoSuchJob(job_id)

@@ -1,0 +1,245 @@
+"""What readers see: one job, a run, a transaction, a host.  Reading never changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.errors import NoSuchJob, NoSuchRun
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.states import Status
+from blockjobs.store import codec, keys
+
+PAGE: Final = 500  # records read in one round trip
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job as it stands.  Times in milliseconds of Redis' clock, 0 where it has not happened; sizes in bytes."""
+
+    id: JobId
+    host: Host
+    transaction: TxnId
+    run: RunId
+    status: Status
+    type: str
+    spec: JobSpec
+    offset: int
+    len: int
+    speed: int
+    busy: bool
+    holds: dict[str, str]
+    io_status: str
+    ret: int
+    error: str
+    cancelled: bool
+    claimed: bool
+    attempts: int
+    lost: int
+    passed: str
+    unsettled: str
+    created: int
+    started: int
+    ended: int
+    now: int
+    bytes: dict[str, int] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def paused(self) -> bool:
+        """Asked to pause, for any reason but not having been started; quiescent is ``paused and not busy``."""
+        return any(reason != "created" for reason in self.holds)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first claim to the end, or to now."""
+        return ((self.ended or self.now) - self.started) / 1000 if self.started else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """QEMU's BlockJobInfo, and ours."""
+        return {
+            "type": self.type, "device": self.id, "len": self.len, "offset": self.offset, "busy": self.busy,
+            "paused": self.paused, "speed": self.speed, "io-status": self.io_status,
+            "ready": self.status in (Status.READY, Status.STANDBY), "status": str(self.status),
+            "auto-finalize": self.spec.auto_finalize, "auto-dismiss": self.spec.auto_dismiss,
+            "error": self.error or None,
+            "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
+            "source": self.spec.source.text, "target": self.spec.target.text,
+            "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One start of a run file: how many jobs it has, how many are not concluded, how many ended badly."""
+
+    id: RunId
+    name: str
+    grouped: bool
+    published: int
+    ended: int
+    jobs: int
+    open: int
+    failed: int
+    cancelled: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "name": self.name, "completion-mode": "grouped" if self.grouped else "individual",
+            "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
+            "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TxnView:
+    """A transaction: the barrier it stands at since when, its decision, and what each host still owes."""
+
+    id: TxnId
+    run: RunId
+    jobs: int
+    barrier: str
+    since: int
+    decision: str
+    number: int
+    why: str
+    owing: dict[Host, dict[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "run": self.run, "jobs": self.jobs, "barrier": self.barrier,
+            "since": self.since / 1000 if self.since else None, "decision": self.decision or None,
+            "why": self.why or None, "owing": {host: dict(owed) for host, owed in self.owing.items()},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job's record is."""
+
+    host: Host
+    job: JobId
+    transaction: TxnId
+
+
+class Views:
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def place(self, job_id: str) -> Place:
+        """Raises NoSuchJob."""
+        found = self._redis.hget(keys.ids(), job_id)
+        if found is None:
+            raise NoSuchJob(job_id)
+        host, txn = _text(found).split(" ")
+        return Place(Host(host), JobId(job_id), TxnId(txn))
+
+    def job(self, job_id: str) -> JobView:
+        """Raises NoSuchJob: unknown, dismissed, or staged and not published."""
+        found = next(iter(self.jobs([self.place(job_id)])), None)
+        if found is None:
+            raise NoSuchJob(job_id)
+        return found
+
+    def jobs(self, places: Iterable[Place]) -> Iterator[JobView]:
+        """Views of many jobs, in the order given, a page a round trip; unknown and unpublished ones are left out."""
+        for page in _pages(places):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            for place in page:
+                pipe.hgetall(keys.job(place.host, place.job))
+                pipe.hgetall(keys.holds(place.host, place.job))
+            (seconds, micros), *rows = pipe.execute()
+            now = seconds * 1000 + micros // 1000
+            for place, record, holds in zip(page, rows[::2], rows[1::2], strict=True):
+                if record and record[b"status"] != b"undefined":
+                    yield _job(place, record, holds, now)
+
+    def places(self, run_id: RunId) -> list[Place]:
+        """Every job of a run, in the order of the file."""
+        rows = self._redis.lrange(keys.run_jobs(run_id), 0, -1)
+        return [Place(Host(h), JobId(j), TxnId(t)) for h, j, t in (_text(row).split(" ") for row in rows)]
+
+    def run(self, run_id: str) -> RunView:
+        """Raises NoSuchRun."""
+        record = self._redis.hgetall(keys.run(RunId(run_id)))
+        if not record or record.get(b"state") != b"published":
+            raise NoSuchRun(run_id)
+        return _run(RunId(run_id), record)
+
+    def runs(self, *, limit: int = 0) -> list[RunView]:
+        """Published runs, newest first; ``limit`` 0: all."""
+        found = self._redis.zrevrange(keys.runs(), 0, limit - 1)
+        views = []
+        for page in _pages(found):
+            pipe = self._redis.pipeline(transaction=False)
+            for run_id in page:
+                pipe.hgetall(keys.run(RunId(_text(run_id))))
+            views += [_run(RunId(_text(i)), r) for i, r in zip(page, pipe.execute(), strict=True) if r]
+        return views
+
+    def transaction(self, txn_id: TxnId) -> TxnView | None:
+        """None once it is over and forgotten."""
+        record = self._redis.hgetall(keys.txn(txn_id))
+        if not record:
+            return None
+        hosts = [Host(_text(name)[5:]) for name in record if name.startswith(b"host:")]
+        pipe = self._redis.pipeline(transaction=False)
+        for host in hosts:
+            pipe.hgetall(keys.share(host, txn_id))
+        shares = [{_text(k): int(v) for k, v in share.items()} for share in pipe.execute()]
+        return TxnView(
+            txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
+            int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
+            _text(record.get(b"why", b"")), dict(zip(hosts, shares, strict=True)),
+        )  # fmt: skip
+
+    def unfinished(self) -> list[TxnId]:
+        """Transactions with members to conclude, oldest first."""
+        return [TxnId(_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1)]
+
+
+def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
+    def number(name: bytes) -> int:
+        return int(r.get(name, b"0") or b"0")
+
+    spec = JobSpec.from_dict(codec.unpack(r[b"spec"]))
+    return JobView(
+        id=place.job, host=place.host, transaction=place.transaction, run=spec.run,
+        status=Status(_text(r[b"status"])), type=_text(r[b"type"]), spec=spec,
+        offset=number(b"offset"), len=number(b"len"), speed=number(b"speed"), busy=r[b"busy"] == b"1",
+        holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
+        ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
+        claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
+        unsettled=_text(r.get(b"unsettled", b"")),
+        created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
+        bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
+        result=codec.unpack(r[b"result"]) if r.get(b"result") else {},
+    )  # fmt: skip
+
+
+def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
+    fields = codec.unpack(r[b"fields"])
+
+    def number(name: bytes) -> int:
+        return int(r.get(name, b"0"))
+
+    return RunView(
+        run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
+        number(b"open"), number(b"failed"), number(b"cancelled"),
+    )  # fmt: skip
+
+
+def _pages(items: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    rest = iter(items)
+    while page := list(islice(rest, PAGE)):
+        yield page
+
+
+def _text(value: bytes) -> str:
+    return value.decode()

@@ -1,0 +1,107 @@
+"""The Celery app of one host: two workers of it run there, ``copy`` (a process a slot) and ``steps`` (threads).
+
+Celery rings, nothing more: a task names a job or a step, and what is to be done is read from the registry.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from contextlib import suppress
+from typing import Any, Final
+
+from celery import Celery, Task
+from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+
+import redis
+from blockjobs.daemons.doorbell import COPY_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.model.ids import JobId, TxnId
+from blockjobs.store.connection import connect, line
+from blockjobs.store.registry import HostRegistry
+from blockworker import attempt
+from blockworker.heartbeat import Heartbeat
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+from blockworker.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+STEP_THREADS: Final = 4
+
+# Set in the worker's main process, seen by its children: shared memory made before the fork.
+_DRAIN: Final = mmap.mmap(-1, 1)
+
+
+def make(url: str, config: HostConfig) -> Celery:
+    """The app, with its two tasks."""
+    app = Celery(f"blockjobs-{config.name}", set_as_current=False)
+    configure(app, url)
+    roots = Roots(config)
+
+    @app.task(name=COPY_TASK, bind=True)
+    def copy(task: Task[Any, Any], job: str) -> str:
+        def tell(text: str) -> None:
+            """Show progress in Flower, in a field it knows."""
+            with suppress(Exception):  # a dashboard is no reason to fail a copy
+                task.send_event("task-progress", retry=False, result=f"{job} on {config.name}: {text}")
+
+        client = line(url)
+        try:
+            registry = HostRegistry(client, config.name)
+            return attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
+        finally:
+            client.close()
+
+    @app.task(name=STEP_TASK)
+    def step(name: str, txn: str) -> None:
+        client = connect(url)
+        try:
+            Steps(HostRegistry(client, config.name).answers, roots).take(name, TxnId(txn))
+        except redis.RedisError as error:
+            log.warning("transaction %s: %s: Redis is away: %s; it is rung for again", txn, name, error)
+        finally:
+            client.close()
+
+    return app
+
+
+def serve_copies(url: str, config: HostConfig) -> int:
+    """Run the copy worker until SIGTERM: its jobs park at a checkpoint, and go on at the next start."""
+
+    def drain(**_: object) -> None:
+        _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
+
+    worker_shutting_down.connect(drain, weak=False)
+    return _serve(make(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
+
+
+def serve_steps(url: str, config: HostConfig) -> int:
+    """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
+    client = connect(url)
+    registry = HostRegistry(client, config.name)
+    heartbeat = Heartbeat(registry.hosts, config)
+    watcher = Watcher(registry.attempts)
+    heartbeat.register()
+
+    def begin(**_: object) -> None:
+        heartbeat.start()
+        watcher.start()
+
+    def end(**_: object) -> None:
+        watcher.close()
+        heartbeat.close()
+
+    worker_ready.connect(begin, weak=False)
+    worker_shutdown.connect(end, weak=False)
+    return _serve(make(url, config), "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
+
+
+def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
+    setup_logging.connect(lambda **_: None, weak=False)  # logging is the caller's
+    worker = app.Worker(
+        hostname=name, queues=[queue], pool=pool, concurrency=concurrency, without_gossip=True, without_mingle=True,
+        loglevel="INFO", quiet=True,
+    )  # fmt: skip
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,105 @@
+"""The control line: a thread that carries an attempt's progress and lease up, and its orders down.
+
+It blocks on the job's wake key at most half a second and makes a checkpoint when it was woken or when one is
+due.  The copy never talks to Redis; it looks at ``orders`` in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import redis
+from blockjobs.model.errors import LeaseLost
+from blockjobs.model.jobs import Checkpoint, Orders
+from blockjobs.store.attempts import Attempts, Claim, Progress
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 1.0  # seconds between checkpoints
+BLOCK: Final = 0.5  # seconds; below the client's timeout
+LEASE: Final = 15.0  # seconds; the coordinator's
+MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
+
+
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ControlLine:
+    """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at."""
+
+    def __init__(self, attempts: Attempts, claim: Claim, progress: Callable[[], Progress]) -> None:
+        self.orders = Orders(speed=claim.speed)
+        self.lost = False
+        self._attempts, self._claim, self._progress = attempts, claim, progress
+        self._renewed = boottime()
+        self._news = threading.Event()
+        self._stop = threading.Event()
+        self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
+        self._thread = threading.Thread(target=self._follow, name=f"line-{claim.spec.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; it is out of its blocking wait at once if Redis answers, else within a second."""
+        self._stop.set()
+        try:
+            self._attempts.knock(self._claim.spec.id)
+        except redis.RedisError:
+            log.debug("job %s: the line ends by itself", self._claim.spec.id)
+        self._thread.join(3.0)
+
+    def wake(self) -> None:
+        """There is something to look at: called by the copy."""
+        self._news.set()
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
+        self._news.clear()
+
+    @property
+    def safe(self) -> bool:
+        """Whether the lease surely still holds, by this host's own clock."""
+        return boottime() < self._renewed + LEASE - MARGIN
+
+    def checkpoint(self, *, durable: Checkpoint | None = None, quiet: bool = False) -> Orders:
+        """Progress up, orders down.
+
+        Raises:
+            LeaseLost: the job is another attempt's now.
+            redis.RedisError: no answer; whether the call took effect is unknown, and does not matter.
+        """
+        with self._one:
+            sent = boottime()
+            try:
+                orders = self._attempts.checkpoint(self._claim, self._progress(), durable=durable, quiet=quiet)
+            except LeaseLost:
+                self.lost = True
+                self._news.set()
+                raise
+            self._renewed = sent
+            if orders != self.orders:
+                self.orders = orders
+                self._news.set()
+            return orders
+
+    def _follow(self) -> None:
+        last = 0.0
+        while not self._stop.is_set():
+            try:
+                woken = self._attempts.wait(self._claim.spec.id, BLOCK)
+                if self._stop.is_set():
+                    return
+                if woken or boottime() - last >= INTERVAL:
+                    self.checkpoint()
+                    last = boottime()
+            except LeaseLost:
+                return
+            except redis.RedisError as error:
+                log.warning("job %s: Redis is away: %s", self._claim.spec.id, error)
+                self._stop.wait(0.2)

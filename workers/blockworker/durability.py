@@ -1,0 +1,73 @@
+"""Durable checkpoints: a thread that flushes what was copied and records it, while the lanes go on.
+
+Order: data, then digests, then the registry under the token.  At most one interval is ever copied twice,
+because the lanes wait while an interval is finished and not recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import Final
+
+import redis
+from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
+from blockjobs.model.jobs import Checkpoint
+from blockworker.control import ControlLine
+from blockworker.copy.engine import Copy
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.1  # seconds between looks at whether a flush is due
+
+
+class Durability:
+    def __init__(self, copy: Copy, line: ControlLine, staging: str) -> None:
+        self.durable: Checkpoint | None = None
+        self._copy, self._line, self._staging = copy, line, staging
+        self._failure: BlockjobsError | None = None
+        self._one = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="durability", daemon=True)
+
+    def __enter__(self) -> Durability:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def flush(self) -> None:
+        """Make durable what is finished now, and record it (if Redis answers: else with the next one).
+
+        Raises:
+            JobFailed: the flush failed.  It is final: never tried again on the same descriptor.
+            LeaseLost: the job is another attempt's now.
+        """
+        self.check()
+        with self._one:
+            ranges = self._copy.flush()
+            self.durable = point = Checkpoint(self._staging, ranges)
+            try:
+                self._line.checkpoint(durable=point)
+            except redis.RedisError as error:
+                log.warning("durable, but not recorded yet: %s", error)
+                return
+            self._copy.recorded(ranges)
+
+    def check(self) -> None:
+        """Raise what the thread met."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _follow(self) -> None:
+        while not self._stop.wait(LOOK):
+            if self._copy.flush_due:
+                try:
+                    self.flush()
+                except (JobFailed, LeaseLost) as error:
+                    self._failure = error
+                    self._line.wake()
+                    return

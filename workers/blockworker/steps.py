@@ -1,0 +1,141 @@
+"""The steps a host answers for its members: open, cut, prepare, settle.
+
+Each may come twice, late, or after a crash half-way: what is done is found done, and answered again.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from blockjobs.model.barriers import Decision, Step
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.ids import TxnId
+from blockjobs.store.answers import Answer, Answers, Member
+from blockjobs.store.submit import batches
+from blockworker.drivers import DRIVERS
+from blockworker.roots import Roots
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.opening import check_space, target_path
+from blockworker.targets.staged import StagingBusy
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  # members answered at once: a large share shows progress and holds Redis only shortly
+
+
+class Steps:
+    """All steps of one host."""
+
+    def __init__(self, answers: Answers, roots: Roots) -> None:
+        self._answers, self._roots = answers, roots
+        self._by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
+            Step.OPEN: self._open,
+            Step.CUT: self._cut,
+            Step.PREPARE: self._prepare,
+            Step.SETTLE: self._settle,
+        }
+
+    def take(self, step: str, txn: TxnId) -> None:
+        """Do a step for every member here that owes it, and answer."""
+        members = self._answers.members(txn)
+        log.info("transaction %s: %s of %d members", txn, step, len(members))
+        try:
+            for batch in batches(members, BATCH):
+                self._by_name[Step(step)](txn, batch)
+            if step == Step.SETTLE:
+                self._clean(members)
+        except (LockBusy, StagingBusy) as busy:
+            log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
+
+    def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
+        owing = [member for member in members if member.passed == "" and member.status == "created"]
+        answers = []
+        needs: list[tuple[str, int]] = []
+        for member in owing:
+            spec = member.spec
+            with _answered(answers, member):
+                opened = DRIVERS[spec.type].open(self._roots, spec)
+                if opened.writes:
+                    needs.append((os.path.dirname(target_path(spec)), opened.allocated))
+                    check_space(self._roots, needs)
+                answers.append(
+                    Answer(
+                        spec.id, result={"size": opened.size, "identity": opened.identity.to_list()},
+                        reads=opened.reads, writes=opened.writes, size=opened.size,
+                    )
+                )  # fmt: skip
+        self._answers.answer(txn, Step.OPEN, answers)
+        # ``snapshot: none`` has nothing to cut: the host says so at once, and a message is saved.
+        self._answers.answer(txn, Step.CUT, [Answer(answer.job) for answer in answers if not answer.errno])
+
+    def _cut(self, txn: TxnId, members: Sequence[Member]) -> None:
+        owing = [member for member in members if member.passed == Step.OPEN and member.status == "created"]
+        self._answers.answer(txn, Step.CUT, [Answer(member.spec.id) for member in owing])
+
+    def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
+        answers: list[Answer] = []
+        for member in members:
+            if member.passed == Step.RUN and member.status == "pending":
+                with _answered(answers, member):
+                    driver = DRIVERS[member.spec.type]
+                    driver.prepare(self._roots, member.spec, member.durable, member.opened, member.result)
+                    answers.append(Answer(member.spec.id))
+        self._answers.answer(txn, Step.PREPARE, answers)
+
+    def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
+        decision, number = self._answers.decision(txn)  # the registry's word, never a message's
+        if not decision:
+            log.warning("transaction %s: asked to settle, but nothing is decided", txn)
+            return
+        answers: list[Answer] = []
+        for member in members:
+            if member.passed == Step.SETTLE or member.claimed:
+                continue  # a live attempt unwinds first; its end rings for this step again
+            driver = DRIVERS[member.spec.type]
+            with _answered(answers, member):
+                if decision == Decision.COMMIT:
+                    driver.commit(self._roots, member.spec, number)
+                else:
+                    driver.abort(self._roots, member.spec, number)
+                answers.append(Answer(member.spec.id))
+        self._answers.answer(txn, Step.SETTLE, answers)
+
+    def _clean(self, members: Sequence[Member]) -> None:
+        seen = set()
+        for member in members:
+            if (place := member.spec.target.text.rpartition("/")[0]) not in seen:
+                seen.add(place)
+                with _logged(member):
+                    DRIVERS[member.spec.type].clean(self._roots, member.spec)
+
+
+@contextmanager
+def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
+    """Turn what goes wrong into the member's answer."""
+    try:
+        yield
+    except (LockBusy, StagingBusy):
+        raise
+    except JobFailed as failed:
+        log.warning("job %s: %s", member.spec.id, failed.text)
+        answers.append(Answer(member.spec.id, failed.errno, failed.text))
+    except BadInput as wrong:
+        answers.append(Answer(member.spec.id, errno.EINVAL, str(wrong)))
+    except OSError as error:
+        log.exception("job %s: an error nobody expected", member.spec.id)
+        code = error.errno or errno.EIO
+        answers.append(
+            Answer(member.spec.id, code, f"{error.filename or member.spec.target.text}: {os.strerror(code)}")
+        )
+
+
+@contextmanager
+def _logged(member: Member) -> Iterator[None]:
+    try:
+        yield
+    except (JobFailed, OSError) as error:
+        log.warning("transaction %s: its journal is not closed yet: %s", member.spec.transaction, error)

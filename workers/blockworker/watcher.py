@@ -1,0 +1,96 @@
+"""The watcher: knows the attempts of its host, releases the dead ones, and kills those whose end was ordered.
+
+A thread of the steps worker's main process: it needs no slot, so a takeover never waits for one that a zombie
+holds.  Only after the old process is gone is its job released: then its flock is free, and the fence is real.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import Final
+
+import psutil
+
+import redis
+from blockjobs.model.ids import Host, JobId
+from blockjobs.store.attempts import Attempts, Standing, Who
+from blockworker.host import boot_id
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.5  # seconds between looks
+OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
+DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
+
+
+class Watcher:
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._boot = boot_id()
+        self._reported: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
+
+    @property
+    def host(self) -> Host:
+        return self._attempts.host
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(3.0)
+
+    def look(self) -> None:
+        """One look at every attempt of this host."""
+        live = self._attempts.live()
+        for standing in self._attempts.standing(list(live)) if live else []:
+            who = live[standing.job]
+            if who.attempt != standing.attempt:
+                continue  # claimed anew between the two reads
+            process = self._process(who)
+            if process is None:
+                self._release(standing, "dead")
+            elif standing.fenced or standing.cancelled_for > OBEY:
+                self._kill(standing, process)
+
+    def _process(self, who: Who) -> psutil.Process | None:
+        """The process that runs an attempt; None if it is gone (a reused pid started at another time)."""
+        if who.boot != self._boot:
+            return None
+        try:
+            process = psutil.Process(who.pid)
+            same = abs(process.create_time() - who.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same else None
+
+    def _kill(self, standing: Standing, process: psutil.Process) -> None:
+        log.warning("job %s: killing process %d of its attempt", standing.job, process.pid)
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(DEATH)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            pass
+        except psutil.TimeoutExpired:
+            if standing.attempt not in self._reported:
+                self._reported.add(standing.attempt)
+                log.error("job %s: process %d cannot be killed (a dead disk?)", standing.job, process.pid)
+            return
+        self._release(standing, "fenced")
+
+    def _release(self, standing: Standing, why: str) -> None:
+        job: JobId = standing.job
+        if self._attempts.release(job, standing.txn, standing.token, standing.attempt, why=why):
+            log.warning("job %s: its attempt was %s; released", job, why)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(LOOK):
+            try:
+                self.look()
+            except redis.RedisError as error:
+                log.warning("watcher: Redis is away: %s", error)
