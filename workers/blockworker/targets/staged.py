@@ -11,6 +11,7 @@ import fcntl
 import os
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -28,7 +29,7 @@ _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
 _ZEROS: Final = memoryview(bytes(1 << 20))
 
 
-class StagingBusy(BlockjobsError):
+class StagingBusy(BlockjobsError):  # noqa: N818 - a fact, as all our errors
     """Another process has the staging file open for writing: it has to be dead first."""
 
 
@@ -112,12 +113,7 @@ class StagedTarget:
         except OSError as error:
             self._fresh = False  # part of it may be there
             raise trouble("write", self._label, offset, len(view), error.errno) from None
-        try:
-            self._writeback.wrote(offset, len(view))
-        except OSError as error:
-            # The kernel reports a failed writeback once, and this was it: fdatasync would say that all is well.
-            self._broken = trouble("flush", self._label, offset, len(view), error.errno)
-            raise self._broken from None
+        self._writeback.wrote(offset, len(view))
 
     def zero(self, offset: int, length: int) -> None:
         if self._fresh:
@@ -151,6 +147,7 @@ class StagedTarget:
         if self._fd >= 0:
             if self.digests is not None:
                 self.digests.close()
+            self._writeback.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -175,13 +172,18 @@ def _raise_token(roots: Roots, member: Member, token: int) -> int:
 
 
 class _Writeback:
-    """Starts writeback of each stride that is complete, and drops from the cache what is on the disk."""
+    """Starts writeback of each stride that is complete, and drops from the cache what is on the disk.
+
+    It has a descriptor of its own: the kernel tells each open file of a failed writeback once, and the one
+    that is told has to be the one that ``flush`` asks.
+    """
 
     def __init__(self, fd: int, size: int) -> None:
-        self._fd, self._size = fd, size
+        self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+        self._size = size
         self._lock = threading.Lock()
         self._filled: dict[int, int] = {}  # stride -> bytes written in it
-        self._started: list[int] = []
+        self._started: deque[int] = deque()
 
     def wrote(self, offset: int, length: int) -> None:
         index, oldest = offset // _STRIDE, -1
@@ -193,20 +195,29 @@ class _Writeback:
             del self._filled[index]
             self._started.append(index)
             if len(self._started) > _BEHIND:
-                oldest = self._started.pop(0)
-        kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, kernel.WRITE)
+                oldest = self._started.popleft()
+        with suppress(OSError):
+            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, kernel.WRITE)
         if oldest >= 0:
-            every = kernel.WAIT_BEFORE | kernel.WRITE | kernel.WAIT_AFTER
-            kernel.sync_file_range(self._fd, oldest * _STRIDE, _STRIDE, every)
-            self._drop(oldest)
+            self._finish(oldest)
 
     def flushed(self) -> None:
         """All is on the disk: nothing of it is needed in the cache."""
         with self._lock:
-            started, self._started = self._started, []
+            started = list(self._started)
+            self._started.clear()
         for index in started:
             self._drop(index)
+
+    def _finish(self, index: int) -> None:
+        with suppress(OSError):
+            every = kernel.WAIT_BEFORE | kernel.WRITE | kernel.WAIT_AFTER
+            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, every)
+        self._drop(index)
 
     def _drop(self, index: int) -> None:
         with suppress(OSError):
             os.posix_fadvise(self._fd, index * _STRIDE, _STRIDE, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,85 @@
+"""A speed limit that can be changed while it is waited for.
+
+The account is a debt in bytes: who finds none may go and owes his bytes, so that one chunk may overrun the
+limit and the next one pays for it.  An idle time is worth one slice, never more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+SLICE: Final = 0.1  # seconds; QEMU's
+
+
+class Account:
+    """The debt, as a function of the time that is handed in.  ``speed`` in bytes/s, 0: no limit."""
+
+    def __init__(self, speed: int = 0) -> None:
+        self.speed = speed
+        self._debt = 0.0
+        self._at = float("-inf")
+
+    def delay(self, now: float, n: int) -> float:
+        """0.0: ``n`` bytes may go and are owed from now on.  Else: seconds until it is worth asking again."""
+        self._pay(now)
+        if self.speed and self._debt > 0:
+            return self._debt / self.speed
+        if self.speed:
+            self._debt += n
+        return 0.0
+
+    def change(self, now: float, speed: int) -> None:
+        """Change the limit; what is owed stays owed, and is paid at the new speed."""
+        self._pay(now)
+        self.speed = speed
+        if not speed:
+            self._debt = 0.0
+
+    def _pay(self, now: float) -> None:
+        passed = min(max(now - self._at, 0.0), 1e9)
+        self._at = max(self._at, now)
+        self._debt = max(self._debt - passed * self.speed, -SLICE * self.speed)
+
+
+class Throttle:
+    """The account, and the waiting.  Any thread may call anything."""
+
+    def __init__(self, speed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._account = Account(speed)
+        self._changed = threading.Condition()
+        self._interrupted = False
+
+    @property
+    def speed(self) -> int:
+        return self._account.speed
+
+    @speed.setter
+    def speed(self, speed: int) -> None:
+        with self._changed:
+            if speed != self._account.speed:
+                self._account.change(self._clock(), speed)
+                self._changed.notify_all()
+
+    def take(self, n: int) -> bool:
+        """Wait until ``n`` bytes may go.  False: interrupted, and nothing was taken."""
+        with self._changed:
+            while not self._interrupted:
+                delay = self._account.delay(self._clock(), n)
+                if not delay:
+                    return True
+                self._changed.wait(delay)
+            return False
+
+    def interrupt(self) -> None:
+        """Send every waiter back, and all that come, until ``proceed``."""
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify_all()
+
+    def proceed(self) -> None:
+        with self._changed:
+            self._interrupted = False
