@@ -1,0 +1,96 @@
+"""What `up` decides before it starts anything: hosts, their files, whose directory it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from blockjobs.cli import up
+from blockjobs.model.errors import BadInput, Refused
+
+
+def test_without_names_it_is_one_host_named_after_the_machine(tmp_path):
+    (host,) = up.local_hosts((), tmp_path)
+    assert (host.name, host.root) == (up.machine_name(), tmp_path.resolve())
+
+
+def test_every_host_may_have_a_root_of_its_own(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "link").symlink_to("b")
+    hosts = up.local_hosts(("a", f"b={tmp_path}/b", f"c={tmp_path}/link"), tmp_path)
+    assert [(host.name, host.root) for host in hosts] == [
+        ("a", tmp_path.resolve()),
+        ("b", tmp_path.resolve() / "b"),
+        ("c", tmp_path.resolve() / "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [(("a", "a"), "given twice"), (("a b",), "invalid host name 'a b'"), (("",), "invalid host name ''"),
+     (("a=/nonexistent",), "root /nonexistent of host 'a' is not there"), (("a=/dev/null",), "is not there")],
+    ids=["twice", "bad-name", "no-name", "no-root", "root-a-file"],
+)  # fmt: skip
+def test_bad_hosts_are_refused_before_anything_starts(tmp_path, named, said):
+    with pytest.raises(BadInput, match=said):
+        up.local_hosts(named, tmp_path)
+
+
+def test_a_host_file_keeps_what_its_owner_wrote(tmp_path):
+    root = tmp_path / 'a "quoted" ünicode root'
+    root.mkdir()
+    (host,) = up.local_hosts((f"a={root}",), tmp_path)
+    path = up.write_host(tmp_path, host, 2)
+    fresh = {"name": "a", "slots": 2, "read-roots": [str(root)], "write-roots": [str(root)],
+             "allow-overwrite": False, "devices": []}  # fmt: skip
+    assert tomllib.loads(path.read_text()) == fresh
+    path.write_text("allow-overwrite = true\nslots = 9\n")
+    up.write_host(tmp_path, host, 3)
+    assert tomllib.loads(path.read_text()) == fresh | {"allow-overwrite": True, "slots": 3}
+
+
+def test_a_second_up_is_refused_and_told_who_runs(tmp_path):
+    refused = pytest.raises(Refused, match=rf"another .* runs in .* \(process {os.getpid()}\)")
+    with up.owned(tmp_path), refused, up.owned(tmp_path):
+        pass
+    with up.owned(tmp_path):
+        pass
+
+
+HEIR = "import os, sys, time; print(flush=True); sys.stdin.read(); os._exit(0)"
+
+
+def test_what_a_killed_up_left_is_waited_for(tmp_path):
+    lock = os.open(tmp_path / "up.lock", os.O_RDWR | os.O_CREAT)
+    assert up._locked(lock)
+    os.write(lock, b"4194304")  # no process has this number: the largest is one less
+    with subprocess.Popen(
+        [sys.executable, "-c", HEIR], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lock]
+    ) as heir:
+        os.close(lock)
+        heir.stdout.readline()
+        lock = os.open(tmp_path / "up.lock", os.O_RDWR)
+        assert not up._locked(lock)
+        os.close(lock)
+        heir.stdin.close()
+        with up.owned(tmp_path):
+            assert (tmp_path / "up.lock").read_text() == str(os.getpid())
+
+
+def test_the_url_stands_in_the_directory_as_long_as_it_runs(tmp_path):
+    with up.written_env(tmp_path, "unix:///a?db=0"):
+        assert (tmp_path / "env").read_text() == "BLOCKJOBS_REDIS_URL=unix:///a?db=0\n"
+    assert not (tmp_path / "env").exists()
+
+
+def test_what_talks_is_stopped_before_what_is_talked_to(tmp_path):
+    (tmp_path / "hosts").mkdir()
+    hosts = up.local_hosts(("a", "b"), tmp_path)
+    waves = {program.name: program.wave for program in up.programs(tmp_path, "unix:///x", hosts, 2, 5555)}
+    order = ["copy@a", "copy@b", "steps@a", "steps@b", "finalizer", "coordinator", "flower"]
+    assert sorted(waves, key=lambda name: (waves[name], name)) == order
+    assert max(waves.values()) < up.SERVER
