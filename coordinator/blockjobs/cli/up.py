@@ -113,8 +113,7 @@ def programs(
         yield Program(f"steps@{host.name}", (*worker, "steps"), STEPS, env)
         yield Program(f"copy@{host.name}", (*worker, "copy"), COPY, env)
     if flower is not None:
-        app = (sys.executable, "-P", "-m", "celery", "--app", "blockworker.app", "flower")
-        argv = (*app, "--address=127.0.0.1", f"--port={flower}", "--read_only=True")
+        argv = (*us[:-1], "blockjobs.cli.dashboard", f"--port={flower}")
         yield Program("flower", argv, FLOWER, {**env, "FLOWER_UNAUTHENTICATED_API": "true"})
 
 
