@@ -64,6 +64,8 @@ class Attempt:
         self._spec = claim.spec
         self._throttle = Throttle()
         self._copy: Copy | None = None
+        self._started = False
+        self._size = self._recopied = 0
         self._source_change = "unknown"
         self._began = datetime.now(UTC)
         self._line = ControlLine(attempts, claim, self.progress)
@@ -88,9 +90,9 @@ class Attempt:
             return Progress(self._claim.offset, int(self._claim.opened.get("size", 0)), before)
         counts = {
             "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero,
-            "skipped": copy.bytes_skipped, "recopied": max(0, self._claim.offset - copy.done_before),
+            "skipped": copy.bytes_skipped, "recopied": self._recopied,
         }  # fmt: skip
-        return Progress(copy.offset, copy.size, {name: before.get(name, 0) + n for name, n in counts.items()})
+        return Progress(copy.offset, self._size, {name: before.get(name, 0) + n for name, n in counts.items()})
 
     # --- from the claim to the end of the copy --------------------------------------------------------
 
@@ -98,13 +100,17 @@ class Attempt:
         """The errno and text that the job ends with; 0 for success."""
         try:
             with self._attached() as attached:
+                self._size = attached.source.size
+                # What the attempt before had come to and not made durable is copied twice.
+                self._recopied = max(0, self._claim.offset - attached.done.total())
                 copy = self._copy = Copy(
-                    attached.source, attached.target, size=attached.source.size, done=attached.done,
+                    attached.source, attached.target, size=self._size, done=attached.done,
                     throttle=self._throttle, digests=attached.digests, wake=self._line.wake,
                 )  # fmt: skip
                 self._throttle.speed = self._line.orders.speed
                 self._obey()  # a pause point before the first chunk
                 copy.start()
+                self._started = True
                 try:
                     with Durability(copy, self._line, attached.staging) as self._durability:
                         self._work(copy)
@@ -227,7 +233,7 @@ class Attempt:
     @property
     def _running(self) -> Copy | None:
         """The copy, once its lanes were started."""
-        return self._copy if self._copy is not None and self._copy.started else None
+        return self._copy if self._started else None
 
     # --- errors, the end, and the view ----------------------------------------------------------------
 
@@ -248,7 +254,7 @@ class Attempt:
             self._insist(self._line.checkpoint)
 
     def _finish(self, code: int, text: str) -> None:
-        durable = self._durability.durable if self._copy is not None and self._copy.started else None
+        durable = self._durability.durable if self._started else None
         result: dict[str, Any] = {
             "source-change": self._source_change, "attempts": self._claim.number, "token": self._claim.token,
             "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),
@@ -276,5 +282,5 @@ class Attempt:
     def _show(self, copy: Copy) -> None:
         if boottime() - self._told >= TELL_EVERY:
             self._told = boottime()
-            percent = 100 * copy.offset // max(1, copy.size)
-            self._tell(f"{percent} % of {copy.size >> 20} MiB")
+            percent = 100 * copy.offset // max(1, self._size)
+            self._tell(f"{percent} % of {self._size >> 20} MiB")

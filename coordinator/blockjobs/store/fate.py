@@ -117,11 +117,11 @@ class Fate:
             self._scripts.call("conclude", names, [view.run, cursor, *(job for _, job, _ in batch)])
 
     def close(self, due: Due, view: View | None, *, finished: bool) -> None:
-        """Take a transaction off the list of due ones unless something came up; forget it when it is finished."""
+        """Take a transaction off the list of due ones unless something came up; forget what each host owed when it is finished."""
         forget: Sequence[str] = ()
         if finished and view is not None:
             parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
-            forget = [keys.txn(due.txn), keys.order(due.txn), *(key for pair in parts for key in pair)]
+            forget = [keys.order(due.txn), *(key for pair in parts for key in pair)]
         self._scripts.call(
-            "close", [keys.due(), keys.unfinished(), *forget], [due.txn, due.score, int(finished)]
+            "close", [keys.due(), keys.unfinished(), keys.txn(due.txn), *forget], [due.txn, due.score, int(finished)]
         )

@@ -2,14 +2,17 @@
 -- A transaction was looked at: take it off the list of due ones, if nothing came up meanwhile; and off the
 -- list of unfinished ones when its last member is concluded.
 --
--- KEYS[1] due   KEYS[2] unfinished
--- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished   KEYS[3...] keys to delete then
+-- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4...] keys to delete when it is finished
+-- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished
 --
 -- Returns {"closed"} | {"again"}
 
 if ARGV[3] == "1" then
   redis.call("ZREM", KEYS[2], ARGV[1])
-  for i = 3, #KEYS do redis.call("DEL", KEYS[i]) end
+  for i = 4, #KEYS do redis.call("DEL", KEYS[i]) end
+  if redis.call("HGET", KEYS[3], "barrier") ~= "concluded" and redis.call("EXISTS", KEYS[3]) == 1 then
+    redis.call("HSET", KEYS[3], "barrier", "concluded", "since", now_ms())
+  end
 end
 local score = redis.call("ZSCORE", KEYS[1], ARGV[1])
 if score and tonumber(score) == tonumber(ARGV[2]) then
