@@ -69,7 +69,7 @@ def up(directory: Path | None, named: tuple[str, ...], root: Path, slots: int, f
                 click.echo(f"ready: {', '.join(host.name for host in hosts)}; Redis {url}; logs {directory / 'logs'}")
                 while supervisor.tend(3600):
                     pass
-            supervisor.stop()
+        click.echo("stopping", err=True)
 
 
 # --- what is to run -----------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def owned(directory: Path) -> Iterator[None]:
         give_up = time.monotonic() + LEFTOVER_LIMIT
         while not _locked(lock):
             holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-            if (holder.isdigit() and psutil.pid_exists(int(holder))) or time.monotonic() > give_up:
+            if _lives(holder) or time.monotonic() > give_up:
                 raise Refused(f"another `blockjobs up` runs in {directory} (process {holder}): stop it or give --dir")
             time.sleep(0.1)
         os.ftruncate(lock, 0)
@@ -172,6 +172,14 @@ def _locked(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lives(holder: str) -> bool:
+    """Whether the ``up`` that wrote its number into the lock is there, and not what is left of it."""
+    try:
+        return psutil.Process(int(holder)).status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.Error):
+        return False
 
 
 def make_logs(directory: Path) -> Path:

@@ -1,0 +1,137 @@
+"""``blockjobs up`` as a user meets it: ready, kept running, stopped, killed; never a process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blockjobs import settings
+from blockjobs.server import Server
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import Registry
+
+DEADLINE = 60.0  # seconds, for a loaded machine; a few are usual
+BLOCKJOBS = (sys.executable, "-P", "-m", "blockjobs")
+
+
+@dataclass
+class Up:
+    process: subprocess.Popen[str]
+    directory: Path
+    ready: str = ""
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def of(self, *words: str) -> list[psutil.Process]:
+        """The children (not theirs) that have all ``words`` in their command line."""
+        children = [each for each in psutil.Process(self.process.pid).children() if not gone([each])]
+        return [each for each in children if all(word in " ".join(each.cmdline()) for word in words)]
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[object]:
+    started: list[subprocess.Popen[str]] = []
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
+
+    def start(*arguments: str, directory: Path = tmp_path / "state", url: str = "") -> Up:
+        process = subprocess.Popen(
+            [*BLOCKJOBS, "up", "--dir", str(directory), *arguments],
+            env=env | ({settings.URL: url} if url else {}), cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout is not None
+        return Up(process, directory, process.stdout.readline())
+
+    yield start
+    for process in started:
+        with process:
+            process.terminate()
+
+
+def await_that(happened) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not happened():
+        assert time.monotonic() < deadline, "the deadline passed"
+        os.sched_yield()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_it_says_ready_once_and_stops_without_a_trace(start, tmp_path):
+    (tmp_path / "a").mkdir()
+    up = start("--host", "a=a", "--host", "b")
+    assert up.ready.startswith("ready: a, b; ")
+    with connect(settings.read_env(up.directory)) as client:
+        assert all(Registry(client).hosts.daemons().values())
+        assert [(host.name, host.state) for host in Registry(client).hosts.list()] == [("a", "up"), ("b", "up")]
+    family = up.family
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(DEADLINE) == 0
+    assert gone(family)
+    assert up.process.stdout.read() == ""
+    assert not (up.directory / "env").exists()
+
+
+def test_whatever_dies_is_started_again_the_server_with_its_data(start):
+    up = start("--host", "a")
+    with connect(settings.read_env(up.directory)) as client:
+        client.set("kept", "yes")
+        for words in (("unixsocket:",), ("coordinator",), ("finalizer",), ("worker", "steps"), ("worker", "copy")):
+            (victim,) = up.of(*words)
+            children = victim.children(recursive=True)
+            victim.kill()
+            await_that(lambda words=words, victim=victim: up.of(*words) not in ([], [victim]))
+            await_that(lambda children=children: gone(children))
+        await_that(Server(up.directory / "redis").answers)
+        assert client.get("kept") == b"yes"
+
+
+def test_when_it_is_killed_itself_nothing_is_left_and_the_next_one_starts(start):
+    up = start("--host", "a")
+    family = up.family
+    up.process.kill()
+    again = start("--host", "a")
+    assert again.ready.startswith("ready: a;")
+    assert gone(family)
+
+
+def test_a_second_one_in_the_same_directory_is_refused(start):
+    first, second = start("--host", "a"), start("--host", "b")
+    assert second.process.wait(DEADLINE) == 2
+    assert (
+        f"another `blockjobs up` runs in {first.directory} (process {first.process.pid})"
+        in second.process.stderr.read()
+    )
+
+
+def test_a_given_redis_is_used_and_left_alone(start, tmp_path):
+    with Server(tmp_path / "given") as server:
+        up = start("--host", "a", url=server.url)
+        assert server.url in up.ready
+        assert up.of("unixsocket:") == []
+        up.process.terminate()
+        assert up.process.wait(DEADLINE) == 0
+        assert server.answers()
+
+
+def test_a_redis_that_evicts_is_refused(start, tmp_path):
+    with Server(tmp_path / "given") as server:
+        with connect(server.url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        up = start("--host", "a", url=server.url)
+        assert up.process.wait(DEADLINE) == 3
+        assert "'noeviction' is needed" in up.process.stderr.read()
