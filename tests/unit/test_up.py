@@ -9,19 +9,19 @@ import tomllib
 
 import pytest
 
-from blockjobs.cli import up
+from blockjobs.cli import local, up
 from blockjobs.model.errors import BadInput, Refused
 
 
 def test_without_names_it_is_one_host_named_after_the_machine(tmp_path):
-    (host,) = up.local_hosts((), tmp_path)
-    assert (host.name, host.root) == (up.machine_name(), tmp_path.resolve())
+    (host,) = local.local_hosts((), tmp_path)
+    assert (host.name, host.root) == (local.machine_name(), tmp_path.resolve())
 
 
 def test_every_host_may_have_a_root_of_its_own(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "link").symlink_to("b")
-    hosts = up.local_hosts(("a", f"b={tmp_path}/b", f"c={tmp_path}/link"), tmp_path)
+    hosts = local.local_hosts(("a", f"b={tmp_path}/b", f"c={tmp_path}/link"), tmp_path)
     assert [(host.name, host.root) for host in hosts] == [
         ("a", tmp_path.resolve()),
         ("b", tmp_path.resolve() / "b"),
@@ -37,19 +37,19 @@ def test_every_host_may_have_a_root_of_its_own(tmp_path):
 )  # fmt: skip
 def test_bad_hosts_are_refused_before_anything_starts(tmp_path, named, said):
     with pytest.raises(BadInput, match=said):
-        up.local_hosts(named, tmp_path)
+        local.local_hosts(named, tmp_path)
 
 
 def test_a_host_file_keeps_what_its_owner_wrote(tmp_path):
     root = tmp_path / 'a "quoted" ünicode root'
     root.mkdir()
-    (host,) = up.local_hosts((f"a={root}",), tmp_path)
-    path = up.write_host(tmp_path, host, 2)
+    (host,) = local.local_hosts((f"a={root}",), tmp_path)
+    path = local.write_host(tmp_path, host, 2)
     fresh = {"name": "a", "slots": 2, "read-roots": [str(root)], "write-roots": [str(root)],
              "allow-overwrite": False, "devices": []}  # fmt: skip
     assert tomllib.loads(path.read_text()) == fresh
     path.write_text("allow-overwrite = true\nslots = 9\n")
-    up.write_host(tmp_path, host, 3)
+    local.write_host(tmp_path, host, 3)
     assert tomllib.loads(path.read_text()) == fresh | {"allow-overwrite": True, "slots": 3}
 
 
@@ -89,7 +89,7 @@ def test_the_url_stands_in_the_directory_as_long_as_it_runs(tmp_path):
 
 def test_what_talks_is_stopped_before_what_is_talked_to(tmp_path):
     (tmp_path / "hosts").mkdir()
-    hosts = up.local_hosts(("a", "b"), tmp_path)
+    hosts = local.local_hosts(("a", "b"), tmp_path)
     waves = {program.name: program.wave for program in up.programs(tmp_path, "unix:///x", hosts, 2, 5555)}
     order = ["copy@a", "copy@b", "steps@a", "steps@b", "finalizer", "coordinator", "flower"]
     assert sorted(waves, key=lambda name: (waves[name], name)) == order

@@ -1,0 +1,67 @@
+"""The hosts that ``up`` runs on this machine, and the ``host.toml`` of each."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blockjobs.model import ids
+from blockjobs.model.errors import BadInput
+from blockjobs.model.ids import Host
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHost:
+    name: Host
+    root: Path
+
+
+def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
+    """The hosts of the command line, each with an existing directory as its root.
+
+    Raises:
+        BadInput: a bad name, a name given twice, a root that is no directory.
+    """
+    hosts: dict[Host, LocalHost] = {}
+    for text in named or (machine_name(),):
+        name, _, own = text.partition("=")
+        host = LocalHost(ids.host(name), Path(own or root).absolute())
+        if host.name in hosts:
+            raise BadInput(f"--host {name} is given twice; a name of its own was expected for each host")
+        if not host.root.is_dir():
+            raise BadInput(f"root {host.root} of host '{name}' is not there; an existing directory was expected")
+        # Roots are opened without following symlinks; the one in front of the root is the caller's own.
+        hosts[host.name] = LocalHost(host.name, host.root.resolve())
+    return list(hosts.values())
+
+
+def machine_name() -> str:
+    """This machine's name as a host name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname().partition(".")[0]).strip("._-") or "localhost"
+
+
+def write_host(directory: Path, host: LocalHost, slots: int) -> Path:
+    """The host's ``host.toml``; what ``up`` does not decide is kept from the one that is there."""
+    path = directory / "hosts" / f"{host.name}.toml"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    kept: dict[str, Any] = {"allow-overwrite": False, "devices": []}
+    with suppress(FileNotFoundError):
+        try:
+            kept |= tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+            raise BadInput(f"{path}: {wrong}; TOML was expected (remove the file to have it written again)") from None
+    root = [str(host.root)]
+    keys = kept | {"name": host.name, "slots": slots, "read-roots": root, "write-roots": root}
+    # These values are texts, numbers, booleans and lists of texts: TOML writes them as JSON does.
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(keys.items())]
+    path.write_text(
+        "# `blockjobs up` sets name, slots and the roots at every start.\n" + "".join(lines), encoding="utf-8"
+    )
+    return path
