@@ -139,7 +139,7 @@ class Roots:
         return made
 
     def _open(self, root: Root, path: str, flags: int) -> int:
-        flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+        flags |= os.O_CLOEXEC
         top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
@@ -148,7 +148,7 @@ class Roots:
                 # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
                 if error.errno not in (errno.ENOSYS, errno.EPERM):
                     raise
-                return _walk(top, root.relative(path), flags)
+                return _walk(top, root.relative(path), flags | os.O_NOFOLLOW)
         finally:
             os.close(top)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
 from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest, digest_size, root_of
@@ -33,7 +34,7 @@ def build(
     ``source_change`` is ``unchanged``, ``changed`` or ``unknown``; ``counts`` has ``read``, ``written``, ``zero``,
     ``skipped`` and ``recopied`` bytes.
     """
-    name = os.path.basename(spec.target.volume.filename) if hasattr(spec.target.volume, "filename") else ""
+    name = os.path.basename(volumespec.label(spec.target.volume))
     return {
         "version": VERSION,
         "run": spec.run,

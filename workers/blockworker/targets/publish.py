@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
 from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.roots import Root, Roots
@@ -22,6 +23,7 @@ from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
 from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.staged import open_staging
 
 DIGESTS, MANIFEST = ".blake3", ".manifest.json"  # beside the image
@@ -95,6 +97,19 @@ def _digests(roots: Roots, member: Member, named: Mapping[str, Any] | None) -> d
 
 
 # --- settling -----------------------------------------------------------------------------------------
+
+
+def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
+    """``commit_member`` for a job whose journal entry is not at hand.  A lost journal is never taken for done."""
+    member = find_member(roots, spec)
+    if member is not None:
+        commit_member(roots, member, decision_number)
+        return
+    path = target_path(spec)
+    record = journals.read(roots, roots.root_of(path, write=True), spec.transaction)
+    if record is None or record.state != "clean" or record.decision != "commit":
+        text = f"target {path}: no journal on host {roots.config.name} knows its staging file"
+        raise NotPublished(errno.ENOENT, text)
 
 
 def commit_member(roots: Roots, member: Member, decision_number: int) -> None:

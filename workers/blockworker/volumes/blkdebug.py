@@ -22,7 +22,7 @@ class Rules:
             for rule in self._rules:
                 if rule.iotype != iotype and not (rule.iotype is None and iotype != "flush"):
                     continue
-                if rule.sector is not None and not offset <= rule.sector * SECTOR < offset + length:
+                if rule.sector is not None and not offset - SECTOR < rule.sector * SECTOR < offset + length:
                     continue
                 if rule.once:
                     self._rules.remove(rule)

@@ -45,9 +45,9 @@ class NullSource:
 class NullTarget:
     """Swallows what is written."""
 
-    def __init__(self, volume: NullVolume) -> None:
-        self.size = volume.size
-        self._latency = volume.latency_ns / 1e9
+    def __init__(self, size: int, latency_ns: int = 0) -> None:
+        self.size = size
+        self._latency = latency_ns / 1e9
 
     def pwrite(self, view: memoryview, offset: int) -> None:  # noqa: ARG002
         if self._latency:

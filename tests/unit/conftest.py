@@ -1,0 +1,167 @@
+"""A host of the test's own: a read root, a write root, and processes that die where they are told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blockjobs.model import volumespec
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockworker.copy.digests import DigestFile, digest
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.targets import manifest, publish
+from blockworker.targets.journal import Member
+from blockworker.targets.opening import open_member
+from blockworker.targets.staged import StagedTarget
+from blockworker.volumes import open_source
+
+MIB = 1 << 20
+AT = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+# What changes a file system, as Python's own audit events; before each of these a process can die.
+CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "fcntl.flock"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One host on a temporary directory."""
+
+    base: Path
+    allow_overwrite: bool = False
+
+    @property
+    def images(self) -> Path:
+        return self.base / "images"
+
+    @property
+    def backup(self) -> Path:
+        return self.base / "backup"
+
+    @property
+    def roots(self) -> Roots:
+        read, write = str(self.images), str(self.backup)
+        config = HostConfig(
+            name=Host("web1"), read_roots=(read,), write_roots=(write,), allow_overwrite=self.allow_overwrite
+        )
+        return Roots(config)
+
+    def image(self, content: bytes = b"A" * MIB + b"B" * MIB + b"tail", name: str = "root.img") -> Path:
+        path = self.images / name
+        path.write_bytes(content)
+        return path
+
+    def spec(self, job: str = "R.root", name: str = "R/root.img", **changes: Any) -> JobSpec:
+        """A job from ``root.img`` into a directory that has to be made."""
+        values: dict[str, Any] = {
+            "id": JobId(job),
+            "transaction": TxnId("R"),
+            "run": RunId("R"),
+            "source": volumespec.parse(f"web1:{self.images}/root.img"),
+            "target": volumespec.parse(f"web1:{self.backup}/{name}"),
+            "target_base": str(self.backup),
+        }
+        return JobSpec(**{**values, **changes})
+
+    def tree(self) -> list[str]:
+        """Everything beneath the write root."""
+        return sorted(str(path.relative_to(self.backup)) for path in self.backup.rglob("*"))
+
+    def opened(self, spec: JobSpec) -> Member:
+        return open_member(self.roots, spec, size=os.stat(volumespec.label(spec.source.volume)).st_size)
+
+    def copied(self, spec: JobSpec) -> Member:
+        """The job opened and copied, chunk by chunk."""
+        member = self.opened(spec)
+        source = open_source(spec.source.volume, self.roots)
+        target = StagedTarget.take(self.roots, member, 1)
+        try:
+            for start in range(0, source.size, MIB):
+                view = memoryview(bytearray(min(MIB, source.size - start)))
+                source.pread_into(view, start)
+                target.pwrite(view, start)
+                if isinstance(target.digests, DigestFile):
+                    target.digests.put(start // MIB, digest(view))
+            target.flush()
+        finally:
+            target.close()
+            source.close()
+        return member
+
+    def manifest(self, spec: JobSpec, size: int) -> dict[str, Any]:
+        source = open_source(spec.source.volume, self.roots)
+        identity = source.identity()
+        source.close()
+        return manifest.build(
+            spec,
+            size=size,
+            identity=identity,
+            source_change="unchanged",
+            attempts=[{"number": 1, "token": 1}],
+            counts={"read": size, "written": size},
+            started=AT,
+            finished=AT,
+        )
+
+    def prepared(self, spec: JobSpec) -> Member:
+        member = self.copied(spec)
+        publish.prepare_member(self.roots, member, ((0, member.size),), self.manifest(spec, member.size))
+        return member
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return _site(tmp_path)
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Callable[[], Site]:
+    """Fresh hosts, one a call."""
+    return lambda: _site(tmp_path / str(len(list(tmp_path.iterdir()))))
+
+
+def _site(base: Path) -> Site:
+    made = Site(base)
+    made.images.mkdir(parents=True)
+    made.backup.mkdir()
+    return made
+
+
+@pytest.fixture
+def killed_before() -> Callable[[int, Callable[[], object]], bool]:
+    """Run an action in a process of its own that is killed before its n-th change; whether it came that far."""
+    return _killed_before
+
+
+def _killed_before(n: int, action: Callable[[], object]) -> bool:
+    child = os.fork()
+    if child == 0:
+        left = n
+
+        def hook(event: str, _: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in CHANGES:
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        code = 70
+        try:
+            sys.addaudithook(hook)
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0, "the action failed without being killed"
+    return False

@@ -1,0 +1,331 @@
+"""Opening, publishing and aborting: every prefix that a kill can leave is finished by doing it again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.ids import TxnId
+from blockworker.host import HostConfig
+from blockworker.roots import Root, Roots
+from blockworker.targets import journal, manifest
+from blockworker.targets.opening import check_space, find_member, open_member
+from blockworker.targets.publish import (
+    NotPublished,
+    abort_member,
+    clean_transaction,
+    commit_job,
+    commit_member,
+    prepare_member,
+)
+from blockworker.targets.staged import StagedTarget, StagingBusy
+
+PUBLISHED = [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock", "R", "R/root.img", "R/root.img.blake3"]
+PUBLISHED += ["R/root.img.manifest.json"]
+
+
+def test_a_committed_image_has_its_name_its_digests_and_its_manifest(site):
+    image, spec = site.image(), site.spec()
+    member = site.prepared(spec)
+    assert "R/root.img" not in site.tree()
+    commit_member(site.roots, member, 7)
+    assert site.tree() == PUBLISHED
+    target = site.backup / "R/root.img"
+    assert target.read_bytes() == image.read_bytes()
+    assert manifest.verify(str(target), manifest.load(f"{target}.manifest.json")) == []
+    assert clean_transaction(site.roots, "R", Root(str(site.backup)))
+    commit_member(site.roots, member, 7)  # rung again, long after
+    commit_job(site.roots, spec, 7)
+    assert site.tree() == PUBLISHED
+
+
+def test_an_aborted_job_leaves_only_its_tombstone(site):
+    site.image()
+    member = site.prepared(site.spec())
+    abort_member(site.roots, member, 7)
+    assert clean_transaction(site.roots, "R", Root(str(site.backup)))
+    assert site.tree() == [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock"]
+    with pytest.raises(JobFailed, match="already decided"):
+        site.opened(site.spec())
+    assert journal.sweep_tombstones(site.roots, Root(str(site.backup)), 7 * 86400) == 0
+    assert journal.sweep_tombstones(site.roots, Root(str(site.backup)), -1) == 1
+    assert site.tree() == []
+
+
+def test_an_open_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        killed = killed_before(n, lambda site=site: site.opened(site.spec()))
+        member = site.opened(site.spec())
+        assert find_member(site.roots, site.spec()) == member
+        assert len([name for name in site.tree() if name.endswith(".part")]) == 1
+        StagedTarget.take(site.roots, member, 1).close()
+        if not killed:
+            break
+    assert n > 12
+
+
+def test_an_open_that_was_killed_anywhere_is_removed_by_an_abort(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        killed = killed_before(n, lambda site=site: site.opened(site.spec()))
+        if (member := find_member(site.roots, site.spec())) is not None:
+            abort_member(site.roots, member, 1)
+        assert clean_transaction(site.roots, "R", Root(str(site.backup)))
+        assert not any(name.startswith("R") for name in site.tree()), (n, site.tree())
+        if not killed:
+            break
+
+
+def test_a_commit_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        image = site.image()
+        member = site.prepared(site.spec())
+        killed = killed_before(n, lambda site=site, member=member: commit_member(site.roots, member, 1))
+        commit_member(site.roots, member, 1)
+        assert site.tree() == PUBLISHED, n
+        assert (site.backup / "R/root.img").read_bytes() == image.read_bytes()
+        if not killed:
+            break
+    assert n > 6
+
+
+def test_a_commit_is_in_the_journal_before_anything_is_visible(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        member = site.prepared(site.spec())
+        killed = killed_before(n, lambda site=site, member=member: commit_member(site.roots, member, 1))
+        if (site.backup / "R/root.img").exists():
+            record = journal.read(site.roots, Root(str(site.backup)), "R")
+            assert record is not None
+            assert record.decision == "commit"
+            with pytest.raises(JobFailed, match="committed"):
+                abort_member(site.roots, member, 1)
+        if not killed:
+            break
+
+
+def test_an_abort_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        member = site.prepared(site.spec())
+        killed = killed_before(n, lambda site=site, member=member: abort_member(site.roots, member, 1))
+        abort_member(site.roots, member, 1)
+        assert not any(name.startswith("R") for name in site.tree()), (n, site.tree())
+        with pytest.raises(JobFailed, match="aborted"):
+            commit_member(site.roots, member, 1)
+        if not killed:
+            break
+
+
+def test_a_prepare_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        spec = site.spec()
+        member = site.copied(spec)
+        record = site.manifest(spec, member.size)
+
+        def prepare(site=site, member=member, record=record):
+            prepare_member(site.roots, member, ((0, member.size),), record)
+
+        killed = killed_before(n, prepare)
+        prepare()
+        commit_member(site.roots, member, 1)
+        assert site.tree() == PUBLISHED
+        if not killed:
+            break
+
+
+def test_prepare_refuses_what_is_not_durable_everywhere(site):
+    site.image()
+    member = site.copied(site.spec())
+    for ranges in ((), ((0, 1 << 20),), ((1 << 20, member.size),), ((0, 1), (2, member.size))):
+        with pytest.raises(JobFailed, match="known to be durable") as refused:
+            prepare_member(site.roots, member, ranges, {})
+        assert refused.value.errno == errno.EIO
+
+
+def test_prepare_refuses_a_file_that_is_still_open_for_writing(site, monkeypatch):
+    site.image()
+    member = site.copied(site.spec())
+    monkeypatch.setattr(journal, "PATIENCE", 0)
+    writer = StagedTarget.take(site.roots, member, 2)
+    try:
+        with pytest.raises(StagingBusy):
+            prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
+    finally:
+        writer.close()
+
+
+def test_what_was_never_prepared_is_not_published(site):
+    site.image()
+    member = site.copied(site.spec())
+    with pytest.raises(JobFailed, match="never prepared"):
+        commit_member(site.roots, member, 1)
+    assert not (site.backup / "R/root.img").exists()
+
+
+@pytest.mark.parametrize("name", ["root.img", "root.img.blake3", "root.img.manifest.json"])
+def test_a_foreign_file_that_took_a_name_is_never_replaced(site, name):
+    site.image()
+    member = site.prepared(site.spec())
+    foreign = site.backup / "R" / name
+    foreign.write_text("precious")
+    with pytest.raises(NotPublished, match=name):
+        commit_member(site.roots, member, 1)
+    assert foreign.read_text() == "precious"
+    assert name == "root.img" or not (site.backup / "R/root.img").exists()
+    foreign.unlink()  # an operator resolved it
+    commit_member(site.roots, member, 1)
+    assert site.tree() == PUBLISHED
+
+
+def test_a_lost_journal_is_never_taken_for_done(site):
+    site.image()
+    site.prepared(site.spec())
+    (site.backup / ".blockjobs/R.journal").unlink()
+    with pytest.raises(NotPublished, match="no journal"):
+        commit_job(site.roots, site.spec(), 1)
+
+
+def test_the_last_of_several_jobs_removes_the_directory_they_share(site):
+    site.image()
+    first, second = site.spec("R.a", "R/x/a.img"), site.spec("R.b", "R/x/b.img", transaction=TxnId("R.b"))
+    one, two = site.opened(first), site.opened(second)
+    abort_member(site.roots, one, 1)
+    assert (site.backup / "R/x").exists()
+    abort_member(site.roots, two, 2)
+    assert not (site.backup / "R").exists()
+
+
+def test_a_directory_that_was_there_before_stays(site):
+    site.image()
+    (site.backup / "R").mkdir()
+    abort_member(site.roots, site.opened(site.spec()), 1)
+    assert (site.backup / "R").exists()
+
+
+def test_an_abort_before_any_open_does_nothing(site):
+    site.image()
+    other = site.copied(site.spec())
+    abort_member(site.roots, replace(other, transaction="other"), 1)
+    assert find_member(site.roots, site.spec("R.never")) is None
+    assert not (site.backup / ".blockjobs/other.lock").exists()
+
+
+def test_a_settled_job_that_is_opened_late_makes_nothing(site):
+    site.image()
+    with pytest.raises(JobFailed, match="already decided"):
+        open_member(site.roots, site.spec(), size=1, wanted=lambda: False)
+    assert site.tree() == []
+
+
+def test_overwriting_needs_the_job_and_the_host(site):
+    image = site.image()
+    (site.backup / "R").mkdir()
+    target = site.backup / "R/root.img"
+    target.write_text("old")
+    with pytest.raises(JobFailed, match="'overwrite' was not asked"):
+        site.opened(site.spec())
+    with pytest.raises(JobFailed, match="does not allow overwriting"):
+        site.opened(site.spec(overwrite=True))
+    allowing = replace(site, allow_overwrite=True)
+    member = allowing.prepared(allowing.spec(overwrite=True))
+    assert target.read_text() == "old"
+    commit_member(allowing.roots, member, 1)
+    assert target.read_bytes() == image.read_bytes()
+
+
+def test_only_the_file_that_was_seen_at_open_is_overwritten(site):
+    site.image()
+    (site.backup / "R").mkdir()
+    target = site.backup / "R/root.img"
+    target.write_text("old")
+    allowing = replace(site, allow_overwrite=True)
+    member = allowing.prepared(allowing.spec(overwrite=True))
+    newer = site.backup / "R/newer"
+    newer.write_text("newer")
+    newer.rename(target)
+    with pytest.raises(NotPublished):
+        commit_member(allowing.roots, member, 1)
+    assert target.read_text() == "newer"
+
+
+BAD = {
+    "exists": ("root.img", "exists already"),
+    "a directory": ("dir.img", "exists already and is a directory"),
+    "a symlink": ("link.img", "exists already and is a symlink"),
+    "no directory": ("nowhere/root.img", "target directory .*nowhere does not exist on host web1"),
+    "a symlinked directory": ("linkdir/new.img", "symlink"),
+    "our suffix": ("new.img.part", "are ours"),
+    "our other suffix": ("new.img.manifest.json", "are ours"),
+    "the journals' folder": (".blockjobs/new.img", "folder of the journals"),
+    "a long name": ("x" * 240, "at most 230 bytes"),
+    "beside stale digests": ("stale.img", "stale.img.blake3 exists already"),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), BAD.values(), ids=BAD)
+def test_a_bad_target_is_refused_and_nothing_is_made(site, name, text):
+    site.image()
+    (site.backup / "root.img").write_text("there")
+    (site.backup / "stale.img.blake3").write_text("there")
+    (site.backup / "dir.img").mkdir()
+    (site.backup / "link.img").symlink_to("root.img")
+    (site.backup / "linkdir").symlink_to("dir.img")
+    before = site.tree()
+    path = f"{site.backup}/{name}"
+    base = os.path.dirname(path) if not name.startswith(".blockjobs") else str(site.backup)
+    with pytest.raises(JobFailed, match=text):
+        site.opened(site.spec(name=name, target_base=base))
+    assert site.tree() == before
+
+
+def test_a_hard_link_of_the_source_is_refused_as_a_target(site):
+    image = site.image()
+    os.link(image, site.backup / "root.img")
+    with pytest.raises(JobFailed, match="is the source itself"):
+        site.opened(site.spec(name="root.img"))
+
+
+def test_a_target_outside_the_write_roots_is_refused(site):
+    site.image()
+    spec = site.spec(target=volumespec.parse(f"web1:{site.images}/copy.img"), target_base=str(site.images))
+    with pytest.raises(JobFailed, match="outside the write roots of host web1") as refused:
+        site.opened(spec)
+    assert refused.value.errno == errno.EACCES
+    assert site.tree() == []
+
+
+def test_space_is_added_up_by_file_system(site):
+    place = os.statvfs(site.backup)
+    half = place.f_bavail * place.f_frsize // 2 + (64 << 20)
+    check_space(site.roots, [(f"{site.backup}/R/x", half // 2)])
+    with pytest.raises(JobFailed, match=r"needs \d+ bytes, \d+ are free") as refused:
+        check_space(site.roots, [(f"{site.backup}/R", half), (str(site.backup), half)])
+    assert refused.value.errno == errno.ENOSPC
+
+
+def test_a_target_that_cannot_be_made_leaves_nothing(site):
+    site.image()
+    with pytest.raises(JobFailed):
+        open_member(site.roots, site.spec(), size=1 << 62)  # larger than a file can be
+    assert site.tree() == []
+
+
+def test_a_null_volume_is_not_staged(site):
+    spec = site.spec(target=volumespec.parse({"driver": "null-co", "host": "web1"}))
+    with pytest.raises(JobFailed, match="is not staged"):
+        open_member(Roots(HostConfig(name=spec.host, read_roots=(), write_roots=())), spec, size=1)
