@@ -1,0 +1,118 @@
+"""The journal: read back as written, one at a time, and nothing left where nothing was made."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.roots import Root
+from blockworker.targets import journal
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.journal import Member, Record
+
+
+@pytest.fixture
+def root(site):
+    return Root(str(site.backup))
+
+
+MEMBER = Member(
+    job="R.a", transaction="R", target="/b/a.img", staging=".a.img.1.part", manifest=".a.img.1.manifest",
+    uuid="1", size=5, dev=1, ino=2, boot="x", made_dirs=("/b/R",), replaces=(3, 4), token=9,
+)  # fmt: skip
+
+
+def test_what_is_written_is_read_back(site, root):
+    with journal.held(site.roots, root, "R") as held:
+        assert held.record is None
+        held.write(Record("R").having(MEMBER))
+    record = journal.read(site.roots, root, "R")
+    assert record.members == {"R.a": MEMBER}
+    assert [record.transaction for record in journal.scan(site.roots, root)] == ["R"]
+    assert (site.backup / ".blockjobs").stat().st_mode & 0o777 == 0o700
+    assert json.loads((site.backup / ".blockjobs/R.journal").read_text())["version"] == 1
+
+
+def test_a_journal_that_was_not_written_leaves_no_trace(site, root):
+    with journal.held(site.roots, root, "R"):
+        assert site.tree() == [".blockjobs", ".blockjobs/R.lock"]
+    assert site.tree() == []
+    with journal.locked(site.roots, root, "R") as none:
+        assert none is None
+        assert site.tree() == []
+
+
+def test_a_held_lock_is_busy_and_a_free_one_is_not(site, root):
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R"))
+        with pytest.raises(LockBusy), journal.held(site.roots, root, "R", patience=0):
+            pytest.fail("two had it")  # the control of this test is the next line but one
+        with journal.held(site.roots, root, "other", patience=0):
+            pass
+    with journal.held(site.roots, root, "R", patience=0) as held:
+        assert held.record is not None
+
+
+def test_a_dead_holder_holds_nothing(site, root):
+    child = os.fork()
+    if child == 0:
+        journal.held(site.roots, root, "R").__enter__()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with journal.held(site.roots, root, "R", patience=0) as held:
+        held.write(Record("R"))
+
+
+def test_a_lock_file_that_was_removed_while_waited_for_is_not_taken(site, root):
+    """Two holders of one name: the one who got the old file notices that it has no name any more."""
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R"))
+    path = site.backup / ".blockjobs/R.lock"
+    old = os.open(path, os.O_RDWR)
+    path.unlink()
+    with journal.held(site.roots, root, "R", patience=0) as held:
+        fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the old file is free and means nothing
+        with pytest.raises(LockBusy), journal.held(site.roots, root, "R", patience=0):
+            pytest.fail("two had it")
+    os.close(old)
+
+
+def test_only_old_tombstones_are_swept(site, root):
+    for name, state in (("open", "open"), ("clean", "clean")):
+        with journal.held(site.roots, root, name) as held:
+            held.write(replace(Record(name), state=state, decision="abort"))
+    at = journal.read(site.roots, root, "clean").at
+    assert journal.sweep_tombstones(site.roots, root, 60, now=at + 59) == 0
+    assert journal.sweep_tombstones(site.roots, root, 60, now=at + 61) == 1
+    assert [record.transaction for record in journal.scan(site.roots, root)] == ["open"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "members": {"a": {}}}'])
+def test_a_journal_that_is_not_ours_to_read_stops_its_transaction_and_no_other(site, root, text):
+    for name in ("R", "good"):
+        with journal.held(site.roots, root, name) as held:
+            held.write(Record(name))
+    (site.backup / ".blockjobs/R.journal").write_text(text)
+    with pytest.raises(JobFailed, match=r"R\.journal is not one of version 1"):
+        journal.read(site.roots, root, "R")
+    assert [record.transaction for record in journal.scan(site.roots, root)] == ["good"]
+
+
+@pytest.mark.parametrize("name", ["../R", "a/b", "", ".R"])
+def test_a_transaction_that_is_no_id_gets_no_file(site, root, name):
+    with pytest.raises(BadInput), journal.held(site.roots, root, name):
+        pytest.fail("a file was made")
+    assert site.tree() == []
+
+
+def test_a_symlink_in_place_of_the_folder_is_not_followed(site, root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (site.backup / ".blockjobs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobFailed, match="symlink"), journal.held(site.roots, root, "R"):
+        pytest.fail("it was followed")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
