@@ -1,0 +1,25 @@
+"""One fleet of four hosts for all stories; each leaves it as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"), ["a", "b", "c", "d"])
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def fleet(session_fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet, whole: what the story before stopped or killed runs again."""
+    for name, process in session_fleet.processes.items():
+        if process.poll() is not None:
+            session_fleet.start(name)
+    session_fleet.await_up(session_fleet.hosts)
+    yield session_fleet

@@ -1,0 +1,182 @@
+"""A fleet of real processes for the stories: a server, both daemons, two workers a host, real disks.
+
+Every wait is for an event of the stream, with a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import psutil
+from blockjobs.model.ids import Host, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.runs import Options, RunPlan, volumes
+from blockjobs.model import ids, templates
+from blockjobs.server import Server
+from blockjobs.spawn import spawn
+from blockjobs.store.connection import connect
+from blockjobs.store.events import Event
+from blockjobs.store.registry import HostRegistry, Registry
+from blockjobs.store.views import JobView
+from blockworker.host import HostConfig, dump
+
+MIB = 1 << 20
+DEADLINE = 40.0  # seconds; a story that waits longer than this for one event has failed
+_numbers = count(1)
+
+
+class Fleet:
+    """Processes by name: ``server``, ``coordinator``, ``finalizer``, ``copy@HOST``, ``steps@HOST``."""
+
+    def __init__(self, place: Path, hosts: Iterable[str], *, slots: int = 2) -> None:
+        self.place = place
+        self.hosts = [Host(host) for host in hosts]
+        self.server = Server(place / "redis").start()
+        self.client = connect(self.server.url)
+        self.registry = Registry(self.client)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        (place / "logs").mkdir()
+        self.seq = "0"
+        for host in self.hosts:
+            self.root(host).mkdir()
+            config = HostConfig(name=host, slots=slots, read_roots=(str(self.root(host)),),
+                                write_roots=(str(self.root(host)),))  # fmt: skip
+            (place / f"{host}.toml").write_text(dump(config))
+        for name in ["coordinator", "finalizer", *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
+            self.start(name)
+        self.await_up(self.hosts)
+
+    # --- processes ------------------------------------------------------------------------------------
+
+    def start(self, name: str, *, wrapper: Iterable[str] = ()) -> None:
+        queue, _, host = name.partition("@")
+        words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
+        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name])]
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url}
+        self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal; for one that ends a process, wait until it is gone."""
+        process = self.processes[name]
+        process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            process.wait(DEADLINE)
+
+    def restart(self, name: str) -> None:
+        if self.processes[name].poll() is None:
+            self.kill(name)
+        self.start(name)
+
+    def await_up(self, hosts: Iterable[str]) -> None:
+        for host in hosts:
+            if self.registry.hosts.known().get(Host(host), ("", 0))[0] != "up":
+                self.until("HOST_UP", host)
+
+    def close(self) -> None:
+        """End every process, and be sure of it."""
+        family = [child for p in self.processes.values() if psutil.pid_exists(p.pid) for child in _family(p.pid)]
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+        for process in self.processes.values():
+            process.wait(DEADLINE)
+        psutil.wait_procs(family, timeout=DEADLINE)
+        self.client.close()
+        self.server.stop()
+
+    # --- places and runs --------------------------------------------------------------------------------
+
+    def root(self, host: str) -> Path:
+        return self.place / host
+
+    def image(self, host: str, name: str, mib: int) -> Path:
+        """A file of random bytes; ``openssl``-free and fast enough for tests."""
+        path = self.root(host) / name
+        with path.open("wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(MIB))
+        return path
+
+    def plan(self, jobs: list[dict[str, object]], *, grouped: bool = True, **options: object) -> RunPlan:
+        """A run of jobs given as ``{"id", "source", "target", ...}``."""
+        run = RunId(f"story{next(_numbers)}-20261122T000000Z")
+        specs = []
+        for job in jobs:
+            own = dict(job)
+            name = str(own.pop("id"))
+            words = templates.words(run, name, datetime.now(UTC))
+            source, target, base = volumes(own.pop("source"), own.pop("target"), words)
+            members: Options = {**options, **own}  # type: ignore[typeddict-item]
+            txn = TxnId(run if grouped else f"{run}.{name}")
+            specs.append(JobSpec(id=ids.job_id(f"{run}.{name}"), transaction=txn, run=run, source=source,
+                                 target=target, target_base=base, **members))  # fmt: skip
+        return RunPlan(run, "story", grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
+
+    def submit(self, plan: RunPlan) -> RunId:
+        self.seq = self.registry.events.last()
+        self.registry.submit.submit(plan)
+        return plan.run
+
+    def job(self, job_id: str) -> JobView:
+        return self.registry.views.job(job_id)
+
+    def jobs(self, run: RunId) -> list[JobView]:
+        return list(self.registry.views.jobs(self.registry.views.places(run)))
+
+    def writer(self, host: str, job_id: str) -> int:
+        """The pid of the process that has the job's claim."""
+        live = HostRegistry(self.client, Host(host)).attempts.live()
+        return live[ids.JobId(job_id)].pid
+
+    # --- waiting ----------------------------------------------------------------------------------------
+
+    def until(self, name: str, id_: str = "", when: Callable[[Event], bool] = lambda _: True) -> Event:
+        """Read on in the stream to the first such event."""
+        for event in self.stream():
+            if event.name == name and (not id_ or event.id == id_) and when(event):
+                return event
+        raise AssertionError(f"no {name} {id_} within {DEADLINE:.0f} s\n{self.tails()}")
+
+    def until_status(self, job_id: str, status: str) -> Event:
+        return self.until("JOB_STATUS_CHANGE", job_id, lambda event: event.fields["status"] == status)
+
+    def until_offset(self, job_id: str, least: int) -> int:
+        """Wait until a job has come so far; its progress is no event, so this asks between blocking reads of nothing."""
+        deadline = time.monotonic() + DEADLINE
+        while (offset := self.job(job_id).offset) < least:
+            assert time.monotonic() < deadline, f"{job_id} is at {offset}, not at {least}\n{self.tails()}"
+            self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+        return offset
+
+    def stream(self) -> Iterable[Event]:
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            for event in self.registry.events.after(self.seq, block_ms=500):
+                self.seq = event.seq
+                yield event
+
+    def tails(self) -> str:
+        return "\n".join(
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+            for log in sorted((self.place / "logs").glob("*.log"))
+        )
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def files(root: Path) -> set[str]:
+    """Every path beneath a root but the journals' own folder."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if ".blockjobs" not in path.parts}
