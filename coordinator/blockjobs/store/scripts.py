@@ -23,17 +23,21 @@ NAMES: Final = (
     # workers
     "beat", "claim", "checkpoint", "error", "finish", "release", "answer",
 )  # fmt: skip
+_LUA: Final = resources.files("blockjobs.store") / "lua"
 BY_WORKERS: Final = ("beat", "claim", "checkpoint", "error", "finish", "release", "answer")
 
 
 @cache
 def source(name: str) -> str:
     """The whole text of a script, as Redis gets it."""
-    folder = resources.files("blockjobs.store") / "lua"
-    text = (folder / f"{name}.lua").read_text()
+    return assemble((_LUA / f"{name}.lua").read_text())
+
+
+def assemble(text: str) -> str:
+    """A script's own text, behind its flags, the tables and the prelude."""
     flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis wants them first
     tables = (_table("MOVES", MOVES), _table("ACCEPTS", ACCEPTS))
-    return "\n".join((flags, *tables, (folder / "prelude.lua").read_text(), text))
+    return "\n".join((flags, *tables, (_LUA / "prelude.lua").read_text(), text))
 
 
 def _table(name: str, table: Mapping[Any, frozenset[Any]]) -> str:
