@@ -1,3 +1,19 @@
 """blockjobs: QEMU's block jobs for a fleet.  This package is the control plane; ``blockworker`` moves the bytes."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blockjobs.client import Coordinator
+
+__all__ = ["Coordinator", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Coordinator":  # imported when it is used: the command line must start quickly
+        from blockjobs.client import Coordinator  # noqa: PLC0415
+
+        return Coordinator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,10 +17,10 @@ from typing import Final, Self
 from urllib.parse import quote
 
 import psutil
+import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import redis
 from blockjobs.model.errors import NoRedis
 from blockjobs.spawn import spawn
 

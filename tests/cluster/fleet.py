@@ -16,10 +16,11 @@ from itertools import count
 from pathlib import Path
 
 import psutil
+
+from blockjobs.model import ids, templates
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import Options, RunPlan, volumes
-from blockjobs.model import ids, templates
 from blockjobs.server import Server
 from blockjobs.spawn import spawn
 from blockjobs.store.connection import connect
@@ -149,7 +150,7 @@ class Fleet:
         return self.until("JOB_STATUS_CHANGE", job_id, lambda event: event.fields["status"] == status)
 
     def until_offset(self, job_id: str, least: int) -> int:
-        """Wait until a job has come so far; its progress is no event, so this asks between blocking reads of nothing."""
+        """Wait until a job has come so far; progress is no event, so this asks between blocking reads of nothing."""
         deadline = time.monotonic() + DEADLINE
         while (offset := self.job(job_id).offset) < least:
             assert time.monotonic() < deadline, f"{job_id} is at {offset}, not at {least}\n{self.tails()}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from blockjobs.model import errors
 from fleet import MIB, Fleet, files
+
+from blockjobs.model import errors
 
 
 def group(fleet: Fleet, *, failing: int = -1, mib: int = 20, fail_at: float = 0.9) -> list[dict[str, object]]:
@@ -86,7 +87,9 @@ def test_a_group_that_awaits_the_user_commits_when_any_member_is_finalized(fleet
     jobs[1]["auto_finalize"] = False
     run = fleet.submit(fleet.plan(jobs))
     fleet.until("BLOCK_JOB_PENDING", f"{run}.disk1")
-    assert not [name for host in fleet.hosts for name in files(fleet.root(host)) if name.startswith(f"backup/{run}/disk")]
+    assert not [
+        name for host in fleet.hosts for name in files(fleet.root(host)) if name.startswith(f"backup/{run}/disk")
+    ]
     fleet.registry.verbs.finalize(f"{run}.disk0")
     ended = fleet.until("RUN_ENDED", run)
     assert (ended.fields["failed"], ended.fields["cancelled"]) == ("0", "0")

@@ -77,7 +77,7 @@ def test_it_says_ready_once_and_stops_without_a_trace(start, tmp_path):
     assert up.ready.startswith("ready: a, b; ")
     with connect(settings.read_env(up.directory)) as client:
         assert all(Registry(client).hosts.daemons().values())
-        assert [(host.name, host.state) for host in Registry(client).hosts.list()] == [("a", "up"), ("b", "up")]
+        assert [(host.name, host.state) for host in Registry(client).hosts.views()] == [("a", "up"), ("b", "up")]
     family = up.family
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(DEADLINE) == 0

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 import redis
+
 from blockjobs.server import Server
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

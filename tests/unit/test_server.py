@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 import redis
+
 from blockjobs import server as servers
 from blockjobs import settings
 from blockjobs.model.errors import NoRedis

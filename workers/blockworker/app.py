@@ -10,10 +10,10 @@ import mmap
 from contextlib import suppress
 from typing import Any, Final
 
+import redis
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-import redis
 from blockjobs.daemons.doorbell import COPY_TASK, STEP_TASK, configure, copy_queue, steps_queue
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line

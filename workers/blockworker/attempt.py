@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psutil
-
 import redis
+
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import OnChange
@@ -182,7 +182,7 @@ class Attempt:
             self._give_back("drained")
 
     def _pause(self) -> None:
-        """Quiesce, acknowledge, then flush; stay until the last hold is lifted, but give the slot back after a while."""
+        """Quiesce, acknowledge, then flush; stay until the last hold is lifted, or give the slot back after a while."""
         copy = self._running
         if copy is not None:
             copy.hold()

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import click
-from blockjobs.cli.output import start_logging
 
+from blockjobs.cli.output import start_logging
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 import redis
+
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
 from blockjobs.store.attempts import Attempts, Claim, Progress

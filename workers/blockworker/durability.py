@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import redis
+
 from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint
 from blockworker.control import ControlLine
@@ -31,7 +32,7 @@ class Durability:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="durability", daemon=True)
 
-    def __enter__(self) -> Durability:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -7,6 +7,7 @@ import threading
 from typing import Final
 
 import redis
+
 from blockjobs.store.hosts import Hosts, HostTaken
 from blockworker.host import HostConfig, facts, machine_id
 

@@ -53,7 +53,7 @@ class Steps:
 
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
-        answers = []
+        answers: list[Answer] = []
         needs: list[tuple[str, int]] = []
         for member in owing:
             spec = member.spec

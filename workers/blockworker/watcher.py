@@ -13,8 +13,8 @@ import threading
 from typing import Final
 
 import psutil
-
 import redis
+
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import Attempts, Standing, Who
 from blockworker.host import boot_id

@@ -1,4 +1,4 @@
-"""``blockjobs``: the command line.  Commands are imported when they are used; errors become one line and an exit code."""
+"""``blockjobs``: the command line.  Commands are imported when used; errors become one line and an exit code."""
 
 from __future__ import annotations
 

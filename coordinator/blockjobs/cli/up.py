@@ -190,13 +190,13 @@ def heartbeats(url: str) -> dict[Host, int]:
     """Every known host's heartbeat counter: what an earlier life left in the registry is no sign of life."""
     with connect(url) as client:
         check(client, url)
-        return {host.name: host.beat for host in Registry(client).hosts.list()}
+        return {host.name: host.beat for host in Registry(client).hosts.views()}
 
 
 def _silent(registry: Registry, hosts: Sequence[LocalHost], before: Mapping[Host, int]) -> list[str]:
     """The programs that do not answer yet."""
     silent = [name for name, alive in registry.hosts.daemons().items() if not alive]
-    here = {host.name for host in registry.hosts.list() if host.state == "up" and host.beat != before.get(host.name)}
+    here = {host.name for host in registry.hosts.views() if host.state == "up" and host.beat != before.get(host.name)}
     return silent + [f"steps@{host.name}" for host in hosts if host.name not in here]
 
 

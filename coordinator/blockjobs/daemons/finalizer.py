@@ -145,5 +145,3 @@ class Finalizer:
         if decision is Decision.COMMIT:
             return "every member is prepared"
         return "failed or cancelled on " + ", ".join(sorted(h for h, share in view.shares.items() if share.failed))
-
-

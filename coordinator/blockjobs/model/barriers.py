@@ -2,7 +2,8 @@
 
 Pure: a view goes in, what to do comes out.  All members pass one barrier before any meets the next.
 
-    open -> cut -> start -> run -> pend -> (finalize, owed by the user) -> prepare -> DECISION -> stop -> settle -> conclude
+    open -> cut -> start -> run -> pend -> (finalize, owed by the user) -> prepare
+    DECISION -> stop (of an abort) -> settle -> conclude
 
 ``open``, ``cut``, ``prepare`` and ``settle`` are answered by the hosts; ``run`` by the attempts; the finalizer
 itself does ``start``, ``pend``, ``stop`` (of an abort) and ``conclude``.

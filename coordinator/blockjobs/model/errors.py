@@ -56,9 +56,7 @@ class VolumeBusy(Refused):
     """Another job holds the volume (text of QEMU's op blocker)."""
 
     def __init__(self, volume: str, holder: str, job_type: str) -> None:
-        super().__init__(
-            f"Node '{volume}' is busy: block device is in use by block job: {job_type} (job '{holder}')"
-        )
+        super().__init__(f"Node '{volume}' is busy: block device is in use by block job: {job_type} (job '{holder}')")
         self.volume, self.holder = volume, holder
 
 
@@ -119,6 +117,17 @@ class NoRedis(BlockjobsError):
     """Redis is not reachable, or is set up so that it would lose what it acknowledged."""
 
     exit_code = 3
+
+
+class WaitTimedOut(BlockjobsError):
+    """The time for waiting is over, and something is not; nothing was changed."""
+
+    exit_code = 5
+
+    def __init__(self, ids: list[str]) -> None:
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        super().__init__(f"timed out; not concluded yet: {', '.join(ids[:3])}{more}")
+        self.ids = ids
 
 
 ECANCELED_TEXT: Final = "Operation canceled"

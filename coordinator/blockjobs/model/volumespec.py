@@ -162,7 +162,7 @@ def _from_keys(keys: dict[str, Any]) -> Volume:
         case "null-co":
             volume = NullVolume(
                 size=_take(keys, "size", int, 1 << 30),
-                read_zeroes=_take(keys, "read-zeroes", bool, False),
+                read_zeroes=_take(keys, "read-zeroes", bool, default=False),
                 latency_ns=_take(keys, "latency-ns", int, 0),
             )
             if volume.size < 0 or volume.latency_ns < 0:
@@ -192,7 +192,11 @@ def _rule(value: object) -> InjectedError:
         raise BadInput(f"Parameter 'iotype' does not accept value '{iotype}'")
     sector = _take(keys, "sector", int, -1)
     rule = InjectedError(
-        event, iotype, _take(keys, "errno", int, 5), None if sector < 0 else sector, _take(keys, "once", bool, False)
+        event,
+        iotype,
+        _take(keys, "errno", int, 5),
+        None if sector < 0 else sector,
+        _take(keys, "once", bool, default=False),
     )
     if rule.errno <= 0:
         raise BadInput("Parameter 'errno' expects a positive value")

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
-
 from blockjobs.model.barriers import before
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import unpack_checkpoint
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
 
@@ -43,7 +42,7 @@ class Answer:
 
 
 class Answers:
-    def __init__(self, client: redis.Redis, scripts: Scripts, host: Host) -> None:
+    def __init__(self, client: Client, scripts: Scripts, host: Host) -> None:
         self._redis, self._scripts, self.host = client, scripts, host
 
     def members(self, txn: TxnId) -> list[Member]:
@@ -51,15 +50,17 @@ class Answers:
         jobs = [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(
-                keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result"
-            )
+            pipe.hmget(keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result")
         return [
             Member(
-                JobSpec.from_dict(codec.unpack(spec)), status.decode(), passed.decode(), bool(attempt),
-                codec.unpack(opened) if opened else {}, unpack_checkpoint(durable or b""),
+                JobSpec.from_dict(codec.unpack(spec)),
+                status.decode(),
+                passed.decode(),
+                bool(attempt),
+                codec.unpack(opened) if opened else {},
+                unpack_checkpoint(durable or b""),
                 codec.unpack(result) if result else {},
-            )  # fmt: skip
+            )
             for spec, status, passed, attempt, opened, durable, result in pipe.execute()
             if spec
         ]

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis
-
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, Orders
 from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
 POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
@@ -52,7 +51,7 @@ class Progress:
 
 
 class Attempts:
-    def __init__(self, client: redis.Redis, scripts: Scripts, host: Host) -> None:
+    def __init__(self, client: Client, scripts: Scripts, host: Host) -> None:
         self._redis, self._scripts, self.host = client, scripts, host
 
     def claim(self, job_id: JobId, who: Who) -> Claim | str:
@@ -152,10 +151,13 @@ class Attempts:
         now = seconds * 1000 + micros // 1000
         return [
             Standing(
-                job, TxnId((txn or b"").decode()), int(token or 0), (attempt or b"").decode(),
+                job,
+                TxnId((txn or b"").decode()),
+                int(token or 0),
+                (attempt or b"").decode(),
                 (now - int(cancelled)) / 1000 if cancelled else 0.0,
                 fences.get(job.encode()) == token,
-            )  # fmt: skip
+            )
             for job, (txn, token, attempt, cancelled) in zip(jobs, rows, strict=True)
         ]
 
@@ -189,5 +191,3 @@ def unpack_checkpoint(data: bytes) -> Checkpoint:
         return Checkpoint()
     staging, ranges = codec.unpack(data)
     return Checkpoint(staging, tuple((start, end) for start, end in ranges))
-
-

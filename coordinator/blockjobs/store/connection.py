@@ -7,7 +7,7 @@ attempt, which knows better than a library how long it may wait.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -16,6 +16,10 @@ from redis.retry import Retry
 from blockjobs.model.errors import NoRedis
 
 log = logging.getLogger(__name__)
+
+# A redis.Redis that gives bytes.  redis-py types every reply for text and bytes, sync and async at once, which
+# says nothing; what the store makes of the replies is typed.
+Client: TypeAlias = Any
 
 LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before its lease ends
 CLIENT_TIMEOUT: Final = 5.0
@@ -27,20 +31,20 @@ SETTINGS: Final = {
 }
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str) -> Client:
     """A client for everything but an attempt's control line."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
     return _client(url, CLIENT_TIMEOUT, retry)
 
 
-def line(url: str) -> redis.Redis:
+def line(url: str) -> Client:
     """A client for an attempt: answers or fails within a second, never sends anything twice."""
     return _client(url, LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
 
-def _client(url: str, timeout: float, retry: Retry) -> redis.Redis:
+def _client(url: str, timeout: float, retry: Retry) -> Client:
     try:
-        client: redis.Redis = redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry, client_name="blockjobs",
             protocol=3,
         )  # fmt: skip
@@ -66,7 +70,7 @@ def broker_url(url: str) -> str:
     return f"redis+socket://{path}?virtual_host={database}"
 
 
-def check(client: redis.Redis, url: str) -> None:
+def check(client: Client, url: str) -> None:
     """Refuse a server that does not answer or would lose what it acknowledged.
 
     Raises:
@@ -80,7 +84,9 @@ def check(client: redis.Redis, url: str) -> None:
         try:
             found = client.config_get(name).get(name)
         except redis.ResponseError:
-            log.warning("Redis at %s does not let us read its settings: '%s %s' not checked", redacted(url), name, needed)
+            log.warning(
+                "Redis at %s does not let us read its settings: '%s %s' not checked", redacted(url), name, needed
+            )
             continue
         if found is not None and _text(found) != needed:
             raise NoRedis(f"Redis at {redacted(url)} has '{name} {_text(found)}': '{needed}' is needed, because {why}")

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import redis
-
 from blockjobs.store import keys
+from blockjobs.store.connection import Client
 
 BEGINNING: Final = "0"
 PAGE: Final = 500
@@ -33,7 +32,7 @@ class Event:
 
 
 class Events:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._redis = client
 
     def last(self) -> str:

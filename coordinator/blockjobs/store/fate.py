@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import redis
-
 from blockjobs.model.barriers import Decision, Share, View, before
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.store import keys
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import batches
 
@@ -26,7 +25,7 @@ class Due:
 
 
 class Fate:
-    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
     def wait(self, seconds: float) -> None:
@@ -117,7 +116,7 @@ class Fate:
             self._scripts.call("conclude", names, [view.run, cursor, *(job for _, job, _ in batch)])
 
     def close(self, due: Due, view: View | None, *, finished: bool) -> None:
-        """Take a transaction off the list of due ones unless something came up; forget what each host owed when it is finished."""
+        """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one."""
         forget: Sequence[str] = ()
         if finished and view is not None:
             parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]

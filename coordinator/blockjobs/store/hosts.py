@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis
-
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
@@ -38,7 +37,7 @@ class HostView:
 
 
 class Hosts:
-    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
     def beat(
@@ -71,7 +70,7 @@ class Hosts:
             if name.startswith("state:")
         }
 
-    def list(self) -> list[HostView]:
+    def views(self) -> list[HostView]:
         known = self.known()
         pipe = self._redis.pipeline(transaction=False)
         for host in known:
@@ -81,9 +80,16 @@ class Hosts:
         rows = pipe.execute()
         return [
             HostView(
-                host, state, since, (card[0] or b"").decode(), int(card[1] or 0),
-                codec.unpack(card[2]) if card[2] else {}, int(card[3] or 0), running, waiting,
-            )  # fmt: skip
+                host,
+                state,
+                since,
+                (card[0] or b"").decode(),
+                int(card[1] or 0),
+                codec.unpack(card[2]) if card[2] else {},
+                int(card[3] or 0),
+                running,
+                waiting,
+            )
             for (host, (state, since)), card, running, waiting in zip(
                 known.items(), rows[::3], rows[1::3], rows[2::3], strict=True
             )
@@ -134,9 +140,7 @@ class Hosts:
         """Which daemons go round."""
         now = self.now()
         found = self._redis.hgetall(keys.daemons())
-        return {
-            name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")
-        }
+        return {name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")}
 
     def now(self) -> int:
         """Redis' clock in ms."""

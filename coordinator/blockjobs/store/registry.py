@@ -6,11 +6,10 @@ what that host may write.
 
 from __future__ import annotations
 
-import redis
-
 from blockjobs.model.ids import Host
 from blockjobs.store.answers import Answers
 from blockjobs.store.attempts import Attempts
+from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
 from blockjobs.store.hosts import Hosts
@@ -21,7 +20,7 @@ from blockjobs.store.views import Views
 
 
 class Registry:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         scripts = Scripts(client)
         self.client = client
         self.submit = Submit(client, scripts)
@@ -33,7 +32,7 @@ class Registry:
 
 
 class HostRegistry:
-    def __init__(self, client: redis.Redis, host: Host) -> None:
+    def __init__(self, client: Client, host: Host) -> None:
         scripts = Scripts(client)
         self.host = host
         self.attempts = Attempts(client, scripts, host)

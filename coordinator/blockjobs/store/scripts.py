@@ -11,9 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-import redis
-
 from blockjobs.model.states import ACCEPTS, MOVES
+from blockjobs.store.connection import Client
 
 NAMES: Final = (
     # clients                                    finalizer and coordinator
@@ -48,7 +47,7 @@ def _table(name: str, table: Mapping[Any, frozenset[Any]]) -> str:
 class Scripts:
     """Calls by name: ``scripts.call("claim", keys, args)``; an unknown script is loaded again by redis-py."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._scripts = {name: client.register_script(source(name)) for name in NAMES}
 
     def call(self, name: str, keys: Sequence[str], args: Sequence[object]) -> list[Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import redis
-
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.volumespec import path
 from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
 BATCH: Final = 500  # jobs one script touches at the most: more would hold Redis too long
@@ -24,7 +23,7 @@ STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not publ
 
 
 class Submit:
-    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
     def submit(self, plan: RunPlan) -> None:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
-
 from blockjobs.model import errors
 from blockjobs.model.states import Status, Verb
 from blockjobs.store import keys
+from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import Place, Views
 
 
 class Verbs:
-    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
         self._views, self._scripts = Views(client), scripts
 
     def pause(self, job_id: str, *, reason: str = "user", cause: str = "") -> Status:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-import redis
-
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
 
 PAGE: Final = 500  # records read in one round trip
 
@@ -128,7 +127,7 @@ class Place:
 
 
 class Views:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self._redis = client
 
     def place(self, job_id: str) -> Place:

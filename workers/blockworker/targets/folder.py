@@ -15,7 +15,7 @@ from blockworker.roots import Root, Roots
 FOLDER: Final = ".blockjobs"
 
 
-class LockBusy(BlockjobsError):  # noqa: N818 - a fact, as all our errors
+class LockBusy(BlockjobsError):
     """Somebody else works on this transaction beneath this root: return quietly, the caller is rung again."""
 
 

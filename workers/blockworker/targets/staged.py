@@ -29,7 +29,7 @@ _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
 _ZEROS: Final = memoryview(bytes(1 << 20))
 
 
-class StagingBusy(BlockjobsError):  # noqa: N818 - a fact, as all our errors
+class StagingBusy(BlockjobsError):
     """Another process has the staging file open for writing: it has to be dead first."""
 
 
