@@ -116,3 +116,19 @@ def test_a_symlink_in_place_of_the_folder_is_not_followed(site, root, tmp_path):
     with pytest.raises(JobFailed, match="symlink"), journal.held(site.roots, root, "R"):
         pytest.fail("it was followed")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(site, root):
+    ready, tell = os.pipe()
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R"))
+        child = os.fork()
+        if child == 0:
+            os.close(tell)
+            os.read(ready, 1)  # until the test is over
+            os._exit(0)
+    with journal.held(site.roots, root, "R", patience=0) as held:
+        assert held.record is not None
+    os.close(tell)
+    os.waitpid(child, 0)
+    os.close(ready)

@@ -329,3 +329,31 @@ def test_a_null_volume_is_not_staged(site):
     spec = site.spec(target=volumespec.parse({"driver": "null-co", "host": "web1"}))
     with pytest.raises(JobFailed, match="is not staged"):
         open_member(Roots(HostConfig(name=spec.host, read_roots=(), write_roots=())), spec, size=1)
+
+
+def test_a_cleaning_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image()
+        member = site.prepared(site.spec())
+        root = Root(str(site.backup))
+        assert not clean_transaction(site.roots, "R", root)  # undecided
+        commit_member(site.roots, member, 1)
+        killed = killed_before(n, lambda site=site, root=root: clean_transaction(site.roots, "R", root))
+        assert clean_transaction(site.roots, "R", root)
+        record = journal.read(site.roots, root, "R")
+        assert record is not None
+        assert (record.state, record.decision, record.members) == ("clean", "commit", {})
+        if not killed:
+            break
+
+
+def test_a_transaction_is_clean_only_when_every_member_is_settled(site):
+    site.image()
+    root = Root(str(site.backup))
+    first, second = site.opened(site.spec("R.a", "a.img")), site.opened(site.spec("R.b", "b.img"))
+    abort_member(site.roots, first, 1)
+    assert not clean_transaction(site.roots, "R", root)
+    abort_member(site.roots, second, 1)
+    assert clean_transaction(site.roots, "R", root)
+    assert site.tree() == [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -129,3 +130,16 @@ def test_digests_end_exactly_and_zeros_are_holes(site, tmp_path):
     assert again.root() != root
     again.close()
     assert path.read_bytes() == bytes(5001 * 32)
+
+
+def test_a_taking_that_was_killed_anywhere_can_be_repeated(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        site.image(b"x")
+        member = site.opened(site.spec())
+        killed = killed_before(n, lambda site=site, member=member: StagedTarget.take(site.roots, member, 3))
+        StagedTarget.take(site.roots, member, 3).close()
+        assert find_member(site.roots, site.spec()).token == 3
+        if not killed:
+            break
+    assert n > 5

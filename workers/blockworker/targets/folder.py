@@ -48,6 +48,13 @@ def take_lock(roots: Roots, root: Root, transaction: str, patience: float) -> tu
             _close(folder, lock)
 
 
+def release(lock: int) -> None:
+    """Unlock and close.  Closing alone would leave the lock to a child that was forked meanwhile."""
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+
 def _close(*fds: int) -> None:
     for fd in fds:
         if fd >= 0:

@@ -22,7 +22,7 @@ from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockworker.host import boot_id
 from blockworker.roots import Root, Roots
-from blockworker.targets.folder import LockBusy, folder_of, remove_folder, take_lock
+from blockworker.targets.folder import LockBusy, folder_of, release, remove_folder, take_lock
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
         if journal is not None and journal.record is None:
             journal.remove()
             remove_folder(roots, root)
-        os.close(lock)
+        release(lock)
         os.close(folder)
 
 

@@ -197,18 +197,7 @@ def _own_dirs(roots: Roots, spec: JobSpec, base: str, path: str) -> tuple[str, .
 def _make(roots: Roots, journal: Journal, record: Record, member: Member, base: str) -> Member:
     journal.write(record.having(member))
     try:
-        for attempt in range(10):
-            roots.make_dirs(base, member.directory)
-            try:
-                directory = roots.open_dir(member.directory)
-                break
-            except JobFailed as failed:  # an abort of another job found it empty and removed it
-                if failed.errno != errno.ENOENT or attempt == 9:
-                    raise
-        try:
-            st = _create(directory, member)
-        finally:
-            os.close(directory)
+        st = _create(roots, member, base)
         member = replace(member, dev=st.st_dev, ino=st.st_ino, boot=boot_id())
         journal.write(record.having(member))
         return member
@@ -217,7 +206,23 @@ def _make(roots: Roots, journal: Journal, record: Record, member: Member, base: 
         raise
 
 
-def _create(directory: int, member: Member) -> os.stat_result:
+def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
+    for _ in range(10):
+        roots.make_dirs(base, member.directory)
+        try:
+            directory = roots.open_dir(member.directory)
+            try:
+                return _create_in(directory, member)
+            finally:
+                os.close(directory)
+        except (JobFailed, FileNotFoundError) as error:
+            # An abort of another job found the directory empty, and removed it before we were in.
+            if error.errno != errno.ENOENT:
+                raise
+    raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
+
+
+def _create_in(directory: int, member: Member) -> os.stat_result:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     files = {member.staging: member.size}
     if member.digests:

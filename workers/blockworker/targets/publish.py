@@ -22,6 +22,7 @@ from blockworker.roots import Root, Roots
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
+from blockworker.targets.folder import release
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.staged import open_staging
@@ -50,7 +51,7 @@ def prepare_member(
         try:
             os.fsync(fd)
         finally:
-            os.close(fd)
+            release(fd)
         manifest = {**manifest, "digests": _digests(roots, member, manifest.get("digests"))}
         with _journal(roots, member) as journal:
             record, current = _known(journal, member)
@@ -93,7 +94,7 @@ def _digests(roots: Roots, member: Member, named: Mapping[str, Any] | None) -> d
         os.fsync(fd)
         return {**named, "root": root_of(fd)}
     finally:
-        os.close(fd)
+        release(fd)
 
 
 # --- settling -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from blockworker import kernel
 from blockworker.copy.digests import DigestFile
 from blockworker.roots import Roots
 from blockworker.targets import journal as journals
+from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
 from blockworker.volumes.base import trouble
 
@@ -102,7 +103,7 @@ class StagedTarget:
                 digests = DigestFile(digests_fd, member.size, label=path, fresh=seen == 0)
             return cls(fd, replace(member, token=token), digests, fresh=seen == 0)
         except BaseException:
-            os.close(fd)
+            release(fd)
             raise
 
     def pwrite(self, view: memoryview, offset: int) -> None:
@@ -148,7 +149,7 @@ class StagedTarget:
             if self.digests is not None:
                 self.digests.close()
             self._writeback.close()
-            os.close(self._fd)
+            release(self._fd)
             self._fd = -1
 
 
