@@ -55,7 +55,7 @@ def dump(client: redis.Redis) -> dict[str, Any]:
         b"hash": client.hgetall,
         b"list": lambda key: client.lrange(key, 0, -1),
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"stream": lambda key: client.xrange(key),
+        b"stream": client.xrange,
         b"string": client.get,
     }
     return {key.decode(): read[client.type(key)](key) for key in client.scan_iter(count=5000)}

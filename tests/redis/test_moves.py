@@ -70,7 +70,7 @@ def test_a_verb_is_taken_where_the_table_has_a_one_and_refused_in_qemus_words_el
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_for_a_job_that_is_not_there_says_so(registry, verb):
-    with pytest.raises(errors.NoSuchJob, match="^Block job 'j' not found$"):
+    with pytest.raises(errors.NoSuchJob, match=r"^Block job 'j' not found$"):
         apply(registry, verb)
 
 
@@ -78,13 +78,13 @@ def test_resume_of_a_job_that_is_not_held_is_refused_before_its_state_is_looked_
     fleet.submit(JOB)
     for status in (Status.RUNNING, Status.WAITING, Status.CONCLUDED):
         fleet.client.hset(keys.job(JOB.host, JOB.id), "status", status)
-        with pytest.raises(errors.Refused, match="^Can't resume a job that was not paused$"):
+        with pytest.raises(errors.Refused, match=r"^Can't resume a job that was not paused$"):
             fleet.registry.verbs.resume(JOB.id)
 
 
 def test_a_negative_speed_is_refused_after_the_state(fleet):
     fleet.submit(JOB)
-    with pytest.raises(errors.Refused, match="^Parameter 'speed' expects a non-negative value$"):
+    with pytest.raises(errors.Refused, match=r"^Parameter 'speed' expects a non-negative value$"):
         fleet.registry.verbs.set_speed(JOB.id, -1)
     fleet.client.hset(keys.job(JOB.host, JOB.id), "status", "waiting")
     with pytest.raises(errors.VerbRefused):
@@ -94,7 +94,7 @@ def test_a_negative_speed_is_refused_after_the_state(fleet):
 def test_a_second_pause_for_the_same_reason_is_refused(fleet):
     fleet.submit(JOB)
     fleet.registry.verbs.pause(JOB.id)
-    with pytest.raises(errors.Refused, match="^Job is already paused$"):
+    with pytest.raises(errors.Refused, match=r"^Job is already paused$"):
         fleet.registry.verbs.pause(JOB.id)
 
 

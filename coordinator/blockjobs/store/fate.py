@@ -38,11 +38,9 @@ class Fate:
 
     def remind(self) -> None:
         """Make every unfinished transaction due again: whatever was forgotten is found."""
+        seconds, micros = self._redis.time()
         for page in batches([txn.decode() for txn in self._redis.zrange(keys.unfinished(), 0, -1)]):
-            pipe = self._redis.pipeline(transaction=False)
-            for txn in page:
-                pipe.zincrby(keys.due(), 1, txn)
-            pipe.execute()
+            self._redis.zadd(keys.due(), dict.fromkeys(page, seconds * 1_000_000 + micros))
 
     def view(self, txn: TxnId) -> View | None:
         """A transaction as the pure core wants it; None where it does not exist."""

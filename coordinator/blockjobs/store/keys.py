@@ -77,7 +77,7 @@ def events() -> str:
 
 
 def due() -> str:
-    """zset: transactions the finalizer should look at; the score counts the reasons."""
+    """zset: transactions the finalizer should look at, by microseconds of the last reason."""
     return "bj:due"
 
 

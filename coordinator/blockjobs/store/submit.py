@@ -6,13 +6,14 @@ A client that dies after it leaves a run that the coordinator launches.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.runs import RunPlan
+from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.model.volumespec import path
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
@@ -32,19 +33,23 @@ class Submit:
         Raises:
             JobExists: an id is taken.
             VolumeBusy: another job reads or writes a target, or writes a source.
+            JobFault: two jobs of the run itself do not go together.
         """
-        specs = [spec for members in plan.transactions for spec in members]
+        specs = plan.jobs
+        check_together(specs)
+        owner = uuid.uuid4().hex
         try:
             for batch in batches(specs):
-                self.stage(plan, batch)
+                self.stage(plan, batch, owner)
             self.publish(plan.run, len(specs))
         except errors.BlockjobsError:
-            self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs])
+            self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
             raise
         self.launch(plan.run)
 
-    def stage(self, plan: RunPlan, specs: Sequence[JobSpec]) -> None:
-        args: list[Any] = [plan.run, codec.pack({"name": plan.name, "grouped": plan.grouped})]
+    def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
+        """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
+        args: list[Any] = [plan.run, codec.pack({"name": plan.name, "grouped": plan.grouped}), owner]
         for spec in specs:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
@@ -68,9 +73,10 @@ class Submit:
             case _:
                 pass
 
-    def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]]) -> None:
+    def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]], owner: str = "") -> None:
+        """Remove what ``owner`` staged; ``""``: whoever it was."""
         for batch in batches(places):
-            self._scripts.call("unstage", self._keys(run_id, batch), [run_id, *(job for _, job, _ in batch)])
+            self._scripts.call("unstage", self._keys(run_id, batch), [run_id, owner, *(job for _, job, _ in batch)])
 
     def launch(self, run_id: RunId) -> None:
         """Make every job of a published run CREATED and its transaction the finalizer's; again is harmless."""

@@ -22,9 +22,11 @@ local function move(stream, job, id, to)
   return from
 end
 
--- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen).
+-- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen); a job that was
+-- published and not launched yet, because its client died in between, is created first.
 local function abort(stream, job, id)
   local from = redis.call("HGET", job, "status")
+  if from == "undefined" then move(stream, job, id, "created") end
   if from == "paused" then move(stream, job, id, "running") end
   if from == "standby" then move(stream, job, id, "ready") end
   if from ~= "aborting" then move(stream, job, id, "aborting") end
@@ -36,9 +38,11 @@ local function knock(list)
   redis.call("LTRIM", list, 0, 0)
 end
 
--- The finalizer should look at a transaction.
+-- The finalizer should look at a transaction.  The score, microseconds, is one that nobody has seen before: a finalizer
+-- that closes what it saw cannot take this away.
 local function owe(due, due_wake, txn)
-  redis.call("ZINCRBY", due, 1, txn)
+  local t = redis.call("TIME")
+  redis.call("ZADD", due, t[1] * 1000000 + t[2], txn)
   knock(due_wake)
 end
 

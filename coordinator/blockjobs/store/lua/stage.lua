@@ -2,18 +2,20 @@
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] staged   KEYS[4] ids   KEYS[5] texts
 -- KEYS[6...]  per job: job, holds, share, members, txn, order
--- ARGV[1] run id  ARGV[2] fields of the run, packed
--- ARGV[3...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text
+-- ARGV[1] run id  ARGV[2] fields of the run, packed  ARGV[3] who stages it
+-- ARGV[4...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text
 --
--- Returns {"staged", n} | {"exists", id} | {"busy", text, holder} | {"published"}
+-- Returns {"staged", n} | {"exists", id} | {"busy", text, holder} | {"taken"}
 
 local W = 10
-local jobs = (#ARGV - 2) / W
-if redis.call("HGET", KEYS[1], "state") == "published" then return {"published"} end
+local jobs = (#ARGV - 3) / W
+-- Two clients within one second can have the same run id: only one of them stages it.
+local state, owner = unpack(redis.call("HMGET", KEYS[1], "state", "owner"))
+if state == "published" or (owner and owner ~= ARGV[3]) then return {"taken"} end
 
 local fresh = {}
 for i = 0, jobs - 1 do
-  local a, k = 2 + i * W, 5 + i * 6
+  local a, k = 3 + i * W, 5 + i * 6
   local id, place = ARGV[a + 1], ARGV[a + 2] .. " " .. ARGV[a + 3]
   local mine = redis.call("HGET", KEYS[k + 1], "run") == ARGV[1]
   if not mine then
@@ -33,10 +35,10 @@ end
 
 local now = now_ms()
 redis.call("HSETNX", KEYS[1], "state", "staged")
-redis.call("HSET", KEYS[1], "fields", ARGV[2])
+redis.call("HSET", KEYS[1], "fields", ARGV[2], "owner", ARGV[3])
 redis.call("ZADD", KEYS[3], now, ARGV[1])
 for _, i in ipairs(fresh) do
-  local a, k = 2 + i * W, 5 + i * 6
+  local a, k = 3 + i * W, 5 + i * 6
   local job, holds, share, members, txn, order = unpack(KEYS, k + 1, k + 6)
   local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target = unpack(ARGV, a + 1, a + W)
   redis.call("HSET", job, "status", "undefined", "host", host, "txn", txn_id, "run", ARGV[1], "spec", spec,

@@ -2,14 +2,15 @@
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] staged   KEYS[4] ids   KEYS[5] texts
 -- KEYS[6...]  per job: job, holds, share, members, txn, order
--- ARGV[1] run id   ARGV[2...] job ids
+-- ARGV[1] run id   ARGV[2] who staged it, "" for the reaper   ARGV[3...] job ids
 --
--- Returns {"removed", n} | {"published"}
+-- Returns {"removed", n} | {"taken"}
 
-if redis.call("HGET", KEYS[1], "state") == "published" then return {"published"} end
+local state, owner = unpack(redis.call("HMGET", KEYS[1], "state", "owner"))
+if state == "published" or (owner and ARGV[2] ~= "" and owner ~= ARGV[2]) then return {"taken"} end
 local removed = 0
-for i = 2, #ARGV do
-  local k = 5 + (i - 2) * 6
+for i = 3, #ARGV do
+  local k = 5 + (i - 3) * 6
   local run, source, target = unpack(redis.call("HMGET", KEYS[k + 1], "run", "source", "target"))
   if run == ARGV[1] then
     if source ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. source, -1) <= 0 then

@@ -1,0 +1,88 @@
+"""What is due is looked at: nothing that comes up while somebody looks is lost."""
+
+from __future__ import annotations
+
+import pytest
+from fleet import RUN, grouped, spec
+
+from blockjobs.model.barriers import Step
+from blockjobs.store import keys
+
+
+def dues(fleet):
+    return [due.txn for due in fleet.registry.fate.due()]
+
+
+def test_a_transaction_that_was_looked_at_is_off_the_list(fleet):
+    txn = fleet.submit(spec("a"))
+    assert dues(fleet) == [txn]
+    fleet.close(txn)
+    assert dues(fleet) == []
+    assert fleet.registry.views.unfinished() == [txn]
+
+
+def test_what_comes_up_between_the_view_and_the_close_is_not_lost(fleet):
+    txn = fleet.submit(spec("a"))
+    (due,) = fleet.registry.fate.due()
+    view = fleet.view(txn)
+    fleet.registry.verbs.cancel("a")
+    fleet.registry.fate.close(due, view, finished=False)
+    assert dues(fleet) == [txn]
+
+
+def test_nor_what_comes_up_behind_the_close_of_another_finalizer(fleet):
+    txn = fleet.submit(spec("a"))
+    (one,) = fleet.registry.fate.due()
+    (other,) = fleet.registry.fate.due()
+    view = fleet.view(txn)
+    fleet.registry.fate.close(one, view, finished=False)
+    fleet.registry.verbs.cancel("a")
+    fleet.registry.fate.close(other, view, finished=False)  # of a view older than the cancel
+    assert dues(fleet) == [txn]
+
+
+def test_the_reminder_makes_every_unfinished_transaction_due_again_and_no_other(fleet):
+    done, open_ = spec("a"), spec("b", run="other-20261122T000000Z")
+    fleet.submit(done)
+    fleet.submit(open_)
+    fleet.registry.verbs.cancel("a")
+    fleet.walk(done.transaction)
+    fleet.close(done.transaction)
+    fleet.close(open_.transaction)
+    assert dues(fleet) == []
+    fleet.registry.fate.remind()
+    assert dues(fleet) == [open_.transaction]
+
+
+def test_who_waits_longest_is_looked_at_first(fleet):
+    for n in range(3):
+        fleet.submit(spec(f"j{n}", run=f"r{n}-20261122T000000Z"))
+    fleet.registry.verbs.set_speed("j0", 1)
+    fleet.registry.verbs.cancel("j0")
+    assert dues(fleet) == [f"r{n}-20261122T000000Z" for n in (1, 2, 0)]
+
+
+@pytest.mark.parametrize("step", [Step.OPEN, Step.CUT, Step.PREPARE, Step.SETTLE])
+def test_the_last_answer_of_a_host_makes_its_transaction_due_and_no_earlier_one(fleet, step):
+    jobs = spec("a"), spec("b")
+    fleet.submit(*jobs)
+    if step in (Step.PREPARE, Step.SETTLE):
+        fleet.walk(RUN, Step.RUN)
+        fleet.copy(*jobs)
+    fleet.walk(RUN, step)
+    fleet.close(RUN)
+    door = fleet.host(jobs[0].host).answers
+    door.answer(RUN, step, [fleet._said(step, "a")])
+    assert dues(fleet) == []
+    door.answer(RUN, step, [fleet._said(step, "b")])
+    assert dues(fleet) == [RUN]
+
+
+def test_whoever_waits_for_something_due_is_woken_by_it(fleet):
+    fleet.client.delete(keys.due_wake())
+    fleet.registry.submit.submit(grouped(spec("a")))
+    assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]
+    fleet.registry.verbs.cancel("a")
+    assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]  # never longer than one
+    fleet.registry.fate.wait(5)
+    assert not fleet.client.exists(keys.due_wake())
