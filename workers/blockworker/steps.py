@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import BadInput, JobFailed
@@ -58,7 +59,7 @@ class Steps:
         for member in owing:
             spec = member.spec
             with _answered(answers, member):
-                opened = DRIVERS[spec.type].open(self._roots, spec)
+                opened = DRIVERS[spec.type].open(self._roots, spec, partial(self._answers.owed, spec.id))
                 if opened.writes:
                     needs.append((os.path.dirname(target_path(spec)), opened.allocated))
                     check_space(self._roots, needs)

@@ -65,6 +65,11 @@ class Answers:
             if spec
         ]
 
+    def owed(self, job: JobId) -> bool:
+        """Whether the registry still waits for this member's OPEN."""
+        status, passed = self._redis.hmget(keys.job(self.host, job), "status", "passed")
+        return bool(status == b"created" and passed == b"")
+
     def decision(self, txn: TxnId) -> tuple[str, int]:
         """The decision and its number; ("", 0) while there is none.  Read from the registry, never from a message."""
         decision, number = self._redis.hmget(keys.txn(txn), "decision", "number")

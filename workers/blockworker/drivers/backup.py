@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,14 +24,14 @@ from blockworker.volumes import Identity, NullTarget, filter_target, open_source
 
 
 class Backup:
-    def open(self, roots: Roots, spec: JobSpec) -> Opened:
+    def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
         source = open_source(spec.source.volume, roots)
         try:
             identity, size = source.identity(), source.size
             reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
             if _is_null(spec):
                 return Opened(size, 0, identity, reads, "")
-            member = open_member(roots, spec, size=size)
+            member = open_member(roots, spec, size=size, wanted=wanted)
             return Opened(size, source.allocated(), identity, reads, _target_lock(roots, member))
         finally:
             source.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,8 +41,12 @@ class Attached:
 
 
 class Driver(Protocol):
-    def open(self, roots: Roots, spec: JobSpec) -> Opened:
-        """Look before anybody copies: source, target, locks; make the staging file.  Raises JobFailed."""
+    def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
+        """Look before anybody copies: source, target, locks; make the staging file.  Raises JobFailed.
+
+        ``wanted`` tells whether the registry still waits for it: asked before anything is made, under the lock
+        that an abort takes, so that nothing is made behind an abort's back.
+        """
 
     def attach(self, roots: Roots, claim: Claim) -> Attached:
         """Open both volumes for one attempt; the staging file's lock is held until ``close``.  Raises JobFailed."""
