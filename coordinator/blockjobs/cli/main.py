@@ -20,6 +20,19 @@ COMMANDS: Final = {
     "up":          "blockjobs.cli.up:up",
     "coordinator": "blockjobs.cli.daemons:coordinator",
     "finalizer":   "blockjobs.cli.daemons:finalizer",
+    "run":         "blockjobs.cli.run:run",
+    "backup":      "blockjobs.cli.run:backup",
+    "status":      "blockjobs.cli.status:status",
+    "show":        "blockjobs.cli.show:show",
+    "wait":        "blockjobs.cli.wait:wait",
+    "pause":       "blockjobs.cli.verbs:pause",
+    "resume":      "blockjobs.cli.verbs:resume",
+    "cancel":      "blockjobs.cli.verbs:cancel",
+    "set-speed":   "blockjobs.cli.verbs:set_speed",
+    "finalize":    "blockjobs.cli.verbs:finalize",
+    "dismiss":     "blockjobs.cli.verbs:dismiss",
+    "events":      "blockjobs.cli.events:events",
+    "hosts":       "blockjobs.cli.hosts:hosts",
 }  # fmt: skip
 
 
@@ -61,7 +74,7 @@ def guarded(call: Callable[[], object]) -> int:
     except BlockjobsError as error:
         click.echo(f"blockjobs: {error}", err=True)
         return error.exit_code
-    except redis.ConnectionError as error:
+    except (redis.ConnectionError, redis.TimeoutError) as error:
         click.echo(f"blockjobs: Redis is not reachable: {redacted(str(error))}", err=True)
         return 3
     except BrokenPipeError:

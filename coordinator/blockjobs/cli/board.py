@@ -1,0 +1,218 @@
+"""Where the jobs of some runs stand, kept up by events: each costs a step, however many jobs there are.
+
+Pure: events, glances and the time are handed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.cli.words import short
+from blockjobs.model.ids import JobId, RunId
+from blockjobs.model.states import Status
+from blockjobs.store.events import Event
+from blockjobs.store.glances import Glance
+from blockjobs.store.views import JobView, Place, RunView
+
+WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report once a second
+OVER: Final = ("done", "failed", "cancelled")
+
+
+@dataclass(slots=True)
+class Rate:
+    """Bytes a second over the last few seconds."""
+
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, now: float, offset: int) -> None:
+        if self._samples and offset < self._samples[-1][1]:  # a new attempt, from an earlier checkpoint
+            self._samples.clear()
+        self._samples.append((now, offset))
+        while now - self._samples[0][0] > WINDOW:
+            self._samples.popleft()
+
+    @property
+    def value(self) -> float:
+        if len(self._samples) < 2:
+            return 0.0
+        (began, first), (now, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (now - began) if now > began else 0.0
+
+
+@dataclass(slots=True)
+class Row:
+    """One job."""
+
+    place: Place
+    run: RunId
+    status: Status = Status.CREATED
+    claimed: bool = False
+    held: set[str] = field(default_factory=set)
+    offset: int = 0
+    len: int = 0
+    error: str = ""  # what it failed with
+    note: str = ""  # why it cannot be settled yet
+    outcome: str = ""  # one of OVER
+    rate: Rate = field(default_factory=Rate)
+
+    @property
+    def name(self) -> str:
+        return short(self.place.job, self.run)
+
+    @property
+    def word(self) -> str:
+        """Its status, said more exactly where one status means several things."""
+        if self.outcome or self.status not in (Status.RUNNING, Status.READY):
+            return self.outcome or str(self.status)
+        if not self.claimed:
+            return "queued"
+        return "pausing" if self.held else str(self.status)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to the end of its copy."""
+        return eta(self.offset, self.len, self.rate.value) if self.word == "running" else None
+
+    @classmethod
+    def of(cls, job: JobView) -> Row:
+        over = job.status is Status.CONCLUDED
+        bad = "cancelled" if job.cancelled and job.ret == -125 else "failed"
+        return cls(
+            Place(job.host, job.id, job.transaction), job.run, job.status, job.claimed,
+            {reason for reason in job.holds if reason != "created"}, job.offset, job.len, job.error, job.unsettled,
+            ("done" if job.ret == 0 else bad) if over else "",
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Tally:
+    """One run: sums over its jobs."""
+
+    id: RunId
+    jobs: int
+    began: float = 0.0  # seconds since the epoch
+    ended: float = 0.0
+    decision: str = ""
+    offset: int = 0
+    len: int = 0
+    words: Counter[str] = field(default_factory=Counter)
+    rate: Rate = field(default_factory=Rate)
+
+    @property
+    def succeeded(self) -> bool:
+        return bool(self.ended) and self.words["failed"] == self.words["cancelled"] == 0
+
+    @property
+    def eta(self) -> float | None:
+        return eta(self.offset, self.len, self.rate.value) if not self.ended else None
+
+
+class Board:
+    def __init__(self) -> None:
+        self.rows: dict[JobId, Row] = {}
+        self.runs: dict[RunId, Tally] = {}
+        self.claimed: dict[JobId, None] = {}  # in the order of their claims
+        self.changed: dict[JobId, None] = {}  # since the last ``polled``
+
+    @property
+    def ended(self) -> bool:
+        return all(tally.ended for tally in self.runs.values())
+
+    def add(self, run: RunView, rows: Iterable[Row]) -> None:
+        """Follow a run from now on.  ``rows``: its jobs as far as they are not dismissed."""
+        tally = self.runs[run.id] = Tally(run.id, run.jobs, run.published / 1000, run.ended / 1000)
+        for row in rows:
+            self.rows[row.place.job] = row
+            self._count(tally, row, 1)
+            self._claim(row)
+
+    def apply(self, event: Event) -> bool:
+        """Take in one event; False: it is of no run here."""
+        tally = self.runs.get(RunId(event.run))
+        if tally is None:
+            return False
+        row = self.rows.get(JobId(event.id))
+        if row is not None:
+            self._count(tally, row, -1)
+            _apply(row, event)
+            self._count(tally, row, 1)
+            self._claim(row)
+            self.changed[row.place.job] = None
+        match event.name:
+            case "RUN_PUBLISHED":
+                tally.began = event.at
+            case "RUN_ENDED":
+                tally.ended = event.at
+            case "TRANSACTION_DECIDED":
+                tally.decision = event.fields["decision"]
+        return True
+
+    def to_poll(self) -> list[Place]:
+        """The jobs whose progress may have moved: those that run, and those that something happened to."""
+        ids = {**self.claimed, **self.changed}
+        return [self.rows[job].place for job in ids]
+
+    def polled(self, glances: Mapping[JobId, Glance], now: float) -> None:
+        """Take in what was read of ``to_poll``."""
+        for job, glance in glances.items():
+            row = self.rows[job]
+            tally = self.runs[row.run]
+            self._count(tally, row, -1)
+            row.offset, row.len = glance.offset, glance.len
+            self._count(tally, row, 1)
+            if row.word == "running":
+                row.rate.add(now, row.offset)
+        self.changed.clear()
+        for tally in self.runs.values():
+            if not tally.ended:
+                tally.rate.add(now, tally.offset)
+
+    def visible(self, limit: int) -> list[Row]:
+        """All jobs where there is room for them, else those that run."""
+        if len(self.rows) <= limit:
+            return list(self.rows.values())
+        return [self.rows[job] for job in list(self.claimed)[:limit]]
+
+    def _count(self, tally: Tally, row: Row, sign: int) -> None:
+        tally.words[row.word] += sign
+        tally.offset += sign * row.offset
+        tally.len += sign * row.len
+
+    def _claim(self, row: Row) -> None:
+        if row.claimed:
+            self.claimed[row.place.job] = None
+        else:
+            self.claimed.pop(row.place.job, None)
+
+
+def _apply(row: Row, event: Event) -> None:
+    f = event.fields
+    match event.name:
+        case "JOB_STATUS_CHANGE":
+            row.status = Status(f["status"])
+            if row.status not in (Status.RUNNING, Status.PAUSED, Status.READY, Status.STANDBY):
+                row.claimed = False
+            if row.status is Status.CONCLUDED:
+                row.outcome = "done" if f["from"] == Status.PENDING else "failed" if row.error else "cancelled"
+                row.note = ""
+        case "ATTEMPT_CLAIMED":
+            row.claimed = True
+        case "ATTEMPT_RELEASED":
+            row.claimed = False
+        case "JOB_HELD":
+            row.held.add(f["reason"])
+        case "JOB_UNHELD":
+            row.held.discard(f["reason"])
+        case "BLOCK_JOB_COMPLETED":
+            row.error = f.get("error", "")
+            row.offset, row.len = int(f["offset"]), int(f["len"])
+        case "JOB_UNSETTLED":
+            row.note = f["error"]
+
+
+def eta(offset: int, length: int, rate: float) -> float | None:
+    """Seconds left; None where nobody can tell."""
+    return (length - offset) / rate if rate > 0 and length > offset else None

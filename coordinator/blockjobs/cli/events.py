@@ -1,0 +1,70 @@
+"""``events``: what happened, one line each, and what happens."""
+
+from __future__ import annotations
+
+import json as codec
+import time
+from typing import Any
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.follow import Detach
+from blockjobs.cli.selection import concerns, is_glob
+from blockjobs.cli.words import line
+from blockjobs.client import BLOCK, Coordinator, Stream
+from blockjobs.model.errors import BadInput, NoSuchRun
+from blockjobs.store.events import BEGINNING, Event
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--follow", is_flag=True, help="Stay and print what happens, until Ctrl-C.")
+@click.option("--since", metavar="SEQ", help="Only what came after this event; 'now': only what comes.")
+@click.option("--json", "json", is_flag=True, help="One JSON object a line; its 'seq' is what --since takes.")
+@redis_option
+def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, url: str | None) -> None:
+    """Print events, oldest first: of all, or of some runs, jobs or hosts (a quoted glob is fine).
+
+    \b
+    Example:
+      blockjobs events nightly-20261122T103000Z
+      blockjobs events --follow --json
+    """
+    with Coordinator(url) as here, Detach() as leave:
+        stream = Stream(here.registry, start(here, ids, since), lambda text: click.echo(text, err=True))
+        while not leave.asked:
+            news = stream.take(BLOCK if follow else 0.001)
+            for event in news:
+                if not ids or concerns(event, ids):
+                    click.echo(codec.dumps(as_json(event)) if json else line(event, time.time()))
+            if not news and not follow:
+                break
+
+
+def start(here: Coordinator, ids: tuple[str, ...], since: str | None) -> str:
+    """The event to begin behind: what is asked about has none before it was submitted."""
+    if since is not None:
+        return here.registry.events.last() if since == "now" else checked(since)
+    begins = []
+    for text in ids:
+        try:
+            begins.append(0 if is_glob(text) else here.run(text).published)
+        except NoSuchRun:
+            begins.append(0)
+    return f"{min(begins) - 1}-0" if begins and min(begins) > 0 else BEGINNING
+
+
+def checked(seq: str) -> str:
+    """Raises BadInput."""
+    first, _, second = seq.partition("-")
+    if not (first.isdecimal() and (second or "0").isdecimal() and max(len(first), len(second)) < 19):
+        raise BadInput(f"--since '{seq}': the 'seq' of an event, such as 1795341600000-0, or 'now' was expected")
+    return seq
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    return {
+        "seq": event.seq, "time": event.at, "event": event.name, "id": event.id, "run": event.run or None,
+        "transaction": event.txn or None, "host": event.host or None, "data": event.fields,
+    }  # fmt: skip

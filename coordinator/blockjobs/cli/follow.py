@@ -1,0 +1,142 @@
+"""Following runs: events as they come, and twice a second the progress of what runs.
+
+The price of a look is that of what changed and what runs, never of all jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, Protocol, Self
+
+import click
+from rich.console import Console
+
+from blockjobs.cli.board import Board, Row
+from blockjobs.cli.live import Bars
+from blockjobs.cli.output import size
+from blockjobs.cli.words import ago, count, line
+from blockjobs.client import Coordinator, Stream
+from blockjobs.model.ids import RunId
+from blockjobs.store.events import Event
+
+LOOK: Final = 0.5  # seconds between two looks at what runs
+SHOWN: Final = 20  # failures named at the end
+
+
+class Show(Protocol):
+    """Where a follower shows what it sees."""
+
+    def events(self, news: Sequence[Event]) -> None: ...
+    def look(self, board: Board) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Lines:
+    """One line per event, for everything that is not a terminal."""
+
+    def events(self, news: Sequence[Event]) -> None:
+        now = time.time()
+        for event in news:
+            click.echo(line(event, now))
+
+    def look(self, board: Board) -> None:
+        """Progress has no event: nothing to say."""
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+class Silent(Lines):
+    """Nothing but what went wrong, on stderr: stdout is a program's."""
+
+    def events(self, news: Sequence[Event]) -> None:
+        """Not shown."""
+
+
+@contextmanager
+def shown(*, json: bool = False) -> Iterator[Show]:
+    """Bars on a terminal, else lines; with ``json`` on stderr, or not at all."""
+    stream = sys.stderr if json else sys.stdout
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        with Bars(Console(file=stream)) as bars:
+            yield bars
+    else:
+        yield Silent() if json else Lines()
+
+
+def join(here: Coordinator, board: Board, run_id: RunId) -> None:
+    """Put a run on the board as it stands."""
+    run = here.run(run_id)
+    board.add(run, map(Row.of, here.list(run_id)))
+
+
+def follow(
+    here: Coordinator, board: Board, stream: Stream, show: Show, *,
+    until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
+    each: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Keep ``board`` up and show it, until ``until``.
+
+    ``joins``: whether a run that is published meanwhile is to be followed, too.  ``each``: called at every look.
+    """
+    next_look = 0.0
+    while True:
+        if (now := time.monotonic()) >= next_look:
+            with stream.patience():
+                board.polled(here.glances.progress(board.to_poll()), now)
+            next_look = now + LOOK
+            show.look(board)
+            each()
+        if until():
+            break
+        news = stream.take(max(0.01, next_look - time.monotonic()))
+        for event in news:
+            if event.name == "RUN_PUBLISHED" and event.run not in board.runs and joins(RunId(event.run)):
+                with stream.patience():
+                    join(here, board, RunId(event.run))
+        if ours := [event for event in news if board.apply(event)]:
+            show.events(ours)
+    with stream.patience():
+        board.polled(here.glances.progress(board.to_poll()), time.monotonic())
+    show.look(board)
+
+
+def verdict(board: Board, run_id: RunId) -> list[str]:
+    """How a run ended: one line, and one for each of its failures."""
+    tally = board.runs[run_id]
+    took = ago(tally.ended - tally.began)
+    if tally.succeeded:
+        return [f"run {run_id} committed: {count(tally.jobs, 'job')}, {size(tally.len)} in {took}"]
+    failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
+    done = tally.jobs - tally.words["failed"] - tally.words["cancelled"]
+    word = "partly committed" if done else "aborted" if failed else "cancelled"
+    counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled"
+    told = [f"run {run_id} {word} after {took}: {counts}"]
+    told += [f"  {row.place.job} failed: {row.error}" for row in failed[:SHOWN]]
+    if len(failed) > SHOWN:
+        told.append(f"  ... and {len(failed) - SHOWN} more: blockjobs status {run_id}")
+    return told
+
+
+class Detach:
+    """Within its ``with`` block Ctrl-C and SIGTERM only ask: ``asked`` is the signal, 0 for none."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the kernel's signature
+        self.asked = number

@@ -1,0 +1,78 @@
+"""What an ID on the command line means: a run (all its members), a job, or a quoted glob over both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import NoSuchJob, NoSuchRun
+from blockjobs.model.ids import RunId
+from blockjobs.store.events import Event
+from blockjobs.store.views import Place
+
+_GLOB: Final = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What one ID stands for.  ``many``: its members were not named one by one."""
+
+    text: str
+    runs: tuple[RunId, ...]  # those meant as a whole
+    jobs: tuple[Place, ...]  # every job, those of the runs included
+    many: bool
+
+
+def is_glob(text: str) -> bool:
+    return _GLOB.search(text) is not None
+
+
+def select(here: Coordinator, text: str) -> Selection:
+    """Find what an ID stands for; an id that is both a run's and a job's is the run's.
+
+    Raises:
+        NoSuchRun: neither a run nor a job, or a glob that matches nothing.
+    """
+    views = here.registry.views
+    if is_glob(text):
+        runs = here.glances.runs_like(text)
+        places = [place for run in runs for place in views.places(run)] + here.glances.jobs_like(text)
+        if not places:
+            raise NoSuchRun(text)
+        return Selection(text, tuple(runs), tuple(dict.fromkeys(places)), many=True)
+    try:
+        run = views.run(text).id
+    except NoSuchRun:
+        try:
+            return Selection(text, (), (_published(here, text),), many=False)
+        except NoSuchJob:
+            raise NoSuchRun(text) from None
+    return Selection(text, (run,), tuple(views.places(run)), many=True)
+
+
+def _published(here: Coordinator, job_id: str) -> Place:
+    job = here.registry.views.job(job_id)
+    return Place(job.host, job.id, job.transaction)
+
+
+def concerns(event: Event, texts: Iterable[str]) -> bool:
+    """Whether an event is of one of these: a run, a transaction, a job or a host, by name or by glob."""
+    names = (event.id, event.run, event.txn, event.host)
+    return any(any(matches(name, text) for name in names if name) for text in texts)
+
+
+def matches(name: str, text: str) -> bool:
+    """Redis' globs, as far as ids need them: ``*``, ``?``, ``[abc]``, ``[^abc]``; all else stands for itself."""
+    return _pattern(text).fullmatch(name) is not None if is_glob(text) else name == text
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """A glob as a regular expression."""
+    words = {"*": ".*", "?": "."}
+    parts = re.split(r"(\*|\?|\[\^?[^\]]+\])", text)
+    return re.compile("".join(words.get(p) or (p if p.startswith("[") and len(p) > 1 else re.escape(p)) for p in parts))

@@ -1,0 +1,154 @@
+"""``show``: everything about a job or a run, and why it does not move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from blockjobs.cli.board import Row
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.selection import is_glob, select
+from blockjobs.cli.status import heading
+from blockjobs.cli.why import Scene, why
+from blockjobs.cli.words import clock, count, since, speed
+from blockjobs.client import Coordinator
+from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.states import Status
+from blockjobs.store.views import JobView, Place, TxnView
+
+REASONS = 10  # kinds of waiting told of a run
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--json", "json", is_flag=True, help="Print it as JSON.")
+@redis_option
+def show(id_: str, json: bool, url: str | None) -> None:
+    """Show all about a job or a run, and what it waits for.
+
+    \b
+    Example:
+      blockjobs show nightly-20261122T103000Z.db1-data
+    """
+    with Coordinator(url) as here:
+        chosen = select(here, id_)
+        scenes = () if chosen.runs else (scene_of(here, here.get(place.job)) for place in chosen.jobs)
+        if json:
+            found = [*(run_json(here, run) for run in chosen.runs), *map(job_json, scenes)]
+            print_json(found if is_glob(id_) else found[0])
+        else:
+            texts = [*(about_run(here, run) for run in chosen.runs), *map(about_job, scenes)]
+            click.echo("\n\n".join("\n".join(text) for text in texts))
+
+
+def scene_of(here: Coordinator, job: JobView) -> Scene:
+    """Everything that the job's way depends on, read now."""
+    registry = here.registry
+    held = any(reason != "created" for reason in job.holds)
+    return Scene(
+        job=job,
+        txn=registry.views.transaction(job.transaction),
+        hosts={host.name: host for host in here.hosts()},
+        ahead=here.glances.ahead(Place(job.host, job.id, job.transaction)),
+        daemons=registry.hosts.daemons(),
+        held_since=here.glances.held_since(job.id) if held else {},
+    )
+
+
+def job_json(scene: Scene) -> dict[str, Any]:
+    job = scene.job
+    return job.to_json() | {"waits": why(scene), "bytes": job.bytes, "result": job.result, "unsettled": job.unsettled}
+
+
+def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
+    return here.run(run_id).to_json() | {"transactions": [txn.to_json() for txn in transactions(here, run_id)]}
+
+
+def about_job(scene: Scene) -> Iterator[str]:
+    """One fact a line."""
+    job, spec, now = scene.job, scene.job.spec, scene.now
+    yield f"{job.id}: {Row.of(job).word}"
+    facts = {
+        "run": job.run,
+        "transaction": job.transaction + _decision(scene.txn),
+        "host": job.host,
+        "source": spec.source.text,
+        "target": spec.target.text,
+        "job": ", ".join(_options(job)),
+        "progress": f"{size(job.offset)} of {size(job.len)}"
+        + (f" ({100 * job.offset // job.len} %)" if job.len else ""),
+        "speed": speed(job.speed),
+        "submitted": clock(job.created / 1000, now),
+        "started": f"{clock(job.started / 1000, now)}, {span(job.elapsed)} ago" if job.started else "",
+        "ended": f"{clock(job.ended / 1000, now)}, {span(job.elapsed)} after its start" if job.ended else "",
+        "attempts": _attempts(job),
+        "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
+        "io-status": job.io_status if job.io_status != "ok" else "",
+        "error": job.error,
+    }
+    if job.ended:
+        facts["started"] = clock(job.started / 1000, now) if job.started else ""
+    for name, value in facts.items():
+        if value:
+            yield f"  {name + ':':<13}{value}"
+    for reason in why(scene):
+        yield f"  waiting:     {reason}"
+
+
+def _decision(txn: TxnView | None) -> str:
+    return f" ({txn.decision}: {txn.why})" if txn and txn.decision else ""
+
+
+def _options(job: JobView) -> Iterator[str]:
+    spec = job.spec
+    yield f"{spec.type} {spec.sync}"
+    yield from ["digests"] * spec.digests
+    yield from ["overwrite"] * spec.overwrite
+    yield from ["no auto-finalize"] * (not spec.auto_finalize)
+    yield from ["auto-dismiss"] * spec.auto_dismiss
+    yield f"on-source-error {spec.on_source_error}, on-target-error {spec.on_target_error}"
+
+
+def _attempts(job: JobView) -> str:
+    if not job.attempts:
+        return ""
+    lost = f", {job.lost} lost in a row" if job.lost else ""
+    return f"{job.attempts}{lost}{', one runs now' if job.claimed else ''}{', busy' if job.busy else ''}"
+
+
+def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
+    """The run, its transactions, and for each kind of waiting how many wait so."""
+    now = here.registry.hosts.now() / 1000
+    run = here.run(run_id)
+    yield heading(run, now)
+    yield f"  completion-mode: {'grouped' if run.grouped else 'individual'}"
+    for txn in transactions(here, run_id) if run.grouped or run.jobs <= REASONS else ():
+        stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
+        yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{stands}{_decision(txn)}"
+    waiting: dict[str, list[JobView]] = {}
+    if run.ended:
+        return
+    for job in here.list(run_id):
+        if job.status is not Status.CONCLUDED:
+            waiting.setdefault(_kind(job), []).append(job)
+    for kind, jobs in list(waiting.items())[:REASONS]:
+        reasons = why(scene_of(here, jobs[-1]))
+        told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
+        yield f"  {count(len(jobs), 'job')} {kind}{told}"
+
+
+def _kind(job: JobView) -> str:
+    """Jobs that wait alike."""
+    word = Row.of(job).word
+    return f"{word} on {job.host}" if word in ("queued", "created") else word
+
+
+def transactions(here: Coordinator, run_id: RunId) -> Iterator[TxnView]:
+    txns: dict[TxnId, None] = dict.fromkeys(place.transaction for place in here.registry.views.places(run_id))
+    for txn in txns:
+        view = here.registry.views.transaction(txn)
+        if view is not None:
+            yield view

@@ -1,0 +1,182 @@
+"""``status``: where runs and jobs stand, once or (``--watch``) as it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import click
+
+from blockjobs.cli.board import Board, Row
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.follow import Detach, follow, join, shown
+from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.selection import Selection, select
+from blockjobs.cli.words import ago, clock, count
+from blockjobs.client import Coordinator, Stream
+from blockjobs.model.ids import RunId
+from blockjobs.model.states import Status
+from blockjobs.store.views import JobView, Place, RunView
+
+LAST: Final = 5  # ended runs shown when nothing is asked for
+BRIEF: Final = 20  # jobs of a run shown when nothing is asked for
+PAGE: Final = 500  # lines laid out together
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--watch", is_flag=True, help="Stay and show what changes, until all of it is over or Ctrl-C.")
+@click.option("--json", "json", is_flag=True, help="Print runs, transactions and jobs as JSON.")
+@redis_option
+def status(ids: tuple[str, ...], watch: bool, json: bool, url: str | None) -> int:
+    """Show where runs and jobs stand.
+
+    ID is a run, a job or a quoted glob; without one: every unfinished run, and the last few.
+
+    \b
+    Example:
+      blockjobs status
+      blockjobs status nightly-20261122T103000Z --watch
+      blockjobs status 'nightly-*.db1-*' --json
+    """
+    if watch and json:
+        raise click.UsageError("--watch and --json exclude each other; `blockjobs events --follow --json` streams")
+    with Coordinator(url) as here:
+        if watch:
+            return watch_runs(here, ids)
+        chosen = [select(here, text) for text in ids]
+        places = list(dict.fromkeys(place for each in chosen for place in each.jobs))
+        if json:
+            runs = runs_of(here, chosen) if ids else [*unfinished(here), *last(here)]
+            print_json(as_json(here, runs, places if ids else None))
+        elif ids:
+            whole = list(dict.fromkeys(run for each in chosen for run in each.runs))
+            for run in whole:
+                show_run(here, run, most=0)
+            inside = here.glances.runs_of({place.transaction for place in places})
+            print_jobs(here, [place for place in places if inside.get(place.transaction) not in whole])
+        else:
+            show_all(here)
+    return 0
+
+
+def watch_runs(here: Coordinator, ids: Sequence[str]) -> int:
+    """Follow runs; without ids also those that are started meanwhile."""
+    stream = Stream(here.registry, here.registry.events.last())
+    board = Board()
+    chosen = [select(here, text) for text in ids]
+    for run in runs_of(here, chosen) if ids else unfinished(here):
+        join(here, board, run)
+    with Detach() as leave, shown() as show_:
+        follow(
+            here, board, stream, show_, until=lambda: bool(leave.asked) or (bool(ids) and board.ended),
+            joins=lambda _: not ids,
+        )  # fmt: skip
+    return 0
+
+
+# --- which runs -----------------------------------------------------------------------------------------
+
+
+def unfinished(here: Coordinator) -> list[RunId]:
+    """Newest last: a terminal shows the end."""
+    return here.glances.unfinished_runs()
+
+
+def last(here: Coordinator) -> list[RunId]:
+    """The last few runs that are over."""
+    return [run.id for run in reversed(here.runs(limit=LAST)) if run.ended]
+
+
+def runs_of(here: Coordinator, chosen: Iterable[Selection]) -> list[RunId]:
+    """The runs of all that was chosen, those of single jobs included."""
+    members = dict.fromkeys(place.transaction for each in chosen for place in each.jobs)
+    whole = [run for each in chosen for run in each.runs]
+    return list(dict.fromkeys([*whole, *here.glances.runs_of(members).values()]))
+
+
+# --- as JSON --------------------------------------------------------------------------------------------
+
+
+def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | None = None) -> dict[str, Any]:
+    """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
+    views = here.registry.views
+    if places is None:
+        places = [place for run in runs for place in views.places(run)]
+    transactions = (views.transaction(txn) for txn in dict.fromkeys(place.transaction for place in places))
+    return {
+        "runs": [here.run(run).to_json() for run in runs],
+        "transactions": [txn.to_json() for txn in transactions if txn is not None],
+        "jobs": [job.to_json() for job in views.jobs(places)],
+    }
+
+
+# --- for people -----------------------------------------------------------------------------------------
+
+
+def show_all(here: Coordinator) -> None:
+    """The unfinished runs with some of their jobs, the last few as a line."""
+    over, going = last(here), unfinished(here)
+    for run in over:
+        show_run(here, run, most=-1)
+    for run in going:
+        show_run(here, run, most=BRIEF)
+    if not over and not going:
+        click.echo("no runs yet: blockjobs run FILE, or blockjobs backup SOURCE TARGET")
+
+
+def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
+    """A run and at most so many of its jobs; 0: all, -1: none."""
+    click.echo(heading(here.run(run_id), time.time()))
+    if most < 0:
+        return
+    places = here.registry.views.places(run_id)
+    print_jobs(here, places[: most or None])
+    if most and len(places) > most:
+        click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
+
+
+def print_jobs(here: Coordinator, places: Sequence[Place]) -> None:
+    for lines in pages(map(cells, here.registry.views.jobs(places))):
+        for text in aligned(lines):
+            click.echo(f"  {text}")
+
+
+def pages(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    while page := list(islice(rows, PAGE)):
+        yield page
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Cells as columns, each as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def heading(run: RunView, now: float) -> str:
+    """A run as one line."""
+    over = run.jobs - run.open
+    began = run.published / 1000
+    if run.ended:
+        good = not (run.failed or run.cancelled)
+        word = "committed" if good else "partly committed" if run.failed + run.cancelled < run.jobs else "aborted"
+        state = f"{word} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+    else:
+        state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
+    bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
+    return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
+
+
+def cells(job: JobView) -> list[str]:
+    """A job as columns: name, host, status, how far, how long, and what there is to say."""
+    row = Row.of(job)
+    percent = f"{100 * job.offset // job.len} %" if job.len else ""
+    amount = f"{size(job.offset)} of {size(job.len)}" if job.len else ""
+    took = span(job.elapsed) if job.started else ""
+    held = ", ".join(f"held by {reason}" + f": {cause}" * bool(cause) for reason, cause in job.holds.items()
+                     if reason != "created")  # fmt: skip
+    error = job.error if job.status in (Status.ABORTING, Status.CONCLUDED) else ""
+    return [row.name, job.host, row.word, percent, amount, took, error or job.unsettled or held]

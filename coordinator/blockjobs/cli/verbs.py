@@ -1,0 +1,181 @@
+"""The verbs on the command line: each for a job, for all members of a run, or for a quoted glob."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.run import Size
+from blockjobs.cli.selection import Selection, select
+from blockjobs.cli.words import count, speed
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import JobId
+from blockjobs.model.states import ACCEPTS, Status, Verb
+
+Act = Callable[[JobId], str]  # does it to one job, and says how that job is now
+
+
+def apply(here: Coordinator, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
+    """Do a verb to all of a selection; returns how many jobs are how now.
+
+    Of a run or a glob, those members are left out that do not accept it, as long as one does.
+
+    Raises:
+        Refused: nobody accepted it; the first refusal.
+    """
+    done: Counter[str] = Counter()
+    refusal: Refused | None = None
+    jobs = [place.job for place in chosen.jobs]
+    if chosen.many:
+        status = here.glances.progress(chosen.jobs)
+        # Those in a status that never accepts it are not asked at all, unless it is so for all of them.
+        jobs = [job for job in jobs if job in status and status[job].status in ACCEPTS[verb]] or jobs[:1]
+    for job in jobs:
+        try:
+            done[act(job)] += 1
+        except Refused as refused:
+            refusal = refusal or refused
+    if refusal and not done:
+        raise refusal
+    return done
+
+
+def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Coordinator, JobId], str]) -> int:
+    """Do a verb to every ID; the exit code.  One that is refused does not keep the others from it."""
+    refused: Refused | None = None
+    with Coordinator(url) as here:
+        for text in ids:
+            try:
+                chosen = select(here, text)
+                done = apply(here, chosen, verb, lambda job: act(here, job))
+                click.echo(f"{text}: {told(done, len(chosen.jobs), many=chosen.many)}")
+            except Refused as wrong:
+                if len(ids) == 1:
+                    raise
+                click.echo(f"blockjobs: {wrong}", err=True)
+                refused = wrong
+    return refused.exit_code if refused else 0
+
+
+def told(done: Counter[str], jobs: int, *, many: bool) -> str:
+    """``paused``; of many: ``3 jobs paused, 1 job pausing (of 8)``."""
+    if not many:
+        return next(iter(done))
+    parts = ", ".join(f"{count(number, 'job')} {word}" for word, number in done.items())
+    return parts if done.total() == jobs else f"{parts} (of {jobs})"
+
+
+def ids_of(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("ids", nargs=-1, required=True, metavar="ID...")(redis_option(command))
+
+
+@click.command()
+@ids_of
+def pause(ids: tuple[str, ...], url: str | None) -> int:
+    """Hold jobs: no target data is written until they are resumed.
+
+    \b
+    Example:
+      blockjobs pause nightly-20261122T103000Z.db1-data
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        status = here.pause(job)
+        return "held before its start" if status is Status.CREATED else "paused" if _still(status) else "pausing"
+
+    return each(ids, url, Verb.PAUSE, act)
+
+
+def _still(status: Status) -> bool:
+    return status in (Status.PAUSED, Status.STANDBY)
+
+
+@click.command()
+@ids_of
+def resume(ids: tuple[str, ...], url: str | None) -> int:
+    """Lift the user's hold of jobs, also one that an I/O error has set.
+
+    \b
+    Example:
+      blockjobs resume 'nightly-20261122T103000Z.db*'
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        return "resuming" if _still(here.resume(job)) else "resumed"
+
+    return each(ids, url, Verb.RESUME, act)
+
+
+@click.command()
+@ids_of
+def cancel(ids: tuple[str, ...], url: str | None) -> int:
+    """Cancel jobs, and with each its whole transaction; nothing of it stays.
+
+    \b
+    Example:
+      blockjobs cancel nightly-20261122T103000Z
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        here.cancel(job)
+        return "cancelled"
+
+    return each(ids, url, Verb.CANCEL, act)
+
+
+@click.command()
+@ids_of
+def finalize(ids: tuple[str, ...], url: str | None) -> int:
+    """Let pending transactions go on to their decision; any member speaks for all.
+
+    \b
+    Example:
+      blockjobs finalize nightly-20261122T103000Z
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        here.finalize(job)
+        return "finalizing"
+
+    return each(ids, url, Verb.FINALIZE, act)
+
+
+@click.command()
+@ids_of
+def dismiss(ids: tuple[str, ...], url: str | None) -> int:
+    """Forget concluded jobs: their ids are free again.  What they wrote stays, and so does the record of the run.
+
+    \b
+    Example:
+      blockjobs dismiss 'nightly-20261115*'
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        here.dismiss(job)
+        return "dismissed"
+
+    return each(ids, url, Verb.DISMISS, act)
+
+
+@click.command("set-speed")
+@click.argument("id_", metavar="ID")
+@click.argument("limit", metavar="SPEED", type=Size())
+@redis_option
+def set_speed(id_: str, limit: int, url: str | None) -> int:
+    """Limit jobs to SPEED bytes a second each, e.g. 200MiB; 0 is no limit.
+
+    \b
+    Example:
+      blockjobs set-speed nightly-20261122T103000Z.db1-data 50MiB
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        before = here.set_speed(job, limit)
+        return f"{speed(limit)} (was {speed(before)})"
+
+    return each((id_,), url, Verb.SET_SPEED, act)

@@ -1,0 +1,33 @@
+"""``wait``: until runs and jobs are concluded."""
+
+from __future__ import annotations
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.selection import is_glob, select
+from blockjobs.client import Coordinator
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after so many seconds.")
+@redis_option
+def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
+    """Wait until every ID is concluded.
+
+    Exit code 0: all of them succeeded; 1: one failed or was cancelled; 5: the time is over, and one is not.
+
+    \b
+    Example:
+      blockjobs wait nightly-20261122T103000Z --timeout 3600
+    """
+    with Coordinator(url) as here:
+        wanted: dict[str, None] = {}
+        for text in ids:
+            chosen = select(here, text)
+            wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
+        outcome = here.wait(wanted, timeout)
+    for each, succeeded in outcome.items():
+        click.echo(f"{each}: {'succeeded' if succeeded else 'failed or cancelled'}")
+    return 0 if all(outcome.values()) else 1

@@ -1,0 +1,129 @@
+"""Why a job does not move: the one question an operator asks at night.  Pure: everything that is known goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.cli.words import count, since
+from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
+from blockjobs.model.ids import Host
+from blockjobs.model.states import Status
+from blockjobs.store.hosts import HostView
+from blockjobs.store.views import JobView, TxnView
+
+QUEUED: Final = (Status.RUNNING, Status.READY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A job and all that its way depends on."""
+
+    job: JobView
+    txn: TxnView | None
+    hosts: Mapping[Host, HostView]
+    ahead: int | None  # jobs that get a slot of its host before it; None: it does not wait for one
+    daemons: Mapping[str, bool]
+    held_since: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def now(self) -> float:
+        return self.job.now / 1000
+
+
+def why(scene: Scene) -> list[str]:
+    """What the job waits for, most telling first; empty where it moves or is over."""
+    job = scene.job
+    if job.status is Status.CONCLUDED:
+        return []
+    reasons = _holds(scene)
+    if job.unsettled:
+        decided = scene.txn.decision if scene.txn else ""
+        word = "committed, not published" if decided == "commit" else "aborted, not cleaned up"
+        reasons.append(f"{word}: {job.unsettled}")
+    match job.status:
+        case Status.CREATED:
+            reasons += _barrier(scene)
+        case Status.RUNNING | Status.READY if not job.claimed:
+            reasons += _slot(scene)
+        case Status.PAUSED | Status.STANDBY if not job.holds and not job.claimed:
+            reasons += _slot(scene)
+        case Status.WAITING:
+            reasons += _peers(scene)
+        case Status.PENDING:
+            reasons += _barrier(scene)
+        case Status.ABORTING:
+            reasons += ["waits for its attempt to end"] if job.claimed else _barrier(scene)
+    if job.claimed and job.status in QUEUED and (down := _down(scene, job.host)):
+        reasons.append(down)
+    return reasons
+
+
+def _holds(scene: Scene) -> list[str]:
+    told = []
+    for reason, cause in scene.job.holds.items():
+        if reason == "created":
+            continue
+        at = scene.held_since.get(reason)
+        text = f"held by {reason}" + (f" ({since(at, scene.now)})" if at else "") + (f": {cause}" if cause else "")
+        told.append(text + ("; its attempt has not stopped yet" if scene.job.busy else ""))
+    return told
+
+
+def _slot(scene: Scene) -> list[str]:
+    job = scene.job
+    if down := _down(scene, job.host):
+        return [down]
+    host = scene.hosts[job.host]
+    ahead = f", {scene.ahead} ahead" if scene.ahead is not None else ""
+    text = f"waits for a slot on {job.host}: {host.running} running{ahead}"
+    return [text] if scene.daemons["coordinator"] else [text, "the coordinator is not running: no host is rung"]
+
+
+def _peers(scene: Scene) -> list[str]:
+    """Its own copy is done."""
+    if scene.txn is None:
+        return []
+    owing = {host: owed["run"] for host, owed in sorted(scene.txn.owing.items()) if owed.get("run", 0) > 0}
+    if not owing:
+        return _barrier(scene)
+    where = ", ".join(f"{n} on {host}" for host, n in owing.items())
+    return [f"waits for {count(sum(owing.values()), 'member')} of its transaction to be copied: {where}"] + [
+        down for host in owing if (down := _down(scene, host))
+    ]
+
+
+def _barrier(scene: Scene) -> list[str]:
+    """What its transaction stands at."""
+    txn, told = scene.txn, []
+    if txn is None:
+        told.append("waits for its transaction to be closed")
+    elif txn.barrier == "finalize" and not txn.decision:
+        told.append(f"waits for finalize {since(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
+    else:
+        step = _step(txn)
+        owing = [host for host, owed in sorted(txn.owing.items()) if step and owed.get(step, 0) > 0]
+        if step in BY_HOSTS and owing:
+            told += [down for host in owing if (down := _down(scene, host))]
+            verb = "owes" if len(owing) == 1 else "owe"
+            when = since(txn.since / 1000, scene.now)
+            told.append(f"waits for {', '.join(owing)}, which {verb} {str(step).upper()} {when}")
+        else:
+            told.append("waits for the finalizer")
+    if not scene.daemons["finalizer"]:
+        told.append("the finalizer is not running: no transaction goes on")
+    return told
+
+
+def _step(txn: TxnView) -> Step | None:
+    """The first step that somebody owes."""
+    steps = (Step.SETTLE, Step.CONCLUDE) if txn.decision else FORWARD
+    return next((step for step in steps if any(owed.get(step, 0) > 0 for owed in txn.owing.values())), None)
+
+
+def _down(scene: Scene, name: Host) -> str:
+    host = scene.hosts.get(name)
+    if host is None:
+        return f"host {name} is not known"
+    return "" if host.state == "up" else f"host {name} is {host.state} {since(host.since / 1000, scene.now)}"

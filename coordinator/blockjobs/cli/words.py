@@ -1,0 +1,94 @@
+"""Times, events and names as people read them.  Pure: the clock is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from blockjobs.cli.output import size
+from blockjobs.store.events import Event
+
+
+def clock(seconds: float, now: float) -> str:
+    """A time of day, with the date if it is not today's; by this machine's time zone."""
+    at, today = (datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
+    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def ago(seconds: float) -> str:
+    """12 -> ``12 s``, 75 -> ``1 min 15 s``, 7300 -> ``2 h 1 min``, 200000 -> ``2 d 7 h``."""
+    whole = max(0, int(seconds))
+    for (long, unit), (short, below) in zip(
+        ((86400, "d"), (3600, "h"), (60, "min")), ((3600, "h"), (60, "min"), (1, "s")), strict=True
+    ):
+        if whole >= long:
+            return f"{whole // long} {unit} {whole % long // short} {below}"
+    return f"{whole} s"
+
+
+def since(seconds: float, now: float) -> str:
+    """``since 12:01:03 (12 s)``."""
+    return f"since {clock(seconds, now)} ({ago(now - seconds)})"
+
+
+def speed(limit: int) -> str:
+    return f"{size(limit)}/s" if limit else "no limit"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 job``, ``8 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def short(job_id: str, run_id: str) -> str:
+    """A job's name within its run."""
+    return job_id.removeprefix(f"{run_id}.")
+
+
+def line(event: Event, now: float) -> str:
+    """An event as one line."""
+    return f"{clock(event.at, now)} {event.id}: {sentence(event)}"
+
+
+def sentence(event: Event) -> str:
+    """What an event says of the job, the run, the transaction or the host it is of."""
+    told = SENTENCES.get(event.name)
+    if told is None:
+        return " ".join([event.name, *(f"{name}={value}" for name, value in event.fields.items())])
+    return told(event.fields)
+
+
+def _status(f: Mapping[str, str]) -> str:
+    return f"{f['from']} -> {f['status']}"
+
+
+def _held(f: Mapping[str, str]) -> str:
+    return f"held by {f['reason']}" + (f": {f['cause']}" if f.get("cause") else "")
+
+
+def _completed(f: Mapping[str, str]) -> str:
+    return f"failed: {f['error']}" if "error" in f else f"completed, {size(int(f['len']))}"
+
+
+SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
+    "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}",
+    "RUN_ENDED":           lambda f: f"ended: {f['jobs']} jobs, {f['failed']} failed, {f['cancelled']} cancelled",
+    "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
+    "JOB_STATUS_CHANGE":   _status,
+    "JOB_HELD":            _held,
+    "JOB_UNHELD":          lambda f: f"no longer held by {f['reason']}",
+    "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",
+    "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
+    "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
+    "ATTEMPT_CLAIMED":     lambda f: f"attempt {f['attempt']} runs",
+    "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",
+    "BLOCK_JOB_PENDING":   lambda _: "waits for finalize",
+    "BLOCK_JOB_COMPLETED": _completed,
+    "BLOCK_JOB_CANCELLED": lambda f: f"cancelled at {size(int(f['offset']))} of {size(int(f['len']))}",
+    "BLOCK_JOB_ERROR":     lambda f: f"{f['operation']} error, {f['action']}: {f['reason']}",
+    "HOST_UP":             lambda _: "host is up",
+    "HOST_DOWN":           lambda f: f"host is {f['state']}",
+    "HOST_REGISTERED":     lambda _: "host has registered",
+    "HOST_LEFT":           lambda _: "host has left",
+}  # fmt: skip

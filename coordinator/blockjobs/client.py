@@ -1,0 +1,218 @@
+"""The fleet from Python: ``blockjobs.Coordinator(url)`` submits runs, asks for anything, and waits for the end.
+
+It talks to Redis only; like every client it may die at any moment without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+import redis
+
+from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, WaitTimedOut
+from blockjobs.model.ids import Host, RunId
+from blockjobs.model.runs import RunPlan
+from blockjobs.model.states import Status
+from blockjobs.settings import find_url
+from blockjobs.store.connection import check, connect
+from blockjobs.store.events import Event
+from blockjobs.store.glances import Glances
+from blockjobs.store.hosts import HostView
+from blockjobs.store.registry import Registry
+from blockjobs.store.views import JobView, RunView
+
+log = logging.getLogger(__name__)
+
+BLOCK: Final = 0.5  # seconds one read of the events waits at most; below the client's timeout
+AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
+
+
+class Coordinator:
+    """One connection to a fleet; use it in a ``with`` block, or ``close`` it.
+
+    Raises:
+        NoRedis: nobody says where Redis is, it does not answer, or it would lose what it acknowledged.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = find_url(url)
+        client = connect(self.url)
+        try:
+            check(client, self.url)
+        except BaseException:
+            client.close()
+            raise
+        self.registry = Registry(client)
+        self.glances = Glances(client)
+
+    def close(self) -> None:
+        self.registry.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # --- runs and jobs --------------------------------------------------------------------------------
+
+    def submit(self, plan: RunPlan) -> RunId:
+        """Submit a run: all of it or nothing.
+
+        Raises:
+            HostDown: a host is not known, or not up.
+            Refused: an id or a volume is in use.
+        """
+        known = self.registry.hosts.known()
+        for host in dict.fromkeys(job.host for job in plan.jobs):
+            check_host(host, known.get(host))
+        self.registry.submit.submit(plan)
+        return plan.run
+
+    def get(self, job_id: str) -> JobView:
+        """One job; raises NoSuchJob."""
+        return self.registry.views.job(job_id)
+
+    def run(self, run_id: str) -> RunView:
+        """One run; raises NoSuchRun."""
+        return self.registry.views.run(run_id)
+
+    def runs(self, *, limit: int = 0) -> list[RunView]:
+        """Runs, newest first; ``limit`` 0: all."""
+        return self.registry.views.runs(limit=limit)
+
+    def list(self, run_id: str) -> Iterator[JobView]:
+        """The jobs of a run that are not dismissed, in the order of the file; raises NoSuchRun."""
+        return self.registry.views.jobs(self.registry.views.places(self.run(run_id).id))
+
+    def hosts(self) -> Iterable[HostView]:
+        return self.registry.hosts.views()
+
+    # --- the verbs: each takes effect or raises Refused -------------------------------------------------
+
+    def pause(self, job_id: str) -> Status:
+        return self.registry.verbs.pause(job_id)
+
+    def resume(self, job_id: str) -> Status:
+        return self.registry.verbs.resume(job_id)
+
+    def cancel(self, job_id: str) -> Status:
+        """Cancel a job, and so its whole transaction."""
+        return self.registry.verbs.cancel(job_id)
+
+    def set_speed(self, job_id: str, speed: int) -> int:
+        """Limit a job to ``speed`` bytes a second (0: no limit); returns the limit before."""
+        return self.registry.verbs.set_speed(job_id, speed)
+
+    def finalize(self, job_id: str) -> None:
+        self.registry.verbs.finalize(job_id)
+
+    def dismiss(self, job_id: str) -> None:
+        self.registry.verbs.dismiss(job_id)
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    def events(self, after: str = "0", *, follow: bool = False) -> Iterator[Event]:
+        """Every event behind ``after``; with ``follow`` also those to come, without an end."""
+        for event in self.registry.events.all(after):
+            after = event.seq
+            yield event
+        stream = Stream(self.registry, after)
+        while follow:
+            yield from stream.take(BLOCK)
+
+    def wait(self, ids: Iterable[str], timeout: float | None = None) -> dict[str, bool]:
+        """Wait until runs and jobs are concluded; for each, whether it succeeded (a run: every job of it).
+
+        Raises:
+            NoSuchRun: an id is of neither a run nor a job.
+            WaitTimedOut: after ``timeout`` seconds.
+        """
+        give_up = None if timeout is None else time.monotonic() + timeout
+        stream = Stream(self.registry, self.registry.events.last())  # before the first look: nothing is missed
+        outcome = {each: self._outcome(each) for each in ids}
+        while open_ := [each for each, succeeded in outcome.items() if succeeded is None]:
+            left = BLOCK if give_up is None else give_up - time.monotonic()
+            if left <= 0:
+                raise WaitTimedOut(open_)
+            for event in stream.take(min(BLOCK, left)):
+                if event.id in outcome and (succeeded := ending(event)) is not None:
+                    outcome[event.id] = succeeded
+        return {each: bool(succeeded) for each, succeeded in outcome.items()}
+
+    def _outcome(self, id_: str) -> bool | None:
+        """Whether a run or a job succeeded; None: it is not over."""
+        try:
+            run = self.run(id_)
+        except NoSuchRun as unknown:
+            try:
+                job = self.get(id_)
+            except NoSuchJob:
+                raise unknown from None
+            return job.ret == 0 if job.status is Status.CONCLUDED else None
+        return not (run.failed or run.cancelled) if run.ended else None
+
+
+class Stream:
+    """The events behind a point, as they come; outlives absences of Redis.  ``away`` hears of each, once."""
+
+    def __init__(self, registry: Registry, seq: str, away: Callable[[str], None] = log.warning) -> None:
+        self.seq = seq
+        self._registry, self._away, self._here = registry, away, True
+
+    def take(self, seconds: float) -> list[Event]:
+        """The next page of events; waits for the first at most ``seconds`` (longer while Redis is being reached)."""
+        news: list[Event] = []
+        with self.patience():
+            news = self._registry.events.after(self.seq, block_ms=max(1, int(seconds * 1000)))
+            if news:
+                self.seq = news[-1].seq
+        return news
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """Swallows the absence of Redis, says so once, and slows down the loop around it."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError) as absence:
+            if self._here:
+                self._away(f"Redis is away, trying again: {absence}")
+            self._here = False
+            time.sleep(AWAY)
+        else:
+            if not self._here:
+                self._away("Redis is back")
+            self._here = True
+
+
+def ending(event: Event) -> bool | None:
+    """Whether what the event is of succeeded; None where it is no end.
+
+    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case.
+    """
+    if event.name == "RUN_ENDED":
+        return event.fields["failed"] == event.fields["cancelled"] == "0"
+    if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] == Status.CONCLUDED:
+        return event.fields["from"] == Status.PENDING
+    return None
+
+
+def check_host(host: Host, known: tuple[str, int] | None) -> None:
+    """Refuse a host that cannot take a job now.
+
+    Raises:
+        HostDown: says why, and since when.
+    """
+    if known is None:
+        raise HostDown(host, "is not known: no worker has registered under this name")
+    state, since = known
+    if state != "up":
+        at = datetime.fromtimestamp(since / 1000).astimezone()
+        word = "has left: its workers were stopped" if state == "left" else f"is {state} since"
+        raise HostDown(host, f"{word} {'at ' if state == 'left' else ''}{at:%Y-%m-%d %H:%M:%S}")

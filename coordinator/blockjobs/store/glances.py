@@ -1,0 +1,103 @@
+"""Small reads for those who look often, or at many: no record is unpacked, nothing is read that was not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.states import Status
+from blockjobs.store import keys
+from blockjobs.store.connection import Client
+from blockjobs.store.submit import batches
+from blockjobs.store.views import Place
+
+HINT: Final = 1000  # fields Redis looks at in one step of a search
+BACK: Final = 5000  # events a backward search reads before it gives up
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What changes about a job without an event, and its status."""
+
+    status: Status
+    claimed: bool
+    busy: bool
+    offset: int
+    len: int
+    speed: int
+
+
+class Glances:
+    def __init__(self, client: Client) -> None:
+        self._redis = client
+
+    def progress(self, places: Iterable[Place]) -> dict[JobId, Glance]:
+        """How far some jobs are; unknown and unpublished ones are left out."""
+        found = {}
+        for page in batches(list(places)):
+            pipe = self._redis.pipeline(transaction=False)
+            for place in page:
+                pipe.hmget(keys.job(place.host, place.job), "status", "attempt", "busy", "offset", "len", "speed")
+            for place, (status, attempt, busy, offset, length, speed) in zip(page, pipe.execute(), strict=True):
+                if status and status != b"undefined":
+                    found[place.job] = Glance(
+                        Status(status.decode()), bool(attempt), busy == b"1", int(offset or 0), int(length or 0),
+                        int(speed or 0),
+                    )  # fmt: skip
+        return found
+
+    def jobs_like(self, pattern: str) -> list[Place]:
+        """The places of all jobs whose id matches a glob (``*``, ``?``, ``[...]``), by id."""
+        found = {}
+        for job, place in self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT):
+            host, txn = place.decode().split(" ")
+            found[job.decode()] = Place(Host(host), JobId(job.decode()), TxnId(txn))
+        return [found[job] for job in sorted(found)]
+
+    def runs_like(self, pattern: str) -> list[RunId]:
+        """The runs whose id matches a glob, oldest first."""
+        found = {run.decode(): at for run, at in self._redis.zscan_iter(keys.runs(), match=pattern, count=HINT)}
+        return [RunId(run) for run in sorted(found, key=lambda run: (found[run], run))]
+
+    def unfinished_runs(self) -> list[RunId]:
+        """The runs with members to conclude, oldest first."""
+        txns = [TxnId(txn.decode()) for txn in self._redis.zrange(keys.unfinished(), 0, -1)]
+        return list(dict.fromkeys(self.runs_of(txns).values()))
+
+    def runs_of(self, txns: Iterable[TxnId]) -> dict[TxnId, RunId]:
+        """The run of each transaction, as far as they are known."""
+        found: dict[TxnId, RunId] = {}
+        for page in batches(list(txns)):
+            pipe = self._redis.pipeline(transaction=False)
+            for txn in page:
+                pipe.hget(keys.txn(txn), "run")
+            found |= {txn: RunId(run.decode()) for txn, run in zip(page, pipe.execute(), strict=True) if run}
+        return found
+
+    def ahead(self, place: Place) -> int | None:
+        """How many jobs of its host will get a slot before this one; None: it does not wait for a slot."""
+        rank = self._redis.zrank(keys.ready(place.host), place.job)
+        return None if rank is None else int(rank)
+
+    def held_since(self, job: JobId) -> dict[str, float]:
+        """When each hold began, in seconds since the epoch, as far as recent events tell."""
+        since: dict[str, float] = {}
+        lifted: set[str] = set()
+        for seq, fields in self._newest_first():
+            if fields.get(b"id") == job.encode() and (reason := fields.get(b"reason", b"").decode()):
+                if fields[b"event"] == b"JOB_HELD" and reason not in lifted:
+                    since.setdefault(reason, int(seq.partition(b"-")[0]) / 1000)
+                elif fields[b"event"] == b"JOB_UNHELD":
+                    lifted.add(reason)
+        return since
+
+    def _newest_first(self) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        end = "+"
+        for _ in range(BACK // 500):
+            page = self._redis.xrevrange(keys.events(), max=end, count=500)
+            yield from page
+            if len(page) < 500:
+                return
+            end = f"({page[-1][0].decode()}"
