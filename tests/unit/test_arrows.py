@@ -54,7 +54,7 @@ def test_a_folder_imports_only_what_lies_below_it(folder):
 def test_only_the_command_line_imports_the_command_line():
     for path in [*CONTROL.rglob("*.py"), *DATA.rglob("*.py")]:
         if CONTROL / "cli" not in path.parents and path.name not in ("__main__.py", "commands.py"):
-            assert not [name for name in imports(path) if name.startswith("blockjobs.cli")], path
+            assert not [name for name in imports(path) if f"{name}.".startswith("blockjobs.cli.")], path
 
 
 def test_the_model_has_no_input_no_output_and_no_clock():
