@@ -91,9 +91,9 @@ class Fleet:
     def next(self, txn: TxnId) -> Next:
         return plan(self.view(txn), self.silent)
 
-    def advance(self, txn: TxnId) -> Next:
-        """Do the one thing that comes next, and say what it was; what others owe is left to them."""
-        view = self.view(txn)
+    def advance(self, txn: TxnId, view: View | None = None) -> Next:
+        """Do the one thing that comes next (by ``view``, if it was taken earlier), and say what it was."""
+        view = view or self.view(txn)
         match what := plan(view, self.silent):
             case Decide(decision):
                 self.registry.fate.settle(view, decision, "because")

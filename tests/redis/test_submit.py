@@ -37,7 +37,9 @@ def test_a_run_larger_than_a_batch_is_there_as_a_whole(fleet):
 
 def test_individual_transactions_of_one_run_are_separate(fleet):
     jobs = [spec("a", txn=f"{RUN}.a"), spec("b", txn=f"{RUN}.b")]
-    fleet.registry.submit.submit(RunPlan(RunId(RUN), "nightly", False, tuple((job,) for job in jobs)))
+    fleet.registry.submit.submit(
+        RunPlan(RunId(RUN), "nightly", grouped=False, transactions=tuple((job,) for job in jobs))
+    )
     assert sorted(fleet.registry.views.unfinished()) == [f"{RUN}.a", f"{RUN}.b"]
     fleet.registry.verbs.cancel("a")
     fleet.walk(f"{RUN}.a")

@@ -13,7 +13,7 @@ if not ACCEPTS["cancel"][status] then return {"refused", status} end
 if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"refused", status} end
 redis.call("HINCRBY", KEYS[4], "rev", 1)
 redis.call("HSETNX", KEYS[1], "cancel-at", now_ms())
-redis.call("HSET", KEYS[1], "cancelled", "force")
+redis.call("HSET", KEYS[1], "cancelled", "force", "iostatus", "ok")
 if has_claim(KEYS[1]) then
   knock(KEYS[3])
 else

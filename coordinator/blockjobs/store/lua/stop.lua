@@ -13,7 +13,7 @@ for i, id in ipairs(ARGV) do
     local status = redis.call("HGET", job, "status")
     if status ~= "aborting" then
       redis.call("HSETNX", job, "cancel-at", now_ms())
-      redis.call("HSET", job, "cancelled", "force")
+      redis.call("HSET", job, "cancelled", "force", "iostatus", "ok")
       if has_claim(job) then
         knock(wake)
       else

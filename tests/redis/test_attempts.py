@@ -1,0 +1,269 @@
+"""One attempt at a time has a job: claims, leases, tokens, and what becomes of an attempt that is lost."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from fleet import RUN, SIZE, Fleet, dump, spec, who
+
+from blockjobs.model import errors
+from blockjobs.model.barriers import Step
+from blockjobs.model.jobs import Checkpoint
+from blockjobs.store import keys
+from blockjobs.store.attempts import POISON, Claim, Progress
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry
+
+JOB = spec("j")
+DURABLE = Checkpoint("uuid", ((0, 4096),))
+COUNTS = {"read": 8192, "written": 4096}
+
+
+@pytest.fixture
+def fleet(client):
+    """A fleet with one job that waits for a slot."""
+    fleet = Fleet(client)
+    fleet.submit(JOB)
+    fleet.walk(JOB.transaction, Step.RUN)
+    return fleet
+
+
+@pytest.fixture
+def attempts(fleet):
+    return fleet.host(JOB.host).attempts
+
+
+def release(fleet, claim, why="dead"):
+    return fleet.host(JOB.host).attempts.release(JOB.id, JOB.transaction, claim.token, claim.attempt, why=why)
+
+
+def test_of_fifty_claimants_one_gets_the_job(fleet, server):
+    start = threading.Barrier(50)
+    answers = []
+
+    def claimant(number):
+        with connect(server.url) as own:
+            attempts = HostRegistry(own, JOB.host).attempts
+            start.wait()
+            answers.append(attempts.claim(JOB.id, who(f"a{number}")))
+
+    threads = [threading.Thread(target=claimant, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = (answer for answer in answers if isinstance(answer, Claim))
+    assert sorted(answer for answer in answers if answer is not winner) == ["another attempt has it"] * 49
+    assert (winner.token, winner.number) == (1, 1)
+    assert fleet.record(JOB)["attempt"] == winner.attempt
+    assert fleet.events("ATTEMPT_CLAIMED") == [("ATTEMPT_CLAIMED", "j")]
+    assert list(fleet.host(JOB.host).attempts.live()) == ["j"]
+
+
+def test_the_same_attempt_asking_again_gets_the_same_answer_and_changes_nothing(fleet, attempts):
+    first = attempts.claim(JOB.id, who("a"))
+    before = dump(fleet.client)
+    assert attempts.claim(JOB.id, who("a")) == first
+    assert dump(fleet.client) == before
+    assert attempts.claim(JOB.id, who("b")) == "another attempt has it"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (lambda fleet: fleet.registry.verbs.pause("j"), "it is paused"),
+        (lambda fleet: fleet.registry.verbs.cancel("j"), "it is aborting"),
+        (lambda fleet: fleet.copy(JOB), "it is waiting"),
+        (lambda fleet: fleet.client.flushall(), "it is gone"),
+    ],
+    ids=["paused", "cancelled", "done", "gone"],
+)
+def test_a_late_doorbell_gets_the_reason_why_there_is_nothing_to_claim(fleet, attempts, prepare, why):
+    prepare(fleet)
+    before = dump(fleet.client)
+    assert attempts.claim(JOB.id, who("late")) == why
+    assert dump(fleet.client) == before
+
+
+def test_a_job_that_is_not_started_yet_cannot_be_claimed(client):
+    fleet = Fleet(client)
+    fleet.submit(JOB)
+    assert fleet.host(JOB.host).attempts.claim(JOB.id, who("a")) == "it is created"
+
+
+def test_the_next_attempt_gets_a_higher_token_and_all_that_the_one_before_made_durable(fleet, attempts):
+    first = fleet.claim(JOB)
+    assert (first.durable, first.offset, dict(first.counts)) == (Checkpoint(), 0, {})
+    attempts.checkpoint(first, Progress(4096, SIZE, COUNTS), durable=DURABLE)
+    attempts.checkpoint(first, Progress(8192, SIZE, COUNTS))
+    assert release(fleet, first)
+    second = fleet.claim(JOB)
+    assert (second.token, second.number, second.durable) == (2, 2, DURABLE)
+    assert (second.offset, second.counts) == (8192, COUNTS)
+    assert second.spec == JOB
+
+
+@pytest.mark.parametrize("impostor", [{"token": 0}, {"token": 2}, {"attempt": "other"}], ids=str)
+def test_nobody_but_the_holder_of_the_lease_is_listened_to(fleet, attempts, impostor):
+    held = fleet.claim(JOB)
+    other = Claim(**{name: getattr(held, name) for name in Claim.__slots__} | impostor)
+    before = dump(fleet.client)
+    with pytest.raises(errors.LeaseLost):
+        attempts.checkpoint(other, Progress(1, SIZE), durable=DURABLE)
+    with pytest.raises(errors.LeaseLost):
+        attempts.error(other, operation="read", action="stop", io_status="failed", text="no")
+    with pytest.raises(errors.LeaseLost):
+        fleet.finish(other)
+    assert not release(fleet, other)
+    assert dump(fleet.client) == before
+
+
+def test_an_attempt_that_was_released_has_lost_its_lease_even_before_the_next_one_claims(fleet, attempts):
+    old = fleet.claim(JOB)
+    release(fleet, old)
+    with pytest.raises(errors.LeaseLost):
+        attempts.checkpoint(old, Progress(1, SIZE))
+    with pytest.raises(errors.LeaseLost):
+        fleet.finish(old)
+    assert fleet.status("j") == "running"
+
+
+def test_a_checkpoint_brings_the_orders_down(fleet, attempts):
+    claim = fleet.claim(JOB)
+    assert attempts.checkpoint(claim, Progress(1, SIZE)).pause is False
+    fleet.registry.verbs.set_speed("j", 77)
+    fleet.registry.verbs.pause("j")
+    orders = attempts.checkpoint(claim, Progress(1, SIZE))
+    assert (orders.speed, orders.pause, orders.cancel) == (77, True, False)
+    fleet.registry.verbs.cancel("j")
+    assert attempts.checkpoint(claim, Progress(1, SIZE)).cancel
+
+
+def test_every_verb_knocks_at_the_door_of_a_live_attempt(fleet, attempts):
+    fleet.claim(JOB)
+    for verb in (
+        lambda v: v.pause("j"),
+        lambda v: v.resume("j"),
+        lambda v: v.set_speed("j", 1),
+        lambda v: v.cancel("j"),
+    ):
+        assert not fleet.client.exists(keys.wake(JOB.host, JOB.id))
+        verb(fleet.registry.verbs)
+        assert attempts.wait(JOB.id, 5)
+
+
+def test_an_old_knock_is_not_heard_by_the_next_attempt(fleet, attempts):
+    first = fleet.claim(JOB)
+    fleet.registry.verbs.set_speed("j", 1)
+    release(fleet, first)
+    fleet.claim(JOB)
+    assert not fleet.client.exists(keys.wake(JOB.host, JOB.id))
+
+
+# --- the end of an attempt ------------------------------------------------------------------------------
+
+
+def test_attempts_lost_in_a_row_without_new_durable_data_fail_the_job(fleet):
+    for n in range(POISON):
+        assert fleet.status("j") == "running", n
+        release(fleet, fleet.claim(JOB), "fenced" if n % 2 else "dead")
+    assert fleet.status("j") == "aborting"
+    fleet.walk(RUN)
+    view = fleet.registry.views.job("j")
+    assert (view.ret, view.error) == (-5, "3 attempts in a row were lost without new durable data")
+    assert fleet.registry.views.run(RUN).failed == 1
+
+
+def test_new_durable_data_forgives_what_was_lost_before_it(fleet, attempts):
+    for n in range(2 * POISON):
+        claim = fleet.claim(JOB)
+        attempts.checkpoint(claim, Progress(n, SIZE), durable=DURABLE)
+        release(fleet, claim)
+    assert fleet.status("j") == "running"
+
+
+def test_progress_that_is_not_durable_forgives_nothing(fleet, attempts):
+    for n in range(POISON):
+        claim = fleet.claim(JOB)
+        attempts.checkpoint(claim, Progress(n, SIZE))
+        release(fleet, claim)
+    assert fleet.status("j") == "aborting"
+
+
+@pytest.mark.parametrize("why", ["parked", "drained"])
+def test_an_attempt_that_gives_its_slot_back_is_not_lost(fleet, why):
+    for _ in range(2 * POISON):
+        release(fleet, fleet.claim(JOB), why)
+    assert (fleet.status("j"), fleet.record(JOB)["lost"]) == ("running", "0")
+
+
+def test_a_lost_attempt_of_a_cancelled_job_aborts_it(fleet):
+    claim = fleet.claim(JOB)
+    fleet.registry.verbs.cancel("j")
+    assert fleet.status("j") == "running"
+    release(fleet, claim)
+    assert fleet.status("j") == "aborting"
+    assert fleet.next(RUN).decision == "abort"
+
+
+def test_release_and_finish_are_said_once_however_often_they_are_sent(fleet):
+    claim = fleet.claim(JOB)
+    release(fleet, claim)
+    before = dump(fleet.client)
+    assert not release(fleet, claim)
+    assert dump(fleet.client) == before
+    claim = fleet.claim(JOB)
+    fleet.finish(claim)
+    before = dump(fleet.client)
+    fleet.finish(claim)
+    fleet.finish(claim, errno=5, text="too late")
+    assert not release(fleet, claim)
+    assert dump(fleet.client) == before
+
+
+def test_an_attempt_of_a_job_that_is_gone_is_forgotten(fleet, attempts):
+    claim = fleet.claim(JOB)
+    fleet.client.delete(keys.job(JOB.host, JOB.id))
+    assert not release(fleet, claim)
+    assert attempts.live() == {}
+
+
+def test_the_watcher_sees_whom_it_has_to_end(fleet, attempts):
+    claim = fleet.claim(JOB)
+    (standing,) = attempts.standing([JOB.id])
+    assert (standing.token, standing.attempt, standing.fenced, standing.cancelled_for) == (1, claim.attempt, False, 0.0)
+    fleet.registry.hosts.fence(JOB.host, JOB.id, claim.token)
+    assert attempts.standing([JOB.id])[0].fenced
+    release(fleet, claim, "fenced")
+    again = fleet.claim(JOB)
+    assert not attempts.standing([JOB.id])[0].fenced
+    fleet.registry.hosts.fence(JOB.host, JOB.id, claim.token)  # a judgement on the attempt before
+    assert not attempts.standing([JOB.id])[0].fenced
+    assert attempts.standing([JOB.id])[0].attempt == again.attempt
+
+
+# --- doorbells ------------------------------------------------------------------------------------------
+
+
+def test_a_host_has_at_most_two_doorbells_more_than_slots_and_the_longest_waiting_first(client):
+    fleet = Fleet(client)
+    jobs = [spec(f"j{n}") for n in range(10)]
+    fleet.submit(*jobs)
+    fleet.walk(RUN, Step.RUN)
+    hosts = fleet.registry.hosts
+    assert hosts.ring(JOB.host, 2, lost_after_ms=30_000) == ["j0", "j1", "j2", "j3"]
+    assert hosts.ring(JOB.host, 2, lost_after_ms=30_000) == []
+    fleet.claim(jobs[0])
+    assert hosts.ring(JOB.host, 2, lost_after_ms=30_000) == ["j4"]
+    fleet.registry.verbs.pause("j1")
+    fleet.registry.verbs.cancel("j2")
+    assert hosts.ring(JOB.host, 2, lost_after_ms=30_000) == ["j5", "j6"]
+
+
+def test_a_lost_doorbell_is_rung_again_where_a_slot_is_free_and_only_there(fleet):
+    hosts = fleet.registry.hosts
+    assert hosts.ring(JOB.host, 1, lost_after_ms=0) == ["j"]
+    assert hosts.ring(JOB.host, 1, lost_after_ms=0) == ["j"]  # at once: it is old enough
+    assert hosts.ring(JOB.host, 0, lost_after_ms=0) == []  # behind full slots it merely waits
+    assert hosts.ring(JOB.host, 1, lost_after_ms=60_000) == []
