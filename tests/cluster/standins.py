@@ -1,0 +1,130 @@
+"""Light stand-ins for the workers of many hosts: one process, one Celery consumer on all their queues.
+
+What is answered is the product's own: ``blockworker.steps.Steps`` for the steps, claim, checkpoint and finish of
+``HostRegistry.attempts`` for the copies, a beat a second for each host.  Only the copy itself is left out, so the
+volumes have to be ``null-co``.
+
+    python standins.py URL HOST [HOST ...]            all of them work
+    python standins.py --stuck URL HOST [HOST ...]    their copies are claimed, and never come to an end
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from itertools import cycle
+
+import psutil
+from celery import Celery
+from kombu import Connection, Consumer, Message, Queue
+
+from blockjobs.daemons.doorbell import COPY_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.loop import stop_on_signals
+from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.model.jobs import Checkpoint
+from blockjobs.store.attempts import Progress, Who
+from blockjobs.store.connection import Client, connect
+from blockjobs.store.registry import HostRegistry
+from blockworker.host import HostConfig, boot_id, facts, machine_id
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+from blockworker.watcher import Watcher
+
+SLOTS = 2
+NOWHERE = "/nonexistent"  # null-co has no files
+BEAT = 1.0  # seconds between two beats of a host, as the real ones
+
+
+class StandIn:
+    """One host: its steps, and a copy that takes no time."""
+
+    def __init__(self, client: Client, host: Host, *, stuck: bool) -> None:
+        self.registry = HostRegistry(client, host)
+        self._stuck = stuck
+        self._steps = Steps(
+            self.registry.answers,
+            Roots(HostConfig(name=host, slots=SLOTS, read_roots=(NOWHERE,), write_roots=(NOWHERE,))),
+        )
+        self._who = (os.getpid(), psutil.Process().create_time(), boot_id())
+
+    def step(self, name: str, txn: str) -> None:
+        self._steps.take(name, TxnId(txn))
+
+    def copy(self, job: str) -> None:
+        """A doorbell: claim, one checkpoint, finish."""
+        attempts = self.registry.attempts
+        claim = attempts.claim(JobId(job), Who(uuid.uuid4().hex, *self._who))
+        if isinstance(claim, str):
+            return
+        size = int(claim.opened["size"])
+        durable = Checkpoint(job, ((0, size),))
+        if self._stuck:
+            attempts.checkpoint(claim, Progress(size // 2, size))
+            return
+        attempts.checkpoint(claim, Progress(size, size), durable=durable)
+        attempts.finish(claim, Progress(size, size), durable=durable, result={"attempts": claim.number})
+
+
+def serve(url: str, hosts: Iterable[Host], *, stuck: bool) -> None:
+    """Answer for ``hosts`` until a signal comes."""
+    stop = stop_on_signals()
+    client, beats = connect(url), connect(url)
+    standins = {host: StandIn(client, host, stuck=stuck) for host in hosts}
+    # What a process before this one had claimed is dead: the product's watcher says so.
+    watchers = [Watcher(HostRegistry(beats, host).attempts) for host in standins] if len(standins) < 8 else []
+    beating = threading.Thread(target=_beat, args=(HostRegistry(beats, Host("")), list(standins), stop))
+    beating.start()
+    for watcher in watchers:
+        watcher.start()
+    app = Celery("standins", set_as_current=False)
+    configure(app, url)
+    tasks: dict[str, Callable[..., None]] = {}
+    for host, standin in standins.items():
+        tasks[copy_queue(host)], tasks[steps_queue(host)] = standin.copy, standin.step
+    with app.connection_for_read() as connection:
+        _consume(connection, tasks, stop)
+    for watcher in watchers:
+        watcher.close()
+    beating.join()
+    client.close()
+    beats.close()
+
+
+def _consume(connection: Connection, tasks: dict[str, Callable[..., None]], stop: threading.Event) -> None:
+    def ring(body: object, message: Message) -> None:
+        message.ack()  # on receipt, as the real workers
+        assert message.headers["task"] in (COPY_TASK, STEP_TASK)
+        tasks[message.delivery_info["routing_key"]](*body[0])  # type: ignore[index]
+
+    queues = [Queue(name, routing_key=name) for name in tasks]
+    with Consumer(connection.channel(), queues, callbacks=[ring], accept=["msgpack"], prefetch_count=1):
+        while not stop.is_set():
+            try:
+                connection.drain_events(timeout=0.5)
+            except TimeoutError:
+                continue
+
+
+def _beat(registry: HostRegistry, hosts: list[Host], stop: threading.Event) -> None:
+    """A beat a second for each host, spread over the second."""
+    machine, about = machine_id(), facts()
+    for host in cycle(hosts):
+        registry.hosts.beat(host, machine, SLOTS, about)
+        if stop.wait(BEAT / len(hosts)):
+            return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stuck", action="store_true")
+    parser.add_argument("url")
+    parser.add_argument("hosts", nargs="+")
+    given = parser.parse_args()
+    serve(given.url, [Host(host) for host in given.hosts], stuck=given.stuck)
+
+
+if __name__ == "__main__":
+    main()
