@@ -63,7 +63,7 @@ class Attempt:
         self._draining, self._tell, self._told = draining, tell, 0.0
         self._spec = claim.spec
         self._throttle = Throttle()
-        self._copy: Copy | None = None
+        self._made: Durability | None = None  # the copy and what makes it durable, once both volumes are open
         self._started = False
         self._size = self._recopied = 0
         self._source_change = "unknown"
@@ -83,11 +83,18 @@ class Attempt:
             self._line.close()
         return f"failed: {text}" if code else "done"
 
+    def _wake(self) -> None:
+        """The copy has something new to look at: called by its lanes."""
+        self._line.wake()
+        if self._made is not None:
+            self._made.wake()
+
     def progress(self) -> Progress:
         """Where the copy stands; asked for by the control line's thread."""
-        copy, before = self._copy, self._claim.counts
-        if copy is None:
+        before = self._claim.counts
+        if self._made is None:
             return Progress(self._claim.offset, int(self._claim.opened.get("size", 0)), before)
+        copy = self._made.copy
         counts = {
             "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero,
             "skipped": copy.bytes_skipped, "recopied": self._recopied,
@@ -103,19 +110,19 @@ class Attempt:
                 self._size = attached.source.size
                 # What the attempt before had come to and not made durable is copied twice.
                 self._recopied = max(0, self._claim.offset - attached.done.total())
-                copy = self._copy = Copy(
+                copy = Copy(
                     attached.source, attached.target, size=self._size, done=attached.done,
-                    throttle=self._throttle, digests=attached.digests, wake=self._line.wake,
+                    throttle=self._throttle, digests=attached.digests, wake=self._wake,
                 )  # fmt: skip
-                self._throttle.speed = self._line.orders.speed
+                self._made = Durability(copy, self._line, attached.staging)
                 self._obey()  # a pause point before the first chunk
                 copy.start()
                 self._started = True
                 try:
-                    with Durability(copy, self._line, attached.staging) as self._durability:
-                        self._work(copy)
+                    with self._made as durability:
+                        self._work(durability)
                         copy.stop()
-                        self._durability.flush()
+                        durability.flush()
                 finally:
                     copy.stop()
                 self._check_source(attached)
@@ -150,11 +157,12 @@ class Attempt:
             if self._spec.on_source_change is OnChange.FAIL:
                 raise errors.SourceChanged(f"source {self._spec.source.text}", what)
 
-    def _work(self, copy: Copy) -> None:
+    def _work(self, durability: Durability) -> None:
+        copy = durability.copy
         while not copy.finished:
             self._line.wait(LOOK)
             self._obey()
-            self._durability.check()
+            durability.check()
             for trouble in copy.troubles:
                 self._judge(trouble)
             if copy.troubles:
@@ -183,22 +191,22 @@ class Attempt:
 
     def _pause(self) -> None:
         """Quiesce, acknowledge, then flush; stay until the last hold is lifted, or give the slot back after a while."""
-        copy = self._running
-        if copy is not None:
-            copy.hold()
+        running = self._running
+        if running is not None:
+            running.copy.hold()
         since, told = boottime(), False
         while self._line.orders.pause:
             if not told:
                 told = self._acknowledge()
-                if copy is not None:  # after the acknowledgement: a slow disk is no reason to look busy
-                    self._durability.flush()
+                if running is not None:  # after the acknowledgement: a slow disk is no reason to look busy
+                    running.flush()
             self._line.wait(LOOK)
             self._unwind()
             if boottime() - since > PARK_AFTER:
                 self._give_back("parked")
         log.info("job %s: resumed", self._spec.id)
-        if copy is not None:
-            copy.release()
+        if running is not None:
+            running.copy.release()
 
     def _acknowledge(self) -> bool:
         try:
@@ -210,36 +218,38 @@ class Attempt:
     def _stand_still(self) -> None:
         """Redis does not answer and the lease may be over: write nothing until it is surely ours again."""
         log.warning("job %s: no word from Redis: standing still", self._spec.id)
-        copy = self._running
-        if copy is not None:
-            copy.hold()
+        running = self._running
+        if running is not None:
+            running.copy.hold()
         while not self._line.safe:
             self._line.wait(LOOK)
             self._unwind()
         log.info("job %s: going on", self._spec.id)
-        if copy is not None:
-            copy.release()
+        if running is not None:
+            running.copy.release()
 
     def _give_back(self, why: str) -> None:
         """End the attempt and not the job: durable, and the slot free."""
-        copy = self._running
-        if copy is not None:
-            copy.stop()
-            self._durability.flush()
+        running = self._running
+        if running is not None:
+            running.copy.stop()
+            running.flush()
         spec, claim = self._spec, self._claim
         self._insist(lambda: self._attempts.release(spec.id, spec.transaction, claim.token, claim.attempt, why=why))
         raise errors.Parked(why)
 
     @property
-    def _running(self) -> Copy | None:
+    def _running(self) -> Durability | None:
         """The copy, once its lanes were started."""
-        return self._copy if self._started else None
+        return self._made if self._started else None
 
     # --- errors, the end, and the view ----------------------------------------------------------------
 
     def _judge(self, trouble: errors.VolumeError) -> None:
         """Ask the job's policy what an I/O error does; raises the error where it ends the job."""
         policy = self._spec.on_source_error if trouble.operation == "read" else self._spec.on_target_error
+        if trouble.operation == "internal":
+            raise trouble
         action, io_status = judge(policy, trouble.errno)
         log.warning("job %s: %s: %s", self._spec.id, trouble.text, action)
         self._insist(
@@ -254,7 +264,7 @@ class Attempt:
             self._insist(self._line.checkpoint)
 
     def _finish(self, code: int, text: str) -> None:
-        durable = self._durability.durable if self._started else None
+        durable = self._made.durable if self._made is not None else None
         result: dict[str, Any] = {
             "source-change": self._source_change, "attempts": self._claim.number, "token": self._claim.token,
             "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),

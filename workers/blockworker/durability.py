@@ -20,16 +20,17 @@ from blockworker.copy.engine import Copy
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.1  # seconds between looks at whether a flush is due
+LOOK: Final = 0.5  # seconds between looks at whether a flush is due by the clock; by bytes, the copy wakes us
 
 
 class Durability:
     def __init__(self, copy: Copy, line: ControlLine, staging: str) -> None:
         self.durable: Checkpoint | None = None
-        self._copy, self._line, self._staging = copy, line, staging
+        self.copy, self._line, self._staging = copy, line, staging
         self._failure: BlockjobsError | None = None
         self._one = threading.Lock()
         self._stop = threading.Event()
+        self._news = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="durability", daemon=True)
 
     def __enter__(self) -> Self:
@@ -38,7 +39,12 @@ class Durability:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
+        self.wake()
         self._thread.join()
+
+    def wake(self) -> None:
+        """The copy has something new; maybe a flush is due."""
+        self._news.set()
 
     def flush(self) -> None:
         """Make durable what is finished now, and record it (if Redis answers: else with the next one).
@@ -49,14 +55,14 @@ class Durability:
         """
         self.check()
         with self._one:
-            ranges = self._copy.flush()
+            ranges = self.copy.flush()
             self.durable = point = Checkpoint(self._staging, ranges)
             try:
                 self._line.checkpoint(durable=point)
             except redis.RedisError as error:
                 log.warning("durable, but not recorded yet: %s", error)
                 return
-            self._copy.recorded(ranges)
+            self.copy.recorded(ranges)
 
     def check(self) -> None:
         """Raise what the thread met."""
@@ -64,8 +70,10 @@ class Durability:
             raise self._failure
 
     def _follow(self) -> None:
-        while not self._stop.wait(LOOK):
-            if self._copy.flush_due:
+        while not self._stop.is_set():
+            self._news.wait(LOOK)
+            self._news.clear()
+            if self.copy.flush_due:
                 try:
                     self.flush()
                 except (JobFailed, LeaseLost) as error:

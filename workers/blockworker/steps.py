@@ -101,7 +101,7 @@ class Steps:
                 if decision == Decision.COMMIT:
                     driver.commit(self._roots, member.spec, number)
                 else:
-                    driver.abort(self._roots, member.spec, number)
+                    driver.abort(self._roots, member.spec, number, opened=bool(member.opened))
                 answers.append(Answer(member.spec.id))
         self._answers.answer(txn, Step.SETTLE, answers)
 

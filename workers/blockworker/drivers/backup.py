@@ -69,12 +69,12 @@ class Backup:
         publish.prepare_member(roots, member, durable.ranges, record)
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
-        if not _is_null(spec) and (member := find_member(roots, spec)) is not None:
-            publish.commit_member(roots, member, number)
+        if not _is_null(spec):
+            publish.commit_job(roots, spec, number)
 
-    def abort(self, roots: Roots, spec: JobSpec, number: int) -> None:
-        if not _is_null(spec) and (member := find_member(roots, spec)) is not None:
-            publish.abort_member(roots, member, number)
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+        if not _is_null(spec):
+            publish.abort_job(roots, spec, number, opened=opened)
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
         if not _is_null(spec):

@@ -59,8 +59,8 @@ class Driver(Protocol):
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         """Publish.  ``number``: of the decision."""
 
-    def abort(self, roots: Roots, spec: JobSpec, number: int) -> None:
-        """Remove everything this job made."""
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+        """Remove everything this job made.  ``opened``: its OPEN was answered for."""
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
         """After commit or abort, always: close the books on this host once no member of the transaction is open."""

@@ -143,6 +143,25 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         journal.write(record.having(replace(current, published=True)))
 
 
+def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool) -> None:
+    """``abort_member`` for a job whose journal entry is not at hand.
+
+    Where no journal knows it, an OPEN may be at work on it this instant: it holds the lock, so this waits for the
+    lock and looks again; an OPEN that comes later is not wanted any more.  ``opened``: it was answered for, so
+    its root must be there; one that never was may lie outside all roots.
+    """
+    try:
+        root = roots.root_of(target_path(spec), write=True)
+        with journals.held(roots, root, spec.transaction) as journal:
+            member = journal.record.members.get(spec.id) if journal.record is not None else None
+    except (JobFailed, OSError):
+        if opened:
+            raise
+        return
+    if member is not None:
+        abort_member(roots, member, decision_number)
+
+
 def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
     """Remove the member's files, and the directories that were made for them if nothing else is in them."""
     with failing(member.target), _journal(roots, member) as journal:
