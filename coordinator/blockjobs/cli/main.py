@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "dismiss":     "blockjobs.cli.verbs:dismiss",
     "events":      "blockjobs.cli.events:events",
     "hosts":       "blockjobs.cli.hosts:hosts",
+    "demo":        "blockjobs.cli.demo:demo",
 }  # fmt: skip
 
 

@@ -146,10 +146,8 @@ def start(here: Coordinator, plan: RunPlan, *, detach: bool, json: bool) -> int:
     with Detach() as leave, shown(json=json) as show:
         board = attend(here, plan, seq, show, until=lambda: bool(leave.asked))
     if not board.ended:
-        click.echo(
-            f"detached; the run goes on.  Follow it: blockjobs status {plan.run} --watch   "
-            f"Cancel it: blockjobs cancel {plan.run}", err=True,
-        )  # fmt: skip
+        click.echo(f"detached; the run goes on.  Follow it: blockjobs status {plan.run} --watch", err=True)
+        click.echo(f"                            Cancel it: blockjobs cancel {plan.run}", err=True)
         return 130 if leave.asked == signal.SIGINT else 143
     if json:
         print_json(as_json(here, [plan.run]))

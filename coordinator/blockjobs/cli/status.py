@@ -17,7 +17,7 @@ from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.words import ago, clock, count
 from blockjobs.client import Coordinator, Stream
 from blockjobs.model.ids import RunId
-from blockjobs.model.states import Status
+from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.views import JobView, Place, RunView
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
@@ -49,7 +49,7 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, url: str | None) -> in
         chosen = [select(here, text) for text in ids]
         places = list(dict.fromkeys(place for each in chosen for place in each.jobs))
         if json:
-            runs = runs_of(here, chosen) if ids else [*unfinished(here), *last(here)]
+            runs = runs_of(here, chosen) if ids else [*last(here), *unfinished(here)]
             print_json(as_json(here, runs, places if ids else None))
         elif ids:
             whole = list(dict.fromkeys(run for each in chosen for run in each.runs))
@@ -176,7 +176,7 @@ def cells(job: JobView) -> list[str]:
     percent = f"{100 * job.offset // job.len} %" if job.len else ""
     amount = f"{size(job.offset)} of {size(job.len)}" if job.len else ""
     took = span(job.elapsed) if job.started else ""
-    held = ", ".join(f"held by {reason}" + f": {cause}" * bool(cause) for reason, cause in job.holds.items()
-                     if reason != "created")  # fmt: skip
+    holds = job.holds.items() if job.status in ACCEPTS[Verb.RESUME] else ()
+    held = ", ".join(f"held by {reason}" + f": {cause}" * bool(cause) for reason, cause in holds if reason != "created")
     error = job.error if job.status in (Status.ABORTING, Status.CONCLUDED) else ""
     return [row.name, job.host, row.word, percent, amount, took, error or job.unsettled or held]

@@ -176,6 +176,6 @@ def set_speed(id_: str, limit: int, url: str | None) -> int:
 
     def act(here: Coordinator, job: JobId) -> str:
         before = here.set_speed(job, limit)
-        return f"{speed(limit)} (was {speed(before)})"
+        return f"now at {speed(limit)} (was {speed(before)})"
 
     return each((id_,), url, Verb.SET_SPEED, act)

@@ -9,11 +9,12 @@ from typing import Final
 from blockjobs.cli.words import count, since
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.ids import Host
-from blockjobs.model.states import Status
+from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.hosts import HostView
 from blockjobs.store.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
+HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold holds nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ def why(scene: Scene) -> list[str]:
     job = scene.job
     if job.status is Status.CONCLUDED:
         return []
-    reasons = _holds(scene)
+    reasons = _holds(scene) if job.status in HOLDABLE else []
     if job.unsettled:
         decided = scene.txn.decision if scene.txn else ""
         word = "committed, not published" if decided == "commit" else "aborted, not cleaned up"

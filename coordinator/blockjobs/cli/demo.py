@@ -1,0 +1,282 @@
+"""``demo``: three hosts on this machine back up real disk images as one transaction; then one source breaks.
+
+Everything is in one directory, which is made anew at every start; the fleet runs as long as the demo does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from blockjobs import settings
+from blockjobs.cli import demo_images, runfile
+from blockjobs.cli.board import Board
+from blockjobs.cli.demo_images import IMAGES, Image
+from blockjobs.cli.demo_table import rows, stories
+from blockjobs.cli.follow import shown, verdict
+from blockjobs.cli.output import size as text_of
+from blockjobs.cli.run import Size, attend
+from blockjobs.cli.status import aligned
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import BadInput, BlockjobsError
+from blockjobs.model.ids import JobId, RunId
+from blockjobs.server import last_line
+from blockjobs.spawn import spawn
+
+HOSTS: Final = ("web1", "web2", "db1")
+MARK: Final = ".blockjobs-demo"  # says that the directory is ours to remove
+SMALLEST: Final = 8 << 20  # bytes of an image that holds a file system and files
+SECONDS: Final = 12  # that the largest image is to take: time to see something
+PAUSE: Final = 2.5  # seconds that a job stays paused
+READY_LIMIT: Final = 90.0  # seconds
+LEFTOVER_LIMIT: Final = 20.0  # seconds that what a killed demo left behind may take to end
+PAUSED_JOB: Final = "db1-data"
+BROKEN_JOB: Final = "web2-root"
+
+
+@click.command()
+@click.option(
+    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-data"),
+    show_default=True, help="Where everything is kept; made anew.",
+)  # fmt: skip
+@click.option("--size", type=Size(), default="256MiB", show_default=True, help="Of each disk image.")
+def demo(directory: Path, size: int) -> int:
+    """Show a backup run of three hosts that commits, one that fails, and that nothing of it is left.
+
+    Needs no root, no Redis, and about 4 times the images' size of disk.
+
+    \b
+    Example:
+      blockjobs demo --size 64MiB
+    """
+    signal.signal(signal.SIGTERM, _end)
+    size = size >> 20 << 20
+    place = Demo(directory.absolute(), size)
+    if size < SMALLEST:
+        raise BadInput(f"--size {text_of(size)}: at least {text_of(SMALLEST)} was expected")
+    clear(place.directory)
+    place.make_images()
+    with place.fleet() as url, Coordinator(url) as here:
+        place.commits(here, pause=True)
+        place.fails(here)
+        place.commits(here, pause=False)
+        title("What the event stream says")
+        for line in aligned(list(rows(stories(here.events())))):
+            click.echo(line)
+    click.echo(f"\nEverything is in {directory}: images, backups, logs.  `make clean` removes it.")
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the kernel's signature
+    """SIGTERM unwinds like Ctrl-C, so that nothing is left running."""
+    raise KeyboardInterrupt
+
+
+def title(text: str) -> None:
+    click.echo(f"\n== {text}")
+
+
+class Demo:
+    def __init__(self, directory: Path, size: int) -> None:
+        self.directory, self.size = directory, size
+        self.state = directory / "state"
+
+    def root(self, host: str) -> Path:
+        return self.directory / host
+
+    def source(self, image: Image) -> Path:
+        return self.root(image.host) / "images" / f"{image.name}.img"
+
+    def target(self, image: Image, run: RunId) -> Path:
+        return self.root(image.host) / "backup" / run / f"{image.name}.img"
+
+    # --- the setting --------------------------------------------------------------------------------------
+
+    def make_images(self) -> None:
+        title(f"{len(IMAGES)} disk images of {text_of(self.size)} on {len(HOSTS)} hosts")
+        free = shutil.disk_usage(self.directory).free
+        if free < 4 * len(IMAGES) * self.size:
+            raise BlockjobsError(
+                f"{self.directory}: {text_of(4 * len(IMAGES) * self.size)} are needed, {text_of(free)} are free; "
+                "give --size or --dir"
+            )
+        if not demo_images.tool("mke2fs"):
+            click.echo("mke2fs is missing (install e2fsprogs): the images are tar archives, not file systems")
+        for host in HOSTS:
+            (self.root(host) / "images").mkdir(parents=True)
+            (self.root(host) / "backup").mkdir()
+        for image in IMAGES:
+            path = self.source(image)
+            demo_images.make(image, path, self.size, self.directory / "scratch")
+            held = path.stat().st_blocks * 512
+            click.echo(f"{image.host}:{path}  {text_of(held)} of data, the rest holes")
+
+    @contextmanager
+    def fleet(self) -> Iterator[str]:
+        """``blockjobs up`` with our hosts; gives its Redis' URL, and is gone afterwards."""
+        title("blockjobs up: Redis, coordinator, finalizer, and two workers for each host")
+        log = self.directory / "up.log"
+        hosts = [f"--host={host}={self.root(host)}" for host in HOSTS]
+        argv = [sys.executable, "-P", "-m", "blockjobs", "up", f"--dir={self.state}", *hosts]
+        # A fleet that the user works with must not be met by accident.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
+        process = spawn(argv, log=log, env=env)
+        try:
+            give_up = time.monotonic() + READY_LIMIT
+            while not (ready := [line for line in log.read_text().splitlines() if line.startswith("ready")]):
+                if process.poll() is not None or time.monotonic() > give_up:
+                    raise BlockjobsError(f"`blockjobs up` does not come up: {last_line(log)} (see {log})")
+                time.sleep(0.1)
+            click.echo(ready[0])
+            yield settings.read_env(self.state)
+        finally:
+            process.terminate()
+            process.wait()
+
+    def write(self, name: str, *, broken: bool) -> Path:
+        """The run file; ``broken``: one source answers EIO half-way."""
+        speed = max(1 << 20, self.size // SECONDS)
+        lines = ["version: 1", f"name: {name}", "completion-mode: grouped", f"defaults: {{speed: {speed}}}", "jobs:"]
+        for image in IMAGES:
+            job = f"{image.host}-{image.name}"
+            source = f'"{image.host}:{_escaped(self.source(image))}"'
+            if broken and job == BROKEN_JOB:
+                sector = demo_images.data_at(self.source(image), self.size // 2) // 512
+                source = (
+                    f"{{driver: blkdebug, host: {image.host}, "
+                    f'image: {{driver: file, filename: "{_escaped(self.source(image))}"}}, '
+                    f"inject-error: [{{event: none, iotype: read, errno: 5, sector: {sector}, once: false}}]}}"
+                )
+            base = _escaped(self.root(image.host) / "backup")
+            target = f'"{image.host}:{base}/{{run}}/{image.name}.img"'
+            lines.append(f"  - {{id: {job}, type: backup, sync: full, source: {source}, target: {target}}}")
+        path = self.directory / f"{name}.yaml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    # --- the story ----------------------------------------------------------------------------------------
+
+    def run(self, here: Coordinator, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
+        """What ``blockjobs run FILE`` does; on the way one job may be paused and resumed."""
+        click.echo(f"$ blockjobs run {os.path.relpath(file)}")
+        plan = runfile.load(file, now=datetime.now(UTC))
+        seq = here.registry.events.last()
+        here.submit(plan)
+        interlude = Interlude(here, JobId(f"{plan.run}.{PAUSED_JOB}")) if pause else None
+        with shown() as show:
+            board = attend(here, plan, seq, show, each=interlude.look if interlude else lambda _: None)
+        click.echo("\n".join(verdict(board, plan.run)))
+        return plan.run, board
+
+    def commits(self, here: Coordinator, *, pause: bool) -> None:
+        if pause:
+            title(f"One transaction over {len(HOSTS)} hosts; {PAUSED_JOB} is paused for {PAUSE} s on the way")
+        else:
+            title("The first run again: nothing is in its way, it commits under its new name")
+        run, board = self.run(here, self.write("nightly", broken=False), pause=pause)
+        if not board.runs[run].succeeded:
+            raise BlockjobsError(f"run {run} was to commit and did not: see {self.state / 'logs'}")
+        targets = [self.target(image, run) for image in IMAGES]
+        for image, target in zip(IMAGES, targets, strict=True):
+            if not demo_images.same(self.source(image), target):
+                raise BlockjobsError(f"{target} is not what {self.source(image)} is")
+            demo_images.check(target)
+        checked = ", `e2fsck -fn` finds no fault" if demo_images.tool("e2fsck") else ""
+        click.echo(f"{count(len(targets), 'target')}: bit for bit the same as their sources{checked}")
+        subprocess.run(
+            [sys.executable, "-P", "-m", "blockjobs", "verify", *map(str, targets)], check=True, capture_output=True
+        )
+        click.echo("blockjobs verify: every chunk is as in the manifests")
+
+    def fails(self, here: Coordinator) -> None:
+        title(f"A second run, in which the source of {BROKEN_JOB} answers EIO half-way")
+        before = self.files()
+        run, board = self.run(here, self.write("broken", broken=True))
+        if board.runs[run].words["done"]:
+            raise BlockjobsError(f"run {run} was to leave nothing, and {board.runs[run].words['done']} jobs committed")
+        if left := sorted(self.files() - before):
+            raise BlockjobsError(f"run {run} was to leave nothing: {left[0]} is there")
+        click.echo("what the records of its jobs say:")
+        for image in IMAGES:
+            job = here.get(f"{run}.{image.host}-{image.name}")
+            click.echo(f"  {job.id}: {job.error}")
+        click.echo(
+            f"looked through all roots: no target, no staging file, no directory of it ({len(before)} entries, as before)"
+        )
+
+    def files(self) -> set[Path]:
+        """All that is in the roots; journals, of which an ended transaction leaves a tombstone, excepted."""
+        found = set()
+        for host in HOSTS:
+            found |= {path for path in self.root(host).rglob("*") if ".blockjobs" not in path.parts}
+        return found
+
+
+class Interlude:
+    """Pauses a job once it is a third through, and resumes it a little later; driven by the follower's looks."""
+
+    def __init__(self, here: Coordinator, job: JobId) -> None:
+        self._here, self._job, self._resume_at, self._over = here, job, 0.0, False
+
+    def look(self, board: Board) -> None:
+        row = board.rows[self._job]
+        if self._over:
+            return
+        if not self._resume_at and row.word == "running" and row.offset * 3 > row.len > 0:
+            self._here.pause(self._job)
+            self._resume_at = time.monotonic() + PAUSE
+        elif self._resume_at and time.monotonic() >= self._resume_at:
+            self._here.resume(self._job)
+            self._over = True
+
+
+def clear(directory: Path) -> None:
+    """Make ``directory`` anew; what an earlier demo left there goes.
+
+    Raises:
+        BadInput: it holds something else, or another demo runs in it.
+    """
+    mark = directory / MARK
+    if directory.exists() and not mark.exists() and any(directory.iterdir()):
+        raise BadInput(f"--dir {directory}: it is not of an earlier demo; an empty directory or a new one was expected")
+    if mark.exists():
+        _await_end(directory / "state" / "up.lock")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    mark.write_text("Made by `blockjobs demo`, which removes this directory at its next start.\n", encoding="utf-8")
+
+
+def _await_end(lock: Path) -> None:
+    """Wait for the fleet of a killed demo to be gone."""
+    if not lock.exists():
+        return
+    with lock.open("rb") as held:
+        give_up = time.monotonic() + LEFTOVER_LIMIT
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise BadInput(f"another demo runs in {lock.parent.parent}: stop it or give --dir") from None
+                time.sleep(0.1)
+            else:
+                return
+
+
+def _escaped(path: Path) -> str:
+    """A path as a run file's templates and YAML's double quotes want it."""
+    return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("{", "{{").replace("}", "}}")

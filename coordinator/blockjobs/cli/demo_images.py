@@ -1,0 +1,123 @@
+"""Disk images for the demo: real ext4 file systems with real files in them, one of them mostly holes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blockjobs.model.errors import BlockjobsError
+
+SBIN: Final = "/usr/sbin:/sbin"  # where distributions keep mke2fs, and not on everybody's PATH
+PIECE: Final = 8 << 20  # bytes of one incompressible file
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to make: on which host, and how much of it is files (in hundredths)."""
+
+    host: str
+    name: str
+    filled: int
+
+
+IMAGES: Final = (
+    Image("web1", "root", 60),
+    Image("web1", "logs", 6),  # mostly holes
+    Image("web2", "root", 60),
+    Image("db1", "data", 80),
+    Image("db1", "root", 50),
+)
+
+
+def tool(name: str) -> str | None:
+    """A program of e2fsprogs, wherever it is."""
+    return shutil.which(name) or shutil.which(name, path=SBIN)
+
+
+def make(image: Image, path: Path, size: int, scratch: Path) -> None:
+    """Make one image of ``size`` bytes; ``scratch`` is a directory to work in."""
+    tree = scratch / f"{image.host}-{image.name}"
+    grow(tree, size * image.filled // 100, seed=f"{image.host}-{image.name}")
+    try:
+        if mke2fs := tool("mke2fs"):
+            label = f"{image.host}-{image.name}"[:16]
+            _run([mke2fs, "-q", "-F", "-t", "ext4", "-L", label, "-d", str(tree), str(path), f"{size >> 10}k"])
+        else:
+            with tarfile.open(path, "w") as archive:
+                archive.add(tree, "files")
+            os.truncate(path, max(size, path.stat().st_size))
+    finally:
+        shutil.rmtree(tree)
+
+
+def grow(tree: Path, size: int, *, seed: str) -> None:
+    """Fill a directory with about ``size`` bytes: at most half of it Python's own library, the rest incompressible."""
+    tree.mkdir(parents=True)
+    left = size
+    for source, name in library():
+        length = source.stat().st_size
+        if left - length < size // 2:
+            break
+        target = tree / "lib" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        left -= length + 4096  # a file system gives whole blocks
+    (tree / "etc").mkdir()
+    (tree / "etc" / "hostname").write_text(f"{seed}\n", encoding="utf-8")
+    (tree / "var").mkdir()
+    number = 0
+    while left > 0:
+        with (tree / "var" / f"blob-{number:04}").open("wb") as blob:
+            blob.write(os.urandom(min(left, PIECE)))
+        left -= PIECE
+        number += 1
+
+
+def library() -> Iterator[tuple[Path, Path]]:
+    """The files of Python's library, and their names within it."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in ("site-packages", "__pycache__", "test"))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink():
+                yield path, path.relative_to(root)
+
+
+def check(path: Path) -> None:
+    """Raises BlockjobsError where ``e2fsck -fn`` finds anything wrong in an image."""
+    if (e2fsck := tool("e2fsck")) and tool("mke2fs"):
+        _run([e2fsck, "-fn", str(path)])
+
+
+def data_at(path: Path, offset: int) -> int:
+    """The first place at or after ``offset`` where a file holds data; the last before it where none does."""
+    with path.open("rb") as file:
+        try:
+            return os.lseek(file.fileno(), offset, os.SEEK_DATA)
+        except OSError:
+            return os.lseek(file.fileno(), 0, os.SEEK_DATA)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two files are equal, bit for bit."""
+    with one.open("rb") as left, other.open("rb") as right:
+        while piece := left.read(PIECE):
+            if piece != right.read(PIECE):
+                return False
+        return not right.read(1)
+
+
+def _run(argv: list[str]) -> None:
+    try:
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except subprocess.CalledProcessError as failed:
+        said = (failed.stderr or failed.stdout or "").strip().splitlines()
+        raise BlockjobsError(f"{' '.join(argv)}: {said[-1] if said else f'exit code {failed.returncode}'}") from None
