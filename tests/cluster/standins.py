@@ -34,7 +34,6 @@ from blockworker.steps import Steps
 from blockworker.watcher import Watcher
 
 SLOTS = 2
-NOWHERE = "/nonexistent"  # null-co has no files
 BEAT = 1.0  # seconds between two beats of a host, as the real ones
 
 
@@ -46,7 +45,7 @@ class StandIn:
         self._stuck = stuck
         self._steps = Steps(
             self.registry.answers,
-            Roots(HostConfig(name=host, slots=SLOTS, read_roots=(NOWHERE,), write_roots=(NOWHERE,))),
+            Roots(HostConfig(name=host, slots=SLOTS, read_roots=(), write_roots=())),
         )
         self._who = (os.getpid(), psutil.Process().create_time(), boot_id())
 
