@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import redis
 
-from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, WaitTimedOut
+from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
@@ -72,6 +72,8 @@ class Coordinator:
         known = self.registry.hosts.known()
         for host in dict.fromkeys(job.host for job in plan.jobs):
             check_host(host, known.get(host))
+        if lost := self.registry.hosts.lost_memory({job.host for job in plan.jobs}):
+            raise Refused(f"{lost}: nothing can be decided with it")
         self.registry.submit.submit(plan)
         return plan.run
 

@@ -22,9 +22,18 @@ from blockjobs.store.registry import HostRegistry
 
 COMMANDS = (
     "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +time +blpop +lpush +ltrim +lrange +del "
-    "+hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd +zrem +zscore +xadd"
+    "+get +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd +zrem +zscore +xadd"
 )
-LEAST = ["-@all", *COMMANDS.split(), "~bj:h:alpha:*", "~bj:events", "~bj:due", "~bj:due:wake", "%R~bj:txn:*"]
+LEAST = [
+    "-@all",
+    *COMMANDS.split(),
+    "~bj:h:alpha:*",
+    "~bj:events",
+    "~bj:due",
+    "~bj:due:wake",
+    "%R~bj:txn:*",
+    "%R~bj:incarnation",
+]
 ACL = Path(__file__).parents[2] / "deploy" / "users.acl"
 
 
@@ -71,7 +80,7 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     assert worker.attempts.release(JOBS[0].id, TxnId(RUN), first.token, first.attempt, why="parked")
     fleet.copy(*JOBS)
     fleet.walk(RUN)
-    assert worker.answers.decision(TxnId(RUN)) == (Decision.COMMIT, 1)
+    assert worker.answers.decision(TxnId(RUN)) == (Decision.COMMIT, 1, "")
     assert fleet.registry.views.run(RUN).open == 0
     assert worker.hosts.beat(ALPHA, "machine", 2, {}, word="leave") == "2"
 
@@ -109,6 +118,7 @@ def test_every_script_of_a_worker_is_refused_for_another_host(fleet, worker, scr
         "claim": lambda: door.attempts.claim(other.id, who("thief")),
         "checkpoint": lambda: door.attempts.checkpoint(held, Progress(1, SIZE)),
         "error": lambda: door.attempts.error(held, operation="read", action="stop", io_status="failed", text="x"),
+        "stall": lambda: door.attempts.stalled(held, 600),
         "finish": lambda: door.attempts.finish(held, Progress(1, SIZE), durable=None, result={}),
         "release": lambda: door.attempts.release(other.id, txn, held.token, held.attempt, why="dead"),
         "answer": lambda: door.answers.answer(txn, Step.SETTLE, [fleet._said(Step.SETTLE, other.id)]),

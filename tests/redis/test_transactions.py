@@ -297,7 +297,7 @@ def test_a_decision_is_written_once_and_takes_the_next_number(running):
         assert running.registry.fate.settle(view, Decision.COMMIT, "second")  # it is decided: that is all it says
         assert (running.view(txn).decision, running.view(txn).number) == (Decision.ABORT, number)
     assert len(running.events("TRANSACTION_DECIDED")) == 2
-    assert running.host(ALPHA).answers.decision(RUN) == ("abort", 1)
+    assert running.host(ALPHA).answers.decision(RUN) == ("abort", 1, "")
 
 
 # --- again ----------------------------------------------------------------------------------------------

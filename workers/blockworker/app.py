@@ -20,6 +20,7 @@ from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
 from blockworker import attempt
 from blockworker.heartbeat import Heartbeat
+from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.steps import Steps
@@ -33,7 +34,7 @@ STEP_THREADS: Final = 4
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def make(url: str, config: HostConfig) -> Celery:
+def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery:
     """The app, with its two tasks."""
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
     configure(app, url)
@@ -57,7 +58,7 @@ def make(url: str, config: HostConfig) -> Celery:
     def step(name: str, txn: str) -> None:
         client = connect(url)
         try:
-            Steps(HostRegistry(client, config.name).answers, roots).take(name, TxnId(txn))
+            Steps(HostRegistry(client, config.name).answers, roots, highest).take(name, TxnId(txn))
         except redis.RedisError as error:
             log.warning("transaction %s: %s: Redis is away: %s; it is rung for again", txn, name, error)
         finally:
@@ -80,7 +81,8 @@ def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
     client = connect(url)
     registry = HostRegistry(client, config.name)
-    heartbeat = Heartbeat(registry.hosts, config)
+    highest = Highest(config)
+    heartbeat = Heartbeat(registry.hosts, config, highest)
     watcher = Watcher(registry.attempts)
     heartbeat.register()
 
@@ -94,7 +96,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    return _serve(make(url, config), "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
+    return _serve(make(url, config, highest), "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:

@@ -7,6 +7,8 @@ due.  The copy never talks to Redis; it looks at ``orders`` in memory.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import redis
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
 from blockjobs.store.attempts import Attempts, Claim, Progress
+from blockworker.copy.digests import CHUNK
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class ControlLine:
         self._renewed = boottime()
         self._news = threading.Event()
         self._stop = threading.Event()
+        self._mark, self._moved = -1, boottime()
         self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
         self._thread = threading.Thread(target=self._follow, name=f"line-{claim.spec.id}", daemon=True)
 
@@ -89,6 +93,20 @@ class ControlLine:
                 self._news.set()
             return orders
 
+    def _end_if_stalled(self) -> None:
+        """A copy that stands still for longer than its job allows hangs in the kernel: this process ends.
+
+        The watcher releases the job then; what cannot die (a dead disk) it reports.
+        """
+        limit, offset, speed = self._claim.spec.stall_limit, self._progress().offset, self.orders.speed
+        slow = 0 < speed < 2 * CHUNK / limit  # a single chunk may take as long as the limit
+        if offset != self._mark or self.orders.pause or slow:
+            self._mark, self._moved = offset, boottime()
+        elif boottime() - self._moved > limit:
+            log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
+            self._attempts.stalled(self._claim, limit)
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def _follow(self) -> None:
         last = 0.0
         while not self._stop.is_set():
@@ -99,6 +117,7 @@ class ControlLine:
                 if woken or boottime() - last >= INTERVAL:
                     self.checkpoint()
                     last = boottime()
+                    self._end_if_stalled()
             except LeaseLost:
                 return
             except redis.RedisError as error:

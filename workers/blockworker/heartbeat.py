@@ -9,6 +9,7 @@ from typing import Final
 import redis
 
 from blockjobs.store.hosts import Hosts, HostTaken
+from blockworker.highest import Highest
 from blockworker.host import HostConfig, facts, machine_id
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,8 @@ TAKEOVER: Final = 8.0  # seconds another machine's counter must stand still befo
 
 
 class Heartbeat:
-    def __init__(self, hosts: Hosts, config: HostConfig) -> None:
-        self._hosts, self._config = hosts, config
+    def __init__(self, hosts: Hosts, config: HostConfig, highest: Highest) -> None:
+        self._hosts, self._config, self._highest = hosts, config, highest
         self._machine, self._facts = machine_id(), facts()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="heartbeat", daemon=True)
@@ -51,7 +52,8 @@ class Heartbeat:
 
     def _beat(self, *, word: str = "beat", seen: str = "") -> None:
         config = self._config
-        self._hosts.beat(config.name, self._machine, config.slots, self._facts, word=word, seen=seen)
+        facts = self._facts | {"decision": self._highest.number, "incarnation": self._highest.incarnation}
+        self._hosts.beat(config.name, self._machine, config.slots, facts, word=word, seen=seen)
 
     def _follow(self) -> None:
         while not self._stop.wait(INTERVAL):

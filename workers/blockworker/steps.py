@@ -18,6 +18,7 @@ from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
 from blockworker.drivers import DRIVERS
+from blockworker.highest import Highest
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.opening import check_space, target_path
@@ -31,8 +32,9 @@ BATCH = 100  # members answered at once: a large share shows progress and holds 
 class Steps:
     """All steps of one host."""
 
-    def __init__(self, answers: Answers, roots: Roots) -> None:
+    def __init__(self, answers: Answers, roots: Roots, highest: Highest | None = None) -> None:
         self._answers, self._roots = answers, roots
+        self._highest = highest or Highest(roots.config)
         self._by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
             Step.OPEN: self._open,
             Step.CUT: self._cut,
@@ -88,7 +90,7 @@ class Steps:
         self._answers.answer(txn, Step.PREPARE, answers)
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
-        decision, number = self._answers.decision(txn)  # the registry's word, never a message's
+        decision, number, incarnation = self._answers.decision(txn)  # the registry's word, never a message's
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
@@ -98,6 +100,7 @@ class Steps:
                 continue  # a live attempt unwinds first; its end rings for this step again
             driver = DRIVERS[member.spec.type]
             with _answered(answers, member):
+                self._highest.raise_to(incarnation, number)
                 if decision == Decision.COMMIT:
                     driver.commit(self._roots, member.spec, number)
                 else:

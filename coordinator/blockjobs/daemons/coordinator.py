@@ -36,6 +36,7 @@ class Coordinator:
     def once(self) -> None:
         """One turn: what happened since the last one, and what is due by the clock."""
         if not self._seq:
+            self.registry.hosts.incarnate()
             self._seq = self.registry.hosts.daemon_seq("coordinator")
             for host in self.registry.hosts.known():
                 self._slots.setdefault(host, 0)

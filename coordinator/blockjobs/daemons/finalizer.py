@@ -66,6 +66,10 @@ class Finalizer:
         while (view := self.registry.fate.view(txn)) is not None:
             match plan(view, self._silent | self._late(txn)):
                 case Decide(decision):
+                    if lost := self.registry.hosts.lost_memory(view.shares):
+                        log.error("transaction %s: nothing is decided: %s", txn, lost)
+                        self._note(txn, "rolled-back")
+                        return False, view
                     if self.registry.fate.settle(view, decision, self._why(view, decision)):
                         log.info("transaction %s: %s", txn, decision)
                 case Do(step, hosts) if step in BY_HOSTS:

@@ -70,10 +70,14 @@ class Answers:
         status, passed = self._redis.hmget(keys.job(self.host, job), "status", "passed")
         return bool(status == b"created" and passed == b"")
 
-    def decision(self, txn: TxnId) -> tuple[str, int]:
-        """The decision and its number; ("", 0) while there is none.  Read from the registry, never from a message."""
+    def decision(self, txn: TxnId) -> tuple[str, int, str]:
+        """The decision, its number and the registry's incarnation; ("", 0, ...) while there is none.
+
+        Read from the registry, never from a message.
+        """
         decision, number = self._redis.hmget(keys.txn(txn), "decision", "number")
-        return (decision or b"").decode(), int(number or 0)
+        incarnation = self._redis.get(keys.incarnation())
+        return (decision or b"").decode(), int(number or 0), (incarnation or b"").decode()
 
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
         """Answer a step for some members; again is harmless."""

@@ -105,6 +105,13 @@ class Attempts:
         if self._scripts.call("error", names, args)[0] != b"ok":
             raise errors.LeaseLost(job_id)
 
+    def stalled(self, claim: Claim, seconds: float) -> None:
+        """Say that a copy stands still; raises LeaseLost."""
+        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        args = [claim.spec.id, claim.token, claim.attempt, int(seconds)]
+        if self._scripts.call("stall", names, args)[0] != b"ok":
+            raise errors.LeaseLost(claim.spec.id)
+
     def finish(
         self, claim: Claim, progress: Progress, *, durable: Checkpoint | None, result: Mapping[str, Any],
         errno: int = 0, text: str = "",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,6 +127,34 @@ class Hosts:
         """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding."""
         names = [keys.ready(host), keys.rung(host), keys.attempts(host)]
         return [JobId(job.decode()) for job in self._scripts.call("ring", names, [slots + 2, slots, lost_after_ms])[1:]]
+
+    def lost_memory(self, hosts: Iterable[Host]) -> str:
+        """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.
+
+        A Redis that came back older or empty must decide nothing: it would decide again what was decided.
+        """
+        members = list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(keys.decisions())
+        pipe.get(keys.incarnation())
+        for host in members:
+            pipe.hget(keys.card(host), "facts")
+        number, incarnation, *cards = pipe.execute()
+        for host, card in zip(members, cards, strict=True):
+            facts = codec.unpack(card) if card else {}
+            theirs, known = str(facts.get("incarnation", "")), (incarnation or b"").decode()
+            if theirs and theirs != known:
+                return f"host {host} has carried out decisions of registry {theirs}, this one is {known or 'new'}"
+            if int(facts.get("decision", 0)) > int(number or 0):
+                return (
+                    f"host {host} has carried out decision {facts['decision']}, this registry knows {int(number or 0)}"
+                )
+        return ""
+
+    def incarnate(self) -> str:
+        """The registry's incarnation: drawn at its first use, the same ever after."""
+        self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
+        return str(self._redis.get(keys.incarnation()).decode())
 
     def daemon_beat(self, name: str, seq: str = "") -> None:
         """A daemon says that its loop goes round, and how far it has read the events."""

@@ -20,10 +20,10 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
     "finalize", "dismiss",
     # workers
-    "beat", "claim", "checkpoint", "error", "finish", "release", "answer",
+    "beat", "claim", "checkpoint", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip
 _LUA: Final = resources.files("blockjobs.store") / "lua"
-BY_WORKERS: Final = ("beat", "claim", "checkpoint", "error", "finish", "release", "answer")
+BY_WORKERS: Final = ("beat", "claim", "checkpoint", "error", "stall", "finish", "release", "answer")
 
 
 @cache

@@ -1,0 +1,11 @@
+-- An attempt has made no progress for as long as its job allows: say so, before it ends itself.
+--
+-- KEYS[1] job  KEYS[2] events
+-- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] seconds
+--
+-- Returns {"ok"} | {"lost"}
+
+local token, attempt = unpack(redis.call("HMGET", KEYS[1], "token", "attempt"))
+if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end
+emit(KEYS[2], "JOB_STALLED", KEYS[1], ARGV[1], "seconds", ARGV[4])
+return {"ok"}
