@@ -143,6 +143,9 @@ class Demo:
                 time.sleep(0.1)
             click.echo(ready[0])
             yield settings.read_env(self.state)
+        except KeyboardInterrupt:
+            click.echo("\nstopping the fleet; the next demo starts anew", err=True)
+            raise
         finally:
             process.terminate()
             process.wait()
@@ -214,9 +217,7 @@ class Demo:
         for image in IMAGES:
             job = here.get(f"{run}.{image.host}-{image.name}")
             click.echo(f"  {job.id}: {job.error}")
-        click.echo(
-            f"looked through all roots: no target, no staging file, no directory of it ({len(before)} entries, as before)"
-        )
+        click.echo(f"looked through all roots: no target, no staging file, no directory of it ({len(before)} entries)")
 
     def files(self) -> set[Path]:
         """All that is in the roots; journals, of which an ended transaction leaves a tombstone, excepted."""

@@ -22,8 +22,7 @@ STYLES: Final = {
     "done": "green", "failed": "bold red", "cancelled": "yellow", "aborting": "yellow", "paused": "magenta",
     "pausing": "magenta", "running": "cyan", "queued": "dim", "created": "dim", "waiting": "blue", "pending": "blue",
 }  # fmt: skip
-TOLD: Final = ("BLOCK_JOB_ERROR", "JOB_UNSETTLED", "BLOCK_JOB_PENDING")  # worth a line above the bars
-LOST: Final = ("dead", "fenced")
+WIDE: Final = 100  # columns of a terminal that has room for amounts
 
 
 class Bars:
@@ -42,8 +41,7 @@ class Bars:
 
     def events(self, news: Sequence[Event]) -> None:
         for event in news:
-            lost = event.name == "ATTEMPT_RELEASED" and event.fields["reason"] in LOST
-            if event.name in TOLD or lost or (event.name == "BLOCK_JOB_COMPLETED" and "error" in event.fields):
+            if telling(event):
                 self.say(f"{event.id}: {sentence(event)}")
 
     def look(self, board: Board) -> None:
@@ -54,35 +52,52 @@ class Bars:
         self._console.print(Text(text))
 
 
+def telling(event: Event) -> bool:
+    """Whether an event is worth a line above the bars."""
+    match event.name:
+        case "JOB_UNSETTLED" | "BLOCK_JOB_PENDING":
+            return True
+        case "BLOCK_JOB_ERROR":
+            return event.fields["action"] != "report"  # else it is the end of the job, which tells it
+        case "ATTEMPT_RELEASED":
+            return event.fields["reason"] in ("dead", "fenced")
+        case "BLOCK_JOB_COMPLETED":
+            return "error" in event.fields
+    return False
+
+
 def draw(board: Board, room: int, width: int) -> RenderableType:
     """The board as bars, at most ``room`` of jobs."""
-    bar = max(10, min(40, width - 72))
-    table = Table.grid(padding=(0, 1))
-    for _ in range(2):
-        table.add_column(no_wrap=True, overflow="ellipsis")
-    table.add_column(width=bar)
-    for _ in range(4):
-        table.add_column(no_wrap=True, justify="right")
     rows = board.visible(room)
+    names = [*(row.name for row in rows), *board.runs]
+    name = max(map(len, names), default=0)
+    columns = [9, 5, *([24] if width >= WIDE else []), 12, 11]  # status, percent, amount, rate, ETA: at their widest
+    bar = min(40, max(8, width - name - sum(columns) - len(columns) - 1))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, min_width=columns[0])
+    table.add_column(width=bar)
+    for least in columns[1:]:
+        table.add_column(no_wrap=True, justify="right", min_width=least)
     for row in rows:
-        table.add_row(*_job(row, bar))
+        table.add_row(*_job(row, bar, wide=width >= WIDE))
     for tally in board.runs.values():
-        table.add_row(*_run(tally, bar))
+        table.add_row(*_run(tally, bar, wide=width >= WIDE))
     rest = len(board.rows) - len(rows)
     return Group(table, Text(summary(board.runs.values()), style="dim")) if rest else table
 
 
-def _job(row: Row, width: int) -> Iterable[RenderableType]:
+def _job(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = row.word
     style = STYLES.get(word, "")
     rate = f"{size(row.rate.value)}/s" if word == "running" else ""
     yield Text(row.name)
     yield Text(word, style)
     yield _bar(row.offset, row.len, style, width, full=word == "done")
-    yield from _amounts(row.offset, row.len, rate, row.eta)
+    yield from _amounts(row.offset, row.len, rate, row.eta, wide=wide)
 
 
-def _run(tally: Tally, width: int) -> Iterable[RenderableType]:
+def _run(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = "running"
     if tally.ended:
         word = "done" if tally.succeeded else "failed" if tally.words["failed"] else "cancelled"
@@ -91,7 +106,7 @@ def _run(tally: Tally, width: int) -> Iterable[RenderableType]:
     yield Text(tally.id, "bold")
     yield Text({"done": "committed", "failed": "aborted"}.get(word, word), style)
     yield _bar(tally.offset, tally.len, style, width, full=word == "done")
-    yield from _amounts(tally.offset, tally.len, rate, tally.eta)
+    yield from _amounts(tally.offset, tally.len, rate, tally.eta, wide=wide)
 
 
 def _bar(offset: int, length: int, style: str, width: int, *, full: bool) -> ProgressBar:
@@ -102,9 +117,10 @@ def _bar(offset: int, length: int, style: str, width: int, *, full: bool) -> Pro
     )  # fmt: skip
 
 
-def _amounts(offset: int, length: int, rate: str, eta: float | None) -> Iterable[Text]:
+def _amounts(offset: int, length: int, rate: str, eta: float | None, *, wide: bool) -> Iterable[Text]:
     yield Text(f"{100 * offset // length} %" if length else "")
-    yield Text(f"{size(offset)} of {size(length)}" if length else "")
+    if wide:
+        yield Text(f"{size(offset)} of {size(length)}" if length else "")
     yield Text(rate)
     yield Text(f"ETA {span(eta)}" if eta is not None else "")
 
