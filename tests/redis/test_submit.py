@@ -107,13 +107,13 @@ def test_a_client_killed_while_it_stages_leaves_nothing_once_the_reaper_was_ther
 
 
 def test_a_client_killed_behind_publish_leaves_a_run_that_is_launched_for_it(server, client, fleet):
-    assert killed_when(server, client, 3000, lambda: client.hget(keys.run(RunId(RUN)), "state") == b"published")
+    assert killed_when(server, client, 1200, lambda: client.hget(keys.run(RunId(RUN)), "state") == b"published")
     fleet.registry.submit.recover(fleet.registry.hosts.now())
     jobs = list(fleet.registry.views.jobs(fleet.registry.views.places(RunId(RUN))))
-    assert len(jobs) == 3000
+    assert len(jobs) == 1200
     assert {str(job.status) for job in jobs} == {"created"}
     assert not client.exists(keys.launches())
-    assert len(fleet.replayed()) == 3000
+    assert len(fleet.replayed()) == 1200
     assert [due.txn for due in fleet.registry.fate.due()] == [RUN]
 
 
@@ -258,5 +258,5 @@ def test_of_many_clients_that_want_one_id_one_gets_it(server, client):
 
 
 def test_batches_lose_nothing():
-    assert [len(batch) for batch in batches(range(1200))] == [500, 500, 200]
+    assert [len(batch) for batch in batches(range(BATCH * 2 + 7))] == [BATCH, BATCH, 7]
     assert [n for batch in batches(range(1200), 7) for n in batch] == list(range(1200))
