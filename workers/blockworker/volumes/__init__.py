@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, NullVolume, Volume
+from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, NullVolume, Volume, label
 from blockworker.roots import Roots
 from blockworker.volumes.base import Extent, Identity, Source, Target
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
@@ -25,7 +25,7 @@ def open_source(volume: Volume, roots: Roots) -> Source:
         case NullVolume():
             return NullSource(volume)
         case DebugVolume(image, rules):
-            return DebugSource(open_source(image, roots), rules)
+            return DebugSource(open_source(image, roots), rules, label(image))
         case _:
             assert_never(volume)
 
@@ -33,5 +33,5 @@ def open_source(volume: Volume, roots: Roots) -> Source:
 def filter_target(volume: Volume, target: Target) -> Target:
     """Put the filters that ``volume`` names (blkdebug) on top of the target that was opened for its bottom."""
     if isinstance(volume, DebugVolume):
-        return DebugTarget(filter_target(volume.image, target), volume.inject_error)
+        return DebugTarget(filter_target(volume.image, target), volume.inject_error, label(volume.image))
     return target

@@ -10,10 +10,10 @@ from blockworker.volumes.base import Extent, Identity, Source, Target, trouble
 
 
 class Rules:
-    """The ``inject-error`` list, and which of its ``once`` rules are used up."""
+    """The ``inject-error`` list, and which of its ``once`` rules are used up; ``label`` is what errors name."""
 
-    def __init__(self, rules: tuple[InjectedError, ...]) -> None:
-        self._rules = list(rules)
+    def __init__(self, rules: tuple[InjectedError, ...], label: str) -> None:
+        self._rules, self._label = list(rules), label
         self._lock = threading.Lock()
 
     def judge(self, iotype: str, offset: int, length: int) -> None:
@@ -27,7 +27,7 @@ class Rules:
                 if rule.once:
                     self._rules.remove(rule)
                 operation = "write" if iotype == "write-zeroes" else iotype
-                raise trouble(operation, "blkdebug", offset, length, rule.errno)
+                raise trouble(operation, self._label, offset, length, rule.errno)
 
     def bad_sectors(self) -> list[int]:
         """The offsets that a read has to meet, in order."""
@@ -42,9 +42,9 @@ class Rules:
 class DebugSource:
     """A source with injected read errors.  Its bad sectors are data, also where the image has a hole."""
 
-    def __init__(self, image: Source, rules: tuple[InjectedError, ...]) -> None:
+    def __init__(self, image: Source, rules: tuple[InjectedError, ...], label: str = "blkdebug") -> None:
         self._image = image
-        self._rules = Rules(rules)
+        self._rules = Rules(rules, label)
 
     @property
     def size(self) -> int:
@@ -83,9 +83,9 @@ class DebugSource:
 class DebugTarget:
     """A target with injected write, write-zeroes and flush errors."""
 
-    def __init__(self, image: Target, rules: tuple[InjectedError, ...]) -> None:
+    def __init__(self, image: Target, rules: tuple[InjectedError, ...], label: str = "blkdebug") -> None:
         self._image = image
-        self._rules = Rules(rules)
+        self._rules = Rules(rules, label)
 
     @property
     def size(self) -> int:
