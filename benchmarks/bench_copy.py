@@ -50,9 +50,12 @@ class NoLine:
 
     def __init__(self) -> None:
         self.news = threading.Event()
+        self.durability: Durability | None = None
 
     def wake(self) -> None:
         self.news.set()
+        if self.durability is not None:
+            self.durability.wake()
 
     def checkpoint(self, *, durable: Checkpoint | None = None, quiet: bool = False) -> Orders:  # noqa: ARG002
         return Orders()
@@ -72,8 +75,9 @@ def ours(source: str, target: str, *, digests: bool) -> float:
     try:
         copy = Copy(attached.source, attached.target, size=attached.source.size, done=attached.done,
                     throttle=Throttle(), digests=attached.digests, wake=line.wake)  # fmt: skip
+        line.durability = Durability(copy, cast("ControlLine", line), attached.staging)
         copy.start()
-        with Durability(copy, cast("ControlLine", line), attached.staging) as durability:
+        with line.durability as durability:
             while not copy.finished:
                 line.news.wait(0.2)
                 line.news.clear()
