@@ -83,7 +83,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     registry = HostRegistry(client, config.name)
     highest = Highest(config)
     heartbeat = Heartbeat(registry.hosts, config, highest)
-    watcher = Watcher(registry.attempts)
+    watcher = Watcher(registry.attempts, Roots(config))
     heartbeat.register()
 
     def begin(**_: object) -> None:

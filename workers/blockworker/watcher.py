@@ -1,4 +1,5 @@
-"""The watcher: knows the attempts of its host, releases the dead ones, and kills those whose end was ordered.
+"""The watcher: knows the attempts of its host, releases the dead ones, and kills those whose end was ordered;
+and sweeps old tombstones.
 
 A thread of the steps worker's main process: it needs no slot, so a takeover never waits for one that a zombie
 holds.  Only after the old process is gone is its job released: then its flock is free, and the fence is real.
@@ -15,20 +16,27 @@ from typing import Final
 import psutil
 import redis
 
+from blockjobs.daemons.loop import Every
+from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import Attempts, Standing, Who
 from blockworker.host import boot_id
+from blockworker.roots import Roots
+from blockworker.targets.journal import sweep_tombstones
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
+SWEEP: Final = 3600.0  # seconds between sweeps of tombstones
+TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
 DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
 
 
 class Watcher:
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
+    def __init__(self, attempts: Attempts, roots: Roots) -> None:
+        self._attempts, self._roots = attempts, roots
+        self._each_sweep = Every(SWEEP)
         self._boot = boot_id()
         self._reported: set[str] = set()
         self._stop = threading.Event()
@@ -88,9 +96,18 @@ class Watcher:
         if self._attempts.release(job, standing.txn, standing.token, standing.attempt, why=why):
             log.warning("job %s: its attempt was %s; released", job, why)
 
+    def _sweep(self) -> None:
+        for path in self._roots.config.write_roots:
+            try:
+                sweep_tombstones(self._roots, self._roots.root_of(path, write=True), TOMBSTONE)
+            except (JobFailed, OSError) as error:
+                log.warning("tombstones beneath %s are not swept: %s", path, error)
+
     def _follow(self) -> None:
         while not self._stop.wait(LOOK):
             try:
                 self.look()
+                if self._each_sweep():
+                    self._sweep()
             except redis.RedisError as error:
                 log.warning("watcher: Redis is away: %s", error)
