@@ -114,6 +114,7 @@ class Board:
     def __init__(self) -> None:
         self.rows: dict[JobId, Row] = {}
         self.runs: dict[RunId, Tally] = {}
+        self.hosts: set[str] = set()
         self.claimed: dict[JobId, None] = {}  # in the order of their claims
         self.changed: dict[JobId, None] = {}  # since the last ``polled``
 
@@ -126,14 +127,15 @@ class Board:
         tally = self.runs[run.id] = Tally(run.id, run.jobs, run.published / 1000, run.ended / 1000)
         for row in rows:
             self.rows[row.place.job] = row
+            self.hosts.add(row.place.host)
             self._count(tally, row, 1)
             self._claim(row)
 
     def apply(self, event: Event) -> bool:
-        """Take in one event; False: it is of no run here."""
+        """Take in one event; False: it is of no run and no host here."""
         tally = self.runs.get(RunId(event.run))
         if tally is None:
-            return False
+            return event.name.startswith("HOST_") and event.host in self.hosts
         row = self.rows.get(JobId(event.id))
         if row is not None:
             self._count(tally, row, -1)

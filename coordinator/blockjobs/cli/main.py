@@ -67,6 +67,13 @@ def guarded(call: Callable[[], object]) -> int:
     """Run a command and turn what it raises into one line and an exit code."""
     try:
         result = call()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.UsageError as error:
+        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        click.echo(f"blockjobs: {error.format_message()}{where}", err=True)
+        return 2
     except click.ClickException as error:
         error.show()
         return 2

@@ -14,9 +14,10 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach, follow, join, shown
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
+from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count
 from blockjobs.client import Coordinator, Stream
-from blockjobs.model.ids import RunId
+from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.views import JobView, Place, RunView
 
@@ -129,9 +130,13 @@ def show_all(here: Coordinator) -> None:
 
 def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
     """A run and at most so many of its jobs; 0: all, -1: none."""
-    click.echo(heading(here.run(run_id), time.time()))
+    run = here.run(run_id)
+    click.echo(heading(run, time.time()))
     if most < 0:
         return
+    if not run.ended and (txn := here.registry.views.transaction(TxnId(run_id))):  # of individual ones: `show`
+        for text in absent(txn, {host.name: host for host in here.hosts()}, here.registry.hosts.now() / 1000):
+            click.echo(f"  {text}")
     places = here.registry.views.places(run_id)
     print_jobs(here, places[: most or None])
     if most and len(places) > most:

@@ -162,7 +162,7 @@ def dismiss(ids: tuple[str, ...], url: str | None) -> int:
     return each(ids, url, Verb.DISMISS, act)
 
 
-@click.command("set-speed")
+@click.command("set-speed", context_settings={"ignore_unknown_options": True})  # -5 is a bad SPEED, no option
 @click.argument("id_", metavar="ID")
 @click.argument("limit", metavar="SPEED", type=Size())
 @redis_option

@@ -61,6 +61,17 @@ def why(scene: Scene) -> list[str]:
     return reasons
 
 
+def absent(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str]:
+    """The hosts that are away and owe something, with what they owe."""
+    step = _step(txn)
+    told = []
+    for name, owed in sorted(txn.owing.items()):
+        host = hosts.get(name)
+        if step and owed.get(step, 0) > 0 and host is not None and host.state != "up":
+            told.append(f"host {name} is {host.state} {since(host.since / 1000, now)} and owes {str(step).upper()}")
+    return told
+
+
 def _holds(scene: Scene) -> list[str]:
     told = []
     for reason, cause in scene.job.holds.items():

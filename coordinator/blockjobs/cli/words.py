@@ -67,13 +67,17 @@ def _held(f: Mapping[str, str]) -> str:
     return f"held by {f['reason']}" + (f": {f['cause']}" if f.get("cause") else "")
 
 
+def _ended(f: Mapping[str, str]) -> str:
+    return f"ended: {count(int(f['jobs']), 'job')}, {f['failed']} failed, {f['cancelled']} cancelled"
+
+
 def _completed(f: Mapping[str, str]) -> str:
     return f"failed: {f['error']}" if "error" in f else f"completed, {size(int(f['len']))}"
 
 
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}",
-    "RUN_ENDED":           lambda f: f"ended: {f['jobs']} jobs, {f['failed']} failed, {f['cancelled']} cancelled",
+    "RUN_ENDED":           _ended,
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
     "JOB_STATUS_CHANGE":   _status,
     "JOB_HELD":            _held,
