@@ -28,6 +28,7 @@ class Coordinator:
     _slots: dict[Host, int] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
+    _judged: dict[Host, str] = field(default_factory=dict)
     _redis_run: str = ""
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
@@ -51,15 +52,14 @@ class Coordinator:
         news = self.registry.events.after(self._seq, block_ms=500)
         if news:
             self._seq = news[-1].seq
-            for event in news:
-                if event.name == "HOST_REGISTERED" and event.id not in self._slots:
-                    log.info("host %s: registered", event.id)
-                    self._slots[Host(event.id)] = 0
-                    self._look()
+            if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
+                log.info("registered: %s", ", ".join(sorted(new)))
+                self._slots.update(dict.fromkeys(new, 0))
+                self._look()
             self._dispatch({Host(event.host) for event in news if event.host})
 
     def _dispatch(self, hosts: set[Host]) -> None:
-        for host in hosts & self._slots.keys():
+        for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
             for job in self.registry.hosts.ring(host, self._slots[host], lost_after_ms=DOORBELL_LOST):
                 log.debug("job %s: ringing %s", job, host)
                 self.doorbell.copy(host, job)
@@ -73,15 +73,19 @@ class Coordinator:
             self._redis_run = run
             self._beats.restart()
             self._leases.restart()
+            self._judged.clear()
         cards = hosts.cards(sorted(self._slots))
         silent = self._beats.look(boottime(), {host: beat for host, (beat, _, _) in cards.items()})
         came_back = False
         for host, (_, says, slots) in cards.items():
             self._slots[host] = slots
             state = "left" if says == "left" else "down" if host in silent else "up"
+            if self._judged.get(host) == state:
+                continue  # a call a host and second would be most of what an idle fleet costs
             if hosts.judge(host, state):
                 log.log(logging.INFO if state == "up" else logging.WARNING, "host %s: %s", host, state)
                 came_back |= state == "up"
+            self._judged[host] = state
         if came_back:
             self.registry.fate.remind()
         leases = hosts.leases(sorted(self._slots))

@@ -123,6 +123,14 @@ class Hosts:
         """Order the host's watcher to end an attempt."""
         self._redis.hset(keys.fences(host), job, str(token))
 
+    def waiting(self, hosts: Iterable[Host]) -> list[Host]:
+        """Those of ``hosts`` where a job waits for a slot."""
+        asked = list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        for host in asked:
+            pipe.zcard(keys.ready(host))
+        return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
+
     def ring(self, host: Host, slots: int, *, lost_after_ms: int) -> list[JobId]:
         """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding."""
         names = [keys.ready(host), keys.rung(host), keys.attempts(host)]
