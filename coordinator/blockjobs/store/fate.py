@@ -57,7 +57,7 @@ class Fate:
             decision=Decision(record["decision"]) if "decision" in record else None,
             number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
             cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
-            shares=dict(zip(hosts, shares, strict=True)),
+            shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
         )  # fmt: skip
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:

@@ -5,6 +5,7 @@ Refusals carry QEMU's texts.
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from blockjobs.model import errors
@@ -23,7 +24,7 @@ class Verbs:
         """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so."""
         at = self._views.place(job_id)
         names = [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host)]
-        reply = self._scripts.call("pause", names, [job_id, reason, cause])
+        reply = self._scripts.call("pause", names, [job_id, reason, cause, _operation()])
         if reply[0] == b"already":
             raise errors.Refused("Job is already paused")
         return self._judged(reply, job_id, Verb.PAUSE)
@@ -31,7 +32,9 @@ class Verbs:
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
         """Lift a hold; returns the status now."""
         at = self._views.place(job_id)
-        reply = self._scripts.call("resume", [*self._job(at), keys.events(), keys.ready(at.host)], [job_id, reason])
+        reply = self._scripts.call(
+            "resume", [*self._job(at), keys.events(), keys.ready(at.host)], [job_id, reason, _operation()]
+        )
         if reply[0] == b"unheld":
             raise errors.Refused("Can't resume a job that was not paused")
         return self._judged(reply, job_id, Verb.RESUME)
@@ -44,7 +47,9 @@ class Verbs:
             keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
             keys.due_wake(),
         ]  # fmt: skip
-        return self._judged(self._scripts.call("cancel", names, [job_id, at.transaction]), job_id, Verb.CANCEL)
+        return self._judged(
+            self._scripts.call("cancel", names, [job_id, at.transaction, _operation()]), job_id, Verb.CANCEL
+        )
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
@@ -65,7 +70,7 @@ class Verbs:
         names = [
             keys.job(at.host, at.job), keys.txn(at.transaction), keys.events(), keys.due(), keys.due_wake(),
         ]  # fmt: skip
-        reply = self._scripts.call("finalize", names, [job_id, at.transaction])
+        reply = self._scripts.call("finalize", names, [job_id, at.transaction, _operation()])
         if reply[0] != b"finalized":
             raise self._refusal(reply, job_id, Verb.FINALIZE)
 
@@ -95,3 +100,8 @@ class Verbs:
         if reply[0] == b"refused":
             return errors.VerbRefused(job_id, reply[1].decode(), verb)
         return errors.NoSuchJob(job_id)
+
+
+def _operation() -> str:
+    """A name for one call of a verb: the client may send it twice, and it takes effect once."""
+    return uuid.uuid4().hex

@@ -3,14 +3,16 @@
 --
 -- KEYS[1] job  KEYS[2] share  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] rung
 -- KEYS[8] due  KEYS[9] due wake
--- ARGV[1] id   ARGV[2] transaction id
+-- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id
 --
 -- Returns {"cancelled", status} | {"refused", status} | {"missing"}
 
 local status = redis.call("HGET", KEYS[1], "status")
 if not status or status == "undefined" then return {"missing"} end
-if not ACCEPTS["cancel"][status] then return {"refused", status} end
-if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"refused", status} end
+if not ACCEPTS["cancel"][status] or redis.call("HEXISTS", KEYS[4], "decision") == 1 then
+  return repeated(KEYS[1], ARGV[3]) and {"cancelled", status} or {"refused", status}
+end
+note(KEYS[1], ARGV[3])
 redis.call("HINCRBY", KEYS[4], "rev", 1)
 redis.call("HSETNX", KEYS[1], "cancel-at", now_ms())
 redis.call("HSET", KEYS[1], "cancelled", "force", "iostatus", "ok")

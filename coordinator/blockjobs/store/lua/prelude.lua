@@ -46,6 +46,17 @@ local function owe(due, due_wake, txn)
   knock(due_wake)
 end
 
+-- Whether this very call of a verb was already carried out: a reply may be lost after the effect, and the client
+-- asks again.  The record keeps the ids of the last 16 calls.
+local function repeated(job, operation)
+  return string.find(redis.call("HGET", job, "operations") or "", operation, 1, true) ~= nil
+end
+
+local function note(job, operation)
+  local ring = redis.call("HGET", job, "operations") or ""
+  redis.call("HSET", job, "operations", string.sub(operation .. " " .. ring, 1, 16 * (#operation + 1)))
+end
+
 local function has_claim(job)
   local attempt = redis.call("HGET", job, "attempt")
   return attempt and attempt ~= ""
