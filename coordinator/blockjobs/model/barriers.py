@@ -83,6 +83,7 @@ class View:
     cursor: int
     jobs: int
     shares: Mapping[Host, Share]
+    barrier: str = ""  # what readers are told; decides nothing
 
     def owing(self, step: Step) -> frozenset[Host]:
         return frozenset(host for host, share in self.shares.items() if share.owes(step))
