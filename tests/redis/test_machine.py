@@ -158,6 +158,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.fleet.finish(claim, errno=5 if failed else 0, text="EIO")
         job.claim = None
+        job.holds.clear()  # a hold that came as the job finished holds nothing
         job.ended_by_itself = failed
         job.status = "aborting" if failed or job.cancelled else "waiting"
 

@@ -50,7 +50,8 @@ def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery
         client = line(url)
         try:
             registry = HostRegistry(client, config.name)
-            return attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
+            how = attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
+            return f"{job} on {config.name}: {how}"
         finally:
             client.close()
 

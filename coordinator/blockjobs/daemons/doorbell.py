@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -62,8 +62,8 @@ class Doorbell:
     def step(self, host: Host, step: str, txn: TxnId) -> None:
         self._ring(STEP_TASK, [step, str(txn)], steps_queue(host))
 
-    def _ring(self, task: str, args: list[Any], queue: str) -> None:
+    def _ring(self, task: str, args: list[str], queue: str) -> None:
         try:
-            self._app.send_task(task, args=args, queue=queue, retry=False)
+            self._app.send_task(task, args=args, queue=queue, retry=False, argsrepr=" ".join(args))
         except (OperationalError, OSError) as error:
             log.warning("queue %s: could not ring for %s: %s", queue, args, error)

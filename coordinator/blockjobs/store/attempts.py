@@ -120,7 +120,7 @@ class Attempts:
         job_id, txn = claim.spec.id, claim.spec.transaction
         names = [
             keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
-            keys.due(), keys.due_wake(),
+            keys.due(), keys.due_wake(), keys.holds(self.host, job_id),
         ]  # fmt: skip
         args = [
             job_id, claim.token, claim.attempt, txn, -errno, text, progress.offset, progress.len,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
+
+import redis
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
@@ -42,8 +45,9 @@ class Submit:
             for batch in batches(specs):
                 self.stage(plan, batch, owner)
             self.publish(plan.run, len(specs))
-        except errors.BlockjobsError:
-            self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
+        except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
+            with suppress(redis.RedisError):
+                self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
             raise
         self.launch(plan.run)
 
