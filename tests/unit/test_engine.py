@@ -324,7 +324,7 @@ def test_a_failed_flush_makes_nothing_durable(site, drive):
 
 def test_a_bug_in_a_lane_is_a_trouble_and_not_a_silence(drive, caplog):
     class Broken(NullSource):
-        def pread_into(self, view, offset):  # noqa: ARG002
+        def pread_into(self, view, offset):
             raise ZeroDivisionError
 
     driven = drive(Broken(volumespec.NullVolume(size=MIB)), NullTarget(MIB))

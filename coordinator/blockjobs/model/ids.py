@@ -28,21 +28,21 @@ def job_id(text: str) -> JobId:
         BadInput: with QEMU's text, ``Invalid job ID '%s'``.
     """
     if not _WELLFORMED.fullmatch(text) or len(text) > LONGEST:
-        raise BadInput(f"Invalid job ID '{text}'")
+        raise BadInput(f"Invalid job ID {text!r}")
     return JobId(text)
 
 
 def host(text: str) -> Host:
     """``text`` as a host name (letters, digits, ``.``, ``-``, ``_``; at most 100 characters)."""
     if not _HOST.fullmatch(text) or len(text) > 100:
-        raise BadInput(f"invalid host name '{text}': letters, digits, '.', '-' and '_' were expected")
+        raise BadInput(f"invalid host name {text!r}: letters, digits, '.', '-' and '_' were expected")
     return Host(text)
 
 
 def run_name(text: str) -> str:
     """``text`` as the name of a run file, the first part of its run ids."""
     if not _WELLFORMED.fullmatch(text) or len(text) > 80:
-        raise BadInput(f"invalid run name '{text}': a letter, then letters, digits, '.', '-' and '_' were expected")
+        raise BadInput(f"invalid run name {text!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
     return text
 
 

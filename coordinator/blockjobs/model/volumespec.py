@@ -187,7 +187,7 @@ def _rule(value: object) -> InjectedError:
     event = _take(keys, "event", str, "none")
     if event != "none":
         raise BadInput(f"Parameter 'event' does not accept value '{event}'")
-    iotype = _take(keys, "iotype", str, "") or None
+    iotype = _take(keys, "iotype", str, None)
     if iotype is not None and iotype not in IOTYPES:
         raise BadInput(f"Parameter 'iotype' does not accept value '{iotype}'")
     sector = _take(keys, "sector", int, -1)
