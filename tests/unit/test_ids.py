@@ -22,7 +22,7 @@ def test_these_are_job_ids(text):
 def test_these_are_not_and_are_refused_in_qemus_words(text):
     with pytest.raises(BadInput) as refused:
         ids.job_id(text)
-    assert str(refused.value) == f"Invalid job ID '{text}'"
+    assert str(refused.value) == f"Invalid job ID {text!r}"  # on one line, whatever it has in it
 
 
 @pytest.mark.parametrize("text", ["web1", "1", "a.example.org", "a_b-c", "a" * 100])
