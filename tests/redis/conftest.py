@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import Fleet
+from puppets import Fleet
 
 from blockjobs.server import Server
 from blockjobs.store.connection import connect

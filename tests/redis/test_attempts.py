@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fleet import RUN, SIZE, Fleet, dump, spec, who
+from puppets import RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step

@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from fleet import ALPHA, BETA, RUN, SIZE, grouped, many, spec
+from puppets import ALPHA, BETA, RUN, SIZE, grouped, many, spec
 
 import blockjobs
 from blockjobs.cli import main

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import RUN, grouped, spec
+from puppets import RUN, grouped, spec
 
 from blockjobs.model.barriers import Step
 from blockjobs.store import keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import RUN, SIZE, Fleet, spec
+from puppets import RUN, SIZE, Fleet, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from fleet import Fleet, spec
+from puppets import Fleet, spec
 from redis.connection import AbstractConnection
 
 from blockjobs.model import errors

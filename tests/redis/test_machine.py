@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from fleet import ALPHA, BETA, RUN, SIZE, Fleet, spec
 from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Finished, Step

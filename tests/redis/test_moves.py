@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from fleet import spec
+from puppets import spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Step

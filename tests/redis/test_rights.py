@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
-from fleet import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec, who
+from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import TxnId

@@ -11,7 +11,7 @@ from collections import defaultdict
 from statistics import median
 
 import pytest
-from fleet import RUN, dump, many
+from puppets import RUN, dump, many
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.jobs import JobSpec

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fleet import ALPHA, BETA, RUN, dump, grouped, many, spec
+from puppets import ALPHA, BETA, RUN, dump, grouped, many, spec
 
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
@@ -65,7 +65,7 @@ def test_what_is_staged_is_seen_by_nobody_and_touched_by_no_verb(registry, clien
 
 CLIENT = """\
 import sys
-from fleet import many
+from puppets import many
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry
 url, jobs = sys.argv[1], int(sys.argv[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import ALPHA, BETA, RUN, Fleet, dump, spec
+from puppets import ALPHA, BETA, RUN, Fleet, dump, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decision, Do, Finished, Step
