@@ -97,8 +97,8 @@ class Checkpoint:
 class Orders:
     """What a checkpoint brings down: everything a loop has to obey."""
 
-    cancel: bool = False
+    cancel: bool = False  # by force
+    soft: bool = False  # a soft cancel of a ready job: finish, with a consistent copy
     pause: bool = False
     complete: bool = False
-    park: bool = False
     speed: int = 0

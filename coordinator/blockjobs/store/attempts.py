@@ -92,8 +92,11 @@ class Attempts:
             pack_checkpoint(durable) if durable else "", int(quiet),
         ]  # fmt: skip
         match self._scripts.call("checkpoint", names, args):
-            case [b"ok", cancelled, paused, speed, _]:
-                return Orders(cancel=bool(cancelled), pause=paused == 1, speed=int(speed))
+            case [b"ok", cancelled, paused, speed, _, complete]:
+                return Orders(
+                    cancel=cancelled == b"force", soft=cancelled == b"soft", pause=paused == 1,
+                    complete=complete == b"1", speed=int(speed),
+                )  # fmt: skip
             case _:
                 raise errors.LeaseLost(job_id)
 
@@ -104,6 +107,13 @@ class Attempts:
         args = [job_id, claim.token, claim.attempt, operation, action, io_status, text]
         if self._scripts.call("error", names, args)[0] != b"ok":
             raise errors.LeaseLost(job_id)
+
+    def ready(self, claim: Claim, progress: Progress) -> None:
+        """The target has come up with the source; again is harmless.  Raises LeaseLost."""
+        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        args = [claim.spec.id, claim.token, claim.attempt, progress.offset, progress.len]
+        if self._scripts.call("ready", names, args)[0] not in (b"ready", b"again"):
+            raise errors.LeaseLost(claim.spec.id)
 
     def stalled(self, claim: Claim, seconds: float) -> None:
         """Say that a copy stands still; raises LeaseLost."""

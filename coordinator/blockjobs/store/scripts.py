@@ -18,12 +18,12 @@ NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
-    "finalize", "dismiss",
+    "complete", "finalize", "dismiss",
     # workers
-    "beat", "claim", "checkpoint", "error", "stall", "finish", "release", "answer",
+    "beat", "claim", "checkpoint", "ready", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip
 _LUA: Final = resources.files("blockjobs.store") / "lua"
-BY_WORKERS: Final = ("beat", "claim", "checkpoint", "error", "stall", "finish", "release", "answer")
+BY_WORKERS: Final = ("beat", "claim", "checkpoint", "ready", "error", "stall", "finish", "release", "answer")
 
 
 @cache

@@ -39,17 +39,33 @@ class Verbs:
             raise errors.Refused("Can't resume a job that was not paused")
         return self._judged(reply, job_id, Verb.RESUME)
 
-    def cancel(self, job_id: str) -> Status:
-        """Cancel a job by force, and so its whole transaction; refused once that is decided."""
+    def complete(self, job_id: str) -> None:
+        """Let a ready job finish; on standby it is remembered and takes effect on resume."""
+        at = self._views.place(job_id)
+        names = [
+            keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events(),
+        ]  # fmt: skip
+        reply = self._scripts.call("complete", names, [job_id])
+        if reply[0] == b"cannot":
+            raise errors.Refused(f"The active block job '{job_id}' cannot be completed")
+        if reply[0] != b"completing":
+            raise self._refusal(reply, job_id, Verb.COMPLETE)
+
+    def cancel(self, job_id: str, *, force: bool = True) -> Status:
+        """Cancel a job, and so its whole transaction; refused once that is decided.
+
+        Not by force, a ready job finishes with a consistent copy (it is COMPLETED then); any other is cancelled.
+        """
         at = self._views.place(job_id)
         names = [
             keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
             keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
-            keys.due_wake(),
+            keys.due_wake(), keys.holds(at.host, at.job),
         ]  # fmt: skip
-        return self._judged(
-            self._scripts.call("cancel", names, [job_id, at.transaction, _operation()]), job_id, Verb.CANCEL
-        )
+        reply = self._scripts.call("cancel", names, [job_id, at.transaction, _operation(), int(force)])
+        if reply[0] == b"paused":
+            raise errors.Refused(f"The block job for device '{job_id}' is currently paused")
+        return self._judged(reply, job_id, Verb.CANCEL)
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""

@@ -1,19 +1,27 @@
 #!lua flags=allow-oom
--- Cancel a job by force, and with it its transaction; without a live attempt it aborts at once.
+-- Cancel a job.  By force: its transaction aborts, and without a live attempt it aborts at once.  Softly, which
+-- means the same until it is ready: a ready job finishes with a consistent copy.
 --
 -- KEYS[1] job  KEYS[2] share  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] rung
--- KEYS[8] due  KEYS[9] due wake
--- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id
+-- KEYS[8] due  KEYS[9] due wake  KEYS[10] holds
+-- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id   ARGV[4] 1: by force, 0: softly
 --
--- Returns {"cancelled", status} | {"refused", status} | {"missing"}
+-- Returns {"cancelled", status} | {"refused", status} | {"paused"} (by the user: not softly) | {"missing"}
 
 local status = redis.call("HGET", KEYS[1], "status")
 if not status or status == "undefined" then return {"missing"} end
+-- Before the verb is looked at, as in QEMU.
+if ARGV[4] == "0" and redis.call("HEXISTS", KEYS[10], "user") == 1 then return {"paused"} end
 if not ACCEPTS["cancel"][status] or redis.call("HEXISTS", KEYS[4], "decision") == 1 then
   return repeated(KEYS[1], ARGV[3]) and {"cancelled", status} or {"refused", status}
 end
 note(KEYS[1], ARGV[3])
 redis.call("HINCRBY", KEYS[4], "rev", 1)
+if ARGV[4] == "0" and (status == "ready" or status == "standby") then
+  redis.call("HSETNX", KEYS[1], "cancelled", "soft")
+  if has_claim(KEYS[1]) then knock(KEYS[3]) end
+  return {"cancelled", status}
+end
 redis.call("HSETNX", KEYS[1], "cancel-at", now_ms())
 redis.call("HSET", KEYS[1], "cancelled", "force", "iostatus", "ok")
 if has_claim(KEYS[1]) then

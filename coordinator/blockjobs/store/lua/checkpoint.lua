@@ -4,9 +4,9 @@
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] offset  ARGV[5] len  ARGV[6] byte counts, packed
 -- ARGV[7] durable checkpoint, packed, "" where nothing new is durable   ARGV[8] 1: no data is being written
 --
--- Returns {"ok", cancelled, paused 0/1, speed, status} | {"lost"} | {"missing"}
+-- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1} | {"lost"} | {"missing"}
 
-local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed")
+local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed", "complete")
 local status = f[1]
 if not status then return {"missing"} end
 if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end
@@ -14,7 +14,7 @@ redis.call("HINCRBY", KEYS[1], "beat", 1)
 redis.call("HSET", KEYS[1], "offset", ARGV[4], "len", ARGV[5], "bytes", ARGV[6])
 if ARGV[7] ~= "" then redis.call("HSET", KEYS[1], "durable", ARGV[7], "lost", 0) end
 local paused = redis.call("HLEN", KEYS[2]) > 0
-if paused and ARGV[8] == "1" and not f[4] then
+if paused and ARGV[8] == "1" and f[4] ~= "force" then
   if status == "running" then move(KEYS[3], KEYS[1], ARGV[1], "paused") end
   if status == "ready" then move(KEYS[3], KEYS[1], ARGV[1], "standby") end
   redis.call("HSET", KEYS[1], "busy", 0)
@@ -22,4 +22,4 @@ elseif not paused and (status == "paused" or status == "standby") then
   move(KEYS[3], KEYS[1], ARGV[1], status == "paused" and "running" or "ready")
   redis.call("HSET", KEYS[1], "busy", 1)
 end
-return {"ok", f[4] or "", paused and 1 or 0, f[5], redis.call("HGET", KEYS[1], "status")}
+return {"ok", f[4] or "", paused and 1 or 0, f[5], redis.call("HGET", KEYS[1], "status"), f[6] or ""}

@@ -12,7 +12,7 @@ redis.call("ZREM", KEYS[3], ARGV[1])
 if not status then return {"missing"} end
 if attempt ~= ARGV[2] then
   if attempt ~= "" then return {"held"} end
-  if cancelled or not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end
+  if cancelled == "force" or not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end
   if status ~= "running" and status ~= "ready" then return {"state", status} end
   redis.call("ZREM", KEYS[2], ARGV[1])
   redis.call("DEL", KEYS[6])

@@ -23,7 +23,7 @@ emit(KEYS[4], "ATTEMPT_RELEASED", KEYS[1], ARGV[1], "reason", ARGV[5], "uuid", A
 local dead = ARGV[5] == "dead" or ARGV[5] == "fenced"
 local lost = dead and redis.call("HINCRBY", KEYS[1], "lost", 1) or 0
 local ret, text
-if f[4] then
+if f[4] == "force" then
   ret, text = -125, "Operation canceled"
 elseif lost >= tonumber(ARGV[6]) then
   ret, text = -5, lost .. " attempts in a row were lost without new durable data"
