@@ -3,7 +3,7 @@
 Prints what ``docs/scale.md`` quotes: submit and time to the end per job, Redis commands per job and which, the
 slowest script, events and memory per job, and what an idle host costs a second.
 
-    python benchmarks/bench_fleet.py [--hosts 200] [--jobs 5] [--processes 2]
+    python benchmarks/bench_fleet.py [--hosts 200] [--jobs 5] [--processes 2] [--dir DIR]
 """
 
 from __future__ import annotations
@@ -131,13 +131,21 @@ class Bench:
 
     def idle(self, seconds: float) -> None:
         self.client.config_resetstat()
-        used = _cpu(self.server)
+        used = _cpu(self.server), _cpu_of(self.children[0]), _cpu_of(self.children[1])
         self.client.blpop(["nobody"], timeout=seconds)
         calls, micros = self.counters()
         top = ", ".join(f"{name} {n / seconds:.0f}" for name, n in calls.most_common(5))
+        now = _cpu(self.server), _cpu_of(self.children[0]), _cpu_of(self.children[1])
+        redis, coordinator, finalizer = ((b - a) / seconds * 100 for a, b in zip(used, now, strict=True))
         print(f"idle, {len(self.hosts)} hosts, one second: {sum(calls.values()) / seconds:.0f} commands ({top}), "
-              f"{sum(micros.values()) / seconds / 1e4:.1f} % of Redis' one thread by its own count, "
-              f"{(_cpu(self.server) - used) / seconds * 100:.1f} % CPU")  # fmt: skip
+              f"{sum(micros.values()) / seconds / 1e4:.1f} % of Redis' one thread by its own count; "
+              f"CPU: redis {redis:.1f} %, coordinator {coordinator:.1f} %, finalizer {finalizer:.1f} %")  # fmt: skip
+        with self.client.pipeline(transaction=False) as pipe:
+            began = time.monotonic()
+            for host in self.hosts:
+                pipe.hgetall(keys.card(host))
+            pipe.execute()
+        print(f"one read of every host's card: {(time.monotonic() - began) * 1e3:.0f} ms")
 
     def round(self, name: str, jobs: int, *, grouped: bool) -> None:
         plan = self.plan(name, jobs, grouped=grouped)
@@ -195,9 +203,10 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=5, help="a host")
     parser.add_argument("--processes", type=int, default=2, help="of stand-ins")
+    parser.add_argument("--dir", help="where Redis keeps its file; /dev/shm leaves the disk out")
     given = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPUs")
-    with tempfile.TemporaryDirectory(prefix="blockjobs-bench-") as place:
+    with tempfile.TemporaryDirectory(prefix="blockjobs-bench-", dir=given.dir) as place:
         began = time.monotonic()
         bench = Bench(Path(place), [Host(f"h{n:04}") for n in range(given.hosts)], given.processes)
         try:
