@@ -28,7 +28,6 @@ class Coordinator:
     _slots: dict[Host, int] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
-    _judged: dict[Host, str] = field(default_factory=dict)
     _redis_run: str = ""
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
@@ -73,19 +72,17 @@ class Coordinator:
             self._redis_run = run
             self._beats.restart()
             self._leases.restart()
-            self._judged.clear()
         cards = hosts.cards(sorted(self._slots))
         silent = self._beats.look(boottime(), {host: beat for host, (beat, _, _) in cards.items()})
-        came_back = False
+        came_back, known = False, hosts.known()
         for host, (_, says, slots) in cards.items():
             self._slots[host] = slots
             state = "left" if says == "left" else "down" if host in silent else "up"
-            if self._judged.get(host) == state:
+            if known.get(host, ("", 0))[0] == state:
                 continue  # a call a host and second would be most of what an idle fleet costs
             if hosts.judge(host, state):
                 log.log(logging.INFO if state == "up" else logging.WARNING, "host %s: %s", host, state)
                 came_back |= state == "up"
-            self._judged[host] = state
         if came_back:
             self.registry.fate.remind()
         leases = hosts.leases(sorted(self._slots))
