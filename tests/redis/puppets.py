@@ -109,10 +109,12 @@ class Fleet:
 
     def walk(self, txn: TxnId, until: Step | type[Next] = Finished) -> Next:
         """Advance until this comes next, or nothing does."""
-        while not self._is(what := self.next(txn), until):
-            assert not self._is(what, Step.RUN) or until is Step.RUN, f"{txn}: somebody has to copy first"
+        for _ in range(100):
+            if self._is(what := self.next(txn), until):
+                return what
+            assert not self._is(what, Step.RUN), f"{txn}: somebody has to copy first"
             self.advance(txn)
-        return what
+        raise AssertionError(f"{txn}: {until} never comes, it is always {what}")
 
     @staticmethod
     def _is(what: Next, wanted: Any) -> bool:

@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
             records = {name: record for name, record in records.items() if record}  # a dismissed one owes nothing
             share = self.fleet.view(RUN).shares[host]
             at = [r["passed"] for r in records.values()]
-            if "settle" not in at and not any(r["status"] == "aborting" for r in records.values()):
+            if self.decision is not Decision.ABORT and not any(r["status"] == "aborting" for r in records.values()):
                 for step in (Step.OPEN, Step.CUT, Step.RUN, Step.PREPARE):
                     assert share.owing[step] == sum(PASSED.index(p) < PASSED.index(step) for p in at), step
             assert share.owing[Step.SETTLE] == sum(p != "settle" for p in at)
