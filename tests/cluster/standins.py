@@ -73,7 +73,9 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool) -> None:
     client, beats = connect(url), connect(url)
     standins = {host: StandIn(client, host, stuck=stuck) for host in hosts}
     # What a process before this one had claimed is dead: the product's watcher says so.
-    watchers = [Watcher(HostRegistry(beats, host).attempts) for host in standins] if len(standins) < 8 else []
+    few = standins if len(standins) < 8 else ()
+    nowhere = {host: Roots(HostConfig(name=host, read_roots=(), write_roots=())) for host in few}
+    watchers = [Watcher(HostRegistry(beats, host).attempts, nowhere[host]) for host in few]
     beating = threading.Thread(target=_beat, args=(HostRegistry(beats, Host("")), list(standins), stop))
     beating.start()
     for watcher in watchers:

@@ -104,7 +104,7 @@ def test_every_process_of_the_control_plane_may_die_in_mid_copy(fleet: Fleet) ->
 
 
 def test_pausing_is_quick_and_nothing_is_written_until_resume(fleet: Fleet) -> None:
-    run, job, _, _ = backup(fleet, "a", mib=120, speed=60 * MIB)
+    run, job, _, _ = backup(fleet, "a", mib=120, speed=8 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)
     staging = next(fleet.root("a").glob(f".{run}.img.*.part"))
     latencies = []

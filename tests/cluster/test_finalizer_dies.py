@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Site:
         run = RunId(f"run{number}")
         specs = []
         for host in HOSTS:
-            for copy in ("x", "y"):
+            for copy in ("x", "y") if host == "a" else ("x",):
                 path = f"{host}:{self.place / host}"
                 words = templates.words(run, copy, datetime.now(UTC))
                 source, target, base = volumes(f"{path}/disk.img", f"{path}/{{run}}/{copy}.img", words)
@@ -158,8 +159,11 @@ def _count_down(point: int) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with Server(tmp_path / "redis") as server:
-        site = Site(server.url, tmp_path)
+    """In memory where that is possible: processes die here, not disks, and eighty runs flush a lot."""
+    memory = Path("/dev/shm")  # noqa: S108
+    where = memory if os.access(memory, os.W_OK) else tmp_path
+    with tempfile.TemporaryDirectory(dir=where) as place, Server(Path(place) / "redis") as server:
+        site = Site(server.url, Path(place))
         yield site
         site.registry.client.close()
 
@@ -182,8 +186,9 @@ def test_a_finalizer_killed_anywhere_leaves_nothing_undone_and_nothing_done_twic
             if left is None:
                 assert not (site.place / host / run).exists(), f"point {point}"
             else:
-                names = {"x.img", "x.img.blake3", "x.img.manifest.json"}
-                assert left == names | {name.replace("x", "y", 1) for name in names}, f"point {point}"
+                images = {"x.img", "y.img"} if host == "a" else {"x.img"}
+                beside = {f"{image}{end}" for image in images for end in (".blake3", ".manifest.json")}
+                assert left == images | beside, f"point {point}"
                 assert (site.place / host / run / "x.img").read_bytes() == (site.place / host / "disk.img").read_bytes()
         views = list(site.registry.views.jobs(site.registry.views.places(run)))
         assert {str(view.status) for view in views} == {"concluded"}
