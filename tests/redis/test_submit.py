@@ -176,7 +176,7 @@ OTHER = "other-20261122T103001Z"
         (
             spec("x", run=OTHER, target=volumespec.parse("alpha:/srv/taken.img")),
             errors.VolumeBusy,
-            "Node 'alpha:/srv/taken.img' is busy: block device is in use by block job: backup (job 'a reader')",
+            "Node 'alpha:/srv/taken.img' is busy: block device is in use by block job: backup (a job reads it)",
         ),
     ],
     ids=["id", "target is a target", "source is a target", "target is a source"],

@@ -92,7 +92,7 @@ def test_without_digests_there_is_nothing_to_verify_with(site):
     spec = site.spec(digests=False)
     commit_member(site.roots, site.prepared(spec), 1)
     assert not (site.backup / "R/root.img.blake3").exists()
-    with pytest.raises(BadInput, match="copied without digests"):
+    with pytest.raises(BadInput, match="there is nothing to verify it with"):
         verify(site.backup / "R/root.img")
 
 

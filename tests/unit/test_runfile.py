@@ -151,7 +151,7 @@ def test_a_bad_field_is_named_with_its_line(refusal, field, said):
 
 
 WHOLE = {
-    "empty": ("", "run.yaml:1: null is not accepted; a mapping was expected"),
+    "empty": ("", "run.yaml: nothing is in it; a run file was expected"),
     "a-list": ("[]", "run.yaml:1: [] is not accepted; a mapping was expected"),
     "malformed": ("version: 1\nname: [a\n", "run.yaml:3: expected ',' or ']'"),
     "tabs": ("version: 1\n\tname: a\n", "run.yaml:2: found character '\\t'"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from blockjobs.cli.output import start_logging
-from blockjobs.model.errors import BadInput
+from blockjobs.cli.output import complain, start_logging
+from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
 from blockworker.host import HostConfig, load
@@ -39,7 +39,8 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
 
 def find_config(name: str, path: Path | None) -> HostConfig:
     """The host's configuration, which has to be this host's."""
-    config = load(path or Path("/etc/blockjobs/host.toml"))
+    path = path or Path("/etc/blockjobs/host.toml")
+    config = load(path)
     if config.name != host_name(name):
         raise BadInput(f"{path}: name: it is of host '{config.name}', not of '{name}'")
     return config
@@ -50,19 +51,24 @@ def find_config(name: str, path: Path | None) -> HostConfig:
 def verify(targets: tuple[Path, ...]) -> None:
     """Compare published images on this machine with their manifests, chunk by chunk.
 
+    Exit code 0: all are as they were copied; 1: one differs; 2: one cannot be compared.
+
     \b
     Example:
       blockjobs verify /backup/nightly-20261122T103000Z/root.img
     """
-    bad = 0
+    codes = set()
     for target in targets:
-        record = manifest.load(f"{target}.manifest.json")
-        if record["digests"] is None:
-            raise BadInput(f"{target}: its manifest has no digests: the job was run with 'digests: false'")
-        differing = manifest.verify(os.fspath(target), record)
+        try:
+            record = manifest.load(f"{target}.manifest.json")
+            differing = manifest.verify(os.fspath(target), record)
+        except BlockjobsError as wrong:  # what cannot be read does not keep the others from it
+            complain(str(wrong))
+            codes.add(wrong.exit_code)
+            continue
         for start, end in differing:
             click.echo(f"{target}: bytes {start} to {end} differ from the manifest")
         if not differing:
             click.echo(f"{target}: {record['size']} bytes as in the manifest")
-        bad += bool(differing)
-    sys.exit(1 if bad else 0)
+        codes.add(1 if differing else 0)
+    sys.exit(1 if 1 in codes else max(codes))

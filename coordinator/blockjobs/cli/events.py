@@ -13,7 +13,7 @@ from blockjobs.cli.follow import Detach
 from blockjobs.cli.selection import concerns, is_glob
 from blockjobs.cli.words import line
 from blockjobs.client import BLOCK, Coordinator, Stream
-from blockjobs.model.errors import BadInput, NoSuchRun
+from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.store.events import BEGINNING, Event
 
 
@@ -33,13 +33,21 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
     """
     with Coordinator(url) as here, Detach() as leave:
         stream = Stream(here.registry, start(here, ids, since), lambda text: click.echo(text, err=True))
+        unseen = set(ids) - set(here.registry.hosts.known()) if since is None else set()
         while not leave.asked:
             news = stream.take(BLOCK if follow else 0.001)
             for event in news:
+                unseen -= {text for text in unseen if concerns(event, (text,))}
                 if not ids or concerns(event, ids):
                     click.echo(codec.dumps(as_json(event)) if json else line(event, time.time()))
-            if not news and not follow:
-                break
+            if not news:
+                # A glob may be of runs to come; a name that nothing has is a misspelt one.
+                for text in sorted(unseen):
+                    if not (follow and is_glob(text)):
+                        raise Refused(f"no event is of '{text}': a run, a transaction, a job or a host was expected")
+                if not follow:
+                    break
+                unseen = set()
 
 
 def start(here: Coordinator, ids: tuple[str, ...], since: str | None) -> str:

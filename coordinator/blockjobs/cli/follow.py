@@ -116,6 +116,8 @@ def verdict(board: Board, run_id: RunId) -> list[str]:
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     done = tally.jobs - tally.words["failed"] - tally.words["cancelled"]
     word = "partly committed" if done else "aborted" if failed else "cancelled"
+    if failed and tally.jobs == 1:
+        return [f"run {run_id} {word} after {took}: {failed[0].error}"]
     counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled"
     told = [f"run {run_id} {word} after {took}: {counts}"]
     told += [f"  {row.place.job} failed: {row.error}" for row in failed[:SHOWN]]

@@ -12,8 +12,8 @@ import click
 import redis
 
 from blockjobs import __version__
+from blockjobs.cli.output import complain
 from blockjobs.model.errors import BlockjobsError
-from blockjobs.store.connection import redacted
 
 # command -> module:object, in the order that help shows; those of the data plane join by entry point
 COMMANDS: Final = {
@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "wait":        "blockjobs.cli.wait:wait",
     "pause":       "blockjobs.cli.verbs:pause",
     "resume":      "blockjobs.cli.verbs:resume",
+    "pause-all":   "blockjobs.cli.all:pause_all",
+    "resume-all":  "blockjobs.cli.all:resume_all",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "set-speed":   "blockjobs.cli.verbs:set_speed",
     "finalize":    "blockjobs.cli.verbs:finalize",
@@ -72,7 +74,7 @@ def guarded(call: Callable[[], object]) -> int:
         return 2
     except click.UsageError as error:
         where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        click.echo(f"blockjobs: {error.format_message()}{where}", err=True)
+        complain(" ".join(error.format_message().split()).rstrip(".") + where)
         return 2
     except click.ClickException as error:
         error.show()
@@ -80,11 +82,17 @@ def guarded(call: Callable[[], object]) -> int:
     except click.Abort:
         return 130
     except BlockjobsError as error:
-        click.echo(f"blockjobs: {error}", err=True)
+        complain(str(error))
         return error.exit_code
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        click.echo(f"blockjobs: Redis is not reachable: {redacted(str(error))}", err=True)
+        complain(f"Redis is not reachable: {error}")
         return 3
+    except redis.RedisError as error:  # full, a replica, a key of another type, a right that is missing
+        complain(f"Redis refused a command: {error}")
+        return 3
+    except UnicodeEncodeError as error:
+        complain(f"'{error.object}' is not valid UTF-8: text in UTF-8 was expected")
+        return 2
     except BrokenPipeError:
         return 141
     return result if isinstance(result, int) else 0

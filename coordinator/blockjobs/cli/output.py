@@ -9,6 +9,8 @@ from typing import Final
 
 import click
 
+from blockjobs.model.volumespec import printable
+
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -19,6 +21,11 @@ def start_logging(level: int = logging.INFO) -> None:
     )
     for noisy in ("celery.redirected", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def complain(text: str) -> None:
+    """What went wrong, as one line on stderr; a name from outside can neither break it nor color it."""
+    click.echo(f"blockjobs: {printable(text)}", err=True)
 
 
 def print_json(value: object) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+LONGEST: Final = 60  # characters of a value that are shown
 Path = tuple[int | str, ...]  # of keys and positions: ("jobs", 1, "speed")
 
 
@@ -42,5 +44,13 @@ def _child(node: Node, step: int | str) -> tuple[Node, Node] | None:
 
 def shown(value: object) -> str:
     """``value`` as YAML would have it, on one line, short."""
-    text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, str):
+        text = repr(value)
+    else:  # piece by piece: aliases make a value endless, or as good as that
+        text = ""
+        encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, skipkeys=True, default=str)
+        for piece in encoder.iterencode(value):
+            text += piece
+            if len(text) > LONGEST:
+                break
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

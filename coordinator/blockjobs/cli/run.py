@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +21,13 @@ from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count
 from blockjobs.client import Coordinator, Stream
-from blockjobs.model.errors import BadInput
+from blockjobs.model.errors import BadInput, RunExists
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.runs import RunPlan, plan_backup
 from blockjobs.store.views import Place
 
 _HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
+TRIES: Final = 30  # seconds in which another run of the same name may be started first
 POLICIES: Final = click.Choice([str(policy) for policy in OnError])
 
 
@@ -50,9 +52,10 @@ def run(file: Path, url: str | None, detach: bool, json: bool) -> int:
       blockjobs run nightly.yaml
       blockjobs run nightly.yaml --detach
     """
-    plan = runfile.load(file, now=datetime.now(UTC))
+    plan_at = runfile.read(file)
+    plan_at(datetime.now(UTC))  # a bad file is refused whether Redis is there or not
     with Coordinator(url) as here:
-        return start(here, plan, detach=detach, json=json)
+        return start(here, plan_at, detach=detach, json=json)
 
 
 class Size(click.ParamType[int]):
@@ -101,14 +104,13 @@ def backup(  # noqa: PLR0917 - click passes by name
         host = None
         if not (_HOSTED.match(source) and _HOSTED.match(target)):
             host = only_host([view.name for view in here.hosts()], source if not _HOSTED.match(source) else target)
-        plan = plan_backup(
-            volume(source, os.getcwd()), volume(target, os.getcwd()), now=datetime.now(UTC), job_id=job_id,
+        return start(here, lambda now: plan_backup(
+            volume(source, os.getcwd()), volume(target, os.getcwd()), now=now, job_id=job_id,
             default_host=host, speed=speed, overwrite=overwrite, digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss,
-        )  # fmt: skip
-        return start(here, plan, detach=detach, json=json)
+        ), detach=detach, json=json)  # fmt: skip
 
 
 def volume(text: str, directory: str) -> str:
@@ -132,11 +134,11 @@ def only_host(hosts: list[Any], text: str) -> str:
     return str(hosts[0])
 
 
-def start(here: Coordinator, plan: RunPlan, *, detach: bool, json: bool) -> int:
+def start(here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool) -> int:
     """Submit a run and follow it; returns the exit code."""
     warn_of_dead_daemons(here)
     seq = here.registry.events.last()
-    here.submit(plan)
+    plan = submit(here, plan_at)
     hosts = len({job.host for job in plan.jobs})
     click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}", err=json)
     if detach:
@@ -151,9 +153,24 @@ def start(here: Coordinator, plan: RunPlan, *, detach: bool, json: bool) -> int:
         return 130 if leave.asked == signal.SIGINT else 143
     if json:
         print_json(as_json(here, [plan.run]))
-    else:
-        click.echo("\n".join(verdict(board, plan.run)))
-    return 0 if board.runs[plan.run].succeeded else 1
+    succeeded = board.runs[plan.run].succeeded
+    if not (json and succeeded):  # what failed is for stderr: cron sends it by mail, a pipe does not swallow it
+        click.echo("\n".join(verdict(board, plan.run)), err=not succeeded)
+    return 0 if succeeded else 1
+
+
+def submit(here: Coordinator, plan_at: Callable[[datetime], RunPlan]) -> RunPlan:
+    """Submit a run that starts now, or within a second that no run of its name has: an id has no smaller part."""
+    for left in reversed(range(TRIES)):
+        plan = plan_at(now := datetime.now(UTC))
+        try:
+            here.submit(plan)
+            break
+        except RunExists:
+            if not left:
+                raise
+            time.sleep(1 - now.microsecond / 1e6)
+    return plan
 
 
 def attend(

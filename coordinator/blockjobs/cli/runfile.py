@@ -140,22 +140,33 @@ EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {f
 
 
 def load(path: Path, *, now: datetime) -> RunPlan:
-    """The run that ``path`` describes, started at ``now``.
+    """The run that ``path`` describes, started at ``now``; raises as ``read`` does."""
+    return read(path)(now)
+
+
+def read(path: Path) -> Callable[[datetime], RunPlan]:
+    """What ``path`` describes: given a time, the run that starts then.  Both raise.
 
     Raises:
         BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
     """
     text = _read(path)
     content = _parse(path, text)
+    if content is None:
+        raise BadInput(f"{path}: nothing is in it; a run file was expected")
     try:
         file = RunFile.model_validate(content)
     except ValidationError as invalid:
         place, wrong = _first(text, invalid)
         raise _bad(path, text, place, wrong) from None
-    try:
-        return _plan(file, now)
-    except JobFault as fault:
-        raise _bad(path, text, ("jobs", fault.position, fault.field), str(fault)) from None
+
+    def start(now: datetime) -> RunPlan:
+        try:
+            return _plan(file, now)
+        except JobFault as fault:
+            raise _bad(path, text, ("jobs", fault.position, fault.field), str(fault)) from None
+
+    return start
 
 
 def _read(path: Path) -> str:
@@ -180,7 +191,8 @@ def _parse(path: Path, text: str) -> object:
         what = " ".join(str(wrong.problem or wrong.context or "malformed YAML").split())
         raise BadInput(f"{where}: {what}; YAML 1.2 was expected") from None
     except (YAMLError, ValueError, TypeError) as wrong:
-        raise BadInput(f"{path}: {str(wrong).splitlines()[0]}; YAML 1.2 was expected") from None
+        what = "a number is too long" if "int_max_str_digits" in str(wrong) else str(wrong).splitlines()[0]
+        raise BadInput(f"{path}: {what}; YAML 1.2 was expected") from None
     except RecursionError:
         raise BadInput(f"{path}: nested too deeply; a run file was expected") from None
 

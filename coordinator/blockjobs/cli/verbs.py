@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import complain
 from blockjobs.cli.run import Size
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.words import count, speed
@@ -57,7 +58,7 @@ def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Coord
             except Refused as wrong:
                 if len(ids) == 1:
                     raise
-                click.echo(f"blockjobs: {wrong}", err=True)
+                complain(str(wrong))
                 refused = wrong
     return refused.exit_code if refused else 0
 

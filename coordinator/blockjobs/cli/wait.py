@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from blockjobs.cli.daemons import redis_option
@@ -22,6 +24,8 @@ def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
     Example:
       blockjobs wait nightly-20261122T103000Z --timeout 3600
     """
+    if timeout is not None and math.isnan(timeout):  # it is neither over nor not over: a wait without an end
+        raise click.UsageError("Invalid value for '--timeout': nan is not a number of seconds")
     with Coordinator(url) as here:
         wanted: dict[str, None] = {}
         for text in ids:

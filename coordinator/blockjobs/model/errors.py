@@ -52,11 +52,20 @@ class JobExists(Refused):
         self.job_id = job_id
 
 
+class RunExists(Refused):
+    """A run of this name was started within the same second."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run '{run_id}' exists already: wait a second and start it again")
+        self.run_id = run_id
+
+
 class VolumeBusy(Refused):
-    """Another job holds the volume (text of QEMU's op blocker)."""
+    """Another job holds the volume (text of QEMU's op blocker).  ``holder`` is empty for readers: only counted."""
 
     def __init__(self, volume: str, holder: str, job_type: str) -> None:
-        super().__init__(f"Node '{volume}' is busy: block device is in use by block job: {job_type} (job '{holder}')")
+        who = f"(job '{holder}')" if holder else "(a job reads it)"
+        super().__init__(f"Node '{volume}' is busy: block device is in use by block job: {job_type} {who}")
         self.volume, self.holder = volume, holder
 
 

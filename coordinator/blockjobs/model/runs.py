@@ -129,10 +129,10 @@ def plan_backup(
         BadInput: says what was wrong and what was expected.
     """
     run = ids.run_id("backup", now)
-    name = job_id or _word(templates.path_text(source))
+    name = _word(templates.path_text(source)) if job_id is None else job_id
     read, written, base = volumes(source, target, templates.words(run, name, now), default_host=default_host)
     job = JobSpec(
-        id=ids.job_id(job_id or f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST]),
+        id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,
     )  # fmt: skip
     return RunPlan(run, "backup", grouped=True, transactions=((job,),))

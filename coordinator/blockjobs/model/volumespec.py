@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import errorcode
 from typing import Any, Final
 
 from blockjobs.model import ids
@@ -68,15 +69,23 @@ Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume
 
 @dataclass(frozen=True, slots=True)
 class HostedVolume:
-    """A volume and the host that sees it."""
+    """A volume and the host that sees it; ``node`` is the name it was registered under, if it was."""
 
     host: ids.Host
     volume: Volume
+    node: str = ""
 
     @property
     def text(self) -> str:
         """``host:/path`` as users write it; what locks and messages name."""
         return f"{self.host}:{label(self.volume)}"
+
+    @property
+    def lock(self) -> str:
+        """What readers and writers of the volume lock: its path; of one without a path its name; else nothing."""
+        if path(self.volume) is not None:
+            return self.text
+        return f"node:{self.node}" if self.node else ""
 
 
 def label(volume: Volume) -> str:
@@ -114,14 +123,15 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
         if value.startswith("/") and default_host is not None:
             host, colon, filename = default_host, ":", value
         if not colon or not host or host.startswith("/"):
-            raise BadInput(f"volume '{_printable(value)}': 'HOST:/PATH' was expected")
+            raise BadInput(f"volume '{printable(value)}': 'HOST:/PATH' was expected")
         return HostedVolume(ids.host(host), FileVolume(checked_path(filename)))
     if isinstance(value, Mapping):
         keys = dict(value)
         host_name = keys.pop("host", default_host)
         if not isinstance(host_name, str):
             raise BadInput("volume: 'host' is missing: the name of the host that sees it was expected")
-        return HostedVolume(ids.host(host_name), _from_keys(keys))
+        node = _take(keys, "node-name", str, "")
+        return HostedVolume(ids.host(host_name), _from_keys(keys), node)
     raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
 
 
@@ -131,7 +141,7 @@ def checked_path(text: str) -> str:
     Raises:
         BadInput: relative, empty, with ``.`` or ``..`` or an empty part, a control character, or too long.
     """
-    shown = _printable(text)
+    shown = printable(text)
     if any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
         raise BadInput(f"path '{shown}' has a control character: a plain absolute path was expected")
     if not text.startswith("/"):
@@ -142,13 +152,14 @@ def checked_path(text: str) -> str:
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError:
-        raise BadInput(f"path '{shown}' is not valid UTF-8") from None
+        raise BadInput(f"path '{shown}' is not valid UTF-8: a path in UTF-8 was expected") from None
     if len(encoded) > 4095 or any(len(part.encode("utf-8")) > 255 for part in parts):
         raise BadInput(f"path '{shown[:60]}...' is too long: at most 255 bytes a part and 4095 in all were expected")
     return text
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """``text`` with whatever would break a line, or a terminal, as an escape sequence."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
 
 
@@ -198,8 +209,8 @@ def _rule(value: object) -> InjectedError:
         None if sector < 0 else sector,
         _take(keys, "once", bool, default=False),
     )
-    if rule.errno <= 0:
-        raise BadInput("Parameter 'errno' expects a positive value")
+    if rule.errno not in errorcode:
+        raise BadInput("Parameter 'errno' expects the number of an error, such as 5 (EIO) or 28 (ENOSPC)")
     if keys:
         raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
     return rule
@@ -216,6 +227,8 @@ def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISS
         raise BadInput(f"Parameter '{name}' is missing")
     if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise BadInput(f"Invalid parameter type for '{name}', expected: {_QAPI[kind]}")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise BadInput(f"Parameter '{name}' expects a 64-bit integer")
     return value
 
 
@@ -224,7 +237,8 @@ def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISS
 
 def to_dict(hosted: HostedVolume) -> dict[str, Any]:
     """The dict form, with QEMU's key names; ``parse`` reads it back."""
-    return {"host": str(hosted.host), **_to_keys(hosted.volume)}
+    named = {"node-name": hosted.node} if hosted.node else {}
+    return {"host": str(hosted.host), **named, **_to_keys(hosted.volume)}
 
 
 def _to_keys(volume: Volume) -> dict[str, Any]:

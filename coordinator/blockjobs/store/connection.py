@@ -48,17 +48,27 @@ def _client(url: str, timeout: float, retry: Retry) -> Client:
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry, client_name="blockjobs",
             protocol=3,
         )  # fmt: skip
-    except ValueError as error:
-        raise NoRedis(f"Redis URL '{redacted(url)}' cannot be used: {error}") from None
+        # An option of the URL that nobody knows would be found by the first command only.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (ValueError, TypeError):  # their texts quote the URL, with the password in it
+        raise NoRedis(
+            f"Redis URL '{redacted(url)}' cannot be used: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or "
+            "unix://PATH?db=DB was expected (in a password @ / ? # and % are written %40 %2F %3F %23 %25)"
+        ) from None
     return client
 
 
 def redacted(url: str) -> str:
-    """``url`` without its password."""
+    """``url`` without anything in it that may be a secret, however malformed it is."""
     scheme, sep, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
+    if not sep:
+        return "***"
+    credentials, at, place = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
-    return f"{scheme}{sep}{user}{colon and ':***'}{at}{host}"
+    place, _, query = place.partition("#")[0].partition("?")
+    options = "&".join(pair for pair in query.split("&") if pair.startswith("db="))
+    shown = user if user.isalnum() else "***" if user else ""
+    return f"{scheme}{sep}{shown}{colon and ':***'}{at}{place}{options and '?'}{options}"
 
 
 def broker_url(url: str) -> str:

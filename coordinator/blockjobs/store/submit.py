@@ -17,7 +17,6 @@ from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan, check_together
-from blockjobs.model.volumespec import path
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
@@ -34,6 +33,7 @@ class Submit:
         """All of a run, or nothing: stage, publish, launch.
 
         Raises:
+            RunExists: a run of this name was started within the same second.
             JobExists: an id is taken.
             VolumeBusy: another job reads or writes a target, or writes a source.
             JobFault: two jobs of the run itself do not go together.
@@ -57,7 +57,7 @@ class Submit:
         for spec in specs:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
-                int(spec.auto_finalize), int(spec.auto_dismiss), *(_lock(v) for v in (spec.source, spec.target)),
+                int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -67,7 +67,7 @@ class Submit:
             case [b"busy", text, holder]:
                 raise errors.VolumeBusy(text.decode(), holder.decode(), "backup")
             case _:
-                raise errors.Refused(f"run '{plan.run}' exists already: wait a second and start it again")
+                raise errors.RunExists(plan.run)
 
     def publish(self, run_id: RunId, jobs: int) -> None:
         names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]
@@ -111,11 +111,6 @@ class Submit:
                 keys.txn(txn), keys.order(txn),
             ]  # fmt: skip
         return names
-
-
-def _lock(hosted: Any) -> str:
-    """The text a volume is locked by; none for a volume that is nowhere."""
-    return hosted.text if path(hosted.volume) is not None else ""
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

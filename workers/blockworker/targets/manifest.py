@@ -16,6 +16,7 @@ from blockworker.volumes.base import Identity
 from blockworker.volumes.file import FileSource
 
 VERSION: Final = 1
+LARGEST: Final = 1 << 20  # bytes
 
 
 def build(
@@ -69,18 +70,29 @@ def load(path: str) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
-        BadInput: it is missing, not JSON, or of a version that is not known here.
+        BadInput: it is missing, not JSON, of a version that is not known here, or not a manifest.
     """
     try:
-        with open(path, "rb") as file:
-            manifest = json.load(file)
+        # A FIFO would never answer; a manifest is of a few kB.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            manifest = json.loads(file.read(LARGEST))
     except OSError as error:
-        raise BadInput(f"manifest {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise BadInput(f"manifest {path} is not JSON: {error}") from None
+        raise BadInput(f"manifest {path}: {error.strerror}; an image that a job has committed was expected") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"manifest {path} is not JSON: a manifest of version {VERSION} was expected") from None
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
         raise BadInput(f"manifest {path}: a manifest of version {VERSION} was expected")
+    size, digests = manifest.get("size"), manifest.get("digests", 0)
+    if type(size) is not int or not 0 <= size < 1 << 63:
+        raise BadInput(f"manifest {path}: size: {str(size)[:60]}: a number of bytes was expected")
+    if not (digests is None or isinstance(digests, dict)):
+        raise BadInput(f"manifest {path}: digests: null, or the digests' kind and file were expected")
     return manifest
+
+
+def _plain(name: object) -> bool:
+    """Whether it is the name of a file beside the image."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
 
 
 def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -89,7 +101,7 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
     Raises:
         BadInput: there are no digests to compare with, or they are not the ones the manifest names.
     """
-    size = int(manifest["size"])
+    size: int = manifest["size"]
     values = _digests(image_path, manifest, size)
     try:
         fd = os.open(image_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -112,9 +124,9 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
 def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
     named = manifest.get("digests")
     if not named:
-        raise BadInput(f"image {image_path} was copied without digests: there is nothing to verify it with")
-    if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or "/" in named.get("file", "/"):
-        raise BadInput(f"image {image_path}: the manifest's digests are of an unknown kind: {named}")
+        raise BadInput(f"image {image_path} was copied with 'digests: false': there is nothing to verify it with")
+    if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or not _plain(named.get("file")):
+        raise BadInput(f"image {image_path}: its manifest has digests of an unknown kind: blake3 by 1 MiB was expected")
     path = os.path.join(os.path.dirname(image_path), named["file"])
     try:
         with open(path, "rb") as file:

@@ -89,6 +89,8 @@ def open_member(
     """
     path = target_path(spec)
     root = roots.root_of(path, write=True)
+    if path == root.path:
+        raise JobFailed(errno.EISDIR, f"target {path} is a write root itself: a file beneath it was expected")
     base = spec.target_base or os.path.dirname(path)
     _check_name(path)
     between(base, os.path.dirname(path))

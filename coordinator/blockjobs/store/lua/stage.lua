@@ -5,7 +5,7 @@
 -- ARGV[1] run id  ARGV[2] fields of the run, packed  ARGV[3] who stages it
 -- ARGV[4...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text
 --
--- Returns {"staged", n} | {"exists", id} | {"busy", text, holder} | {"taken"}
+-- Returns {"staged", n} | {"exists", id} | {"busy", text, holder, "" for readers} | {"taken"}
 
 local W = 10
 local jobs = (#ARGV - 3) / W
@@ -27,7 +27,7 @@ for i = 0, jobs - 1 do
       writer = redis.call("HGET", KEYS[5], "w:" .. target)
       if writer then return {"busy", target, writer} end
       local readers = redis.call("HGET", KEYS[5], "r:" .. target)
-      if readers then return {"busy", target, "a reader"} end
+      if readers then return {"busy", target, ""} end
     end
     fresh[#fresh + 1] = i
   end
