@@ -69,15 +69,23 @@ Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume
 
 @dataclass(frozen=True, slots=True)
 class HostedVolume:
-    """A volume and the host that sees it."""
+    """A volume and the host that sees it; ``node`` is the name it was registered under, if it was."""
 
     host: ids.Host
     volume: Volume
+    node: str = ""
 
     @property
     def text(self) -> str:
         """``host:/path`` as users write it; what locks and messages name."""
         return f"{self.host}:{label(self.volume)}"
+
+    @property
+    def lock(self) -> str:
+        """What readers and writers of the volume lock: its path; of one without a path its name; else nothing."""
+        if path(self.volume) is not None:
+            return self.text
+        return f"node:{self.node}" if self.node else ""
 
 
 def label(volume: Volume) -> str:
@@ -122,7 +130,8 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
         host_name = keys.pop("host", default_host)
         if not isinstance(host_name, str):
             raise BadInput("volume: 'host' is missing: the name of the host that sees it was expected")
-        return HostedVolume(ids.host(host_name), _from_keys(keys))
+        node = _take(keys, "node-name", str, "")
+        return HostedVolume(ids.host(host_name), _from_keys(keys), node)
     raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
 
 
@@ -228,7 +237,8 @@ def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISS
 
 def to_dict(hosted: HostedVolume) -> dict[str, Any]:
     """The dict form, with QEMU's key names; ``parse`` reads it back."""
-    return {"host": str(hosted.host), **_to_keys(hosted.volume)}
+    named = {"node-name": hosted.node} if hosted.node else {}
+    return {"host": str(hosted.host), **named, **_to_keys(hosted.volume)}
 
 
 def _to_keys(volume: Volume) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def card(host: Host) -> str:
     return f"bj:h:{host}:card"
 
 
+def reply(host: Host, question: str) -> str:
+    """list: a host's answer to one question, read by whoever asked; expires by itself."""
+    return f"bj:h:{host}:reply:{question}"
+
+
 def events() -> str:
     """stream: every state change, one entry each."""
     return "bj:events"
@@ -137,6 +142,11 @@ def ids() -> str:
 def texts() -> str:
     """hash: volume locks by text (``host:path``), refused at submit: ``w:...`` -> job, ``r:...`` -> readers."""
     return "bj:texts"
+
+
+def nodes() -> str:
+    """hash: name of a volume -> the volume, how it was added and how large it is."""
+    return "bj:nodes"
 
 
 def hosts() -> str:

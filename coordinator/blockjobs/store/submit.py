@@ -17,7 +17,6 @@ from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan, check_together
-from blockjobs.model.volumespec import path
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
@@ -58,7 +57,7 @@ class Submit:
         for spec in specs:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
-                int(spec.auto_finalize), int(spec.auto_dismiss), *(_lock(v) for v in (spec.source, spec.target)),
+                int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -112,11 +111,6 @@ class Submit:
                 keys.txn(txn), keys.order(txn),
             ]  # fmt: skip
         return names
-
-
-def _lock(hosted: Any) -> str:
-    """The text a volume is locked by; none for a volume that is nowhere."""
-    return hosted.text if path(hosted.volume) is not None else ""
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
