@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -17,12 +18,14 @@ import redis
 
 from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
+from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.settings import find_url
 from blockjobs.store.connection import check, connect
 from blockjobs.store.events import Event
 from blockjobs.store.glances import Glances
+from blockjobs.store.holds import ALL, Holding
 from blockjobs.store.hosts import HostView
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, RunView
@@ -117,6 +120,30 @@ class Coordinator:
 
     def dismiss(self, job_id: str) -> None:
         self.registry.verbs.dismiss(job_id)
+
+    def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
+        """Hold every job that exists now; returns the name that ``resume_all`` wants, and how many were held.
+
+        ``seconds``: it ends by itself then (0: it does not).
+
+        Raises:
+            Refused: ``name`` (drawn where there is none) is in force already.
+        """
+        name = wellformed(name) if name else f"pause-{uuid.uuid4().hex[:6]}"
+        if not self.registry.holds.begin(ALL + name, cause=cause, owner=owner, seconds=seconds):
+            raise Refused(f"'{name}' pauses jobs already: resume them first, or give another name")
+        return name, self.registry.holds.hold(ALL + name, cause)
+
+    def holding(self) -> Sequence[Holding]:
+        """What holds many jobs: every pause-all and every drain, oldest first."""
+        return self.registry.holds.records()
+
+    def resume_all(self, name: str) -> int:
+        """Lift what a ``pause_all`` holds, from exactly those jobs; returns from how many."""
+        lifted = self.registry.holds.lift(ALL + name)
+        if lifted is None:
+            raise Refused(f"nothing was paused by a pause-all named '{name}'")
+        return lifted
 
     # --- what happens -----------------------------------------------------------------------------------
 

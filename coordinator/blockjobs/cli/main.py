@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "wait":        "blockjobs.cli.wait:wait",
     "pause":       "blockjobs.cli.verbs:pause",
     "resume":      "blockjobs.cli.verbs:resume",
+    "pause-all":   "blockjobs.cli.all:pause_all",
+    "resume-all":  "blockjobs.cli.all:resume_all",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "set-speed":   "blockjobs.cli.verbs:set_speed",
     "finalize":    "blockjobs.cli.verbs:finalize",

@@ -15,10 +15,11 @@ from blockjobs.cli.follow import Detach, follow, join, shown
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
-from blockjobs.cli.words import ago, clock, count
+from blockjobs.cli.words import ago, clock, count, since
 from blockjobs.client import Coordinator, Stream
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import ACCEPTS, Status, Verb
+from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
@@ -111,6 +112,7 @@ def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | 
         "runs": [here.run(run).to_json() for run in runs],
         "transactions": [txn.to_json() for txn in transactions if txn is not None],
         "jobs": [job.to_json() for job in views.jobs(places)],
+        "holding": [each.to_json() for each in here.holding()],
     }
 
 
@@ -120,12 +122,24 @@ def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | 
 def show_all(here: Coordinator) -> None:
     """The unfinished runs with some of their jobs, the last few as a line."""
     over, going = last(here), unfinished(here)
+    now = here.registry.hosts.now() / 1000
+    for each in here.holding():
+        click.echo(in_force(each, now))
     for run in over:
         show_run(here, run, most=-1)
     for run in going:
         show_run(here, run, most=BRIEF)
     if not over and not going:
         click.echo("no runs yet: blockjobs run FILE, or blockjobs backup SOURCE TARGET")
+
+
+def in_force(holding: Holding, now: float) -> str:
+    """A pause-all or a drain as one line: why, whose, and until when."""
+    parts = [f"{holding.reason} holds jobs {since(holding.since / 1000, now)}"]
+    parts += [holding.cause] * bool(holding.cause) + [f"by {holding.owner}"] * bool(holding.owner)
+    parts += ["is being lifted"] if holding.lifting else []
+    parts += [f"until {clock(holding.expires / 1000, now)}"] if holding.expires else []
+    return ", ".join(parts)
 
 
 def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:

@@ -45,6 +45,8 @@ class Coordinator:
             self._dispatch(set(self._slots))
         if self._each_recovery():
             self.registry.submit.recover(self.registry.hosts.now())
+            for reason in self.registry.holds.reap():
+                log.info("'%s' no longer holds any job", reason)
         if self._each_reminder():
             self.registry.fate.remind()
             self.registry.events.trim(KEEP_EVENTS)

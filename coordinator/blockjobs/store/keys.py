@@ -159,6 +159,16 @@ def daemons() -> str:
     return "bj:daemons"
 
 
+def holding() -> str:
+    """hash: each reason that holds many jobs (``all:NAME``, ``drain:HOST``, ``drain:VOLUME``) -> since, why, whose."""
+    return "bj:holding"
+
+
+def lifting() -> str:
+    """hash: those of them that are being lifted; whoever finds one goes on with it."""
+    return "bj:lifting"
+
+
 def decisions() -> str:
     """counter: each decision takes the next number."""
     return "bj:decisions"

@@ -12,6 +12,7 @@ from blockjobs.store.attempts import Attempts
 from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
+from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import Submit
@@ -25,6 +26,7 @@ class Registry:
         self.client = client
         self.submit = Submit(client, scripts)
         self.verbs = Verbs(client, scripts)
+        self.holds = Holds(client, scripts)
         self.views = Views(client)
         self.events = Events(client)
         self.hosts = Hosts(client, scripts)

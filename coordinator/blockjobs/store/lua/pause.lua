@@ -12,16 +12,5 @@ if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 1 then
   return repeated(KEYS[1], ARGV[4]) and {"held", status} or {"already"}
 end
 note(KEYS[1], ARGV[4])
-redis.call("HSET", KEYS[2], ARGV[2], ARGV[3])
-redis.call("HINCRBY", KEYS[4], "rev", 1)
-emit(KEYS[5], "JOB_HELD", KEYS[1], ARGV[1], "reason", ARGV[2], "cause", ARGV[3])
-if has_claim(KEYS[1]) then
-  knock(KEYS[3])
-elseif status == "running" then
-  move(KEYS[5], KEYS[1], ARGV[1], "paused")
-  redis.call("ZREM", KEYS[6], ARGV[1])
-  redis.call("ZREM", KEYS[7], ARGV[1])
-elseif status == "ready" then
-  move(KEYS[5], KEYS[1], ARGV[1], "standby")
-end
+hold(KEYS[5], ARGV[1], ARGV[2], ARGV[3], KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7])
 return {"held", redis.call("HGET", KEYS[1], "status")}

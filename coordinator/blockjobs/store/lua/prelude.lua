@@ -61,3 +61,34 @@ local function has_claim(job)
   local attempt = redis.call("HGET", job, "attempt")
   return attempt and attempt ~= ""
 end
+
+-- Hold a job for a reason that does not hold it yet: without a live attempt it is paused at once, else the attempt is
+-- told.  The caller has seen that its status accepts it.
+local function hold(stream, id, reason, cause, job, holds, wake, txn, ready, rung)
+  local status = redis.call("HGET", job, "status")
+  redis.call("HSET", holds, reason, cause)
+  redis.call("HINCRBY", txn, "rev", 1)
+  emit(stream, "JOB_HELD", job, id, "reason", reason, "cause", cause)
+  if has_claim(job) then
+    knock(wake)
+  elseif status == "running" or status == "ready" then
+    move(stream, job, id, status == "running" and "paused" or "standby")
+    redis.call("ZREM", ready, id)
+    redis.call("ZREM", rung, id)
+  end
+end
+
+-- Lift a hold that is there; with the last one gone the job goes on (the attempt by itself, else by way of a slot).
+local function unhold(stream, id, reason, job, holds, wake, txn, ready)
+  local status = redis.call("HGET", job, "status")
+  redis.call("HDEL", holds, reason)
+  redis.call("HINCRBY", txn, "rev", 1)
+  if reason == "user" then redis.call("HSET", job, "iostatus", "ok") end
+  emit(stream, "JOB_UNHELD", job, id, "reason", reason)
+  if has_claim(job) then
+    knock(wake)
+  elseif redis.call("HLEN", holds) == 0 and (status == "paused" or status == "standby") then
+    move(stream, job, id, status == "paused" and "running" or "ready")
+    redis.call("ZADD", ready, now_ms(), id)
+  end
+end

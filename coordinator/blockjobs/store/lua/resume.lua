@@ -13,14 +13,5 @@ if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then
 end
 if not ACCEPTS["resume"][status] then return {"refused", status} end
 note(KEYS[1], ARGV[3])
-redis.call("HDEL", KEYS[2], ARGV[2])
-redis.call("HINCRBY", KEYS[4], "rev", 1)
-if ARGV[2] == "user" then redis.call("HSET", KEYS[1], "iostatus", "ok") end
-emit(KEYS[5], "JOB_UNHELD", KEYS[1], ARGV[1], "reason", ARGV[2])
-if has_claim(KEYS[1]) then
-  knock(KEYS[3])
-elseif redis.call("HLEN", KEYS[2]) == 0 and (status == "paused" or status == "standby") then
-  move(KEYS[5], KEYS[1], ARGV[1], status == "paused" and "running" or "ready")
-  redis.call("ZADD", KEYS[6], now_ms(), ARGV[1])
-end
+unhold(KEYS[5], ARGV[1], ARGV[2], KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6])
 return {"lifted", redis.call("HGET", KEYS[1], "status")}

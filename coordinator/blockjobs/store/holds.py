@@ -1,0 +1,139 @@
+"""Holds of many jobs at once: pause-all, and drains of hosts and volumes.
+
+A reason is in force while it has a record; each hold and each lifting is a script that looks at the record first, so
+that whoever dies half-way leaves something that anybody can finish.  Which jobs a reason holds is written nowhere but
+in their own holds: lifted is exactly what was held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.submit import batches
+from blockjobs.store.views import Place
+
+ALL: Final = "all:"
+DRAIN: Final = "drain:"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A reason that holds many jobs.  Times in milliseconds of Redis' clock; ``expires`` 0: never."""
+
+    reason: str
+    since: int
+    cause: str
+    owner: str
+    expires: int
+    lifting: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "reason": self.reason, "since": self.since / 1000, "cause": self.cause, "owner": self.owner,
+            "expires": self.expires / 1000 if self.expires else None, "lifting": self.lifting,
+        }  # fmt: skip
+
+
+class Holds:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def begin(self, reason: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> bool:
+        """Put a reason in force; False: it is already.  ``seconds``: it ends by itself (0: it does not)."""
+        self.finish_lifting(reason)
+        now = self._now()
+        record = codec.pack([now, cause, owner, now + round(seconds * 1000) if seconds else 0])
+        return bool(self._redis.hsetnx(keys.holding(), reason, record))
+
+    def hold(self, reason: str, cause: str = "", *, wanted: Callable[[Place], bool] = lambda _: True) -> int:
+        """Hold every live job that is wanted, for a reason in force; how many it did not hold before."""
+        held = 0
+        for batch in self._batches(wanted):
+            args = [reason, cause, *(place.job for place in batch)]
+            match self._scripts.call("hold", self._keys(keys.holding(), batch), args):
+                case [b"held", n]:
+                    held += n
+                case _:
+                    break
+        return held
+
+    def lift(self, reason: str) -> int | None:
+        """End a reason, and lift it from every job that it holds; how many; None: it was not in force."""
+        record = self._redis.hget(keys.holding(), reason)
+        if record is None and not self._redis.hexists(keys.lifting(), reason):
+            return None
+        if record is not None:
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hset(keys.lifting(), reason, record)
+            pipe.hdel(keys.holding(), reason)
+            pipe.execute()
+        return self.finish_lifting(reason)
+
+    def finish_lifting(self, reason: str) -> int:
+        """Go on with a lifting that was begun."""
+        if not self._redis.hexists(keys.lifting(), reason):
+            return 0
+        lifted = 0
+        while more := self._lift_once(reason):  # once more: a job may have moved to another host meanwhile
+            lifted += more
+        self._redis.hdel(keys.lifting(), reason)
+        return lifted
+
+    def _lift_once(self, reason: str) -> int:
+        lifted = 0
+        for batch in self._batches(lambda _: True):
+            args = [reason, *(place.job for place in batch)]
+            reply = self._scripts.call("lift", self._keys(keys.lifting(), batch), args)
+            lifted += reply[1] if reply[0] == b"lifted" else 0
+        return lifted
+
+    def reap(self) -> list[str]:
+        """Lift what has expired, and finish what somebody left half lifted; the reasons that are gone."""
+        now = self._now()
+        over = [each.reason for each in self.records() if each.lifting or 0 < each.expires <= now]
+        for reason in over:
+            self.lift(reason)
+        return over
+
+    def records(self) -> list[Holding]:
+        """Every reason in force or being lifted, oldest first."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hgetall(keys.holding())
+        pipe.hgetall(keys.lifting())
+        holding, lifting = pipe.execute()
+        found = []
+        for reason, record in (lifting | holding).items():
+            since, cause, owner, expires = codec.unpack(record)
+            found.append(Holding(reason.decode(), since, cause, owner, expires, lifting=reason not in holding))
+        return sorted(found, key=lambda each: (each.since, each.reason))
+
+    def live(self) -> Iterator[Place]:
+        """Every job of every transaction that is not over; concluded ones may be among them."""
+        for txn in self._redis.zrange(keys.unfinished(), 0, -1):
+            name = TxnId(txn.decode())
+            for row in self._redis.lrange(keys.order(name), 0, -1):
+                host, job = row.decode().split(" ")
+                yield Place(Host(host), JobId(job), name)
+
+    def _batches(self, wanted: Callable[[Place], bool]) -> Iterator[list[Place]]:
+        for batch in batches([place for place in self.live() if wanted(place)]):
+            yield list(batch)
+
+    def _keys(self, record: str, batch: list[Place]) -> list[str]:
+        names = [record, keys.events()]
+        for at in batch:
+            names += [
+                keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job),
+                keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host),
+            ]  # fmt: skip
+        return names
+
+    def _now(self) -> int:
+        seconds, micros = self._redis.time()
+        return int(seconds * 1000 + micros // 1000)
