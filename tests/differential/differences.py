@@ -1,0 +1,30 @@
+"""The differences from QEMU that stay, by the name under which docs/qmp-differences.md gives the reason.
+
+Each says what of a transcript it takes out of the comparison; a story names those that it meets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+Lines = list[str]
+
+DIFFERENCES: Final[dict[str, Callable[[Lines], Lines]]] = {}
+
+
+def excused(lines: Lines, names: tuple[str, ...]) -> Lines:
+    for name in names:
+        lines = DIFFERENCES[name](lines)
+    return lines
+
+
+def without(pattern: str) -> Callable[[Lines], Lines]:
+    """Lines of this look are not compared."""
+    return lambda lines: [line for line in lines if not re.search(pattern, line)]
+
+
+def masked(pattern: str) -> Callable[[Lines], Lines]:
+    """What looks like this is not compared; the rest of its line is."""
+    return lambda lines: [re.sub(pattern, "(excused)", line) for line in lines]

@@ -1,0 +1,88 @@
+"""The two servers that stories are played on: QEMU's own storage daemon, and ours."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blockjobs.spawn import spawn
+
+BINARY: Final = "qemu-storage-daemon"
+MISSING: Final = f"{BINARY} is not installed: `make tools` as root, or apt install qemu-system-common"
+READY_LIMIT: Final = 60.0  # seconds for a fleet to stand; a busy machine takes ten
+STOP_LIMIT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where to connect to, and the folder that images may lie in."""
+
+    socket: Path
+    images: Path
+
+
+def missing() -> str:
+    """Why the original cannot be asked here; "" where it can."""
+    return "" if shutil.which(BINARY) else MISSING
+
+
+@contextmanager
+def original(place: Path) -> Iterator[Stage]:
+    """A qemu-storage-daemon; it inherits a socket that listens already, so nobody has to wait for it."""
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / "qmp"
+    with socket.socket(socket.AF_UNIX) as listener, (place / "log").open("wb") as log:
+        listener.bind(str(path))
+        listener.listen()
+        number = listener.fileno()
+        process = subprocess.Popen(
+            [BINARY, "--chardev", f"socket,fd={number},server=on,wait=off,id=c", "--monitor", "chardev=c"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[number],
+        )  # fmt: skip
+    try:
+        yield Stage(path, place)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def ours(place: Path) -> Iterator[Stage]:
+    """What ``blockjobs up`` runs, with one host that may replace what is there: QEMU's nodes are written over, too."""
+    images, state, log = place / "images", place / "state", place / "up.log"
+    images.mkdir(parents=True)
+    (state / "hosts").mkdir(parents=True, mode=0o700)
+    state.chmod(0o700)
+    (state / "hosts" / "here.toml").write_text("allow-overwrite = true\n")
+    argv = [sys.executable, "-m", "blockjobs", "up", "--dir", str(state), "--host", f"here={images}", "--slots", "4"]
+    process = spawn(argv, log=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    try:
+        _await_line(log, "ready:", process)
+        yield Stage(state / "qmp.sock", images)
+    finally:
+        process.send_signal(signal.SIGTERM)  # it stops all that it started, and in the right order
+        try:
+            process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _await_line(log: Path, start: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_LIMIT
+    while not any(line.startswith(start) for line in log.read_text().splitlines()):
+        assert process.poll() is None, f"up ended with {process.returncode}:\n{log.read_text()[-2000:]}"
+        assert time.monotonic() < deadline, f"not ready:\n{log.read_text()[-2000:]}"
+        select.select([], [], [], 0.05)
