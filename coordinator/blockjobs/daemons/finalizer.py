@@ -103,12 +103,12 @@ class Finalizer:
                         self._ring(view, step, hosts)
                         return False, view
                 case Do(Step.RUN, _):
-                    self._note(view, "run")
+                    self._rest_at(view, "run")
                     return False, view
                 case Do(step, hosts):
                     self._carry_out(view, step, hosts)
                 case AwaitUser():
-                    self._note(view, "finalize")
+                    self._rest_at(view, "finalize")
                     return False, view
                 case Finished():
                     self._waiting.pop(txn, None)
@@ -167,6 +167,11 @@ class Finalizer:
         """Hosts that were asked to settle and did not answer in time: they keep only their own members."""
         late = Step.SETTLE in self._late_steps(txn)
         return frozenset(self._waiting[txn].rung) if late else frozenset()
+
+    def _rest_at(self, view: View, barrier: str) -> None:
+        """Nobody has to be asked: whoever ends the waiting makes the transaction due."""
+        self._waiting.pop(view.txn, None)
+        self._note(view, barrier)
 
     def _note(self, view: View, barrier: str) -> None:
         if view.barrier != barrier:
