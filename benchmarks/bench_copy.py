@@ -21,22 +21,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import cast
 
 from blockjobs.cli.runfile import size as parse_size
+from blockjobs.model.errors import VolumeError
 from blockjobs.model.ids import Host
-from blockjobs.model.jobs import Checkpoint, Orders
+from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.runs import plan_backup
 from blockjobs.store.attempts import Claim
-from blockworker.control import ControlLine
-from blockworker.copy.engine import Copy
-from blockworker.copy.throttle import Throttle
 from blockworker.drivers.backup import Backup
-from blockworker.durability import Durability
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 
@@ -45,20 +41,31 @@ PEERS = ("cp, as A", "cp, as B")
 HOST = Host("bench")
 
 
-class NoLine:
-    """A control line whose registry always answers, at once."""
+class Unheld:
+    """A claimed job whose registry always answers, at once, and never holds it."""
 
-    def __init__(self) -> None:
-        self.news = threading.Event()
-        self.durability: Durability | None = None
+    def __init__(self, claim: Claim) -> None:
+        self.claim, self.spec = claim, claim.spec
+        self._news = threading.Event()
+
+    def point(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
+        self._news.clear()
 
     def wake(self) -> None:
-        self.news.set()
-        if self.durability is not None:
-            self.durability.wake()
+        self._news.set()
 
-    def checkpoint(self, *, durable: Checkpoint | None = None, quiet: bool = False) -> Orders:  # noqa: ARG002
-        return Orders()
+    def judge(self, trouble: VolumeError) -> None:
+        raise trouble
+
+    def ready(self) -> None:
+        pass
+
+    def checkpoint(self, durable: Checkpoint) -> None:
+        pass
 
 
 def ours(source: str, target: str, *, digests: bool) -> float:
@@ -66,32 +73,20 @@ def ours(source: str, target: str, *, digests: bool) -> float:
     roots = Roots(HostConfig(name=HOST, read_roots=(os.path.dirname(source),), write_roots=(os.path.dirname(target),)))
     plan = plan_backup(f"{HOST}:{source}", f"{HOST}:{target}", now=datetime.now(UTC), digests=digests)
     (spec,) = plan.jobs
-    driver, line = Backup(), NoLine()
+    driver = Backup()
     began = time.perf_counter()
     started = datetime.now(UTC)
     opened = driver.open(roots, spec, lambda: True)
-    claim = Claim(1, "bench", spec, {}, Checkpoint(), 0, 1, 0, {})
-    attached = driver.attach(roots, claim)
-    try:
-        copy = Copy(attached.source, attached.target, size=attached.source.size, done=attached.done,
-                    throttle=Throttle(), digests=attached.digests, wake=line.wake)  # fmt: skip
-        line.durability = Durability(copy, cast("ControlLine", line), attached.staging)
-        copy.start()
-        with line.durability as durability:
-            while not copy.finished:
-                line.news.wait(0.2)
-                line.news.clear()
-                durability.check()
-            copy.stop()
-            durability.flush()
-    finally:
-        attached.close()
+    job = Unheld(Claim(1, "bench", spec, {}, Checkpoint(), 0, 1, 0, {}))
+    work = driver.attached(roots, job)
+    with closing(work):
+        work.start(job)
     result = {
         "source-change": "unchanged", "attempts": 1, "token": 1, "started": started.timestamp(),
-        "finished": datetime.now(UTC).timestamp(), "counts": {"read": copy.bytes_read, "written": copy.bytes_written},
+        "finished": datetime.now(UTC).timestamp(), "counts": work.progress().counts,
     }  # fmt: skip
-    assert durability.durable is not None
-    driver.prepare(roots, spec, durability.durable, {"identity": opened.identity.to_list()}, result)
+    assert work.durable is not None
+    driver.prepare(roots, spec, work.durable, {"identity": opened.identity.to_list()}, result)
     driver.commit(roots, spec, 1)
     driver.clean(roots, spec)
     return time.perf_counter() - began

@@ -34,12 +34,18 @@ def boottime() -> float:
 
 
 class ControlLine:
-    """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at."""
+    """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at.
 
-    def __init__(self, attempts: Attempts, claim: Claim, progress: Callable[[], Progress]) -> None:
+    ``pulse``: a number that changes while the work is alive.
+    """
+
+    def __init__(
+        self, attempts: Attempts, claim: Claim, progress: Callable[[], Progress], pulse: Callable[[], int]
+    ) -> None:
         self.orders = Orders(speed=claim.speed)
         self.lost = False
         self._attempts, self._claim, self._progress = attempts, claim, progress
+        self._pulse = pulse
         self._renewed = boottime()
         self._news = threading.Event()
         self._stop = threading.Event()
@@ -98,10 +104,10 @@ class ControlLine:
 
         The watcher releases the job then; what cannot die (a dead disk) it reports.
         """
-        limit, offset, speed = self._claim.spec.stall_limit, self._progress().offset, self.orders.speed
+        limit, pulse, speed = self._claim.spec.stall_limit, self._pulse(), self.orders.speed
         slow = 0 < speed < 2 * CHUNK / limit  # a single chunk may take as long as the limit
-        if offset != self._mark or self.orders.pause or slow:
-            self._mark, self._moved = offset, boottime()
+        if pulse != self._mark or self.orders.pause or slow:
+            self._mark, self._moved = pulse, boottime()
         elif boottime() - self._moved > limit:
             log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
             self._attempts.stalled(self._claim, limit)

@@ -15,8 +15,8 @@ import redis
 
 from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint
-from blockworker.control import ControlLine
 from blockworker.copy.engine import Copy
+from blockworker.drivers.base import Job
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ LOOK: Final = 0.5  # seconds between looks at whether a flush is due by the cloc
 
 
 class Durability:
-    def __init__(self, copy: Copy, line: ControlLine, staging: str) -> None:
+    def __init__(self, copy: Copy, job: Job, staging: str) -> None:
         self.durable: Checkpoint | None = None
-        self.copy, self._line, self._staging = copy, line, staging
+        self.copy, self._job, self._staging = copy, job, staging
         self._failure: BlockjobsError | None = None
         self._one = threading.Lock()
         self._stop = threading.Event()
@@ -58,7 +58,7 @@ class Durability:
             ranges = self.copy.flush()
             self.durable = point = Checkpoint(self._staging, ranges)
             try:
-                self._line.checkpoint(durable=point)
+                self._job.checkpoint(point)
             except redis.RedisError as error:
                 log.warning("durable, but not recorded yet: %s", error)
                 return
@@ -78,5 +78,5 @@ class Durability:
                     self.flush()
                 except (JobFailed, LeaseLost) as error:
                     self._failure = error
-                    self._line.wake()
+                    self._job.wake()
                     return

@@ -17,7 +17,8 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
-from blockworker.drivers import DRIVERS
+from blockworker import drivers
+from blockworker.drivers.base import Driver
 from blockworker.highest import Highest
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
@@ -61,7 +62,7 @@ class Steps:
         for member in owing:
             spec = member.spec
             with _answered(answers, member):
-                opened = DRIVERS[spec.type].open(self._roots, spec, partial(self._answers.owed, spec.id))
+                opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
                 if opened.writes:
                     needs.append((os.path.dirname(target_path(spec)), opened.allocated))
                     check_space(self._roots, needs)
@@ -84,7 +85,7 @@ class Steps:
         for member in members:
             if member.passed == Step.RUN and member.status == "pending":
                 with _answered(answers, member):
-                    driver = DRIVERS[member.spec.type]
+                    driver = self._driver(member)
                     driver.prepare(self._roots, member.spec, member.durable, member.opened, member.result)
                     answers.append(Answer(member.spec.id))
         self._answers.answer(txn, Step.PREPARE, answers)
@@ -98,13 +99,12 @@ class Steps:
         for member in members:
             if member.passed == Step.SETTLE or member.claimed:
                 continue  # a live attempt unwinds first; its end rings for this step again
-            driver = DRIVERS[member.spec.type]
             with _answered(answers, member):
                 self._highest.raise_to(incarnation, number)
                 if decision == Decision.COMMIT:
-                    driver.commit(self._roots, member.spec, number)
+                    self._driver(member).commit(self._roots, member.spec, number)
                 else:
-                    driver.abort(self._roots, member.spec, number, opened=bool(member.opened))
+                    self._abort(member, number)
                 answers.append(Answer(member.spec.id))
         self._answers.answer(txn, Step.SETTLE, answers)
 
@@ -114,7 +114,18 @@ class Steps:
             if (place := member.spec.target.text.rpartition("/")[0]) not in seen:
                 seen.add(place)
                 with _logged(member):
-                    DRIVERS[member.spec.type].clean(self._roots, member.spec)
+                    self._driver(member).clean(self._roots, member.spec)
+
+    def _abort(self, member: Member, number: int) -> None:
+        opened = bool(member.opened)
+        try:
+            self._driver(member).abort(self._roots, member.spec, number, opened=opened)
+        except drivers.NoDriver:
+            if opened:
+                raise  # a driver was here and is gone: what it made is still there
+
+    def _driver(self, member: Member) -> Driver:
+        return drivers.find(member.spec.type, self._roots.config.name)
 
 
 @contextmanager

@@ -1,10 +1,40 @@
-"""Drivers: one kind of job each, found by the name that QEMU gives it."""
+"""Drivers: one kind of job each, found by its name among the entry points of the installed distributions."""
 
 from __future__ import annotations
 
+import errno
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Final
 
-from blockworker.drivers.backup import Backup
+from blockjobs.model.errors import JobFailed
 from blockworker.drivers.base import Driver
 
-DRIVERS: Final[dict[str, Driver]] = {"backup": Backup()}
+GROUP: Final = "blockjobs.drivers"
+
+
+class NoDriver(JobFailed):
+    def __init__(self, name: str, host: str) -> None:
+        super().__init__(errno.ENOTSUP, f"no driver '{name}' on host {host}")
+
+
+def find(name: str, host: str) -> Driver:
+    """The driver of jobs of type ``name``.
+
+    Raises:
+        NoDriver: this host has none, or what is installed under the name cannot be loaded.
+    """
+    driver = _load(name)
+    if driver is None:
+        raise NoDriver(name, host)
+    return driver
+
+
+@cache
+def _load(name: str) -> Driver | None:
+    for point in entry_points(group=GROUP, name=name):
+        driver = point.load()()
+        if not isinstance(driver, Driver):
+            raise TypeError(f"entry point {point.value} of {GROUP} is no Driver")
+        return driver
+    return None

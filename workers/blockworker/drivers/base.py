@@ -1,17 +1,22 @@
-"""What a driver is: one kind of job.  Its steps run on the host, each may be called again after any crash."""
+"""What a driver is: one kind of job.  The public interface, and all that a driver of somebody else needs.
+
+A distribution brings its own by an entry point of the group ``blockjobs.drivers``, named as the job's type, that is a
+class without arguments derived from ``Driver``.  Two rules: every step of ``Driver`` may be called again after any
+crash, and then finds done what is done; and no target is written while a ``Work`` is paused.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.store.attempts import Claim
-from blockworker.copy.digests import DigestFile
-from blockworker.copy.extents import RangeSet
+from blockjobs.store.attempts import Claim, Progress
 from blockworker.roots import Roots
-from blockworker.volumes import Identity, Source, Target
+from blockworker.volumes import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +30,99 @@ class Opened:
     writes: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file."""
+class Job(Protocol):
+    """A claimed job as its driver sees it: what it was told, and the way to say something."""
 
-    source: Source
-    target: Target
-    digests: DigestFile | None
-    done: RangeSet
-    staging: str
+    @property
+    def spec(self) -> JobSpec: ...
+
+    @property
+    def claim(self) -> Claim: ...
+
+    def point(self) -> None:
+        """The pause point: returns at once while there is nothing to obey, stays while the job is held.
+
+        Calls ``pause``, ``drain``, ``resume``, ``set_speed`` and ``complete`` of the work meanwhile.  Unwinds (with
+        JobCancelled, LeaseLost or Parked, which a driver lets through) when the attempt has to end.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Until somebody calls ``wake``, an order comes, or the time is over."""
+
+    def wake(self) -> None:
+        """There is something to look at; any thread may say so."""
+
+    def judge(self, trouble: VolumeError) -> None:
+        """Ask the job's error policy.  Raises the error where it ends the job; else what failed is tried again,
+        behind the next ``point`` (it may be an order to stop)."""
+
+    def ready(self) -> None:
+        """The target has come up with the source; again is harmless."""
+
+    def checkpoint(self, durable: Checkpoint) -> None:
+        """Record what is durable; any thread.  Raises LeaseLost, or redis.RedisError: no answer."""
+
+
+class Work(ABC):
+    """One attempt at a job, its volumes open.
+
+    ``start``, and through it all that follows it, is called by one thread; ``progress`` and ``pulse`` by another one.
+    """
+
+    @abstractmethod
+    def start(self, job: Job) -> None:
+        """Do the job.  Returns when all of it is done and durable; calls ``job.point()`` five times a second."""
+
+    @abstractmethod
+    def progress(self) -> Progress:
+        """How far it has come."""
+
+    def pulse(self) -> int:
+        """A number that changes as long as the work is alive, also where it has nothing to do."""
+        return self.progress().offset
+
+    @property
+    def durable(self) -> Checkpoint | None:
+        """What of the target is known to be durable; the next attempt is given it."""
+        return None
+
+    def pause(self) -> None:
+        """Stop; when it returns nothing is written until ``resume``."""
+
+    def drain(self) -> None:
+        """Make durable, and record, what was written so far; called while paused.  Raises JobFailed: final."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def set_speed(self, speed: int) -> None:
+        """The limit in bytes a second, 0: none; called first before ``start``."""
+
+    def complete(self) -> None:
+        """A ready job shall come to its end, with a consistent copy; may be called again."""
+
+    def result(self) -> Mapping[str, Any]:
+        """What ``prepare`` is given of this attempt, besides what every attempt tells."""
+        return {"source-change": "unknown"}
 
     def close(self) -> None:
-        self.source.close()
-        self.target.close()
+        """Give everything up, after success and failure alike."""
 
 
-class Driver(Protocol):
+class Driver(ABC):
+    """The steps of a job on its host.  What is not overridden does nothing."""
+
+    @abstractmethod
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
-        """Look before anybody copies: source, target, locks; make the staging file.  Raises JobFailed.
+        """Look before anybody starts: source, target, locks; make the staging file.  Raises JobFailed.
 
         ``wanted`` tells whether the registry still waits for it: asked before anything is made, under the lock
         that an abort takes, so that nothing is made behind an abort's back.
         """
 
-    def attach(self, roots: Roots, claim: Claim) -> Attached:
-        """Open both volumes for one attempt; the staging file's lock is held until ``close``.  Raises JobFailed."""
+    @abstractmethod
+    def attached(self, roots: Roots, job: Job) -> Work:
+        """A claim was taken on this host: open what one attempt needs, until ``close``.  Raises JobFailed."""
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]

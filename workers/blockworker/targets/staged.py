@@ -85,8 +85,8 @@ class StagedTarget:
         self._writeback = _Writeback(fd, member.size)
 
     @classmethod
-    def take(cls, roots: Roots, member: Member, token: int) -> StagedTarget:
-        """Own the member's staging file under the claim ``token``.
+    def take(cls, roots: Roots, member: Member, token: int, *, rewrites: bool = False) -> StagedTarget:
+        """Own the member's staging file under the claim ``token``; ``rewrites``: what was written may become zeros.
 
         Raises:
             StagingBusy: another process still has it.
@@ -95,13 +95,13 @@ class StagedTarget:
         """
         fd = open_staging(roots, member, member.staging)
         try:
-            seen = _raise_token(roots, member, token)
+            fresh = _raise_token(roots, member, token) == 0 and not rewrites
             digests = None
             if member.digests:
                 path = f"{member.directory}/{member.digests}"
                 digests_fd = open_staging(roots, member, member.digests)
-                digests = DigestFile(digests_fd, member.size, label=path, fresh=seen == 0)
-            return cls(fd, replace(member, token=token), digests, fresh=seen == 0)
+                digests = DigestFile(digests_fd, member.size, label=path, fresh=fresh)
+            return cls(fd, replace(member, token=token), digests, fresh=fresh)
         except BaseException:
             release(fd)
             raise

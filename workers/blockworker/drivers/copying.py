@@ -1,0 +1,136 @@
+"""The work of a copy from end to end: lanes copy, a thread makes it durable, this looks after both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from blockjobs.model import errors
+from blockjobs.model.jobs import Checkpoint, OnChange
+from blockjobs.store.attempts import Progress
+from blockworker.copy.engine import Copy
+from blockworker.copy.throttle import Throttle
+from blockworker.drivers.base import Job, Work
+from blockworker.drivers.staged import Attached
+from blockworker.durability import Durability
+from blockworker.volumes import Identity
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for
+
+
+class Copying(Work):
+    """One copy of the whole volume."""
+
+    def __init__(self, attached: Attached, job: Job) -> None:
+        self._attached, self._job = attached, job
+        self._spec, self._claim = job.spec, job.claim
+        self._throttle = Throttle()
+        self._size = attached.source.size
+        # What the attempt before had come to and not made durable is copied twice.
+        self._recopied = max(0, self._claim.offset - attached.done.total())
+        self._source_change = "unknown"
+        self._made = Durability(self._copy(), job, attached.staging)
+
+    @classmethod
+    def of(cls, attached: Attached, job: Job) -> Self:
+        """The work with what was attached; closes that if the source is not the one that OPEN saw."""
+        try:
+            work = cls(attached, job)
+            work.check_source()
+        except BaseException:
+            attached.close()
+            raise
+        return work
+
+    def _copy(self) -> Copy:
+        attached = self._attached
+        return Copy(
+            attached.source, attached.target, size=self._size, done=attached.done,
+            throttle=self._throttle, digests=attached.digests, wake=self._wake,
+        )  # fmt: skip
+
+    def start(self, job: Job) -> None:  # noqa: ARG002
+        self.run(self._made)
+        self.check_source()
+
+    def run(self, made: Durability) -> None:
+        """Carry one copy to its end, durably."""
+        copy = made.copy
+        copy.start()
+        try:
+            with made:
+                while not copy.finished:
+                    self._job.wait(LOOK)
+                    self._job.point()
+                    made.check()
+                    for trouble in copy.troubles:
+                        self._job.judge(trouble)
+                    if copy.troubles:
+                        self._job.point()  # it may be this attempt's own order to stop
+                        copy.retry()
+                copy.stop()
+                made.flush()
+        finally:
+            copy.stop()
+
+    def check_source(self) -> None:
+        """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""
+        opened = self._claim.opened.get("identity")
+        if opened is None:
+            return
+        what = Identity.from_list(opened).changed(self._attached.source.identity())
+        self._source_change = "unknown" if what is None else "changed" if what else "unchanged"
+        if what:
+            log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
+            if self._matters(what):
+                raise errors.SourceChanged(f"source {self._spec.source.text}", what)
+
+    def _matters(self, what: str) -> bool:  # noqa: ARG002
+        """Whether a source that changed so fails the job."""
+        return self._spec.on_source_change is OnChange.FAIL
+
+    def _wake(self) -> None:
+        """The copy has something new to look at: called by its lanes."""
+        self._job.wake()
+        self._made.wake()
+
+    # --- orders -----------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        self._made.copy.hold()
+
+    def drain(self) -> None:
+        self._made.flush()
+
+    def resume(self) -> None:
+        self._made.copy.release()
+
+    def set_speed(self, speed: int) -> None:
+        self._throttle.speed = speed
+
+    # --- what it has come to ----------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        return Progress(self._made.copy.offset, self._size, self._counts(self._made.copy))
+
+    def _counts(self, copy: Copy) -> dict[str, int]:
+        """Bytes by what became of them, in all attempts."""
+        before = self._claim.counts
+        counts = {
+            "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero,
+            "skipped": copy.bytes_skipped, "recopied": self._recopied,
+        }  # fmt: skip
+        return {name: before.get(name, 0) + n for name, n in counts.items()}
+
+    @property
+    def durable(self) -> Checkpoint | None:
+        return self._made.durable
+
+    def result(self) -> Mapping[str, Any]:
+        return {"source-change": self._source_change}
+
+    def close(self) -> None:
+        self._attached.close()

@@ -1,0 +1,136 @@
+"""The steps of every driver whose target is a staged file (or ``null-co``, where nothing stays)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.model.volumespec import NullVolume
+from blockjobs.store.attempts import Claim
+from blockworker.copy.digests import DigestFile
+from blockworker.copy.extents import RangeSet
+from blockworker.drivers.base import Driver, Opened
+from blockworker.roots import Roots
+from blockworker.targets import manifest, publish
+from blockworker.targets.journal import Member
+from blockworker.targets.opening import find_member, open_member
+from blockworker.targets.staged import StagedTarget
+from blockworker.volumes import Identity, NullTarget, Source, Target, filter_target, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file."""
+
+    source: Source
+    target: Target
+    digests: DigestFile | None
+    done: RangeSet
+    staging: str
+
+    def close(self) -> None:
+        self.source.close()
+        self.target.close()
+
+
+class Staged(Driver):
+    """A copy of a whole volume into a staged file that commit publishes."""
+
+    def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
+        source = open_source(spec.source.volume, roots)
+        try:
+            self.check(roots, spec, source)
+            identity, size = source.identity(), source.size
+            reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
+            if is_null(spec):
+                return Opened(size, 0, identity, reads, "")
+            member = open_member(roots, spec, size=size, wanted=wanted)
+            return Opened(size, source.allocated(), identity, reads, _target_lock(roots, member))
+        finally:
+            source.close()
+
+    def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
+        """Refuse, before anything is made, what this kind of job cannot do.  Raises JobFailed."""
+
+    def prepare(
+        self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> None:
+        if is_null(spec):
+            return
+        member = _member(roots, spec)
+        if durable.staging != member.uuid:
+            raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
+        record = manifest.build(
+            spec, size=member.size, identity=Identity.from_list(opened["identity"]),
+            source_change=result["source-change"],
+            attempts=[{"number": result["attempts"], "token": result["token"]}], counts=result["counts"],
+            started=datetime.fromtimestamp(result["started"], UTC),
+            finished=datetime.fromtimestamp(result["finished"], UTC),
+        )  # fmt: skip
+        publish.prepare_member(roots, member, durable.ranges, record)
+
+    def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
+        if not is_null(spec):
+            publish.commit_job(roots, spec, number)
+
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+        if not is_null(spec):
+            publish.abort_job(roots, spec, number, opened=opened)
+
+    def clean(self, roots: Roots, spec: JobSpec) -> None:
+        if not is_null(spec):
+            root = roots.root_of(volumespec.label(spec.target.volume), write=True)
+            publish.clean_transaction(roots, spec.transaction, root)
+
+
+def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
+    """Open both volumes for one attempt; the staging file's lock is held until ``close``.
+
+    ``rewrites``: parts of the target may be written more than once.
+    """
+    spec = claim.spec
+    source = open_source(spec.source.volume, roots)
+    try:
+        if is_null(spec):
+            target = filter_target(spec.target.volume, NullTarget(source.size))
+            return Attached(source, target, None, _durable(claim.durable, spec.id), spec.id)
+        member = _member(roots, spec)
+        staged = StagedTarget.take(roots, member, claim.token, rewrites=rewrites)
+        target = filter_target(spec.target.volume, staged)
+        return Attached(source, target, staged.digests, _durable(claim.durable, member.uuid), member.uuid)
+    except BaseException:
+        source.close()
+        raise
+
+
+def is_null(spec: JobSpec) -> bool:
+    return isinstance(volumespec.bottom(spec.target.volume), NullVolume)
+
+
+def _member(roots: Roots, spec: JobSpec) -> Member:
+    member = find_member(roots, spec)
+    if member is None:
+        raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or is settled already")
+    return member
+
+
+def _durable(durable: Checkpoint, staging: str) -> RangeSet:
+    """What an earlier attempt made durable; it counts only for the very file it was written to."""
+    return RangeSet(durable.ranges if durable.staging == staging else ())
+
+
+def _target_lock(roots: Roots, member: Member) -> str:
+    """The name under which nobody else may write: its directory's identity and the last part."""
+    directory = roots.open_dir(member.directory)
+    try:
+        st = os.fstat(directory)
+        return f"{st.st_dev}:{st.st_ino}/{member.name}"
+    finally:
+        os.close(directory)
