@@ -9,26 +9,27 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
 import redis
 
-from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
+from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.runs import RunPlan
-from blockjobs.model.states import Status
+from blockjobs.model.states import ACCEPTS, Status, Verb
+from blockjobs.model.volumespec import parse
 from blockjobs.settings import find_url
 from blockjobs.store.connection import check, connect
 from blockjobs.store.events import Event
 from blockjobs.store.glances import Glances
-from blockjobs.store.holds import ALL, Holding
+from blockjobs.store.holds import ALL, DRAIN, Holding
 from blockjobs.store.hosts import HostView
 from blockjobs.store.registry import Registry
-from blockjobs.store.views import JobView, RunView
+from blockjobs.store.views import JobView, Place, RunView
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +108,29 @@ class Coordinator:
     def resume(self, job_id: str) -> Status:
         return self.registry.verbs.resume(job_id)
 
-    def cancel(self, job_id: str) -> Status:
-        """Cancel a job, and so its whole transaction."""
-        return self.registry.verbs.cancel(job_id)
+    def cancel(self, job_id: str, *, force: bool = True, wait: bool = False, timeout: float | None = None) -> Status:
+        """Cancel a job, and so its whole transaction; not by force, a ready one finishes with a consistent copy.
+
+        ``wait``: until it is concluded (raises WaitTimedOut after ``timeout`` seconds).
+        """
+        status = self.registry.verbs.cancel(job_id, force=force)
+        return self._concluded([job_id], timeout) if wait else status
+
+    def cancel_all(self, *, wait: bool = False, timeout: float | None = None) -> int:
+        """Cancel every job that still can be, newest first; how many were asked."""
+        asked = []
+        for place in reversed(list(self.registry.holds.live())):
+            with suppress(VerbRefused, NoSuchJob):  # over, or decided
+                self.registry.verbs.cancel(place.job)
+                asked.append(place.job)
+        if wait:
+            self._concluded(asked, timeout)
+        return len(asked)
+
+    def complete(self, job_id: str, *, wait: bool = False, timeout: float | None = None) -> Status:
+        """Let a ready job finish; ``wait``: until it is concluded."""
+        self.registry.verbs.complete(job_id)
+        return self._concluded([job_id], timeout) if wait else self.get(job_id).status
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes a second (0: no limit); returns the limit before."""
@@ -145,6 +166,44 @@ class Coordinator:
             raise Refused(f"nothing was paused by a pause-all named '{name}'")
         return lifted
 
+    def drain(self, what: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> int:
+        """Hold the jobs of a host, or those that use a volume, and those that start later; how many are held now.
+
+        Their attempts end as soon as what they copied is durable: ``wait_drained`` waits for that.
+
+        Raises:
+            BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``).
+        """
+        name = self._drained(what)
+        self.registry.holds.begin(DRAIN + name, cause=cause, owner=owner, seconds=seconds)
+        self.registry.holds.hold(DRAIN + name, cause, self.registry.holds.drained_by(name))
+        return sum(DRAIN + name in job.holds for job in self.drained(what))
+
+    def drained(self, what: str) -> Iterator[JobView]:
+        """The jobs that a drain of a host or a volume concerns and that are not concluded."""
+        jobs = self.registry.views.jobs(self.registry.holds.drained_by(self._drained(what)))
+        return (job for job in jobs if job.status is not Status.CONCLUDED)
+
+    def undrain(self, what: str) -> int:
+        """Let the jobs of a host or of a volume go on; how many were held."""
+        lifted = self.registry.holds.lift(DRAIN + self._drained(what))
+        if lifted is None:
+            raise Refused(f"'{what}' is not drained")
+        return lifted
+
+    def wait_drained(self, what: str, timeout: float | None = None) -> None:
+        """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
+        self._still([Place(job.host, job.id, job.transaction) for job in self.drained(what)], timeout, parked=True)
+
+    def wait_quiescent(self, ids: Iterable[str], timeout: float | None = None, *, parked: bool = False) -> None:
+        """Wait until runs and jobs that were paused write nothing any more; ``parked``: until they have no attempt.
+
+        Raises:
+            NoSuchRun: an id is of neither a run nor a job.
+            WaitTimedOut: after ``timeout`` seconds; one that nobody holds is never quiescent.
+        """
+        self._still([place for each in ids for place in self._places(each)], timeout, parked=parked)
+
     # --- what happens -----------------------------------------------------------------------------------
 
     def events(self, after: str = "0", *, follow: bool = False) -> Iterator[Event]:
@@ -174,6 +233,37 @@ class Coordinator:
                 if event.id in outcome and (succeeded := ending(event)) is not None:
                     outcome[event.id] = succeeded
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
+
+    def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        stream = Stream(self.registry, self.registry.events.last())
+        while moving := [job for job in self.registry.views.jobs(places) if not quiescent(job, parked=parked)]:
+            left = BLOCK if give_up is None else give_up - time.monotonic()
+            if left <= 0:
+                raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")
+            stream.take(min(BLOCK, left))
+            places = [Place(job.host, job.id, job.transaction) for job in moving]
+
+    def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
+        """Wait for jobs of which the records may go away meanwhile."""
+        give_up = None if timeout is None else time.monotonic() + timeout
+        for job in jobs:
+            with suppress(NoSuchRun):  # dismissed already
+                self.wait([job], None if give_up is None else max(0.0, give_up - time.monotonic()))
+        return Status.CONCLUDED
+
+    def _places(self, id_: str) -> Sequence[Place]:
+        try:
+            return self.registry.views.places(self.run(id_).id)
+        except NoSuchRun as unknown:
+            try:
+                return [self.registry.views.place(id_)]
+            except NoSuchJob:
+                raise unknown from None
+
+    def _drained(self, what: str) -> str:
+        """A host's name, or the lock of a volume."""
+        return what if what in self.registry.hosts.known() else parse(what).lock
 
     def _outcome(self, id_: str) -> bool | None:
         """Whether a run or a job succeeded; None: it is not over."""
@@ -218,6 +308,13 @@ class Stream:
             if not self._here:
                 self._away("Redis is back")
             self._here = True
+
+
+def quiescent(job: JobView, *, parked: bool) -> bool:
+    """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt that holds files or a slot."""
+    if job.status not in ACCEPTS[Verb.PAUSE]:  # its copy is over, or ends now
+        return not job.claimed
+    return job.paused and not job.busy and not (parked and job.claimed)
 
 
 def ending(event: Event) -> bool | None:

@@ -176,3 +176,21 @@ def test_the_commands_say_what_they_hold_and_who_holds_it(fleet, command):
     assert json.loads(command("status", "--json")[1])["holding"][0]["reason"] == "all:firmware"
     assert command("resume-all")[:2] == (0, "firmware: no longer holds 3 jobs\n")
     assert command("resume-all")[0] == command("resume-all", "firmware")[0] == 2
+
+
+def test_a_drain_says_how_the_host_came_to_rest(fleet, command):
+    fleet.walk(RUN, Step.RUN)
+    fleet.registry.hosts.judge(ALPHA, "up")
+    code, out, _ = command("drain", "alpha", "--cause", "kernel update")
+    assert (code, out.splitlines()) == (
+        0,
+        ["alpha: 2 jobs held; to lift it: blockjobs undrain alpha", "alpha: at rest: 2 jobs paused"],
+    )
+    assert "held by drain:alpha" in command("show", "here")[1]
+    assert "up, drained" in command("hosts")[1]
+    assert command("undrain", "alpha")[:2] == (0, "alpha: no longer holds 2 jobs\n")
+    fleet.claim(HERE)
+    code, _, err = command("drain", "alpha", "--timeout", "0.01")
+    assert code == 5
+    assert err.splitlines()[0] == "alpha: job here has not stopped writing yet"
+    assert command("undrain", "beta")[0] == command("undrain", "nothing")[0] == 2

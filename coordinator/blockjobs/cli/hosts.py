@@ -11,6 +11,7 @@ from blockjobs.cli.output import print_json, size
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import since
 from blockjobs.client import Coordinator
+from blockjobs.store.holds import DRAIN
 from blockjobs.store.hosts import HostView
 
 TITLES = ["HOST", "STATE", "SLOTS", "RUNNING", "QUEUED", "CPUS", "MEMORY", "SINCE"]
@@ -28,18 +29,20 @@ def hosts(json: bool, url: str | None) -> None:
     """
     with Coordinator(url) as here:
         found = list(here.hosts())
+        drained = {each.reason.removeprefix(DRAIN) for each in here.holding() if each.reason.startswith(DRAIN)}
         if json:
-            print_json([host.to_json() for host in found])
+            print_json([host.to_json() | {"drained": host.name in drained} for host in found])
             return
         now = time.time()
-        for text in aligned([TITLES, *(cells(host, now) for host in found)]) if found else ["no host has registered"]:
+        rows = [cells(host, now, drained=host.name in drained) for host in found]
+        for text in aligned([TITLES, *rows]) if rows else ["no host has registered"]:
             click.echo(text)
 
 
-def cells(host: HostView, now: float) -> list[str]:
+def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:
     facts = host.facts
     memory = size(int(facts["memory"])) if "memory" in facts else ""
     return [
-        host.name, host.state, str(host.slots), str(host.running), str(host.waiting), str(facts.get("cpus", "")),
-        memory, since(host.since / 1000, now).removeprefix("since "),
+        host.name, host.state + ", drained" * drained, str(host.slots), str(host.running), str(host.waiting),
+        str(facts.get("cpus", "")), memory, since(host.since / 1000, now).removeprefix("since "),
     ]  # fmt: skip

@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "resume":      "blockjobs.cli.verbs:resume",
     "pause-all":   "blockjobs.cli.all:pause_all",
     "resume-all":  "blockjobs.cli.all:resume_all",
+    "drain":       "blockjobs.cli.drain:drain",
+    "undrain":     "blockjobs.cli.drain:undrain",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "set-speed":   "blockjobs.cli.verbs:set_speed",
     "finalize":    "blockjobs.cli.verbs:finalize",

@@ -133,9 +133,9 @@ class WaitTimedOut(BlockjobsError):
 
     exit_code = 5
 
-    def __init__(self, ids: list[str]) -> None:
+    def __init__(self, ids: list[str], awaited: str = "concluded") -> None:
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-        super().__init__(f"timed out; not concluded yet: {', '.join(ids[:3])}{more}")
+        super().__init__(f"timed out; not {awaited} yet: {', '.join(ids[:3])}{more}")
         self.ids = ids
 
 

@@ -100,5 +100,6 @@ class Orders:
     cancel: bool = False  # by force
     soft: bool = False  # a soft cancel of a ready job: finish, with a consistent copy
     pause: bool = False
+    park: bool = False  # while paused: give the slot back, for a drain or a move
     complete: bool = False
     speed: int = 0

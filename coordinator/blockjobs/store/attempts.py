@@ -92,10 +92,10 @@ class Attempts:
             pack_checkpoint(durable) if durable else "", int(quiet),
         ]  # fmt: skip
         match self._scripts.call("checkpoint", names, args):
-            case [b"ok", cancelled, paused, speed, _, complete]:
+            case [b"ok", cancelled, paused, speed, _, complete, park]:
                 return Orders(
                     cancel=cancelled == b"force", soft=cancelled == b"soft", pause=paused == 1,
-                    complete=complete == b"1", speed=int(speed),
+                    complete=complete == b"1", park=park == 1, speed=int(speed),
                 )  # fmt: skip
             case _:
                 raise errors.LeaseLost(job_id)

@@ -7,7 +7,7 @@ in their own holds: lifted is exactly what was held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,10 +51,10 @@ class Holds:
         record = codec.pack([now, cause, owner, now + round(seconds * 1000) if seconds else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
-    def hold(self, reason: str, cause: str = "", *, wanted: Callable[[Place], bool] = lambda _: True) -> int:
-        """Hold every live job that is wanted, for a reason in force; how many it did not hold before."""
+    def hold(self, reason: str, cause: str = "", places: Iterable[Place] | None = None) -> int:
+        """Hold these jobs (None: every live one) for a reason in force; how many it did not hold before."""
         held = 0
-        for batch in self._batches(wanted):
+        for batch in batches(list(self.live() if places is None else places)):
             args = [reason, cause, *(place.job for place in batch)]
             match self._scripts.call("hold", self._keys(keys.holding(), batch), args):
                 case [b"held", n]:
@@ -87,7 +87,7 @@ class Holds:
 
     def _lift_once(self, reason: str) -> int:
         lifted = 0
-        for batch in self._batches(lambda _: True):
+        for batch in batches(list(self.live())):
             args = [reason, *(place.job for place in batch)]
             reply = self._scripts.call("lift", self._keys(keys.lifting(), batch), args)
             lifted += reply[1] if reply[0] == b"lifted" else 0
@@ -121,11 +121,19 @@ class Holds:
                 host, job = row.decode().split(" ")
                 yield Place(Host(host), JobId(job), name)
 
-    def _batches(self, wanted: Callable[[Place], bool]) -> Iterator[list[Place]]:
-        for batch in batches([place for place in self.live() if wanted(place)]):
-            yield list(batch)
+    def drained_by(self, what: str) -> list[Place]:
+        """The live jobs that a drain concerns: those of a host, or those that read or write a volume (by its lock)."""
+        if ":" not in what:
+            return [place for place in self.live() if place.host == what]
+        found: list[Place] = []
+        for batch in batches(list(self.live())):
+            pipe = self._redis.pipeline(transaction=False)
+            for at in batch:
+                pipe.hmget(keys.job(at.host, at.job), "source", "target")
+            found += [at for at, locks in zip(batch, pipe.execute(), strict=True) if what.encode() in locks]
+        return found
 
-    def _keys(self, record: str, batch: list[Place]) -> list[str]:
+    def _keys(self, record: str, batch: Sequence[Place]) -> list[str]:
         names = [record, keys.events()]
         for at in batch:
             names += [

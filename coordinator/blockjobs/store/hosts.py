@@ -133,8 +133,9 @@ class Hosts:
 
     def ring(self, host: Host, slots: int, *, lost_after_ms: int) -> list[JobId]:
         """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding."""
-        names = [keys.ready(host), keys.rung(host), keys.attempts(host)]
-        return [JobId(job.decode()) for job in self._scripts.call("ring", names, [slots + 2, slots, lost_after_ms])[1:]]
+        names = [keys.ready(host), keys.rung(host), keys.attempts(host), keys.holding()]
+        args = [slots + 2, slots, lost_after_ms, host]
+        return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
 
     def lost_memory(self, hosts: Iterable[Host]) -> str:
         """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.

@@ -4,7 +4,8 @@
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] offset  ARGV[5] len  ARGV[6] byte counts, packed
 -- ARGV[7] durable checkpoint, packed, "" where nothing new is durable   ARGV[8] 1: no data is being written
 --
--- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1} | {"lost"} | {"missing"}
+-- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1, park 0/1} | {"lost"} | {"missing"}
+-- (park: a drain or a move waits for the end of the attempt)
 
 local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed", "complete")
 local status = f[1]
@@ -22,4 +23,8 @@ elseif not paused and (status == "paused" or status == "standby") then
   move(KEYS[3], KEYS[1], ARGV[1], status == "paused" and "running" or "ready")
   redis.call("HSET", KEYS[1], "busy", 1)
 end
-return {"ok", f[4] or "", paused and 1 or 0, f[5], redis.call("HGET", KEYS[1], "status"), f[6] or ""}
+local park = 0
+for _, reason in ipairs(paused and redis.call("HKEYS", KEYS[2]) or {}) do
+  if string.find(reason, "^drain:") or string.find(reason, "^move:") then park = 1 end
+end
+return {"ok", f[4] or "", paused and 1 or 0, f[5], redis.call("HGET", KEYS[1], "status"), f[6] or "", park}

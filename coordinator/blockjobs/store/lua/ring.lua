@@ -1,10 +1,14 @@
 -- Choose the jobs of one host to ring for: the longest waiting, and never more doorbells outstanding than asked.
 --
--- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts
+-- None while the host is drained.
+--
+-- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding
 -- ARGV[1] doorbells outstanding at most   ARGV[2] slots   ARGV[3] milliseconds after which a doorbell counts as lost
+-- ARGV[4] host
 --
 -- Returns {"ring", id, ...}
 
+if redis.call("HEXISTS", KEYS[4], "drain:" .. ARGV[4]) == 1 then return {"ring"} end
 local now = now_ms()
 -- A lost doorbell is only sure where a slot is free; behind full slots it merely waits.
 if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) then

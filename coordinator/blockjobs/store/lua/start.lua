@@ -1,16 +1,26 @@
 -- Start members of a transaction on one host: the creation hold goes; what has no other hold queues for a slot.
 --
--- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5...]  per job: job, holds
+-- A drain of its host or of one of its volumes that is in force holds it from the start.
+--
+-- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5] holding   KEYS[6...]  per job: job, holds
 -- ARGV  job ids
 --
 -- Returns {"started", still owing}
 
 if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"decided"} end
+local drains = redis.call("HLEN", KEYS[5]) > 0
 for i, id in ipairs(ARGV) do
-  local job, holds = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+  local job, holds = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
   if redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
     move(KEYS[2], job, id, "running")
     redis.call("HINCRBY", KEYS[1], "start", -1)
+    for _, what in ipairs(drains and redis.call("HMGET", job, "host", "source", "target") or {}) do
+      local record = redis.call("HGET", KEYS[5], "drain:" .. what)
+      local cause = record and cmsgpack.unpack(string.sub(record, 2))[2]
+      if record and redis.call("HSETNX", holds, "drain:" .. what, cause) == 1 then
+        emit(KEYS[2], "JOB_HELD", job, id, "reason", "drain:" .. what, "cause", cause)
+      end
+    end
     if redis.call("HLEN", holds) > 0 then
       move(KEYS[2], job, id, "paused")
     else

@@ -1,0 +1,78 @@
+"""``drain`` and ``undrain``: let a host or a volume come to rest, and let it work again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from blockjobs.cli.all import cause_option, for_option, owner
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import WaitTimedOut
+from blockjobs.model.ids import Host
+from blockjobs.store.views import JobView
+
+
+@click.command()
+@click.argument("what", metavar="HOST|VOLUME")
+@cause_option
+@for_option
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait for rest at most so long; 0: not at all."
+)
+@redis_option
+def drain(what: str, cause: str, seconds: float | None, timeout: float | None, url: str | None) -> None:
+    """Hold the jobs of a host, or those that use a volume, and wait until they rest.
+
+    Their attempts end once what they copied is durable: files are closed and slots free. Jobs that start later are
+    held too. Steps of a transaction (open, commit, abort) still happen: stop the host's workers to end those.
+
+    Exit code 0: at rest; 5: the time is over, and a job is not.
+
+    \b
+    Example:
+      blockjobs drain web1 --cause 'kernel update'
+      blockjobs drain web1:/srv/images/root.img
+    """
+    with Coordinator(url) as here:
+        held = here.drain(what, cause=cause, owner=owner(), seconds=seconds or 0.0)
+        click.echo(f"{what}: {count(held, 'job')} held; to lift it: blockjobs undrain {what}")
+        if timeout == 0:
+            return
+        try:
+            here.wait_drained(what, timeout)
+        except WaitTimedOut as late:
+            for job in (here.get(each) for each in late.ids):
+                click.echo(f"{what}: {unrest(here, job)}", err=True)
+            raise
+        click.echo(f"{what}: at rest{told(list(here.drained(what)))}")
+
+
+def told(jobs: list[JobView]) -> str:
+    """``: 2 jobs paused, 1 job waiting``: how the jobs are that are not over."""
+    words = Counter(str(job.status) for job in jobs)
+    return ": " + ", ".join(f"{count(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
+
+
+def unrest(here: Coordinator, job: JobView) -> str:
+    """Why a job still has an attempt."""
+    state, _ = here.registry.hosts.known().get(Host(job.host), ("unknown", 0))
+    if state != "up":
+        return f"job {job.id} has an attempt, and nobody can say how it is: host {job.host} is {state}"
+    return f"job {job.id} has not stopped writing yet" if job.busy else f"job {job.id} is paused and not parked yet"
+
+
+@click.command()
+@click.argument("what", metavar="HOST|VOLUME")
+@redis_option
+def undrain(what: str, url: str | None) -> None:
+    """Let a drained host or volume work again.
+
+    \b
+    Example:
+      blockjobs undrain web1
+    """
+    with Coordinator(url) as here:
+        click.echo(f"{what}: no longer holds {count(here.undrain(what), 'job')}")
