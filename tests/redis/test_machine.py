@@ -19,7 +19,7 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Finished, Step
-from blockjobs.model.states import ACCEPTS, Verb
+from blockjobs.model.states import ACCEPTS, STARTED, Verb
 from blockjobs.store import keys
 from blockjobs.store.attempts import POISON, Claim, Progress
 
@@ -51,7 +51,7 @@ class Model:
 class Machine(RuleBasedStateMachine):
     client = None  # set by the test
 
-    @initialize(begins=st.sampled_from(["created", "running", "waiting"]))
+    @initialize(begins=st.sampled_from(["created", "running", "copying", "waiting"]))
     def begin(self, begins):
         """Not every story begins at the beginning, or few would come to their end."""
         self.client.flushall()
@@ -61,7 +61,10 @@ class Machine(RuleBasedStateMachine):
             self.fleet.walk(RUN, Step.RUN)
         if begins == "waiting":
             self.fleet.copy(*JOBS.values())
-        self.jobs = {name: Model(begins, {"created"} if begins == "created" else set()) for name in JOBS}
+        status = "running" if begins == "copying" else begins
+        self.jobs = {name: Model(status, {"created"} if begins == "created" else set()) for name in JOBS}
+        if begins == "copying":
+            self.claim_all()
         self.over = False
         self.finalized = False
 
@@ -136,14 +139,24 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(AssertionError):
                 self.fleet.claim(JOBS[name])
 
-    def holder(self, name):
-        return self.jobs[name], self.jobs[name].claim, self.fleet.host(JOBS[name].host).attempts
+    def claim_all(self):
+        for name, job in self.jobs.items():
+            if job.queued and not job.cancelled:
+                job.claim = self.fleet.claim(JOBS[name])
 
-    @rule(name=NAMES, quiet=st.booleans())
-    def checkpoint(self, name, quiet):
-        job, claim, attempts = self.holder(name)
-        if claim is None:
-            return
+    @rule()
+    def fill_every_slot(self):
+        self.claim_all()
+
+    def held(self, n):
+        """One of the jobs with a live attempt."""
+        job = [job for job in self.jobs.values() if job.claim][n % sum(bool(job.claim) for job in self.jobs.values())]
+        return job, job.claim, self.fleet.host(job.claim.spec.host).attempts
+
+    @precondition(lambda self: any(job.claim for job in self.jobs.values()))
+    @rule(n=st.integers(0, 2), quiet=st.booleans())
+    def checkpoint(self, n, quiet):
+        job, claim, attempts = self.held(n)
         orders = attempts.checkpoint(claim, Progress(1, SIZE), quiet=quiet)
         assert (orders.cancel, orders.pause) == (job.cancelled, bool(job.holds))
         if job.holds and quiet and not job.cancelled:
@@ -151,22 +164,19 @@ class Machine(RuleBasedStateMachine):
         elif not job.holds:
             job.status = "running"
 
-    @rule(name=NAMES, failed=st.booleans())
-    def finish(self, name, failed):
-        job, claim, _ = self.holder(name)
-        if claim is None:
-            return
+    @precondition(lambda self: any(job.claim for job in self.jobs.values()))
+    @rule(n=st.integers(0, 2), failed=st.booleans())
+    def finish(self, n, failed):
+        job, claim, _ = self.held(n)
         self.fleet.finish(claim, errno=5 if failed else 0, text="EIO")
         job.claim = None
-        job.holds.clear()  # a hold that came as the job finished holds nothing
         job.ended_by_itself = failed
         job.status = "aborting" if failed or job.cancelled else "waiting"
 
-    @rule(name=NAMES, why=st.sampled_from(["parked", "dead", "fenced"]))
-    def release(self, name, why):
-        job, claim, attempts = self.holder(name)
-        if claim is None:
-            return
+    @precondition(lambda self: any(job.claim for job in self.jobs.values()))
+    @rule(n=st.integers(0, 2), why=st.sampled_from(["parked", "dead", "fenced"]))
+    def release(self, n, why):
+        job, claim, attempts = self.held(n)
         assert attempts.release(claim.spec.id, RUN, claim.token, claim.attempt, why=why)
         job.claim = None
         job.lost += why != "parked"
@@ -225,6 +235,10 @@ class Machine(RuleBasedStateMachine):
                     assert share.owing[step] == sum(PASSED.index(p) < PASSED.index(step) for p in at), step
             assert share.owing[Step.SETTLE] == sum(p != "settle" for p in at)
             assert share.owing[Step.CONCLUDE] == sum(r["status"] not in ("concluded", "null") for r in records.values())
+
+    @invariant()
+    def who_may_still_be_writing_is_not_aborted_under_its_feet(self):
+        assert all(job.status in STARTED for job in self.jobs.values() if job.claim)
 
     @invariant()
     def a_failed_or_cancelled_member_is_never_committed(self):
