@@ -37,8 +37,11 @@ _numbers = count(1)
 class Fleet:
     """Processes by name: ``server``, ``coordinator``, ``finalizer``, ``copy@HOST``, ``steps@HOST``."""
 
-    def __init__(self, place: Path, hosts: Iterable[str], *, slots: int = 2) -> None:
+    def __init__(
+        self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False
+    ) -> None:
         self.place = place
+        self.qmp = place / "qmp.sock" if qmp else None
         self.hosts = [Host(host) for host in hosts]
         self.server = Server(place / "redis").start()
         self.client = connect(self.server.url)
@@ -49,7 +52,7 @@ class Fleet:
         for host in self.hosts:
             self.root(host).mkdir()
             config = HostConfig(name=host, slots=slots, read_roots=(str(self.root(host)),),
-                                write_roots=(str(self.root(host)),))  # fmt: skip
+                                write_roots=(str(self.root(host)),), allow_overwrite=allow_overwrite)  # fmt: skip
             (place / f"{host}.toml").write_text(dump(config))
         for name in ["coordinator", "finalizer", *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
             self.start(name)
@@ -60,7 +63,8 @@ class Fleet:
     def start(self, name: str, *, wrapper: Iterable[str] = ()) -> None:
         queue, _, host = name.partition("@")
         words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
-        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name])]
+        own = ["--qmp", str(self.qmp)] if name == "coordinator" and self.qmp else []
+        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name, *own])]
         env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url}
         self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
 

@@ -14,7 +14,7 @@ import redis
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-from blockjobs.daemons.doorbell import COPY_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, STEP_TASK, configure, copy_queue, steps_queue
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
@@ -22,6 +22,7 @@ from blockworker import attempt
 from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
+from blockworker.probe import look
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 from blockworker.watcher import Watcher
@@ -35,7 +36,7 @@ _DRAIN: Final = mmap.mmap(-1, 1)
 
 
 def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery:
-    """The app, with its two tasks."""
+    """The app, with its tasks."""
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
     configure(app, url)
     roots = Roots(config)
@@ -62,6 +63,16 @@ def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery
             Steps(HostRegistry(client, config.name).answers, roots, highest).take(name, TxnId(txn))
         except redis.RedisError as error:
             log.warning("transaction %s: %s: Redis is away: %s; it is rung for again", txn, name, error)
+        finally:
+            client.close()
+
+    @app.task(name=PROBE_TASK)
+    def probe(question: str, looks: list[dict[str, Any]]) -> None:
+        client = connect(url)
+        try:
+            HostRegistry(client, config.name).questions.answer(config.name, question, look(roots, looks))
+        except redis.RedisError as error:
+            log.warning("a question was not answered: Redis is away: %s", error)
         finally:
             client.close()
 

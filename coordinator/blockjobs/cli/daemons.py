@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from blockjobs.cli.output import start_logging
+from blockjobs.model.errors import BadInput
 from blockjobs.settings import find_url
 from blockjobs.store.connection import check, connect
 from blockjobs.store.registry import Registry
+
+if TYPE_CHECKING:
+    from blockjobs.daemons.doorbell import Doorbell
+    from blockjobs.qmp.server import Tls
 
 redis_option = click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
 
 
 @click.command()
 @redis_option
-def coordinator(url: str | None) -> None:
+@click.option("--qmp", type=click.Path(path_type=Path), metavar="PATH", help="Serve QMP on this Unix socket.")
+@click.option("--qmp-tcp", metavar="ADDR:PORT", help="Serve QMP here, too, over TLS; needs the three --tls options.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate of this server.")
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its key.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), metavar="FILE", help="Authority of the clients allowed.")
+def coordinator(
+    *, url: str | None, qmp: Path | None, qmp_tcp: str | None, tls_cert: Path | None, tls_key: Path | None,
+    tls_ca: Path | None,
+) -> None:  # fmt: skip
     """Run the coordinator: it rings hosts, judges who is alive, and recovers what was forgotten."""
     # Celery takes half a second to import; only who serves pays it.
     from blockjobs.daemons import loop  # noqa: PLC0415
@@ -25,8 +43,44 @@ def coordinator(url: str | None) -> None:
     where = find_url(url)
     client = connect(where)
     check(client, where)
-    daemon = Coordinator(Registry(client), Doorbell(where))
-    loop.run("coordinator", daemon.once, loop.stop_on_signals())
+    doorbell = Doorbell(where)
+    daemon = Coordinator(Registry(client), doorbell)
+    with served(where, doorbell, qmp, tls(qmp_tcp, tls_cert, tls_key, tls_ca)):
+        loop.run("coordinator", daemon.once, loop.stop_on_signals())
+
+
+def tls(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
+    """Where to serve over TLS; None where nobody asked."""
+    if where is None:
+        return None
+    host, _, port = where.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise BadInput(f"--qmp-tcp {where}: ADDR:PORT was expected")
+    if certificate is None or key is None or authority is None:
+        raise BadInput("--qmp-tcp needs --tls-cert, --tls-key and --tls-ca: who may connect may do everything")
+    from blockjobs.qmp.server import Tls  # noqa: PLC0415
+
+    return Tls(host.strip("[]"), int(port), certificate, key, authority)
+
+
+@contextmanager
+def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) -> Iterator[None]:
+    """Serve QMP meanwhile, where somebody asked for it."""
+    if path is None and over is None:
+        yield
+        return
+    from blockjobs.client import Coordinator  # noqa: PLC0415
+    from blockjobs.daemons.probe import Probe  # noqa: PLC0415
+    from blockjobs.qmp.fleet import Fleet  # noqa: PLC0415
+    from blockjobs.qmp.server import Server  # noqa: PLC0415
+
+    with Coordinator(url) as here:
+        server = Server(Fleet(here, Probe(here.registry, doorbell)), path and path.absolute(), over)
+        server.start()
+        try:
+            yield
+        finally:
+            server.close()
 
 
 @click.command()

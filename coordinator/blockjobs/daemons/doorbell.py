@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
+PROBE_TASK: Final = "blockjobs.probe"
 
 
 def copy_queue(host: Host) -> str:
@@ -62,8 +63,11 @@ class Doorbell:
     def step(self, host: Host, step: str, txn: TxnId) -> None:
         self._ring(STEP_TASK, [step, str(txn)], steps_queue(host))
 
-    def _ring(self, task: str, args: list[str], queue: str) -> None:
+    def probe(self, host: Host, question: str, looks: list[dict[str, Any]]) -> None:
+        self._ring(PROBE_TASK, [question, looks], steps_queue(host))
+
+    def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:
-            self._app.send_task(task, args=args, queue=queue, retry=False, argsrepr=" ".join(args))
+            self._app.send_task(task, args=args, queue=queue, retry=False, argsrepr=" ".join(map(str, args))[:200])
         except (OperationalError, OSError) as error:
             log.warning("queue %s: could not ring for %s: %s", queue, args, error)

@@ -40,6 +40,10 @@ class Events:
         newest = self._redis.xrevrange(keys.events(), count=1)
         return newest[0][0].decode() if newest else BEGINNING
 
+    def trimmed(self) -> str:
+        """The newest event that is no longer kept; "0-0" while all are."""
+        return str(self._redis.xinfo_stream(keys.events()).get("max-deleted-entry-id", b"0-0").decode())
+
     def after(self, seq: str, *, block_ms: int = 0) -> list[Event]:
         """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
         reply = self._redis.xread({keys.events(): seq}, count=PAGE, block=block_ms or None)

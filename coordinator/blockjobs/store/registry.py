@@ -14,6 +14,8 @@ from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
+from blockjobs.store.nodes import Nodes
+from blockjobs.store.questions import Questions
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import Submit
 from blockjobs.store.verbs import Verbs
@@ -31,6 +33,8 @@ class Registry:
         self.events = Events(client)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
+        self.nodes = Nodes(client)
+        self.questions = Questions(client)
 
 
 class HostRegistry:
@@ -39,4 +43,5 @@ class HostRegistry:
         self.host = host
         self.attempts = Attempts(client, scripts, host)
         self.answers = Answers(client, scripts, host)
+        self.questions = Questions(client)
         self.hosts = Hosts(client, scripts)

@@ -164,6 +164,11 @@ class Views:
         rows = self._redis.lrange(keys.run_jobs(run_id), 0, -1)
         return [Place(Host(h), JobId(j), TxnId(t)) for h, j, t in (_text(row).split(" ") for row in rows)]
 
+    def all(self) -> list[Place]:
+        """Every job that is not dismissed, in no order."""
+        found = ((job, _text(place).split(" ")) for job, place in self._redis.hgetall(keys.ids()).items())
+        return [Place(Host(host), JobId(_text(job)), TxnId(txn)) for job, (host, txn) in found]
+
     def run(self, run_id: str) -> RunView:
         """Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))

@@ -1,0 +1,41 @@
+"""Ask hosts what they see, and wait for it a moment: for refusals that have to be given at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blockjobs.client import check_host
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.model.errors import HostDown
+from blockjobs.model.ids import Host
+from blockjobs.store.registry import Registry
+
+PATIENCE: Final = 3.0  # seconds
+
+
+class Probe:
+    def __init__(self, registry: Registry, doorbell: Doorbell) -> None:
+        self._registry, self._doorbell = registry, doorbell
+
+    def __call__(self, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]]]:
+        """Have each host look at some volumes; all of them at once.
+
+        Raises:
+            HostDown: one is down, or did not answer in time.
+        """
+        known = self._registry.hosts.known()
+        for host in looks:
+            check_host(host, known.get(host))
+        asked = {host: self._registry.questions.new() for host in looks}
+        for host, question in asked.items():
+            self._doorbell.probe(host, question, looks[host])
+        give_up = time.monotonic() + PATIENCE
+        answers = {}
+        for host, question in asked.items():
+            found = self._registry.questions.wait(host, question, give_up - time.monotonic())
+            if found is None:
+                raise HostDown(host, f"did not answer within {PATIENCE:.0f} s")
+            answers[host] = found
+        return answers

@@ -1,0 +1,68 @@
+"""Every command: its arguments, what it does, and whether it changes anything or waits for a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs import __version__
+from blockjobs.qmp import backup, jobs, nodes, since, tables
+from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.qapi import STR, Enum, Members, Union, check, union
+
+VERSION: Final = {"qemu": {"major": 11, "minor": 0, "micro": 0}, "package": f"blockjobs {__version__}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``changes``: its events are sent before its reply, as in QEMU.  ``waits``: for hosts, perhaps for seconds."""
+
+    arguments: Members | Union
+    run: Callable[[Fleet, dict[str, Any]], Any]
+    changes: bool = True
+    waits: bool = False
+
+    def __call__(self, fleet: Fleet, arguments: dict[str, Any]) -> Any:
+        if isinstance(self.arguments, Union):
+            return self.run(fleet, union(self.arguments, arguments))
+        return self.run(fleet, check(self.arguments, arguments))
+
+
+def _query(run: Callable[[Fleet, dict[str, Any]], Any], arguments: Members = tables.NONE) -> Command:
+    return Command(arguments, run, changes=False)
+
+
+_CHANGE: Final = Union(
+    {"id": STR, "type": Enum(("mirror", "backup", "commit", "stream", "create", "amend"))}, "type",
+    {"mirror": {"copy-mode": tables.COPY_MODE}},
+)  # fmt: skip
+
+COMMANDS: Final[dict[str, Command]] = {
+    "query-version":           _query(lambda *_: VERSION),
+    "query-commands":          _query(lambda fleet, _: [{"name": name} for name in fleet.commands]),
+    "query-jobs":              _query(jobs.query_jobs),
+    "query-block-jobs":        _query(jobs.query_block_jobs),
+    "query-named-block-nodes": _query(nodes.query, tables.FLAT),
+    "x-events-since":          _query(since.events, tables.SINCE),
+    "job-pause":               Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.pause(id_))),
+    "job-resume":              Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.resume(id_))),
+    "job-cancel":              Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.cancel(id_))),
+    "job-complete":            Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.complete(id_))),
+    "job-finalize":            Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.finalize(id_))),
+    "job-dismiss":             Command(tables.ID, jobs.generic(lambda verbs, id_: verbs.dismiss(id_))),
+    "block-job-pause":         Command(tables.DEVICE, jobs.block("device", lambda verbs, id_, _: verbs.pause(id_))),
+    "block-job-resume":        Command(tables.DEVICE, jobs.block("device", lambda verbs, id_, _: verbs.resume(id_))),
+    "block-job-cancel":        Command(tables.CANCEL, jobs.block(
+        "device", lambda verbs, id_, given: verbs.cancel(id_, force=given.get("force", False)))),
+    "block-job-complete":      Command(tables.DEVICE, jobs.block("device", lambda verbs, id_, _: verbs.complete(id_))),
+    "block-job-set-speed":     Command(tables.SPEED, jobs.block(
+        "device", lambda verbs, id_, given: verbs.set_speed(id_, given["speed"]))),
+    "block-job-finalize":      Command(tables.ID, jobs.block("id", lambda verbs, id_, _: verbs.finalize(id_))),
+    "block-job-dismiss":       Command(tables.ID, jobs.block("id", lambda verbs, id_, _: verbs.dismiss(id_))),
+    "block-job-change":        Command(_CHANGE, jobs.change),
+    "blockdev-add":            Command(tables.BLOCKDEV, nodes.add, waits=True),
+    "blockdev-del":            Command(tables.NODE, nodes.delete),
+    "blockdev-backup":         Command(tables.BLOCKDEV_BACKUP, backup.blockdev_backup, waits=True),
+    "transaction":             Command(tables.TRANSACTION, backup.transaction, waits=True),
+}  # fmt: skip

@@ -1,0 +1,57 @@
+"""Our events as QEMU's: which there are, and their exact fields.
+
+A timestamp is the stream's id: milliseconds of Redis' clock, and the number within the millisecond in place of the
+microseconds.  So each is unique, and says where in the stream its event stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from blockjobs.store.events import Event
+
+_LATEST: Final = 999  # microseconds within a millisecond
+_RESULT: Final = ("type", "device", "len", "offset", "speed")
+FIELDS: Final = {  # name -> the fields it always has, in order
+    "JOB_STATUS_CHANGE":   ("status", "id"),
+    "BLOCK_JOB_COMPLETED": _RESULT,
+    "BLOCK_JOB_CANCELLED": _RESULT,
+    "BLOCK_JOB_READY":     _RESULT,
+    "BLOCK_JOB_ERROR":     ("device", "operation", "action"),
+    "BLOCK_JOB_PENDING":   ("type", "id"),
+}  # fmt: skip
+_NUMBERS: Final = frozenset({"len", "offset", "speed"})
+
+
+def translate(event: Event) -> dict[str, Any] | None:
+    """The message for a client; None for an event that QEMU does not have."""
+    fields = FIELDS.get(event.name)
+    if fields is None:
+        return None
+    known = {**event.fields, "id": event.id, "device": event.id}
+    data: dict[str, Any] = {name: int(known[name]) if name in _NUMBERS else known[name] for name in fields}
+    if event.name == "BLOCK_JOB_COMPLETED" and "error" in known:
+        data["error"] = known["error"]
+    return {"event": event.name, "data": data, "timestamp": timestamp(event.seq)}
+
+
+def timestamp(seq: str) -> dict[str, int]:
+    ms, _, number = seq.partition("-")
+    seconds, rest = divmod(int(ms), 1000)
+    return {"seconds": seconds, "microseconds": rest * 1000 + min(int(number or 0), _LATEST)}
+
+
+def sequence(at: dict[str, int]) -> str:
+    """The stream's id of the event with this timestamp, or where it would be."""
+    ms, number = divmod(at["microseconds"], 1000)
+    return f"{max(0, at['seconds'] * 1000 + ms)}-{number}"
+
+
+def before(seq: str, other: str) -> bool:
+    """Whether ``seq`` comes before ``other`` in the stream."""
+    return _key(seq) < _key(other)
+
+
+def _key(seq: str) -> tuple[int, int]:
+    ms, _, number = seq.partition("-")
+    return int(ms), int(number or 0)

@@ -1,0 +1,87 @@
+"""One reader of the event stream for all clients, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import redis
+
+from blockjobs.qmp.events import before, translate
+from blockjobs.qmp.wire import encode
+from blockjobs.store.events import Event
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+BLOCK: Final = 500  # ms one read waits
+AWAY: Final = 0.3  # seconds between two tries while Redis is away
+
+
+class Feed:
+    """Hands each page of events, as bytes, to ``deliver`` in the loop; ``reached`` waits until it has come so far."""
+
+    def __init__(self, registry: Registry, deliver: Callable[[bytes], None]) -> None:
+        self._events = registry.events
+        self._deliver = deliver
+        self._stop = threading.Event()
+        self._seq = ""
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._thread = threading.Thread(target=self._read, name="qmp-feed", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    async def reached(self, seq: str, seconds: float) -> None:
+        """Wait until everything up to ``seq`` was delivered, at most so long."""
+        if self._seq and not before(self._seq, seq):
+            return
+        here = self._loop.create_future()
+        self._waiting.append((seq, here))
+        try:
+            await asyncio.wait_for(here, seconds)
+        except TimeoutError:
+            log.debug("the feed is behind: %s is not delivered", seq)
+
+    def _read(self) -> None:
+        seq, away = "", False
+        while not self._stop.is_set():
+            try:
+                if not seq:
+                    seq = self._events.last()
+                    self._call(self._take, seq, [])
+                page = self._events.after(seq, block_ms=BLOCK)
+                if page:
+                    seq = page[-1].seq
+                    self._call(self._take, seq, page)
+                away = False
+            except redis.RedisError as error:
+                if not away:
+                    log.warning("QMP: Redis is away: %s", error)
+                away = True
+                self._stop.wait(AWAY)
+
+    def _call(self, take: Callable[[str, list[Event]], None], seq: str, page: list[Event]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(take, seq, page)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            self._stop.set()
+
+    def _take(self, seq: str, page: list[Event]) -> None:
+        self._seq = seq
+        messages = [encode(message) for event in page if (message := translate(event)) is not None]
+        if messages:
+            self._deliver(b"".join(messages))
+        waiting, self._waiting = self._waiting, []
+        for wanted, here in waiting:
+            if before(seq, wanted):
+                self._waiting.append((wanted, here))
+            elif not here.done():
+                here.set_result(None)

@@ -1,0 +1,72 @@
+"""What a command works on: the fleet, and the few questions about it that several commands ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blockjobs.client import Coordinator
+from blockjobs.model import volumespec
+from blockjobs.model.ids import Host
+from blockjobs.model.volumespec import HostedVolume
+from blockjobs.qmp.errors import QmpError
+from blockjobs.store.nodes import Node, NoSuchNode
+from blockjobs.store.registry import Registry
+
+Ask = Callable[[Mapping[Host, list[dict[str, Any]]]], dict[Host, list[dict[str, Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a host saw when it looked at a volume."""
+
+    size: int = 0
+    allocated: int = 0
+    errno: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """``ask``: has hosts look at volumes (``daemons.probe``)."""
+
+    coordinator: Coordinator
+    ask: Ask
+    commands: list[str] = field(default_factory=list)  # every name, for query-commands
+
+    @property
+    def registry(self) -> Registry:
+        return self.coordinator.registry
+
+    def node(self, name: str) -> Node:
+        try:
+            return self.registry.nodes.get(name)
+        except NoSuchNode:
+            raise QmpError(f"Cannot find device='{name}' nor node-name='{name}'") from None
+
+    def look(self, wanted: Iterable[tuple[str, HostedVolume]]) -> dict[tuple[str, HostedVolume], Sight]:
+        """What hosts see of volumes, each as ``source``, ``target`` or ``node``; all asked at once.
+
+        Raises:
+            HostDown: one is not there.
+        """
+        asked: dict[Host, list[tuple[str, HostedVolume]]] = {}
+        for side, volume in dict.fromkeys(wanted):
+            asked.setdefault(volume.host, []).append((side, volume))
+        looks = {
+            host: [{"as": side, "volume": volumespec.to_dict(volume)} for side, volume in each]
+            for host, each in asked.items()
+        }
+        return {
+            key: Sight(**seen)
+            for host, answers in self.ask(looks).items()
+            for key, seen in zip(asked[host], answers, strict=True)
+        }
+
+    def only_host(self) -> str:
+        """The host of a volume that names none."""
+        hosts = [view.name for view in self.coordinator.hosts()]
+        if len(hosts) != 1:
+            raise QmpError("Parameter 'host' is missing")
+        return str(hosts[0])

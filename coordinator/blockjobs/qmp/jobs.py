@@ -1,0 +1,104 @@
+"""The verbs and the queries.  Lookups, checks and their order are the registry's, in one script each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Final
+
+from blockjobs.model.errors import NoSuchJob, VerbRefused
+from blockjobs.model.ids import RunId
+from blockjobs.model.states import ACCEPTS, Verb
+from blockjobs.qmp.errors import NOT_ACTIVE, QmpError
+from blockjobs.qmp.fleet import Fleet
+from blockjobs.store.verbs import Verbs
+from blockjobs.store.views import JobView
+
+Arguments = dict[str, Any]
+_SHOWN: Final = (  # of BlockJobInfo
+    "type", "device", "len", "offset", "busy", "paused", "speed", "io-status", "ready", "status", "auto-finalize",
+    "auto-dismiss",
+)  # fmt: skip
+
+
+def every(fleet: Fleet) -> list[JobView]:
+    """All jobs that are not dismissed, newest first."""
+    views = fleet.registry.views
+    found = sorted(views.jobs(views.all()), key=lambda job: (job.created, job.run))
+    order: dict[str, dict[str, int]] = {}
+    for one, other in pairwise(found):
+        if one.run == other.run and one.run not in order:
+            order[one.run] = {place.job: n for n, place in enumerate(views.places(RunId(one.run)))}
+    return sorted(
+        found, key=lambda job: (job.created, job.run, order.get(job.run, {}).get(job.id, 0)), reverse=True
+    )  # fmt: skip
+
+
+def query_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": job.id, "type": job.type, "status": str(job.status), "current-progress": job.offset,
+            "total-progress": job.len, **_error(job),
+        }
+        for job in every(fleet)
+    ]  # fmt: skip
+
+
+def query_block_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+    found = []
+    for job in every(fleet):
+        record = job.to_json()
+        more = {"actively-synced": False} if job.type == "mirror" else {}
+        found.append({name: record[name] for name in _SHOWN} | more | _error(job))
+    return found
+
+
+def _error(job: JobView) -> dict[str, str]:
+    return {"error": job.error} if job.ret else {}
+
+
+def generic(act: Callable[[Verbs, str], object]) -> Callable[[Fleet, Arguments], Any]:
+    """A ``job-*`` command."""
+
+    def run(fleet: Fleet, arguments: Arguments) -> Any:
+        with missing("Job not found"):
+            act(fleet.registry.verbs, arguments["id"])
+        return {}
+
+    return run
+
+
+def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Fleet, Arguments], Any]:
+    """A ``block-job-*`` command; ``name``: the argument that holds the id."""
+
+    def run(fleet: Fleet, arguments: Arguments) -> Any:
+        job = arguments[name]
+        with missing(f"Block job '{job}' not found", NOT_ACTIVE):
+            act(fleet.registry.verbs, job, arguments)
+        return {}
+
+    return run
+
+
+def change(fleet: Fleet, arguments: Arguments) -> Any:
+    """Only a mirror can change, and only to a mode that needs the writes of a guest."""
+    name = arguments["id"]
+    with missing(f"Block job '{name}' not found", NOT_ACTIVE):
+        job = fleet.registry.views.job(name)
+    if job.status not in ACCEPTS[Verb.CHANGE]:
+        raise VerbRefused(name, str(job.status), Verb.CHANGE)
+    if job.type != "mirror":
+        raise QmpError("Job type does not support change")
+    if (mode := arguments["copy-mode"]) != "background":
+        raise QmpError(f"Change to copy mode '{mode}' is not implemented")
+    return {}
+
+
+@contextmanager
+def missing(text: str, kind: str = "GenericError") -> Iterator[None]:
+    """A job that is not there, in the words of the command that looked for it."""
+    try:
+        yield
+    except NoSuchJob:
+        raise QmpError(text, kind) from None

@@ -1,0 +1,45 @@
+"""Submit what a command asked for, and see it off: QEMU's commands return when their jobs run, and so do these."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+from blockjobs.model.errors import Refused
+from blockjobs.model.runs import RunPlan
+from blockjobs.qmp.errors import QmpError
+from blockjobs.qmp.fleet import Fleet
+
+PATIENCE: Final = 3.0  # seconds; what takes longer to open goes on without being waited for
+_OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
+
+
+def launch(fleet: Fleet, plan: RunPlan) -> None:
+    """Submit a run and wait a moment until its jobs are started.
+
+    Raises:
+        QmpError: a host refused one of them when it looked: none of its transaction was started.
+    """
+    seq = fleet.registry.events.last()
+    fleet.coordinator.submit(plan)
+    waiting: set[str] = {job.id for job in plan.jobs}
+    give_up = time.monotonic() + PATIENCE
+    while waiting and (left := give_up - time.monotonic()) > 0:
+        for event in fleet.registry.events.after(seq, block_ms=max(1, int(left * 1000))):
+            seq = event.seq
+            if event.id not in waiting:
+                continue
+            if event.name == "BLOCK_JOB_COMPLETED" and "error" in event.fields:
+                _undo(fleet, plan)
+                raise QmpError(event.fields["error"])
+            if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] in _OFF:
+                waiting.discard(event.id)
+
+
+def _undo(fleet: Fleet, plan: RunPlan) -> None:
+    """One of the jobs could not be opened: the others of the command, if they are not of its transaction, go too."""
+    for job in plan.jobs:
+        for verb in (fleet.registry.verbs.cancel, fleet.registry.verbs.dismiss):
+            with suppress(Refused):
+                verb(job.id)

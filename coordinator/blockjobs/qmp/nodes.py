@@ -1,0 +1,125 @@
+"""Named volumes: ``blockdev-add``, ``blockdev-del``, and what there is.
+
+A node is resolved when it is added: what it was built on is kept by value, so that a job that uses it needs no
+lookup, and nothing that happens to names can redirect it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from typing import Any, Final
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput
+from blockjobs.qmp.errors import QmpError
+from blockjobs.qmp.fleet import Fleet
+from blockjobs.store.nodes import Node
+
+Arguments = dict[str, Any]
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,30}", re.ASCII)
+_BASE: Final = ("discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes")
+_HERE: Final = {"locking", "aio"}  # of QEMU's own I/O: accepted, and of no effect
+_EVENTS: Final = {"read_aio": "read", "write_aio": "write", "flush_to_disk": "flush"}  # an event as the I/O it is of
+
+
+def add(fleet: Fleet, arguments: Arguments) -> Any:
+    name = arguments.get("node-name")
+    if name is None:
+        raise QmpError("'node-name' must be specified for the root node")
+    if not _NAME.fullmatch(name):
+        raise QmpError(f"Invalid node-name: '{name}'")
+    if any(node.name == name for node in fleet.registry.nodes.list()):
+        raise QmpError(f"Duplicate nodes with node-name='{name}'")
+    children: list[str] = []
+    keys, host = _flat(fleet, arguments, children)
+    keys["host"] = host or fleet.only_host()
+    try:
+        volume = volumespec.parse({**keys, "node-name": name})
+    except BadInput as wrong:
+        raise QmpError(str(wrong)) from None
+    seen = fleet.look([("node", volume)])["node", volume]
+    if seen.errno:
+        raise QmpError(f"Could not open '{volumespec.label(volume.volume)}': {why(seen.errno, seen.text)}")
+    read_only = arguments.get("read-only", False)
+    fleet.registry.nodes.add(Node(name, volume, _shown(arguments), tuple(children), seen.size, read_only))
+    return {}
+
+
+def delete(fleet: Fleet, arguments: Arguments) -> Any:
+    fleet.registry.nodes.remove(arguments["node-name"])
+    return {}
+
+
+def query(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+    return [_info(node) for node in reversed(fleet.registry.nodes.list())]
+
+
+def why(code: int, text: str) -> str:
+    """An error of opening as QEMU tells it where the errno says all, else as the host does."""
+    return os.strerror(code) if code in (errno.ENOENT, errno.EISDIR, errno.ELOOP) else text
+
+
+def _flat(fleet: Fleet, definition: Arguments, children: list[str]) -> tuple[Arguments, str]:
+    """The volume of a definition, references replaced by what they name; and its host, where something says it."""
+    keys = {name: value for name, value in definition.items() if name not in _BASE and name not in _HERE}
+    keys.pop("node-name", None)
+    host = keys.pop("host", "")
+    inner = keys.pop({"raw": "file", "blkdebug": "image"}.get(keys["driver"], ""), None)
+    if inner is None:
+        return keys, host
+    if isinstance(inner, str):
+        node = fleet.node(inner)
+        children.append(inner)
+        image = volumespec.to_dict(node.volume)
+        image.pop("node-name", None)
+        below = image.pop("host")
+    else:
+        image, below = _flat(fleet, inner, children)
+    if host and below and host != below:
+        raise QmpError(f"Parameter 'host' does not accept value '{host}'")
+    if keys["driver"] == "raw":
+        for name in ("offset", "size"):
+            if keys.get(name):
+                raise QmpError(f"Parameter '{name}' is unexpected")
+        return image, host or below
+    return {**keys, "image": image, "inject-error": [_rule(rule) for rule in keys.get("inject-error", [])]}, (
+        host or below
+    )
+
+
+def _rule(rule: Arguments) -> Arguments:
+    keys = {name: value for name, value in rule.items() if name not in ("state", "immediately")}
+    if keys["event"] in _EVENTS:
+        keys.setdefault("iotype", _EVENTS[keys["event"]])
+        keys["event"] = "none"
+    return keys
+
+
+def _shown(arguments: Arguments) -> Arguments:
+    return {name: value for name, value in arguments.items() if name not in ("node-name", "read-only")}
+
+
+def _info(node: Node) -> dict[str, Any]:
+    """QEMU's BlockDeviceInfo; what cannot be set here has its default."""
+    label = _file(node)
+    driver = node.options["driver"]
+    rates = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"), 0)
+    return {
+        "node-name": node.name, "drv": driver, "file": label, "ro": node.read_only, "encrypted": False,
+        "detect_zeroes": node.options.get("detect-zeroes", "off"), "backing_file_depth": 0, **rates,
+        "cache": {"writeback": True, "direct": False, "no-flush": False, **node.options.get("cache", {})},
+        "image": {"filename": label, "format": driver, "virtual-size": node.size},
+        "host": node.volume.host,
+    }  # fmt: skip
+
+
+def _file(node: Node) -> str:
+    volume = node.volume.volume
+    if volume.driver == "null-co":
+        return "null-co://"
+    if volume.driver == "blkdebug":
+        return "json:" + json.dumps(dict(node.options))
+    return volumespec.label(volume)

@@ -1,0 +1,148 @@
+"""Arguments as QEMU's QAPI checks them: a command's members as a table, one walk over it, its texts.
+
+A table is written as in QEMU's schema: ``{"device": STR, "*speed": INT}``; ``*`` marks what may be left out.
+Members are looked at in the order of the table, then the first one that is in no table is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs.qmp.errors import QmpError
+
+Members = Mapping[str, "Type"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A JSON value of one kind; an integer may have to fit (``least``, ``most``, and how QEMU names the range)."""
+
+    word: str
+    kind: type
+    least: int = -(1 << 63)
+    most: int = (1 << 63) - 1
+    range: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Enum:
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    of: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """An object whose member ``tag`` says which further members it has; ``inner``: they are one member ``data``."""
+
+    base: Members
+    tag: str
+    branches: Mapping[str, Members]
+    inner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """QEMU's ``BlockdevRef``: a node's name, or a definition in its place."""
+
+    to: str  # a key of DEFINITIONS
+
+
+Type = Scalar | Enum | Struct | ListOf | Union | Reference
+
+STR: Final = Scalar("string", str)
+INT: Final = Scalar("integer", int)
+BOOL: Final = Scalar("boolean", bool)
+UINT32: Final = Scalar("integer", int, 0, (1 << 32) - 1, "uint32_t")
+UINT64: Final = Scalar("integer", int, 0, (1 << 64) - 1, "uint64_t")
+
+DEFINITIONS: Final[dict[str, Union]] = {}  # what a Reference may stand for; it may contain itself
+
+
+def check(members: Members, arguments: dict[str, Any]) -> dict[str, Any]:
+    """``arguments`` if they fit.
+
+    Raises:
+        QmpError: with the text that QEMU has for it.
+    """
+    _members(members, arguments, "")
+    return arguments
+
+
+def _members(members: Members, value: dict[str, Any], path: str, *more: Members) -> None:
+    known = set()
+    for table in (members, *more):
+        for marked, kind in table.items():
+            name = marked.lstrip("*")
+            known.add(name)
+            if name in value:
+                _value(kind, value[name], name, f"{path}{name}")
+            elif not marked.startswith("*"):
+                raise QmpError(f"Parameter '{path}{name}' is missing")
+    for name in value:
+        if name not in known:
+            raise QmpError(f"Parameter '{path}{name[:200]}' is unexpected")
+
+
+def _value(kind: Type, value: Any, name: str, path: str) -> None:
+    match kind:
+        case Scalar():
+            _scalar(kind, value, name, path)
+        case Enum(values):
+            _expect(value, str, "string", path)
+            if value not in values:
+                raise QmpError(f"Parameter '{name}' does not accept value '{value[:200]}'")
+        case Struct(members):
+            _expect(value, dict, "object", path)
+            _members(members, value, f"{path}.")
+        case ListOf(of):
+            _expect(value, list, "array", path)
+            for n, element in enumerate(value):
+                _value(of, element, "null", f"{path}[{n}]")
+        case Union():
+            _expect(value, dict, "object", path)
+            _union(kind, value, f"{path}.")
+        case Reference(to):
+            if isinstance(value, dict):
+                _union(DEFINITIONS[to], value, f"{path}.")
+            elif not isinstance(value, str):
+                raise QmpError(f"Invalid parameter type for '{path}', expected: {to}")
+
+
+def union(kind: Union, value: dict[str, Any]) -> dict[str, Any]:
+    """``value`` if it fits; for a command whose arguments are a union."""
+    _union(kind, value, "")
+    return value
+
+
+def _union(kind: Union, value: dict[str, Any], path: str) -> None:
+    tag = value.get(kind.tag)
+    if isinstance(tag, str) and tag in kind.branches:
+        branch = kind.branches[tag]
+        _members(kind.base, value, path, {"data": Struct(branch)} if kind.inner else branch)
+    else:  # the base says what is wrong with the tag
+        _members(kind.base, value, path)
+
+
+def _scalar(kind: Scalar, value: Any, name: str, path: str) -> None:
+    _expect(value, kind.kind, kind.word, path)
+    if kind.kind is int:
+        if not -(1 << 63) <= value < 1 << 64 or (not kind.range and value > kind.most):
+            raise QmpError(f"Invalid parameter type for '{path}', expected: integer")
+        if not kind.least <= value <= kind.most:
+            raise QmpError(f"Parameter '{name}' expects {kind.range}")
+
+
+def _expect(value: Any, kind: type, word: str, path: str) -> None:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise QmpError(f"Invalid parameter type for '{path}', expected: {word}")

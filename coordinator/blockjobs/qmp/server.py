@@ -1,0 +1,166 @@
+"""The server: a thread with a loop of its own in the coordinator's process, on a Unix socket, and over TLS if asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.errors import BadInput, Refused
+from blockjobs.qmp.client import Client
+from blockjobs.qmp.commands import COMMANDS, Command
+from blockjobs.qmp.feed import Feed
+from blockjobs.qmp.fleet import Fleet
+
+log = logging.getLogger(__name__)
+
+LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL
+QUICK: Final = 16  # commands at once that only talk to Redis
+SLOW: Final = 16  # commands at once that wait for hosts
+BACKLOG: Final = 512
+BEHIND: Final = 1.0  # seconds a reply waits for its own events at most
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Where to listen, who we are, and who may come: clients need a certificate of this authority."""
+
+    host: str
+    port: int
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authority)
+        except (OSError, ssl.SSLError) as wrong:
+            raise BadInput(f"the TLS certificate, key or authority cannot be used: {wrong}") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+class Server:
+    """Listens from its making on; serves from ``start`` to ``close``."""
+
+    def __init__(self, fleet: Fleet, path: Path | None, tls: Tls | None = None) -> None:
+        self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
+        self.path, self._tls = path, tls
+        self._context = tls.context() if tls else None
+        self._unix = listen(path) if path else None
+        self._tcp = socket.create_server((tls.host, tls.port), backlog=BACKLOG) if tls else None
+        self._clients: set[Client] = set()
+        self._feed = Feed(fleet.registry, self._deliver)
+        self._quick = ThreadPoolExecutor(QUICK, "qmp")
+        self._slow = ThreadPoolExecutor(SLOW, "qmp-slow")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="qmp", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Of TLS."""
+        return int(self._tcp.getsockname()[1]) if self._tcp else 0
+
+    def start(self) -> None:
+        self._thread.start()
+        log.info("QMP on %s", ", ".join(str(where) for where in (self.path, self._tcp and self.port) if where))
+
+    def close(self) -> None:
+        self._feed.close()
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        for pool in (self._quick, self._slow):
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._listen())
+            loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+            loop.close()
+
+    async def _listen(self) -> None:
+        self._feed.start(self._loop)
+        self._servers = []
+        if self._unix is not None:
+            self._servers.append(await asyncio.start_unix_server(self._serve, sock=self._unix, backlog=BACKLOG))
+        if self._tcp is not None:
+            self._servers.append(await asyncio.start_server(self._serve, sock=self._tcp, ssl=self._context))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = Client(reader, writer, self._carry_out)
+        self._clients.add(client)
+        try:
+            await client.serve()
+        finally:
+            self._clients.discard(client)
+
+    def _deliver(self, messages: bytes) -> None:
+        for client in self._clients:
+            if client.negotiated:
+                client.send(messages)
+
+    async def _carry_out(self, command: Command, arguments: dict[str, Any]) -> Any:
+        """Run a command in a thread; its own events come before its reply, whether it succeeds or not."""
+        pool = self._slow if command.waits else self._quick
+        try:
+            return await self._loop.run_in_executor(pool, command, self._fleet, arguments)
+        finally:
+            if command.changes:
+                with suppress(redis.RedisError):
+                    seq = await self._loop.run_in_executor(self._quick, self._fleet.registry.events.last)
+                    await self._feed.reached(seq, BEHIND)
+
+
+def listen(path: Path) -> socket.socket:
+    """A Unix socket that only its owner can use; what a dead server left is removed.
+
+    Raises:
+        Refused: somebody serves there.
+        BadInput: the path cannot be a socket's.
+    """
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        raise BadInput(f"socket path {path} is too long: at most {LONGEST_SOCKET} bytes were expected")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            pass
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as wrong:
+            raise BadInput(f"socket path {path}: {wrong.strerror}") from None
+        else:
+            raise Refused(f"another server answers on {path}")
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as wrong:
+        listening.close()
+        raise BadInput(f"socket path {path}: {wrong.strerror}") from None
+    finally:
+        os.umask(before)
+    return listening

@@ -1,0 +1,26 @@
+"""``x-events-since``: what a client missed while it was away."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from blockjobs.qmp.events import before, sequence, translate
+from blockjobs.qmp.fleet import Fleet
+
+MOST: Final = 1000  # events in one reply
+
+
+def events(fleet: Fleet, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The events behind the one with the timestamp ``since``, oldest first.
+
+    ``more``: ask again from the last of these; ``gap``: some behind ``since`` are no longer kept.
+    """
+    stream = fleet.registry.events
+    seq = sequence(arguments["since"])
+    found = []
+    for event in stream.all(seq):
+        if (message := translate(event)) is not None:
+            found.append(message)
+            if len(found) == MOST:
+                break
+    return {"events": found, "more": len(found) == MOST, "gap": before(seq, stream.trimmed())}

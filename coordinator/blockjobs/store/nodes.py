@@ -1,0 +1,108 @@
+"""Volumes registered under a name, for commands that say a name in place of a place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blockjobs.model import errors, volumespec
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.volumespec import HostedVolume
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A named volume.  ``options``: as it was added; ``children``: the nodes that it was built on; ``size`` then."""
+
+    name: str
+    volume: HostedVolume
+    options: Mapping[str, Any]
+    children: tuple[str, ...] = ()
+    size: int = 0
+    read_only: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "node-name": self.name, "host": self.volume.host, "volume": self.volume.text,
+            "driver": self.volume.volume.driver, "size": self.size, "read-only": self.read_only,
+        }  # fmt: skip
+
+
+class NodeExists(errors.Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Duplicate nodes with node-name='{name}'")
+
+
+class NoSuchNode(errors.Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Failed to find node with node-name='{name}'")
+
+
+class NodeBusy(errors.Refused):
+    """A job reads or writes it, or another node was built on it."""
+
+
+class Nodes:
+    def __init__(self, client: Client) -> None:
+        self._redis = client
+
+    def add(self, node: Node) -> None:
+        """Raises NodeExists."""
+        record = {
+            "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
+            "children": list(node.children), "size": node.size, "read-only": node.read_only,
+        }  # fmt: skip
+        if not self._redis.hsetnx(keys.nodes(), node.name, codec.pack(record)):
+            raise NodeExists(node.name)
+
+    def get(self, name: str) -> Node:
+        """Raises NoSuchNode."""
+        record = self._redis.hget(keys.nodes(), name)
+        if record is None:
+            raise NoSuchNode(name)
+        return _node(name, record)
+
+    def list(self) -> list[Node]:
+        """All, by name."""
+        return [_node(name.decode(), record) for name, record in sorted(self._redis.hgetall(keys.nodes()).items())]
+
+    def remove(self, name: str) -> None:
+        """Forget a name.  Jobs keep the volume itself: this cannot hurt one that starts at the same moment.
+
+        Raises:
+            NoSuchNode: there is none.
+            NodeBusy: a job uses it, or a node that was built on it exists.
+        """
+        node = self.get(name)
+        if job := self.writer(node.volume):
+            raise NodeBusy(f"Node '{name}' is busy: block device is in use by block job: {self.type_of(job)}")
+        if self.readers(node.volume) or any(name in other.children for other in self.list()):
+            raise NodeBusy(f"Block device {name} is in use")
+        self._redis.hdel(keys.nodes(), name)
+
+    def writer(self, volume: HostedVolume) -> str:
+        """The job that writes to a volume; "" where none does."""
+        lock = volume.lock
+        return (self._redis.hget(keys.texts(), f"w:{lock}") or b"").decode() if lock else ""
+
+    def readers(self, volume: HostedVolume) -> int:
+        """How many jobs read a volume."""
+        lock = volume.lock
+        return int(self._redis.hget(keys.texts(), f"r:{lock}") or 0) if lock else 0
+
+    def type_of(self, job: str) -> str:
+        """The type of a job; that of most jobs where it is gone."""
+        host, _, txn = (self._redis.hget(keys.ids(), job) or b"").decode().partition(" ")
+        found = self._redis.hget(keys.job(Host(host), JobId(job)), "type") if txn else None
+        return (found or b"backup").decode()
+
+
+def _node(name: str, record: bytes) -> Node:
+    fields = codec.unpack(record)
+    return Node(
+        name, volumespec.parse(fields["volume"]), fields["options"], tuple(fields["children"]), fields["size"],
+        fields["read-only"],
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""A look at volumes, for somebody who waits for it: is it there, how large is it, might it be written?
+
+Nothing is made and nothing is changed; what is found may be otherwise a moment later, and OPEN looks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.volumespec import FileVolume, NullVolume, Volume
+from blockworker.roots import Roots, kind_of
+from blockworker.targets.files import stat_of
+from blockworker.volumes import open_source
+
+
+def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each ``{"as": "source" | "target" | "node", "volume": ...}`` what is there, or an errno and a text."""
+    return [_look(roots, each) for each in looks]
+
+
+def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        volume = volumespec.parse(each["volume"]).volume
+        match each["as"]:
+            case "source":
+                return _source(roots, volume)
+            case "target":
+                return _target(roots, volume)
+            case _:
+                return _either(roots, volume)
+    except JobFailed as failed:
+        return {"errno": failed.errno, "text": failed.text}
+    except BadInput as wrong:
+        return {"errno": errno.EINVAL, "text": str(wrong)}
+    except OSError as error:
+        return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
+
+
+def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
+    source = open_source(volume, roots)
+    try:
+        return {"size": source.size, "allocated": source.allocated()}
+    finally:
+        source.close()
+
+
+def _target(roots: Roots, volume: Volume) -> dict[str, Any]:
+    """A file that exists and may be replaced.  A stand-in takes whatever comes, and has the size it was given."""
+    bottom = volumespec.bottom(volume)
+    if isinstance(bottom, NullVolume):
+        return {"size": bottom.size, "allocated": 0}
+    if not isinstance(bottom, FileVolume):
+        raise JobFailed(errno.EINVAL, f"{bottom.filename} is a block device; a file was expected as target")
+    path = bottom.filename
+    directory = roots.open_dir(os.path.dirname(path), what="target directory")
+    try:
+        st = stat_of(directory, os.path.basename(path))
+    finally:
+        os.close(directory)
+    if st is None:
+        raise JobFailed(errno.ENOENT, f"target {path} does not exist on host {roots.config.name}")
+    if not stat.S_ISREG(st.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.EINVAL
+        raise JobFailed(code, f"target {path} is {kind_of(st)}: a regular file was expected")
+    if not roots.config.allow_overwrite:
+        raise JobFailed(
+            errno.EACCES, f"target {path} exists already and host {roots.config.name} does not allow overwriting"
+        )
+    return {"size": st.st_size, "allocated": st.st_blocks * 512}
+
+
+def _either(roots: Roots, volume: Volume) -> dict[str, Any]:
+    try:
+        return _source(roots, volume)
+    except JobFailed as failed:
+        if failed.errno != errno.EACCES or not isinstance(volumespec.bottom(volume), FileVolume):
+            raise
+    return _target(roots, volume)  # outside of the read roots: it may be meant as a target
