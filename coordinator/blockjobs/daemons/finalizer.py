@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 60.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
 RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
-LONG_LOOK: Final = 0.02  # seconds; a transaction that took longer to look at rests for twice as long as it took
+LONG_LOOK: Final = 0.02  # seconds; a transaction that took longer to read rests for twice as long as it took
+LONGEST_REST: Final = 1.0  # seconds
 
 
 @dataclass(slots=True)
@@ -67,19 +68,23 @@ class Finalizer:
             time.sleep(min(0.5, min(self._rest[each.txn] for each in due) - now))
 
     def _turn(self, due: Due) -> None:
-        """Look at one transaction.
+        """Look at one transaction."""
+        finished, view = self._advance(due.txn)
+        self.registry.fate.close(due, view, finished=finished)
+        if finished:
+            self._rest.pop(due.txn, None)
+
+    def _view(self, txn: TxnId) -> View | None:
+        """A transaction as it stands; one that is long to read rests afterwards.
 
         Each host's answer makes it due, and a look reads every host's share: without a rest in between, the
         cost of a barrier grows with the square of the hosts.
         """
         began = boottime()
-        finished, view = self._advance(due.txn)
-        self.registry.fate.close(due, view, finished=finished)
+        view = self.registry.fate.view(txn)
         took = boottime() - began
-        if finished or took < LONG_LOOK:
-            self._rest.pop(due.txn, None)
-        else:
-            self._rest[due.txn] = boottime() + 2 * took
+        self._rest[txn] = boottime() + min(2 * took, LONGEST_REST) if took >= LONG_LOOK else 0.0
+        return view
 
     def _impatient(self, waiting: Waiting) -> bool:
         now = boottime()
@@ -89,7 +94,7 @@ class Finalizer:
 
     def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
         """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
-        while (view := self.registry.fate.view(txn)) is not None:
+        while (view := self._view(txn)) is not None:
             match plan(view, self._silent | self._late(txn)):
                 case Decide(decision):
                     if lost := self.registry.hosts.lost_memory(view.shares):
