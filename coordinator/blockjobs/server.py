@@ -80,8 +80,7 @@ class Server:
         self.directory = directory.absolute()
         self.log = self.directory / "redis.log"
         self.socket = self.directory / "redis.sock"
-        if len(os.fsencode(self.socket)) > LONGEST_SOCKET:
-            self.socket = _short_directory(self.directory) / "redis.sock"
+        self.socket = socket_in(self.directory, "redis.sock")
         self._pidfile = self.directory / "redis.pid"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +98,7 @@ class Server:
         """Make the directories and the configuration; stop a server that an earlier owner left here."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.socket.parent != self.directory:
-            _make_private(self.socket.parent)
+            make_private(self.socket.parent)
         if left := self._running():
             left.terminate()
             try:
@@ -203,6 +202,12 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 
+def socket_in(directory: Path, name: str) -> Path:
+    """Where a socket of ``directory`` goes: there, or, where that is too long a path, in a short directory of ours."""
+    path = directory / name
+    return path if len(os.fsencode(path)) <= LONGEST_SOCKET else _short_directory(directory) / name
+
+
 def _short_directory(directory: Path) -> Path:
     """A short name that the same directory gets every time, in a place that is ours or is guarded by us."""
     place = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
@@ -210,7 +215,7 @@ def _short_directory(directory: Path) -> Path:
     return Path(place, f"blockjobs-{os.getuid()}-{digest}")
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
     """Make ``directory`` for us alone; in a shared place somebody else may have been there first."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from blockjobs.model.errors import NoRedis
 
 URL: Final = "BLOCKJOBS_REDIS_URL"
+QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
 
 
 def state_directory() -> Path:
@@ -51,9 +52,9 @@ def read_env(directory: Path) -> str:
     return next((line.removeprefix(f"{URL}=") for line in lines if line.startswith(f"{URL}=")), "")
 
 
-def write_env(directory: Path, url: str) -> None:
+def write_env(directory: Path, url: str, qmp: Path | None = None) -> None:
     """Leave ``url`` in ``directory/env`` for the CLI and for shells; readers see the old file or the new one."""
     new = directory / "env.new"
-    new.write_text(f"{URL}={url}\n", encoding="utf-8")
+    new.write_text(f"{URL}={url}\n" + (f"{QMP}={qmp}\n" if qmp else ""), encoding="utf-8")
     new.chmod(0o600)  # a URL may hold a password
     new.replace(directory / "env")

@@ -83,7 +83,8 @@ def test_what_a_killed_up_left_is_waited_for(tmp_path):
 
 def test_the_url_stands_in_the_directory_as_long_as_it_runs(tmp_path):
     with up.written_env(tmp_path, "unix:///a?db=0"):
-        assert (tmp_path / "env").read_text() == "BLOCKJOBS_REDIS_URL=unix:///a?db=0\n"
+        lines = (tmp_path / "env").read_text().splitlines()
+        assert lines == ["BLOCKJOBS_REDIS_URL=unix:///a?db=0", f"BLOCKJOBS_QMP={tmp_path}/qmp.sock"]
     assert not (tmp_path / "env").exists()
 
 

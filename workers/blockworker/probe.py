@@ -81,4 +81,8 @@ def _either(roots: Roots, volume: Volume) -> dict[str, Any]:
     except JobFailed as failed:
         if failed.errno != errno.EACCES or not isinstance(volumespec.bottom(volume), FileVolume):
             raise
-    return _target(roots, volume)  # outside of the read roots: it may be meant as a target
+        unread = failed
+    try:
+        return _target(roots, volume)  # outside of the read roots: it may be meant as a target
+    except JobFailed as failed:
+        raise unread if failed.errno == errno.EACCES else failed from None

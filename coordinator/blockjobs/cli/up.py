@@ -19,7 +19,7 @@ from blockjobs.cli.local import LocalHost, local_hosts, write_host
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.model.ids import Host
-from blockjobs.server import Server, last_line
+from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import Settings
 from blockjobs.store.connection import check, connect
 from blockjobs.store.registry import Registry
@@ -55,7 +55,8 @@ def up(directory: Path | None, named: tuple[str, ...], root: Path, slots: int, f
             supervisor.start(program)
         with written_env(directory, url):
             if await_ready(supervisor, url, hosts, before):
-                click.echo(f"ready: {', '.join(host.name for host in hosts)}; Redis {url}; logs {directory / 'logs'}")
+                names = ", ".join(host.name for host in hosts)
+                click.echo(f"ready: {names}; Redis {url}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}")
                 while supervisor.tend(3600):
                     pass
         click.echo("stopping", err=True)
@@ -70,7 +71,10 @@ def programs(
     """Everything but the server, in the order of starting."""
     env = {**os.environ, settings.URL: url, "PYTHONUNBUFFERED": "1"}
     us = (sys.executable, "-P", "-m", "blockjobs")  # -P: a redis.py in the current directory is not ours
-    yield Program("coordinator", (*us, "coordinator"), COORDINATOR, env)
+    qmp = qmp_socket(directory)
+    if qmp.parent != directory:
+        make_private(qmp.parent)
+    yield Program("coordinator", (*us, "coordinator", "--qmp", str(qmp)), COORDINATOR, env)
     yield Program("finalizer", (*us, "finalizer"), FINALIZER, env)
     for host in hosts:
         config = write_host(directory, host, slots)
@@ -80,6 +84,11 @@ def programs(
     if flower is not None:
         argv = (*us[:-1], "blockjobs.cli.dashboard", f"--port={flower}")
         yield Program("flower", argv, FLOWER, {**env, "FLOWER_UNAUTHENTICATED_API": "true"})
+
+
+def qmp_socket(directory: Path) -> Path:
+    """Where the coordinator of ``up`` serves QMP."""
+    return socket_in(directory, "qmp.sock")
 
 
 # --- one `up` a directory -----------------------------------------------------------------------------
@@ -136,7 +145,7 @@ def make_logs(directory: Path) -> Path:
 @contextmanager
 def written_env(directory: Path, url: str) -> Iterator[None]:
     """The CLI finds Redis by ``directory/env`` as long as we run."""
-    settings.write_env(directory, url)
+    settings.write_env(directory, url, qmp_socket(directory))
     try:
         yield
     finally:

@@ -47,10 +47,6 @@ def blockdev_backup(fleet: Fleet, arguments: Arguments) -> Any:
 def transaction(fleet: Fleet, arguments: Arguments) -> Any:
     actions = [(action["type"], action["data"]) for action in arguments["actions"]]
     mode = arguments.get("properties", {}).get("completion-mode", "individual")
-    if mode == "grouped":
-        for kind, _ in actions:
-            if kind == "abort":
-                raise QmpError(f"Action '{kind}' does not support transaction property completion-mode = {mode}")
     return create(fleet, actions, grouped=mode == "grouped")
 
 
@@ -145,8 +141,6 @@ def _fitting(source: Node, target: Node, seen: Seen) -> None:
             f"copying between hosts is not supported yet: '{source.name}' is on '{source.volume.host}', "
             f"'{target.name}' is on '{target.volume.host}'"
         )
-    if target.read_only:
-        raise QmpError("Block node is read-only")
     there, here = seen["target", target.volume], seen["source", source.volume]
     for node, sight in ((target, there), (source, here)):
         if sight.errno:
@@ -155,6 +149,8 @@ def _fitting(source: Node, target: Node, seen: Seen) -> None:
             )  # fmt: skip
     if there.size != here.size:
         raise QmpError("Source and target image have different sizes")
+    if target.read_only:
+        raise QmpError("Block node is read-only")
 
 
 def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobId:

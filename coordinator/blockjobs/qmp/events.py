@@ -6,6 +6,8 @@ microseconds.  So each is unique, and says where in the stream its event stands.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any, Final
 
 from blockjobs.store.events import Event
@@ -21,6 +23,7 @@ FIELDS: Final = {  # name -> the fields it always has, in order
     "BLOCK_JOB_PENDING":   ("type", "id"),
 }  # fmt: skip
 _NUMBERS: Final = frozenset({"len", "offset", "speed"})
+_SYSTEM: Final = frozenset(map(os.strerror, errno.errorcode))
 
 
 def translate(event: Event) -> dict[str, Any] | None:
@@ -31,8 +34,14 @@ def translate(event: Event) -> dict[str, Any] | None:
     known = {**event.fields, "id": event.id, "device": event.id}
     data: dict[str, Any] = {name: int(known[name]) if name in _NUMBERS else known[name] for name in fields}
     if event.name == "BLOCK_JOB_COMPLETED" and "error" in known:
-        data["error"] = known["error"]
+        data["error"] = plain(known["error"])
     return {"event": event.name, "data": data, "timestamp": timestamp(event.seq)}
+
+
+def plain(text: str) -> str:
+    """An error as QEMU tells it: the system's words alone, where a text of ours ends with them."""
+    last = text.rpartition(": ")[2]
+    return last if last in _SYSTEM else text
 
 
 def timestamp(seq: str) -> dict[str, int]:

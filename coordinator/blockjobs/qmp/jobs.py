@@ -11,6 +11,7 @@ from blockjobs.model.errors import NoSuchJob, VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.states import ACCEPTS, Verb
 from blockjobs.qmp.errors import NOT_ACTIVE, QmpError
+from blockjobs.qmp.events import plain
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.store.verbs import Verbs
 from blockjobs.store.views import JobView
@@ -55,7 +56,7 @@ def query_block_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
 
 
 def _error(job: JobView) -> dict[str, str]:
-    return {"error": job.error} if job.ret else {}
+    return {"error": plain(job.error)} if job.ret else {}
 
 
 def generic(act: Callable[[Verbs, str], object]) -> Callable[[Fleet, Arguments], Any]:

@@ -19,9 +19,10 @@ _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _TEXTS: Final = {  # of Python's parser -> of QEMU's
     "Expecting ':' delimiter": "missing : in object pair",
     "Expecting ',' delimiter": "expected separator",
-    "Expecting property name enclosed in double quotes": "key is not a string in object",
     "Illegal trailing comma before end of object": "expecting value",
     "Illegal trailing comma before end of array": "expecting value",
+    "Unterminated string starting at": "a string goes over the end of a line",
+    "Invalid control character at": "a string goes over the end of a line",
 }
 
 
@@ -126,6 +127,9 @@ def _why(wrong: json.JSONDecodeError) -> str:
     word = _WORD.match(wrong.doc, wrong.pos)
     if wrong.msg == "Expecting value" and word:
         return f"invalid keyword '{word[0][:60]}'"
+    if wrong.msg == "Expecting property name enclosed in double quotes":
+        ends = wrong.doc[wrong.pos : wrong.pos + 1] in ("}", ",")
+        return "expecting value" if ends else "key is not a string in object"
     return _TEXTS.get(wrong.msg, wrong.msg[:1].lower() + wrong.msg[1:])
 
 
