@@ -66,15 +66,24 @@ class Copying(Work):
                     self._job.wait(LOOK)
                     self._job.point()
                     made.check()
-                    for trouble in copy.troubles:
-                        self._job.judge(trouble)
                     if copy.troubles:
+                        self._weigh(copy)
                         self._job.point()  # it may be this attempt's own order to stop
                         copy.retry()
                 copy.stop()
                 made.flush()
         finally:
             copy.stop()
+
+    def _weigh(self, copy: Copy) -> None:
+        """Judge every error in flight, before any piece is tried again: several at a time are one stop."""
+        judged = 0
+        while len(troubles := copy.troubles) > judged:
+            for trouble in troubles[judged:]:
+                self._job.judge(trouble)
+            judged = len(troubles)
+            copy.hold()  # no lane is in a piece any more: what else has failed is known
+        copy.release()
 
     def check_source(self) -> None:
         """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""
