@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- Conclude settled members: the terminal event, the locks, and where asked the dismissal.
 --
+-- As in QEMU, a cancelled job that never left "created" has no terminal event.
+--
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
@@ -11,7 +13,7 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "started")
+    "source", "target", "auto-dismiss", "attempts", "begun")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}

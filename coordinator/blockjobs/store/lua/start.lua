@@ -13,6 +13,7 @@ for i, id in ipairs(ARGV) do
   local job, holds = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
   if redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
     move(KEYS[2], job, id, "running")
+    redis.call("HSET", job, "begun", now_ms())
     redis.call("HINCRBY", KEYS[1], "start", -1)
     for _, what in ipairs(drains and redis.call("HMGET", job, "host", "source", "target") or {}) do
       local record = redis.call("HGET", KEYS[5], "drain:" .. what)
