@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,14 @@ from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, RunId
 from blockjobs.spawn import spawn
+from blockjobs.store.events import Event
 
 STANDINS = Path(__file__).with_name("standins.py")
 HOSTS = [f"h{number:03}" for number in range(200)]
 GIVEN_UP, VICTIM = "h198", "h199"  # each in a process of its own, to be killed
 JOBS = 5  # a host
 SIZE = 1 << 30
+PATIENCE = 180.0  # seconds
 
 
 class Hundreds(Fleet):
@@ -49,6 +52,14 @@ class Hundreds(Fleet):
             {"id": f"{host}-{n}", "source": {**null, "host": host}, "target": {**null, "host": host}}
             for host in hosts for n in range(jobs)
         ]  # fmt: skip
+
+    def stream(self) -> Iterator[Event]:
+        """As of the small fleet, but on a busy machine a thousand transactions take their time."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for event in self.registry.events.after(self.seq, block_ms=500):
+                self.seq = event.seq
+                yield event
 
     def until_ended(self, run: RunId) -> Counter[str]:
         """Read on to the run's end; how often each event and each status was seen on the way."""
