@@ -170,6 +170,7 @@ class Machine(RuleBasedStateMachine):
         job, claim, _ = self.held(n)
         self.fleet.finish(claim, errno=5 if failed else 0, text="EIO")
         job.claim = None
+        job.holds.clear()  # one that came as the job finished holds nothing
         job.ended_by_itself = failed
         job.status = "aborting" if failed or job.cancelled else "waiting"
 

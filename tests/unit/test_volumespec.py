@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import errorcode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +56,7 @@ leaves = (
     | st.builds(NullVolume, st.integers(0, 1 << 40), st.booleans(), st.integers(0, 1000))
 )
 rules = st.builds(
-    InjectedError, st.just("none"), st.none() | st.sampled_from(IOTYPES), st.integers(1, 133),
+    InjectedError, st.just("none"), st.none() | st.sampled_from(IOTYPES), st.sampled_from(sorted(errorcode)),
     st.none() | st.integers(0, 1 << 40), st.booleans(),
 )  # fmt: skip
 volumes = st.recursive(
