@@ -10,24 +10,26 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
 import redis
 
-from blockjobs.model.errors import HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
+from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import ACCEPTS, Status, Verb
-from blockjobs.model.volumespec import parse
+from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
 from blockjobs.settings import find_url
 from blockjobs.store.connection import check, connect
 from blockjobs.store.events import Event
 from blockjobs.store.glances import Glances
 from blockjobs.store.holds import ALL, DRAIN, Holding
 from blockjobs.store.hosts import HostView
+from blockjobs.store.nodes import Node, NoSuchNode
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, Place, RunView
 
@@ -99,6 +101,32 @@ class Coordinator:
 
     def hosts(self) -> Iterable[HostView]:
         return self.registry.hosts.views()
+
+    # --- volumes with a name: wherever a volume is written, a word without ``:`` and ``/`` is one --------------
+
+    def volume(self, name: str) -> HostedVolume:
+        """What a name stands for; raises Refused."""
+        return self.registry.nodes.get(name).volume
+
+    def volumes(self) -> Iterable[Node]:
+        """All, by name."""
+        return self.registry.nodes.list()
+
+    def add_volume(self, name: str, volume: object) -> None:
+        """Name a volume: ``HOST:/PATH``, or a mapping of QEMU's ``blockdev-add`` keys with ``host``.
+
+        Raises:
+            Refused: the name is taken.
+            BadInput: one of the two is malformed.
+        """
+        if not is_name(name):
+            raise BadInput(f"invalid name {name!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
+        named = replace(parse(volume), node=name)
+        self.registry.nodes.add(Node(name, named, to_dict(named)))
+
+    def remove_volume(self, name: str) -> None:
+        """Forget a name; raises Refused: there is none, or a job uses it."""
+        self.registry.nodes.remove(name)
 
     # --- the verbs: each takes effect or raises Refused -------------------------------------------------
 
@@ -172,7 +200,7 @@ class Coordinator:
         Their attempts end as soon as what they copied is durable: ``wait_drained`` waits for that.
 
         Raises:
-            BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``).
+            BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``, or the name of a node).
         """
         name = self._drained(what)
         self.registry.holds.begin(DRAIN + name, cause=cause, owner=owner, seconds=seconds)
@@ -262,8 +290,16 @@ class Coordinator:
                 raise unknown from None
 
     def _drained(self, what: str) -> str:
-        """A host's name, or the lock of a volume."""
-        return what if what in self.registry.hosts.known() else parse(what).lock
+        """A host's name, or the lock of a volume; a bare word is a host first, ``node:NAME`` is never one."""
+        if what in self.registry.hosts.known():
+            return what
+        name = what.removeprefix("node:")
+        if name == what and (":" in what or "/" in what):
+            return parse(what).lock
+        try:
+            return self.registry.nodes.get(name).volume.lock
+        except NoSuchNode:
+            raise BadInput(f"'{name}' is neither a known host nor a registered volume") from None
 
     def _outcome(self, id_: str) -> bool | None:
         """Whether a run or a job succeeded; None: it is not over."""

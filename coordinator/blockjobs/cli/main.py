@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "dismiss":     "blockjobs.cli.verbs:dismiss",
     "events":      "blockjobs.cli.events:events",
     "hosts":       "blockjobs.cli.hosts:hosts",
+    "volumes":     "blockjobs.cli.volumes:volumes",
     "demo":        "blockjobs.cli.demo:demo",
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +24,10 @@ from blockjobs.cli.words import count
 from blockjobs.client import Coordinator, Stream
 from blockjobs.model.errors import BadInput, RunExists
 from blockjobs.model.jobs import OnChange, OnError
-from blockjobs.model.runs import RunPlan, plan_backup
+from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.store.views import Place
 
-_HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
+HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first
 POLICIES: Final = click.Choice([str(policy) for policy in OnError])
 
@@ -53,9 +54,10 @@ def run(file: Path, url: str | None, detach: bool, json: bool) -> int:
       blockjobs run nightly.yaml --detach
     """
     plan_at = runfile.read(file)
-    plan_at(datetime.now(UTC))  # a bad file is refused whether Redis is there or not
+    with suppress(NameUsed):  # what the names mean, only the registry knows
+        plan_at(datetime.now(UTC))  # a bad file is refused whether Redis is there or not
     with Coordinator(url) as here:
-        return start(here, plan_at, detach=detach, json=json)
+        return start(here, lambda now: plan_at(now, here.volume), detach=detach, json=json)
 
 
 class Size(click.ParamType[int]):
@@ -92,7 +94,7 @@ def backup(  # noqa: PLR0917 - click passes by name
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
-    SOURCE and TARGET are HOST:/PATH; a path without a host is on the only host there is.
+    SOURCE and TARGET are HOST:/PATH or a name of `volumes list`; a path without a host is on the only host there is.
     {run}, {date}, {time}, {host} and {name} in TARGET are replaced.
 
     \b
@@ -101,21 +103,27 @@ def backup(  # noqa: PLR0917 - click passes by name
       blockjobs backup disk.img backup/disk.img --speed 50MiB
     """
     with Coordinator(url) as here:
-        host = None
-        if not (_HOSTED.match(source) and _HOSTED.match(target)):
-            host = only_host([view.name for view in here.hosts()], source if not _HOSTED.match(source) else target)
+        (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
-            volume(source, os.getcwd()), volume(target, os.getcwd()), now=now, job_id=job_id,
-            default_host=host, speed=speed, overwrite=overwrite, digests=not no_digests,
+            read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
+            speed=speed, overwrite=overwrite, digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss,
         ), detach=detach, json=json)  # fmt: skip
 
 
+def places(here: Coordinator, *texts: str) -> tuple[list[str], str | None]:
+    """Volumes as typed, in full, and the host of those that name none; a name of ``volumes list`` stays as it is."""
+    names = {node.name for node in here.volumes()}
+    bare = [text for text in texts if text not in names and not HOSTED.match(text)]
+    host = only_host([view.name for view in here.hosts()], bare[0]) if bare else None
+    return [text if text in names else volume(text, os.getcwd()) for text in texts], host
+
+
 def volume(text: str, directory: str) -> str:
     """A volume as typed: a relative path without a host becomes absolute."""
-    if _HOSTED.match(text) or text.startswith("/"):
+    if HOSTED.match(text) or text.startswith("/"):
         return text
     # The braces of a template are the user's; those of a directory's name stand for themselves.
     place = directory.replace("{", "{{").replace("}", "}}")

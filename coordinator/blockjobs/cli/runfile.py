@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from ruamel.yaml import YAML
@@ -22,7 +22,7 @@ from blockjobs.model import ids, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
-from blockjobs.model.runs import JobFault, RunPlan
+from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
 
 LARGEST: Final = 16 << 20  # bytes of YAML; 10,000 jobs are about 2 MB
 MOST: Final = 1 << 62  # bytes, or bytes a second: what fits a signed 64-bit number with room to add
@@ -144,7 +144,12 @@ def load(path: Path, *, now: datetime) -> RunPlan:
     return read(path)(now)
 
 
-def read(path: Path) -> Callable[[datetime], RunPlan]:
+class PlanAt(Protocol):
+    def __call__(self, now: datetime, named: Named | None = None) -> RunPlan:
+        """The run that starts now; ``named`` knows the volumes that are given by name (without it: NameUsed)."""
+
+
+def read(path: Path) -> PlanAt:
     """What ``path`` describes: given a time, the run that starts then.  Both raise.
 
     Raises:
@@ -160,9 +165,11 @@ def read(path: Path) -> Callable[[datetime], RunPlan]:
         place, wrong = _first(text, invalid)
         raise _bad(path, text, place, wrong) from None
 
-    def start(now: datetime) -> RunPlan:
+    def start(now: datetime, named: Named | None = None) -> RunPlan:
         try:
-            return _plan(file, now)
+            return _plan(file, now, named)
+        except NameUsed:
+            raise
         except JobFault as fault:
             raise _bad(path, text, ("jobs", fault.position, fault.field), str(fault)) from None
 
@@ -197,7 +204,7 @@ def _parse(path: Path, text: str) -> object:
         raise BadInput(f"{path}: nested too deeply; a run file was expected") from None
 
 
-def _plan(file: RunFile, now: datetime) -> RunPlan:
+def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
     run = ids.run_id(file.name, now)
     grouped = file.completion_mode == "grouped"
     specs = []
@@ -207,7 +214,7 @@ def _plan(file: RunFile, now: datetime) -> RunPlan:
         except BadInput as wrong:
             raise JobFault(at, "id", f"{wrong}; at most {ids.LONGEST} characters with the run's id") from None
         meaning = templates.words(run, job.id, now)
-        source, target, base = runs.volumes(job.source, job.target, meaning, position=at)
+        source, target, base = runs.volumes(job.source, job.target, meaning, position=at, named=named)
         options: runs.Options = {**file.defaults.given(), **job.given()}
         specs.append(
             JobSpec(

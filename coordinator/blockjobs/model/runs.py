@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TypedDict, Unpack
 
 from blockjobs.model import ids, templates, volumespec
-from blockjobs.model.errors import BadInput
+from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
 from blockjobs.model.volumespec import DeviceVolume, HostedVolume
@@ -54,9 +54,17 @@ class JobFault(BadInput):
         self.position, self.field = position, field
 
 
+class NameUsed(JobFault):
+    """A volume is the name of a node, and nobody was given who knows the nodes."""
+
+
+Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
+
+
 def volumes(
-    source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0
-) -> tuple[HostedVolume, HostedVolume, str]:
+    source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
+    named: Named | None = None,
+) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
     """The two volumes of a job, words expanded, and the directory its target needs.
 
     Raises:
@@ -64,6 +72,9 @@ def volumes(
     """
     parsed = []
     for field, value in (("source", source), ("target", target)):
+        if volumespec.is_name(value):
+            parsed.append(_named(str(value), named, position, field))
+            continue
         try:
             expanded = templates.expand_volume(value, meaning, default_host)
             parsed.append(volumespec.parse(expanded, default_host=default_host))
@@ -82,7 +93,21 @@ def volumes(
     path = volumespec.path(written.volume)
     if path is not None and path == volumespec.path(read.volume):
         raise JobFault(position, "target", f"target equals source ({written.text}); another path was expected")
-    return read, written, "" if path is None else templates.base(templates.path_text(target))
+    if path is None:
+        return read, written, ""
+    base = path.rpartition("/")[0] or "/" if written.node else templates.base(templates.path_text(target))
+    return read, written, base
+
+
+def _named(name: str, named: Named | None, position: int, field: str) -> HostedVolume:
+    if named is None:
+        raise NameUsed(position, field, f"volume '{name}': 'HOST:/PATH' was expected")
+    try:
+        return named(name)
+    except Refused:
+        raise JobFault(
+            position, field, f"no volume is named '{name}'; 'HOST:/PATH' or a name of `volumes list` was expected"
+        ) from None  # fmt: skip
 
 
 def check_together(jobs: Iterable[JobSpec]) -> None:
@@ -118,6 +143,7 @@ def plan_backup(
     now: datetime,
     job_id: str | None = None,
     default_host: str | None = None,
+    named: Named | None = None,
     **options: Unpack[Options],
 ) -> RunPlan:
     """A run of one backup job: ``blockjobs backup SOURCE TARGET``.
@@ -129,8 +155,9 @@ def plan_backup(
         BadInput: says what was wrong and what was expected.
     """
     run = ids.run_id("backup", now)
-    name = _word(templates.path_text(source)) if job_id is None else job_id
-    read, written, base = volumes(source, target, templates.words(run, name, now), default_host=default_host)
+    name = _word(str(source) if volumespec.is_name(source) else templates.path_text(source))
+    words = templates.words(run, name if job_id is None else job_id, now)
+    read, written, base = volumes(source, target, words, default_host=default_host, named=named)
     job = JobSpec(
         id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,

@@ -6,6 +6,7 @@ its disk can never choose the files that are read (CVE-2024-32498).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import errorcode
@@ -15,6 +16,7 @@ from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 
 SECTOR: Final = 512  # bytes; the unit of blkdebug's ``sector``
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 IOTYPES: Final = ("read", "write", "write-zeroes", "flush")
 
 
@@ -133,6 +135,11 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
         node = _take(keys, "node-name", str, "")
         return HostedVolume(ids.host(host_name), _from_keys(keys), node)
     raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
+
+
+def is_name(value: object) -> bool:
+    """Whether a volume as written is the name of a node: a word with neither ``:`` nor ``/``."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def checked_path(text: str) -> str:

@@ -1,0 +1,75 @@
+"""``volumes``: names for volumes, to be used wherever a volume is written, and by QMP as ``node-name``."""
+
+from __future__ import annotations
+
+import json as notation
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.status import aligned
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import BadInput
+
+TITLES = ["NAME", "DRIVER", "VOLUME"]
+
+
+@click.group()
+def volumes() -> None:
+    """Name volumes.  In a run file, a word without ':' and '/' is such a name."""
+
+
+@volumes.command()
+@click.argument("name")
+@click.argument("volume")
+@redis_option
+def add(name: str, volume: str, url: str | None) -> None:
+    """Name a volume: HOST:/PATH, or a JSON object of QEMU's blockdev-add keys and "host".
+
+    \b
+    Example:
+      blockjobs volumes add root web1:/srv/images/root.img
+      blockjobs volumes add scratch '{"host": "web1", "driver": "null-co", "size": 1073741824}'
+    """
+    with Coordinator(url) as here:
+        here.add_volume(name, parsed(volume))
+
+
+def parsed(text: str) -> object:
+    """A volume as typed.
+
+    Raises:
+        BadInput: it looks like JSON and is none.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        value: object = notation.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise BadInput(f"volume {text[:60]!r}: {wrong}; a JSON object was expected") from None
+    return value
+
+
+@volumes.command("list")
+@click.option("--json", "json", is_flag=True, help="Print them as JSON.")
+@redis_option
+def list_(json: bool, url: str | None) -> None:
+    """List the named volumes."""
+    with Coordinator(url) as here:
+        found = list(here.volumes())
+    if json:
+        print_json([node.to_json() for node in found])
+        return
+    rows = [[node.name, node.volume.volume.driver, node.volume.text] for node in found]
+    for text in aligned([TITLES, *rows]) if rows else ["no volume has a name"]:
+        click.echo(text)
+
+
+@volumes.command()
+@click.argument("name")
+@redis_option
+def remove(name: str, url: str | None) -> None:
+    """Forget a name; the volume itself is not touched.  Refused while a job uses it."""
+    with Coordinator(url) as here:
+        here.remove_volume(name)
