@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 60.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
 RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
-LONG_LOOK: Final = 0.02  # seconds; a transaction that took longer to read rests for twice as long as it took
+LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
 LONGEST_REST: Final = 1.0  # seconds
 
 
