@@ -144,9 +144,9 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 def start(here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool) -> int:
     """Submit a run and follow it; returns the exit code."""
-    warn_of_dead_daemons(here)
     seq = here.registry.events.last()
     plan = submit(here, plan_at)
+    warn_of_dead_daemons(here)
     hosts = len({job.host for job in plan.jobs})
     click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}", err=json)
     if detach:

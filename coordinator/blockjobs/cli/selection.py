@@ -38,6 +38,8 @@ def select(here: Coordinator, text: str) -> Selection:
         NoSuchRun: neither a run nor a job, or a glob that matches nothing.
     """
     views = here.registry.views
+    if not text.isascii():  # nothing is named so, and what came as bytes of no text cannot even be asked for
+        raise NoSuchRun(text)
     if is_glob(text):
         runs = here.glances.runs_like(text)
         places = [place for run in runs for place in views.places(run)] + here.glances.jobs_like(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import errorcode
 from typing import Any, Final
 
 from blockjobs.model import ids
@@ -216,7 +215,7 @@ def _rule(value: object) -> InjectedError:
         None if sector < 0 else sector,
         _take(keys, "once", bool, default=False),
     )
-    if rule.errno not in errorcode:
+    if not 1 <= rule.errno <= 4095:  # MAX_ERRNO of the kernel
         raise BadInput("Parameter 'errno' expects the number of an error, such as 5 (EIO) or 28 (ENOSPC)")
     if keys:
         raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")

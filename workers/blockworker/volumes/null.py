@@ -36,7 +36,7 @@ class NullSource:
         return Identity("none", size=self.size)
 
     def allocated(self) -> int:
-        return 0
+        return 0 if self._zeroes else self.size  # of the garbage every byte lands in the target
 
     def close(self) -> None:
         pass
