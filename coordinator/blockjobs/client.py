@@ -223,6 +223,22 @@ class Coordinator:
         """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
         self._still([Place(job.host, job.id, job.transaction) for job in self.drained(what)], timeout, parked=True)
 
+    def abandon(self, host: str) -> int:
+        """Give up a host that is gone for good: its members end with an error that says so; how many did.
+
+        What it has of them on its disks nobody settles any more: staging files stay there, even if it comes back.
+
+        Raises:
+            HostDown: it is not known.
+            Refused: it is up.
+        """
+        state, _ = self.registry.hosts.known().get(Host(host), ("", 0))
+        if not state:
+            raise HostDown(host, "is not known: no worker has registered under this name")
+        if state == "up":
+            raise Refused(f"host '{host}' is up: cancel its jobs, or drain it and stop its workers")
+        return self.registry.fate.abandon(Host(host))
+
     def wait_quiescent(self, ids: Iterable[str], timeout: float | None = None, *, parked: bool = False) -> None:
         """Wait until runs and jobs that were paused write nothing any more; ``parked``: until they have no attempt.
 

@@ -13,6 +13,7 @@ from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.holds import ALL
+from blockjobs.store.nodes import Node
 
 LATER = "later-20261122T110000Z"
 HERE, THERE, HELD = spec("here"), spec("there", host=BETA), spec("held")
@@ -194,3 +195,11 @@ def test_a_drain_says_how_the_host_came_to_rest(fleet, command):
     assert code == 5
     assert err.splitlines()[0] == "alpha: job here has not stopped writing yet"
     assert command("undrain", "beta")[0] == command("undrain", "nothing")[0] == 2
+
+
+def test_a_volume_is_drained_by_its_name(fleet, command):
+    fleet.walk(RUN, Step.RUN)
+    fleet.registry.nodes.add(Node("disk", HERE.source, {}))
+    assert command("drain", "disk")[0] == 0
+    assert reasons(fleet, "here") == {"drain:alpha:/srv/here.img"}
+    assert command("undrain", "node:disk")[:2] == (0, "node:disk: no longer holds 1 job\n")

@@ -16,7 +16,7 @@ from blockjobs.store.views import JobView
 
 
 @click.command()
-@click.argument("what", metavar="HOST|VOLUME")
+@click.argument("what", metavar="HOST|NODE|VOLUME")
 @cause_option
 @for_option
 @click.option(
@@ -65,7 +65,7 @@ def unrest(here: Coordinator, job: JobView) -> str:
 
 
 @click.command()
-@click.argument("what", metavar="HOST|VOLUME")
+@click.argument("what", metavar="HOST|NODE|VOLUME")
 @redis_option
 def undrain(what: str, url: str | None) -> None:
     """Let a drained host or volume work again.

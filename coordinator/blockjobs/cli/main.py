@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "resume-all":  "blockjobs.cli.all:resume_all",
     "drain":       "blockjobs.cli.drain:drain",
     "undrain":     "blockjobs.cli.drain:undrain",
+    "abandon":     "blockjobs.cli.abandon:abandon",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "set-speed":   "blockjobs.cli.verbs:set_speed",
     "finalize":    "blockjobs.cli.verbs:finalize",

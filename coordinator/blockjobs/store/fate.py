@@ -98,6 +98,22 @@ class Fate:
             ]  # fmt: skip
             self._scripts.call("fail", names, [view.txn, step, before(step), errno, text, *batch])
 
+    def abandon(self, host: Host) -> int:
+        """End every member of a host for good, in all transactions; how many."""
+        text = f"host {host} was abandoned"
+        done = f"{text}: it was decided to commit, and whether it published the target is unknown"
+        ended = 0
+        for row in self._redis.zrange(keys.unfinished(), 0, -1):
+            txn = TxnId(row.decode())
+            for batch in batches(self.members(host, txn)):
+                names = [
+                    keys.share(host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(host), keys.txn(txn),
+                    keys.attempts(host), keys.fences(host), keys.ready(host), keys.rung(host),
+                ]  # fmt: skip
+                names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
+                ended += self._scripts.call("abandon", names, [txn, text, done, *batch])[1]
+        return ended
+
     def conclude(self, view: View, hosts: frozenset[Host]) -> None:
         """Conclude settled members of these hosts, newest first, in batches; the cursor says how far it came."""
         rows = [row.decode().split(" ") for row in self._redis.lrange(keys.order(view.txn), 0, -1)]

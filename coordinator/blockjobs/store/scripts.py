@@ -18,7 +18,7 @@ NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
-    "complete", "finalize", "dismiss", "hold", "lift",
+    "complete", "finalize", "dismiss", "hold", "lift",             "abandon",
     # workers
     "beat", "claim", "checkpoint", "ready", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip

@@ -1,0 +1,32 @@
+"""``abandon``: give up a host that will not come back."""
+
+from __future__ import annotations
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+
+
+@click.command()
+@click.argument("host")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@redis_option
+def abandon(host: str, yes: bool, url: str | None) -> None:
+    """End what a lost host still owes, for good.
+
+    Its jobs fail with an error that says so. A transaction that is not decided aborts everywhere; of one that is, the
+    other hosts' members are not touched. What the host has on its disks stays there: should it come back after all,
+    look for staging files (`.NAME.*.part`) beneath its write roots.
+
+    A host that is merely down needs nothing of this: it settles when it is back.
+
+    \b
+    Example:
+      blockjobs abandon web7 --yes
+    """
+    with Coordinator(url) as here:
+        if not yes:
+            click.confirm(f"End all jobs of host {host} for good?", abort=True)
+        click.echo(f"{host}: abandoned; {count(here.abandon(host), 'job')} ended")

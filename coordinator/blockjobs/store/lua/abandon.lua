@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- A host is given up for good: its members end now, with an error that says so.  Before the decision that aborts their
+-- transaction; after it, they owe nothing more.  An attempt that still lives there has lost its lease.
+--
+-- KEYS[1] share   KEYS[2] events   KEYS[3] due   KEYS[4] due wake   KEYS[5] locks   KEYS[6] txn   KEYS[7] attempts
+-- KEYS[8] fences  KEYS[9] ready    KEYS[10] rung   KEYS[11...]  per job: job, holds
+-- ARGV[1] transaction id   ARGV[2] text   ARGV[3] text where it was decided to commit   ARGV[4...] job ids
+--
+-- Returns {"abandoned", n}
+
+local decision, n = redis.call("HGET", KEYS[6], "decision"), 0
+for i = 4, #ARGV do
+  local id, job, holds = ARGV[i], KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+  local f = redis.call("HMGET", job, "status", "passed", "attempt", "ret", "reads", "writes")
+  local status = f[1]
+  if status and f[2] ~= "settle" and not (status == "concluded" or status == "null" or status == "undefined") then
+    if f[3] ~= "" then
+      redis.call("HSET", job, "attempt", "", "busy", 0)
+      redis.call("HINCRBY", job, "token", 1)
+      redis.call("HDEL", KEYS[7], id)
+      redis.call("HDEL", KEYS[8], id)
+      emit(KEYS[2], "ATTEMPT_RELEASED", job, id, "reason", "abandoned", "uuid", f[3])
+    end
+    redis.call("ZREM", KEYS[9], id)
+    redis.call("ZREM", KEYS[10], id)
+    redis.call("DEL", holds)
+    if not f[4] then redis.call("HSET", job, "ret", -112, "error", decision == "commit" and ARGV[3] or ARGV[2]) end
+    abort(KEYS[2], job, id)
+    if not decision and status ~= "aborting" then redis.call("HINCRBY", KEYS[1], "failed", 1) end
+    if redis.call("HSETNX", job, "stopped", 1) == 1 then redis.call("HINCRBY", KEYS[1], "stop", -1) end
+    redis.call("HSET", job, "passed", "settle")
+    redis.call("HINCRBY", KEYS[1], "settle", -1)
+    if f[5] and f[5] ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. f[5], -1) <= 0 then
+      redis.call("HDEL", KEYS[5], "r:" .. f[5])
+    end
+    if f[6] and f[6] ~= "" then redis.call("HDEL", KEYS[5], "w:" .. f[6]) end
+    redis.call("HDEL", job, "reads", "writes", "unsettled")
+    n = n + 1
+  end
+end
+if n > 0 then
+  redis.call("HINCRBY", KEYS[6], "rev", 1)
+  owe(KEYS[3], KEYS[4], ARGV[1])
+end
+return {"abandoned", n}
