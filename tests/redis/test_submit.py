@@ -123,7 +123,7 @@ def half_launched(fleet, *jobs):
     submit.stage(grouped(*jobs), jobs)
     submit.publish(RunId(RUN), len(jobs))
     names = [keys.run(RunId(RUN)), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
-    submit._scripts.call("launch", [*names, keys.job(jobs[0].host, jobs[0].id)], [jobs[0].id, RUN])
+    submit._scripts.call("launch", [*names, keys.job(jobs[0].host, jobs[0].id)], [jobs[0].id, RUN, 0])
 
 
 def test_a_run_launched_by_halves_can_be_cancelled_as_a_whole(fleet):
@@ -146,12 +146,16 @@ def test_a_run_launched_by_halves_waits_for_its_other_half(fleet):
     assert [fleet.status(job.id) for job in jobs] == ["running", "running"]
 
 
-def test_recovering_again_changes_nothing(fleet):
+def test_recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more(fleet):
     fleet.submit(spec("a"))
     before = dump(fleet.client)
     fleet.registry.submit.recover(fleet.registry.hosts.now() + LATER)
     fleet.registry.submit.launch(RunId(RUN))
-    assert dump(fleet.client) == before
+    after = dump(fleet.client)
+    assert [each.txn for each in fleet.registry.fate.due()] == [RUN]
+    for seen in (before, after):
+        del seen[keys.due()], seen[keys.due_wake()]
+    assert after == before
 
 
 # --- refusals: everything is as before -----------------------------------------------------------------

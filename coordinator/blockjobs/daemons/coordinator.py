@@ -50,6 +50,8 @@ class Coordinator:
         if self._each_reminder():
             self.registry.fate.remind()
             self.registry.events.trim(KEEP_EVENTS)
+            for run in self.registry.retention.forget(self.registry.hosts.now()):
+                log.info("run %s: forgotten", run)
         news = self.registry.events.after(self._seq, block_ms=500)
         if news:
             self._seq = news[-1].seq

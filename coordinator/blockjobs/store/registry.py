@@ -16,6 +16,7 @@ from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.questions import Questions
+from blockjobs.store.retention import Retention
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import Submit
 from blockjobs.store.verbs import Verbs
@@ -31,6 +32,7 @@ class Registry:
         self.holds = Holds(client, scripts)
         self.views = Views(client)
         self.events = Events(client)
+        self.retention = Retention(client, self.verbs, self.views)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
         self.nodes = Nodes(client)

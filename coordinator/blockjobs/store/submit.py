@@ -85,9 +85,12 @@ class Submit:
     def launch(self, run_id: RunId) -> None:
         """Make every job of a published run CREATED and its transaction the finalizer's; again is harmless."""
         names = [keys.run(run_id), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
-        for batch in batches(self._places(run_id)):
+        places = self._places(run_id)
+        last = {txn: job for _, job, txn in places}
+        for batch in batches(places):
             jobs = [keys.job(host, job) for host, job, _ in batch]
-            self._scripts.call("launch", names + jobs, [word for _, job, txn in batch for word in (job, txn)])
+            words = [word for _, job, txn in batch for word in (job, txn, int(last[txn] == job))]
+            self._scripts.call("launch", names + jobs, words)
         self._redis.zrem(keys.launches(), run_id)
 
     def recover(self, now_ms: int) -> None:
