@@ -20,7 +20,7 @@ from blockworker.volumes import open_source
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each ``{"as": "source" | "target" | "node", "volume": ...}`` what is there, or an errno and a text."""
+    """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text."""
     return [_look(roots, each) for each in looks]
 
 
@@ -32,6 +32,8 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
                 return _source(roots, volume)
             case "target":
                 return _target(roots, volume)
+            case "new":
+                return _target(roots, volume, made=True)
             case _:
                 return _either(roots, volume)
     except JobFailed as failed:
@@ -50,8 +52,8 @@ def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
         source.close()
 
 
-def _target(roots: Roots, volume: Volume) -> dict[str, Any]:
-    """A file that exists and may be replaced.  A stand-in takes whatever comes, and has the size it was given."""
+def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, Any]:
+    """A file that exists and may be replaced, or (``made``) need not exist.  A stand-in takes whatever comes, and has the size it was given."""
     bottom = volumespec.bottom(volume)
     if isinstance(bottom, NullVolume):
         return {"size": bottom.size, "allocated": 0}
@@ -63,6 +65,8 @@ def _target(roots: Roots, volume: Volume) -> dict[str, Any]:
         st = stat_of(directory, os.path.basename(path))
     finally:
         os.close(directory)
+    if st is None and made:
+        return {"size": 0, "allocated": 0}
     if st is None:
         raise JobFailed(errno.ENOENT, f"target {path} does not exist on host {roots.config.name}")
     if not stat.S_ISREG(st.st_mode):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,7 +19,7 @@ from blockjobs.model.errors import BadInput, JobExists, NoSuchJob, VolumeBusy
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnError
 from blockjobs.model.runs import RunPlan
-from blockjobs.model.volumespec import HostedVolume
+from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet, Sight
 from blockjobs.qmp.launch import launch
@@ -44,6 +45,10 @@ def blockdev_backup(fleet: Fleet, arguments: Arguments) -> Any:
     return create(fleet, [("blockdev-backup", arguments)], grouped=True)
 
 
+def drive_backup(fleet: Fleet, arguments: Arguments) -> Any:
+    return create(fleet, [("drive-backup", arguments)], grouped=True)
+
+
 def transaction(fleet: Fleet, arguments: Arguments) -> Any:
     actions = [(action["type"], action["data"]) for action in arguments["actions"]]
     mode = arguments.get("properties", {}).get("completion-mode", "individual")
@@ -56,7 +61,7 @@ def create(fleet: Fleet, actions: Sequence[tuple[str, Arguments]], *, grouped: b
     for kind, arguments in actions:
         if kind == "abort":
             raise QmpError("Transaction aborted using Abort action")
-        drafts.append(check(fleet, arguments, seen, drafts))
+        drafts.append(check(fleet, kind, arguments, seen, drafts))
     if drafts:
         plan = _plan(drafts, grouped=grouped)
         try:
@@ -70,22 +75,42 @@ def create(fleet: Fleet, actions: Sequence[tuple[str, Arguments]], *, grouped: b
 
 def _sights(fleet: Fleet, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
     """What the checks will want to know: only of nodes that are there."""
-    known = {node.name: node for node in fleet.registry.nodes.list()}
     for kind, arguments in actions:
         if kind != "abort":
-            source, target = known.get(arguments["device"]), known.get(arguments["target"])
-            if source is not None and target is not None and source.name != target.name:
-                yield "source", source.volume
-                yield "target", target.volume
+            with suppress(QmpError):
+                source, target = _nodes(fleet, kind, arguments)
+                if source.name != target.name:
+                    yield "source", source.volume
+                    yield "new" if _is_made(kind, arguments) else "target", target.volume
 
 
-def check(fleet: Fleet, arguments: Arguments, seen: Seen, earlier: Sequence[Draft]) -> Draft:
+def _is_made(kind: str, arguments: Arguments) -> bool:
+    """Whether the target need not be there."""
+    return kind == "drive-backup" and arguments.get("mode", "absolute-paths") == "absolute-paths"
+
+
+def _nodes(fleet: Fleet, kind: str, arguments: Arguments) -> tuple[Node, Node]:
+    source = fleet.node(arguments["device"])
+    name = arguments["target"]
+    if kind != "drive-backup":
+        return source, fleet.node(name)
+    form = arguments.get("format", "raw")
+    if form not in ("raw", "file"):
+        raise QmpError(f"Unknown file format '{form}'")
+    try:
+        volume = HostedVolume(source.volume.host, FileVolume(volumespec.checked_path(name)))
+    except BadInput as wrong:
+        raise QmpError(f"Could not open '{name}': {wrong}") from None
+    return source, Node(name, volume, {"driver": "file"})
+
+
+def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[Draft]) -> Draft:
     """Every check of one backup, in QEMU's order.
 
     Raises:
         QmpError: the first that fails.
     """
-    source, target = fleet.node(arguments["device"]), fleet.node(arguments["target"])
+    source, target = _nodes(fleet, kind, arguments)
     _bitmap(arguments)
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Source and target cannot be the same")
@@ -136,21 +161,28 @@ def _perf(perf: Arguments) -> None:
 
 
 def _fitting(source: Node, target: Node, seen: Seen) -> None:
+    here, there = opened(source, target, seen)
+    if there.size != here.size:
+        raise QmpError("Source and target image have different sizes")
+    if target.read_only:
+        raise QmpError("Block node is read-only")
+
+
+def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
+    """What the host sees of both, if it could open them."""
     if source.volume.host != target.volume.host:
         raise QmpError(
             f"copying between hosts is not supported yet: '{source.name}' is on '{source.volume.host}', "
             f"'{target.name}' is on '{target.volume.host}'"
         )
-    there, here = seen["target", target.volume], seen["source", source.volume]
+    here = seen["source", source.volume]
+    there = seen.get(("target", target.volume)) or seen["new", target.volume]
     for node, sight in ((target, there), (source, here)):
         if sight.errno:
             raise QmpError(
                 f"Could not open '{volumespec.label(node.volume.volume)}': {why(sight.errno, sight.text)}"
             )  # fmt: skip
-    if there.size != here.size:
-        raise QmpError("Source and target image have different sizes")
-    if target.read_only:
-        raise QmpError("Block node is read-only")
+    return here, there if ("target", target.volume) in seen else here  # what will be made fits
 
 
 def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobId:
@@ -172,12 +204,16 @@ def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobI
 
 
 def _plan(drafts: Sequence[Draft], *, grouped: bool) -> RunPlan:
-    """A run of its own for each command, named by its job."""
-    name = drafts[0].id[:60] if len(drafts) == 1 else "transaction"
-    run = RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z")
+    run, name = run_of(drafts)
     whole = grouped or len(drafts) == 1
     specs = [spec(draft, run, TxnId(run if whole else f"{run}.{draft.id}")) for draft in drafts]
     return RunPlan(run, name, whole, (tuple(specs),) if whole else tuple((each,) for each in specs))
+
+
+def run_of(drafts: Sequence[Draft]) -> tuple[RunId, str]:
+    """A run of its own for each command, named by its job."""
+    name = drafts[0].id[:60] if len(drafts) == 1 else "transaction"
+    return RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"), name
 
 
 def spec(draft: Draft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:

@@ -64,5 +64,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "blockdev-add":            Command(tables.BLOCKDEV, nodes.add, waits=True),
     "blockdev-del":            Command(tables.NODE, nodes.delete),
     "blockdev-backup":         Command(tables.BLOCKDEV_BACKUP, backup.blockdev_backup, waits=True),
+    "drive-backup":            Command(tables.DRIVE_BACKUP, backup.drive_backup, waits=True),
     "transaction":             Command(tables.TRANSACTION, backup.transaction, waits=True),
 }  # fmt: skip

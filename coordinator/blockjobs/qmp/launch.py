@@ -15,11 +15,12 @@ PATIENCE: Final = 3.0  # seconds; what takes longer to open goes on without bein
 _OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
 
 
-def launch(fleet: Fleet, plan: RunPlan) -> None:
+def launch(fleet: Fleet, plan: RunPlan, *, refuse: bool = True) -> None:
     """Submit a run and wait a moment until its jobs are started.
 
     Raises:
-        QmpError: a host refused one of them when it looked: none of its transaction was started.
+        QmpError: a host refused one of them when it looked: none of the command's jobs is left.  Not ``refuse``: as
+            with QEMU's mirror, such a job is one that failed.
     """
     seq = fleet.registry.events.last()
     fleet.coordinator.submit(plan)
@@ -30,7 +31,7 @@ def launch(fleet: Fleet, plan: RunPlan) -> None:
             seq = event.seq
             if event.id not in waiting:
                 continue
-            if event.name == "BLOCK_JOB_COMPLETED" and "error" in event.fields:
+            if refuse and event.name == "BLOCK_JOB_COMPLETED" and "error" in event.fields:
                 _undo(fleet, plan)
                 raise QmpError(event.fields["error"])
             if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] in _OFF:
