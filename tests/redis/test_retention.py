@@ -12,6 +12,7 @@ def test_an_old_run_leaves_nothing_behind(fleet):
     fleet.submit(spec("a"), spec("b"))
     fleet.registry.verbs.cancel("a")
     fleet.walk(RUN)
+    fleet.close(RUN)
     fleet.registry.verbs.dismiss("a")
     now = fleet.registry.hosts.now()
     assert fleet.registry.retention.forget(now) == []
