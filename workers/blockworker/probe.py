@@ -20,7 +20,10 @@ from blockworker.volumes import open_source
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text."""
+    """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
+
+    A ``new`` target need not exist.
+    """
     return [_look(roots, each) for each in looks]
 
 
@@ -53,7 +56,7 @@ def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
 
 
 def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, Any]:
-    """A file that exists and may be replaced, or (``made``) need not exist.  A stand-in takes whatever comes, and has the size it was given."""
+    """A file that may be replaced, or is to be made; a stand-in takes whatever comes, and has the size it was given."""
     bottom = volumespec.bottom(volume)
     if isinstance(bottom, NullVolume):
         return {"size": bottom.size, "allocated": 0}
