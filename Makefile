@@ -4,7 +4,7 @@ SIZE ?= 256MiB
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-differential check demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential check demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
 	$(BIN)/pytest tests/cluster
+
+test-qmp: $(STAMP) ## the QMP server, by the public client
+	$(BIN)/pytest tests/qmp
 
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
