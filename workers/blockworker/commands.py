@@ -12,6 +12,7 @@ from blockjobs.cli.output import complain, start_logging
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
+from blockjobs.store.connection import check, connect
 from blockworker.host import HostConfig, load
 from blockworker.targets import manifest
 
@@ -32,9 +33,11 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     from blockworker import app  # noqa: PLC0415 - Celery takes half a second to import: only who serves pays it
 
     start_logging()
-    settings = find_config(name, config)
+    settings, where = find_config(name, config), find_url(url, Settings())
+    with connect(where) as client:
+        check(client, where)
     serve = app.serve_copies if queue == "copy" else app.serve_steps
-    sys.exit(serve(find_url(url, Settings()), settings))
+    sys.exit(serve(where, settings))
 
 
 def find_config(name: str, path: Path | None) -> HostConfig:
