@@ -64,6 +64,9 @@ class Unheld:
     def ready(self) -> None:
         pass
 
+    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        pass
+
     def checkpoint(self, durable: Checkpoint) -> None:
         pass
 

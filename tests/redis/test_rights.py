@@ -119,6 +119,7 @@ def test_every_script_of_a_worker_is_refused_for_another_host(fleet, worker, scr
         "checkpoint": lambda: door.attempts.checkpoint(held, Progress(1, SIZE)),
         "error": lambda: door.attempts.error(held, operation="read", action="stop", io_status="failed", text="x"),
         "ready": lambda: door.attempts.ready(held, Progress(1, SIZE)),
+        "diverge": lambda: door.attempts.diverging(held, passes=5, dirty_rate=1, copy_rate=1),
         "stall": lambda: door.attempts.stalled(held, 600),
         "finish": lambda: door.attempts.finish(held, Progress(1, SIZE), durable=None, result={}),
         "release": lambda: door.attempts.release(other.id, txn, held.token, held.attempt, why="dead"),

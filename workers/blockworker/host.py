@@ -7,7 +7,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psutil
@@ -29,6 +29,7 @@ class HostConfig:
     write_roots: tuple[str, ...]
     allow_overwrite: bool = False
     devices: tuple[str, ...] = ()  # paths under /dev; the links among them are resolved when they are used
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {
@@ -38,6 +39,7 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "write-roots":     (list, "a list of absolute directories"),
     "allow-overwrite": (bool, "true or false"),
     "devices":         (list, "a list of paths under /dev"),
+    "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
 
@@ -81,6 +83,7 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         write_roots=_directories("write-roots", keys["write-roots"]),
         allow_overwrite=keys.get("allow-overwrite", False),
         devices=_device_paths(keys.get("devices", [])),
+        commands=_commands(keys.get("commands", {})),
     )
 
 
@@ -103,6 +106,15 @@ def _device_paths(values: list[object]) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
 
 
+def _commands(values: dict[str, object]) -> dict[str, tuple[str, ...]]:
+    commands = {}
+    for name, argv in values.items():
+        if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+            raise BadInput(f"commands.{name}: {argv!r}: {_KEYS['commands'][1]} was expected")
+        commands[name] = (_plain(f"commands.{name}", argv[0]), *argv[1:])
+    return commands
+
+
 def _plain(key: str, path: str) -> str:
     try:
         return volumespec.checked_path(path)
@@ -121,7 +133,9 @@ def dump(config: HostConfig) -> str:
         "devices": list(config.devices),
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    commands = "".join(f"{json.dumps(name)} = {json.dumps(argv)}\n" for name, argv in config.commands.items())
+    return text + (f"\n[commands]\n{commands}" if commands else "")
 
 
 def boot_id() -> str:

@@ -99,6 +99,11 @@ class PausePoint:
     def ready(self) -> None:
         self.insist(lambda: self._attempts.ready(self.claim, self.progress()))
 
+    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        self.insist(
+            lambda: self._attempts.diverging(self.claim, passes=passes, dirty_rate=dirty_rate, copy_rate=copy_rate)
+        )
+
     def checkpoint(self, durable: Checkpoint) -> None:
         self.line.checkpoint(durable=durable)
 

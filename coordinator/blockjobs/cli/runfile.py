@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.places import compose, line_of, shown
-from blockjobs.model import ids, runs, templates
+from blockjobs.model import ids, mirrors, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
@@ -88,8 +88,8 @@ class _Model(BaseModel):
 class Options(_Model):
     """What ``defaults`` may hold and every job may override; QEMU's argument names, plus ours."""
 
-    type: Literal["backup"] = "backup"
-    sync: Literal["full"] = "full"
+    type: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))] = "backup"  # hosts know which exist
+    sync: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))] = "full"
     speed: Size = 0
     on_source_error: ErrorPolicy = "report"
     on_target_error: ErrorPolicy = "report"
@@ -99,6 +99,11 @@ class Options(_Model):
     overwrite: bool = False
     digests: bool = True
     stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
+    granularity: Size = 0
+    buf_size: Size = 0
+    copy_mode: Literal["background"] = "background"
+    quiesce: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))] = ""
+    options: dict[str, Any] = Field(default_factory=dict)  # for drivers of others
 
     def given(self) -> runs.Options:
         """What the file says, and nothing that it leaves to the defaults."""
@@ -107,6 +112,12 @@ class Options(_Model):
         for name in self.model_fields_set & runs.Options.__annotations__.keys():
             given[name] = kinds.get(name, lambda value: value)(getattr(self, name))  # type: ignore[literal-required]
         return given
+
+    def of_mirror(self) -> dict[str, Any]:
+        """Those that only a mirror has."""
+        fields = type(self).model_fields
+        named = {fields[name].alias or name: name for name in self.model_fields_set}
+        return {alias: getattr(self, name) for alias, name in named.items() if alias in mirrors.KEYS}
 
 
 class Job(Options):
@@ -216,6 +227,7 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
         meaning = templates.words(run, job.id, now)
         source, target, base = runs.volumes(job.source, job.target, meaning, position=at, named=named)
         options: runs.Options = {**file.defaults.given(), **job.given()}
+        options["options"] = _own(at, file.defaults, job, options)
         specs.append(
             JobSpec(
                 id=job_id, transaction=TxnId(run if grouped else job_id), run=run,
@@ -224,6 +236,23 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
         )  # fmt: skip
     runs.check_together(specs)
     return RunPlan(run, file.name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
+
+
+def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping[str, Any]:
+    """The options of the job's own driver, checked where it is one of ours."""
+    kind, sync = options.get("type", "backup"), options.get("sync", "full")
+    own = job.of_mirror()
+    if kind == "mirror":
+        try:
+            return mirrors.options({**defaults.of_mirror(), **own}, sync=sync)
+        except BadInput as wrong:
+            field = next((key for key in mirrors.KEYS if f"'{key}'" in str(wrong)), "sync")
+            raise JobFault(at, field, str(wrong)) from None
+    for key in own:
+        raise JobFault(at, key, f"not accepted by type '{kind}'; type 'mirror' was expected")
+    if kind == "backup" and sync != "full":
+        raise JobFault(at, "sync", f"{shown(sync)} is not accepted; 'full' was expected")
+    return {} if kind == "backup" else options.get("options", {})
 
 
 # --- from pydantic's words to ours --------------------------------------------------------------------

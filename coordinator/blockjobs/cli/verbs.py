@@ -131,6 +131,23 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
 
 @click.command()
 @ids_of
+def complete(ids: tuple[str, ...], url: str | None) -> int:
+    """Let ready jobs (mirrors) come to their end, with a consistent copy; a paused one does on resume.
+
+    \b
+    Example:
+      blockjobs complete mirror-20261122T103000Z
+    """
+
+    def act(here: Coordinator, job: JobId) -> str:
+        here.complete(job)
+        return "completing"
+
+    return each(ids, url, Verb.COMPLETE, act)
+
+
+@click.command()
+@ids_of
 def finalize(ids: tuple[str, ...], url: str | None) -> int:
     """Let pending transactions go on to their decision; any member speaks for all.
 

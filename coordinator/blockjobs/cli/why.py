@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.words import count, since
+from blockjobs.cli.words import count, since, speed
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.ids import Host
 from blockjobs.model.states import ACCEPTS, Status, Verb
@@ -50,12 +50,17 @@ def why(scene: Scene) -> list[str]:
             reasons += _slot(scene)
         case Status.PAUSED | Status.STANDBY if not job.holds and not job.claimed:
             reasons += _slot(scene)
+        case Status.READY:
+            reasons.append(f"ready: waits for complete: blockjobs complete {job.id}")
         case Status.WAITING:
             reasons += _peers(scene)
         case Status.PENDING:
             reasons += _barrier(scene)
         case Status.ABORTING:
             reasons += ["waits for its attempt to end"] if job.claimed else _barrier(scene)
+    if any(job.diverging):
+        changes, copied = map(speed, job.diverging)
+        reasons.append(f"does not converge: its source changes by {changes}, {copied} are copied")
     if job.claimed and job.status in QUEUED and (down := _down(scene, job.host)):
         reasons.append(down)
     return reasons

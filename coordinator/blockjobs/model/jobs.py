@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,7 @@ class JobSpec:
     auto_dismiss: bool = False
     overwrite: bool = False
     digests: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
     @property
@@ -69,7 +70,7 @@ class JobSpec:
             "target-base": self.target_base, "speed": self.speed, "on-source-error": str(self.on_source_error),
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
-            "digests": self.digests, "stall-limit": self.stall_limit,
+            "digests": self.digests, "stall-limit": self.stall_limit, "options": dict(self.options),
         }  # fmt: skip
 
     @classmethod
@@ -81,7 +82,7 @@ class JobSpec:
             target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
-            digests=keys["digests"], stall_limit=keys["stall-limit"],
+            digests=keys["digests"], stall_limit=keys["stall-limit"], options=dict(keys.get("options", {})),
         )  # fmt: skip
 
 

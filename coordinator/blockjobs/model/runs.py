@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     stall_limit: int
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def plan_backup(
     named: Named | None = None,
     **options: Unpack[Options],
 ) -> RunPlan:
-    """A run of one backup job: ``blockjobs backup SOURCE TARGET``.
+    """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` makes it one of another kind.
 
     The job's id is ``job_id`` as given, else the run's with the target's file name behind it.  ``{name}`` in
     the target stands for ``job_id``, else for the source's file name.
@@ -154,7 +155,8 @@ def plan_backup(
     Raises:
         BadInput: says what was wrong and what was expected.
     """
-    run = ids.run_id("backup", now)
+    kind = options.get("type", "backup")
+    run = ids.run_id(kind, now)
     name = _word(str(source) if volumespec.is_name(source) else templates.path_text(source))
     words = templates.words(run, name if job_id is None else job_id, now)
     read, written, base = volumes(source, target, words, default_host=default_host, named=named)
@@ -162,7 +164,7 @@ def plan_backup(
         id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,
     )  # fmt: skip
-    return RunPlan(run, "backup", grouped=True, transactions=((job,),))
+    return RunPlan(run, kind, grouped=True, transactions=((job,),))
 
 
 def _word(path: str) -> str:

@@ -115,6 +115,13 @@ class Attempts:
         if self._scripts.call("ready", names, args)[0] not in (b"ready", b"again"):
             raise errors.LeaseLost(claim.spec.id)
 
+    def diverging(self, claim: Claim, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        """A mirror does not come up with its source (``passes`` 0: it does again); raises LeaseLost."""
+        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        args = [claim.spec.id, claim.token, claim.attempt, passes, dirty_rate, copy_rate]
+        if self._scripts.call("diverge", names, args)[0] != b"ok":
+            raise errors.LeaseLost(claim.spec.id)
+
     def stalled(self, claim: Claim, seconds: float) -> None:
         """Say that a copy stands still; raises LeaseLost."""
         names = [keys.job(self.host, claim.spec.id), keys.events()]

@@ -20,10 +20,10 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon",
     # workers
-    "beat", "claim", "checkpoint", "ready", "error", "stall", "finish", "release", "answer",
+    "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip
 _LUA: Final = resources.files("blockjobs.store") / "lua"
-BY_WORKERS: Final = ("beat", "claim", "checkpoint", "ready", "error", "stall", "finish", "release", "answer")
+BY_WORKERS: Final = ("beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer")
 
 
 @cache

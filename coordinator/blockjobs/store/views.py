@@ -48,6 +48,7 @@ class JobView:
     now: int
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
     def paused(self) -> bool:
@@ -70,6 +71,8 @@ class JobView:
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
             "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
+            "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
+            if any(self.diverging) else None,
         }  # fmt: skip
 
 
@@ -220,11 +223,16 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
         ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
-        unsettled=_text(r.get(b"unsettled", b"")),
+        unsettled=_text(r.get(b"unsettled", b"")), diverging=_rates(r.get(b"diverging", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
         result=codec.unpack(r[b"result"]) if r.get(b"result") else {},
     )  # fmt: skip
+
+
+def _rates(text: bytes) -> tuple[int, int]:
+    dirty, _, copied = text.partition(b" ")
+    return int(dirty or 0), int(copied or 0)
 
 
 def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:

@@ -7,7 +7,7 @@ exactly at 32 bytes a chunk; its own blake3 is the root that the manifest names.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol
 
 from blake3 import blake3
 
@@ -29,6 +29,16 @@ def digest(view: memoryview) -> bytes:
     return blake3(view).digest()
 
 
+class Digests(Protocol):
+    """Who is told of each chunk that was written."""
+
+    def put(self, index: int, value: bytes) -> None: ...
+
+    def zero(self, first: int, last: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+
 class DigestFile:
     """The digest file of a staging file.  Owns the descriptor.  ``fresh``: nobody ever wrote to it."""
 
@@ -42,6 +52,13 @@ class DigestFile:
             os.pwrite(self._fd, value, index * LENGTH)
         except OSError as error:
             raise trouble("write", self._label, index * LENGTH, LENGTH, error.errno) from None
+
+    def get(self, index: int, count: int = 1) -> bytes:
+        """The digests of ``count`` chunks from ``index`` on, one behind the other."""
+        try:
+            return os.pread(self._fd, count * LENGTH, index * LENGTH)
+        except OSError as error:
+            raise trouble("compare", self._label, index * LENGTH, LENGTH, error.errno) from None
 
     def zero(self, first: int, last: int) -> None:
         """Note that the chunks from ``first`` to before ``last`` are zeros."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from blockjobs.model.errors import VolumeError
-from blockworker.copy.digests import CHUNK, DigestFile, digest
+from blockworker.copy.digests import CHUNK, Digests, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.plan import Piece, pieces
 from blockworker.copy.throttle import Throttle
@@ -40,7 +40,7 @@ class Copy:
         done: RangeSet,
         throttle: Throttle,
         wake: Callable[[], None],
-        digests: DigestFile | None = None,
+        digests: Digests | None = None,
         chunk: int = CHUNK,
         lanes: int = 2,
         interval: int = 128 << 20,
@@ -76,6 +76,7 @@ class Copy:
 
     def start(self) -> None:
         self.started = True
+        self._throttle.proceed()
         for lane in self._lanes:
             lane.start()
         if self.finished:
@@ -180,8 +181,9 @@ class Copy:
         if not self._enter(piece):
             return
         failed: VolumeError | None = None
+        written = 0
         try:
-            self._copy(piece, view[: min(piece.end - piece.start, self._chunk)])
+            written = self._copy(piece, view[: min(piece.end - piece.start, self._chunk)])
         except VolumeError as error:
             failed = error.with_traceback(None)  # its frames hold the buffer
         except Exception as error:  # our bug, but it must not leave a job that stands still for ever
@@ -189,7 +191,7 @@ class Copy:
             text = f"internal error: {error!r}"
             length = piece.end - piece.start
             failed = VolumeError(errno.EIO, text, operation="internal", offset=piece.start, length=length)
-        if self._leave(piece, failed):
+        if self._leave(piece, failed, written):
             self._wake()
 
     def _take(self) -> Piece | None:
@@ -234,8 +236,8 @@ class Copy:
                     self._inside += 1
                     return True
 
-    def _leave(self, piece: Piece, failed: VolumeError | None) -> bool:
-        """Note how the piece ended; whether somebody should be told."""
+    def _leave(self, piece: Piece, failed: VolumeError | None, written: int) -> bool:
+        """Note how the piece ended, and how much of it is to be made durable; whether somebody should be told."""
         with self._state:
             self._inside -= 1
             self._taken -= piece.bytes
@@ -246,17 +248,13 @@ class Copy:
                 self._throttle.interrupt()
                 return True
             self._finished.add(piece.start, piece.end)
-            self._copied += piece.bytes
+            self._copied += written
             told, self._told_due = self._told_due, self._due()
             return (self._told_due and not told) or self._finished.covers(0, self.size)
 
-    def _copy(self, piece: Piece, view: memoryview) -> None:
-        start, end = piece.start, piece.end
-        if not piece.data:
-            self._zero(start, end)
-            self._count(skipped=end - start)
-            return
-        filled = 0
+    def _read(self, piece: Piece, view: memoryview) -> None:
+        """Fill ``view`` with the piece; its holes are zeros."""
+        start, filled = piece.start, 0
         for first, last in piece.data:
             if first - start > filled:
                 view[filled : first - start] = self._zeros[: first - start - filled]
@@ -264,12 +262,21 @@ class Copy:
             self._source.pread_into(view[first - start : filled], first)
         if filled < len(view):
             view[filled:] = self._zeros[: len(view) - filled]
+
+    def _copy(self, piece: Piece, view: memoryview) -> int:
+        """Copy a piece; how many bytes of data that makes to be flushed and recorded."""
+        start, end = piece.start, piece.end
+        if not piece.data:
+            self._zero(start, end)
+            self._count(skipped=end - start)
+            return 0
+        self._read(piece, view)
         # A bytearray on the left: bytes == memoryview compares item by item, 75 times slower.
         zeros = self._zeros if len(view) == self._chunk else self._zeros[: len(view)]
         if zeros == view:
             self._zero(start, end)
             self._count(read=piece.bytes, zero=piece.bytes, skipped=end - start - piece.bytes)
-            return
+            return piece.bytes
         here = start
         for first, last in piece.data:
             if first > here:
@@ -281,6 +288,7 @@ class Copy:
         if self._digests is not None:
             self._digests.put(start // CHUNK, digest(view))
         self._count(read=piece.bytes, written=piece.bytes, skipped=end - start - piece.bytes)
+        return piece.bytes
 
     def _zero(self, start: int, end: int) -> None:
         self._target.zero(start, end - start)

@@ -59,6 +59,9 @@ class Job(Protocol):
     def ready(self) -> None:
         """The target has come up with the source; again is harmless."""
 
+    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        """The source changes faster than it can be followed, in bytes a second; all 0: not any more."""
+
     def checkpoint(self, durable: Checkpoint) -> None:
         """Record what is durable; any thread.  Raises LeaseLost, or redis.RedisError: no answer."""
 

@@ -91,9 +91,11 @@ class Copying(Work):
         if opened is None:
             return
         what = Identity.from_list(opened).changed(self._attached.source.identity())
+        before = self._source_change
         self._source_change = "unknown" if what is None else "changed" if what else "unchanged"
         if what:
-            log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
+            if before != "changed":
+                log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
             if self._matters(what):
                 raise errors.SourceChanged(f"source {self._spec.source.text}", what)
 

@@ -116,6 +116,17 @@ class StagedTarget:
             raise trouble("write", self._label, offset, len(view), error.errno) from None
         self._writeback.wrote(offset, len(view))
 
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        done = 0
+        try:
+            while done < len(view):
+                got = os.preadv(self._fd, [view[done:]], offset + done)
+                if not got:
+                    raise trouble("compare", self._label, offset, len(view), errno.EIO, why="it became shorter")
+                done += got
+        except OSError as error:
+            raise trouble("compare", self._label, offset, len(view), error.errno) from None
+
     def zero(self, offset: int, length: int) -> None:
         if self._fresh:
             return None

@@ -80,6 +80,9 @@ class Target(Protocol):
     def pwrite(self, view: memoryview, offset: int) -> None:
         """Write all of ``view``, or raise VolumeError (``operation="write"``)."""
 
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` with what was written, or raise VolumeError (``operation="compare"``)."""
+
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, as a hole where that is possible."""
 

@@ -95,6 +95,9 @@ class DebugTarget:
         self._rules.judge("write", offset, len(view))
         self._image.pwrite(view, offset)
 
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        self._image.pread_into(view, offset)
+
     def zero(self, offset: int, length: int) -> None:
         self._rules.judge("write-zeroes", offset, length)
         self._image.zero(offset, length)

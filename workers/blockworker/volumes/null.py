@@ -53,6 +53,9 @@ class NullTarget:
         if self._latency:
             time.sleep(self._latency)
 
+    def pread_into(self, view: memoryview, offset: int) -> None:  # noqa: ARG002
+        view[:] = bytes(len(view))
+
     def zero(self, offset: int, length: int) -> None:
         pass
 

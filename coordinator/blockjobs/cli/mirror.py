@@ -1,0 +1,59 @@
+"""``mirror``: copy an image that is in use, follow it, and end with ``complete``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, only_host, start, volume
+from blockjobs.client import Coordinator
+from blockjobs.model import mirrors
+from blockjobs.model.jobs import OnError
+from blockjobs.model.runs import plan_backup
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
+@click.option("--sync", type=click.Choice(mirrors.SYNC), default="full", show_default=True,
+              help="none: only what is written from now on.")  # fmt: skip
+@click.option("--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB")
+@click.option("--granularity", type=Size(), default=0, help="What a changed chunk is written in  [default: 64KiB]")
+@click.option("--buf-size", type=Size(), default=0, help="Bytes in flight at most  [default: 16MiB]")
+@click.option("--quiesce", default="", help="A command of host.toml that freezes the source for the last pass.")
+@click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
+@click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
+@click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
+@click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
+@click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
+@click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
+@follower_options
+def mirror(  # noqa: PLR0917 - click passes by name
+    source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, sync: str, speed: int,
+    granularity: int, buf_size: int, quiesce: str, overwrite: bool, no_digests: bool, on_source_error: str,
+    on_target_error: str, no_auto_finalize: bool, auto_dismiss: bool,
+) -> int:  # fmt: skip
+    """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
+
+    SOURCE and TARGET are as for `backup`.  The job is ready when the copy has come up with the source; `complete`
+    makes a last pass and publishes a copy of one point in time.
+
+    \b
+    Example:
+      blockjobs mirror web1:/srv/images/root.img web1:/backup/root-{date}.img --detach
+      blockjobs complete mirror-20261122T103000Z
+    """
+    given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
+    with Coordinator(url) as here:
+        host = None
+        if not (HOSTED.match(source) and HOSTED.match(target)):
+            host = only_host([view.name for view in here.hosts()], source if not HOSTED.match(source) else target)
+        return start(here, lambda now: plan_backup(
+            volume(source, os.getcwd()), volume(target, os.getcwd()), now=now, job_id=job_id,
+            default_host=host, type="mirror", sync=sync, speed=speed, overwrite=overwrite, digests=not no_digests,
+            on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
+            auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
+            options=mirrors.options(given, sync=sync),
+        ), detach=detach, json=json)  # fmt: skip

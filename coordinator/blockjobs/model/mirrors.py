@@ -1,0 +1,35 @@
+"""What is special about a job of type ``mirror``: its options, checked with QEMU's texts and in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blockjobs.model.errors import BadInput
+
+SYNC: Final = ("full", "top", "none")
+GRANULARITY: Final = 64 << 10  # bytes; what a dirty chunk is written in
+BUFFER: Final = 16 << 20  # bytes in flight
+SMALLEST, LARGEST = 512, 64 << 20  # bytes, of the granularity
+SIZES_DIFFER: Final = "Source and target image have different sizes"
+KEYS: Final = ("granularity", "buf-size", "copy-mode", "quiesce")
+
+
+def options(given: Mapping[str, Any], *, sync: str = "full") -> dict[str, Any]:
+    """What a ``JobSpec`` of a mirror carries in ``options``; 0 and what is left out are the defaults.
+
+    Raises:
+        BadInput: with QEMU's text.
+    """
+    if sync not in SYNC:
+        raise BadInput(f"Sync mode '{sync}' not supported")
+    granularity, buffer = given.get("granularity") or 0, given.get("buf-size") or 0
+    if granularity and not SMALLEST <= granularity <= LARGEST:
+        raise BadInput("Parameter 'granularity' expects a value in range [512B, 64MB]")
+    if granularity & (granularity - 1):
+        raise BadInput("Parameter 'granularity' expects a power of 2")
+    if buffer < 0:
+        raise BadInput("Invalid parameter 'buf-size'")
+    if given.get("copy-mode", "background") != "background":
+        raise BadInput(f"Parameter 'copy-mode' does not accept value '{given['copy-mode']}'")
+    return {key: given[key] for key in KEYS if given.get(key)}

@@ -1,0 +1,239 @@
+"""A mirror follows its source until it is told to complete, and what it leaves is one point in time of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fleet import MIB, Fleet, files
+
+from blockjobs.model import errors
+from blockjobs.model.jobs import OnError
+from blockjobs.model.mirrors import SIZES_DIFFER
+from blockworker.targets import manifest
+
+BLOCK = 4096
+
+
+def mirror(
+    fleet: Fleet, host: str, *, mib: int = 12, name: str = "live.img", **options: object
+) -> tuple[str, str, Path, Path]:
+    """Start a mirror of a fresh image; run, job id, source, target."""
+    source = fleet.image(host, name, mib)
+    os.truncate(source, 2 * mib * MIB)  # half of it is a hole
+    job: dict[str, object] = {
+        "id": "m", "type": "mirror", "source": f"{host}:{source}",
+        "target": f"{host}:{fleet.root(host)}/{{run}}.img", **options,
+    }  # fmt: skip
+    run = fleet.submit(fleet.plan([job]))
+    return run, f"{run}.m", source, fleet.root(host) / f"{run}.img"
+
+
+def verified(target: Path) -> bool:
+    """Whether the digests beside an image are of what it holds."""
+    return manifest.verify(str(target), manifest.load(f"{target}.manifest.json")) == []
+
+
+def write(path: Path, offset: int, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(fd, data, offset)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def writer(path: Path, blocks: int) -> Iterator[None]:
+    """A guest: it counts up in every one of some blocks, one behind the other, as quick as it can."""
+    stop = threading.Event()
+    size = path.stat().st_size
+
+    def guest() -> None:
+        fd, number = os.open(path, os.O_WRONLY), 0
+        try:
+            while not stop.is_set():
+                number += 1
+                for block in range(blocks):
+                    os.pwrite(
+                        fd, number.to_bytes(8, "little") * (BLOCK // 8), block * (size // blocks) // BLOCK * BLOCK
+                    )
+        finally:
+            os.close(fd)
+
+    thread = threading.Thread(target=guest)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_mirror_gets_ready_follows_and_completes(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "a")
+    fleet.until("BLOCK_JOB_READY", job)
+    assert fleet.job(job).status == "ready"
+    with pytest.raises(errors.Refused):
+        fleet.registry.verbs.finalize(job)
+    write(source, 5 * MIB + 512, b"written while ready" * 1000)
+    write(source, 20 * MIB, b"in a hole")
+    fleet.until_offset(job, 24 * MIB + 1)
+    assert fleet.job(job).offset == fleet.job(job).len
+    write(source, 7 * MIB, b"the last word")
+    fleet.registry.verbs.complete(job)
+    ended = fleet.until("BLOCK_JOB_COMPLETED", job)
+    assert ended.fields["type"] == "mirror"
+    assert ended.fields["offset"] == ended.fields["len"]
+    assert "error" not in ended.fields
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_blocks <= source.stat().st_blocks * 1.02
+    assert verified(target)
+
+
+def test_a_ready_mirror_that_is_cancelled_softly_completes(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "b")
+    fleet.until("BLOCK_JOB_READY", job)
+    write(source, 0, b"before the cancel")
+    fleet.registry.verbs.cancel(job, force=False)
+    assert fleet.until("RUN_ENDED", run).fields["cancelled"] == "0"
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_ready_mirror_that_is_cancelled_by_force_leaves_nothing(fleet: Fleet) -> None:
+    run, job, source, _ = mirror(fleet, "c", name="forced.img")
+    before = files(fleet.root("c"))
+    fleet.until("BLOCK_JOB_READY", job)
+    fleet.registry.verbs.cancel(job)
+    fleet.until("BLOCK_JOB_CANCELLED", job)
+    fleet.until("RUN_ENDED", run)
+    assert {name for name in files(fleet.root("c")) if run in name} == set()
+    assert source.exists()
+    assert before
+
+
+def test_a_paused_mirror_is_on_standby_and_remembers_complete(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "a", name="standby.img")
+    fleet.until("BLOCK_JOB_READY", job)
+    fleet.registry.verbs.pause(job)
+    fleet.until_status(job, "standby")
+    offset = fleet.job(job).offset
+    write(source, 3 * MIB, b"while it stands by")
+    with pytest.raises(errors.Refused, match="currently paused"):
+        fleet.registry.verbs.cancel(job, force=False)
+    fleet.registry.verbs.complete(job)
+    fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.3)
+    assert (fleet.job(job).status, fleet.job(job).offset) == ("standby", offset)
+    fleet.registry.verbs.resume(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_mirror_killed_between_its_passes_compares_with_its_target_and_stays_ready(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "b", name="killed.img")
+    fleet.until("BLOCK_JOB_READY", job)
+    fleet.registry.verbs.pause(job)
+    fleet.until_status(job, "standby")
+    pid = fleet.writer("b", job)
+    staging = next(fleet.root("b").glob(f".{run}.img.*.part"))
+    os.kill(pid, signal.SIGKILL)
+    fleet.until("ATTEMPT_RELEASED", job)
+    # As after a power cut that took the data and left the digests: only the target itself tells.
+    write(staging, 2 * MIB, bytes(MIB))
+    write(staging, 22 * MIB, b"not of the source")
+    write(source, 4 * MIB, b"nobody looked")
+    fleet.registry.verbs.resume(job)
+    fleet.until("ATTEMPT_CLAIMED", job)
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+    assert verified(target)
+
+
+def test_what_is_written_meanwhile_does_not_fail_a_mirror_and_its_copy_is_one_instant(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "c", mib=4, name="guest.img", speed=20 * MIB)
+    with writer(source, blocks=4):
+        fleet.until("MIRROR_NOT_CONVERGING", job)
+        view = fleet.job(job)
+        assert view.status == "running"
+        assert min(view.diverging) > 0
+        assert view.offset <= view.len
+    fleet.until("BLOCK_JOB_READY", job)
+    assert fleet.job(job).diverging == (0, 0)
+    fleet.registry.verbs.set_speed(job, 0)
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_mirror_over_an_image_of_another_size_fails_as_in_qemu(fleet: Fleet) -> None:
+    fleet.image("d", "small.img", 1)
+    fleet.image("d", "large.img", 2)
+    root = fleet.root("d")
+    job: dict[str, object] = {
+        "id": "m", "type": "mirror", "overwrite": True,
+        "source": f"d:{root}/small.img", "target": f"d:{root}/large.img",
+    }  # fmt: skip
+    run = fleet.submit(fleet.plan([job]))
+    ended = fleet.until("BLOCK_JOB_COMPLETED", f"{run}.m")
+    assert (ended.fields["error"], ended.fields["len"], ended.fields["offset"]) == (SIZES_DIFFER, "0", "0")
+    fleet.until("RUN_ENDED", run)
+    assert (root / "large.img").stat().st_size == 2 * MIB
+
+
+@pytest.mark.parametrize("size", [0, 1025 << 10, 4097])
+def test_lengths_that_are_no_multiple_of_anything(fleet: Fleet, size: int) -> None:
+    run, job, source, target = None, None, fleet.root("d") / f"odd{size}.img", None
+    source.write_bytes(os.urandom(size))
+    spec: dict[str, object] = {
+        "id": "m", "type": "mirror", "source": f"d:{source}", "target": f"d:{fleet.root('d')}/{{run}}.img",
+    }  # fmt: skip
+    run = fleet.submit(fleet.plan([spec]))
+    job, target = f"{run}.m", fleet.root("d") / f"{run}.img"
+    ready = fleet.until("BLOCK_JOB_READY", job)
+    assert ready.fields["offset"] == ready.fields["len"] == str(size)
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_sync_none_is_ready_with_nothing_and_copies_what_is_written_from_then_on(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "d", mib=4, name="none.img", sync="none")
+    ready = fleet.until("BLOCK_JOB_READY", job)
+    assert (ready.fields["offset"], ready.fields["len"]) == ("0", "0")
+    write(source, 2 * MIB, b"new")
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    content = target.read_bytes()
+    assert content[2 * MIB : 3 * MIB] == source.read_bytes()[2 * MIB : 3 * MIB]
+    assert not any(content[: 2 * MIB])
+    assert manifest.load(f"{target}.manifest.json")["digests"] is None, "it is no copy of anything"
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_an_error_in_a_pass_stops_the_job_and_resume_goes_on(fleet: Fleet, side: str) -> None:
+    source = fleet.image("a", "sick.img", 4)
+    target = fleet.root("a") / f"sick-{side}.img"
+    # The second write of this sector: the first is of the bulk copy, where the rule meets another one.
+    rules = [{"iotype": "read" if side == "source" else "write", "errno": 28 if side == "target" else 5,
+              "sector": 2 * MIB // 512, "once": True}]  # fmt: skip
+    volumes: dict[str, object] = {"source": f"a:{source}", "target": f"a:{target}"}
+    path = source if side == "source" else target
+    volumes[side] = {"driver": "blkdebug", "host": "a", "image": {"driver": "file", "filename": str(path)},
+                     "inject-error": rules}  # fmt: skip
+    policies = {"on_source_error": OnError.STOP, "on_target_error": OnError.ENOSPC}
+    run = fleet.submit(fleet.plan([{"id": "m", "type": "mirror", **volumes, **policies}]))
+    job = f"{run}.m"
+    fleet.until_status(job, "paused")
+    assert fleet.job(job).io_status == ("failed" if side == "source" else "nospace")
+    fleet.registry.verbs.resume(job)
+    fleet.until("BLOCK_JOB_READY", job)
+    write(source, 0, b"x")
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()

@@ -1,0 +1,219 @@
+"""Mirror, ``copy-mode: background``: a bulk copy, then passes that follow the source until somebody says complete.
+
+READY with the first pass that finds nothing dirty.  Where no quiesce command is set, the last pass has to be clean
+too, and to have begun after ``complete``: then the target is what the source was at an instant behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.mirrors import BUFFER, GRANULARITY, SIZES_DIFFER
+from blockjobs.model.volumespec import NullVolume
+from blockjobs.store.attempts import Progress
+from blockworker.control import boottime
+from blockworker.copy.convergence import Convergence
+from blockworker.copy.digests import CHUNK
+from blockworker.copy.engine import Copy
+from blockworker.copy.ledger import Ledger, scratch
+from blockworker.copy.passes import Pass
+from blockworker.drivers.base import Job, Opened
+from blockworker.drivers.copying import LOOK, Copying
+from blockworker.drivers.staged import Attached, Staged, attach, is_null
+from blockworker.durability import Durability
+from blockworker.quiesce import Quiesce
+from blockworker.roots import Roots
+from blockworker.targets.files import stat_of
+from blockworker.targets.opening import target_path
+from blockworker.volumes import Identity, Source
+
+log = logging.getLogger(__name__)
+
+FOLLOW: Final = 1.0  # seconds between two passes while ready, or as long as a pass takes: at most half of the time
+ASKED: Final = 1.0  # seconds of rest at most once the end is asked for
+
+
+class Mirror(Staged):
+    def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
+        # ``none``: the target is no copy of anything, and the digests that are kept are of the source.
+        return super().open(roots, replace(spec, digests=spec.digests and spec.sync != "none"), wanted)
+
+    def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
+        Quiesce.of(roots.config, spec)
+        size = _existing(roots, spec)
+        if size is not None and size != source.size:
+            raise JobFailed(errno.EINVAL, SIZES_DIFFER)
+
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+        if opened:
+            Quiesce.of(roots.config, spec).recover()  # an attempt killed in its last pass has no other end
+        super().abort(roots, spec, number, opened=opened)
+
+    def attached(self, roots: Roots, job: Job) -> Mirroring:
+        quiesce = Quiesce.of(roots.config, job.spec)
+        if job.claim.number > 1:
+            quiesce.recover()
+        return Mirroring.of(attach(roots, job.claim, rewrites=True), job).with_hook(quiesce)
+
+
+class Mirroring(Copying):
+    """One attempt at a mirror."""
+
+    def __init__(self, attached: Attached, job: Job) -> None:
+        options = job.spec.options
+        self._granularity = int(options.get("granularity") or GRANULARITY)
+        self._lanes = max(1, min(2, int(options.get("buf-size") or BUFFER) // CHUNK))
+        self._scratch = scratch(attached.source.size) if attached.digests is None else None
+        self._ledger = Ledger(attached.digests or self._scratch or scratch(0), attached.source.size)
+        # Only the first attempt knows that nothing was written before it: any other copies all of it.
+        self._learning = job.spec.sync == "none" and job.claim.number == 1
+        super().__init__(attached, job)
+        self._quiesce = Quiesce()
+        self._asked = False  # to come to an end
+        self._ticks, self._took = 0, 0.0
+        self._convergence = Convergence()
+        self._clean: Identity | None = None  # the source's, before the last clean pass
+        # Bytes copied before the copy that runs, and that copy: one value, so that a reader sees both or neither.
+        done = attached.done.total()
+        self._now: tuple[int, Copy] = (max(job.claim.offset, done) - done, self._made.copy)
+
+    def with_hook(self, quiesce: Quiesce) -> Mirroring:
+        self._quiesce = quiesce
+        return self
+
+    def _copy(self) -> Copy:
+        if self._learning:
+            return self._pass(learning=True)
+        attached = self._attached
+        return Copy(
+            attached.source, attached.target, size=self._size, done=attached.done,
+            throttle=self._throttle, digests=self._ledger, wake=self._wake, lanes=self._lanes,
+        )  # fmt: skip
+
+    def _pass(self, *, learning: bool = False) -> Pass:
+        return Pass(
+            self._attached.source, self._attached.target, size=self._size, ledger=self._ledger,
+            throttle=self._throttle, wake=self._wake, granularity=self._granularity, lanes=self._lanes,
+            learning=learning,
+        )  # fmt: skip
+
+    # --- the work -----------------------------------------------------------------------------------------
+
+    def start(self, job: Job) -> None:
+        began = self._attached.source.identity()
+        self.run(self._made)
+        ready = self._learning
+        if ready:
+            self._clean = began
+            job.ready()
+        while True:
+            self._rest(job, ready=ready)
+            if self._idle():
+                continue
+            asked, frozen = self._asked, self._asked and ready and self._quiesce.freeze()
+            try:
+                clean = self._follow(job)
+                done = asked and (clean or (frozen and self._quiesce.frozen))
+            finally:
+                self._quiesce.thaw()
+            if clean and not ready:
+                ready = True
+                job.ready()
+                log.info("job %s: ready", job.spec.id)
+            if done:
+                return
+
+    def _follow(self, job: Job) -> bool:
+        """One pass, durably; whether it found nothing dirty."""
+        before, began = self._attached.source.identity(), boottime()
+        settled, last = self._now
+        this = self._pass()
+        self._made = Durability(this, job, self._attached.staging)
+        self._now = (_copied(settled, last), this)
+        self.run(self._made)
+        self.check_source()
+        self._clean = before if not this.dirty else None
+        was = self._convergence.diverging
+        rates = self._convergence.look(began, boottime(), this.dirty)
+        if rates is not None and not was:
+            log.warning("job %s: does not converge: %s", job.spec.id, rates)
+            job.diverging(passes=rates.passes, dirty_rate=rates.dirty, copy_rate=rates.copy)
+        elif was and not self._convergence.diverging:
+            job.diverging(passes=0, dirty_rate=0, copy_rate=0)
+        self._took = boottime() - began
+        return not this.dirty
+
+    def _idle(self) -> bool:
+        """Whether a file says by its times that it was not written since the last clean pass, and none is asked for."""
+        if self._asked or self._clean is None:
+            return False
+        now = self._attached.source.identity()
+        return now.kind == "file" and now == self._clean
+
+    def _rest(self, job: Job, *, ready: bool) -> None:
+        following = ready and not self._convergence.diverging
+        seconds = max(FOLLOW, self._took) if following else self._convergence.rest
+        until = boottime() + seconds
+        job.point()
+        while (left := until - boottime()) > 0 and not (self._asked and (following or left <= seconds - ASKED)):
+            job.wait(min(LOOK, left))
+            self._ticks += 1
+            job.point()
+
+    def _matters(self, what: str) -> bool:
+        return what in ("another file", "size")  # that it is written is what a mirror is for
+
+    # --- orders and the view ------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        super().pause()
+        self._quiesce.thaw()  # whoever waits for us to go on shall not stand still meanwhile
+
+    def complete(self) -> None:
+        self._asked = True
+
+    def progress(self) -> Progress:
+        settled, copy = self._now
+        done = _copied(settled, copy)
+        left = copy.dirty - copy.copied if isinstance(copy, Pass) else self._size - copy.offset
+        return Progress(done, done + left, self._counts(copy))
+
+    def pulse(self) -> int:
+        _, copy = self._now
+        return self._ticks + copy.offset + copy.bytes_read
+
+    def close(self) -> None:
+        super().close()
+        if self._scratch is not None:
+            self._scratch.close()
+
+
+def _copied(settled: int, copy: Copy) -> int:
+    return settled + (copy.copied if isinstance(copy, Pass) else copy.offset)
+
+
+def _existing(roots: Roots, spec: JobSpec) -> int | None:
+    """The size of what the target would replace; None where there is nothing yet."""
+    if is_null(spec):
+        bottom = volumespec.bottom(spec.target.volume)
+        return bottom.size if isinstance(bottom, NullVolume) else None
+    directory, _, name = target_path(spec).rpartition("/")
+    try:
+        fd = roots.open_dir(directory)
+    except JobFailed as missing:
+        if missing.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        st = stat_of(fd, name)
+        return st.st_size if st is not None and spec.overwrite else None
+    finally:
+        os.close(fd)
