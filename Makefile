@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential check demo bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP) ## a virtual environment in .venv with everything the project needs
 

@@ -1,0 +1,48 @@
+"""A grouped transaction of two good backups before a bad action: QEMU never answers it, ours does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+from iotest import Bench
+from playbook import ask
+from stages import Stage
+from stories import group, member
+
+LIMIT = 1.0  # seconds
+LAST = {
+    "abort": (
+        ask("abort"),
+        "Transaction aborted using Abort action",
+    ),
+    "unknown node": (member(2), "Cannot find device='a2' nor node-name='a2'"),
+}
+
+
+@pytest.fixture
+def fleet(our_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(our_stage, tmp_path_factory.mktemp("hang").name)
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_a_group_that_fails_after_two_good_members_is_refused_within_a_second_and_leaves_nothing(
+    fleet: Bench, last: str
+) -> None:
+    for n in range(2):
+        fleet.image(f"a{n}", fill=True)
+        fleet.image(f"b{n}")
+    bad, text = LAST[last]
+    before = {path.name: path.stat() for path in fleet.place.iterdir()}
+    started = monotonic()
+    refusal = fleet.refused("transaction", **group(member(0), member(1), bad).arguments)
+    assert monotonic() - started < LIMIT
+    assert refusal == text
+    assert fleet.ok("query-jobs") == []
+    assert {path.name: path.stat() for path in fleet.place.iterdir()} == before
+    fleet.ok("transaction", **group(member(0), member(1)).arguments)  # ids, nodes and locks are free again
+    fleet.until("j0", "null")
+    assert fleet.same("a0", "b0")
