@@ -45,6 +45,8 @@ class Highest:
                 self._save()
 
     def _load(self) -> tuple[str, int]:
+        if not self._folder:
+            return "", 0
         try:
             with open(f"{self._folder}/{NAME}", encoding="ascii") as file:
                 record = json.load(file)
