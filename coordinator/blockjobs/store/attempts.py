@@ -97,8 +97,10 @@ class Attempts:
                     cancel=cancelled == b"force", soft=cancelled == b"soft", pause=paused == 1,
                     complete=complete == b"1", park=park == 1, speed=int(speed),
                 )  # fmt: skip
-            case _:
+            case [b"lost"] | [b"missing"]:
                 raise errors.LeaseLost(job_id)
+            case reply:
+                raise AssertionError(f"checkpoint answered {reply!r}: the scripts are of another version")
 
     def error(self, claim: Claim, *, operation: str, action: str, io_status: str, text: str) -> None:
         """An I/O error was judged; raises LeaseLost."""
