@@ -44,6 +44,9 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
 
+campaigns: $(STAMP) ## the random campaigns at full length (make test has their short versions)
+	$(BIN)/pytest tests/redis/test_machine.py tests/qmp --long
+
 check: lint type test ## lint, type, test: what CI runs
 
 demo: $(STAMP) ## three hosts back up real disk images as one transaction (SIZE=256MiB each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 for name in [name for name in os.environ if name.startswith("BLOCKJOBS_")]:
@@ -12,3 +13,13 @@ for name in [name for name in os.environ if name.startswith("BLOCKJOBS_")]:
 # The machine may be busy: what counts is what is found, not how fast.
 settings.register_profile("blockjobs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("blockjobs")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="campaigns at full length; without it, their short versions")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a campaign is to run at full length."""
+    return bool(request.config.getoption("--long"))

@@ -265,6 +265,9 @@ class Machine(RuleBasedStateMachine):
         assert self.fleet.registry.views.run(RUN).open == 0
 
 
-def test_whatever_happens_in_whatever_order(client):
+def test_whatever_happens_in_whatever_order(client, long):
     Machine.client = client
-    run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=30, deadline=None))
+    examples, steps = (300, 40) if long else (100, 30)
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
+    )
