@@ -4,7 +4,7 @@ SIZE ?= 256MiB
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential check demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential campaigns check demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
