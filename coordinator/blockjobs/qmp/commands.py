@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs import __version__
-from blockjobs.qmp import backup, jobs, nodes, since, tables
+from blockjobs.qmp import backup, jobs, mirror, nodes, since, tables
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.qmp.qapi import STR, Enum, Members, Union, check, union
 
@@ -65,5 +65,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "blockdev-del":            Command(tables.NODE, nodes.delete),
     "blockdev-backup":         Command(tables.BLOCKDEV_BACKUP, backup.blockdev_backup, waits=True),
     "drive-backup":            Command(tables.DRIVE_BACKUP, backup.drive_backup, waits=True),
+    "blockdev-mirror":         Command(tables.BLOCKDEV_MIRROR, mirror.blockdev_mirror, waits=True),
     "transaction":             Command(tables.TRANSACTION, backup.transaction, waits=True),
 }  # fmt: skip

@@ -38,6 +38,8 @@ class Feed:
 
     def close(self) -> None:
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * BLOCK / 1000)
 
     async def reached(self, seq: str, seconds: float) -> None:
         """Wait until everything up to ``seq`` was delivered, at most so long."""

@@ -63,6 +63,7 @@ class Server:
         self._unix = listen(path) if path else None
         self._tcp = socket.create_server((tls.host, tls.port), backlog=BACKLOG) if tls else None
         self._clients: set[Client] = set()
+        self._servers: list[asyncio.Server] = []
         self._feed = Feed(fleet.registry, self._deliver)
         self._quick = ThreadPoolExecutor(QUICK, "qmp")
         self._slow = ThreadPoolExecutor(SLOW, "qmp-slow")
@@ -95,15 +96,21 @@ class Server:
             loop.run_until_complete(self._listen())
             loop.run_forever()
         finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+            loop.run_until_complete(self._leave())
             loop.close()
+
+    async def _leave(self) -> None:
+        """Let nobody in any more, and send everybody home."""
+        for server in self._servers:
+            server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # connections are closed at the loop's next turn
 
     async def _listen(self) -> None:
         self._feed.start(self._loop)
-        self._servers = []
         if self._unix is not None:
             self._servers.append(await asyncio.start_unix_server(self._serve, sock=self._unix, backlog=BACKLOG))
         if self._tcp is not None:
@@ -158,6 +165,7 @@ def listen(path: Path) -> socket.socket:
     before = os.umask(0o177)
     try:
         listening.bind(str(path))
+        listening.listen(BACKLOG)
     except OSError as wrong:
         listening.close()
         raise BadInput(f"socket path {path}: {wrong.strerror}") from None

@@ -1,0 +1,100 @@
+"""Two servers to talk to: ``face`` stands on a bare registry, ``fleet`` on a real host that may replace its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import puppets
+import pytest
+from fleet import MIB, Fleet
+from talk import Monitor
+
+from blockjobs import server as redis_server
+from blockjobs.client import Coordinator
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.probe import Probe
+from blockjobs.qmp import fleet as spoken
+from blockjobs.qmp.server import Server
+
+
+@pytest.fixture(scope="session")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
+    with redis_server.Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@dataclass
+class Face:
+    """A QMP server whose fleet is played: ``puppets`` stand in for hosts and daemons."""
+
+    path: Path
+    puppets: puppets.Fleet
+
+
+@pytest.fixture(scope="session")
+def session_face(registry_server: redis_server.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
+    with Coordinator(registry_server.url) as here:
+        path = tmp_path_factory.mktemp("face") / "qmp.sock"
+        server = Server(spoken.Fleet(here, Probe(here.registry, Doorbell(registry_server.url))), path)
+        server.start()
+        yield Face(path, puppets.Fleet(here.registry.client))
+        server.close()
+
+
+@pytest.fixture
+def face(session_face: Face) -> Face:
+    """With an empty registry."""
+    session_face.puppets.client.flushall()
+    return Face(session_face.path, puppets.Fleet(session_face.puppets.client))
+
+
+@pytest.fixture
+def talk(face: Face) -> Iterator[Monitor]:
+    with Monitor(face.path) as monitor:
+        yield monitor
+
+
+@pytest.fixture(scope="session")
+def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path_factory.mktemp("qmp"), ["a"], slots=4, allow_overwrite=True, qmp=True)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def fleet(session_fleet: Fleet) -> Fleet:
+    """The fleet, whole, without a job and without a node."""
+    for name, process in session_fleet.processes.items():
+        if process.poll() is not None:
+            session_fleet.start(name)
+    session_fleet.await_up(session_fleet.hosts)
+    return session_fleet
+
+
+@pytest.fixture
+def monitor(fleet: Fleet) -> Iterator[Monitor]:
+    assert fleet.qmp is not None
+    with Monitor(fleet.qmp) as monitor:
+        yield monitor
+        for job in monitor.ok("query-jobs"):
+            if job["status"] != "concluded":
+                monitor.raw("job-cancel", id=job["id"])
+                monitor.until_status(job["id"], "concluded")
+            monitor.raw("job-dismiss", id=job["id"])
+        nodes = {node["node-name"] for node in monitor.ok("query-named-block-nodes")}
+        while nodes:  # those that others are built on come later
+            nodes -= {name for name in nodes if "return" in monitor.raw("blockdev-del", node_name=name)}
+
+
+@pytest.fixture
+def images(fleet: Fleet, monitor: Monitor) -> Path:
+    """Five images of 4 MiB, ``a`` to ``e``, and a node of each one's name; ``small`` is smaller."""
+    root = fleet.root("a")
+    for name in "abcde":
+        fleet.image("a", f"{name}.img", 4)
+    (root / "small.img").write_bytes(b"s" * MIB)
+    for name in [*"abcde", "small"]:
+        monitor.ok("blockdev-add", driver="file", node_name=name, filename=str(root / f"{name}.img"))
+    return root
