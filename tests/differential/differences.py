@@ -12,6 +12,7 @@ from typing import Final
 Lines = list[str]
 REFUSED: Final = "A refused job never was"
 BYTES: Final = "Progress counts bytes"
+BUSY: Final = "A volume that is read is busy"
 
 
 def without(pattern: str) -> Callable[[Lines], Lines]:
@@ -33,6 +34,7 @@ def without_jobs_that_never_ran(lines: Lines) -> Lines:
 DIFFERENCES: Final[dict[str, Callable[[Lines], Lines]]] = {
     REFUSED: without_jobs_that_never_ran,
     BYTES: masked(r"len=\d+ offset=\d+"),
+    BUSY: masked(r"Could not create node: Permission conflict .*|Node '\w+' is busy: .*"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from differences import BYTES, REFUSED
+from differences import BUSY, BYTES, REFUSED
 from playbook import MIB, SLOW, Ask, Same, Step, Story, ask, source, target, until
 
 SIZE: Final = 4 * MIB
@@ -124,6 +124,36 @@ ARGUMENTS: Final = [
         ask("blockdev-add", node_name="c"), ask("blockdev-add", driver="file", node_name="0c", filename="PLACE/a"),
         backup(speed=SLOW), until("j0", "running"), ask("blockdev-del", node_name="a"),
         ask("blockdev-del", node_name="b"),
+    ]),
+    Story("nodes-on-nodes", [
+        *PAIR, bad(iotype="read", errno=5), ask("blockdev-del", node_name="a"), bad("worse", image="nowhere"),
+        ask("blockdev-add", {"driver": "blkdebug", "node-name": "worse", "image": "a", "inject-error": [{}]}),
+        ask("blockdev-add", {"driver": "blkdebug", "node-name": "worse", "image": "a", "inject-error": [
+            {"event": "bogus"}]}),
+        ask("blockdev-add", {"driver": "blkdebug", "node-name": "worse"}),
+        ask("blockdev-add", {"driver": "raw", "node-name": "r", "file": "b"}), ask("blockdev-del", node_name="b"),
+        ask("blockdev-del", node_name="r"), ask("blockdev-del", node_name="bad"),
+        ask("blockdev-del", node_name="bad"),
+    ]),
+    Story("nodes-that-a-job-holds", [
+        *RUNNING, source("c"), target("d"), backup("j1", "c", "b"), backup("j1", "b", "d"), backup("j1", "c", "a"),
+        backup("j1", "a", "d", speed=SLOW), until("j1", "running"), ask("query-jobs"),
+        ask("blockdev-del", node_name="d"), ask("job-cancel", id="j1"), until("j1", "null"),
+        ask("blockdev-del", node_name="d"), ask("blockdev-del", node_name="c"),
+    ], differs=(BUSY,)),
+    Story("numbers", [
+        *PAIR, backup(speed=1 << 63), backup(speed=-(1 << 63)), backup(speed=None), backup(speed=True), *look(),
+        ask("block-job-set-speed", device="nobody", speed=1 << 64),
+    ], differs=(REFUSED,)),
+    Story("drive-backup", [
+        source("a"), target("b"),
+        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/b", "format": "raw", "mode": "existing",
+                             "sync": "full"}), until("j0", "null"), Same("a", "b"),
+        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/none", "format": "raw",
+                             "mode": "existing", "sync": "full"}),
+        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/new", "format": "raw", "sync": "full"}),
+        until("j0", "null"), Same("a", "new"),
+        ask("drive-backup", {"job-id": "j0", "device": "nowhere", "target": "PLACE/x", "sync": "full"}), *look(),
     ]),
 ]  # fmt: skip
 
@@ -287,6 +317,42 @@ GROUPS: Final = [
         *pairs(2), ask("transaction", actions=[{"type": "blockdev-backup", "data": dict(member(n).arguments)}
                                                for n in range(2)]), *both("null"), Same("a1", "b1"),
     ], ordered=False),
+    Story("a-paused-member-keeps-its-group", [
+        *pairs(2), group(member(0), member(1, speed=SLOW)), until("j0", "waiting"), until("j1", "running"),
+        ask("job-pause", id="j1"), until("j1", "paused"), ask("job-pause", id="j0"),
+        ask("block-job-set-speed", device="j1", speed=0), ask("query-jobs"), ask("job-resume", id="j1"),
+        until("j1", "running"), *both("null"), Same("a0", "b0"), Same("a1", "b1"),
+    ]),
+    Story("a-stopped-member-keeps-its-group", [
+        *pairs(2), bad("bad", "a1", iotype="read", errno=5, sector=2 * MIB // 512, once=True),
+        group(member(0, **KEPT), backup("j1", "bad", "b1", **{"on-source-error": "stop"}, **KEPT)),
+        until("j1", "BLOCK_JOB_ERROR"), until("j1", "paused"), until("j0", "waiting"), ask("query-jobs"),
+        ask("job-resume", id="j1"), until("j1", "running"), *both("concluded"), ask("query-jobs"), *dismiss(2),
+        Same("a1", "b1"),
+    ]),
+    Story("a-stopped-member-is-cancelled-with-its-group", [
+        *pairs(2), FAULT, group(member(0, **KEPT), backup("j1", "bad", "b1", **{"on-source-error": "stop"}, **KEPT)),
+        until("j1", "BLOCK_JOB_ERROR"), until("j1", "paused"), until("j0", "waiting"),
+        ask("block-job-cancel", device="j1"), ask("block-job-cancel", device="j0"), *both("concluded"), *look(),
+    ]),
+    Story("some-members-dismiss-themselves", [
+        *pairs(3), group(member(0), member(1, **KEPT), member(2)), until("j0", "null"), until("j1", "concluded"),
+        until("j2", "null"), ask("query-jobs"), ask("job-dismiss", id="j0"), ask("job-dismiss", id="j1"), *look(),
+    ]),
+    Story("a-group-is-finalized-once", [
+        *pairs(2), group(member(0, **HELD), member(1, **HELD)), *both("BLOCK_JOB_PENDING"),
+        ask("job-finalize", id="j0"), *both("concluded"), ask("job-finalize", id="j1"), ask("job-cancel", id="j1"),
+        *dismiss(2), ask("job-finalize", id="j1"),
+    ]),
+    Story("a-pending-member-fails-nobody-by-being-resumed", [
+        *pairs(2), group(member(0, **HELD), member(1, **HELD)), *both("BLOCK_JOB_PENDING"), ask("job-resume", id="j0"),
+        ask("job-pause", id="j1"), ask("block-job-set-speed", device="j1", speed=5), ask("job-complete", id="j1"),
+        ask("job-finalize", id="j0"), *both("concluded"), ask("query-jobs"),
+    ]),
+    Story("members-that-clash", [
+        *pairs(2), group(member(0), member(0)), group(member(0), backup("j0", "a1", "b1"), mode="individual"),
+        group(member(0), backup("j1", "a1", "b0")), group(member(0), backup("j1", "a1", "a1")), *look(),
+    ], differs=(REFUSED,)),
     Story("a-transaction-is-undone", [
         *pairs(2), group(member(0), ask("abort"), mode="individual"), *look(),
         group(backup(device="nowhere"), ask("abort"), mode="individual"),

@@ -1,0 +1,70 @@
+"""Bytes on the socket, right and wrong: the original and ours answer them alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stages
+from rawbytes import exchange
+
+HELLO = b'{"execute": "qmp_capabilities"}\n'
+BYTES: dict[str, list[bytes]] = {
+    "nothing": [],
+    "a command before the negotiation": [b'{"execute": "query-jobs", "id": 1}'],
+    "an unknown command before the negotiation": [b'{"execute": "bogus"}'],
+    "the negotiation": [b'{"execute": "qmp_capabilities", "id": "hello"}'],
+    "the negotiation twice": [HELLO, HELLO],
+    "a capability that is unknown": [b'{"execute": "qmp_capabilities", "arguments": {"enable": ["bogus"]}}'],
+    "capabilities of a wrong type": [b'{"execute": "qmp_capabilities", "arguments": {"enable": "oob"}}'],
+    "ids of every kind": [
+        HELLO,
+        *(b'{"execute": "query-jobs", "id": %s}\n' % kind for kind in (b"1", b'"x"', b"[1]", b'{"a": null}', b"true")),
+    ],
+    "an id with an error": [HELLO, b'{"execute": "bogus", "id": 7}'],
+    "two commands on a line": [HELLO, b'{"execute": "query-jobs"} {"execute": "query-block-jobs"}'],
+    "a command on many lines": [HELLO, b'{\n"execute"\n:\n"query-jobs"\n}\n'],
+    "arguments that are none": [HELLO, b'{"execute": "query-jobs", "arguments": {}}'],
+    "arguments of a wrong type": [HELLO, b'{"execute": "query-jobs", "arguments": []}'],
+    "a command of a wrong type": [HELLO, b'{"execute": 1, "id": 3}'],
+    "no command": [HELLO, b'{"id": 1}'],
+    "an empty object": [HELLO, b"{}"],
+    "a member too many": [HELLO, b'{"execute": "query-jobs", "more": 1, "id": 4}'],
+    "an array": [HELLO, b"[]"],
+    "a number": [HELLO, b"1\n"],
+    "a text": [HELLO, b'"text"\n'],
+    "a word": [HELLO, b"query-jobs\n"],
+    "a missing brace": [HELLO, b'{"execute": "query-jobs"]\n'],
+    "a comma too many": [HELLO, b'{"execute": "query-jobs",}'],
+    "a key twice": [HELLO, b'{"execute": "query-jobs", "execute": "query-jobs"}'],
+}  # fmt: skip
+
+
+BROKEN = "JSON parse error"
+
+
+def answers(path: Path, sent: list[bytes]) -> list[Any]:
+    """All but the greeting, whose version is the server's own; what is no JSON is told once, in any words."""
+    found: list[Any] = []
+    for reply in exchange(path, sent)[1:]:
+        broken = reply.get("error", {}).get("desc", "").startswith(BROKEN)
+        if not broken or BROKEN not in found:
+            found.append(BROKEN if broken else reply)
+    return found
+
+
+@pytest.mark.skipif(bool(stages.missing()), reason=stages.missing())
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_are_answered_alike(name: str, our_stage: stages.Stage, tmp_path: Path) -> None:
+    with stages.original(tmp_path) as stage:
+        theirs = answers(stage.socket, BYTES[name])
+    assert answers(our_stage.socket, BYTES[name]) == theirs
+
+
+def test_what_only_looks_like_json_is_refused(our_stage: stages.Stage) -> None:
+    assert BROKEN in answers(our_stage.socket, [HELLO, b"{'execute': 'query-jobs'}"])
+
+
+def test_only_the_owner_may_open_the_socket(our_stage: stages.Stage) -> None:
+    assert our_stage.socket.stat().st_mode & 0o777 == 0o600
