@@ -13,7 +13,7 @@ from typing import Any
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
-from blockjobs.model.volumespec import FileVolume, NullVolume, Volume
+from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
 from blockworker.volumes import open_source
@@ -60,6 +60,8 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
     bottom = volumespec.bottom(volume)
     if isinstance(bottom, NullVolume):
         return {"size": bottom.size, "allocated": 0}
+    if isinstance(bottom, OtherVolume):
+        return {"size": 0, "allocated": 0}
     if not isinstance(bottom, FileVolume):
         raise JobFailed(errno.EINVAL, f"{bottom.filename} is a block device; a file was expected as target")
     path = bottom.filename

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol
 
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
@@ -65,7 +67,34 @@ class DebugVolume:
     driver: str = "blkdebug"
 
 
-Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume
+@dataclass(frozen=True, slots=True)
+class OtherVolume:
+    """A volume of a driver outside our packages: its name, by which its host tells it from all others, and its keys."""
+
+    driver: str
+    name: str
+    keys: Mapping[str, Any]
+
+
+Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume | OtherVolume
+
+
+class VolumeKind(Protocol):
+    """What submitting needs of a volume driver of others, an entry point of the group ``blockjobs.volumes``."""
+
+    def parse(self, keys: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The volume's name on its host, and its keys, checked and plain (they are stored).  Raises BadInput."""
+
+
+OTHERS: Final = "blockjobs.volumes"
+
+
+@cache
+def other(driver: str) -> Any:
+    """The volume driver that is installed here under a name, if one is; reading what is installed is like an import."""
+    for point in entry_points(group=OTHERS, name=driver):
+        return point.load()()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,7 @@ class HostedVolume:
     @property
     def lock(self) -> str:
         """What readers and writers of the volume lock: its path; of one without a path its name; else nothing."""
-        if path(self.volume) is not None:
+        if path(self.volume) is not None or isinstance(bottom(self.volume), OtherVolume):
             return self.text
         return f"node:{self.node}" if self.node else ""
 
@@ -98,14 +127,16 @@ def label(volume: Volume) -> str:
             return volume.driver
         case DebugVolume():
             return label(volume.image)
+        case OtherVolume():
+            return volume.name
 
 
 def path(volume: Volume) -> str | None:
     """The path at the bottom of the volume; None where it has none."""
-    return None if isinstance(bottom(volume), NullVolume) else label(volume)
+    return label(volume) if isinstance(bottom(volume), FileVolume | DeviceVolume) else None
 
 
-def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume:
+def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolume:
     """The volume below all filters."""
     return bottom(volume.image) if isinstance(volume, DebugVolume) else volume
 
@@ -191,10 +222,21 @@ def _from_keys(keys: dict[str, Any]) -> Volume:
         case None:
             raise BadInput("Parameter 'driver' is missing")
         case _:
-            raise BadInput(f"Parameter 'driver' does not accept value '{driver}'")
+            return _other(driver, keys)
     if keys:
         raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
     return volume
+
+
+def _other(driver: object, keys: dict[str, Any]) -> Volume:
+    match keys:
+        case {"other": [str(name), Mapping() as stored]} if isinstance(driver, str) and len(keys) == 1:
+            return OtherVolume(driver, name, dict(stored))  # it was checked when it was submitted
+    kind: VolumeKind | None = other(driver) if isinstance(driver, str) else None
+    if kind is None:
+        raise BadInput(f"Parameter 'driver' does not accept value '{driver}'")
+    name, plain = kind.parse(keys)
+    return OtherVolume(str(driver), name, plain)
 
 
 def _rule(value: object) -> InjectedError:
@@ -264,6 +306,8 @@ def _to_keys(volume: Volume) -> dict[str, Any]:
                 "image": _to_keys(volume.image),
                 "inject-error": [_rule_keys(rule) for rule in volume.inject_error],
             }
+        case OtherVolume():
+            return {"driver": volume.driver, "other": [volume.name, dict(volume.keys)]}
 
 
 def _rule_keys(rule: InjectedError) -> dict[str, Any]:

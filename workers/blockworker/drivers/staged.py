@@ -12,7 +12,7 @@ from typing import Any
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.model.volumespec import NullVolume
+from blockjobs.model.volumespec import NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
@@ -22,7 +22,7 @@ from blockworker.targets import manifest, publish
 from blockworker.targets.journal import Member
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.staged import StagedTarget
-from blockworker.volumes import Identity, NullTarget, Source, Target, filter_target, open_source
+from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
     source = open_source(spec.source.volume, roots)
     try:
         if is_null(spec):
-            target = filter_target(spec.target.volume, NullTarget(source.size))
+            target = open_target(spec.target.volume, roots, source.size)
             return Attached(source, target, None, _durable(claim.durable, spec.id), spec.id)
         member = _member(roots, spec)
         staged = StagedTarget.take(roots, member, claim.token, rewrites=rewrites)
@@ -111,7 +111,8 @@ def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
 
 
 def is_null(spec: JobSpec) -> bool:
-    return isinstance(volumespec.bottom(spec.target.volume), NullVolume)
+    """Whether the target is nothing of ours: ``null-co``, or a volume of others, written in place."""
+    return isinstance(volumespec.bottom(spec.target.volume), NullVolume | OtherVolume)
 
 
 def _member(roots: Roots, spec: JobSpec) -> Member:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from blockjobs.model.errors import VolumeError
+from blockjobs.model.volumespec import VolumeKind
+from blockworker.roots import Roots
 
 
 class Extent(NamedTuple):
@@ -90,6 +92,18 @@ class Target(Protocol):
         """Make durable what was written before the call.  VolumeError (``operation="flush"``) is final."""
 
     def close(self) -> None: ...
+
+
+class VolumeDriver(VolumeKind, Protocol):
+    """A kind of volume outside our packages: an entry point of the group ``blockjobs.volumes``, named as the ``driver``
+    key, that is a class without arguments.  A target of it is written in place: what commit and abort mean is its own
+    affair, and a job that fails leaves what was written."""
+
+    def open_source(self, keys: Mapping[str, Any], roots: Roots) -> Source:
+        """Raises JobFailed.  Any path is opened through ``roots``, which knows what the host allows."""
+
+    def open_target(self, keys: Mapping[str, Any], roots: Roots, size: int) -> Target:
+        """Raises JobFailed."""
 
 
 def trouble(operation: str, label: str, offset: int, length: int, code: int | None, *, why: str = "") -> VolumeError:
