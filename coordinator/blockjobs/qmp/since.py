@@ -23,4 +23,4 @@ def events(fleet: Fleet, arguments: dict[str, Any]) -> dict[str, Any]:
             found.append(message)
             if len(found) == MOST:
                 break
-    return {"events": found, "more": len(found) == MOST, "gap": before(seq, stream.trimmed())}
+    return {"events": found, "more": len(found) == MOST, "gap": before(seq, stream.oldest())}

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import redis
+
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
 
@@ -40,9 +42,16 @@ class Events:
         newest = self._redis.xrevrange(keys.events(), count=1)
         return newest[0][0].decode() if newest else BEGINNING
 
-    def trimmed(self) -> str:
-        """The newest event that is no longer kept; "0-0" while all are."""
-        return str(self._redis.xinfo_stream(keys.events()).get("max-deleted-entry-id", b"0-0").decode())
+    def oldest(self) -> str:
+        """The oldest event that is kept, if older ones were trimmed; "0-0" while all are there."""
+        try:
+            about = self._redis.xinfo_stream(keys.events())
+        except redis.ResponseError:  # nothing has ever happened
+            return "0-0"
+        if about["entries-added"] == about["length"]:
+            return "0-0"
+        first = about["first-entry"]
+        return str((first[0] if first else about["last-generated-id"]).decode())
 
     def after(self, seq: str, *, block_ms: int = 0) -> list[Event]:
         """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
