@@ -26,8 +26,9 @@ def _masked(info: dict[str, object]) -> dict[str, object]:
         done = info["status"] == "concluded" and "error" not in info
         return info if done else info | {"current-progress": MOVING}
     if "io-status" in info:
-        done = info["status"] == "pending"
-        return info if done else info | {"offset": MOVING, "busy": MOVING}
+        if info["status"] == "pending":
+            return info | {"paused": MOVING}  # QEMU holds a mirror's nodes still until it is finalized
+        return info | {"offset": MOVING, "busy": MOVING}
     return info
 
 

@@ -22,6 +22,7 @@ BINARY: Final = "qemu-storage-daemon"
 MISSING: Final = f"{BINARY} is not installed: `make tools` as root, or apt install qemu-system-common"
 READY_LIMIT: Final = 60.0  # seconds for a fleet to stand; a busy machine takes ten
 STOP_LIMIT: Final = 30.0
+BLINK: Final = 0.02  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,23 @@ def missing() -> str:
 
 @contextmanager
 def original(place: Path) -> Iterator[Stage]:
-    """A qemu-storage-daemon; it inherits a socket that listens already, so nobody has to wait for it."""
+    """A qemu-storage-daemon on a socket that listens from the start.
+
+    It greets twice who calls before its monitor stands, so its pid file is awaited, which it writes behind that.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    path = place / "qmp"
+    path, pid = place / "qmp", place / "pid"
     with socket.socket(socket.AF_UNIX) as listener, (place / "log").open("wb") as log:
         listener.bind(str(path))
         listener.listen()
         number = listener.fileno()
         process = subprocess.Popen(
-            [BINARY, "--chardev", f"socket,fd={number},server=on,wait=off,id=c", "--monitor", "chardev=c"],
+            [BINARY, "--chardev", f"socket,fd={number},server=on,wait=off,id=c", "--monitor", "chardev=c",
+             "--pidfile", str(pid)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[number],
         )  # fmt: skip
     try:
+        _await_line(pid, "", process)
         yield Stage(path, place)
     finally:
         process.kill()
@@ -81,8 +87,13 @@ def ours(place: Path) -> Iterator[Stage]:
 
 
 def _await_line(log: Path, start: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the file has a line that starts so."""
     deadline = time.monotonic() + READY_LIMIT
-    while not any(line.startswith(start) for line in log.read_text().splitlines()):
-        assert process.poll() is None, f"up ended with {process.returncode}:\n{log.read_text()[-2000:]}"
-        assert time.monotonic() < deadline, f"not ready:\n{log.read_text()[-2000:]}"
-        select.select([], [], [], 0.05)
+    while not (log.exists() and any(line.startswith(start) for line in log.read_text().splitlines())):
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}:\n{_tail(log)}"
+        assert time.monotonic() < deadline, f"not ready:\n{_tail(log)}"
+        select.select([], [], [], BLINK)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text()[-2000:] if log.exists() else ""

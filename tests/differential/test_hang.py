@@ -9,7 +9,7 @@ import pytest
 from iotest import Bench
 from playbook import ask
 from stages import Stage
-from stories import group, member
+from vocabulary import group, member
 
 LIMIT = 1.0  # seconds
 LAST = {
