@@ -223,6 +223,18 @@ class Coordinator:
         """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
         self._still([Place(job.host, job.id, job.transaction) for job in self.drained(what)], timeout, parked=True)
 
+    def move(self, job_id: str, to: str, *, timeout: float | None = 60.0) -> Status:
+        """Hand a job to another host that sees the same volumes under the same paths; its status there.
+
+        Raises:
+            HostDown: the other host is not up, or does not answer.
+            Refused: it does not see the volumes, or the job is in no state to be moved.
+            WaitTimedOut: its attempt did not end in time; it goes on where it is.
+        """
+        from blockjobs.handover import hand_over  # noqa: PLC0415 - Celery takes half a second to import
+
+        return hand_over(self, job_id, to, timeout)
+
     def abandon(self, host: str) -> int:
         """Give up a host that is gone for good: its members end with an error that says so; how many did.
 

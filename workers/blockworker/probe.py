@@ -13,22 +13,29 @@ from typing import Any
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
+from blockworker.drivers import find
+from blockworker.drivers.staged import is_null
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
-from blockworker.volumes import open_source
+from blockworker.targets.opening import find_member
+from blockworker.volumes import Identity, open_source
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
 
-    A ``new`` target need not exist.
+    A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
+    job that another one has begun.
     """
     return [_look(roots, each) for each in looks]
 
 
 def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
+        if each["as"] == "member":
+            return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]))
         volume = volumespec.parse(each["volume"]).volume
         match each["as"]:
             case "source":
@@ -45,6 +52,17 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
         return {"errno": errno.EINVAL, "text": str(wrong)}
     except OSError as error:
         return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
+
+
+def _member(roots: Roots, spec: JobSpec, identity: Identity) -> dict[str, Any]:
+    """The job's own OPEN once more, which finds everything made: the same source, and the staging file."""
+    host = roots.config.name
+    if not is_null(spec) and find_member(roots, spec) is None:
+        raise JobFailed(errno.ENOENT, f"host {host} does not see the staging file of target {spec.target.text}")
+    opened = find(spec.type, host).open(roots, spec, lambda: True)
+    if what := identity.changed(opened.identity):
+        raise JobFailed(errno.EBUSY, f"host {host} sees another source under {spec.source.text} ({what})")
+    return {"size": opened.size, "reads": opened.reads, "writes": opened.writes}
 
 
 def _source(roots: Roots, volume: Volume) -> dict[str, Any]:

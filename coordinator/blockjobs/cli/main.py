@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "resume-all":  "blockjobs.cli.all:resume_all",
     "drain":       "blockjobs.cli.drain:drain",
     "undrain":     "blockjobs.cli.drain:undrain",
+    "move":        "blockjobs.cli.move:move",
     "abandon":     "blockjobs.cli.abandon:abandon",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "complete":    "blockjobs.cli.verbs:complete",

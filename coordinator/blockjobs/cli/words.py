@@ -82,6 +82,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_STATUS_CHANGE":   _status,
     "JOB_HELD":            _held,
     "JOB_UNHELD":          lambda f: f"no longer held by {f['reason']}",
+    "JOB_MOVED":           lambda f: f"moved from host {f['from']} to host {f['to']}",
     "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",

@@ -14,6 +14,7 @@ from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
+from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
@@ -35,6 +36,7 @@ class Registry:
         self.retention = Retention(client, self.verbs, self.views)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
+        self.moves = Moves(client, scripts)
         self.nodes = Nodes(client)
         self.questions = Questions(client)
 

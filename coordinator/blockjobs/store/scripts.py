@@ -18,7 +18,7 @@ NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
-    "complete", "finalize", "dismiss", "hold", "lift",             "abandon",
+    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip

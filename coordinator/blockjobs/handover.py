@@ -1,0 +1,58 @@
+"""Hand-over: a job comes to rest on one host and goes on upon another, from its last durable byte.
+
+Ask first, whether the other host sees the same source and the staging file; then hold, wait until the attempt has
+ended, and re-key.  Whatever fails in between, the job goes on where it was.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.probe import Probe
+from blockjobs.model import ids
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host
+from blockjobs.model.states import STARTED, Status
+from blockjobs.store.moves import MOVE, elsewhere
+from blockjobs.store.views import JobView
+
+if TYPE_CHECKING:
+    from blockjobs.client import Coordinator
+
+
+def hand_over(here: Coordinator, job_id: str, to: str, timeout: float | None) -> Status:
+    """See ``Coordinator.move``."""
+    host, job = ids.host(to), here.get(job_id)
+    if job.status not in STARTED:
+        raise Refused(f"Job '{job_id}' in state '{job.status}' cannot be moved")
+    if job.host == host:
+        raise Refused(f"job '{job_id}' is on host '{host}' already")
+    seen = ask(here, job, host)
+    verbs, reason = here.registry.verbs, MOVE + host
+    if reason not in job.holds:  # else: somebody died over the same move
+        verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}")
+    try:
+        here.wait_quiescent([job_id], timeout, parked=True)
+        return here.registry.moves.move(here.get(job_id), host, reads=seen["reads"], writes=seen["writes"])
+    except BaseException:  # also Ctrl-C
+        with suppress(Refused, redis.RedisError):
+            verbs.resume(job_id, reason=reason)
+        raise
+
+
+def ask(here: Coordinator, job: JobView, host: Host) -> dict[str, Any]:
+    """What the other host sees of the job.
+
+    Raises:
+        HostDown: it is not up, or does not answer.
+        Refused: it does not see what the job needs.
+    """
+    look = {"as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": here.registry.moves.identity(job)}
+    seen: dict[str, Any] = Probe(here.registry, Doorbell(here.url))({host: [look]})[host][0]
+    if "errno" in seen:
+        raise Refused(f"host '{host}' cannot take job '{job.id}': {seen['text']}")
+    return seen

@@ -1,0 +1,93 @@
+"""A job goes on upon another host that sees the same disks, and is refused by one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from fleet import MIB, Fleet, files
+
+from blockjobs.client import Coordinator
+from blockjobs.model import errors
+from blockworker.host import HostConfig, dump
+
+
+class Shared(Fleet):
+    """Hosts m and n see one directory, each beside its own; o does not see it."""
+
+    @property
+    def common(self) -> Path:
+        return self.place / "common"
+
+    def start(self, name: str, *, wrapper: Iterable[str] = ()) -> None:
+        self.common.mkdir(exist_ok=True)
+        for host in self.hosts[:2]:
+            roots = (str(self.root(host)), str(self.common))
+            config = HostConfig(name=host, slots=2, read_roots=roots, write_roots=roots)
+            (self.place / f"{host}.toml").write_text(dump(config))
+        super().start(name, wrapper=wrapper)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    fleet = Shared(tmp_path_factory.mktemp("shared"), ["m", "n", "o"])
+    yield fleet
+    fleet.close()
+
+
+def backup(fleet: Shared, place: Path, *more: dict[str, object]) -> tuple[str, str, Path, Path]:
+    """Start a backup on host m from and to one directory; run, job id, source, target."""
+    source = place / "source.img"
+    if not source.exists():
+        fleet.image("m", "fresh.img", 40).rename(source)
+    job = {"id": "job", "source": f"m:{source}", "target": f"m:{place}/{{run}}.img", "speed": 10 * MIB}
+    run = fleet.submit(fleet.plan([job, *more]))
+    fleet.until_offset(f"{run}.job", 5 * MIB)
+    return run, f"{run}.job", source, place / f"{run}.img"
+
+
+def test_a_job_moves_and_copies_nothing_twice(shared: Shared) -> None:
+    other = {
+        "id": "stays",
+        "source": f"m:{shared.image('m', 'stays.img', 2)}",
+        "target": f"m:{shared.root('m')}/stays.out",
+    }
+    run, job, source, target = backup(shared, shared.common, other)
+    with Coordinator(shared.server.url) as here:
+        first = shared.writer("m", job)
+        assert here.move(job, "n", timeout=20) == "running"
+        shared.until("JOB_MOVED", job)
+        shared.until("ATTEMPT_CLAIMED", job)
+        assert shared.writer("n", job) != first
+        here.set_speed(job, 0)
+        assert here.wait([run], 40) == {run: True}
+        view = here.get(job)
+    assert (view.host, view.attempts, view.lost, view.bytes["recopied"]) == ("n", 2, 0, 0)
+    assert target.read_bytes() == source.read_bytes()
+    assert (shared.root("m") / "stays.out").exists()
+
+
+def test_a_moved_job_that_is_cancelled_leaves_nothing(shared: Shared) -> None:
+    before = files(shared.common)
+    run, job, *_ = backup(shared, shared.common)
+    with Coordinator(shared.server.url) as here:
+        here.pause(job)
+        assert here.move(job, "n", timeout=20) == "paused", "its user holds it still"
+        here.cancel(job, wait=True, timeout=20)
+        assert here.run(run).cancelled == 1
+    assert files(shared.common) <= before | {"source.img"}
+
+
+@pytest.mark.parametrize(("host", "why"), [
+    ("n", "is outside the"), ("o", "is outside the"), ("m", "is on host 'm' already"), ("x", "is not known"),
+])  # fmt: skip
+def test_a_host_that_does_not_see_the_disks_is_refused_and_the_job_goes_on(shared: Shared, host: str, why: str) -> None:
+    run, job, source, target = backup(shared, shared.root("m"))
+    with Coordinator(shared.server.url) as here:
+        with pytest.raises(errors.Refused, match=why):
+            here.move(job, host, timeout=20)
+        assert not here.get(job).paused
+        here.set_speed(job, 0)
+        assert here.wait([run], 40) == {run: True}
+    assert target.read_bytes() == source.read_bytes()
