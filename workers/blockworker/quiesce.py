@@ -37,6 +37,10 @@ class Quiesce:
             raise JobFailed(errno.EPERM, f"command '{name}' is not allowed by host.toml of host {config.name}")
         return cls(name, config.commands[name], volumespec.path(spec.source.volume) or "")
 
+    @property
+    def given(self) -> bool:
+        return bool(self._argv)
+
     def freeze(self) -> bool:
         """Make the source stand still; whether it does.
 

@@ -1,8 +1,8 @@
 """A delta pass: read the source again, write what differs from what the target is known to hold.
 
 Where that is not known (an attempt before this one wrote it) the target is read too.  A pass that finds nothing dirty
-proves a point in time: every chunk was read twice with equal content, once before and once behind the instant at
-which the pass began, so the target is what the source was then.
+shows a point in time: every chunk was read twice with equal content, once before and once behind the instant at which
+the pass began, so the target is what the source was then (but for what changed and changed back in between).
 """
 
 from __future__ import annotations

@@ -39,9 +39,13 @@ class Copying(Work):
         """The work with what was attached; closes that if the source is not the one that OPEN saw."""
         try:
             work = cls(attached, job)
-            work.check_source()
         except BaseException:
             attached.close()
+            raise
+        try:
+            work.check_source()
+        except BaseException:
+            work.close()
             raise
         return work
 

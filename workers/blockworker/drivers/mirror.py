@@ -1,7 +1,8 @@
 """Mirror, ``copy-mode: background``: a bulk copy, then passes that follow the source until somebody says complete.
 
-READY with the first pass that finds nothing dirty.  Where no quiesce command is set, the last pass has to be clean
-too, and to have begun after ``complete``: then the target is what the source was at an instant behind it.
+READY with the first pass that finds nothing dirty.  ``complete`` makes a last pass while the quiesce command makes the
+source stand still.  Where none is set, passes go on until one that began after ``complete`` is clean as well: then the
+target is what the source was at the instant that pass began.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Mirroring(Copying):
         options = job.spec.options
         self._granularity = int(options.get("granularity") or GRANULARITY)
         self._lanes = max(1, min(2, int(options.get("buf-size") or BUFFER) // CHUNK))
-        self._scratch = scratch(attached.source.size) if attached.digests is None else None
-        self._ledger = Ledger(attached.digests or self._scratch or scratch(0), attached.source.size)
+        self._digests = attached.digests or scratch(attached.source.size)
+        self._ledger = Ledger(self._digests, attached.source.size)
         # Only the first attempt knows that nothing was written before it: any other copies all of it.
         self._learning = job.spec.sync == "none" and job.claim.number == 1
         super().__init__(attached, job)
@@ -124,7 +125,8 @@ class Mirroring(Copying):
                 done = asked and (clean or (frozen and self._quiesce.frozen))
             finally:
                 self._quiesce.thaw()
-            if clean and not ready:
+            # With a quiesce command the last pass ends for sure: then it is ready for it as soon as passes do not help.
+            if not ready and (clean or (self._convergence.diverging and self._quiesce.given)):
                 ready = True
                 job.ready()
                 log.info("job %s: ready", job.spec.id)
@@ -192,8 +194,7 @@ class Mirroring(Copying):
 
     def close(self) -> None:
         super().close()
-        if self._scratch is not None:
-            self._scratch.close()
+        self._digests.close()  # those that nobody asked for; again is harmless
 
 
 def _copied(settled: int, copy: Copy) -> int:
