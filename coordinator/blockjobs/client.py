@@ -31,7 +31,7 @@ from blockjobs.store.holds import ALL, DRAIN, Holding
 from blockjobs.store.hosts import HostView
 from blockjobs.store.nodes import Node, NoSuchNode
 from blockjobs.store.registry import Registry
-from blockjobs.store.views import JobView, Place, RunView
+from blockjobs.store.views import JobView, Place, RunView, Views
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class Coordinator:
 
     def wait_drained(self, what: str, timeout: float | None = None) -> None:
         """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
-        self._still([Place(job.host, job.id, job.transaction) for job in self.drained(what)], timeout, parked=True)
+        self._still(self.registry.holds.drained_by(self._drained(what)), timeout, parked=True)
 
     def move(self, job_id: str, to: str, *, timeout: float | None = 60.0) -> Status:
         """Hand a job to another host that sees the same volumes under the same paths; its status there.
@@ -293,7 +293,8 @@ class Coordinator:
     def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
         give_up = None if timeout is None else time.monotonic() + timeout
         stream = Stream(self.registry, self.registry.events.last())
-        while moving := [job for job in self.registry.views.jobs(places) if not quiescent(job, parked=parked)]:
+        views = Views(self.registry.client, internal=True)  # internal jobs are drained, too
+        while moving := [job for job in views.jobs(places) if not quiescent(job, parked=parked)]:
             left = BLOCK if give_up is None else give_up - time.monotonic()
             if left <= 0:
                 raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")

@@ -44,7 +44,7 @@ def coordinator(
     client = connect(where)
     check(client, where)
     doorbell = Doorbell(where)
-    daemon = Coordinator(Registry(client), doorbell)
+    daemon = Coordinator(Registry(client, internal=True), doorbell)
     with served(where, doorbell, qmp, tls(qmp_tcp, tls_cert, tls_key, tls_ca)):
         loop.run("coordinator", daemon.once, loop.stop_on_signals())
 
@@ -95,5 +95,5 @@ def finalizer(url: str | None) -> None:
     where = find_url(url)
     client = connect(where)
     check(client, where)
-    daemon = Finalizer(Registry(client), Doorbell(where))
+    daemon = Finalizer(Registry(client, internal=True), Doorbell(where))
     loop.run("finalizer", daemon.once, loop.stop_on_signals())

@@ -44,8 +44,9 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
         try:
             here.wait_drained(what, timeout)
         except WaitTimedOut as late:
-            for job in (here.get(each) for each in late.ids):
-                click.echo(f"{what}: {unrest(here, job)}", err=True)
+            for job in here.drained(what):
+                if job.id in late.ids:
+                    click.echo(f"{what}: {unrest(here, job)}", err=True)
             raise
         click.echo(f"{what}: at rest{told(list(here.drained(what)))}")
 

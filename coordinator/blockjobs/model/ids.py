@@ -18,6 +18,7 @@ RunId = NewType("RunId", str)
 
 _WELLFORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+INTERNAL: Final = "#"  # begins the names of internal runs and jobs: no user can say one
 LONGEST: Final = 200  # bytes; an id becomes part of file names, of which a component holds 255
 
 
@@ -44,6 +45,16 @@ def run_name(text: str) -> str:
     if not _WELLFORMED.fullmatch(text) or len(text) > 80:
         raise BadInput(f"invalid run name {text!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
     return text
+
+
+def internal_run(unique: str) -> RunId:
+    """The name of a run that nobody sees; its jobs are named after it, as those of any run."""
+    return RunId(f"{INTERNAL}{unique}")
+
+
+def is_internal(name: str) -> bool:
+    """Whether a run, a transaction or a job is internal: invisible at every face, and so are its events."""
+    return name.startswith(INTERNAL)
 
 
 def run_id(name: str, at: datetime) -> RunId:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import redis
 
+from blockjobs.model.ids import is_internal
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
 
@@ -34,13 +36,20 @@ class Event:
 
 
 class Events:
-    def __init__(self, client: Client) -> None:
-        self._redis = client
+    """``internal``: read those of internal jobs, too, as the machinery itself has to."""
+
+    def __init__(self, client: Client, *, internal: bool = False) -> None:
+        self._redis, self._internal = client, internal
 
     def last(self) -> str:
         """Where the stream ends now; ``after(last())`` gives what comes next."""
-        newest = self._redis.xrevrange(keys.events(), count=1)
-        return newest[0][0].decode() if newest else BEGINNING
+        end, count = "+", 1
+        while page := self._redis.xrevrange(keys.events(), max=end, count=count):
+            for entry, fields in page:
+                if self._visible(_event(entry, fields)):
+                    return str(entry.decode())
+            end, count = f"({page[-1][0].decode()}", PAGE
+        return BEGINNING
 
     def oldest(self) -> str:
         """The oldest event that is kept, if older ones were trimmed; "0-0" while all are there."""
@@ -55,9 +64,20 @@ class Events:
 
     def after(self, seq: str, *, block_ms: int = 0) -> list[Event]:
         """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
+        give_up = time.monotonic() + block_ms / 1000
+        while page := self._read(seq, block_ms):
+            if visible := [event for event in page if self._visible(event)]:
+                return visible
+            seq, block_ms = page[-1].seq, max(0, round((give_up - time.monotonic()) * 1000))
+        return []
+
+    def _read(self, seq: str, block_ms: int) -> list[Event]:
         reply = self._redis.xread({keys.events(): seq}, count=PAGE, block=block_ms or None)
         rows = next(iter(reply.values()))[0] if isinstance(reply, dict) and reply else (reply[0][1] if reply else [])
         return [_event(entry, fields) for entry, fields in rows]
+
+    def _visible(self, event: Event) -> bool:
+        return self._internal or not (is_internal(event.run) or is_internal(event.id))
 
     def trim(self, keep_ms: int) -> None:
         """Forget events older than ``keep_ms``, but none since the oldest unfinished transaction began."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.states import Status
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
@@ -54,17 +54,17 @@ class Glances:
         for job, place in self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT):
             host, txn = place.decode().split(" ")
             found[job.decode()] = Place(Host(host), JobId(job.decode()), TxnId(txn))
-        return [found[job] for job in sorted(found)]
+        return [found[job] for job in sorted(found) if not is_internal(job)]
 
     def runs_like(self, pattern: str) -> list[RunId]:
         """The runs whose id matches a glob, oldest first."""
         found = {run.decode(): at for run, at in self._redis.zscan_iter(keys.runs(), match=pattern, count=HINT)}
-        return [RunId(run) for run in sorted(found, key=lambda run: (found[run], run))]
+        return [RunId(run) for run in sorted(found, key=lambda run: (found[run], run)) if not is_internal(run)]
 
     def unfinished_runs(self) -> list[RunId]:
         """The runs with members to conclude, oldest first."""
         txns = [TxnId(txn.decode()) for txn in self._redis.zrange(keys.unfinished(), 0, -1)]
-        return list(dict.fromkeys(self.runs_of(txns).values()))
+        return list(dict.fromkeys(self.runs_of(txn for txn in txns if not is_internal(txn)).values()))
 
     def runs_of(self, txns: Iterable[TxnId]) -> dict[TxnId, RunId]:
         """The run of each transaction, as far as they are known."""

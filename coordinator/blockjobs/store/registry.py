@@ -1,7 +1,7 @@
 """The registry: every door to Redis, opened on one client.
 
-Control plane and clients use ``Registry``; a host's workers use ``HostRegistry``, whose scripts touch only
-what that host may write.
+Control plane and clients use ``Registry`` (``internal``: one that sees internal jobs, too); a host's workers use
+``HostRegistry``, whose scripts touch only what that host may write.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from blockjobs.store.views import Views
 
 
 class Registry:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, internal: bool = False) -> None:
         scripts = Scripts(client)
         self.client = client
         self.submit = Submit(client, scripts)
-        self.verbs = Verbs(client, scripts)
+        self.verbs = Verbs(client, scripts, internal=internal)
         self.holds = Holds(client, scripts)
-        self.views = Views(client)
-        self.events = Events(client)
+        self.views = Views(client, internal=internal)
+        self.events = Events(client, internal=internal)
         self.retention = Retention(client, self.verbs, self.views)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)

@@ -17,8 +17,8 @@ from blockjobs.store.views import Place, Views
 
 
 class Verbs:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._views, self._scripts = Views(client), scripts
+    def __init__(self, client: Client, scripts: Scripts, *, internal: bool = False) -> None:
+        self._views, self._scripts = Views(client, internal=internal), scripts
 
     def pause(self, job_id: str, *, reason: str = "user", cause: str = "") -> Status:
         """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so."""

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
-from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
@@ -130,13 +130,18 @@ class Place:
 
 
 class Views:
-    def __init__(self, client: Client) -> None:
-        self._redis = client
+    """``internal``: see internal jobs, too, as the machinery itself has to."""
+
+    def __init__(self, client: Client, *, internal: bool = False) -> None:
+        self._redis, self._internal = client, internal
+
+    def _visible(self, name: str) -> bool:
+        return self._internal or not is_internal(name)
 
     def place(self, job_id: str) -> Place:
         """Raises NoSuchJob."""
         found = self._redis.hget(keys.ids(), job_id)
-        if found is None:
+        if found is None or not self._visible(job_id):
             raise NoSuchJob(job_id)
         host, txn = _text(found).split(" ")
         return Place(Host(host), JobId(job_id), TxnId(txn))
@@ -150,7 +155,7 @@ class Views:
 
     def jobs(self, places: Iterable[Place]) -> Iterator[JobView]:
         """Views of many jobs, in the order given, a page a round trip; unknown and unpublished ones are left out."""
-        for page in _pages(places):
+        for page in _pages(place for place in places if self._visible(place.job)):
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             for place in page:
@@ -170,20 +175,21 @@ class Views:
     def all(self) -> list[Place]:
         """Every job that is not dismissed, in no order."""
         found = ((job, _text(place).split(" ")) for job, place in self._redis.hgetall(keys.ids()).items())
-        return [Place(Host(host), JobId(_text(job)), TxnId(txn)) for job, (host, txn) in found]
+        places = (Place(Host(host), JobId(_text(job)), TxnId(txn)) for job, (host, txn) in found)
+        return [place for place in places if self._visible(place.job)]
 
     def run(self, run_id: str) -> RunView:
         """Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))
-        if not record or record.get(b"state") != b"published":
+        if not record or record.get(b"state") != b"published" or not self._visible(run_id):
             raise NoSuchRun(run_id)
         return _run(RunId(run_id), record)
 
     def runs(self, *, limit: int = 0) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
-        found = self._redis.zrevrange(keys.runs(), 0, limit - 1)
+        found = [run for run in self._redis.zrevrange(keys.runs(), 0, -1) if self._visible(_text(run))]
         views = []
-        for page in _pages(found):
+        for page in _pages(found[: limit or None]):
             pipe = self._redis.pipeline(transaction=False)
             for run_id in page:
                 pipe.hgetall(keys.run(RunId(_text(run_id))))
@@ -208,7 +214,8 @@ class Views:
 
     def unfinished(self) -> list[TxnId]:
         """Transactions with members to conclude, oldest first."""
-        return [TxnId(_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1)]
+        found = (TxnId(_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1))
+        return [txn for txn in found if self._visible(txn)]
 
 
 def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
