@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
+from qemu.qmp import ConnectError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 DEADLINE = 30.0  # seconds for any one event
@@ -19,8 +21,22 @@ class Monitor:
     """``-`` of QMP's names is ``_`` here."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._protocol = QEMUMonitorProtocol(str(path))
-        self.greeting = self._protocol.connect()
+        self._protocol.connect()
+
+    def again(self) -> None:
+        """Connect anew, as soon as somebody answers."""
+        self._protocol.close()
+        deadline = monotonic() + DEADLINE
+        while True:
+            self._protocol = QEMUMonitorProtocol(str(self._path))
+            try:
+                self._protocol.connect()
+                return
+            except ConnectError:
+                assert monotonic() < deadline, f"nobody answers at {self._path}"
+                select.select([], [], [], 0.05)
 
     def close(self) -> None:
         self._protocol.close()

@@ -1,0 +1,82 @@
+"""QMP over TCP: with TLS and a certificate of ours, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+
+import pytest
+
+from blockjobs.client import Coordinator
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.probe import Probe
+from blockjobs.model.errors import BadInput
+from blockjobs.qmp import fleet as spoken
+from blockjobs.qmp.server import Server, Tls
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """Keys and certificates: of an authority, a server, a client, and of a stranger."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: certificates are made with it")
+    place = tmp_path_factory.mktemp("tls")
+
+    def run(*words):
+        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    for name in ("ca", "stranger"):
+        run("req", "-x509", *curve, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    for name in ("server", "client"):
+        run("req", *curve[:5], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
+            "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
+        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+            "-copy_extensions", "copy", "-out", f"{name}.pem")  # fmt: skip
+    return place
+
+
+@pytest.fixture
+def port(registry_server, authority):
+    with Coordinator(registry_server.url) as here:
+        tls = Tls("127.0.0.1", 0, authority / "server.pem", authority / "server.key", authority / "ca.pem")
+        server = Server(spoken.Fleet(here, Probe(here.registry, Doorbell(registry_server.url))), None, tls)
+        server.start()
+        yield server.port
+        server.close()
+
+
+def greeted(port, authority, name):
+    context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+    if name:
+        context.load_cert_chain(authority / f"{name}.pem", authority / f"{name}.key")
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as line,
+    ):
+        line.sendall(b'{"execute": "qmp_capabilities"}\n')
+        with line.makefile("rb") as file:
+            lines = [file.readline() for _ in range(2)]
+    if not all(lines):  # a client learns only behind its side of the handshake that it is not wanted
+        raise ConnectionAbortedError("the server has hung up")
+    return [json.loads(each) for each in lines]
+
+
+def test_who_has_a_certificate_of_the_authority_is_served(port, authority):
+    greeting, reply = greeted(port, authority, "client")
+    assert "QMP" in greeting
+    assert reply == {"return": {}}
+
+
+@pytest.mark.parametrize("name", ["", "stranger"])
+def test_nobody_else_is(port, authority, name):
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        greeted(port, authority, name)
+
+
+def test_without_a_certificate_there_is_no_server(tmp_path):
+    with pytest.raises(BadInput, match="TLS certificate, key or authority cannot be used"):
+        Tls("127.0.0.1", 0, tmp_path / "a", tmp_path / "b", tmp_path / "c").context()
