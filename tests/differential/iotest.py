@@ -47,6 +47,10 @@ class Bench:
         self.ok("blockdev-add", node_name=name, **options)
         self._nodes.append(name)
 
+    def remove(self, name: str) -> None:
+        self.ok("blockdev-del", node_name=name)
+        self._nodes.remove(name)
+
     def fault(self, name: str, image: str, iotype: str, errno: int, offset: int = MIB) -> None:
         """A node in front of another that fails once at an offset."""
         rule = {"event": "none", "iotype": iotype, "errno": errno, "sector": offset // 512, "once": True}

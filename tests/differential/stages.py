@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import shutil
@@ -23,6 +24,8 @@ MISSING: Final = f"{BINARY} is not installed: `make tools` as root, or apt insta
 READY_LIMIT: Final = 60.0  # seconds for a fleet to stand; a busy machine takes ten
 STOP_LIMIT: Final = 30.0
 BLINK: Final = 0.02  # seconds between two looks
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def original(place: Path) -> Iterator[Stage]:
             [BINARY, "--chardev", f"socket,fd={number},server=on,wait=off,id=c", "--monitor", "chardev=c",
              "--pidfile", str(pid)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[number],
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - a system call, safe after a fork
         )  # fmt: skip
     try:
         _await_line(pid, "", process)
@@ -84,6 +88,10 @@ def ours(place: Path) -> Iterator[Stage]:
             process.kill()
             process.wait()
             raise
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _await_line(log: Path, start: str, process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from iotest import MIB, SLOW, Bench
 
@@ -9,107 +11,124 @@ SIZE = 4 * MIB
 JOB = "drive0"
 
 
-def words(**more: object) -> dict[str, object]:
-    return {"job_id": JOB, "device": "drive0", "target": "target", "sync": "full", **more}
+@dataclass(frozen=True)
+class Backup:
+    """A patterned source and a target of its size, and the command that is to copy it."""
+
+    bench: Bench
+    command: str
+
+    def words(self, **more: object) -> dict[str, object]:
+        """The command's arguments; a target is a node for blockdev-backup, a file for drive-backup."""
+        known = {"job_id": JOB, "device": "drive0", "target": "target", "sync": "full", **more}
+        if self.command == "drive-backup":
+            known |= {"target": str(self.bench.place / str(known["target"])), "format": "raw", "mode": "existing"}
+        return known
+
+    def start(self, **more: object) -> None:
+        self.bench.ok(self.command, **self.words(**more))
+
+    def refused(self, **more: object) -> None:
+        self.bench.refused(self.command, **self.words(**more))
+        self.bench.assert_no_active_block_jobs()
+
+    def actions(self, **more: object) -> list[dict[str, object]]:
+        """The command as the only action of a transaction."""
+        data = {name.replace("_", "-"): value for name, value in self.words(**more).items()}
+        return [{"type": self.command, "data": data}]
+
+    def transaction_refused(self, **more: object) -> None:
+        self.bench.refused("transaction", actions=self.actions(**more))
+        self.bench.assert_no_active_block_jobs()
 
 
-def members(*actions: dict[str, object]) -> list[dict[str, object]]:
-    return [
-        {"type": "blockdev-backup", "data": {name.replace("_", "-"): value for name, value in data.items()}}
-        for data in actions
-    ]
-
-
-@pytest.fixture
-def single(bench: Bench) -> Bench:
-    """A patterned source, and a target of its size."""
+@pytest.fixture(params=["blockdev-backup", "drive-backup"])
+def backup(bench: Bench, request: pytest.FixtureRequest) -> Backup:
     bench.image("drive0", SIZE, fill=True)
     bench.image("target", SIZE)
-    return bench
+    if request.param == "drive-backup":
+        bench.remove("target")  # its file is what is meant
+    return Backup(bench, request.param)
 
 
 class TestSingleDrive:
-    def test_cancel_blockdev_backup(self, single: Bench) -> None:
-        single.ok("blockdev-backup", **words(speed=SLOW))
-        single.until(JOB, "running")
-        assert single.cancel_and_wait(JOB)["type"] == "backup"
+    def test_cancel(self, backup: Backup) -> None:
+        backup.start(speed=SLOW)
+        backup.bench.until(JOB, "running")
+        assert backup.bench.cancel_and_wait(JOB)["type"] == "backup"
 
-    def test_pause_blockdev_backup(self, single: Bench) -> None:
-        single.ok("blockdev-backup", **words(speed=SLOW))
-        single.until(JOB, "running")
-        single.pause_job(JOB)
-        single.ok("block-job-set-speed", device=JOB, speed=0)
-        single.ok("block-job-resume", device=JOB)
-        single.wait_until_completed(JOB)
-        assert single.same("drive0", "target")
+    def test_pause(self, backup: Backup) -> None:
+        backup.start(speed=SLOW)
+        backup.bench.until(JOB, "running")
+        backup.bench.pause_job(JOB)
+        backup.bench.ok("block-job-set-speed", device=JOB, speed=0)
+        backup.bench.ok("block-job-resume", device=JOB)
+        backup.bench.wait_until_completed(JOB)
+        assert backup.bench.same("drive0", "target")
 
     @pytest.mark.parametrize("size", [SIZE // 2, 2 * SIZE], ids=["test_small_target", "test_large_target"])
-    def test_another_size(self, single: Bench, size: int) -> None:
-        single.image("other", size)
-        single.refused("blockdev-backup", **words(target="other"))
-        single.assert_no_active_block_jobs()
+    def test_another_size(self, backup: Backup, size: int) -> None:
+        backup.bench.image("other", size)
+        backup.refused(target="other")
 
-    @pytest.mark.parametrize("wrong", [{"device": "nonexistent"}, {"target": "nonexistent"}])
-    def test_device_not_found(self, single: Bench, wrong: dict[str, object]) -> None:
-        single.refused("blockdev-backup", **words(**wrong))
-        single.assert_no_active_block_jobs()
+    @pytest.mark.parametrize("wrong", ["device", "target"])
+    def test_device_not_found(self, backup: Backup, wrong: str) -> None:
+        """With drive-backup this is test_image_not_found for the target."""
+        backup.refused(**{wrong: "nonexistent"})
 
-    def test_target_is_source(self, single: Bench) -> None:
-        single.refused("blockdev-backup", **words(target="drive0"))
-        single.assert_no_active_block_jobs()
+    def test_target_is_source(self, backup: Backup) -> None:
+        backup.refused(target="drive0")
 
 
 class TestSetSpeed:
-    def test_set_speed_blockdev_backup(self, single: Bench) -> None:
-        single.ok("blockdev-backup", **words(auto_finalize=False))
-        single.event("BLOCK_JOB_PENDING", job=JOB)
-        assert single.job(JOB)["speed"] == 0
-        single.cancel_and_wait(JOB)
-        single.ok("blockdev-backup", **words(speed=SLOW))
-        single.until(JOB, "running")
-        single.ok("job-pause", id=JOB)
-        single.ok("block-job-set-speed", device=JOB, speed=8 * MIB)
-        assert single.job(JOB)["speed"] == 8 * MIB
-        single.cancel_and_wait(JOB, force=True)
-        single.ok("blockdev-backup", **words(speed=4 * MIB, auto_finalize=False))
-        assert single.job(JOB)["speed"] == 4 * MIB
-        single.cancel_and_wait(JOB)
+    def test_set_speed(self, backup: Backup) -> None:
+        backup.start(auto_finalize=False)
+        backup.bench.event("BLOCK_JOB_PENDING", job=JOB)
+        assert backup.bench.job(JOB)["speed"] == 0
+        backup.bench.cancel_and_wait(JOB)
+        backup.start(speed=SLOW)
+        backup.bench.until(JOB, "running")
+        backup.bench.ok("job-pause", id=JOB)
+        backup.bench.ok("block-job-set-speed", device=JOB, speed=8 * MIB)
+        assert backup.bench.job(JOB)["speed"] == 8 * MIB
+        backup.bench.cancel_and_wait(JOB, force=True)
+        backup.start(speed=4 * MIB, auto_finalize=False)
+        assert backup.bench.job(JOB)["speed"] == 4 * MIB
+        backup.bench.cancel_and_wait(JOB)
 
-    def test_set_speed_invalid_blockdev_backup(self, single: Bench) -> None:
-        single.refused("blockdev-backup", **words(speed=-1))
-        single.assert_no_active_block_jobs()
-        single.ok("blockdev-backup", **words(speed=SLOW))
-        single.refused("block-job-set-speed", device=JOB, speed=-1)
-        single.until(JOB, "running")
-        single.cancel_and_wait(JOB)
+    def test_set_speed_invalid(self, backup: Backup) -> None:
+        backup.refused(speed=-1)
+        backup.start(speed=SLOW)
+        backup.bench.refused("block-job-set-speed", device=JOB, speed=-1)
+        backup.bench.until(JOB, "running")
+        backup.bench.cancel_and_wait(JOB)
 
 
 class TestSingleTransaction:
-    def test_cancel_blockdev_backup(self, single: Bench) -> None:
-        single.ok("transaction", actions=members(words(speed=SLOW)))
-        single.until(JOB, "running")
-        single.cancel_and_wait(JOB)
+    def test_cancel(self, backup: Backup) -> None:
+        backup.bench.ok("transaction", actions=backup.actions(speed=SLOW))
+        backup.bench.until(JOB, "running")
+        backup.bench.cancel_and_wait(JOB)
 
-    def test_pause_blockdev_backup(self, single: Bench) -> None:
-        single.ok("transaction", actions=members(words(speed=SLOW)))
-        single.until(JOB, "running")
-        single.ok("block-job-pause", device=JOB)
-        single.ok("block-job-set-speed", device=JOB, speed=0)
-        single.pause_wait(JOB)
-        single.ok("block-job-resume", device=JOB)
-        single.wait_until_completed(JOB)
-        assert single.same("drive0", "target")
+    def test_pause(self, backup: Backup) -> None:
+        backup.bench.ok("transaction", actions=backup.actions(speed=SLOW))
+        backup.bench.until(JOB, "running")
+        backup.bench.ok("block-job-pause", device=JOB)
+        backup.bench.ok("block-job-set-speed", device=JOB, speed=0)
+        backup.bench.pause_wait(JOB)
+        backup.bench.ok("block-job-resume", device=JOB)
+        backup.bench.wait_until_completed(JOB)
+        assert backup.bench.same("drive0", "target")
 
-    @pytest.mark.parametrize("wrong", [{"device": "nonexistent"}, {"target": "nonexistent"}])
-    def test_device_not_found(self, single: Bench, wrong: dict[str, object]) -> None:
-        single.refused("transaction", actions=members(words(**wrong)))
-        single.assert_no_active_block_jobs()
+    @pytest.mark.parametrize("wrong", ["device", "target"])
+    def test_device_not_found(self, backup: Backup, wrong: str) -> None:
+        backup.transaction_refused(**{wrong: "nonexistent"})
 
-    def test_target_is_source(self, single: Bench) -> None:
-        single.refused("transaction", actions=members(words(target="drive0")))
-        single.assert_no_active_block_jobs()
+    def test_target_is_source(self, backup: Backup) -> None:
+        backup.transaction_refused(target="drive0")
 
     @pytest.mark.parametrize("bad", [{"device": "nonexistent"}, {"target": "nonexistent"}, {"target": "drive0"}])
-    def test_abort(self, single: Bench, bad: dict[str, object]) -> None:
-        single.refused("transaction", actions=[*members(words(**bad)), {"type": "abort", "data": {}}])
-        single.assert_no_active_block_jobs()
+    def test_abort(self, backup: Backup, bad: dict[str, object]) -> None:
+        actions = [*backup.actions(**bad), {"type": "abort", "data": {}}]
+        backup.bench.refused("transaction", actions=actions)
+        backup.bench.assert_no_active_block_jobs()
