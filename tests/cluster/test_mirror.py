@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from fleet import MIB, Fleet, files
@@ -21,10 +21,10 @@ BLOCK = 4096
 
 
 def mirror(
-    fleet: Fleet, host: str, *, mib: int = 12, name: str = "live.img", **options: object
+    fleet: Fleet, host: str, *, mib: int = 12, name: str = "live.img", blank: bool = False, **options: object
 ) -> tuple[str, str, Path, Path]:
     """Start a mirror of a fresh image; run, job id, source, target."""
-    source = fleet.image(host, name, mib)
+    source = fleet.image(host, name, 0 if blank else mib)
     os.truncate(source, 2 * mib * MIB)  # half of it is a hole
     job: dict[str, object] = {
         "id": "m", "type": "mirror", "source": f"{host}:{source}",
@@ -47,31 +47,42 @@ def write(path: Path, offset: int, data: bytes) -> None:
         os.close(fd)
 
 
-@contextmanager
-def writer(path: Path, blocks: int) -> Iterator[None]:
-    """A guest: it counts up in every one of some blocks, one behind the other, as quick as it can."""
-    stop = threading.Event()
-    size = path.stat().st_size
+class Guest(threading.Thread):
+    """Writes rounds: one number, one more each round, to every one of some blocks, in their order."""
 
-    def guest() -> None:
-        fd, number = os.open(path, os.O_WRONLY), 0
+    def __init__(self, path: Path, blocks: int, *, rest: float = 0.0) -> None:
+        super().__init__()
+        self._path, self._blocks, self._rest = path, blocks, rest
+        self._step = path.stat().st_size // blocks // BLOCK * BLOCK
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        fd, number = os.open(self._path, os.O_WRONLY), 0
+        freeze, frozen = self._path.with_suffix(".freeze"), self._path.with_suffix(".frozen")
         try:
-            while not stop.is_set():
+            while not self._stop_it.wait(self._rest):
+                if freeze.exists():
+                    frozen.touch()
+                    continue
+                frozen.unlink(missing_ok=True)
                 number += 1
-                for block in range(blocks):
-                    os.pwrite(
-                        fd, number.to_bytes(8, "little") * (BLOCK // 8), block * (size // blocks) // BLOCK * BLOCK
-                    )
+                for block in range(self._blocks):
+                    os.pwrite(fd, number.to_bytes(8, "little") * (BLOCK // 8), block * self._step)
         finally:
             os.close(fd)
 
-    thread = threading.Thread(target=guest)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    def rounds(self, image: Path) -> list[int]:
+        """The number in each block of an image."""
+        content = image.read_bytes()
+        return [int.from_bytes(content[n * self._step :][:8], "little") for n in range(self._blocks)]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_it.set()
+        self.join()
 
 
 def test_a_mirror_gets_ready_follows_and_completes(fleet: Fleet) -> None:
@@ -157,7 +168,7 @@ def test_a_mirror_killed_between_its_passes_compares_with_its_target_and_stays_r
 
 def test_what_is_written_meanwhile_does_not_fail_a_mirror_and_its_copy_is_one_instant(fleet: Fleet) -> None:
     run, job, source, target = mirror(fleet, "c", mib=4, name="guest.img", speed=20 * MIB)
-    with writer(source, blocks=4):
+    with Guest(source, blocks=4):
         fleet.until("MIRROR_NOT_CONVERGING", job)
         view = fleet.job(job)
         assert view.status == "running"
@@ -234,6 +245,81 @@ def test_an_error_in_a_pass_stops_the_job_and_resume_goes_on(fleet: Fleet, side:
     fleet.registry.verbs.resume(job)
     fleet.until("BLOCK_JOB_READY", job)
     write(source, 0, b"x")
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_what_complete_leaves_is_one_instant_of_a_source_that_is_written_to(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "b", mib=4, name="bursts.img", blank=True)
+    with Guest(source, blocks=8, rest=0.4) as guest:
+        fleet.until("BLOCK_JOB_READY", job)
+        fleet.until_offset(job, 8 * MIB + 1)  # it follows
+        asked = guest.rounds(source)
+        fleet.registry.verbs.complete(job)
+        fleet.until("RUN_ENDED", run)
+        rounds = guest.rounds(target)
+    assert rounds == sorted(rounds, reverse=True), "a later block is newer than an earlier one"
+    assert rounds[0] - rounds[-1] <= 1
+    assert rounds[-1] >= asked[-1], "older than the request"
+    assert verified(target)
+
+
+@pytest.fixture
+def freezing(fleet: Fleet) -> Iterator[Fleet]:
+    """Host d allows a command that makes a guest stand still."""
+    script = fleet.place / "freeze-guest"
+    script.write_text("""#!/bin/sh
+base=${2%.img}
+case $1 in
+freeze) touch $base.freeze; while [ ! -e $base.frozen ]; do :; done ;;
+thaw) rm -f $base.freeze ;;
+esac
+echo $1 >> $base.calls
+""")
+    script.chmod(0o700)
+    config = fleet.place / "d.toml"
+    before = config.read_text()
+    config.write_text(f'{before}\n[commands]\nguest = ["{script}"]\n')
+    for name in ("steps@d", "copy@d"):
+        fleet.restart(name)
+    fleet.await_up(["d"])
+    yield fleet
+    config.write_text(before)
+
+
+def test_a_guest_that_never_rests_stands_still_for_the_last_pass(freezing: Fleet) -> None:
+    fleet = freezing
+    run, job, source, target = mirror(fleet, "d", mib=4, name="busy.img", blank=True, options={"quiesce": "guest"})
+    with Guest(source, blocks=8) as guest:
+        fleet.until("MIRROR_NOT_CONVERGING", job)
+        fleet.until("BLOCK_JOB_READY", job)
+        fleet.registry.verbs.complete(job)
+        fleet.until("RUN_ENDED", run)
+        rounds = guest.rounds(target)
+        assert not source.with_suffix(".freeze").exists(), "it goes on"
+    assert len(set(rounds)) == 1, "frozen between two rounds"
+    assert source.with_suffix(".calls").read_text().split() == ["freeze", "thaw"]
+    assert verified(target)
+
+
+def test_passes_pause_quickly_and_obey_the_speed_limit(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "c", mib=16, name="slow.img", speed=8 * MIB)
+    fleet.until_offset(job, 32 * MIB)  # bulk is done: what goes on now is the first pass, two seconds of it
+    for _ in range(3):
+        fleet.registry.verbs.pause(job)
+        held = fleet.until("JOB_HELD", job)
+        paused = fleet.until("JOB_STATUS_CHANGE", job, lambda event: event.fields["status"] in ("paused", "standby"))
+        assert paused.at - held.at < 1.0
+        read = fleet.job(job).bytes["read"]
+        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.2)
+        assert fleet.job(job).bytes["read"] == read
+        fleet.registry.verbs.resume(job)
+        fleet.until("JOB_STATUS_CHANGE", job, lambda event: event.fields["status"] in ("running", "ready"))
+    view = fleet.job(job)
+    assert view.bytes["read"] < 32 * MIB, "the pass is limited as the copy is"
+    fleet.registry.verbs.set_speed(job, 0)
+    fleet.until("BLOCK_JOB_READY", job)
     fleet.registry.verbs.complete(job)
     fleet.until("RUN_ENDED", run)
     assert target.read_bytes() == source.read_bytes()
