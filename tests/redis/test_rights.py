@@ -21,7 +21,7 @@ from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
 
 COMMANDS = (
-    "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +time +blpop +lpush +ltrim +lrange +del "
+    "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +time +blpop +lpush +ltrim +lrange +del +expire "
     "+get +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd +zrem +zscore +xadd"
 )
 LEAST = [
@@ -82,6 +82,8 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     fleet.walk(RUN)
     assert worker.answers.decision(TxnId(RUN)) == (Decision.COMMIT, 1, "")
     assert fleet.registry.views.run(RUN).open == 0
+    worker.questions.answer(ALPHA, "question", [{"size": SIZE}])
+    assert fleet.registry.questions.wait(ALPHA, "question", 5) == [{"size": SIZE}]
     assert worker.hosts.beat(ALPHA, "machine", 2, {}, word="leave") == "2"
 
 
