@@ -16,17 +16,19 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "qmp-differences.md"
 needs_the_original = pytest.mark.skipif(bool(stages.missing()), reason=stages.missing())
 
 
-def told(story: Story, stage: stages.Stage) -> list[str]:
-    player = asyncio.run(play(story, stage.socket, stage.images / story.name, normal_reply))
-    return transcript(player, ordered=story.ordered).lines()
+async def told(story: Story, *where: stages.Stage) -> list[list[str]]:
+    """What is seen of a story on each stage, all played at once."""
+    players = await asyncio.gather(
+        *(play(story, stage.socket, stage.images / story.name, normal_reply) for stage in where)
+    )
+    return [transcript(player, ordered=story.ordered).lines() for player in players]
 
 
 @needs_the_original
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_the_original_and_ours_tell_the_same_story(story: Story, our_stage: stages.Stage, tmp_path: Path) -> None:
     with stages.original(tmp_path) as stage:
-        theirs = told(story, stage)
-    mine = told(story, our_stage)
+        mine, theirs = asyncio.run(told(story, our_stage, stage))
     assert excused(mine, story.differs) == excused(theirs, story.differs)
     for name in story.differs:
         others = tuple(other for other in story.differs if other != name)
