@@ -130,8 +130,9 @@ class Coordinator:
 
     # --- the verbs: each takes effect or raises Refused -------------------------------------------------
 
-    def pause(self, job_id: str) -> Status:
-        return self.registry.verbs.pause(job_id)
+    def pause(self, job_id: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> Status:
+        """Hold a job; ``seconds``: the hold ends by itself then (0: it does not)."""
+        return self.registry.verbs.pause(job_id, cause=cause, owner=owner, seconds=seconds)
 
     def resume(self, job_id: str) -> Status:
         return self.registry.verbs.resume(job_id)

@@ -7,7 +7,7 @@ ended, and re-key.  Whatever fails in between, the job goes on where it was.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
@@ -19,6 +19,8 @@ from blockjobs.model.ids import Host
 from blockjobs.model.states import STARTED, Status
 from blockjobs.store.moves import MOVE, elsewhere
 from blockjobs.store.views import JobView
+
+WITHIN: Final = 60.0  # seconds
 
 if TYPE_CHECKING:
     from blockjobs.client import Coordinator
@@ -34,7 +36,8 @@ def hand_over(here: Coordinator, job_id: str, to: str, timeout: float | None) ->
     seen = ask(here, job, host)
     verbs, reason = here.registry.verbs, MOVE + host
     if reason not in job.holds:  # else: somebody died over the same move
-        verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}")
+        seconds = (timeout or WITHIN) + WITHIN  # should this process die, the job goes on where it is
+        verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}", seconds=seconds)
     try:
         here.wait_quiescent([job_id], timeout, parked=True)
         return here.registry.moves.move(here.get(job_id), host, reads=seen["reads"], writes=seen["writes"])

@@ -55,6 +55,7 @@ def scene_of(here: Coordinator, job: JobView) -> Scene:
         ahead=here.glances.ahead(Place(job.host, job.id, job.transaction)),
         daemons=registry.hosts.daemons(),
         held_since=here.glances.held_since(job.id) if held else {},
+        terms={r: terms for (name, r), terms in registry.verbs.terms().items() if name == job.id} if held else {},
     )
 
 

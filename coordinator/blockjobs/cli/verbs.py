@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from blockjobs.cli.all import cause_option, for_option, owner
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import complain
 from blockjobs.cli.run import Size
@@ -76,17 +77,22 @@ def ids_of(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
+@cause_option
+@for_option
 @ids_of
-def pause(ids: tuple[str, ...], url: str | None) -> int:
+def pause(ids: tuple[str, ...], cause: str, seconds: float | None, url: str | None) -> int:
     """Hold jobs: no target data is written until they are resumed.
 
     \b
     Example:
       blockjobs pause nightly-20261122T103000Z.db1-data
+      blockjobs pause nightly-20261122T103000Z --for 600 --cause 'a report runs'
     """
 
+    whose = owner() if cause or seconds else ""
+
     def act(here: Coordinator, job: JobId) -> str:
-        status = here.pause(job)
+        status = here.pause(job, cause=cause, owner=whose, seconds=seconds or 0.0)
         return "held before its start" if status is Status.CREATED else "paused" if _still(status) else "pausing"
 
     return each(ids, url, Verb.PAUSE, act)

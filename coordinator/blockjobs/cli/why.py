@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.words import count, since, speed
+from blockjobs.cli.words import clock, count, since, speed
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.ids import Host
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.hosts import HostView
+from blockjobs.store.verbs import Terms
 from blockjobs.store.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
@@ -27,6 +28,7 @@ class Scene:
     ahead: int | None  # jobs that get a slot of its host before it; None: it does not wait for one
     daemons: Mapping[str, bool]
     held_since: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, Terms] = field(default_factory=dict)  # of holds with an owner or an end
 
     @property
     def now(self) -> float:
@@ -84,6 +86,9 @@ def _holds(scene: Scene) -> list[str]:
             continue
         at = scene.held_since.get(reason)
         text = f"held by {reason}" + (f" ({since(at, scene.now)})" if at else "") + (f": {cause}" if cause else "")
+        if terms := scene.terms.get(reason):
+            text += f"; by {terms.owner}" * bool(terms.owner)
+            text += f"; until {clock(terms.until / 1000, scene.now)}" if terms.until else ""
         told.append(text + ("; its attempt has not stopped yet" if scene.job.busy else ""))
     return told
 

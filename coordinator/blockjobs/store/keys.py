@@ -164,6 +164,11 @@ def holding() -> str:
     return "bj:holding"
 
 
+def terms() -> str:
+    """hash: ``job reason`` of each hold with an owner or an end -> ``since until owner``; the reaper ends it."""
+    return "bj:terms"
+
+
 def lifting() -> str:
     """hash: those of them that are being lifted; whoever finds one goes on with it."""
     return "bj:lifting"

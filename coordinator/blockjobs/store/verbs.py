@@ -6,6 +6,7 @@ Refusals carry QEMU's texts.
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from blockjobs.model import errors
@@ -16,15 +17,31 @@ from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import Place, Views
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A hold's own: since and until when (ms of Redis' clock; until 0: no end), and whose it is."""
+
+    since: int
+    until: int
+    owner: str
+
+
 class Verbs:
     def __init__(self, client: Client, scripts: Scripts, *, internal: bool = False) -> None:
+        self._redis = client
         self._views, self._scripts = Views(client, internal=internal), scripts
 
-    def pause(self, job_id: str, *, reason: str = "user", cause: str = "") -> Status:
-        """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so."""
+    def pause(
+        self, job_id: str, *, reason: str = "user", cause: str = "", owner: str = "", seconds: float = 0.0
+    ) -> Status:
+        """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so.
+
+        ``seconds``: the hold ends by itself then (0: it does not), whoever set it.
+        """
         at = self._views.place(job_id)
-        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host)]
-        reply = self._scripts.call("pause", names, [job_id, reason, cause, _operation()])
+        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()]
+        args = [job_id, reason, cause, _operation(), owner, max(1, round(seconds * 1000)) if seconds else 0]
+        reply = self._scripts.call("pause", names, args)
         if reply[0] == b"already":
             raise errors.Refused("Job is already paused")
         return self._judged(reply, job_id, Verb.PAUSE)
@@ -32,12 +49,36 @@ class Verbs:
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
         """Lift a hold; returns the status now."""
         at = self._views.place(job_id)
-        reply = self._scripts.call(
-            "resume", [*self._job(at), keys.events(), keys.ready(at.host)], [job_id, reason, _operation()]
-        )
+        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()]
+        reply = self._scripts.call("resume", names, [job_id, reason, _operation()])
         if reply[0] == b"unheld":
             raise errors.Refused("Can't resume a job that was not paused")
         return self._judged(reply, job_id, Verb.RESUME)
+
+    def terms(self) -> dict[tuple[str, str], Terms]:
+        """Of each (job, reason) that has an owner or an end."""
+        found = {}
+        for name, record in self._redis.hgetall(keys.terms()).items():
+            job, _, reason = name.decode().partition(" ")
+            since, until, owner = record.decode().split(" ", 2)
+            found[job, reason] = Terms(int(since), int(until), owner)
+        return found
+
+    def expire(self) -> list[tuple[str, str]]:
+        """End the holds whose time is over, and forget the terms of those that are gone; what was ended."""
+        ended = []
+        for (job_id, reason), terms in self.terms().items():
+            try:
+                job = self._views.job(job_id)
+                if reason in job.holds and job.created <= terms.since:  # else the id is another job's now
+                    if 0 < terms.until <= job.now:
+                        self.resume(job_id, reason=reason)
+                        ended.append((job_id, reason))
+                    continue
+            except errors.Refused:
+                pass
+            self._redis.hdel(keys.terms(), f"{job_id} {reason}")
+        return ended
 
     def complete(self, job_id: str) -> None:
         """Let a ready job finish; on standby it is remembered and takes effect on resume."""

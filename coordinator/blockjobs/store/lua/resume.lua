@@ -1,7 +1,7 @@
 -- Lift one hold of a job; with the last one gone it goes on (the attempt by itself, else by way of a slot).
 -- That the reason is held is tested before the verb, as in QEMU.
 --
--- KEYS[1] job  KEYS[2] holds  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready
+-- KEYS[1] job  KEYS[2] holds  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] terms of holds
 -- ARGV[1] id   ARGV[2] reason   ARGV[3] operation id
 --
 -- Returns {"lifted", status} | {"refused", status} | {"unheld"} | {"missing"}
@@ -14,4 +14,5 @@ end
 if not ACCEPTS["resume"][status] then return {"refused", status} end
 note(KEYS[1], ARGV[3])
 unhold(KEYS[5], ARGV[1], ARGV[2], KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6])
+redis.call("HDEL", KEYS[7], ARGV[1] .. " " .. ARGV[2])
 return {"lifted", redis.call("HGET", KEYS[1], "status")}
