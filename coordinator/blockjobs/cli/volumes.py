@@ -17,7 +17,12 @@ TITLES = ["NAME", "DRIVER", "VOLUME"]
 
 @click.group()
 def volumes() -> None:
-    """Name volumes.  In a run file, a word without ':' and '/' is such a name."""
+    """Name volumes.  In a run file, a word without ':' and '/' is such a name.
+
+    \b
+    Example:
+      blockjobs volumes add root web1:/srv/images/root.img
+    """
 
 
 @volumes.command()
