@@ -223,7 +223,8 @@ async def play(story: Story, socket: Path, place: Path, normal: Callable[[object
     """Act a story out; a wait that fails says what had been seen until then."""
     place.mkdir(parents=True)
     client = QMPClient(story.name)
-    await client.connect(str(socket))
+    async with asyncio.timeout(DEADLINE):
+        await client.connect(str(socket))
     player = Player(client, place, normal)
     try:
         await player.act(story.steps)
