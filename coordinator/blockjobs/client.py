@@ -5,41 +5,32 @@ It talks to Redis only; like every client it may die at any moment without harm.
 
 from __future__ import annotations
 
-import logging
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
-
-import redis
+from typing import Self
 
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.runs import RunPlan
-from blockjobs.model.states import ACCEPTS, Status, Verb
+from blockjobs.model.states import Status
 from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
 from blockjobs.settings import find_url
+from blockjobs.standstill import Standstill
 from blockjobs.store.connection import check, connect
 from blockjobs.store.events import Event
 from blockjobs.store.glances import Glances
-from blockjobs.store.holds import ALL, DRAIN, Holding
 from blockjobs.store.hosts import HostView
-from blockjobs.store.nodes import Node, NoSuchNode
+from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
-from blockjobs.store.views import JobView, Place, RunView, Views
-
-log = logging.getLogger(__name__)
-
-BLOCK: Final = 0.5  # seconds one read of the events waits at most; below the client's timeout
-AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
+from blockjobs.store.views import JobView, RunView
+from blockjobs.stream import BLOCK, Stream, ending
 
 
-class Coordinator:
+class Coordinator(Standstill):
     """One connection to a fleet; use it in a ``with`` block, or ``close`` it.
 
     Raises:
@@ -171,59 +162,6 @@ class Coordinator:
     def dismiss(self, job_id: str) -> None:
         self.registry.verbs.dismiss(job_id)
 
-    def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
-        """Hold every job that exists now; returns the name that ``resume_all`` wants, and how many were held.
-
-        ``seconds``: it ends by itself then (0: it does not).
-
-        Raises:
-            Refused: ``name`` (drawn where there is none) is in force already.
-        """
-        name = wellformed(name) if name else f"pause-{uuid.uuid4().hex[:6]}"
-        if not self.registry.holds.begin(ALL + name, cause=cause, owner=owner, seconds=seconds):
-            raise Refused(f"'{name}' pauses jobs already: resume them first, or give another name")
-        return name, self.registry.holds.hold(ALL + name, cause)
-
-    def holding(self) -> Sequence[Holding]:
-        """What holds many jobs: every pause-all and every drain, oldest first."""
-        return self.registry.holds.records()
-
-    def resume_all(self, name: str) -> int:
-        """Lift what a ``pause_all`` holds, from exactly those jobs; returns from how many."""
-        lifted = self.registry.holds.lift(ALL + name)
-        if lifted is None:
-            raise Refused(f"nothing was paused by a pause-all named '{name}'")
-        return lifted
-
-    def drain(self, what: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> int:
-        """Hold the jobs of a host, or those that use a volume, and those that start later; how many are held now.
-
-        Their attempts end as soon as what they copied is durable: ``wait_drained`` waits for that.
-
-        Raises:
-            BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``, or the name of a node).
-        """
-        name = self._drained(what)
-        self.registry.holds.begin(DRAIN + name, cause=cause, owner=owner, seconds=seconds)
-        self.registry.holds.hold(DRAIN + name, cause, self.registry.holds.drained_by(name))
-        return sum(DRAIN + name in job.holds for job in self.drained(what))
-
-    def drained(self, what: str) -> Iterator[JobView]:
-        """The jobs that a drain of a host or a volume concerns and that are not concluded."""
-        jobs = self.registry.views.jobs(self.registry.holds.drained_by(self._drained(what)))
-        return (job for job in jobs if job.status is not Status.CONCLUDED)
-
-    def undrain(self, what: str) -> int:
-        """Let the jobs of a host or of a volume go on; how many were held."""
-        lifted = self.registry.holds.lift(DRAIN + self._drained(what))
-        if lifted is None:
-            raise Refused(f"'{what}' is not drained")
-        return lifted
-
-    def wait_drained(self, what: str, timeout: float | None = None) -> None:
-        """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
-        self._still(self.registry.holds.drained_by(self._drained(what)), timeout, parked=True)
-
     def move(self, job_id: str, to: str, *, timeout: float | None = 60.0) -> Status:
         """Hand a job to another host that sees the same volumes under the same paths; its status there.
 
@@ -251,15 +189,6 @@ class Coordinator:
         if state == "up":
             raise Refused(f"host '{host}' is up: cancel its jobs, or drain it and stop its workers")
         return self.registry.fate.abandon(Host(host))
-
-    def wait_quiescent(self, ids: Iterable[str], timeout: float | None = None, *, parked: bool = False) -> None:
-        """Wait until runs and jobs that were paused write nothing any more; ``parked``: until they have no attempt.
-
-        Raises:
-            NoSuchRun: an id is of neither a run nor a job.
-            WaitTimedOut: after ``timeout`` seconds; one that nobody holds is never quiescent.
-        """
-        self._still([place for each in ids for place in self._places(each)], timeout, parked=parked)
 
     # --- what happens -----------------------------------------------------------------------------------
 
@@ -291,17 +220,6 @@ class Coordinator:
                     outcome[event.id] = succeeded
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
 
-    def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
-        give_up = None if timeout is None else time.monotonic() + timeout
-        stream = Stream(self.registry, self.registry.events.last())
-        views = Views(self.registry.client, internal=True)  # internal jobs are drained, too
-        while moving := [job for job in views.jobs(places) if not quiescent(job, parked=parked)]:
-            left = BLOCK if give_up is None else give_up - time.monotonic()
-            if left <= 0:
-                raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")
-            stream.take(min(BLOCK, left))
-            places = [Place(job.host, job.id, job.transaction) for job in moving]
-
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
         """Wait for jobs of which the records may go away meanwhile."""
         give_up = None if timeout is None else time.monotonic() + timeout
@@ -309,27 +227,6 @@ class Coordinator:
             with suppress(NoSuchRun):  # dismissed already
                 self.wait([job], None if give_up is None else max(0.0, give_up - time.monotonic()))
         return Status.CONCLUDED
-
-    def _places(self, id_: str) -> Sequence[Place]:
-        try:
-            return self.registry.views.places(self.run(id_).id)
-        except NoSuchRun as unknown:
-            try:
-                return [self.registry.views.place(id_)]
-            except NoSuchJob:
-                raise unknown from None
-
-    def _drained(self, what: str) -> str:
-        """A host's name, or the lock of a volume; a bare word is a host first, ``node:NAME`` is never one."""
-        if what in self.registry.hosts.known():
-            return what
-        name = what.removeprefix("node:")
-        if name == what and (":" in what or "/" in what):
-            return parse(what).lock
-        try:
-            return self.registry.nodes.get(name).volume.lock
-        except NoSuchNode:
-            raise BadInput(f"'{name}' is neither a known host nor a registered volume") from None
 
     def _outcome(self, id_: str) -> bool | None:
         """Whether a run or a job succeeded; None: it is not over."""
@@ -342,57 +239,6 @@ class Coordinator:
                 raise unknown from None
             return job.ret == 0 if job.status is Status.CONCLUDED else None
         return not (run.failed or run.cancelled) if run.ended else None
-
-
-class Stream:
-    """The events behind a point, as they come; outlives absences of Redis.  ``away`` hears of each, once."""
-
-    def __init__(self, registry: Registry, seq: str, away: Callable[[str], None] = log.warning) -> None:
-        self.seq = seq
-        self._registry, self._away, self._here = registry, away, True
-
-    def take(self, seconds: float) -> list[Event]:
-        """The next page of events; waits for the first at most ``seconds`` (longer while Redis is being reached)."""
-        news: list[Event] = []
-        with self.patience():
-            news = self._registry.events.after(self.seq, block_ms=max(1, int(seconds * 1000)))
-            if news:
-                self.seq = news[-1].seq
-        return news
-
-    @contextmanager
-    def patience(self) -> Iterator[None]:
-        """Swallows the absence of Redis, says so once, and slows down the loop around it."""
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as absence:
-            if self._here:
-                self._away(f"Redis is away, trying again: {absence}")
-            self._here = False
-            time.sleep(AWAY)
-        else:
-            if not self._here:
-                self._away("Redis is back")
-            self._here = True
-
-
-def quiescent(job: JobView, *, parked: bool) -> bool:
-    """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt that holds files or a slot."""
-    if job.status not in ACCEPTS[Verb.PAUSE]:  # its copy is over, or ends now
-        return not job.claimed
-    return job.paused and not job.busy and not (parked and job.claimed)
-
-
-def ending(event: Event) -> bool | None:
-    """Whether what the event is of succeeded; None where it is no end.
-
-    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case.
-    """
-    if event.name == "RUN_ENDED":
-        return event.fields["failed"] == event.fields["cancelled"] == "0"
-    if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] == Status.CONCLUDED:
-        return event.fields["from"] == Status.PENDING
-    return None
 
 
 def check_host(host: Host, known: tuple[str, int] | None) -> None:

@@ -13,12 +13,13 @@ from blockjobs.cli import main
 from blockjobs.cli.board import Board
 from blockjobs.cli.follow import Silent, follow, join
 from blockjobs.cli.selection import select
-from blockjobs.client import Coordinator, Stream
+from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.server import Server
 from blockjobs.store.answers import Answer
+from blockjobs.stream import Stream
 
 A, B, C = (f"{RUN}.{name}" for name in ("alpha-1", "alpha-2", "beta-1"))
 OTHER = RunId("weekly-20261122T110000Z")

@@ -12,9 +12,10 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach
 from blockjobs.cli.selection import concerns, is_glob
 from blockjobs.cli.words import line
-from blockjobs.client import BLOCK, Coordinator, Stream
+from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.store.events import BEGINNING, Event
+from blockjobs.stream import BLOCK, Stream
 
 
 @click.command()

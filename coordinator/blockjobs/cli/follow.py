@@ -21,9 +21,10 @@ from blockjobs.cli.board import Board, Row
 from blockjobs.cli.live import Bars
 from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
-from blockjobs.client import Coordinator, Stream
+from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
 from blockjobs.store.events import Event
+from blockjobs.stream import Stream
 
 LOOK: Final = 0.5  # seconds between two looks at what runs
 SHOWN: Final = 20  # failures named at the end

@@ -21,11 +21,12 @@ from blockjobs.cli.follow import Detach, Show, follow, shown, verdict
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator, Stream
+from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, RunExists
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.store.views import Place
+from blockjobs.stream import Stream
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first

@@ -16,11 +16,12 @@ from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since
-from blockjobs.client import Coordinator, Stream
+from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView
+from blockjobs.stream import Stream
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
 BRIEF: Final = 20  # jobs of a run shown when nothing is asked for
