@@ -90,8 +90,11 @@ def monitor(fleet: Fleet) -> Iterator[Monitor]:
 
 @pytest.fixture
 def images(fleet: Fleet, monitor: Monitor) -> Path:
-    """Five images of 4 MiB, ``a`` to ``e``, and a node of each one's name; ``small`` is smaller."""
+    """Five images of 4 MiB, ``a`` to ``e``, and a node of each one's name; ``small`` is smaller.  Nothing else."""
     root = fleet.root("a")
+    for left in root.iterdir():
+        if left.is_file():
+            left.unlink()
     for name in "abcde":
         fleet.image("a", f"{name}.img", 4)
     (root / "small.img").write_bytes(b"s" * MIB)
