@@ -91,3 +91,25 @@ def test_a_host_that_does_not_see_the_disks_is_refused_and_the_job_goes_on(share
         here.set_speed(job, 0)
         assert here.wait([run], 40) == {run: True}
     assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_ready_mirror_moves_and_goes_on_though_its_source_was_written_to(shared: Shared) -> None:
+    source = shared.common / "mirrored.img"
+    shared.image("m", "fresh.img", 8).rename(source)
+    job: dict[str, object] = {
+        "id": "job", "type": "mirror", "source": f"m:{source}", "target": f"m:{shared.common}/{{run}}.img",
+    }  # fmt: skip
+    run = shared.submit(shared.plan([job]))
+    shared.until("BLOCK_JOB_READY", f"{run}.job")
+    with source.open("r+b") as file:
+        file.write(b"written before the move")
+    with Coordinator(shared.server.url) as here:
+        assert here.move(f"{run}.job", "n", timeout=20) == "ready"
+        shared.until("ATTEMPT_CLAIMED", f"{run}.job")
+        with source.open("r+b") as file:
+            file.seek(5 * MIB)
+            file.write(b"written behind it")
+        here.complete(f"{run}.job")
+        assert here.wait([run], 40) == {run: True}
+        assert here.get(f"{run}.job").host == "n"
+    assert (shared.common / f"{run}.img").read_bytes() == source.read_bytes()

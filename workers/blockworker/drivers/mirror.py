@@ -34,7 +34,7 @@ from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets.files import stat_of
 from blockworker.targets.opening import target_path
-from blockworker.volumes import Identity, Source
+from blockworker.volumes import REPLACED, Identity, Source
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Mirroring(Copying):
             job.point()
 
     def _matters(self, what: str) -> bool:
-        return what in ("another file", "size")  # that it is written is what a mirror is for
+        return what in REPLACED  # that it is written is what a mirror is for
 
     # --- orders and the view ------------------------------------------------------------------------------
 

@@ -18,14 +18,14 @@ from blockjobs.model.volumespec import (
     other,
 )  # fmt: skip
 from blockworker.roots import Roots
-from blockworker.volumes.base import Extent, Identity, Source, Target, VolumeDriver
+from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target, VolumeDriver
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.null import NullSource, NullTarget
 
 __all__ = [
-    "Extent", "Identity", "NullTarget", "Source", "Target", "VolumeDriver",
+    "REPLACED", "Extent", "Identity", "NullTarget", "Source", "Target", "VolumeDriver",
     "filter_target", "open_source", "open_target",
 ]  # fmt: skip
 

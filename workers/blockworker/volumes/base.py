@@ -6,11 +6,13 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import VolumeKind
 from blockworker.roots import Roots
+
+REPLACED: Final = ("another file", "size")  # what may differ between two identities beyond having been written to
 
 
 class Extent(NamedTuple):
