@@ -177,7 +177,7 @@ class Coordinator(Standstill):
     def abandon(self, host: str) -> int:
         """Give up a host that is gone for good: its members end with an error that says so; how many did.
 
-        What it has of them on its disks nobody settles any more: staging files stay there, even if it comes back.
+        Nobody waits for it any more; should it be back, it carries out on its disks what was decided without it.
 
         Raises:
             HostDown: it is not known.

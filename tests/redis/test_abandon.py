@@ -87,6 +87,17 @@ def test_after_the_decision_to_abort_a_job_keeps_the_error_that_it_failed_with(f
     assert isinstance(fleet.next(RUN), Finished)
 
 
+def test_the_host_finds_what_it_has_to_tidy_up_if_it_is_back(fleet):
+    fleet.walk(RUN, Step.RUN)
+    abandon(fleet)
+    door = fleet.host(BETA).answers
+    assert door.abandoned() == [RUN]
+    over(fleet)
+    assert door.decision(RUN)[0] == Decision.ABORT
+    door.settled(RUN)
+    assert door.abandoned() == fleet.host(ALPHA).answers.abandoned() == []
+
+
 def test_a_decision_on_a_view_from_before_is_refused(fleet):
     fleet.walk(RUN, Step.RUN)
     fleet.copy(HERE, THERE, TOO)

@@ -25,6 +25,7 @@ from blockworker.host import HostConfig
 from blockworker.probe import look
 from blockworker.roots import Roots
 from blockworker.steps import Steps
+from blockworker.targets import abandoned
 from blockworker.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ def serve_steps(url: str, config: HostConfig) -> int:
     registry = HostRegistry(client, config.name)
     highest = Highest(config)
     heartbeat = Heartbeat(registry.hosts, config, highest)
-    watcher = Watcher(registry.attempts, Roots(config))
+    roots = Roots(config)
+    watcher = Watcher(registry.attempts, roots, lambda: abandoned.settle(registry.answers, roots, highest))
     heartbeat.register()
 
     def begin(**_: object) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import psutil
@@ -34,8 +35,10 @@ DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is repo
 
 
 class Watcher:
-    def __init__(self, attempts: Attempts, roots: Roots) -> None:
-        self._attempts, self._roots = attempts, roots
+    """``settle``: what else a host has to tidy up at its start, after an absence of Redis, and now and then."""
+
+    def __init__(self, attempts: Attempts, roots: Roots, settle: Callable[[], None] = lambda: None) -> None:
+        self._attempts, self._roots, self._settle = attempts, roots, settle
         self._each_sweep = Every(SWEEP)
         self._boot = boot_id()
         self._reported: set[str] = set()
@@ -108,6 +111,8 @@ class Watcher:
             try:
                 self.look()
                 if self._each_sweep():
+                    self._settle()
                     self._sweep()
             except redis.RedisError as error:
+                self._each_sweep = Every(SWEEP)  # whoever was cut off may have been given up
                 log.warning("watcher: Redis is away: %s", error)

@@ -17,8 +17,7 @@ def abandon(host: str, yes: bool, url: str | None) -> None:
     """End what a lost host still owes, for good.
 
     Its jobs fail with an error that says so. A transaction that is not decided aborts everywhere; of one that is, the
-    other hosts' members are not touched. What the host has on its disks stays there: should it come back after all,
-    look for staging files (`.NAME.*.part`) beneath its write roots.
+    other hosts' members are not touched. Should it come back after all, it removes, or publishes, what it had begun.
 
     A host that is merely down needs nothing of this: it settles when it is back.
 

@@ -79,6 +79,14 @@ class Answers:
         incarnation = self._redis.get(keys.incarnation())
         return (decision or b"").decode(), int(number or 0), (incarnation or b"").decode()
 
+    def abandoned(self) -> list[TxnId]:
+        """Transactions that were ended without this host, and of which it may have files."""
+        return [TxnId(txn.decode()) for txn in self._redis.hkeys(keys.abandoned(self.host))]
+
+    def settled(self, txn: TxnId) -> None:
+        """Nothing of an abandoned transaction is left here."""
+        self._redis.hdel(keys.abandoned(self.host), txn)
+
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
         """Answer a step for some members; again is harmless."""
         if not answers:

@@ -109,6 +109,7 @@ class Fate:
                 names = [
                     keys.share(host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(host), keys.txn(txn),
                     keys.attempts(host), keys.fences(host), keys.ready(host), keys.rung(host),
+                    keys.abandoned(host),
                 ]  # fmt: skip
                 names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
                 ended += self._scripts.call("abandon", names, [txn, text, done, *batch])[1]

@@ -66,6 +66,11 @@ def locks(host: Host) -> str:
     return f"bj:h:{host}:locks"
 
 
+def abandoned(host: Host) -> str:
+    """hash: transactions that were ended without the host; it settles what it has of them if it is back."""
+    return f"bj:h:{host}:abandoned"
+
+
 def card(host: Host) -> str:
     """hash: the host's registration and heartbeat counter."""
     return f"bj:h:{host}:card"

@@ -3,14 +3,14 @@
 -- transaction; after it, they owe nothing more.  An attempt that still lives there has lost its lease.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] due   KEYS[4] due wake   KEYS[5] locks   KEYS[6] txn   KEYS[7] attempts
--- KEYS[8] fences  KEYS[9] ready    KEYS[10] rung   KEYS[11...]  per job: job, holds
+-- KEYS[8] fences  KEYS[9] ready    KEYS[10] rung   KEYS[11] abandoned   KEYS[12...]  per job: job, holds
 -- ARGV[1] transaction id   ARGV[2] text   ARGV[3] text where it was decided to commit   ARGV[4...] job ids
 --
 -- Returns {"abandoned", n}
 
 local decision, n = redis.call("HGET", KEYS[6], "decision"), 0
 for i = 4, #ARGV do
-  local id, job, holds = ARGV[i], KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+  local id, job, holds = ARGV[i], KEYS[4 + 2 * i], KEYS[5 + 2 * i]
   local f = redis.call("HMGET", job, "status", "passed", "attempt", "ret", "reads", "writes")
   local status = f[1]
   if status and f[2] ~= "settle" and not (status == "concluded" or status == "null" or status == "undefined") then
@@ -39,6 +39,7 @@ for i = 4, #ARGV do
   end
 end
 if n > 0 then
+  redis.call("HSET", KEYS[11], ARGV[1], now_ms())
   redis.call("HINCRBY", KEYS[6], "rev", 1)
   owe(KEYS[3], KEYS[4], ARGV[1])
 end

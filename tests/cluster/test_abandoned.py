@@ -1,0 +1,41 @@
+"""A host that is given up keeps nobody waiting, and leaves nothing if it comes back after all."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fleet import DEADLINE, MIB, Fleet, files
+
+from blockjobs.client import Coordinator
+from blockjobs.model import errors
+from blockjobs.store import keys
+
+
+def test_an_abandoned_host_that_comes_back_removes_what_it_had_begun(fleet: Fleet) -> None:
+    images = {host: fleet.image(host, "abandoned.img", 8) for host in ("c", "d")}
+    before = {host: files(fleet.root(host)) for host in ("c", "d")}
+    run = fleet.submit(fleet.plan([
+        {"id": f"on-{host}", "source": f"{host}:{image}", "target": f"{host}:{fleet.root(host)}/abandoned.out"}
+        for host, image in images.items()
+    ], speed=MIB))  # fmt: skip
+    for host in images:
+        fleet.until_offset(f"{run}.on-{host}", MIB)
+    with Coordinator(fleet.server.url) as here:
+        with pytest.raises(errors.Refused, match="is up"):
+            here.abandon("d")
+        fleet.kill("steps@d")
+        fleet.kill("copy@d")
+        fleet.until("HOST_DOWN", "d")
+        assert here.abandon("d") == 1
+        assert here.wait([run], 20) == {run: False}
+        assert here.get(f"{run}.on-d").error == "host d was abandoned"
+        assert here.get(f"{run}.on-c").cancelled
+    assert files(fleet.root("c")) == before["c"]
+    assert files(fleet.root("d")) > before["d"], "nobody was there to tidy up"
+    fleet.start("steps@d")
+    give_up = time.monotonic() + DEADLINE
+    while fleet.client.exists(keys.abandoned(fleet.hosts[3])):  # the last thing it does
+        assert time.monotonic() < give_up, fleet.tails()
+        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.1)
+    assert files(fleet.root("d")) == before["d"]
