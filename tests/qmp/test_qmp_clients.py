@@ -144,6 +144,7 @@ def test_who_comes_back_asks_for_what_was_missed(face):
         assert story(everything["events"]) == ["x created", "x running", "x paused"]
         face.puppets.client.xtrim(keys.events(), maxlen=1, approximate=False)
         assert talk.ok("x-events-since", since=last)["gap"]
+        assert talk.ok("x-events-since", since={"seconds": 1 << 62, "microseconds": -(1 << 62)})["events"] == []
         assert talk.no("x-events-since", since={"seconds": 0}) == "Parameter 'since.microseconds' is missing"
 
 

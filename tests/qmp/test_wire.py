@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from talk import Plain
 
 from blockjobs.qmp import wire
+from blockjobs.qmp.errors import QmpError
 
 WRONG = {  # as QEMU 7.2 answers, but for the last five
     b"foo": "JSON parse error, invalid keyword 'foo'",
@@ -31,6 +33,7 @@ WRONG = {  # as QEMU 7.2 answers, but for the last five
     b'{"a": "b': "JSON parse error, a string goes over the end of a line",
     b"[" * 5000 + b"]" * 5000: "JSON nesting depth limit exceeded",
     b'{"execute": "\\ud800"}': "JSON parse error, half of a surrogate pair is not a character",
+    b'{"id": 1e999}': "JSON parse error, the number 1e999 is too large",
     b'{"execute": "a' + b"x" * wire.LONGEST + b'"}':
         "JSON token size limit exceeded: a message of at most 65536 bytes was expected",
 }  # fmt: skip
@@ -89,3 +92,13 @@ def test_messages_are_the_same_however_their_bytes_arrive(objects, data, newline
         found += list(splitter.feed(text[:size]))
         text = text[size:]
     assert [wire.decode(each) for each in found] == objects
+
+
+@given(
+    st.lists(st.binary(max_size=60) | st.sampled_from([b'{"a":', b'"', b"}", b"\n", b"[", b"\\", b"1"]), max_size=20)
+)
+def test_no_bytes_break_the_splitter_nor_the_parser(pieces):
+    splitter = wire.Splitter()
+    for text in [each for piece in pieces for each in splitter.feed(piece)]:
+        with suppress(QmpError):
+            wire.decode(text)

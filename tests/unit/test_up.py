@@ -53,6 +53,13 @@ def test_a_host_file_keeps_what_its_owner_wrote(tmp_path):
     assert tomllib.loads(path.read_text()) == fresh | {"allow-overwrite": True, "slots": 3}
 
 
+def test_up_may_allow_overwriting_and_it_stays_allowed(tmp_path):
+    (host,) = local.local_hosts((f"a={tmp_path}",), tmp_path)
+    for asked in (True, False):
+        path = local.write_host(tmp_path, host, 2, allow_overwrite=asked)
+        assert tomllib.loads(path.read_text())["allow-overwrite"] is True
+
+
 def test_a_second_up_is_refused_and_told_who_runs(tmp_path):
     refused = pytest.raises(Refused, match=rf"another .* runs in .* \(process {os.getpid()}\)")
     with up.owned(tmp_path), refused, up.owned(tmp_path):

@@ -38,8 +38,11 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 @click.option("--host", "named", multiple=True, metavar="NAME[=ROOT]", help="A host to run; may be given many times.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Root of hosts that name none.")
 @click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True, help="Copies at once on a host.")
+@click.option("--allow-overwrite", is_flag=True, help="Let jobs that ask for it replace files, as QMP's do.")
 @click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
-def up(directory: Path | None, named: tuple[str, ...], root: Path, slots: int, flower: int | None) -> None:
+def up(
+    *, directory: Path | None, named: tuple[str, ...], root: Path, slots: int, allow_overwrite: bool, flower: int | None
+) -> None:
     """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
 
     Without --host it is one host with this machine's name; its root is the current directory.
@@ -51,6 +54,8 @@ def up(directory: Path | None, named: tuple[str, ...], root: Path, slots: int, f
         url = start_server(supervisor, directory, known.redis_url)
         before = heartbeats(url)
         note_shared_disk(directory, hosts)
+        for host in hosts:
+            write_host(directory, host, slots, allow_overwrite=allow_overwrite)
         for program in programs(directory, url, hosts, slots, flower):
             supervisor.start(program)
         with written_env(directory, url):

@@ -80,11 +80,14 @@ class Client:
             return await self._carry_out(command, arguments)
         except BlockjobsError as refused:
             raise QmpError(str(refused)) from None
-        except redis.RedisError as error:
+        except (redis.ConnectionError, redis.TimeoutError) as error:
             log.warning("QMP: %s: Redis is away: %s", name, error)
             raise QmpError(
                 f"Redis is not reachable: {type(error).__name__}; whether it took effect is unknown"
             ) from None
+        except redis.RedisError as error:
+            log.warning("QMP: %s: Redis refused: %s", name, error)
+            raise QmpError(f"Redis refused: {error}") from None
         except QmpError:
             raise
         except Exception:

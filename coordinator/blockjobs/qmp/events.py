@@ -13,6 +13,7 @@ from typing import Any, Final
 from blockjobs.store.events import Event
 
 _LATEST: Final = 999  # microseconds within a millisecond
+_LAST: Final = 1 << 60  # ms: later than any event
 _RESULT: Final = ("type", "device", "len", "offset", "speed")
 FIELDS: Final = {  # name -> the fields it always has, in order
     "JOB_STATUS_CHANGE":   ("status", "id"),
@@ -53,7 +54,7 @@ def timestamp(seq: str) -> dict[str, int]:
 def sequence(at: dict[str, int]) -> str:
     """The stream's id of the event with this timestamp, or where it would be."""
     ms, number = divmod(at["microseconds"], 1000)
-    return f"{max(0, at['seconds'] * 1000 + ms)}-{number}"
+    return f"{min(max(0, at['seconds'] * 1000 + ms), _LAST)}-{number}"
 
 
 def before(seq: str, other: str) -> bool:

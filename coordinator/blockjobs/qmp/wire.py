@@ -6,6 +6,7 @@ The texts are those of QEMU's JSON parser where it has one for the mistake.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -91,7 +92,7 @@ def decode(text: bytes | None) -> Any:
     if text is None:
         raise QmpError(f"JSON token size limit exceeded: a message of at most {LONGEST} bytes was expected")
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite)
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as wrong:
@@ -121,6 +122,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(word: str) -> Any:
     raise QmpError(f"JSON parse error, invalid keyword '{word}'")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise QmpError(f"JSON parse error, the number {text[:40]} is too large")
+    return value
 
 
 def _why(wrong: json.JSONDecodeError) -> str:
