@@ -13,7 +13,7 @@ from stages import Stage
 
 MIB: Final = 1 << 20
 SLOW: Final = 1  # bytes/s: what a breakpoint in the source does in the originals
-DEADLINE: Final = 10.0  # seconds for any one event
+DEADLINE: Final = 30.0  # seconds for any one event
 MOMENT: Final = 0.5  # seconds in which a paused job must not move
 BLINK: Final = 0.02  # seconds between two looks
 Reply = dict[str, Any]
@@ -81,6 +81,10 @@ class Bench:
 
     def assert_no_active_block_jobs(self) -> None:
         assert self.ok("query-block-jobs") == []
+
+    def patience(self, seconds: float) -> None:
+        """Give up on a command that is not answered within this."""
+        self._monitor.settimeout(seconds)
 
     # --- events -------------------------------------------------------------------------------------------
 
@@ -176,4 +180,7 @@ class Bench:
             for name in reversed(self._nodes):
                 self.ok("blockdev-del", node_name=name)
         finally:
-            self._monitor.close()
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self._monitor.close()

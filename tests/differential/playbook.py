@@ -18,7 +18,7 @@ from qemu.qmp import ExecuteError, Message, QMPClient
 
 MIB: Final = 1 << 20
 SLOW: Final = 1  # bytes/s: one chunk, then a sleep that outlives the story
-DEADLINE: Final = 10.0  # seconds for any one thing that is waited for
+DEADLINE: Final = 30.0  # seconds for any one thing that is waited for
 ENDINGS: Final = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
 
 

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-DEADLINE: Final = 10.0
+DEADLINE: Final = 30.0
 LAST: Final = "the last one"
 
 

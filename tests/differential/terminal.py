@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-DEADLINE: Final = 10.0
+DEADLINE: Final = 30.0
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x07\r]")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
+import stages
 from iotest import Bench
 from playbook import ask
-from stages import Stage
 from vocabulary import group, member
 
 LIMIT = 1.0  # seconds
@@ -21,8 +22,23 @@ LAST = {
 }
 
 
+@pytest.mark.skipif(bool(stages.missing()), reason=stages.missing())
+def test_the_original_does_not_answer(tmp_path: Path) -> None:
+    """If this fails, QEMU has healed, and docs/qmp-differences.md is to be corrected."""
+    bad, _ = LAST["unknown node"]
+    with stages.original(tmp_path) as stage:
+        bench = Bench(stage, "images")
+        for n in range(2):
+            bench.image(f"a{n}")
+            bench.image(f"b{n}")
+        bench.patience(LIMIT)
+        with pytest.raises(TimeoutError):
+            bench.qmp("transaction", dict(group(member(0), member(1), bad).arguments))
+        bench.hang_up()
+
+
 @pytest.fixture
-def fleet(our_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def fleet(our_stage: stages.Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = Bench(our_stage, tmp_path_factory.mktemp("hang").name)
     yield bench
     bench.close()
