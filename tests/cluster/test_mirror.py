@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -322,4 +324,59 @@ def test_passes_pause_quickly_and_obey_the_speed_limit(fleet: Fleet) -> None:
     fleet.until("BLOCK_JOB_READY", job)
     fleet.registry.verbs.complete(job)
     fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_mirror_killed_in_its_bulk_goes_on_and_its_offset_never_goes_down(fleet: Fleet) -> None:
+    run, job, source, target = mirror(fleet, "b", mib=40, name="storm.img", speed=30 * MIB)
+    seen = []
+    for least in (10 * MIB, 30 * MIB):
+        fleet.until_offset(job, least)
+        seen.append(fleet.job(job).offset)
+        os.kill(fleet.writer("b", job), signal.SIGKILL)
+        fleet.until("ATTEMPT_RELEASED", job)
+        seen.append(fleet.job(job).offset)
+        fleet.until("ATTEMPT_CLAIMED", job)
+        seen.append(fleet.job(job).offset)
+    fleet.registry.verbs.set_speed(job, 0)
+    ready = fleet.until("BLOCK_JOB_READY", job)
+    seen.append(int(ready.fields["offset"]))
+    assert seen == sorted(seen)
+    assert ready.fields["offset"] == ready.fields["len"]
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+    assert verified(target)
+
+
+def test_a_soft_cancel_before_it_is_ready_is_a_cancel(fleet: Fleet) -> None:
+    run, job, _, target = mirror(fleet, "c", mib=20, name="early.img", speed=4 * MIB)
+    fleet.until("ATTEMPT_CLAIMED", job)
+    with pytest.raises(errors.VerbRefused):
+        fleet.registry.verbs.complete(job)
+    fleet.registry.verbs.cancel(job, force=False)
+    fleet.until("BLOCK_JOB_CANCELLED", job)
+    fleet.until("RUN_ENDED", run)
+    assert not target.exists()
+    assert not [name for name in files(fleet.root("c")) if run in name]
+
+
+def test_the_command_line_mirrors_and_completes(fleet: Fleet) -> None:
+    source, target = fleet.image("a", "typed.img", 3), fleet.root("a") / "typed-copy.img"
+
+    def blockjobs(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "blockjobs", *words, "--redis", fleet.server.url],
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+
+    refused = blockjobs("mirror", f"a:{source}", f"a:{target}", "--granularity", "3000")
+    assert (refused.returncode, refused.stderr) == (2, "blockjobs: Parameter 'granularity' expects a power of 2\n")
+    fleet.seq = fleet.registry.events.last()
+    started = blockjobs("mirror", f"a:{source}", f"a:{target}", "--id", "typed", "--granularity", "64KiB", "--detach")
+    assert started.returncode == 0, started.stderr
+    fleet.until("BLOCK_JOB_READY", "typed")
+    assert "ready: waits for complete: blockjobs complete typed" in blockjobs("show", "typed").stdout
+    assert blockjobs("complete", "typed").stdout == "typed: completing\n"
+    assert blockjobs("wait", "typed").returncode == 0
     assert target.read_bytes() == source.read_bytes()

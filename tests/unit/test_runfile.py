@@ -9,7 +9,7 @@ import pytest
 from blockjobs.cli import runfile
 from blockjobs.model import runs, templates, volumespec
 from blockjobs.model.errors import BadInput
-from blockjobs.model.jobs import OnChange, OnError
+from blockjobs.model.jobs import JobSpec, OnChange, OnError
 from blockjobs.model.volumespec import DebugVolume, FileVolume, InjectedError, NullVolume
 
 NOW = datetime(2026, 11, 22, 11, 30, 0, tzinfo=timezone(timedelta(hours=1)))
@@ -270,3 +270,37 @@ def test_backup_takes_an_id_as_given_and_a_host_for_both():
 def test_backup_refuses_what_a_run_file_may_not_say(source, target):
     with pytest.raises(BadInput):
         runs.plan_backup(source, target, now=datetime.now(UTC))
+
+
+# --- kinds of jobs ------------------------------------------------------------------------------------
+
+
+def test_a_mirror_has_options_of_its_own_and_defaults_give_them_to_mirrors_only(load):
+    text = one(more="  type: mirror\n  sync: none\n  granularity: 4KiB\n") + (
+        "- {id: two, source: 'h:/srv/b', target: 'h:/backup/b'}\ndefaults: {buf-size: 1MiB, quiesce: db}\n"
+    )
+    mirror, backup = load(text).jobs
+    assert (mirror.type, mirror.sync) == ("mirror", "none")
+    assert mirror.options == {"granularity": 4096, "buf-size": 1 << 20, "quiesce": "db"}
+    assert (backup.type, backup.options) == ("backup", {})
+
+
+def test_a_type_that_only_hosts_know_takes_any_options(load):
+    (job,) = load(one(more="  type: scrub\n  sync: twice\n  options: {rounds: 3}\n")).jobs
+    assert (job.type, job.sync, job.options) == ("scrub", "twice", {"rounds": 3})
+    assert JobSpec.from_dict(job.to_dict()) == job
+
+
+KINDS = {
+    "granularity":      ("type: mirror\n  granularity: 3000", "granularity: Parameter 'granularity' expects a power"),
+    "mirror-sync":      ("type: mirror\n  sync: incremental", "sync: Sync mode 'incremental' not supported"),
+    "backup-sync":      ("sync: top",                         "sync: 'top' is not accepted; 'full' was expected"),
+    "not-of-a-backup":  ("quiesce: db",                       "quiesce: not accepted by type 'backup'; type 'mirror'"),
+    "no-name":          ("type: 5",                           "type: 5 is not accepted; a text was expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_what_a_kind_of_job_does_not_have_is_refused(refusal, case):
+    more, said = KINDS[case]
+    assert f"jobs[0].{said}" in refusal(one(more=f"  {more}\n"))
