@@ -79,6 +79,27 @@ def test_a_command_that_means_nothing_here_is_not_found(talk):
     assert {"qmp_capabilities", "transaction", "job-pause", "x-events-since"} <= known
 
 
+def test_the_schema_describes_every_command_and_every_type_it_names(talk):
+    entities = {each["name"]: each for each in talk.ok("query-qmp-schema")}
+    assert len(entities) == len(talk.ok("query-qmp-schema"))
+    commands = {name for name, each in entities.items() if each["meta-type"] == "command"}
+    assert commands | {"qmp_capabilities"} == {each["name"] for each in talk.ok("query-commands")}
+    assert entities["BLOCK_JOB_PENDING"]["meta-type"] == "event"
+
+    def named(value):
+        for key, each in value.items():
+            if key in ("type", "arg-type", "ret-type", "element-type"):
+                yield each
+            elif key in ("members", "variants"):
+                for member in each:
+                    yield from named(member)
+
+    for each in entities.values():
+        assert set(named(each)) <= set(entities), each
+    backup = entities[entities["blockdev-backup"]["arg-type"]]["members"]
+    assert [member["name"] for member in backup if "default" not in member] == ["device", "sync", "target"]
+
+
 REFUSED = [  # what of a backup from a to b is otherwise, and the refusal; each wins over those below it
     ({"device": "nope", "target": "nope2"}, "Cannot find device='nope' nor node-name='nope'"),
     ({"target": "nope", "sync": "bitmap"}, "Cannot find device='nope' nor node-name='nope'"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs import __version__
-from blockjobs.qmp import backup, jobs, mirror, nodes, since, tables
+from blockjobs.qmp import backup, jobs, mirror, nodes, schema, since, tables
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.qmp.qapi import STR, Enum, Members, Union, check, union
 
@@ -41,6 +41,7 @@ _CHANGE: Final = Union(
 COMMANDS: Final[dict[str, Command]] = {
     "query-version":           _query(lambda *_: VERSION),
     "query-commands":          _query(lambda fleet, _: [{"name": name} for name in fleet.commands]),
+    "query-qmp-schema":        _query(lambda *_: schema.describe({n: c.arguments for n, c in COMMANDS.items()})),
     "query-jobs":              _query(jobs.query_jobs),
     "query-block-jobs":        _query(jobs.query_block_jobs),
     "query-named-block-nodes": _query(nodes.query, tables.FLAT),
