@@ -11,6 +11,7 @@ from blockjobs.model.ids import Host
 from blockjobs.store import keys
 from blockjobs.store.attempts import Claim, Progress
 from blockjobs.store.moves import MOVE, elsewhere
+from blockjobs.store.views import Views
 
 ONE, TWO, OTHER = spec("one"), spec("two"), spec("other", host=BETA)
 GAMMA = Host("gamma")
@@ -116,3 +117,25 @@ def test_a_decision_on_a_view_from_before_is_refused(fleet):
     view = fleet.view(RUN)
     hand_over(fleet, ONE, BETA)
     assert not fleet.registry.fate.settle(view, Decision.ABORT, "because")
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel", "set_speed"])
+def test_a_verb_that_finds_the_job_gone_from_where_it_was_follows_it(fleet, verb):
+    """The verb looks up the place, the job moves, the script looks into the old record."""
+    verbs = fleet.registry.verbs
+
+    class Overtaken(Views):
+        looks = 0
+
+        def place(self, job_id):
+            found = super().place(job_id)
+            Overtaken.looks += 1
+            if Overtaken.looks == (2 if verb == "cancel" else 1):
+                hand_over(Fleet(fleet.client), ONE, BETA)
+            return found
+
+    verbs._views = Overtaken(fleet.client)
+    getattr(verbs, verb)("one", *[5] * (verb == "set_speed"))
+    view = fleet.registry.views.job("one")
+    assert view.host == BETA
+    assert {"pause": view.paused, "cancel": view.cancelled, "set_speed": view.speed == 5}[verb]

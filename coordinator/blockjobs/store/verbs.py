@@ -6,6 +6,7 @@ Refusals carry QEMU's texts.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +39,21 @@ class Verbs:
 
         ``seconds``: the hold ends by itself then (0: it does not), whoever set it.
         """
-        at = self._views.place(job_id)
-        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()]
         args = [job_id, reason, cause, _operation(), owner, max(1, round(seconds * 1000)) if seconds else 0]
-        reply = self._scripts.call("pause", names, args)
+        reply = self._call(
+            "pause", job_id,
+            lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()], args,
+        )  # fmt: skip
         if reply[0] == b"already":
             raise errors.Refused("Job is already paused")
         return self._judged(reply, job_id, Verb.PAUSE)
 
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
         """Lift a hold; returns the status now."""
-        at = self._views.place(job_id)
-        names = [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()]
-        reply = self._scripts.call("resume", names, [job_id, reason, _operation()])
+        reply = self._call(
+            "resume", job_id, lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()],
+            [job_id, reason, _operation()],
+        )  # fmt: skip
         if reply[0] == b"unheld":
             raise errors.Refused("Can't resume a job that was not paused")
         return self._judged(reply, job_id, Verb.RESUME)
@@ -82,11 +85,7 @@ class Verbs:
 
     def complete(self, job_id: str) -> None:
         """Let a ready job finish; on standby it is remembered and takes effect on resume."""
-        at = self._views.place(job_id)
-        names = [
-            keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events(),
-        ]  # fmt: skip
-        reply = self._scripts.call("complete", names, [job_id])
+        reply = self._call("complete", job_id, self._woken, [job_id])
         if reply[0] == b"cannot":
             raise errors.Refused(f"The active block job '{job_id}' cannot be completed")
         if reply[0] != b"completing":
@@ -97,24 +96,22 @@ class Verbs:
 
         Not by force, a ready job finishes with a consistent copy (it is COMPLETED then); any other is cancelled.
         """
-        at = self._views.place(job_id)
-        names = [
-            keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
-            keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
-            keys.due_wake(), keys.holds(at.host, at.job),
-        ]  # fmt: skip
-        reply = self._scripts.call("cancel", names, [job_id, at.transaction, _operation(), int(force)])
+        reply = self._call(
+            "cancel", job_id,
+            lambda at: [
+                keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+                keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
+                keys.due_wake(), keys.holds(at.host, at.job),
+            ],
+            [job_id, self._views.place(job_id).transaction, _operation(), int(force)],
+        )  # fmt: skip
         if reply[0] == b"paused":
             raise errors.Refused(f"The block job for device '{job_id}' is currently paused")
         return self._judged(reply, job_id, Verb.CANCEL)
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
-        at = self._views.place(job_id)
-        names = [
-            keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events(),
-        ]  # fmt: skip
-        reply = self._scripts.call("set_speed", names, [job_id, speed])
+        reply = self._call("set_speed", job_id, self._woken, [job_id, speed])
         if reply[0] == b"negative":
             raise errors.Refused("Parameter 'speed' expects a non-negative value")
         if reply[0] == b"set":
@@ -141,6 +138,18 @@ class Verbs:
         reply = self._scripts.call("dismiss", names, [job_id])
         if reply[0] != b"dismissed":
             raise self._refusal(reply, job_id, Verb.DISMISS)
+
+    def _call(self, script: str, job_id: str, names: Callable[[Place], list[str]], args: Sequence[object]) -> list[Any]:
+        """Run a verb's script where the job is; once more if it moved to another host in between."""
+        at = self._views.place(job_id)
+        reply = self._scripts.call(script, names(at), args)
+        if reply[0] == b"missing" and (now := self._views.place(job_id)) != at:
+            reply = self._scripts.call(script, names(now), args)
+        return reply
+
+    @staticmethod
+    def _woken(at: Place) -> list[str]:
+        return [keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events()]
 
     def _job(self, at: Place) -> list[str]:
         return [
