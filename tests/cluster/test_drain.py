@@ -87,3 +87,21 @@ def test_everything_is_cancelled_newest_first(fleet: Fleet, here: Coordinator) -
         assert [here.run(run).cancelled for run in runs] == [1, 1, 1]
         order = [e.id for e in here.events() if e.name == "BLOCK_JOB_CANCELLED" and e.run in runs]
         assert set(order) <= {f"{run}.end" for run in runs}
+
+
+def test_a_ready_mirror_stands_by_parked_while_its_host_is_drained(fleet: Fleet, here: Coordinator) -> None:
+    with here:
+        source, target = fleet.image("d", "mirrored.img", 4), fleet.root("d") / "mirrored.out"
+        plan = fleet.plan([{"id": "m", "type": "mirror", "source": f"d:{source}", "target": f"d:{target}"}])
+        job = f"{fleet.submit(plan)}.m"
+        fleet.until("BLOCK_JOB_READY", job)
+        here.drain("d")
+        here.wait_drained("d", 20)
+        view = fleet.job(job)
+        assert (str(view.status), view.claimed) == ("standby", False)
+        here.undrain("d")
+        fleet.until("JOB_UNHELD", job)
+        fleet.until("ATTEMPT_CLAIMED", job)
+        assert fleet.job(job).status == "ready"
+        assert here.complete(job, wait=True, timeout=30) == "concluded"
+        assert target.read_bytes() == source.read_bytes()
