@@ -85,6 +85,12 @@ ONE_JOB: Final = [
     Story("an-odd-length", [
         source("a", 1025 * 1024), target("b", 1025 * 1024), backup(), until("j0", "null"), Same("a", "b"),
     ], differs=(BYTES,)),
+    Story("of-the-top-layer", [*PAIR, backup(sync="top"), until("j0", "null"), Same("a", "b")]),
+    Story("compressed", [*PAIR, backup(compress=True), *look(), backup(compress=False), until("j0", "null")]),
+    Story("with-options-that-change-nothing", [
+        *PAIR, backup(**{"x-perf": {"max-workers": 4, "max-chunk": 1 << 20, "use-copy-range": True}}),
+        until("j0", "null"), Same("a", "b"), backup(**{"filter-node-name": "f"}), until("j0", "null"),
+    ]),
     Story("zeroes-from-nowhere", [
         ask("blockdev-add", {"driver": "null-co", "node-name": "z", "size": SIZE, "read-zeroes": True}),
         target("b"), backup(device="z"), until("j0", "null"),

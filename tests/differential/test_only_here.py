@@ -11,7 +11,7 @@ from stages import Stage
 from vocabulary import backup, group, member
 
 GUESTS = ("block-stream", "block-commit", "blockdev-snapshot", "blockdev-snapshot-sync", "nbd-server-start",
-          "block-export-add", "block_resize", "query-block", "quit")  # fmt: skip
+          "block-export-add", "block_resize", "query-block", "quit", "drive-mirror")  # fmt: skip
 
 
 @pytest.fixture
@@ -26,6 +26,13 @@ def test_what_needs_a_guest_or_a_graph_is_not_found(fleet: Bench, command: str) 
     error = {"class": "CommandNotFound", "desc": f"The command {command} has not been found"}
     assert fleet.qmp(command)["error"] == error
     assert command not in [known["name"] for known in fleet.ok("query-commands")]
+
+
+def test_a_backup_of_what_a_guest_overwrites_is_refused(fleet: Bench) -> None:
+    fleet.image("a0")
+    fleet.image("b0")
+    assert fleet.refused("blockdev-backup", **member(0, sync="none").arguments) == "Sync mode 'none' not supported"
+    fleet.assert_no_active_block_jobs()
 
 
 def test_the_version_is_the_one_whose_texts_are_followed(fleet: Bench) -> None:
