@@ -78,12 +78,21 @@ class Feed:
 
     def _take(self, seq: str, page: list[Event]) -> None:
         self._seq = seq
-        messages = [encode(message) for event in page if (message := translate(event)) is not None]
-        if messages:
-            self._deliver(b"".join(messages))
+        if messages := b"".join(map(_encoded, page)):
+            self._deliver(messages)
         waiting, self._waiting = self._waiting, []
         for wanted, here in waiting:
             if before(seq, wanted):
                 self._waiting.append((wanted, here))
             elif not here.done():
                 here.set_result(None)
+
+
+def _encoded(event: Event) -> bytes:
+    """The event for the wire; nothing for one that clients do not get, or that we do not understand."""
+    try:
+        message = translate(event)
+    except (KeyError, ValueError):
+        log.exception("QMP: event %s of '%s' has not the fields it should have", event.name, event.id)
+        return b""
+    return b"" if message is None else encode(message)
