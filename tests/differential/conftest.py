@@ -1,4 +1,4 @@
-"""Our fleet of one host for all stories; each leaves it without a job or a node."""
+"""Both servers for all stories; each leaves them without a job or a node."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ def our_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage
         yield stage
 
 
-@pytest.fixture(params=["original", "ours"])
+@pytest.fixture(scope="session")
+def their_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
+    if why := stages.missing():
+        pytest.skip(why)
+    with stages.original(tmp_path_factory.mktemp("theirs")) as stage:
+        yield stage
+
+
+@pytest.fixture(params=["their_stage", "our_stage"], ids=["original", "ours"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """QEMU's cases run on QEMU, too: one that fails there is not QEMU's case."""
-    if request.param == "original":
-        if why := stages.missing():
-            pytest.skip(why)
-        with stages.original(tmp_path) as stage:
-            yield from _bench(stage, "images")
-    else:
-        yield from _bench(request.getfixturevalue("our_stage"), tmp_path.name)
-
-
-def _bench(stage: stages.Stage, folder: str) -> Iterator[Bench]:
-    bench = Bench(stage, folder)
+    bench = Bench(request.getfixturevalue(request.param), tmp_path.name)
     yield bench
     bench.close()

@@ -140,7 +140,8 @@ class TestWriteErrors:
 
 
 class TestSetSpeed:
-    def test_set_speed(self, single: Bench) -> None:
+    def test_set_speed(self, bench: Bench) -> None:
+        single = mirrored(bench, MIB)
         single.ok("blockdev-mirror", **words())
         assert single.job(JOB)["speed"] == 0
         single.ok("block-job-set-speed", device=JOB, speed=8 * MIB)
