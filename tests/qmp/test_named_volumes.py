@@ -71,6 +71,14 @@ def test_a_run_file_takes_names(cli, monitor, images):
     assert made.read_bytes() == (images / "c.img").read_bytes()
 
 
+def test_a_mirror_takes_names(cli, monitor, images):
+    cli("mirror", "c", "e", "--overwrite", "--detach", "--id", "follow", "--auto-dismiss")
+    monitor.until("BLOCK_JOB_READY", "follow")
+    cli("complete", "follow")
+    monitor.until_status("follow", "null")
+    assert (images / "c.img").read_bytes() == (images / "e.img").read_bytes()
+
+
 def test_a_name_that_nobody_gave_is_refused_with_its_line(cli, images):
     file = images / "run.yaml"
     file.write_text(RUN.format(source="nobody", root=images))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, only_host, start, volume
+from blockjobs.cli.run import POLICIES, Size, follower_options, places, start
 from blockjobs.client import Coordinator
 from blockjobs.model import mirrors
 from blockjobs.model.jobs import OnError
@@ -47,12 +45,10 @@ def mirror(  # noqa: PLR0917 - click passes by name
     """
     given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
     with Coordinator(url) as here:
-        host = None
-        if not (HOSTED.match(source) and HOSTED.match(target)):
-            host = only_host([view.name for view in here.hosts()], source if not HOSTED.match(source) else target)
+        (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
-            volume(source, os.getcwd()), volume(target, os.getcwd()), now=now, job_id=job_id,
-            default_host=host, type="mirror", sync=sync, speed=speed, overwrite=overwrite, digests=not no_digests,
+            read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
+            type="mirror", sync=sync, speed=speed, overwrite=overwrite, digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
             options=mirrors.options(given, sync=sync),
