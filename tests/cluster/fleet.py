@@ -23,6 +23,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import Options, RunPlan, volumes
 from blockjobs.server import Server
 from blockjobs.spawn import spawn
+from blockjobs.store import keys
 from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
 from blockjobs.store.registry import HostRegistry, Registry
@@ -160,6 +161,13 @@ class Fleet:
             assert time.monotonic() < deadline, f"{job_id} is at {offset}, not at {least}\n{self.tails()}"
             self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
         return offset
+
+    def until_durable(self, host: str, job_id: str) -> None:
+        """Wait until something of a job is durable, and the registry knows it."""
+        deadline = time.monotonic() + DEADLINE
+        while not self.client.hexists(keys.job(Host(host), ids.JobId(job_id)), "durable"):
+            assert time.monotonic() < deadline, f"{job_id} has nothing durable\n{self.tails()}"
+            self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
 
     def stream(self) -> Iterable[Event]:
         deadline = time.monotonic() + DEADLINE

@@ -31,11 +31,11 @@ def read_bytes(pid: int) -> int:
 
 
 def test_a_killed_writer_is_released_at_once_and_copies_at_most_one_interval_twice(fleet: Fleet) -> None:
-    run, job, source, target = backup(fleet, "a", mib=120, speed=40 * MIB)
+    run, job, source, target = backup(fleet, "a", mib=160, speed=40 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)
     first = fleet.writer("a", job)
     at_start = read_bytes(first)
-    fleet.until_offset(job, 80 * MIB)  # more than half an interval: something is durable
+    fleet.until_durable("a", job)
     read_first = read_bytes(first) - at_start
     killed = fleet.registry.hosts.now()
     os.kill(first, signal.SIGKILL)
