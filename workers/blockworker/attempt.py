@@ -21,6 +21,8 @@ from blockworker.drivers.base import Work
 from blockworker.host import boot_id
 from blockworker.pausepoint import PausePoint
 from blockworker.roots import Roots
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +51,19 @@ class Attempt:
     def run(self) -> str:
         self._point.line.start()
         try:
-            code, text = self._outcome()
-            self._finish(code, text)
+            return self._end()
         except errors.LeaseLost:
             return "lost its lease"
-        except errors.Parked as why:
-            return str(why)
         finally:
             self._point.line.close()
+
+    def _end(self) -> str:
+        try:
+            code, text = self._outcome()
+        except errors.Parked as why:  # its files are closed by now: whoever claims the job next finds them free
+            self._point.release(str(why))
+            return str(why)
+        self._finish(code, text)
         return f"failed: {text}" if code else "done"
 
     def _outcome(self) -> tuple[int, str]:
@@ -67,6 +74,9 @@ class Attempt:
             self._work = driver.attached(self._roots, self._point)
             with closing(self._work):
                 self._point.start(self._work)
+        except (StagingBusy, LockBusy) as busy:  # an attempt before this one is not quite gone
+            log.warning("job %s: %s", spec.id, busy)
+            raise errors.Parked("drained") from busy
         except errors.JobCancelled:
             return errno.ECANCELED, errors.ECANCELED_TEXT
         except errors.JobFailed as failed:

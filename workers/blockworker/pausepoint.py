@@ -157,14 +157,17 @@ class PausePoint:
             running.resume()
 
     def _give_back(self, why: str) -> None:
-        """End the attempt and not the job: durable, and the slot free."""
+        """End the attempt and not the job: durable first; the slot is free when the files are closed (``release``)."""
         running = self._running
         if running is not None:
             running.pause()
             running.drain()
+        raise errors.Parked(why)
+
+    def release(self, why: str) -> None:
+        """Give the slot back; to be called when the work is closed."""
         spec, claim = self.spec, self.claim
         self.insist(lambda: self._attempts.release(spec.id, spec.transaction, claim.token, claim.attempt, why=why))
-        raise errors.Parked(why)
 
     @property
     def _running(self) -> Work | None:

@@ -93,7 +93,7 @@ class StagedTarget:
             LeaseLost: a higher token was here before.
             JobFailed: it is gone, or the transaction is decided.
         """
-        fd = open_staging(roots, member, member.staging)
+        fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             fresh = _raise_token(roots, member, token) == 0 and not rewrites
             digests = None
