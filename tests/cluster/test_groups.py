@@ -94,3 +94,25 @@ def test_a_group_that_awaits_the_user_commits_when_any_member_is_finalized(fleet
     ended = fleet.until("RUN_ENDED", run)
     assert (ended.fields["failed"], ended.fields["cancelled"]) == ("0", "0")
     assert (fleet.root("c") / "backup" / run / "disk2.img").exists()
+
+
+def test_the_very_same_run_commits_once_the_fault_of_its_source_is_mended(fleet: Fleet) -> None:
+    """The last tenth of one image is cut off while it is being read; afterwards it is there again."""
+    jobs = group(fleet)
+    image = fleet.root(fleet.hosts[1]) / "disk5.img"
+    whole = image.read_bytes()
+    before = {host: files(fleet.root(host)) for host in fleet.hosts}
+    run = fleet.submit(fleet.plan(jobs, speed=6 * MIB))
+    fleet.until("ATTEMPT_CLAIMED", f"{run}.disk5")
+    fleet.until_offset(f"{run}.disk5", 12 * MIB)
+    os.truncate(image, 18 * MIB)
+    ended = fleet.until("RUN_ENDED", run)
+    assert (ended.fields["failed"], ended.fields["cancelled"]) == ("1", "7")
+    assert fleet.job(f"{run}.disk5").offset >= 17 * MIB, "it had come to nine tenths of its data"
+    image.write_bytes(whole[: 20 * MIB])
+    os.truncate(image, len(whole))
+    assert {host: files(fleet.root(host)) for host in fleet.hosts} == before
+    again = fleet.submit(fleet.plan(jobs, speed=0))
+    ended = fleet.until("RUN_ENDED", again)
+    assert (ended.fields["failed"], ended.fields["cancelled"]) == ("0", "0")
+    assert (fleet.root(fleet.hosts[1]) / "backup" / again / "disk5.img").read_bytes() == whole
