@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 
 import psutil
+import pytest
 from fleet import Fleet
 
 TRACED = "fsync,fdatasync,renameat2,rename,renameat,linkat"
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: `make tools` as root")
 def test_a_publish_flushes_the_file_then_the_journal_then_renames_then_flushes_the_directory(fleet: Fleet) -> None:
     trace = fleet.place / "publish.strace"
     source = fleet.image("d", "traced.img", 4)
