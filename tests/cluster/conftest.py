@@ -18,8 +18,5 @@ def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def fleet(session_fleet: Fleet) -> Fleet:
     """The fleet, whole: what the story before stopped or killed runs again."""
-    for name, process in session_fleet.processes.items():
-        if process.poll() is not None:
-            session_fleet.start(name)
-    session_fleet.await_up(session_fleet.hosts)
+    session_fleet.mend()
     return session_fleet

@@ -81,6 +81,13 @@ class Fleet:
             self.kill(name)
         self.start(name)
 
+    def mend(self) -> None:
+        """Start again whatever a story stopped or killed."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                self.start(name)
+        self.await_up(self.hosts)
+
     def await_up(self, hosts: Iterable[str]) -> None:
         for host in hosts:
             if self.registry.hosts.known().get(Host(host), ("", 0))[0] != "up":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import Fleet
 
+from blockjobs.cli import main
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry
@@ -34,3 +35,15 @@ def registry(client):
 @pytest.fixture
 def fleet(client):
     return Fleet(client)
+
+
+@pytest.fixture
+def command(server, client, monkeypatch, capfd):
+    """Runs a command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
+
+    def run(*words):
+        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
+        return code, *capfd.readouterr()
+
+    return run

@@ -7,7 +7,6 @@ import json
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, many, spec
 
-from blockjobs.cli import main
 from blockjobs.model.barriers import Step
 from blockjobs.server import Server
 from blockjobs.store import keys
@@ -25,18 +24,6 @@ def server(tmp_path_factory):
     """A server as it must be: every command refuses one that would forget."""
     with Server(tmp_path_factory.mktemp("redis")) as server:
         yield server
-
-
-@pytest.fixture
-def command(server, monkeypatch, capfd):
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
-
-    def run(*words):
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

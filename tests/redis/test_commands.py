@@ -39,18 +39,6 @@ def here(server, client):
 
 
 @pytest.fixture
-def command(server, client, monkeypatch, capfd):
-    """Runs a command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
-
-    def run(*words):
-        code = main.guarded(lambda: main.cli.main(list(words), standalone_mode=False))
-        return code, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def started(fleet):
     """A run of three jobs on two hosts, in RUN."""
     jobs = spec(A), spec(B), spec(C, host=BETA)

@@ -10,27 +10,22 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
 import redis
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
-from blockjobs.store.attempts import Attempts, Claim, Progress
+from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
 from blockworker.copy.digests import CHUNK
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between checkpoints
 BLOCK: Final = 0.5  # seconds; below the client's timeout
-LEASE: Final = 15.0  # seconds; the coordinator's
 MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
-
-
-def boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ControlLine:

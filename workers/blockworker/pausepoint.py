@@ -12,10 +12,11 @@ from typing import Final
 
 import redis
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Attempts, Claim, Progress
-from blockworker.control import ControlLine, boottime
+from blockworker.control import ControlLine
 from blockworker.drivers.base import Work
 from blockworker.policy import Action, judge
 

@@ -10,12 +10,12 @@ from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.daemons.silence import Silence
 from blockjobs.model.ids import Host, JobId
+from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
 HOST_LEASE: Final = 6.0  # seconds without a heartbeat (one a second) after which a host counts as down
-LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
 DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
 KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 

@@ -10,9 +10,10 @@ from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, Orders
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
 
+LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
 POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
 
 
@@ -173,8 +174,8 @@ class Attempts:
             pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at")
         pipe.hgetall(keys.fences(self.host))
         pipe.time()
-        *rows, fences, (seconds, micros) = pipe.execute()
-        now = seconds * 1000 + micros // 1000
+        *rows, fences, time = pipe.execute()
+        now = milliseconds(time)
         return [
             Standing(
                 job,

@@ -58,6 +58,12 @@ def _client(url: str, timeout: float, retry: Retry) -> Client:
     return client
 
 
+def milliseconds(time: tuple[int, int]) -> int:
+    """A reply of Redis' TIME, which is seconds and microseconds: the one clock of the registry."""
+    seconds, micros = time
+    return int(seconds * 1000 + micros // 1000)
+
+
 def redacted(url: str) -> str:
     """``url`` without anything in it that may be a secret, however malformed it is."""
     scheme, sep, rest = url.partition("://")

@@ -11,7 +11,7 @@ import redis
 
 from blockjobs.model.ids import is_internal
 from blockjobs.store import keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, milliseconds
 
 BEGINNING: Final = "0"
 PAGE: Final = 500
@@ -81,8 +81,7 @@ class Events:
 
     def trim(self, keep_ms: int) -> None:
         """Forget events older than ``keep_ms``, but none since the oldest unfinished transaction began."""
-        seconds, micros = self._redis.time()
-        floor = seconds * 1000 + micros // 1000 - keep_ms
+        floor = milliseconds(self._redis.time()) - keep_ms
         oldest = self._redis.zrange(keys.unfinished(), 0, 0, withscores=True)
         if oldest:
             floor = min(floor, int(oldest[0][1]))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import batches
 from blockjobs.store.views import Place
@@ -143,5 +143,4 @@ class Holds:
         return names
 
     def _now(self) -> int:
-        seconds, micros = self._redis.time()
-        return int(seconds * 1000 + micros // 1000)
+        return milliseconds(self._redis.time())

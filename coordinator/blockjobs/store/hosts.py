@@ -10,7 +10,7 @@ from typing import Any, Final
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
 
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
@@ -182,8 +182,7 @@ class Hosts:
 
     def now(self) -> int:
         """Redis' clock in ms."""
-        seconds, micros = self._redis.time()
-        return int(seconds * 1000 + micros // 1000)
+        return milliseconds(self._redis.time())
 
     def run_id(self) -> str:
         """Redis' own run id: another one means that it was restarted."""

@@ -12,7 +12,7 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, milliseconds
 
 PAGE: Final = 500  # records read in one round trip
 
@@ -161,8 +161,8 @@ class Views:
             for place in page:
                 pipe.hgetall(keys.job(place.host, place.job))
                 pipe.hgetall(keys.holds(place.host, place.job))
-            (seconds, micros), *rows = pipe.execute()
-            now = seconds * 1000 + micros // 1000
+            time, *rows = pipe.execute()
+            now = milliseconds(time)
             for place, record, holds in zip(page, rows[::2], rows[1::2], strict=True):
                 if record and record[b"status"] != b"undefined":
                     yield _job(place, record, holds, now)

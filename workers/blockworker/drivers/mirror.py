@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.mirrors import BUFFER, GRANULARITY, SIZES_DIFFER
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
-from blockworker.control import boottime
 from blockworker.copy.convergence import Convergence
 from blockworker.copy.digests import CHUNK
 from blockworker.copy.engine import Copy
