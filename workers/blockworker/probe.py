@@ -19,7 +19,7 @@ from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
-from blockworker.targets.opening import find_member
+from blockworker.targets.opening import existing_size, find_member
 from blockworker.volumes import REPLACED, Identity, open_source
 
 
@@ -100,7 +100,8 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
         raise JobFailed(
             errno.EACCES, f"target {path} exists already and host {roots.config.name} does not allow overwriting"
         )
-    return {"size": st.st_size, "allocated": st.st_blocks * 512}
+    size = existing_size(roots, volume)
+    return {"size": st.st_size if size is None else size, "allocated": st.st_blocks * 512}
 
 
 def _either(roots: Roots, volume: Volume) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, RunExists
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
+from blockjobs.model.volumespec import FORMATS
 from blockjobs.store.views import Place
 from blockjobs.stream import Stream
 
@@ -82,6 +83,15 @@ class Size(click.ParamType[int]):
 )
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["raw", *FORMATS]),
+    default="raw",
+    show_default=True,
+    help="The target's format; any but raw needs QEMU's tools on the host.",
+)
+@click.option("--compress", is_flag=True, help="Compress the target; needs a --format that can.")
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
@@ -90,8 +100,8 @@ class Size(click.ParamType[int]):
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
-    overwrite: bool, no_digests: bool, on_source_error: str, on_target_error: str, on_source_change: str,
-    no_auto_finalize: bool, auto_dismiss: bool,
+    overwrite: bool, no_digests: bool, form: str, compress: bool, on_source_error: str, on_target_error: str,
+    on_source_change: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
@@ -102,12 +112,13 @@ def backup(  # noqa: PLR0917 - click passes by name
     Example:
       blockjobs backup web1:/srv/images/root.img web1:/backup/root-{date}.img
       blockjobs backup disk.img backup/disk.img --speed 50MiB
+      blockjobs backup web1:/srv/images/root.img web1:/backup/root.qcow2 --format qcow2 --compress
     """
     with Coordinator(url) as here:
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
-            speed=speed, overwrite=overwrite, digests=not no_digests,
+            form=form, compress=compress, speed=speed, overwrite=overwrite, digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss,

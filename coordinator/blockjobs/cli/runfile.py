@@ -98,6 +98,8 @@ class Options(_Model):
     auto_dismiss: bool = False
     overwrite: bool = False
     digests: bool = True
+    format: Literal["raw", "qcow2", "vmdk"] = "raw"
+    compress: bool = False
     stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
     granularity: Size = 0
     buf_size: Size = 0
@@ -225,8 +227,17 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
         except BadInput as wrong:
             raise JobFault(at, "id", f"{wrong}; at most {ids.LONGEST} characters with the run's id") from None
         meaning = templates.words(run, job.id, now)
-        source, target, base = runs.volumes(job.source, job.target, meaning, position=at, named=named)
         options: runs.Options = {**file.defaults.given(), **job.given()}
+        form = job.format if "format" in job.model_fields_set else file.defaults.format
+        source, target, base = runs.volumes(
+            job.source,
+            job.target,
+            meaning,
+            position=at,
+            named=named,
+            form=form,
+            compress=options.get("compress", False),
+        )
         options["options"] = _own(at, file.defaults, job, options)
         specs.append(
             JobSpec(
@@ -242,6 +253,8 @@ def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping
     """The options of the job's own driver, checked where it is one of ours."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     own = job.of_mirror()
+    if options.get("compress") and kind != "backup":
+        raise JobFault(at, "compress", f"not accepted by type '{kind}'; type 'backup' was expected")
     if kind == "mirror":
         try:
             return mirrors.options({**defaults.of_mirror(), **own}, sync=sync)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
 from blockjobs.model.volumespec import DeviceVolume, HostedVolume
+
+_FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
 
 
 class Options(TypedDict, total=False):
@@ -29,6 +31,7 @@ class Options(TypedDict, total=False):
     auto_dismiss: bool
     overwrite: bool
     digests: bool
+    compress: bool
     stall_limit: int
     options: Mapping[str, Any]
 
@@ -64,9 +67,9 @@ Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
 
 def volumes(
     source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
-    named: Named | None = None,
+    named: Named | None = None, form: str = "raw", compress: bool = False,
 ) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
-    """The two volumes of a job, words expanded, and the directory its target needs.
+    """The two volumes of a job, words expanded, and the directory its target needs; ``form``: the target's format.
 
     Raises:
         JobFault: one of them is malformed, or the two do not go together.
@@ -84,6 +87,12 @@ def volumes(
         except BadInput as wrong:
             raise JobFault(position, field, str(wrong)) from None
     read, written = parsed
+    try:
+        written = replace(written, volume=volumespec.in_format(written.volume, form))
+    except BadInput as wrong:
+        raise JobFault(position, "format", str(wrong)) from None
+    if compress and volumespec.formatted(written.volume) is None:
+        raise JobFault(position, "compress", f"a raw image holds no compressed data; {_FORMATS} was expected")
     if read.host != written.host:
         raise JobFault(
             position, "target",
@@ -145,12 +154,13 @@ def plan_backup(
     job_id: str | None = None,
     default_host: str | None = None,
     named: Named | None = None,
+    form: str = "raw",
     **options: Unpack[Options],
 ) -> RunPlan:
     """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` makes it one of another kind.
 
     The job's id is ``job_id`` as given, else the run's with the target's file name behind it.  ``{name}`` in
-    the target stands for ``job_id``, else for the source's file name.
+    the target stands for ``job_id``, else for the source's file name.  ``form``: the target's format.
 
     Raises:
         BadInput: says what was wrong and what was expected.
@@ -159,7 +169,10 @@ def plan_backup(
     run = ids.run_id(kind, now)
     name = _word(str(source) if volumespec.is_name(source) else templates.path_text(source))
     words = templates.words(run, name if job_id is None else job_id, now)
-    read, written, base = volumes(source, target, words, default_host=default_host, named=named)
+    read, written, base = volumes(
+        source, target, words, default_host=default_host, named=named, form=form,
+        compress=options.get("compress", False),
+    )  # fmt: skip
     job = JobSpec(
         id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,

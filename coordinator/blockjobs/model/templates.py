@@ -14,6 +14,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import RunId
 
 WORDS: Final = ("run", "date", "time", "host", "name")
+_BELOW: Final = ("image", "file", "backing")  # the keys under which a volume holds others
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -68,8 +69,9 @@ def _expand_keys(keys: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[st
     expanded = dict(keys)
     if isinstance(keys.get("filename"), str):
         expanded["filename"] = expand(keys["filename"], meaning)
-    if isinstance(keys.get("image"), Mapping):
-        expanded["image"] = _expand_keys(keys["image"], meaning)
+    for name in _BELOW:
+        if isinstance(keys.get(name), Mapping):
+            expanded[name] = _expand_keys(keys[name], meaning)
     return expanded
 
 
@@ -78,5 +80,5 @@ def path_text(value: object) -> str:
     if isinstance(value, str):
         return value if value.startswith("/") else value.partition(":")[2]
     if isinstance(value, Mapping):
-        return str(value.get("filename") or path_text(value.get("image")))
+        return str(value.get("filename") or path_text(value.get("image") or value.get("file")))
     return ""

@@ -1,7 +1,7 @@
 """A volume as a job names it: a host, and QEMU's ``blockdev-add`` keys for one of the drivers we know.
 
-The format is never probed: every image is raw unless said otherwise, so that what a guest wrote into
-its disk can never choose the files that are read (CVE-2024-32498).
+The format is never probed: every image is raw unless said otherwise, and what an image says of a backing file is
+never followed, so that what a guest wrote into its disk can never choose the files that are read (CVE-2024-32498).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from blockjobs.model.errors import BadInput
 SECTOR: Final = 512  # bytes; the unit of blkdebug's ``sector``
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 IOTYPES: Final = ("read", "write", "write-zeroes", "flush")
+FORMATS: Final = ("qcow2", "vmdk")  # beside raw, which is no format at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,19 @@ class DebugVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class FormatVolume:
+    """An image in one of ``FORMATS``: the file that it lies in, and what it is the top layer of.
+
+    ``alone``: it was said (``"backing": null``) that there is no layer below, whatever the image says of one.
+    """
+
+    driver: str
+    file: Volume
+    backing: Volume | None = None
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OtherVolume:
     """A volume of a driver outside our packages: its name, by which its host tells it from all others, and its keys."""
 
@@ -76,7 +90,7 @@ class OtherVolume:
     keys: Mapping[str, Any]
 
 
-Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume | OtherVolume
+Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume | FormatVolume | OtherVolume
 
 
 class VolumeKind(Protocol):
@@ -127,6 +141,8 @@ def label(volume: Volume) -> str:
             return volume.driver
         case DebugVolume():
             return label(volume.image)
+        case FormatVolume():
+            return label(volume.file)
         case OtherVolume():
             return volume.name
 
@@ -137,8 +153,38 @@ def path(volume: Volume) -> str | None:
 
 
 def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolume:
-    """The volume below all filters."""
-    return bottom(volume.image) if isinstance(volume, DebugVolume) else volume
+    """The volume below all filters and formats: where the bytes lie."""
+    match volume:
+        case DebugVolume(image=below) | FormatVolume(file=below):
+            return bottom(below)
+        case _:
+            return volume
+
+
+def formatted(volume: Volume) -> FormatVolume | None:
+    """The image of a format below the filters; None for a raw one."""
+    match volume:
+        case FormatVolume():
+            return volume
+        case DebugVolume(image=below):
+            return formatted(below)
+        case _:
+            return None
+
+
+def in_format(volume: Volume, name: str, backing: Volume | None = None) -> Volume:
+    """A file as an image of a format, by the format's name (``raw``: as it is).
+
+    Raises:
+        BadInput: there is no such format, or the volume is no file.
+    """
+    if name == "raw":
+        return volume
+    if name not in FORMATS:
+        raise BadInput(f"Unknown file format '{name}'")
+    if not isinstance(volume, FileVolume):
+        raise BadInput(f"{label(volume)} cannot be made in format '{name}': a file was expected")
+    return FormatVolume(name, volume, backing)
 
 
 # --- from what users write ----------------------------------------------------------------------------
@@ -219,6 +265,8 @@ def _from_keys(keys: dict[str, Any]) -> Volume:
             rules = _take(keys, "inject-error", list, [])
             image = _take(keys, "image", dict)
             volume = DebugVolume(_from_keys(dict(image)), tuple(_rule(rule) for rule in rules))
+        case str() if driver in FORMATS:
+            volume = _format(driver, keys)
         case None:
             raise BadInput("Parameter 'driver' is missing")
         case _:
@@ -226,6 +274,19 @@ def _from_keys(keys: dict[str, Any]) -> Volume:
     if keys:
         raise BadInput(f"Parameter '{next(iter(keys))}' is unexpected")
     return volume
+
+
+def _format(driver: str, keys: dict[str, Any]) -> FormatVolume:
+    file = _from_keys(dict(_take(keys, "file", dict)))
+    if formatted(file) or not isinstance(bottom(file), FileVolume | DeviceVolume):
+        raise BadInput(f"Parameter 'file' of driver '{driver}' expects a file or a host_device")
+    alone = keys.get("backing", _MISSING) is None
+    below = None if alone else _take(keys, "backing", dict, None)
+    keys.pop("backing", None)
+    backing = None if below is None else _from_keys(dict(below))
+    if isinstance(backing and bottom(backing), OtherVolume):
+        raise BadInput(f"Parameter 'backing' of driver '{driver}' expects a file, a host_device or another image")
+    return FormatVolume(driver, file, backing, alone)
 
 
 def _other(driver: object, keys: dict[str, Any]) -> Volume:
@@ -306,6 +367,9 @@ def _to_keys(volume: Volume) -> dict[str, Any]:
                 "image": _to_keys(volume.image),
                 "inject-error": [_rule_keys(rule) for rule in volume.inject_error],
             }
+        case FormatVolume(driver, file, backing, alone):
+            below = {} if backing is None and not alone else {"backing": backing and _to_keys(backing)}
+            return {"driver": driver, "file": _to_keys(file), **below}
         case OtherVolume():
             return {"driver": volume.driver, "other": [volume.name, dict(volume.keys)]}
 

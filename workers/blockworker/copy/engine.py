@@ -44,11 +44,13 @@ class Copy:
         chunk: int = CHUNK,
         lanes: int = 2,
         interval: int = 128 << 20,
+        whole: bool = False,
     ) -> None:
+        """``whole``: chunks with any data are written in one request, their holes as zeros."""
         if digests is not None and chunk != CHUNK:
             raise ValueError("a digest stands for one chunk")
         self._source, self._target, self._digests = source, target, digests
-        self._chunk, self._interval = chunk, interval
+        self._chunk, self._interval, self._whole = chunk, interval, whole
         self.size = size
         self.done_before = done.total()  # bytes that earlier attempts made durable
         self.started = False
@@ -267,24 +269,24 @@ class Copy:
         """Copy a piece; how many bytes of data that makes to be flushed and recorded."""
         start, end = piece.start, piece.end
         if not piece.data:
-            self._zero(start, end)
+            for first, last in piece.holes:
+                self._zero(first, last)
             self._count(skipped=end - start)
             return 0
         self._read(piece, view)
         # A bytearray on the left: bytes == memoryview compares item by item, 75 times slower.
         zeros = self._zeros if len(view) == self._chunk else self._zeros[: len(view)]
-        if zeros == view:
+        if zeros == view and not piece.left:
             self._zero(start, end)
             self._count(read=piece.bytes, zero=piece.bytes, skipped=end - start - piece.bytes)
             return piece.bytes
-        here = start
-        for first, last in piece.data:
-            if first > here:
-                self._target.zero(here, first - here)
-            self._target.pwrite(view[first - start : last - start], first)
-            here = last
-        if here < end:
-            self._target.zero(here, end - here)
+        if self._whole and not piece.left:
+            self._target.pwrite(view, start)
+        else:
+            for first, last in piece.holes:
+                self._target.zero(first, last - first)
+            for first, last in piece.data:
+                self._target.pwrite(view[first - start : last - start], first)
         if self._digests is not None:
             self._digests.put(start // CHUNK, digest(view))
         self._count(read=piece.bytes, written=piece.bytes, skipped=end - start - piece.bytes)

@@ -50,7 +50,7 @@ class Pass(Copy):
 
     def _copy(self, piece: Piece, view: memoryview) -> int:
         if not piece.data:
-            return self._hole(piece)
+            return 0 if piece.left else self._hole(piece)
         self._read(piece, view)
         index, length = piece.start // CHUNK, len(view)
         zero = self._zeros == view if length == CHUNK else self._zeros[:length] == view
@@ -65,6 +65,12 @@ class Pass(Copy):
     def _renew(self, piece: Piece, index: int, view: memoryview, value: bytes) -> int:
         """The chunk differs, or it is not known whether it does; the bytes written."""
         start, length = piece.start, len(view)
+        if piece.left:  # of a layer below: what is not ours must not become zeros
+            self._expect(start, piece.bytes)
+            self._ledger.forget(index, index + 1)
+            super()._copy(piece, view)
+            self._done(start)
+            return piece.bytes
         ranges = [(0, length)]
         if not self._ledger.known(index) or self._granularity < CHUNK:
             old = bytearray(length)

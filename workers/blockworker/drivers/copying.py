@@ -53,7 +53,8 @@ class Copying(Work):
         attached = self._attached
         return Copy(
             attached.source, attached.target, size=self._size, done=attached.done,
-            throttle=self._throttle, digests=attached.digests, wake=self._wake,
+            throttle=self._throttle, digests=attached.digests, wake=self._wake, lanes=attached.lanes,
+            whole=attached.whole,
         )  # fmt: skip
 
     def start(self, job: Job) -> None:  # noqa: ARG002

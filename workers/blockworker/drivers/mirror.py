@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -32,8 +31,7 @@ from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
-from blockworker.targets.files import stat_of
-from blockworker.targets.opening import target_path
+from blockworker.targets.opening import existing_size
 from blockworker.volumes import REPLACED, Identity, Source
 
 log = logging.getLogger(__name__)
@@ -206,15 +204,4 @@ def _existing(roots: Roots, spec: JobSpec) -> int | None:
     if is_null(spec):
         bottom = volumespec.bottom(spec.target.volume)
         return bottom.size if isinstance(bottom, NullVolume) else None
-    directory, _, name = target_path(spec).rpartition("/")
-    try:
-        fd = roots.open_dir(directory)
-    except JobFailed as missing:
-        if missing.errno == errno.ENOENT:
-            return None
-        raise
-    try:
-        st = stat_of(fd, name)
-        return st.st_size if st is not None and spec.overwrite else None
-    finally:
-        os.close(fd)
+    return existing_size(roots, spec.target.volume) if spec.overwrite else None

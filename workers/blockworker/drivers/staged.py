@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,20 +20,26 @@ from blockworker.drivers.base import Driver, Opened
 from blockworker.roots import Roots
 from blockworker.targets import manifest, publish
 from blockworker.targets.journal import Member
-from blockworker.targets.opening import find_member, open_member
+from blockworker.targets.opening import find_member, lay_out_image, open_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
+from blockworker.volumes.formats import FormatTarget, rewritable
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file."""
+    """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file.
+
+    ``whole``: chunks are written in one request; ``lanes``: how many at once.
+    """
 
     source: Source
     target: Target
     digests: DigestFile | None
     done: RangeSet
     staging: str
+    whole: bool = False
+    lanes: int = 2
 
     def close(self) -> None:
         self.source.close()
@@ -44,14 +50,16 @@ class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes."""
 
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
-        source = open_source(spec.source.volume, roots)
+        source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
         try:
             self.check(roots, spec, source)
             identity, size = source.identity(), source.size
             reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
             if is_null(spec):
                 return Opened(size, 0, identity, reads, "")
-            member = open_member(roots, spec, size=size, wanted=wanted)
+            member = open_member(
+                roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted
+            )
             return Opened(size, source.allocated(), identity, reads, _target_lock(roots, member))
         finally:
             source.close()
@@ -96,18 +104,42 @@ def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
     ``rewrites``: parts of the target may be written more than once.
     """
     spec = claim.spec
-    source = open_source(spec.source.volume, roots)
+    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)
             return Attached(source, target, None, _durable(claim.durable, spec.id), spec.id)
         member = _member(roots, spec)
         staged = StagedTarget.take(roots, member, claim.token, rewrites=rewrites)
-        target = filter_target(spec.target.volume, staged)
-        return Attached(source, target, staged.digests, _durable(claim.durable, member.uuid), member.uuid)
+        try:
+            return _staged(roots, claim, source, member, staged)
+        except BaseException:
+            staged.close()
+            raise
     except BaseException:
         source.close()
         raise
+
+
+def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: StagedTarget) -> Attached:
+    spec, done = claim.spec, _durable(claim.durable, member.uuid)
+    image = volumespec.formatted(spec.target.volume)
+    again = image is None or rewritable(image, compress=spec.compress)
+    if not again and claim.number > 1:
+        lay_out_image(staged.fileno(), member)
+        done = RangeSet()
+    target = filter_target(
+        spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)
+    )
+    return Attached(
+        source, target, staged.digests, done, member.uuid, whole=spec.compress, lanes=2 if again else 1
+    )  # fmt: skip
+
+
+def _is_layer(spec: JobSpec) -> bool:
+    """Whether only the top of several layers is copied: nothing of the target can then be compared with a digest."""
+    image = volumespec.formatted(spec.source.volume)
+    return spec.sync == "top" and image is not None and image.backing is not None
 
 
 def is_null(spec: JobSpec) -> bool:

@@ -45,6 +45,8 @@ class Member:
     ino: int = 0  # 0: intended, perhaps created, not yet recorded
     boot: str = ""  # the boot that ``dev`` belongs to: device numbers move
     size: int
+    format: str = ""  # of the image in the staging file; "": raw
+    words: tuple[str, ...] = ()  # what else QEMU's tool is told when it makes that image
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
@@ -112,8 +114,9 @@ class Record:
 
 def _member(values: dict[str, Any]) -> Member:
     replaces = values.pop("replaces")
-    made = tuple(values.pop("made_dirs"))
-    return Member(made_dirs=made, replaces=None if replaces is None else (replaces[0], replaces[1]), **values)
+    made, words = tuple(values.pop("made_dirs")), tuple(values.pop("words", ()))
+    pair = None if replaces is None else (replaces[0], replaces[1])
+    return Member(made_dirs=made, words=words, replaces=pair, **values)
 
 
 class Journal:

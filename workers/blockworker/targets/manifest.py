@@ -45,6 +45,7 @@ def build(
         "target": spec.target.text,
         "cut": {"how": "none"},
         "size": size,
+        "format": image.driver if (image := volumespec.formatted(spec.target.volume)) else "raw",
         "digests": {"algorithm": "blake3", "chunk": CHUNK, "file": f"{name}.blake3", "root": ""}
         if spec.digests
         else None,

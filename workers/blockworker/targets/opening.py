@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FormatVolume, Volume
 from blockworker.copy.digests import digest_size
 from blockworker.host import boot_id
 from blockworker.roots import Roots, between, kind_of
@@ -25,6 +26,8 @@ from blockworker.targets import journal as journals
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.journal import Journal, Member, Record
+from blockworker.volumes import qemuimg
+from blockworker.volumes.formats import virtual_size, words_for
 
 SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of our own files beside an image
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
@@ -106,6 +109,10 @@ def open_member(
         replaces = _check_target(roots, spec, path)  # again, now that nobody of ours can interfere
         if member is None:
             member = _intent(spec, path, size, token_uuid().hex)
+        if image := volumespec.formatted(spec.target.volume):
+            member = replace(
+                member, format=image.driver, words=_words(roots, image, path, size, compress=spec.compress)
+            )
         member = replace(member, size=size, replaces=replaces, made_dirs=_own_dirs(roots, spec, base, path))
         return _make(roots, journal, record, member, base)
 
@@ -181,6 +188,46 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
     )
 
 
+def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress: bool) -> tuple[str, ...]:
+    """How the image is to be made: as the one that it replaces."""
+    existing = open_existing(roots, path)
+    try:
+        return words_for(image, size, existing, compress=compress)
+    finally:
+        if existing is not None:
+            os.close(existing)
+
+
+def open_existing(roots: Roots, path: str) -> int | None:
+    """A descriptor, for reading, of the file that a target would replace; None where there is none."""
+    try:
+        directory = roots.open_dir(os.path.dirname(path), what="target directory")
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        return os.open(
+            os.path.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(directory)
+
+
+def existing_size(roots: Roots, volume: Volume) -> int | None:
+    """The size of what a target's file holds now, as its format has it; None where there is none."""
+    fd = open_existing(roots, volumespec.label(volume))
+    if fd is None:
+        return None
+    try:
+        image = volumespec.formatted(volume)
+        return os.fstat(fd).st_size if image is None else virtual_size(fd, image)
+    finally:
+        os.close(fd)
+
+
 def _own_dirs(roots: Roots, spec: JobSpec, base: str, path: str) -> tuple[str, ...]:
     """The directories that an abort has to remove: those that are missing, and those that another job of ours made.
 
@@ -226,20 +273,31 @@ def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
 
 def _create_in(directory: int, member: Member) -> os.stat_result:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    files = {member.staging: member.size}
-    if member.digests:
-        files[member.digests] = digest_size(member.size)
-    for name, size in files.items():
+    for name in filter(None, (member.staging, member.digests)):
         # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
         unlink(directory, name)
-        fd = os.open(name, flags, 0o600, dir_fd=directory)
-        try:
-            os.ftruncate(fd, size)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _lay_out(os.open(name, flags, 0o600, dir_fd=directory), name, member)
     os.fsync(directory)
     return os.stat(member.staging, dir_fd=directory, follow_symlinks=False)
+
+
+def _lay_out(fd: int, name: str, member: Member) -> None:
+    """Give a file of the member's its size, durably, and close it."""
+    try:
+        if name == member.digests:
+            os.ftruncate(fd, digest_size(member.size))
+        elif member.format:
+            lay_out_image(fd, member)
+        else:
+            os.ftruncate(fd, member.size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def lay_out_image(fd: int, member: Member) -> None:
+    """Make the open staging file an empty image, whatever is in it."""
+    qemuimg.create(fd, member.format, member.size, member.words, member.name)
 
 
 def _undo(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
@@ -261,20 +319,14 @@ def _found(roots: Roots, journal: Journal, record: Record, member: Member, size:
         st = stat_of(directory, member.staging)
         if st is None or not member.is_file(st):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
-        if st.st_size == size == member.size:
+        if size == member.size and (member.format or st.st_size == size):
             return member
         if member.token:
             raise JobFailed(errno.EBUSY, f"the source of {member.target} changed its size from {member.size} to {size}")
-        for name, length in ((member.staging, size), (member.digests, digest_size(size))):
-            if name:
-                fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                try:
-                    os.ftruncate(fd, length)
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+        member = replace(member, size=size)
+        for name in filter(None, (member.staging, member.digests)):
+            _lay_out(os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), name, member)
     finally:
         os.close(directory)
-    member = replace(member, size=size)
     journal.write(record.having(member))
     return member

@@ -26,6 +26,7 @@ from blockworker.targets.folder import release
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.staged import open_staging
+from blockworker.volumes import qemuimg
 
 DIGESTS, MANIFEST = ".blake3", ".manifest.json"  # beside the image
 
@@ -50,6 +51,8 @@ def prepare_member(
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
+            if member.format:
+                qemuimg.finish(fd, member.format, member.size)
         finally:
             release(fd)
         manifest = {**manifest, "digests": _digests(roots, member, manifest.get("digests"))}

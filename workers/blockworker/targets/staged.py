@@ -51,7 +51,8 @@ def open_staging(roots: Roots, member: Member, name: str, *, patience: float = 0
         os.close(directory)
     try:
         st = os.fstat(fd)
-        if name == member.staging and (not member.is_file(st) or st.st_size != member.size):
+        cut = not member.format and st.st_size != member.size
+        if name == member.staging and (not member.is_file(st) or cut):
             raise JobFailed(errno.ENOENT, f"staging file {path} is not the one that was opened: it was replaced or cut")
         _own(fd, path, time.monotonic() + patience)
     except BaseException:
@@ -105,6 +106,9 @@ class StagedTarget:
         except BaseException:
             release(fd)
             raise
+
+    def fileno(self) -> int:
+        return self._fd
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import assert_never
 
 from blockjobs.model.errors import JobFailed
@@ -10,6 +11,7 @@ from blockjobs.model.volumespec import (
     DebugVolume,
     DeviceVolume,
     FileVolume,
+    FormatVolume,
     NullVolume,
     OtherVolume,
     Volume,
@@ -22,6 +24,7 @@ from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target,
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.file import FileSource
+from blockworker.volumes.formats import open_format
 from blockworker.volumes.null import NullSource, NullTarget
 
 __all__ = [
@@ -30,8 +33,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def open_source(volume: Volume, roots: Roots) -> Source:
-    """Open a volume for reading.  The format is never probed: what is in the image is only bytes."""
+def open_source(volume: Volume, roots: Roots, *, top_only: bool = False) -> Source:
+    """Open a volume for reading.  The format is never probed: what is in the image is only bytes.
+
+    ``top_only``: of an image in layers only the top one.
+    """
     match volume:
         case FileVolume(filename):
             return FileSource(roots.open_source(filename), filename)
@@ -40,7 +46,9 @@ def open_source(volume: Volume, roots: Roots) -> Source:
         case NullVolume():
             return NullSource(volume)
         case DebugVolume(image, rules):
-            return DebugSource(open_source(image, roots), rules, label(image))
+            return DebugSource(open_source(image, roots, top_only=top_only), rules, label(image))
+        case FormatVolume():
+            return open_format(volume, roots, top_only=top_only)
         case OtherVolume(driver, _, keys):
             return _other(driver, roots).open_source(keys, roots)
         case _:
@@ -62,8 +70,12 @@ def _other(driver: str, roots: Roots) -> VolumeDriver:
     return found
 
 
-def filter_target(volume: Volume, target: Target) -> Target:
-    """Put the filters that ``volume`` names (blkdebug) on top of the target that was opened for its bottom."""
-    if isinstance(volume, DebugVolume):
-        return DebugTarget(filter_target(volume.image, target), volume.inject_error, label(volume.image))
-    return target
+def filter_target(volume: Volume, target: Target, form: Callable[[FormatVolume], Target] | None = None) -> Target:
+    """Put what ``volume`` names (blkdebug, a format) on top of the target that was opened for its bottom."""
+    match volume:
+        case DebugVolume(image, rules):
+            return DebugTarget(filter_target(image, target, form), rules, label(image))
+        case FormatVolume() if form is not None:
+            return form(volume)
+        case _:
+            return target

@@ -16,11 +16,15 @@ REPLACED: Final = ("another file", "size")  # what may differ between two identi
 
 
 class Extent(NamedTuple):
-    """A piece of a volume that is known to be one thing: ``data`` has to be read, a hole reads as zeros."""
+    """A piece of a volume that is known to be one thing: ``data`` has to be read, a hole reads as zeros.
+
+    Not ``own``: it lies in a layer below, which this copy leaves alone.
+    """
 
     start: int
     length: int
     data: bool
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class DebugSource:
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         bad = self._rules.bad_sectors()
         for extent in self._image.extents(start, length):
-            if extent.data:
+            if extent.data or not extent.own:
                 yield extent
                 continue
             here, end = extent.start, extent.start + extent.length

@@ -1,0 +1,237 @@
+"""NBD, the client's side: one connection to an export, one request at a time; fixed newstyle, structured replies.
+
+Facts: the protocol's own document, ``doc/proto.md`` of the NBD project.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+CONTEXTS: Final = ("base:allocation", "qemu:allocation-depth")
+LARGEST: Final = 1 << 30  # bytes of one request that carries no data
+
+_MAGIC, _HAVE_OPTION, _OPTION_REPLY = b"NBDMAGIC", b"IHAVEOPT", 0x3E889045565A9
+_FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
+_GO, _STRUCTURED, _SET_CONTEXT = 7, 8, 10  # options
+_ACK, _INFO, _CONTEXT, _ERROR = 1, 3, 4, 1 << 31  # replies to options
+_REQUEST, _SIMPLE, _CHUNK = 0x25609513, 0x67446698, 0x668E33EF
+_READ, _WRITE, _DISCONNECT, _FLUSH, _ZERO, _STATUS = 0, 1, 2, 3, 6, 7
+_DONE, _NONE, _DATA, _HOLE, _STATES, _FAILED = 1, 0, 1, 2, 5, 1 << 15  # chunks; errors have the highest bit
+_ZERO_STATE: Final = 2  # of base:allocation: reads as zeros
+
+
+class NbdError(Exception):
+    """The server refused a request; ``errno`` is Linux's, for NBD's numbers are those."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        self.errno, self.text = code, text or os.strerror(code)
+        super().__init__(self.text)
+
+
+class Gone(NbdError):
+    """The connection broke, or the server speaks something else; nothing more can be asked of it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EIO, why)
+
+
+class State(NamedTuple):
+    """A range of the export: whether it has to be read, and in which layer its bytes lie (1: the top; 0: nowhere)."""
+
+    start: int
+    length: int
+    data: bool
+    depth: int
+
+
+class Connection:
+    """Owns the socket.  Not for two threads at once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Raises Gone: the server did not come that far."""
+        self._sock = sock
+        self._contexts: dict[int, str] = {}
+        self._handle = 0
+        try:
+            self.size = self._negotiate()
+        except OSError as broken:
+            raise _gone(broken) from None
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def read(self, view: memoryview, offset: int) -> None:
+        """Fill ``view``."""
+        self._send(_READ, offset, len(view))
+        for kind, length in self._chunks():
+            if kind == _DATA:
+                at = struct.unpack(">Q", self._receive(8))[0] - offset
+                self._into(view[at : at + length - 8])
+            elif kind == _HOLE:
+                at, n = struct.unpack(">QI", self._receive(12))
+                view[at - offset : at - offset + n] = bytes(n)
+            else:
+                raise Gone(f"an unexpected chunk {kind}")
+
+    def write(self, view: memoryview, offset: int) -> None:
+        self._send(_WRITE, offset, len(view), view)
+        self._expect_done()
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zeros, as a hole where the server can."""
+        for start in range(offset, offset + length, LARGEST):
+            self._send(_ZERO, start, min(LARGEST, offset + length - start))
+            self._expect_done()
+
+    def flush(self) -> None:
+        """Make durable what was answered before, on any connection."""
+        self._send(_FLUSH, 0, 0)
+        self._expect_done()
+
+    def states(self, start: int, length: int) -> list[State]:
+        """What the range is, in order and without gaps, from ``start`` on as far as one answer goes."""
+        found = self._status(start, min(length, LARGEST))
+        known = min(sum(n for n, _ in runs) for runs in found.values())
+        if not known:
+            raise Gone("the server does not tell what is allocated")
+        states = []
+        for n, flags, depth in _zipped(found[CONTEXTS[0]], found[CONTEXTS[1]], min(known, length)):
+            states.append(State(start, n, not flags & _ZERO_STATE, depth))
+            start += n
+        return states
+
+    def close(self) -> None:
+        """Say goodbye; the server of the last connection that goes comes to its end."""
+        try:
+            with suppress(Gone):
+                self._send(_DISCONNECT, 0, 0)
+        finally:
+            self._sock.close()
+
+    # --- beginning ----------------------------------------------------------------------------------------
+
+    def _negotiate(self) -> int:
+        """Choose the export without a name; its size in bytes."""
+        if self._receive(8) != _MAGIC or self._receive(8) != _HAVE_OPTION:
+            raise Gone("not an NBD server")
+        flags = struct.unpack(">H", self._receive(2))[0]
+        self._sock.sendall(struct.pack(">I", flags & (_FIXED_NEWSTYLE | _NO_ZEROES)))
+        for _ in self._option(_STRUCTURED, b""):
+            pass
+        names = b"".join(struct.pack(">I", len(name)) + name.encode() for name in CONTEXTS)
+        for kind, text in self._option(_SET_CONTEXT, struct.pack(">II", 0, len(CONTEXTS)) + names):
+            if kind == _CONTEXT:
+                self._contexts[struct.unpack(">I", text[:4])[0]] = text[4:].decode()
+        size = -1
+        for kind, text in self._option(_GO, struct.pack(">IH", 0, 0)):
+            if kind == _INFO and text[:2] == b"\0\0":
+                size = struct.unpack(">Q", text[2:10])[0]
+        if size < 0 or sorted(self._contexts.values()) != sorted(CONTEXTS):
+            raise Gone("the server does not offer what is needed")
+        return int(size)
+
+    def _option(self, option: int, text: bytes) -> Iterator[tuple[int, bytes]]:
+        """The replies to an option, without the last."""
+        self._sock.sendall(_HAVE_OPTION + struct.pack(">II", option, len(text)) + text)
+        while True:
+            magic, _, kind, length = struct.unpack(">QIII", self._receive(20))
+            said = self._receive(length)
+            if magic != _OPTION_REPLY or kind & _ERROR:
+                raise Gone(said.decode(errors="replace") or f"option {option} was refused")
+            if kind == _ACK:
+                return
+            yield kind, said
+
+    # --- requests and replies -----------------------------------------------------------------------------
+
+    def _send(self, command: int, offset: int, length: int, data: memoryview | None = None) -> None:
+        self._handle += 1
+        try:
+            self._sock.sendall(struct.pack(">IHHQQI", _REQUEST, 0, command, self._handle, offset, length))
+            if data is not None:
+                self._sock.sendall(data)
+        except OSError as broken:
+            raise _gone(broken) from None
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """Kind and length of each chunk of a reply, its content still to be received.
+
+        Raises:
+            NbdError: what the server refused with, behind the last chunk.
+        """
+        failed: NbdError | None = None
+        while True:
+            magic = struct.unpack(">I", self._receive(4))[0]
+            if magic == _SIMPLE:
+                code, handle = struct.unpack(">IQ", self._receive(12))
+                flags, kind, length = _DONE, _NONE, 0
+                failed = NbdError(code) if code else failed
+            else:
+                flags, kind, handle, length = struct.unpack(">HHQI", self._receive(16))
+            if magic not in (_SIMPLE, _CHUNK) or handle != self._handle:
+                raise Gone("a reply to something that was not asked")
+            if kind & _FAILED:
+                code = struct.unpack(">IH", self._receive(6))[0]
+                self._receive(length - 6)  # its words, and perhaps an offset
+                failed = failed or NbdError(code)
+            elif kind != _NONE:
+                yield kind, length
+            if flags & _DONE:
+                if failed is not None:
+                    raise failed
+                return
+
+    def _expect_done(self) -> None:
+        for kind, _ in self._chunks():
+            raise Gone(f"an unexpected chunk {kind}")
+
+    def _status(self, start: int, length: int) -> dict[str, list[tuple[int, int]]]:
+        """By context: runs of ``(length, value)`` from ``start`` on."""
+        found: dict[str, list[tuple[int, int]]] = {name: [] for name in CONTEXTS}
+        self._send(_STATUS, start, length)
+        for kind, size in self._chunks():
+            text = self._receive(size)
+            if kind != _STATES:
+                raise Gone(f"an unexpected chunk {kind}")
+            found[self._contexts[struct.unpack(">I", text[:4])[0]]] = list(struct.iter_unpack(">II", text[4:]))
+        return found
+
+    def _receive(self, n: int) -> bytes:
+        text = bytearray(n)
+        self._into(memoryview(text))
+        return bytes(text)
+
+    def _into(self, view: memoryview) -> None:
+        while view:
+            try:
+                got = self._sock.recv_into(view)
+            except OSError as broken:
+                raise _gone(broken) from None
+            if not got:
+                raise Gone("the server is gone")
+            view = view[got:]
+
+
+def _gone(broken: OSError) -> Gone:
+    return Gone(broken.strerror or str(broken))
+
+
+def _zipped(
+    allocation: list[tuple[int, int]], depths: list[tuple[int, int]], length: int
+) -> Iterator[tuple[int, int, int]]:
+    """Two descriptions of one range as one: ``(length, flags, depth)``, over exactly ``length`` bytes."""
+    ones, others = iter(allocation), iter(depths)
+    (left, flags), (right, depth) = next(ones), next(others)
+    while length:
+        n = min(left, right, length)
+        yield n, flags, depth
+        left, right, length = left - n, right - n, length - n
+        if length and not left:
+            left, flags = next(ones)
+        if length and not right:
+            right, depth = next(others)
