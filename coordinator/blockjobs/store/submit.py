@@ -71,6 +71,8 @@ class Submit:
 
     def _type(self, job_id: str) -> str:
         """The kind of the job that is in the way; of readers nobody knows which they are."""
+        if " " in job_id:
+            return job_id.partition(" ")[0]  # a reservation's reason
         place = self._redis.hget(keys.ids(), job_id)
         kind = self._redis.hget(keys.job(Host(place.decode().split(" ")[0]), JobId(job_id)), "type") if place else None
         return kind.decode() if kind else "backup"
