@@ -92,7 +92,7 @@ def images(fleet: Fleet, monitor: Monitor) -> Path:
     """Five images of 4 MiB, ``a`` to ``e``, and a node of each one's name; ``small`` is smaller.  Nothing else."""
     root = fleet.root("a")
     for left in root.iterdir():
-        if left.is_file():
+        if left.is_file() or left.is_symlink():
             left.unlink()
     for name in "abcde":
         fleet.image("a", f"{name}.img", 4)
