@@ -307,6 +307,36 @@ class TestGranularity:
         assert bench.same("drive0", "target")
 
 
+class TestRepairQuorum:
+    """Only what is asked wrongly: there is no quorum whose replica could be replaced."""
+
+    @pytest.fixture
+    def mirror(self, bench: Bench) -> Mirror:
+        bench.image("img1", SIZE)
+        return prepared(bench, "drive-mirror")
+
+    def test_image_not_found(self, mirror: Mirror) -> None:
+        mirror.refused(node_name="repair0", replaces="img1", mode="existing")
+
+    def test_device_not_found(self, mirror: Mirror) -> None:
+        mirror.refused(device="nonexistent", node_name="repair0", replaces="img1")
+
+    def test_wrong_sync_mode(self, mirror: Mirror) -> None:
+        words = mirror.words(node_name="repair0", replaces="img1")
+        del words["sync"]
+        assert mirror.bench.refused("drive-mirror", **words) == "Parameter 'sync' is missing"
+
+    def test_no_node_name(self, mirror: Mirror) -> None:
+        text = mirror.refused(replaces="img1")
+        assert text == "a node-name must be provided when replacing a named node of the graph"
+
+    def test_nonexistent_replaces(self, mirror: Mirror) -> None:
+        words = mirror.words(node_name="repair0", replaces="img77")
+        text = mirror.bench.refused("drive-mirror", **words)  # the original has made its target by then
+        assert text == "Failed to find node with node-name='img77'"
+        mirror.bench.assert_no_active_block_jobs()
+
+
 class TestOrphanedSource:
     @pytest.fixture
     def nulls(self, bench: Bench) -> Bench:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blockjobs.model import errors, volumespec
-from blockjobs.model.ids import Host, JobId
 from blockjobs.model.volumespec import HostedVolume
-from blockjobs.store import codec, keys
+from blockjobs.store import codec, holders, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
@@ -91,9 +90,7 @@ class Nodes:
             VolumeBusy: a job, or another reservation, has it.
         """
         holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job has in its id
-        found = self._scripts.call(
-            "reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, RESERVED_FOR]
-        )  # fmt: skip
+        found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, RESERVED_FOR])
         if found[0] == b"busy":
             other = found[1].decode()
             raise errors.VolumeBusy(volume.lock, other, self.type_of(other))
@@ -130,12 +127,8 @@ class Nodes:
         return int(self._redis.hget(keys.texts(), f"r:{lock}") or 0) if lock else 0
 
     def type_of(self, job: str) -> str:
-        """The type of a job, or why a volume is reserved; that of most jobs where it is gone."""
-        if " " in job:
-            return job.partition(" ")[0]
-        host, _, txn = (self._redis.hget(keys.ids(), job) or b"").decode().partition(" ")
-        found = self._redis.hget(keys.job(Host(host), JobId(job)), "type") if txn else None
-        return (found or b"backup").decode()
+        """The type of a job, or why a volume is reserved."""
+        return holders.type_of(self._redis, job)
 
 
 def _record(node: Node) -> bytes:
