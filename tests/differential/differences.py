@@ -14,7 +14,7 @@ REFUSED: Final = "A refused job never was"
 BYTES: Final = "Progress counts bytes"
 SYNCED: Final = "Mirrors say whether they are synced"
 UNFIT: Final = "A mirror that does not fit never runs"
-BUSY: Final = "A volume that is read is busy"
+BUSY: Final = "A busy volume is told in one way"
 
 
 def without(pattern: str) -> Callable[[Lines], Lines]:
@@ -43,7 +43,10 @@ DIFFERENCES: Final[dict[str, Callable[[Lines], Lines]]] = {
     BYTES: masked(r"len=\d+ offset=\d+"),
     SYNCED: removed("'actively-synced': False, "),
     UNFIT: without(r"^j0: running$"),
-    BUSY: masked(r"Could not create node: Permission conflict .*|Node '\w+' is busy: .*"),
+    BUSY: masked(
+        r"Could not create node: Permission conflict .*|Permission conflict on node .*|Device '\(null\)' is in use|"
+        r"Failed to get (shared )?\"\w+\" lock|Node '[\w/]+' is busy: .*"
+    ),
 }
 
 

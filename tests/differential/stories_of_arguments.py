@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from differences import BUSY, REFUSED
-from playbook import MIB, SLOW, Same, Story, ask, source, target, until
+from playbook import MIB, SLOW, Story, ask, source, target, until
 from vocabulary import CONCLUDED, KEPT, PAIR, RUNNING, SIZE, backup, bad, look
 
 ARGUMENTS: Final = [
@@ -89,14 +89,4 @@ ARGUMENTS: Final = [
         *PAIR, backup(speed=1 << 63), backup(speed=-(1 << 63)), backup(speed=None), backup(speed=True), *look(),
         ask("block-job-set-speed", device="nobody", speed=1 << 64),
     ], differs=(REFUSED,)),
-    Story("drive-backup", [
-        source("a"), target("b"),
-        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/b", "format": "raw", "mode": "existing",
-                             "sync": "full"}), until("j0", "null"), Same("a", "b"),
-        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/none", "format": "raw",
-                             "mode": "existing", "sync": "full"}),
-        ask("drive-backup", {"job-id": "j0", "device": "a", "target": "PLACE/new", "format": "raw", "sync": "full"}),
-        until("j0", "null"), Same("a", "new"),
-        ask("drive-backup", {"job-id": "j0", "device": "nowhere", "target": "PLACE/x", "sync": "full"}), *look(),
-    ]),
 ]  # fmt: skip

@@ -1,4 +1,8 @@
-"""Backup as QEMU's iotest 055 has it, black-box: each case by its name there; the source is slow instead of frozen."""
+"""Backup as QEMU's iotest 055 has it, black-box: each case by its name there; the source is slow instead of frozen.
+
+A case that is there once for each command has the command as its parameter.  ``docs/qmp-cases.md`` says which case is
+played where, and which cannot be.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ class Backup:
         """The command's arguments; a target is a node for blockdev-backup, a file for drive-backup."""
         known = {"job_id": JOB, "device": "drive0", "target": "target", "sync": "full", **more}
         if self.command == "drive-backup":
-            known |= {"target": str(self.bench.place / str(known["target"])), "format": "raw", "mode": "existing"}
+            known = {"format": "raw", "mode": "existing", **known}
+            known["target"] = str(self.bench.place / str(known["target"]))
         return known
 
     def start(self, **more: object) -> None:
@@ -51,6 +56,15 @@ def backup(bench: Bench, request: pytest.FixtureRequest) -> Backup:
     return Backup(bench, request.param)
 
 
+BLOCKDEV = pytest.mark.parametrize("backup", ["blockdev-backup"], indirect=True)
+DRIVE = pytest.mark.parametrize("backup", ["drive-backup"], indirect=True)
+NOT_FOUND = pytest.mark.parametrize(
+    "wrong",
+    [{"device": "nonexistent"}, {"target": "nonexistent"}, {"device": "nonexistent", "target": "nonexistent"}],
+    ids=["device", "target", "both"],
+)  # with drive-backup a target that is not found is test_image_not_found
+
+
 class TestSingleDrive:
     def test_cancel(self, backup: Backup) -> None:
         backup.start(speed=SLOW)
@@ -66,15 +80,43 @@ class TestSingleDrive:
         backup.bench.wait_until_completed(JOB)
         assert backup.bench.same("drive0", "target")
 
+    @BLOCKDEV
+    @pytest.mark.parametrize("node", ["drive0", "target"], ids=["test_source_resize", "test_target_resize"])
+    def test_resize(self, backup: Backup, node: str) -> None:
+        bench = backup.bench
+        backup.start(auto_finalize=False)
+        bench.event("BLOCK_JOB_PENDING", job=JOB)
+        bench.refused("block_resize", device=node, size=65536)
+        bench.refused("block_resize", node_name=node, size=65536)
+        bench.ok("job-finalize", id=JOB)
+        bench.wait_until_completed(JOB)
+        assert (bench.place / node).stat().st_size == SIZE
+        assert bench.same("drive0", "target")
+
+    @BLOCKDEV
     @pytest.mark.parametrize("size", [SIZE // 2, 2 * SIZE], ids=["test_small_target", "test_large_target"])
     def test_another_size(self, backup: Backup, size: int) -> None:
+        backup.bench.ok("block_resize", node_name="target", size=size)
+        backup.refused()
+
+    @DRIVE
+    @pytest.mark.parametrize("size", [SIZE // 2, 2 * SIZE])
+    def test_existing_of_another_size(self, backup: Backup, size: int) -> None:
         backup.bench.image("other", size)
         backup.refused(target="other")
 
-    @pytest.mark.parametrize("wrong", ["device", "target"])
-    def test_device_not_found(self, backup: Backup, wrong: str) -> None:
-        """With drive-backup this is test_image_not_found for the target."""
-        backup.refused(**{wrong: "nonexistent"})
+    @NOT_FOUND
+    def test_device_not_found(self, backup: Backup, wrong: dict[str, object]) -> None:
+        backup.refused(**wrong)
+
+    @DRIVE
+    def test_image_not_found(self, backup: Backup) -> None:
+        backup.refused(target="none", mode="existing")
+
+    @DRIVE
+    @pytest.mark.parametrize("mode", ["absolute-paths", "existing"])
+    def test_invalid_format(self, backup: Backup, mode: str) -> None:
+        backup.refused(format="spaghetti-noodles", mode=mode)
 
     def test_target_is_source(self, backup: Backup) -> None:
         backup.refused(target="drive0")
@@ -120,9 +162,13 @@ class TestSingleTransaction:
         backup.bench.wait_until_completed(JOB)
         assert backup.bench.same("drive0", "target")
 
-    @pytest.mark.parametrize("wrong", ["device", "target"])
-    def test_device_not_found(self, backup: Backup, wrong: str) -> None:
-        backup.transaction_refused(**{wrong: "nonexistent"})
+    @NOT_FOUND
+    def test_device_not_found(self, backup: Backup, wrong: dict[str, object]) -> None:
+        backup.transaction_refused(**wrong)
+
+    @DRIVE
+    def test_image_not_found(self, backup: Backup) -> None:
+        backup.transaction_refused(target="none", mode="existing")
 
     def test_target_is_source(self, backup: Backup) -> None:
         backup.transaction_refused(target="drive0")

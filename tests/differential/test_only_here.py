@@ -11,7 +11,7 @@ from stages import Stage
 from vocabulary import backup, group, member
 
 GUESTS = ("block-stream", "block-commit", "blockdev-snapshot", "blockdev-snapshot-sync", "nbd-server-start",
-          "block-export-add", "block_resize", "query-block", "quit", "drive-mirror")  # fmt: skip
+          "block-export-add", "query-block", "quit")  # fmt: skip
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from blockjobs import server as redis_server
 from blockjobs.client import Coordinator
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.probe import Probe
+from blockjobs.daemons.resize import Resize
 from blockjobs.qmp import fleet as spoken
 from blockjobs.qmp.server import Server
 
@@ -37,7 +38,8 @@ class Face:
 def session_face(registry_server: redis_server.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     with Coordinator(registry_server.url) as here:
         path = tmp_path_factory.mktemp("face") / "qmp.sock"
-        server = Server(spoken.Fleet(here, Probe(here.registry, Doorbell(registry_server.url))), path)
+        doorbell = Doorbell(registry_server.url)
+        server = Server(spoken.Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), path)
         server.start()
         yield Face(path, puppets.Fleet(here.registry.client))
         server.close()
@@ -90,7 +92,7 @@ def images(fleet: Fleet, monitor: Monitor) -> Path:
     """Five images of 4 MiB, ``a`` to ``e``, and a node of each one's name; ``small`` is smaller.  Nothing else."""
     root = fleet.root("a")
     for left in root.iterdir():
-        if left.is_file():
+        if left.is_file() or left.is_symlink():
             left.unlink()
     for name in "abcde":
         fleet.image("a", f"{name}.img", 4)

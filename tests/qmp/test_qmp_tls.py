@@ -13,6 +13,7 @@ import pytest
 from blockjobs.client import Coordinator
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.probe import Probe
+from blockjobs.daemons.resize import Resize
 from blockjobs.model.errors import BadInput
 from blockjobs.qmp import fleet as spoken
 from blockjobs.qmp.server import Server, Tls
@@ -43,7 +44,8 @@ def authority(tmp_path_factory):
 def port(registry_server, authority):
     with Coordinator(registry_server.url) as here:
         tls = Tls("127.0.0.1", 0, authority / "server.pem", authority / "server.key", authority / "ca.pem")
-        server = Server(spoken.Fleet(here, Probe(here.registry, Doorbell(registry_server.url))), None, tls)
+        doorbell = Doorbell(registry_server.url)
+        server = Server(spoken.Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), None, tls)
         server.start()
         yield server.port
         server.close()

@@ -14,7 +14,7 @@ import redis
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, RESIZE_TASK, STEP_TASK, configure, copy_queue, steps_queue
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
@@ -23,6 +23,7 @@ from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
+from blockworker.resize import resize as resize_image
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 from blockworker.targets import abandoned
@@ -74,6 +75,22 @@ def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery
             HostRegistry(client, config.name).questions.answer(config.name, question, look(roots, looks))
         except redis.RedisError as error:
             log.warning("a question was not answered: Redis is away: %s", error)
+        finally:
+            client.close()
+
+    @app.task(name=RESIZE_TASK)
+    def resize(question: str, volume: dict[str, Any], size: int) -> None:
+        client = connect(url)
+        try:
+            registry = HostRegistry(client, config.name)
+            answer = resize_image(
+                roots, volume, size, in_use=registry.answers.in_use,
+                permitted=lambda: registry.questions.take_permit(config.name, question),
+            )  # fmt: skip
+            if answer is not None:
+                registry.questions.answer(config.name, question, answer)
+        except redis.RedisError as error:
+            log.warning("an image was not resized, or nobody heard of it: Redis is away: %s", error)
         finally:
             client.close()
 

@@ -67,17 +67,24 @@ class Roots:
 
     def open_source(self, path: str) -> int:
         """A read-only descriptor of a regular file beneath the read roots."""
-        root = self.root_of(path, write=False)
-        with self._told("source", path):
+        return self._open_file("source", path, write=False)
+
+    def open_image(self, path: str) -> int:
+        """A descriptor of a regular file beneath the write roots, for reading and writing."""
+        return self._open_file("image", path, write=True)
+
+    def _open_file(self, what: str, path: str, *, write: bool) -> int:
+        root = self.root_of(path, write=write)
+        with self._told(what, path):
             # Looked at first: opening a device or a FIFO can have effects, looking has none.
             seen = self._open(root, path, os.O_PATH)
             try:
-                self._expect_file("source", path, os.fstat(seen))
+                self._expect_file(what, path, os.fstat(seen))
             finally:
                 os.close(seen)
-            fd = self._open(root, path, os.O_RDONLY | os.O_NONBLOCK)
+            fd = self._open(root, path, (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK)
             try:
-                self._expect_file("source", path, os.fstat(fd))
+                self._expect_file(what, path, os.fstat(fd))
             except BaseException:
                 os.close(fd)
                 raise

@@ -71,11 +71,13 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
         return
     from blockjobs.client import Coordinator  # noqa: PLC0415
     from blockjobs.daemons.probe import Probe  # noqa: PLC0415
+    from blockjobs.daemons.resize import Resize  # noqa: PLC0415
     from blockjobs.qmp.fleet import Fleet  # noqa: PLC0415
     from blockjobs.qmp.server import Server  # noqa: PLC0415
 
     with Coordinator(url) as here:
-        server = Server(Fleet(here, Probe(here.registry, doorbell)), path and path.absolute(), over)
+        fleet = Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell))
+        server = Server(fleet, path and path.absolute(), over)
         server.start()
         try:
             yield

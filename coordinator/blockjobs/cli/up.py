@@ -38,7 +38,7 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 @click.option("--host", "named", multiple=True, metavar="NAME[=ROOT]", help="A host to run; may be given many times.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Root of hosts that name none.")
 @click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True, help="Copies at once on a host.")
-@click.option("--allow-overwrite", is_flag=True, help="Let jobs that ask for it replace files, as QMP's do.")
+@click.option("--allow-overwrite", is_flag=True, help="Let jobs that ask for it replace files, and QMP resize them.")
 @click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
 def up(
     *, directory: Path | None, named: tuple[str, ...], root: Path, slots: int, allow_overwrite: bool, flower: int | None

@@ -45,6 +45,8 @@ class Coordinator:
             self._dispatch(set(self._slots))
         if self._each_recovery():
             self.registry.submit.recover(self.registry.hosts.now())
+            for volume in self.registry.nodes.expire(self.registry.hosts.now()):
+                log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
             for job, reason in self.registry.verbs.expire():
                 log.info("job %s: no longer held by %s: its time is over", job, reason)
             for reason in self.registry.holds.reap():

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
 PROBE_TASK: Final = "blockjobs.probe"
+RESIZE_TASK: Final = "blockjobs.resize"
 
 
 def copy_queue(host: Host) -> str:
@@ -65,6 +66,9 @@ class Doorbell:
 
     def probe(self, host: Host, question: str, looks: list[dict[str, Any]]) -> None:
         self._ring(PROBE_TASK, [question, looks], steps_queue(host))
+
+    def resize(self, host: Host, question: str, volume: dict[str, Any], size: int) -> None:
+        self._ring(RESIZE_TASK, [question, volume, size], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

@@ -12,6 +12,7 @@ GRANULARITY: Final = 64 << 10  # bytes; what a dirty chunk is written in
 BUFFER: Final = 16 << 20  # bytes in flight
 SMALLEST, LARGEST = 512, 64 << 20  # bytes, of the granularity
 SIZES_DIFFER: Final = "Source and target image have different sizes"
+ANEW: Final = "anew"  # an option of ours: the target is made, whatever is there, so what is there may have any size
 KEYS: Final = ("granularity", "buf-size", "copy-mode", "quiesce")
 
 

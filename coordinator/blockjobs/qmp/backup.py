@@ -19,7 +19,8 @@ from blockjobs.model.errors import BadInput, JobExists, NoSuchJob, VolumeBusy
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnError
 from blockjobs.model.runs import RunPlan
-from blockjobs.model.volumespec import FileVolume, HostedVolume
+from blockjobs.model.volumespec import HostedVolume
+from blockjobs.qmp import drives
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet, Sight
 from blockjobs.qmp.launch import launch
@@ -81,27 +82,12 @@ def _sights(fleet: Fleet, actions: Iterable[tuple[str, Arguments]]) -> Iterable[
                 source, target = _nodes(fleet, kind, arguments)
                 if source.name != target.name:
                     yield "source", source.volume
-                    yield "new" if _is_made(kind, arguments) else "target", target.volume
-
-
-def _is_made(kind: str, arguments: Arguments) -> bool:
-    """Whether the target need not be there."""
-    return kind == "drive-backup" and arguments.get("mode", "absolute-paths") == "absolute-paths"
+                    yield drives.side(arguments) if kind == "drive-backup" else "target", target.volume
 
 
 def _nodes(fleet: Fleet, kind: str, arguments: Arguments) -> tuple[Node, Node]:
     source = fleet.node(arguments["device"])
-    name = arguments["target"]
-    if kind != "drive-backup":
-        return source, fleet.node(name)
-    form = arguments.get("format", "raw")
-    if form not in ("raw", "file"):
-        raise QmpError(f"Unknown file format '{form}'")
-    try:
-        volume = HostedVolume(source.volume.host, FileVolume(volumespec.checked_path(name)))
-    except BadInput as wrong:
-        raise QmpError(f"Could not open '{name}': {wrong}") from None
-    return source, Node(name, volume, {"driver": "file"})
+    return source, drives.target(source, arguments) if kind == "drive-backup" else fleet.node(arguments["target"])
 
 
 def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[Draft]) -> Draft:
@@ -175,14 +161,15 @@ def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
             f"copying between hosts is not supported yet: '{source.name}' is on '{source.volume.host}', "
             f"'{target.name}' is on '{target.volume.host}'"
         )
-    here = seen["source", source.volume]
-    there = seen.get(("target", target.volume)) or seen["new", target.volume]
+    here, made = seen["source", source.volume], seen.get(("new", target.volume))
+    there = made or seen["target", target.volume]
     for node, sight in ((target, there), (source, here)):
         if sight.errno:
+            verb = "create" if sight is made else "open"
             raise QmpError(
-                f"Could not open '{volumespec.label(node.volume.volume)}': {why(sight.errno, sight.text)}"
+                f"Could not {verb} '{volumespec.label(node.volume.volume)}': {why(sight.errno, sight.text)}"
             )  # fmt: skip
-    return here, there if ("target", target.volume) in seen else here  # what will be made fits
+    return here, here if made else there  # what will be made fits
 
 
 def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobId:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs import __version__
-from blockjobs.qmp import backup, jobs, mirror, nodes, schema, since, tables
+from blockjobs.qmp import backup, jobs, mirror, nodes, resize, schema, since, tables
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.qmp.qapi import STR, Enum, Members, Union, check, union
 
@@ -67,5 +67,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "blockdev-backup":         Command(tables.BLOCKDEV_BACKUP, backup.blockdev_backup, waits=True),
     "drive-backup":            Command(tables.DRIVE_BACKUP, backup.drive_backup, waits=True),
     "blockdev-mirror":         Command(tables.BLOCKDEV_MIRROR, mirror.blockdev_mirror, waits=True),
+    "drive-mirror":            Command(tables.DRIVE_MIRROR, mirror.drive_mirror, waits=True),
+    "block_resize":            Command(tables.RESIZE, resize.block_resize, changes=False, waits=True),
     "transaction":             Command(tables.TRANSACTION, backup.transaction, waits=True),
 }  # fmt: skip

@@ -15,6 +15,7 @@ from blockjobs.store.nodes import Node, NoSuchNode
 from blockjobs.store.registry import Registry
 
 Ask = Callable[[Mapping[Host, list[dict[str, Any]]]], dict[Host, list[dict[str, Any]]]]
+Resize = Callable[[HostedVolume, int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,11 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``ask``: has hosts look at volumes (``daemons.probe``)."""
+    """``ask``: has hosts look at volumes (``daemons.probe``).  ``resize``: a file (``daemons.resize``)."""
 
     coordinator: Coordinator
     ask: Ask
+    resize: Resize
     commands: list[str] = field(default_factory=list)  # every name, for query-commands
 
     @property

@@ -1,4 +1,4 @@
-"""``blockdev-mirror``: its checks in QEMU's order.
+"""``blockdev-mirror`` and ``drive-mirror``: their checks in QEMU's order.
 
 Sizes are not among them: a mirror of another size is a job that fails.
 """
@@ -11,6 +11,7 @@ from blockjobs.model import mirrors
 from blockjobs.model.errors import BadInput, JobExists, VolumeBusy
 from blockjobs.model.ids import TxnId
 from blockjobs.model.runs import RunPlan
+from blockjobs.qmp import drives, nodes
 from blockjobs.qmp.backup import BUSY, Arguments, Draft, job_id, opened, run_of, spec
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet
@@ -21,25 +22,66 @@ _OPTIONS: Final = ("granularity", "buf-size", "copy-mode")
 
 
 def blockdev_mirror(fleet: Fleet, arguments: Arguments) -> Any:
-    nodes = fleet.registry.nodes
+    source = _source(fleet, arguments)
+    target = fleet.node(arguments["target"])
+    options = _checked(fleet, source, target, arguments)
+    opened(source, target, fleet.look([("source", source.volume), ("target", target.volume)]))
+    return _start(fleet, source, target, arguments, options)
+
+
+def drive_mirror(fleet: Fleet, arguments: Arguments) -> Any:
+    """As QEMU, which makes or opens the target first: that it cannot is said before all that is wrong otherwise."""
+    source = _source(fleet, arguments)
+    if "replaces" in arguments and "node-name" not in arguments:
+        raise QmpError("a node-name must be provided when replacing a named node of the graph")
+    target = drives.target(source, arguments)
+    if drives.is_made(arguments) and arguments["sync"] == "none":
+        raise QmpError(f"Backing file not supported for file format '{arguments.get('format', 'raw')}'")
+    opened(source, target, fleet.look([("source", source.volume), (drives.side(arguments), target.volume)]))
+    if "node-name" in arguments:
+        nodes.check_name(fleet, arguments["node-name"])
+    options = _checked(fleet, source, target, arguments)
+    return _start(fleet, source, target, arguments, {**options, mirrors.ANEW: drives.is_made(arguments)})
+
+
+def _source(fleet: Fleet, arguments: Arguments) -> Node:
     source = fleet.node(arguments["device"])
     if _has_parents(fleet, source):
         raise QmpError("Need a root block node")
-    target = fleet.node(arguments["target"])
+    return source
+
+
+def _checked(fleet: Fleet, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
+    """Every check of what is asked for, in QEMU's order; the job's options."""
+    known = fleet.registry.nodes
     given: Arguments = {name: arguments[name] for name in _OPTIONS if name in arguments}
-    _checked({"granularity": given.get("granularity", 0)}, "full")
-    if writer := nodes.writer(target.volume):
-        raise QmpError(BUSY.format(target.name, nodes.type_of(writer)))
-    if nodes.readers(target.volume):
+    _options({"granularity": given.get("granularity", 0)}, "full")
+    if writer := known.writer(target.volume):
+        raise QmpError(BUSY.format(target.name, known.type_of(writer)))
+    if known.readers(target.volume):
         raise QmpError(BUSY.format(target.name, "backup"))
     if "replaces" in arguments:
-        raise QmpError(f"Failed to find node with node-name='{arguments['replaces']}'")
-    options = _checked(given, arguments["sync"])
+        _replaceable(fleet, source, arguments["replaces"])
+    options = _options(given, arguments["sync"])
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Can't mirror node into itself")
     if target.read_only:
         raise QmpError("Block node is read-only")
-    opened(source, target, fleet.look([("source", source.volume), ("target", target.volume)]))
+    return options
+
+
+def _replaceable(fleet: Fleet, source: Node, name: str) -> None:
+    """There is no graph in which anything else than the source itself could be replaced."""
+    if not any(node.name == name for node in fleet.registry.nodes.list()):
+        raise QmpError(f"Failed to find node with node-name='{name}'")
+    if name != source.name:
+        raise QmpError(
+            f"Cannot replace '{name}' by a node mirrored from '{source.name}', because it cannot be guaranteed that "
+            "doing so would not lead to an abrupt change of visible data"
+        )
+
+
+def _start(fleet: Fleet, source: Node, target: Node, arguments: Arguments, options: dict[str, Any]) -> Any:
     draft = Draft(job_id(fleet, arguments, ()), source, target, arguments)
     run, name = run_of([draft])
     job = spec(draft, run, TxnId(run), type="mirror", options=options)
@@ -52,15 +94,15 @@ def blockdev_mirror(fleet: Fleet, arguments: Arguments) -> Any:
 
 def _has_parents(fleet: Fleet, node: Node) -> bool:
     """Another node was built on it, or a job stands on it."""
-    nodes = fleet.registry.nodes
+    known = fleet.registry.nodes
     return (
-        bool(nodes.writer(node.volume))
-        or nodes.readers(node.volume) > 0
-        or any(node.name in other.children for other in nodes.list())
+        bool(known.writer(node.volume))
+        or known.readers(node.volume) > 0
+        or any(node.name in other.children for other in known.list())
     )
 
 
-def _checked(given: dict[str, Any], sync: str) -> dict[str, Any]:
+def _options(given: dict[str, Any], sync: str) -> dict[str, Any]:
     try:
         return mirrors.options(given, sync=sync)
     except BadInput as wrong:

@@ -29,10 +29,7 @@ def add(fleet: Fleet, arguments: Arguments) -> Any:
     name = arguments.get("node-name")
     if name is None:
         raise QmpError("'node-name' must be specified for the root node")
-    if not _NAME.fullmatch(name):
-        raise QmpError(f"Invalid node-name: '{name}'")
-    if any(node.name == name for node in fleet.registry.nodes.list()):
-        raise QmpError(f"Duplicate nodes with node-name='{name}'")
+    check_name(fleet, name)
     children: list[str] = []
     keys, host = _flat(fleet, arguments, children)
     keys["host"] = host or fleet.only_host()
@@ -46,6 +43,14 @@ def add(fleet: Fleet, arguments: Arguments) -> Any:
     read_only = arguments.get("read-only", False)
     fleet.registry.nodes.add(Node(name, volume, _shown(arguments), tuple(children), seen.size, read_only))
     return {}
+
+
+def check_name(fleet: Fleet, name: str) -> None:
+    """Refuse what cannot be a name, or is one already."""
+    if not _NAME.fullmatch(name):
+        raise QmpError(f"Invalid node-name: '{name}'")
+    if any(node.name == name for node in fleet.registry.nodes.list()):
+        raise QmpError(f"Duplicate nodes with node-name='{name}'")
 
 
 def delete(fleet: Fleet, arguments: Arguments) -> Any:

@@ -33,12 +33,13 @@ _BACKUP: Final[Members] = {
 }  # fmt: skip
 BLOCKDEV_BACKUP: Final[Members] = {**_BACKUP, "target": STR}
 DRIVE_BACKUP: Final[Members] = {**_BACKUP, "target": STR, "*format": STR, "*mode": NEW_IMAGE}
-BLOCKDEV_MIRROR: Final[Members] = {
+_MIRROR: Final[Members] = {
     "*job-id": STR, "device": STR, "target": STR, "*replaces": STR, "sync": SYNC, "*speed": INT,
     "*granularity": UINT32, "*buf-size": INT, "*on-source-error": ON_ERROR, "*on-target-error": ON_ERROR,
-    "*filter-node-name": STR, "*copy-mode": COPY_MODE, "*auto-finalize": BOOL, "*auto-dismiss": BOOL,
-    "*target-is-zero": BOOL,
+    "*copy-mode": COPY_MODE, "*auto-finalize": BOOL, "*auto-dismiss": BOOL,
 }  # fmt: skip
+BLOCKDEV_MIRROR: Final[Members] = {**_MIRROR, "*filter-node-name": STR, "*target-is-zero": BOOL}
+DRIVE_MIRROR: Final[Members] = {**_MIRROR, "*format": STR, "*node-name": STR, "*mode": NEW_IMAGE, "*unmap": BOOL}
 
 # Transactions: the kinds that mean something here, with what each is told.
 ACTIONS: Final[dict[str, Members]] = {
@@ -52,6 +53,7 @@ TRANSACTION: Final[Members] = {
 }
 
 # Nodes.
+RESIZE: Final[Members] = {"*device": STR, "*node-name": STR, "size": INT}
 _RULE: Final = Struct(
     {
         "event": Enum(("none", "read_aio", "write_aio", "flush_to_disk")),

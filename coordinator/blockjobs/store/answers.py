@@ -87,6 +87,11 @@ class Answers:
         """Nothing of an abandoned transaction is left here."""
         self._redis.hdel(keys.abandoned(self.host), txn)
 
+    def in_use(self, read: str, written: str) -> bool:
+        """Whether a job of this host reads a volume, or writes one, by their identity."""
+        found = self._redis.hmget(keys.locks(self.host), f"r:{read}", f"w:{written}")
+        return any(lock is not None for lock in found)
+
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
         """Answer a step for some members; again is harmless."""
         if not answers:

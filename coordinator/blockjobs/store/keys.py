@@ -81,6 +81,11 @@ def reply(host: Host, question: str) -> str:
     return f"bj:h:{host}:reply:{question}"
 
 
+def permit(host: Host, question: str) -> str:
+    """string: an asker lets the host do, once, what the question asks for; expires by itself."""
+    return f"bj:h:{host}:permit:{question}"
+
+
 def events() -> str:
     """stream: every state change, one entry each."""
     return "bj:events"
@@ -147,6 +152,11 @@ def ids() -> str:
 def texts() -> str:
     """hash: volume locks by text (``host:path``), refused at submit: ``w:...`` -> job, ``r:...`` -> readers."""
     return "bj:texts"
+
+
+def reserved() -> str:
+    """zset: volumes reserved for what is no job, as ``why question text``, by the time of their end."""
+    return "bj:reserved"
 
 
 def nodes() -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from blockjobs.model import errors, volumespec
-from blockjobs.model.ids import Host, JobId
 from blockjobs.model.volumespec import HostedVolume
-from blockjobs.store import codec, keys
+from blockjobs.store import codec, holders, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.scripts import Scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,16 @@ class NodeBusy(errors.Refused):
     """A job reads or writes it, or another node was built on it."""
 
 
+RESERVED_FOR: Final = 30_000  # ms after which a reservation that nobody lifted is lifted by the reaper
+
+
 class Nodes:
-    def __init__(self, client: Client) -> None:
-        self._redis = client
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
 
     def add(self, node: Node) -> None:
         """Raises NodeExists."""
-        record = {
-            "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
-            "children": list(node.children), "size": node.size, "read-only": node.read_only,
-        }  # fmt: skip
-        if not self._redis.hsetnx(keys.nodes(), node.name, codec.pack(record)):
+        if not self._redis.hsetnx(keys.nodes(), node.name, _record(node)):
             raise NodeExists(node.name)
 
     def get(self, name: str) -> Node:
@@ -83,6 +83,39 @@ class Nodes:
             raise NodeBusy(f"Block device {name} is in use")
         self._redis.hdel(keys.nodes(), name)
 
+    def reserve(self, volume: HostedVolume, why: str) -> str:
+        """Keep every job from a volume for a while; who holds it now.
+
+        Raises:
+            VolumeBusy: a job, or another reservation, has it.
+        """
+        holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job has in its id
+        found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, RESERVED_FOR])
+        if found[0] == b"busy":
+            other = found[1].decode()
+            raise errors.VolumeBusy(volume.lock, other, self.type_of(other))
+        return holder
+
+    def unreserve(self, volume: HostedVolume, holder: str) -> None:
+        self._unreserve(volume.lock, holder)
+
+    def expire(self, now_ms: int) -> tuple[str, ...]:
+        """Lift the reservations whose time is over; the volumes, by text."""
+        over = [row.decode() for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms)]
+        for row in over:
+            why, token, text = row.split(" ", 2)
+            self._unreserve(text, f"{why} {token}")
+        return tuple(row.split(" ", 2)[2] for row in over)
+
+    def _unreserve(self, text: str, holder: str) -> None:
+        self._scripts.call("unreserve", [keys.texts(), keys.reserved()], [text, holder])
+
+    def resized(self, volume: HostedVolume, size: int) -> None:
+        """Every node of a volume has another size.  Whoever says so has the volume reserved: no node of it can go."""
+        for node in self.list():
+            if node.volume.lock == volume.lock:
+                self._redis.hset(keys.nodes(), node.name, _record(replace(node, size=size)))
+
     def writer(self, volume: HostedVolume) -> str:
         """The job that writes to a volume; "" where none does."""
         lock = volume.lock
@@ -94,10 +127,17 @@ class Nodes:
         return int(self._redis.hget(keys.texts(), f"r:{lock}") or 0) if lock else 0
 
     def type_of(self, job: str) -> str:
-        """The type of a job; that of most jobs where it is gone."""
-        host, _, txn = (self._redis.hget(keys.ids(), job) or b"").decode().partition(" ")
-        found = self._redis.hget(keys.job(Host(host), JobId(job)), "type") if txn else None
-        return (found or b"backup").decode()
+        """The type of a job, or why a volume is reserved."""
+        return holders.type_of(self._redis, job)
+
+
+def _record(node: Node) -> bytes:
+    return codec.pack(
+        {
+            "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
+            "children": list(node.children), "size": node.size, "read-only": node.read_only,
+        }
+    )  # fmt: skip
 
 
 def _node(name: str, record: bytes) -> Node:

@@ -1,4 +1,4 @@
-"""The one reply that anybody waits for: what a host sees when it looks at some volumes, now.
+"""The replies that anybody waits for: what a host sees when it looks at some volumes, and that it resized one.
 
 Whoever asks makes up a name and blocks on a list of that name for a moment; nothing depends on the answer's coming.
 """
@@ -23,6 +23,14 @@ class Questions:
     def new() -> str:
         """A name for a question."""
         return uuid.uuid4().hex
+
+    def permit(self, host: Host, question: str, seconds: float) -> None:
+        """Let a host do once what is asked for."""
+        self._redis.set(keys.permit(host, question), 1, px=round(seconds * 1000))
+
+    def take_permit(self, host: Host, question: str) -> bool:
+        """Whether it was still there: only one of all that ask gets it."""
+        return bool(self._redis.delete(keys.permit(host, question)))
 
     def answer(self, host: Host, question: str, value: Any) -> None:
         pipe = self._redis.pipeline(transaction=False)

@@ -37,7 +37,7 @@ class Registry:
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
         self.moves = Moves(client, scripts)
-        self.nodes = Nodes(client)
+        self.nodes = Nodes(client, scripts)
         self.questions = Questions(client)
 
 

@@ -17,7 +17,7 @@ from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan, check_together
-from blockjobs.store import codec, keys
+from blockjobs.store import codec, holders, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
@@ -65,15 +65,9 @@ class Submit:
             case [b"exists", job_id]:
                 raise errors.JobExists(job_id.decode())
             case [b"busy", text, holder]:
-                raise errors.VolumeBusy(text.decode(), holder.decode(), self._type(holder.decode()))
+                raise errors.VolumeBusy(text.decode(), holder.decode(), holders.type_of(self._redis, holder.decode()))
             case _:
                 raise errors.RunExists(plan.run)
-
-    def _type(self, job_id: str) -> str:
-        """The kind of the job that is in the way; of readers nobody knows which they are."""
-        place = self._redis.hget(keys.ids(), job_id)
-        kind = self._redis.hget(keys.job(Host(place.decode().split(" ")[0]), JobId(job_id)), "type") if place else None
-        return kind.decode() if kind else "backup"
 
     def publish(self, run_id: RunId, jobs: int) -> None:
         names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]

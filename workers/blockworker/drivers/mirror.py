@@ -17,7 +17,7 @@ from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.mirrors import BUFFER, GRANULARITY, SIZES_DIFFER
+from blockjobs.model.mirrors import ANEW, BUFFER, GRANULARITY, SIZES_DIFFER
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
 from blockworker.copy.convergence import Convergence
@@ -47,7 +47,7 @@ class Mirror(Staged):
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
         Quiesce.of(roots.config, spec)
-        size = _existing(roots, spec)
+        size = None if spec.options.get(ANEW) else _existing(roots, spec)
         if size is not None and size != source.size:
             raise JobFailed(errno.EINVAL, SIZES_DIFFER)
 

@@ -1,0 +1,49 @@
+"""Have a host give an image another size, and wait for it a moment: beside no job, at most once, and never afterwards.
+
+The volume is reserved meanwhile, so no job can begin with it.  The host needs the question's permit, which whoever
+finds it takes away: the host, which then does it, or the asker, who then knows that it will not happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blockjobs.client import check_host
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.probe import PATIENCE
+from blockjobs.model import volumespec
+from blockjobs.model.errors import HostDown
+from blockjobs.model.volumespec import HostedVolume
+from blockjobs.store.registry import Registry
+
+WORD: Final = "resize"  # in place of a job's type, where somebody meets the reservation
+
+
+class Resize:
+    def __init__(self, registry: Registry, doorbell: Doorbell) -> None:
+        self._registry, self._doorbell = registry, doorbell
+
+    def __call__(self, volume: HostedVolume, size: int) -> Mapping[str, Any]:
+        """What the host answered: the new size, or an errno and a text.
+
+        Raises:
+            VolumeBusy: a job uses the volume.
+            HostDown: it is down, or did not answer in time.
+        """
+        host, nodes, questions = volume.host, self._registry.nodes, self._registry.questions
+        check_host(host, self._registry.hosts.known().get(host))
+        holder = nodes.reserve(volume, WORD)
+        question = questions.new()
+        questions.permit(host, question, 2 * PATIENCE)
+        self._doorbell.resize(host, question, volumespec.to_dict(volume), size)
+        answer: Mapping[str, Any] | None = questions.wait(host, question, PATIENCE)
+        if answer is None and not questions.take_permit(host, question):
+            # The host is at it: the reservation stays until its time is over.
+            raise HostDown(host, f"did not answer within {PATIENCE:.0f} s: whether the image was resized is unknown")
+        if answer is not None and not answer.get("errno"):
+            nodes.resized(volume, size)
+        nodes.unreserve(volume, holder)
+        if answer is None:
+            raise HostDown(host, f"did not answer within {PATIENCE:.0f} s: the image was not resized")
+        return answer

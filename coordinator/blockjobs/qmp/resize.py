@@ -1,0 +1,44 @@
+"""``block_resize``: its checks in QEMU's order, then the host does it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import VolumeBusy
+from blockjobs.model.volumespec import FileVolume
+from blockjobs.qmp.backup import BUSY, Arguments
+from blockjobs.qmp.errors import QmpError
+from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.nodes import why
+from blockjobs.store.nodes import NoSuchNode
+
+_LARGEST: Final = (1 << 63) - (1 << 30)  # bytes: QEMU's BDRV_MAX_LENGTH
+
+
+def block_resize(fleet: Fleet, arguments: Arguments) -> Any:
+    device, name, size = arguments.get("device", ""), arguments.get("node-name", ""), arguments["size"]
+    nodes = fleet.registry.nodes
+    try:
+        node = nodes.get(name)  # a device is a guest's, and there is none: only a node can be found
+    except NoSuchNode:
+        raise QmpError(f"Cannot find device='{device}' nor node-name='{name}'") from None
+    if size < 0:
+        raise QmpError("Parameter 'size' expects a >0 size")
+    if writer := nodes.writer(node.volume):
+        raise QmpError(BUSY.format(name, nodes.type_of(writer)))
+    if nodes.readers(node.volume):
+        raise QmpError(BUSY.format(name, "backup"))
+    if size > _LARGEST:
+        raise QmpError(f"offset({size}) exceeds maximum({_LARGEST})")
+    if node.read_only:
+        raise QmpError("Image is read-only")
+    if not isinstance(volumespec.bottom(node.volume.volume), FileVolume):
+        raise QmpError("Image format driver does not support resize")
+    try:
+        answer = fleet.resize(node.volume, size)
+    except VolumeBusy as busy:  # somebody was faster
+        raise QmpError(BUSY.format(name, nodes.type_of(busy.holder))) from None
+    if answer.get("errno"):
+        raise QmpError(f"Could not resize file: {why(answer['errno'], answer['text'])}")
+    return {}

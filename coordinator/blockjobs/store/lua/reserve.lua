@@ -1,0 +1,14 @@
+-- Reserve a volume for what is no job, for a while: no job may read or write it, and none can begin to.
+--
+-- KEYS[1] texts   KEYS[2] reserved
+-- ARGV[1] text of the volume   ARGV[2] who reserves it   ARGV[3] ms after which the reaper lifts it
+--
+-- Returns {"reserved"} | {"busy", holder, "" for readers}
+
+local text, holder = ARGV[1], ARGV[2]
+local writer = redis.call("HGET", KEYS[1], "w:" .. text)
+if writer and writer ~= holder then return {"busy", writer} end
+if redis.call("HEXISTS", KEYS[1], "r:" .. text) == 1 then return {"busy", ""} end
+redis.call("HSET", KEYS[1], "w:" .. text, holder)
+redis.call("ZADD", KEYS[2], now_ms() + ARGV[3], holder .. " " .. text)
+return {"reserved"}
