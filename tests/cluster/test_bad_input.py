@@ -303,7 +303,7 @@ REFUSED: dict[str, tuple[list[dict[str, object]], str]] = {
     "endless speed":       ([job(speed=10**30)], "is not a size; a number of bytes, 0 or more, or a text such as"),
     "number for boolean":  ([job(digests=1)], "jobs[0].digests: 1 is not accepted; true or false was expected"),
     "no jobs":             ([], "jobs: [] is not accepted; at least 1 of them was expected"),
-    "unknown driver":      ([job(source={"driver": "qcow2", "host": "a"})], "Parameter 'driver' does not accept value"),
+    "unknown driver":      ([job(source={"driver": "qed", "host": "a"})], "Parameter 'driver' does not accept value"),
     "boolean size":        ([job(source={"driver": "null-co", "host": "a", "size": True})], "for 'size', expected:"),
     "size of 2**70":       ([job(source={"driver": "null-co", "host": "a", "size": 1 << 70})], "'size' expects a"),
     "no error's number":   ([job(source={**DEBUG, "inject-error": [{"errno": 1 << 40}]})], "'errno' expects the"),

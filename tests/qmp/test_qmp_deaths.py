@@ -67,7 +67,7 @@ def test_a_target_may_go_after_it_was_seen_and_come_into_being(fleet, monitor, i
     assert refusal == f"Could not open '{target}2': No such file or directory"
     outside = monitor.no("drive-backup", job_id="j", device="a", target="/nowhere/new.img", sync="full")
     assert "outside the write roots of host a" in outside
-    assert monitor.no("drive-backup", job_id="j", device="a", target=target, sync="full", format="qcow2") == (
-        "Unknown file format 'qcow2'"
+    assert monitor.no("drive-backup", job_id="j", device="a", target=target, sync="full", format="qed") == (
+        "Unknown file format 'qed'"
     )
     assert monitor.ok("query-jobs") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from errno import errorcode
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from blockjobs.model.errors import BadInput
 from blockjobs.model.volumespec import (
+    FORMATS,
     IOTYPES,
     DebugVolume,
     DeviceVolume,
     FileVolume,
+    FormatVolume,
     HostedVolume,
     InjectedError,
     NullVolume,
@@ -59,8 +62,19 @@ rules = st.builds(
     InjectedError, st.just("none"), st.none() | st.sampled_from(IOTYPES), st.sampled_from(sorted(errorcode)),
     st.none() | st.integers(0, 1 << 40), st.booleans(),
 )  # fmt: skip
+
+
+def images(inner):
+    """Of a format, with what can lie below one."""
+    below = st.sampled_from([(None, True), (None, False)]) | st.tuples(inner, st.just(False))  # noqa: FBT003 - a value
+    make = st.builds(FormatVolume, st.sampled_from(FORMATS), paths.map(FileVolume))
+    return st.tuples(make, below).map(lambda both: replace(both[0], backing=both[1][0], alone=both[1][1]))
+
+
 volumes = st.recursive(
-    leaves, lambda inner: st.builds(DebugVolume, inner, st.lists(rules, max_size=3).map(tuple)), max_leaves=3
+    leaves,
+    lambda inner: st.builds(DebugVolume, inner, st.lists(rules, max_size=3).map(tuple)) | images(inner),
+    max_leaves=3,
 )
 
 
@@ -92,7 +106,16 @@ def test_what_is_stored_is_read_back(hosted):
         (FILE, "volume: 'host' is missing: the name of the host that sees it was expected"),
         ({"host": 1, **FILE}, "volume: 'host' is missing: the name of the host that sees it was expected"),
         ({"host": "h"}, "Parameter 'driver' is missing"),
-        ({"host": "h", "driver": "qcow2"}, "Parameter 'driver' does not accept value 'qcow2'"),
+        ({"host": "h", "driver": "qed"}, "Parameter 'driver' does not accept value 'qed'"),
+        ({"host": "h", "driver": "qcow2"}, "Parameter 'file' is missing"),
+        ({"host": "h", "driver": "qcow2", "file": "/a"}, "Invalid parameter type for 'file', expected: object"),
+        ({"host": "h", "driver": "qcow2", "file": {"driver": "null-co"}},
+         "Parameter 'file' of driver 'qcow2' expects a file or a host_device"),
+        ({"host": "h", "driver": "qcow2", "file": {"driver": "qcow2", "file": FILE}},
+         "Parameter 'file' of driver 'qcow2' expects a file or a host_device"),
+        ({"host": "h", "driver": "qcow2", "file": FILE, "backing": "/a"},
+         "Invalid parameter type for 'backing', expected: object"),
+        ({"host": "h", "driver": "vmdk", "file": FILE, "size": 1}, "Parameter 'size' is unexpected"),
         ({"host": "h", "driver": "file"}, "Parameter 'filename' is missing"),
         ({"host": "h", "driver": "file", "filename": 5}, "Invalid parameter type for 'filename', expected: string"),
         ({"host": "h", **FILE, "size": 1}, "Parameter 'size' is unexpected"),

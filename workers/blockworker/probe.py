@@ -19,8 +19,9 @@ from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
-from blockworker.targets.opening import existing_size, find_member
+from blockworker.targets.opening import existing, find_member
 from blockworker.volumes import REPLACED, Identity, open_source
+from blockworker.volumes.formats import Contents
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -100,8 +101,9 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
         raise JobFailed(
             errno.EACCES, f"target {path} exists already and host {roots.config.name} does not allow overwriting"
         )
-    size = existing_size(roots, volume)
-    return {"size": st.st_size if size is None else size, "allocated": st.st_blocks * 512}
+    held = existing(roots, volume) or Contents(st.st_size)
+    layer = {"backing": held.backing, "backing_format": held.backing_format} if held.backing else {}
+    return {"size": held.size, "allocated": st.st_blocks * 512, **layer}
 
 
 def _either(roots: Roots, volume: Volume) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def resize(
     ``in_use``: whether a job has this file, or this name in a directory; both by device and inode.
     """
     try:
-        bottom = volumespec.bottom(volumespec.parse(volume).volume)
-        if not isinstance(bottom, FileVolume):
+        parsed = volumespec.parse(volume).volume
+        bottom = volumespec.bottom(parsed)
+        if volumespec.formatted(parsed) or not isinstance(bottom, FileVolume):
             raise JobFailed(errno.EINVAL, f"a file was expected, a {bottom.driver} has no size of its own")
         return {"size": size} if _resize(roots, bottom.filename, size, in_use, permitted) else None
     except JobFailed as failed:

@@ -100,11 +100,13 @@ def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Se
     _bitmap(arguments)
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Source and target cannot be the same")
-    if arguments.get("compress"):
+    if arguments.get("compress") and volumespec.formatted(target.volume.volume) is None:
         raise QmpError("Compression is not supported for this drive ")
     _not_busy(fleet, source, target, earlier)
     _perf(arguments.get("x-perf", {}))
-    _fitting(source, target, seen)
+    there = _fitting(source, target, seen)
+    if kind == "drive-backup":
+        target = drives.on_its_layer(target, arguments, there)
     if arguments["sync"] == "none":
         raise QmpError("Sync mode 'none' not supported")
     return Draft(job_id(fleet, arguments, earlier), source, target, arguments)
@@ -146,12 +148,14 @@ def _perf(perf: Arguments) -> None:
         raise QmpError("min-cluster-size needs to be a power of 2")
 
 
-def _fitting(source: Node, target: Node, seen: Seen) -> None:
+def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
+    """What is there, if the source fits into it."""
     here, there = opened(source, target, seen)
     if there.size != here.size:
         raise QmpError("Source and target image have different sizes")
     if target.read_only:
         raise QmpError("Block node is read-only")
+    return there
 
 
 def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
@@ -212,7 +216,7 @@ def spec(draft: Draft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
         speed=arguments.get("speed", 0), on_source_error=OnError(arguments.get("on-source-error", "report")),
         on_target_error=OnError(arguments.get("on-target-error", "report")),
         auto_finalize=arguments.get("auto-finalize", True), auto_dismiss=arguments.get("auto-dismiss", True),
-        overwrite=True, **more,
+        overwrite=True, compress=arguments.get("compress", False), **more,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ class Sight:
     allocated: int = 0
     errno: int = 0
     text: str = ""
+    backing: str = ""  # the layer below that an image names, and its format
+    backing_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

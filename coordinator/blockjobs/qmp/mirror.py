@@ -35,9 +35,8 @@ def drive_mirror(fleet: Fleet, arguments: Arguments) -> Any:
     if "replaces" in arguments and "node-name" not in arguments:
         raise QmpError("a node-name must be provided when replacing a named node of the graph")
     target = drives.target(source, arguments)
-    if drives.is_made(arguments) and arguments["sync"] == "none":
-        raise QmpError(f"Backing file not supported for file format '{arguments.get('format', 'raw')}'")
-    opened(source, target, fleet.look([("source", source.volume), (drives.side(arguments), target.volume)]))
+    seen = fleet.look([("source", source.volume), (drives.side(arguments), target.volume)])
+    target = drives.on_its_layer(target, arguments, opened(source, target, seen)[1])
     if "node-name" in arguments:
         nodes.check_name(fleet, arguments["node-name"])
     options = _checked(fleet, source, target, arguments)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput
+from blockjobs.model.volumespec import Volume
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.store.nodes import Node
@@ -22,6 +23,9 @@ Arguments = dict[str, Any]
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,30}", re.ASCII)
 _BASE: Final = ("discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes")
 _HERE: Final = {"locking", "aio"}  # of QEMU's own I/O: accepted, and of no effect
+_CHILDREN: Final = {
+    "raw": ("file",), "blkdebug": ("image",), "qcow2": ("file", "backing"), "vmdk": ("file", "backing")
+}  # fmt: skip
 _EVENTS: Final = {"read_aio": "read", "write_aio": "write", "flush_to_disk": "flush"}  # an event as the I/O it is of
 
 
@@ -72,27 +76,31 @@ def _flat(fleet: Fleet, definition: Arguments, children: list[str]) -> tuple[Arg
     keys = {name: value for name, value in definition.items() if name not in _BASE and name not in _HERE}
     keys.pop("node-name", None)
     host = keys.pop("host", "")
-    inner = keys.pop({"raw": "file", "blkdebug": "image"}.get(keys["driver"], ""), None)
-    if inner is None:
-        return keys, host
-    if isinstance(inner, str):
-        node = fleet.node(inner)
-        children.append(inner)
-        image = volumespec.to_dict(node.volume)
-        image.pop("node-name", None)
-        below = image.pop("host")
-    else:
-        image, below = _flat(fleet, inner, children)
-    if host and below and host != below:
-        raise QmpError(f"Parameter 'host' does not accept value '{host}'")
-    if keys["driver"] == "raw":
-        for name in ("offset", "size"):
-            if keys.get(name):
-                raise QmpError(f"Parameter '{name}' is unexpected")
-        return image, host or below
-    return {**keys, "image": image, "inject-error": [_rule(rule) for rule in keys.get("inject-error", [])]}, (
-        host or below
-    )
+    for name in _CHILDREN.get(keys["driver"], ()):
+        if (inner := keys.get(name)) is not None:
+            keys[name], below = _child(fleet, inner, children)
+            if host and below and host != below:
+                raise QmpError(f"Parameter 'host' does not accept value '{host}'")
+            host = host or below
+    match keys["driver"]:
+        case "raw":
+            for name in ("offset", "size"):
+                if keys.get(name):
+                    raise QmpError(f"Parameter '{name}' is unexpected")
+            return keys["file"], host
+        case "blkdebug":
+            keys["inject-error"] = [_rule(rule) for rule in keys.get("inject-error", [])]
+    return keys, host
+
+
+def _child(fleet: Fleet, inner: Arguments | str, children: list[str]) -> tuple[Arguments, str]:
+    if not isinstance(inner, str):
+        return _flat(fleet, inner, children)
+    node = fleet.node(inner)
+    children.append(inner)
+    keys = volumespec.to_dict(node.volume)
+    keys.pop("node-name", None)
+    return keys, keys.pop("host")
 
 
 def _rule(rule: Arguments) -> Arguments:
@@ -114,11 +122,18 @@ def _info(node: Node) -> dict[str, Any]:
     rates = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"), 0)
     return {
         "node-name": node.name, "drv": driver, "file": label, "ro": node.read_only, "encrypted": False,
-        "detect_zeroes": node.options.get("detect-zeroes", "off"), "backing_file_depth": 0, **rates,
+        "detect_zeroes": node.options.get("detect-zeroes", "off"),
+        "backing_file_depth": depth(node.volume.volume), **rates,
         "cache": {"writeback": True, "direct": False, "no-flush": False, **node.options.get("cache", {})},
         "image": {"filename": label, "format": driver, "virtual-size": node.size},
         "host": node.volume.host,
     }  # fmt: skip
+
+
+def depth(volume: Volume) -> int:
+    """How many layers lie below an image."""
+    image = volumespec.formatted(volume)
+    return 1 + depth(image.backing) if image and image.backing else 0
 
 
 def _file(node: Node) -> str:

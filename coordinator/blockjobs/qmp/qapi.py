@@ -53,9 +53,10 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """QEMU's ``BlockdevRef``: a node's name, or a definition in its place."""
+    """QEMU's ``BlockdevRef``: a node's name, or a definition in its place; or, where it may be, null for none."""
 
     to: str  # a key of DEFINITIONS
+    null: bool = False
 
 
 Type = Scalar | Enum | Struct | ListOf | Union | Reference
@@ -112,11 +113,13 @@ def _value(kind: Type, value: Any, name: str, path: str) -> None:
         case Union():
             _expect(value, dict, "object", path)
             _union(kind, value, f"{path}.")
+        case Reference(null=True) if value is None:
+            pass
         case Reference(to):
             if isinstance(value, dict):
                 _union(DEFINITIONS[to], value, f"{path}.")
             elif not isinstance(value, str):
-                raise QmpError(f"Invalid parameter type for '{path}', expected: {to}")
+                raise QmpError(f"Invalid parameter type for '{path}', expected: {to}{'OrNull' if kind.null else ''}")
 
 
 def union(kind: Union, value: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def block_resize(fleet: Fleet, arguments: Arguments) -> Any:
         raise QmpError(f"offset({size}) exceeds maximum({_LARGEST})")
     if node.read_only:
         raise QmpError("Image is read-only")
-    if not isinstance(volumespec.bottom(node.volume.volume), FileVolume):
+    volume = node.volume.volume
+    if volumespec.formatted(volume) or not isinstance(volumespec.bottom(volume), FileVolume):
         raise QmpError("Image format driver does not support resize")
     try:
         answer = fleet.resize(node.volume, size)

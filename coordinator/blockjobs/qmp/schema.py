@@ -12,7 +12,7 @@ from blockjobs.qmp import qapi
 from blockjobs.qmp.events import FIELDS
 
 _BUILTIN: Final = {"string": "str", "integer": "int", "boolean": "bool"}
-_JSON: Final = {"str": "string", "int": "int", "bool": "boolean", "any": "value"}
+_JSON: Final = {"str": "string", "int": "int", "bool": "boolean", "null": "null", "any": "value"}
 _NUMBERS: Final = frozenset({"len", "offset", "speed"})
 
 
@@ -52,8 +52,8 @@ class Schema:
                 return self._object(members)
             case qapi.Union():
                 return self._union(kind)
-            case qapi.Reference(to):
-                return self._reference(to)
+            case qapi.Reference(to, null):
+                return self._reference(to, null=null)
 
     def _builtin(self, name: str) -> str:
         return self._new(name, {"meta-type": "builtin", "json-type": _JSON[name]}, name)
@@ -71,11 +71,12 @@ class Schema:
         ]
         return self._new(id(kind), {"meta-type": "object", "tag": kind.tag, "variants": variants}, members=kind.base)
 
-    def _reference(self, to: str) -> str:
-        if (known := self._known.get(to)) is not None:
+    def _reference(self, to: str, *, null: bool) -> str:
+        if (known := self._known.get((to, null))) is not None:
             return known
-        name = self._known[to] = str(len(self._known))
+        name = self._known[to, null] = str(len(self._known))
         choices = [{"type": self.type(qapi.DEFINITIONS[to])}, {"type": self._builtin("str")}]
+        choices += [{"type": self._builtin("null")}] * null
         self.entities.append({"name": name, "meta-type": "alternate", "members": choices})
         return name
 

@@ -70,6 +70,8 @@ DRIVERS: Final[dict[str, Members]] = {
     "host_device": {"filename": STR, "*locking": Enum(("auto", "on", "off")), "*aio": STR},
     "null-co":     {"*size": INT, "*latency-ns": UINT64, "*read-zeroes": BOOL},
     "raw":         {"file": Reference("BlockdevRef"), "*offset": INT, "*size": INT},
+    "qcow2":       {"file": Reference("BlockdevRef"), "*backing": Reference("BlockdevRef", null=True)},
+    "vmdk":        {"file": Reference("BlockdevRef"), "*backing": Reference("BlockdevRef", null=True)},
     "blkdebug":    {"image": Reference("BlockdevRef"), "*inject-error": ListOf(_RULE)},
 }  # fmt: skip
 BLOCKDEV: Final = Tagged(

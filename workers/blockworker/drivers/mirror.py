@@ -31,7 +31,7 @@ from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
-from blockworker.targets.opening import existing_size
+from blockworker.targets.opening import existing
 from blockworker.volumes import REPLACED, Identity, Source
 
 log = logging.getLogger(__name__)
@@ -204,4 +204,5 @@ def _existing(roots: Roots, spec: JobSpec) -> int | None:
     if is_null(spec):
         bottom = volumespec.bottom(spec.target.volume)
         return bottom.size if isinstance(bottom, NullVolume) else None
-    return existing_size(roots, spec.target.volume) if spec.overwrite else None
+    held = existing(roots, spec.target.volume) if spec.overwrite else None
+    return None if held is None else held.size

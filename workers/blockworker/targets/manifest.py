@@ -11,9 +11,11 @@ from typing import Any, Final
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest, digest_size, root_of
-from blockworker.volumes.base import Identity
+from blockworker.volumes.base import Identity, Source
 from blockworker.volumes.file import FileSource
+from blockworker.volumes.formats import open_format
 
 VERSION: Final = 1
 LARGEST: Final = 1 << 20  # bytes
@@ -104,11 +106,7 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
     """
     size: int = manifest["size"]
     values = _digests(image_path, manifest, size)
-    try:
-        fd = os.open(image_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadInput(f"image {image_path}: {error.strerror}") from None
-    image = FileSource(fd, image_path)
+    image = _open(image_path, manifest.get("format", "raw"))
     try:
         common = min(image.size, size)
         bad = [] if image.size == size else [(common, max(image.size, size))]
@@ -120,6 +118,20 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
         return _merge(sorted(wrong + bad))
     finally:
         image.close()
+
+
+def _open(path: str, form: object) -> Source:
+    """A published image, as its manifest says it; a layer below it was never read from."""
+    known = ("raw", *volumespec.FORMATS)
+    if form not in known:
+        raise BadInput(f"image {path}: its manifest names an unknown format: one of {', '.join(known)} was expected")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(f"image {path}: {error.strerror}") from None
+    if form == "raw":
+        return FileSource(fd, path)
+    return open_format(FormatVolume(str(form), FileVolume(path), alone=True), lambda _: fd)
 
 
 def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
@@ -139,7 +151,7 @@ def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
     return values
 
 
-def _same(image: FileSource, start: int, end: int, common: int, values: bytes) -> bool:
+def _same(image: Source, start: int, end: int, common: int, values: bytes) -> bool:
     expected = values[start // CHUNK * LENGTH :][:LENGTH]
     if end > common:
         return False

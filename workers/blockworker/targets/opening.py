@@ -27,7 +27,7 @@ from blockworker.targets.files import failing, remove_dirs, remove_files, stat_o
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.volumes import qemuimg
-from blockworker.volumes.formats import virtual_size, words_for
+from blockworker.volumes.formats import Contents, look_into, words_for
 
 SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of our own files beside an image
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
@@ -110,9 +110,8 @@ def open_member(
         if member is None:
             member = _intent(spec, path, size, token_uuid().hex)
         if image := volumespec.formatted(spec.target.volume):
-            member = replace(
-                member, format=image.driver, words=_words(roots, image, path, size, compress=spec.compress)
-            )
+            words = _words(roots, image, path, size, compress=spec.compress)
+            member = replace(member, format=image.driver, words=words)
         member = replace(member, size=size, replaces=replaces, made_dirs=_own_dirs(roots, spec, base, path))
         return _make(roots, journal, record, member, base)
 
@@ -190,12 +189,12 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
 
 def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress: bool) -> tuple[str, ...]:
     """How the image is to be made: as the one that it replaces."""
-    existing = open_existing(roots, path)
+    fd = open_existing(roots, path)
     try:
-        return words_for(image, size, existing, compress=compress)
+        return words_for(image, size, fd, compress=compress)
     finally:
-        if existing is not None:
-            os.close(existing)
+        if fd is not None:
+            os.close(fd)
 
 
 def open_existing(roots: Roots, path: str) -> int | None:
@@ -216,14 +215,14 @@ def open_existing(roots: Roots, path: str) -> int | None:
         os.close(directory)
 
 
-def existing_size(roots: Roots, volume: Volume) -> int | None:
-    """The size of what a target's file holds now, as its format has it; None where there is none."""
+def existing(roots: Roots, volume: Volume) -> Contents | None:
+    """What a target's file holds now, as its format has it; None where there is none."""
     fd = open_existing(roots, volumespec.label(volume))
     if fd is None:
         return None
     try:
         image = volumespec.formatted(volume)
-        return os.fstat(fd).st_size if image is None else virtual_size(fd, image)
+        return Contents(os.fstat(fd).st_size) if image is None else look_into(fd, image)
     finally:
         os.close(fd)
 

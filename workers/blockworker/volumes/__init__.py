@@ -24,7 +24,7 @@ from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target,
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.file import FileSource
-from blockworker.volumes.formats import open_format
+from blockworker.volumes.formats import by, open_format
 from blockworker.volumes.null import NullSource, NullTarget
 
 __all__ = [
@@ -48,7 +48,7 @@ def open_source(volume: Volume, roots: Roots, *, top_only: bool = False) -> Sour
         case DebugVolume(image, rules):
             return DebugSource(open_source(image, roots, top_only=top_only), rules, label(image))
         case FormatVolume():
-            return open_format(volume, roots, top_only=top_only)
+            return open_format(volume, by(roots), top_only=top_only)
         case OtherVolume(driver, _, keys):
             return _other(driver, roots).open_source(keys, roots)
         case _:

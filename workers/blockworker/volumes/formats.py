@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, assert_never
 
 from blockjobs.model.errors import JobFailed
@@ -24,6 +24,7 @@ from blockjobs.model.volumespec import (
     NullVolume,
     OtherVolume,
     Volume,
+    bottom,
     formatted,
     label,
 )  # fmt: skip
@@ -42,24 +43,32 @@ _GRAIN: Final = 64 << 10  # bytes of a vmdk that are compressed together
 _STREAM: Final = "streamOptimized"  # the kind of vmdk that holds compressed data
 
 
+Open = Callable[[FileVolume | DeviceVolume], int]  # a descriptor that the caller owns; raises JobFailed
+
+
+def by(roots: Roots) -> Open:
+    """What the host's configuration allows to be read."""
+
+    def open_(volume: FileVolume | DeviceVolume) -> int:
+        if isinstance(volume, DeviceVolume):
+            return roots.open_device(volume.filename)
+        return roots.open_source(volume.filename)
+
+    return open_
+
+
 class Layers:
     """A volume as QEMU's options say it, with the descriptors that it is read from."""
 
-    def __init__(self, roots: Roots, top: Callable[[], int] | None = None) -> None:
-        """``top``: opens the file at the bottom of the first image, in place of the roots."""
-        self._roots, self._top = roots, top
+    def __init__(self, open_: Open) -> None:
+        self._open = open_
         self.fds: list[int] = []
 
     def node(self, volume: Volume) -> dict[str, Any]:
         """Raises JobFailed: a file cannot be opened, or is not what it is said to be."""
         match volume:
-            case FileVolume(filename):
-                top, self._top = self._top, None
-                fd = self._keep(top() if top is not None else self._roots.open_source(filename))
-                return {"driver": "file", "filename": qemuimg.path_of(fd)}
-            case DeviceVolume(filename):
-                fd = self._keep(self._roots.open_device(filename))
-                return {"driver": "host_device", "filename": qemuimg.path_of(fd)}
+            case FileVolume() | DeviceVolume():
+                return {"driver": volume.driver, "filename": qemuimg.path_of(self._keep(self._open(volume)))}
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
@@ -125,9 +134,9 @@ def _below(fd: int, header: bytes) -> str:
     return named[1].decode(errors="replace") if named else ""
 
 
-def open_format(volume: FormatVolume, roots: Roots, *, top_only: bool = False) -> FormatSource:
+def open_format(volume: FormatVolume, open_: Open, *, top_only: bool = False) -> FormatSource:
     """Open an image for reading.  Raises JobFailed."""
-    layers = Layers(roots)
+    layers = Layers(open_)
     try:
         return FormatSource(layers, Export(layers.node(volume), layers.fds), label(volume), top_only=top_only)
     except BaseException:
@@ -193,7 +202,8 @@ class FormatTarget:
     def __init__(self, volume: FormatVolume, staged: Staging, roots: Roots, *, compress: bool) -> None:
         """Raises JobFailed; then ``staged`` is still the caller's."""
         self._label, self._staged = label(volume), staged
-        self._layers = Layers(roots, lambda: os.dup(staged.fileno()))
+        top, others = bottom(volume), by(roots)
+        self._layers = Layers(lambda file: os.dup(staged.fileno()) if file == top else others(file))
         try:
             node = self._layers.node(replace(volume, alone=True))
             if compress:
@@ -276,7 +286,17 @@ def _like(fd: int, form: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def virtual_size(fd: int, volume: FormatVolume) -> int:
-    """The size of what is in an image, for somebody who only looks.  Raises JobFailed."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an image says of itself: the size of what is in it, and the layer below that it names."""
+
+    size: int
+    backing: str = ""
+    backing_format: str = ""
+
+
+def look_into(fd: int, volume: FormatVolume) -> Contents:
+    """What an image says, for somebody who only looks.  Raises JobFailed."""
     expect(fd, replace(volume, alone=True))
-    return int(qemuimg.describe(fd, volume.driver)["virtual-size"])
+    told = qemuimg.describe(fd, volume.driver)
+    return Contents(told["virtual-size"], told.get("backing-filename", ""), told.get("backing-filename-format", ""))
