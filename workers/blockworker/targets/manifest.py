@@ -16,6 +16,7 @@ from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest, digest_size, r
 from blockworker.volumes.base import Identity, Source
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.formats import open_format
+from blockworker.volumes.qemuimg import size_of_image
 
 VERSION: Final = 1
 LARGEST: Final = 1 << 20  # bytes
@@ -106,10 +107,12 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
     """
     size: int = manifest["size"]
     values = _digests(image_path, manifest, size)
-    image = _open(image_path, manifest.get("format", "raw"))
+    form = manifest.get("format", "raw")
+    image = _open(image_path, form)
     try:
         common = min(image.size, size)
-        bad = [] if image.size == size else [(common, max(image.size, size))]
+        expected = size if form == "raw" else size_of_image(size)
+        bad = [] if image.size == expected else [(common, max(image.size, size))]
         wrong = [
             (start, min(start + CHUNK, size))
             for start in range(0, size, CHUNK)

@@ -11,22 +11,25 @@ import fcntl
 import json
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker.volumes.nbd import Connection, Gone, NbdError, State
-from blockworker.volumes.qemuimg import last_line, missing
+from blockworker.volumes.qemuimg import missing
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
 PATIENCE: Final = 30.0  # seconds for the first word, and for the last
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
+_PREFIX: Final = re.compile(rf"^{_TOOL}: (Failed to blk_new_open 'json:.*?}}': )?")
+_HANDED: Final = re.compile(r"/dev/fd/(\d+)")
 # Runs in the child: the listening socket where systemd would put it, and SIGTERM when the parent's thread is gone.
 _LAUNCH: Final = """
 import ctypes, os, sys
@@ -50,16 +53,17 @@ def handed(fd: int) -> int:
 class Export:
     """Any thread may call any method."""
 
-    def __init__(self, node: dict[str, Any], fds: Sequence[int], *, writable: bool = False) -> None:
-        """Serve a node of QEMU's, whose files are ``fds``, by their numbers.
+    def __init__(self, node: dict[str, Any], files: Mapping[int, str], *, writable: bool = False) -> None:
+        """Serve a node of QEMU's, whose files are the descriptors ``files``, each with what people call it.
 
         Raises:
             JobFailed: it cannot be opened; the text is QEMU's.
         """
+        self._files = dict(files)
         self._said = os.memfd_create("qemu-nbd")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._connections: list[Connection] = []
-        sockets = self._start(node, fds, [] if writable else ["--read-only"])
+        sockets = self._start(node, [] if writable else ["--read-only"])
         try:
             for sock in sockets:
                 connection = Connection(sock)
@@ -120,7 +124,7 @@ class Export:
         finally:
             self._idle.put(connection)
 
-    def _start(self, node: dict[str, Any], fds: Sequence[int], words: list[str]) -> list[socket.socket]:
+    def _start(self, node: dict[str, Any], words: list[str]) -> list[socket.socket]:
         """Start the server and call it; the calls are made before it runs, so that nobody else can make them."""
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place, socket.socket(socket.AF_UNIX) as listener:
             path = os.path.join(place, "nbd")
@@ -133,7 +137,7 @@ class Export:
             ]  # fmt: skip
             try:
                 self._process = subprocess.Popen(
-                    argv, pass_fds=[listener.fileno(), *fds], stdin=subprocess.DEVNULL, stdout=self._said,
+                    argv, pass_fds=[listener.fileno(), *self._files], stdin=subprocess.DEVNULL, stdout=self._said,
                     stderr=self._said,
                 )  # fmt: skip
             except OSError as error:
@@ -150,13 +154,15 @@ class Export:
         self._process.wait()
         said = self._last_words() or gone.text
         os.close(self._said)
-        if said == f"{_TOOL}: {os.strerror(errno.ENOENT)}":
+        if said == os.strerror(errno.ENOENT):
             return missing(_TOOL, OSError(errno.ENOENT, said))
-        code = errno.EAGAIN if "lock" in said else errno.EIO
+        code = errno.EBUSY if " lock " in said else errno.EIO
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        return last_line(os.pread(self._said, 1 << 16, 0)).removeprefix(f"{_TOOL}: ")
+        """What QEMU had to say, with the files named as people call them."""
+        said = _PREFIX.sub("", " ".join(os.pread(self._said, 1 << 16, 0).decode(errors="replace").split()))
+        return _HANDED.sub(lambda fd: self._files.get(int(fd[1]), fd[0]), said)
 
 
 def _called(path: str) -> socket.socket:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, assert_never
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import (
+    SECTOR,
     DebugVolume,
     DeviceVolume,
     FileVolume,
@@ -36,7 +37,7 @@ from blockworker.volumes.nbd import NbdError
 
 _MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
 _DATA_FILE: Final = 1 << 2  # of qcow2's incompatible features
-_SECTOR: Final = 512
+
 _LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
 _PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
 _GRAIN: Final = 64 << 10  # bytes of a vmdk that are compressed together
@@ -62,35 +63,42 @@ class Layers:
 
     def __init__(self, open_: Open) -> None:
         self._open = open_
-        self.fds: list[int] = []
+        self.files: dict[int, str] = {}  # the topmost first
 
     def node(self, volume: Volume) -> dict[str, Any]:
         """Raises JobFailed: a file cannot be opened, or is not what it is said to be."""
         match volume:
             case FileVolume() | DeviceVolume():
-                return {"driver": volume.driver, "filename": qemuimg.path_of(self._keep(self._open(volume)))}
+                fd = self._keep(self._open(volume), volume.filename)
+                return {"driver": volume.driver, "filename": qemuimg.path_of(fd)}
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
                 return {"driver": "blkdebug", "image": self.node(image), "inject-error": [*map(_rule, rules)]}
             case FormatVolume(driver, file, backing):
-                below = self.node(file)
-                expect(self.fds[-1], volume)
-                return {"driver": driver, "file": below, "backing": backing and self.node(backing)}
+                node = {"driver": driver, "file": self.node(file)}
+                expect(list(self.files)[-1], volume)
+                return {**node, "backing": backing and self._layer(backing)}
             case OtherVolume():
                 raise JobFailed(errno.EINVAL, f"{label(volume)} cannot be a layer of an image")
             case _:
                 assert_never(volume)
 
     def close(self) -> None:
-        for fd in self.fds:
+        for fd in self.files:
             os.close(fd)
-        self.fds = []
+        self.files = {}
 
-    def _keep(self, fd: int) -> int:
-        self.fds.append(handed(fd))
+    def _layer(self, volume: Volume) -> dict[str, Any]:
+        """What an image lies on: to QEMU that has a format, if only raw."""
+        node = self.node(volume)
+        return node if isinstance(volume, FormatVolume) else {"driver": "raw", "file": node}
+
+    def _keep(self, fd: int, name: str) -> int:
+        kept = handed(fd)
         os.close(fd)
-        return self.fds[-1]
+        self.files[kept] = name
+        return kept
 
 
 def _rule(rule: InjectedError) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def _below(fd: int, header: bytes) -> str:
         at, length = struct.unpack(">QI", header[8:20])
         return os.pread(fd, min(length, 1023), at).decode(errors="replace") if at else ""
     start, sectors = struct.unpack("<QQ", header[28:44])
-    named = _PARENT.search(os.pread(fd, min(sectors * _SECTOR, _LONGEST), start * _SECTOR))
+    named = _PARENT.search(os.pread(fd, min(sectors * SECTOR, _LONGEST), start * SECTOR))
     return named[1].decode(errors="replace") if named else ""
 
 
@@ -138,7 +146,7 @@ def open_format(volume: FormatVolume, open_: Open, *, top_only: bool = False) ->
     """Open an image for reading.  Raises JobFailed."""
     layers = Layers(open_)
     try:
-        return FormatSource(layers, Export(layers.node(volume), layers.fds), label(volume), top_only=top_only)
+        return FormatSource(layers, Export(layers.node(volume), layers.files), label(volume), top_only=top_only)
     except BaseException:
         layers.close()
         raise
@@ -176,14 +184,14 @@ class FormatSource:
 
     def identity(self) -> Identity:
         """The file's, with the size of what is in it: the file grows with whatever is written."""
-        st = os.fstat(self._layers.fds[0])
+        st = os.fstat(next(iter(self._layers.files)))
         return Identity("file", st.st_dev, st.st_ino, self.size, st.st_mtime_ns, st.st_ctime_ns)
 
     def allocated(self) -> int:
         return sum(extent.length for extent in self.extents(0, self.size) if extent.data)
 
     def close(self) -> None:
-        if self._layers.fds:
+        if self._layers.files:
             self._export.close()
             self._layers.close()
 
@@ -208,7 +216,7 @@ class FormatTarget:
             node = self._layers.node(replace(volume, alone=True))
             if compress:
                 node = {"driver": "compress", "file": node}
-            self._export = Export(node, self._layers.fds, writable=True)
+            self._export = Export(node, self._layers.files, writable=True)
         except BaseException:
             self._layers.close()
             raise
@@ -227,7 +235,7 @@ class FormatTarget:
         self._do("flush", self._export.flush, 0, self.size)
 
     def close(self) -> None:
-        if self._layers.fds:
+        if self._layers.files:
             self._export.close()
             self._layers.close()
         self._staged.close()

@@ -69,12 +69,12 @@ class Connection:
         """Fill ``view``."""
         self._send(_READ, offset, len(view))
         for kind, length in self._chunks():
-            if kind == _DATA:
-                at = struct.unpack(">Q", self._receive(8))[0] - offset
-                self._into(view[at : at + length - 8])
-            elif kind == _HOLE:
+            if kind == _DATA and length >= 8:
+                at = struct.unpack(">Q", self._receive(8))[0]
+                self._into(_part(view, at - offset, length - 8))
+            elif kind == _HOLE and length == 12:
                 at, n = struct.unpack(">QI", self._receive(12))
-                view[at - offset : at - offset + n] = bytes(n)
+                _part(view, at - offset, n)[:] = bytes(n)
             else:
                 raise Gone(f"an unexpected chunk {kind}")
 
@@ -219,6 +219,13 @@ class Connection:
 
 def _gone(broken: OSError) -> Gone:
     return Gone(broken.strerror or str(broken))
+
+
+def _part(view: memoryview, start: int, length: int) -> memoryview:
+    """Where a chunk belongs.  Raises Gone: outside of what was asked for."""
+    if start < 0 or start + length > len(view):
+        raise Gone("data that was not asked for")
+    return view[start : start + length]
 
 
 def _zipped(

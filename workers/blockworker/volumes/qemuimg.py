@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import SECTOR
 
 PACKAGE: Final = "qemu-utils"  # Debian's name of what brings the tools
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
@@ -23,6 +24,11 @@ _LEAKS: Final = 3  # exit code of a check: clusters that nobody uses, and nothin
 def path_of(fd: int) -> str:
     """How a program that ``fd`` was handed to opens it."""
     return f"/dev/fd/{fd}"
+
+
+def size_of_image(size: int) -> int:
+    """The size of an image of a format that holds so many bytes: whole sectors, the rest zeros."""
+    return -(-size // SECTOR) * SECTOR
 
 
 def create(fd: int, form: str, size: int, words: Sequence[str], name: str) -> None:
@@ -37,7 +43,7 @@ def create(fd: int, form: str, size: int, words: Sequence[str], name: str) -> No
     with tempfile.TemporaryDirectory(prefix="blockjobs-") as place:
         link = os.path.join(place, name)
         os.symlink(path_of(fd), link)
-        made = -(-size // _CLUSTER) * _CLUSTER if form == "qcow2" else size
+        made = -(-size // _CLUSTER) * _CLUSTER if form == "qcow2" else size_of_image(size)
         _run(["qemu-img", "create", "-q", "-f", form, *words, link, str(made)], fd)
 
 
@@ -54,8 +60,9 @@ def finish(fd: int, form: str, size: int) -> None:
     Raises:
         JobFailed: it is damaged.
     """
-    if describe(fd, form)["virtual-size"] != size:
-        _run(["qemu-img", "resize", "-q", "--shrink", _alone(fd, form), str(size)], fd)
+    whole = size_of_image(size)
+    if describe(fd, form)["virtual-size"] != whole:
+        _run(["qemu-img", "resize", "-q", "--shrink", _alone(fd, form), str(whole)], fd)
     if _run(["qemu-img", "check", "-q", _alone(fd, form)], fd, _LEAKS).returncode == _LEAKS:
         _run(["qemu-img", "check", "-q", "-r", "leaks", _alone(fd, form)], fd)
 
