@@ -74,6 +74,12 @@ class Size(click.ParamType[int]):
             self.fail(str(wrong), param, ctx)
 
 
+format_option = click.option(
+    "--format", "form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
+    help="The target's format; any but raw needs QEMU's tools on the host.",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("source")
 @click.argument("target")
@@ -83,14 +89,7 @@ class Size(click.ParamType[int]):
 )
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["raw", *FORMATS]),
-    default="raw",
-    show_default=True,
-    help="The target's format; any but raw needs QEMU's tools on the host.",
-)
+@format_option
 @click.option("--compress", is_flag=True, help="Compress the target; needs a --format that can.")
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
