@@ -127,9 +127,11 @@ class Export:
             listener.bind(path)
             listener.listen(CONNECTIONS)
             calls = [_called(path) for _ in range(CONNECTIONS)]
+            text = "json:" + json.dumps(node)
+            self._preface = f"Failed to blk_new_open '{text}': "
             argv = [
                 sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(listener.fileno()), _TOOL,
-                f"--shared={CONNECTIONS}", "--allocation-depth", *words, "json:" + json.dumps(node),
+                f"--shared={CONNECTIONS}", "--allocation-depth", *words, text,
             ]  # fmt: skip
             try:
                 self._process = subprocess.Popen(
@@ -156,7 +158,7 @@ class Export:
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        return last_line(os.pread(self._said, 1 << 16, 0)).removeprefix(f"{_TOOL}: ")
+        return last_line(os.pread(self._said, 1 << 16, 0)).removeprefix(f"{_TOOL}: ").removeprefix(self._preface)
 
 
 def _called(path: str) -> socket.socket:

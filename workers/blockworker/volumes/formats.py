@@ -72,11 +72,12 @@ class Layers:
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
-                return {"driver": "blkdebug", "image": self.node(image), "inject-error": [*map(_rule, rules)]}
+                faults = {"inject-error": [*map(_rule, rules)]} if rules else {}  # an empty list is no option to QEMU
+                return {"driver": "blkdebug", "image": self.node(image), **faults}
             case FormatVolume(driver, file, backing):
                 below = self.node(file)
                 expect(self.fds[-1], volume)
-                return {"driver": driver, "file": below, "backing": backing and self.node(backing)}
+                return {"driver": driver, "file": below, "backing": backing and self._below(backing)}
             case OtherVolume():
                 raise JobFailed(errno.EINVAL, f"{label(volume)} cannot be a layer of an image")
             case _:
@@ -86,6 +87,11 @@ class Layers:
         for fd in self.fds:
             os.close(fd)
         self.fds = []
+
+    def _below(self, volume: Volume) -> dict[str, Any]:
+        """A layer below: with a ``filename`` of ``file``, or QEMU would take the one in the image's header."""
+        node = self.node(volume)
+        return {"driver": "raw", "file": node} if isinstance(volume, FileVolume | DeviceVolume) else node
 
     def _keep(self, fd: int) -> int:
         self.fds.append(handed(fd))
@@ -113,9 +119,15 @@ def expect(fd: int, volume: FormatVolume) -> None:
         raise JobFailed(errno.EINVAL, f"Image is not in {volume.driver} format")
     if volume.driver == "qcow2" and _has_data_file(header):
         raise JobFailed(errno.EINVAL, f"{label(volume)} keeps its data in another file: that is not followed")
-    if volume.backing is None and not volume.alone and (name := _below(fd, header)):
-        text = f"{label(volume)} lies on '{name}', which is not followed: 'backing' was expected, its volume or null"
+    if (not volume.alone if volume.backing is None else not _in_file(volume.backing)) and (name := _below(fd, header)):
+        wanted = "its volume or null" if volume.backing is None else "a file, a device, or an image in one"
+        text = f"{label(volume)} lies on '{name}', which is not followed: 'backing' was expected, {wanted}"
         raise JobFailed(errno.EINVAL, text)
+
+
+def _in_file(volume: Volume) -> bool:
+    """Whether QEMU can be told a layer completely: to any other it adds the name that the image above has for it."""
+    return isinstance(volume.file if isinstance(volume, FormatVolume) else volume, FileVolume | DeviceVolume)
 
 
 def _has_data_file(header: bytes) -> bool:
