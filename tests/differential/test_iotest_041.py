@@ -47,9 +47,15 @@ class Mirror:
         if self.command == "drive-mirror":
             self.bench.remove("target")
 
-    def complete(self) -> None:
-        self.bench.complete_and_wait(JOB)
-        assert self.bench.same("drive0", "target")
+    def complete(self, *, ready: bool = False) -> None:
+        self.bench.complete_and_wait(JOB, ready=ready)
+        assert self.same()
+
+    def same(self) -> bool:
+        return self.bench.same("drive0", "target")
+
+    def size(self, name: str) -> int:
+        return (self.bench.place / name).stat().st_size
 
 
 BOTH = pytest.mark.parametrize("command", ["drive-mirror", "blockdev-mirror"])
@@ -89,7 +95,7 @@ class TestSingleDrive:
     def test_cancel_after_ready(self, mirror: Mirror) -> None:
         mirror.start()
         mirror.bench.wait_ready_and_cancel(JOB)
-        assert mirror.bench.same("drive0", "target")
+        assert mirror.same()
 
     def test_pause(self, mirror: Mirror) -> None:
         mirror.start(speed=SLOW)
@@ -97,8 +103,7 @@ class TestSingleDrive:
         mirror.bench.pause_job(JOB)
         mirror.bench.ok("block-job-set-speed", device=JOB, speed=0)
         mirror.bench.ok("block-job-resume", device=JOB)
-        mirror.bench.complete_and_wait(JOB, ready=mirror.bench.job(JOB)["ready"])
-        assert mirror.bench.same("drive0", "target")
+        mirror.complete(ready=mirror.bench.job(JOB)["ready"])
 
     def test_small_buffer(self, mirror: Mirror) -> None:
         mirror.start(buf_size=4096)
@@ -140,8 +145,8 @@ class TestSingleBlockdev(TestSingleDrive):
         mirror.bench.refused("block_resize", node_name=node, size=65536)
         mirror.bench.ok("job-finalize", id=JOB)
         mirror.bench.wait_until_completed(JOB)
-        assert (mirror.bench.place / node).stat().st_size == self.size
-        assert mirror.bench.same("drive0", "target")
+        assert mirror.size(node) == self.size
+        assert mirror.same()
 
     @pytest.mark.parametrize("size", [SIZE // 2, 2 * SIZE], ids=["test_small_target", "test_large_target"])
     def test_another_size(self, mirror: Mirror, size: int) -> None:

@@ -7,8 +7,10 @@ played where, and which cannot be.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
+from images import NEEDED, Image
 from iotest import MIB, SLOW, Bench
 
 SIZE = 4 * MIB
@@ -21,12 +23,13 @@ class Backup:
 
     bench: Bench
     command: str
+    form: str = "raw"  # of the target
 
     def words(self, **more: object) -> dict[str, object]:
         """The command's arguments; a target is a node for blockdev-backup, a file for drive-backup."""
         known = {"job_id": JOB, "device": "drive0", "target": "target", "sync": "full", **more}
         if self.command == "drive-backup":
-            known = {"format": "raw", "mode": "existing", **known}
+            known = {"format": self.form, "mode": "existing", **known}
             known["target"] = str(self.bench.place / str(known["target"]))
         return known
 
@@ -178,3 +181,51 @@ class TestSingleTransaction:
         actions = [*backup.actions(**bad), {"type": "abort", "data": {}}]
         backup.bench.refused("transaction", actions=actions)
         backup.bench.assert_no_active_block_jobs()
+
+
+@NEEDED
+class TestCompressedToQcow2:
+    form = "qcow2"
+    options: ClassVar[dict[str, object]] = {}
+
+    @pytest.fixture(params=["blockdev-backup", "drive-backup"])
+    def backup(self, bench: Bench, request: pytest.FixtureRequest) -> Backup:
+        """A source of which every chunk can be compressed."""
+        source = Image(bench.place / "drive0")
+        source.path.write_bytes(b"".join(bytes([n]) * 65536 for n in range(1, SIZE // 65536 + 1)))
+        bench.node("drive0", **source.keys)
+        image = Image.create(bench.place / "target", self.form, SIZE, **self.options)
+        if request.param == "blockdev-backup":
+            bench.node("target", **image.keys)
+        return Backup(bench, request.param, self.form)
+
+    def compare(self, backup: Backup) -> None:
+        if backup.command == "blockdev-backup":
+            backup.bench.remove("target")  # what the original still has in its caches is written then
+        image = Image(backup.bench.place / "target", self.form)
+        assert Image(backup.bench.place / "drive0").same(image)
+        assert image.path.stat().st_size < SIZE // 4
+
+    def test_complete_compress(self, backup: Backup) -> None:
+        backup.start(compress=True)
+        backup.bench.wait_until_completed(JOB)
+        self.compare(backup)
+
+    def test_compress_cancel(self, backup: Backup) -> None:
+        backup.start(compress=True, speed=SLOW)
+        backup.bench.until(JOB, "running")
+        assert backup.bench.cancel_and_wait(JOB)["type"] == "backup"
+
+    def test_compress_pause(self, backup: Backup) -> None:
+        backup.start(compress=True, speed=SLOW)
+        backup.bench.until(JOB, "running")
+        backup.bench.pause_job(JOB)
+        backup.bench.ok("block-job-set-speed", device=JOB, speed=0)
+        backup.bench.ok("block-job-resume", device=JOB)
+        backup.bench.wait_until_completed(JOB)
+        self.compare(backup)
+
+
+class TestCompressedToVmdk(TestCompressedToQcow2):
+    form = "vmdk"
+    options: ClassVar[dict[str, object]] = {"subformat": "streamOptimized"}

@@ -19,9 +19,9 @@ from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
+from blockworker.targets.images import Contents
 from blockworker.targets.opening import existing, find_member
 from blockworker.volumes import REPLACED, Identity, open_source
-from blockworker.volumes.formats import Contents
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

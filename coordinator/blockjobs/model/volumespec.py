@@ -365,7 +365,7 @@ def _to_keys(volume: Volume) -> dict[str, Any]:
             return {
                 "driver": volume.driver,
                 "image": _to_keys(volume.image),
-                "inject-error": [_rule_keys(rule) for rule in volume.inject_error],
+                "inject-error": [rule_keys(rule) for rule in volume.inject_error],
             }
         case FormatVolume(driver, file, backing, alone):
             below = {} if backing is None and not alone else {"backing": backing and _to_keys(backing)}
@@ -374,7 +374,7 @@ def _to_keys(volume: Volume) -> dict[str, Any]:
             return {"driver": volume.driver, "other": [volume.name, dict(volume.keys)]}
 
 
-def _rule_keys(rule: InjectedError) -> dict[str, Any]:
+def rule_keys(rule: InjectedError) -> dict[str, Any]:
     keys: dict[str, Any] = {"event": rule.event, "errno": rule.errno, "once": rule.once}
     if rule.iotype is not None:
         keys["iotype"] = rule.iotype

@@ -19,11 +19,12 @@ from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
 from blockworker.roots import Roots
 from blockworker.targets import manifest, publish
+from blockworker.targets.images import rewritable
 from blockworker.targets.journal import Member
 from blockworker.targets.opening import find_member, lay_out_image, open_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
-from blockworker.volumes.formats import FormatTarget, rewritable
+from blockworker.volumes.formats import FormatTarget
 
 
 @dataclass(frozen=True, slots=True)

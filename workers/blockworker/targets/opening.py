@@ -25,9 +25,9 @@ from blockworker.roots import Roots, between, kind_of
 from blockworker.targets import journal as journals
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
+from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.volumes import qemuimg
-from blockworker.volumes.formats import Contents, look_into, words_for
 
 SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of our own files beside an image
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end

@@ -24,7 +24,8 @@ from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target,
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.file import FileSource
-from blockworker.volumes.formats import by, open_format
+from blockworker.volumes.formats import open_format
+from blockworker.volumes.layers import by
 from blockworker.volumes.null import NullSource, NullTarget
 
 __all__ = [

@@ -28,7 +28,6 @@ CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
 PATIENCE: Final = 30.0  # seconds for the first word, and for the last
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
-_PREFIX: Final = re.compile(rf"^{_TOOL}: (Failed to blk_new_open 'json:.*?}}': )?")
 _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
 # Runs in the child: the listening socket where systemd would put it, and SIGTERM when the parent's thread is gone.
 _LAUNCH: Final = """
@@ -131,9 +130,11 @@ class Export:
             listener.bind(path)
             listener.listen(CONNECTIONS)
             calls = [_called(path) for _ in range(CONNECTIONS)]
+            text = "json:" + json.dumps(node)
+            self._preface = f"Failed to blk_new_open '{text}': "
             argv = [
                 sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(listener.fileno()), _TOOL,
-                f"--shared={CONNECTIONS}", "--allocation-depth", *words, "json:" + json.dumps(node),
+                f"--shared={CONNECTIONS}", "--allocation-depth", *words, text,
             ]  # fmt: skip
             try:
                 self._process = subprocess.Popen(
@@ -161,7 +162,8 @@ class Export:
 
     def _last_words(self) -> str:
         """What QEMU had to say, with the files named as people call them."""
-        said = _PREFIX.sub("", " ".join(os.pread(self._said, 1 << 16, 0).decode(errors="replace").split()))
+        said = " ".join(os.pread(self._said, 1 << 16, 0).decode(errors="replace").split())
+        said = said.removeprefix(f"{_TOOL}: ").removeprefix(self._preface)
         return _HANDED.sub(lambda fd: self._files.get(int(fd[1]), fd[0]), said)
 
 
