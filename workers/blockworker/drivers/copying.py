@@ -33,6 +33,7 @@ class Copying(Work):
         recopied = max(0, self._claim.offset - attached.done.total())
         before = self._claim.counts
         self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
+        self._tries = 0  # pieces that failed and were judged
         self._source_change = "unknown"
         self._made = Durability(self._copy(), job, attached.staging)
 
@@ -87,6 +88,7 @@ class Copying(Work):
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
+                self._tries += 1
                 self._job.judge(trouble)
             judged = len(troubles)
             copy.hold()  # no lane is in a piece any more: what else has failed is known
@@ -133,6 +135,10 @@ class Copying(Work):
 
     def progress(self) -> Progress:
         return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))
+
+    def pulse(self) -> int:
+        """An error that is ignored and stays is no hang, either."""
+        return self._made.copy.offset + self._tries
 
     @property
     def durable(self) -> Checkpoint | None:

@@ -190,7 +190,7 @@ class Mirroring(Copying):
 
     def pulse(self) -> int:
         *_, copy = self._now
-        return self._ticks + copy.offset + copy.bytes_read
+        return self._ticks + self._tries + copy.offset + copy.bytes_read
 
     def close(self) -> None:
         super().close()
