@@ -149,8 +149,8 @@ class Coordinator(Standstill):
 
     def complete(self, job_id: str, *, wait: bool = False, timeout: float | None = None) -> Status:
         """Let a ready job finish; ``wait``: until it is concluded."""
-        self.registry.verbs.complete(job_id)
-        return self._concluded([job_id], timeout) if wait else self.get(job_id).status
+        status = self.registry.verbs.complete(job_id)
+        return self._concluded([job_id], timeout) if wait else status
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes a second (0: no limit); returns the limit before."""

@@ -109,6 +109,17 @@ def test_a_mirror_gets_ready_follows_and_completes(fleet: Fleet) -> None:
     assert verified(target)
 
 
+def test_the_manifest_counts_the_bulk_and_every_pass(fleet: Fleet) -> None:
+    run, job, _, target = mirror(fleet, "a")
+    fleet.until("BLOCK_JOB_READY", job)
+    fleet.registry.verbs.complete(job)
+    fleet.until("RUN_ENDED", run)
+    counts = manifest.load(f"{target}.manifest.json")["bytes"]
+    assert counts["written"] == 12 * MIB
+    assert counts["read"] >= 2 * 12 * MIB
+    assert counts["recopied"] == 0
+
+
 def test_a_ready_mirror_that_is_cancelled_softly_completes(fleet: Fleet) -> None:
     run, job, source, target = mirror(fleet, "b")
     fleet.until("BLOCK_JOB_READY", job)

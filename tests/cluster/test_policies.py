@@ -22,7 +22,7 @@ def source(fleet: Fleet) -> Path:
     return path if path.exists() else fleet.image("d", path.name, SIZE)
 
 
-def start(fleet: Fleet, source: Path, side: str, policy: str, *rules: dict[str, object]) -> str:
+def start(fleet: Fleet, source: Path, side: str, policy: str, *rules: dict[str, object], **more: object) -> str:
     """Start a backup whose source or target refuses by these rules; its job id."""
     places = {"read": str(source), "write": str(fleet.root("d") / f"policy{next(_numbers)}.out")}
     volumes = {
@@ -30,7 +30,7 @@ def start(fleet: Fleet, source: Path, side: str, policy: str, *rules: dict[str, 
                "inject-error": [{"iotype": side, **rule} for rule in rules] if name == side else []}
         for name, path in places.items()
     }  # fmt: skip
-    job = {"id": "job", "source": volumes["read"], "target": volumes["write"], SIDES[side]: policy}
+    job = {"id": "job", "source": volumes["read"], "target": volumes["write"], SIDES[side]: policy, **more}
     return fleet.submit(fleet.plan([job])) + ".job"
 
 
@@ -87,6 +87,18 @@ def test_an_error_that_is_ignored_and_stays_can_still_be_cancelled(fleet: Fleet,
     job = start(fleet, source, side, "ignore", {"errno": EIO, "sector": MIDDLE})
     for _ in range(3):
         fleet.until("BLOCK_JOB_ERROR", job)
+    fleet.registry.verbs.cancel(job)
+    assert concluded(fleet, job) == (-125, "Operation canceled")
+
+
+@pytest.mark.parametrize("type_", ["backup", "mirror"])
+def test_an_error_that_is_ignored_and_stays_is_not_taken_for_a_hang(fleet: Fleet, source: Path, type_: str) -> None:
+    rule = {"errno": EIO, "sector": MIDDLE}
+    job = start(fleet, source, "read", "ignore", rule, type=type_, stall_limit=1)
+    first = fleet.until("BLOCK_JOB_ERROR", job).seq
+    while int(fleet.until("BLOCK_JOB_ERROR", job).seq[:13]) < int(first[:13]) + 4_000:
+        pass
+    assert fleet.job(job).attempts == 1
     fleet.registry.verbs.cancel(job)
     assert concluded(fleet, job) == (-125, "Operation canceled")
 

@@ -54,7 +54,16 @@ ARGUMENTS: Final = [
     ]),
     Story("performance-words", [
         *PAIR, backup(**{"x-perf": {"max-workers": 0}}), backup(**{"x-perf": {"max-chunk": -1}}),
-        backup(**{"x-perf": {"max-workers": 1, "speed": 1}}), *look(),
+        backup(**{"x-perf": {"max-workers": 1, "speed": 1}}), backup(**{"x-perf": {"max-chunk": 65535}}),
+        backup("0id", **{"x-perf": {"max-chunk": 1}}), *look(),
+    ]),
+    Story("names-of-filters", [
+        *PAIR, *(backup("0id", **{"filter-node-name": name}) for name in ("a", "0f", "", "f" * 32)),
+        backup(to="a", **{"filter-node-name": "a"}), backup(sync="bitmap", **{"filter-node-name": "a"}), *look(),
+    ]),
+    Story("a-target-that-is-read-only", [
+        *PAIR, ask("blockdev-add", {"driver": "file", "node-name": "ro", "filename": "PLACE/b", "read-only": True}),
+        backup("0id", to="ro"), backup(to="ro", **{"filter-node-name": "a"}), backup(to="ro", speed=-1), *look(),
     ]),
     Story("which-check-comes-first", [
         *PAIR, backup("0id", device="nowhere"), backup("0id", to="a"), backup("0id", speed=-1),
@@ -66,6 +75,7 @@ ARGUMENTS: Final = [
         ask("blockdev-add", driver="file", node_name="c", filename="PLACE/no-such-file"),
         ask("blockdev-add", driver="no-such-driver", node_name="c"), ask("blockdev-add", driver="file", node_name="c"),
         ask("blockdev-add", node_name="c"), ask("blockdev-add", driver="file", node_name="0c", filename="PLACE/a"),
+        ask("blockdev-add", driver="file", node_name="c" * 32, filename="PLACE/a"),
         backup(speed=SLOW), until("j0", "running"), ask("blockdev-del", node_name="a"),
         ask("blockdev-del", node_name="b"),
     ]),

@@ -66,6 +66,7 @@ MIRRORS: Final = [
         ask("blockdev-mirror", device="a", sync="full"), ask("blockdev-mirror", device="a", target="b", sync="full"),
         mirror(granularity=100), mirror(granularity=1000), mirror(granularity=128 * MIB), mirror(sync="bitmap"),
         mirror(sync="incremental"), mirror(speed=-1), mirror(**{"buf-size": -1}), mirror(**{"copy-mode": "bogus"}),
-        *look(),
+        *(mirror("0id", **{"filter-node-name": name}) for name in ("a", "0f", "f" * 32)),
+        mirror(to="a", **{"filter-node-name": "a"}), mirror(sync="bitmap", **{"filter-node-name": "a"}), *look(),
     ], differs=(REFUSED,)),
 ]  # fmt: skip

@@ -17,8 +17,10 @@ from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
+from blockjobs.model.states import Status
 from blockjobs.server import Server
 from blockjobs.store.answers import Answer
+from blockjobs.store.attempts import Progress
 from blockjobs.stream import Stream
 
 A, B, C = (f"{RUN}.{name}" for name in ("alpha-1", "alpha-2", "beta-1"))
@@ -115,6 +117,12 @@ def test_a_bad_speed_is_refused_in_one_line(command, started, text):
     code, out, err = command("set-speed", A, text)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is not a size" in err
+
+
+def test_complete_answers_what_it_saw_and_does_not_look_again_for_a_job_that_may_be_gone(here, fleet, started):
+    fleet.host(ALPHA).attempts.ready(fleet.claim(started[0]), Progress(0, 0))
+    assert here.registry.verbs.complete(A) is Status.READY
+    assert here.complete(A) is Status.READY  # remembered, once
 
 
 def test_cancel_ends_a_run_and_dismiss_forgets_its_jobs(command, fleet, started):

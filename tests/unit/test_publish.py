@@ -248,6 +248,21 @@ def test_overwriting_needs_the_job_and_the_host(site):
     assert target.read_bytes() == image.read_bytes()
 
 
+@pytest.mark.parametrize("digests", [True, False])
+def test_what_an_image_that_is_gone_left_beside_it_is_replaced_where_overwriting_is_allowed(site, digests):
+    site.image()
+    (site.backup / "R").mkdir()
+    for suffix in (".blake3", ".manifest.json"):
+        (site.backup / f"R/root.img{suffix}").write_text("of another image")
+    with pytest.raises(JobFailed, match="would belong to target"):
+        site.opened(site.spec())
+    allowing = replace(site, allow_overwrite=True)
+    commit_member(allowing.roots, allowing.prepared(allowing.spec(overwrite=True, digests=digests)), 1)
+    assert site.tree() == [name for name in PUBLISHED if digests or not name.endswith(".blake3")]
+    target = site.backup / "R/root.img"
+    assert manifest.load(f"{target}.manifest.json")["run"] == "R"
+
+
 def test_only_the_file_that_was_seen_at_open_is_overwritten(site):
     site.image()
     (site.backup / "R").mkdir()

@@ -24,11 +24,12 @@ from blockjobs.qmp import drives
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet, Sight
 from blockjobs.qmp.launch import launch
-from blockjobs.qmp.nodes import why
+from blockjobs.qmp.nodes import check_filter, why
 from blockjobs.store.nodes import Node
 
 Arguments = dict[str, Any]
 Seen = dict[tuple[str, HostedVolume], Sight]
+CLUSTER: Final = 64 << 10  # bytes that QEMU's backup copies at least
 BUSY: Final = "Node '{}' is busy: block device is in use by block job: {}"
 
 
@@ -105,6 +106,7 @@ def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Se
     _not_busy(fleet, source, target, earlier)
     _perf(arguments.get("x-perf", {}))
     there = _fitting(source, target, seen)
+    _inserted(fleet, target, arguments)
     if kind == "drive-backup":
         target = drives.on_its_layer(target, arguments, there)
     if arguments["sync"] == "none":
@@ -153,9 +155,21 @@ def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
     here, there = opened(source, target, seen)
     if there.size != here.size:
         raise QmpError("Source and target image have different sizes")
-    if target.read_only:
-        raise QmpError("Block node is read-only")
     return there
+
+
+def _inserted(fleet: Fleet, target: Node, arguments: Arguments) -> None:
+    """What QEMU says where it cannot make the filter that a backup puts on its source, or not with these clusters."""
+    try:
+        check_filter(fleet, arguments)
+        if target.read_only:
+            raise QmpError("Block node is read-only")
+    except QmpError as wrong:
+        raise QmpError(f"Could not create node: {wrong}") from None
+    perf = arguments.get("x-perf", {})
+    most, cluster = perf.get("max-chunk", 0), max(CLUSTER, perf.get("min-cluster-size", 0))
+    if 0 < most < cluster:
+        raise QmpError(f"Required max-chunk ({most}) is less than backup cluster size ({cluster})")
 
 
 def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:

@@ -64,6 +64,7 @@ def _checked(fleet: Fleet, source: Node, target: Node, arguments: Arguments) -> 
     options = _options(given, arguments["sync"])
     if source.name == target.name or (source.volume.lock and source.volume.lock == target.volume.lock):
         raise QmpError("Can't mirror node into itself")
+    nodes.check_filter(fleet, arguments)
     if target.read_only:
         raise QmpError("Block node is read-only")
     return options

@@ -20,7 +20,8 @@ from blockjobs.qmp.fleet import Fleet
 from blockjobs.store.nodes import Node
 
 Arguments = dict[str, Any]
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,30}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
+_LONGEST: Final = 31
 _BASE: Final = ("discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes")
 _HERE: Final = {"locking", "aio"}  # of QEMU's own I/O: accepted, and of no effect
 _CHILDREN: Final = {
@@ -55,6 +56,14 @@ def check_name(fleet: Fleet, name: str) -> None:
         raise QmpError(f"Invalid node-name: '{name}'")
     if any(node.name == name for node in fleet.registry.nodes.list()):
         raise QmpError(f"Duplicate nodes with node-name='{name}'")
+    if len(name) > _LONGEST:
+        raise QmpError("Node name too long")
+
+
+def check_filter(fleet: Fleet, arguments: Arguments) -> None:
+    """A job puts no filter into anything, but what could not be the name of one is refused."""
+    if (name := arguments.get("filter-node-name")) is not None:
+        check_name(fleet, name)
 
 
 def delete(fleet: Fleet, arguments: Arguments) -> Any:

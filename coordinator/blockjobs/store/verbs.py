@@ -83,13 +83,12 @@ class Verbs:
             self._redis.hdel(keys.terms(), f"{job_id} {reason}")
         return ended
 
-    def complete(self, job_id: str) -> None:
-        """Let a ready job finish; on standby it is remembered and takes effect on resume."""
+    def complete(self, job_id: str) -> Status:
+        """Let a ready job finish; on standby it is remembered and takes effect on resume.  Returns the status now."""
         reply = self._call("complete", job_id, self._woken, [job_id])
         if reply[0] == b"cannot":
             raise errors.Refused(f"The active block job '{job_id}' cannot be completed")
-        if reply[0] != b"completing":
-            raise self._refusal(reply, job_id, Verb.COMPLETE)
+        return self._judged(reply, job_id, Verb.COMPLETE)
 
     def cancel(self, job_id: str, *, force: bool = True) -> Status:
         """Cancel a job, and so its whole transaction; refused once that is decided.

@@ -30,7 +30,10 @@ class Copying(Work):
         self._throttle = Throttle()
         self._size = attached.source.size
         # What the attempt before had come to and not made durable is copied twice.
-        self._recopied = max(0, self._claim.offset - attached.done.total())
+        recopied = max(0, self._claim.offset - attached.done.total())
+        before = self._claim.counts
+        self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
+        self._tries = 0  # pieces that failed and were judged
         self._source_change = "unknown"
         self._made = Durability(self._copy(), job, attached.staging)
 
@@ -85,6 +88,7 @@ class Copying(Work):
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
+                self._tries += 1
                 self._job.judge(trouble)
             judged = len(troubles)
             copy.hold()  # no lane is in a piece any more: what else has failed is known
@@ -130,16 +134,11 @@ class Copying(Work):
     # --- what it has come to ----------------------------------------------------------------------------
 
     def progress(self) -> Progress:
-        return Progress(self._made.copy.offset, self._size, self._counts(self._made.copy))
+        return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))
 
-    def _counts(self, copy: Copy) -> dict[str, int]:
-        """Bytes by what became of them, in all attempts."""
-        before = self._claim.counts
-        counts = {
-            "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero,
-            "skipped": copy.bytes_skipped, "recopied": self._recopied,
-        }  # fmt: skip
-        return {name: before.get(name, 0) + n for name, n in counts.items()}
+    def pulse(self) -> int:
+        """An error that is ignored and stays is no hang, either."""
+        return self._made.copy.offset + self._tries
 
     @property
     def durable(self) -> Checkpoint | None:
@@ -150,3 +149,11 @@ class Copying(Work):
 
     def close(self) -> None:
         self._attached.close()
+
+
+def counted(before: Mapping[str, int], copy: Copy) -> dict[str, int]:
+    """Bytes by what became of them: in a copy, and in all before it."""
+    counts = {
+        "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero, "skipped": copy.bytes_skipped
+    }  # fmt: skip
+    return {**before, **{name: before.get(name, 0) + n for name, n in counts.items()}}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -26,7 +26,7 @@ from blockworker.copy.engine import Copy
 from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.drivers.base import Job, Opened
-from blockworker.drivers.copying import LOOK, Copying
+from blockworker.drivers.copying import LOOK, Copying, counted
 from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
@@ -80,9 +80,11 @@ class Mirroring(Copying):
         self._ticks, self._took = 0, 0.0
         self._convergence = Convergence()
         self._clean: Identity | None = None  # the source's, before the last clean pass
-        # Bytes copied before the copy that runs, and that copy: one value, so that a reader sees both or neither.
+        # Bytes copied before the copy that runs, all counts before it, and that copy: one value, so that a reader sees
+        # all or nothing.
         done = attached.done.total()
-        self._now: tuple[int, Copy] = (max(job.claim.offset, done) - done, self._made.copy)
+        settled = max(job.claim.offset, done) - done
+        self._now: tuple[int, Mapping[str, int], Copy] = (settled, self._before, self._made.copy)
 
     def with_hook(self, quiesce: Quiesce) -> Mirroring:
         self._quiesce = quiesce
@@ -134,10 +136,10 @@ class Mirroring(Copying):
     def _follow(self, job: Job) -> bool:
         """One pass, durably; whether it found nothing dirty."""
         before, began = self._attached.source.identity(), boottime()
-        settled, last = self._now
+        settled, counts, last = self._now
         this = self._pass()
         self._made = Durability(this, job, self._attached.staging)
-        self._now = (_copied(settled, last), this)
+        self._now = (_copied(settled, last), counted(counts, last), this)
         self.run(self._made)
         self.check_source()
         self._clean = before if not this.dirty else None
@@ -181,14 +183,14 @@ class Mirroring(Copying):
         self._asked = True
 
     def progress(self) -> Progress:
-        settled, copy = self._now
+        settled, counts, copy = self._now
         done = _copied(settled, copy)
         left = copy.dirty - copy.copied if isinstance(copy, Pass) else self._size - copy.offset
-        return Progress(done, done + left, self._counts(copy))
+        return Progress(done, done + left, counted(counts, copy))
 
     def pulse(self) -> int:
-        _, copy = self._now
-        return self._ticks + copy.offset + copy.bytes_read
+        *_, copy = self._now
+        return self._ticks + self._tries + copy.offset + copy.bytes_read
 
     def close(self) -> None:
         super().close()

@@ -136,10 +136,10 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
             record = _decide(journal, record, "commit", decision_number)
             _publish_image(roots, directory, current)
             if current.digests:
-                _publish_beside(directory, current, current.digests, current.name + DIGESTS)
-            elif current.replaces is not None:
-                unlink(directory, current.name + DIGESTS)  # they were of the image that is replaced
-            _publish_beside(directory, current, current.manifest, current.name + MANIFEST)
+                _publish_beside(roots, directory, current, current.digests, current.name + DIGESTS)
+            elif _may_replace(roots, current):
+                unlink(directory, current.name + DIGESTS)  # they were of another image
+            _publish_beside(roots, directory, current, current.manifest, current.name + MANIFEST)
             os.fsync(directory)
         finally:
             os.close(directory)
@@ -250,7 +250,8 @@ def _publish_image(roots: Roots, directory: int, member: Member) -> None:
     if staged is None or not member.is_file(staged):
         text = f"target {member.target}: its staging file {member.staging} is gone, and was not published"
         raise NotPublished(errno.ENOENT, text)
-    _expect_free(directory, member)
+    if not _may_replace(roots, member):
+        _expect_free(directory, member)
     if final is None:
         _rename(directory, member, member.staging, member.name)
         return
@@ -263,21 +264,26 @@ def _publish_image(roots: Roots, directory: int, member: Member) -> None:
 def _expect_free(directory: int, member: Member) -> None:
     """Before anything is visible: the names beside the image are ours to take."""
     for staging, suffix in ((member.digests, DIGESTS), (member.manifest, MANIFEST)):
-        if not staging or member.replaces is not None:
+        if not staging:
             continue
         staged, final = stat_of(directory, staging), stat_of(directory, member.name + suffix)
         if staged is not None and final is not None and staged.st_ino != final.st_ino:
             raise _taken(member, member.name + suffix)
 
 
-def _publish_beside(directory: int, member: Member, staging: str, name: str) -> None:
+def _may_replace(roots: Roots, member: Member) -> bool:
+    """Whether what lies beside the image may be replaced, be the image there or not: OPEN let it pass for this."""
+    return member.overwrite and roots.config.allow_overwrite
+
+
+def _publish_beside(roots: Roots, directory: int, member: Member, staging: str, name: str) -> None:
     staged, final = stat_of(directory, staging), stat_of(directory, name)
     if staged is None:
         if final is None:
             raise NotPublished(errno.ENOENT, f"target {member.target}: {staging} is gone, and was not published")
     elif final is not None and final.st_ino == staged.st_ino:
         unlink(directory, staging)
-    elif member.replaces is not None:
+    elif _may_replace(roots, member):
         os.rename(staging, name, src_dir_fd=directory, dst_dir_fd=directory)
     else:
         _rename(directory, member, staging, name)

@@ -65,9 +65,7 @@ class Layers:
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
-                faults = (
-                    {"inject-error": [*map(rule_keys, rules)]} if rules else {}
-                )  # an empty list is no option to QEMU
+                faults = {"inject-error": [*map(rule_keys, rules)]} if rules else {}  # an empty list is none to QEMU
                 return {"driver": "blkdebug", "image": self.node(image), **faults}
             case FormatVolume(driver, file, backing):
                 node = {"driver": driver, "file": self.node(file)}
