@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, OnChange
 from blockjobs.store.attempts import Progress
@@ -19,6 +20,7 @@ from blockworker.volumes import Identity
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for
+LONGEST: Final = 5.0  # seconds between two tries of what fails again and again, and is ignored
 
 
 class Copying(Work):
@@ -33,7 +35,8 @@ class Copying(Work):
         recopied = max(0, self._claim.offset - attached.done.total())
         before = self._claim.counts
         self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
-        self._tries = 0  # pieces that failed and were judged
+        self._ticks = 0  # looks while there is nothing to do but wait: a sign of life
+        self._stuck_at, self._patience = -1, 0.0
         self._source_change = "unknown"
         self._made = Durability(self._copy(), job, attached.staging)
 
@@ -76,7 +79,7 @@ class Copying(Work):
                     made.check()
                     if copy.troubles:
                         self._weigh(copy)
-                        self._job.point()  # it may be this attempt's own order to stop
+                        self._rest_from_trouble(copy)
                         copy.retry()
                 copy.stop()
                 made.flush()
@@ -88,11 +91,24 @@ class Copying(Work):
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
-                self._tries += 1
                 self._job.judge(trouble)
             judged = len(troubles)
             copy.hold()  # no lane is in a piece any more: what else has failed is known
         copy.release()
+
+    def _rest_from_trouble(self, copy: Copy) -> None:
+        """Before what failed is tried again: at once, or ever later where the copy came no further meanwhile."""
+        stuck, self._stuck_at = copy.offset == self._stuck_at, copy.offset
+        self._patience = min(LONGEST, 2 * self._patience or LOOK) if stuck else 0.0
+        self.rest(boottime() + self._patience, lambda _: False)
+
+    def rest(self, until: float, enough: Callable[[float], bool]) -> None:
+        """Obey orders until a time, or until that is ``enough`` (told the seconds that are left)."""
+        self._job.point()
+        while (left := until - boottime()) > 0 and not enough(left):
+            self._job.wait(min(LOOK, left))
+            self._ticks += 1
+            self._job.point()
 
     def check_source(self) -> None:
         """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""
@@ -137,8 +153,7 @@ class Copying(Work):
         return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))
 
     def pulse(self) -> int:
-        """An error that is ignored and stays is no hang, either."""
-        return self._made.copy.offset + self._tries
+        return self._made.copy.offset + self._ticks
 
     @property
     def durable(self) -> Checkpoint | None:

@@ -26,7 +26,7 @@ from blockworker.copy.engine import Copy
 from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.drivers.base import Job, Opened
-from blockworker.drivers.copying import LOOK, Copying, counted
+from blockworker.drivers.copying import Copying, counted
 from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
@@ -77,7 +77,7 @@ class Mirroring(Copying):
         super().__init__(attached, job)
         self._quiesce = Quiesce()
         self._asked = False  # to come to an end
-        self._ticks, self._took = 0, 0.0
+        self._took = 0.0
         self._convergence = Convergence()
         self._clean: Identity | None = None  # the source's, before the last clean pass
         # Bytes copied before the copy that runs, all counts before it, and that copy: one value, so that a reader sees
@@ -116,7 +116,7 @@ class Mirroring(Copying):
             self._clean = began
             job.ready()
         while True:
-            self._rest(job, ready=ready)
+            self._rest(ready=ready)
             if self._idle():
                 continue
             asked, frozen = self._asked, self._asked and ready and self._quiesce.freeze()
@@ -160,15 +160,12 @@ class Mirroring(Copying):
         now = self._attached.source.identity()
         return now.kind == "file" and now == self._clean
 
-    def _rest(self, job: Job, *, ready: bool) -> None:
+    def _rest(self, *, ready: bool) -> None:
         following = ready and not self._convergence.diverging
         seconds = max(FOLLOW, self._took) if following else self._convergence.rest
-        until = boottime() + seconds
-        job.point()
-        while (left := until - boottime()) > 0 and not (self._asked and (following or left <= seconds - ASKED)):
-            job.wait(min(LOOK, left))
-            self._ticks += 1
-            job.point()
+        self.rest(
+            boottime() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED)
+        )  # fmt: skip
 
     def _matters(self, what: str) -> bool:
         return what in REPLACED  # that it is written is what a mirror is for
@@ -190,7 +187,7 @@ class Mirroring(Copying):
 
     def pulse(self) -> int:
         *_, copy = self._now
-        return self._ticks + self._tries + copy.offset + copy.bytes_read
+        return self._ticks + copy.offset + copy.bytes_read
 
     def close(self) -> None:
         super().close()
