@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker.volumes.nbd import Connection, Gone, NbdError, State
-from blockworker.volumes.qemuimg import last_line, missing
+from blockworker.volumes.qemuimg import missing, verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
 PATIENCE: Final = 30.0  # seconds for the first word, and for the last
@@ -152,13 +152,13 @@ class Export:
         self._process.wait()
         said = self._last_words() or gone.text
         os.close(self._said)
-        if said == f"{_TOOL}: {os.strerror(errno.ENOENT)}":
+        if said == os.strerror(errno.ENOENT):
             return missing(_TOOL, OSError(errno.ENOENT, said))
         code = errno.EAGAIN if "lock" in said else errno.EIO
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        return last_line(os.pread(self._said, 1 << 16, 0)).removeprefix(f"{_TOOL}: ").removeprefix(self._preface)
+        return verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
 
 
 def _called(path: str) -> socket.socket:
