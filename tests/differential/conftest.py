@@ -30,3 +30,11 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(request.getfixturevalue(request.param), tmp_path.name)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def fleet(our_stage: stages.Stage, tmp_path: Path) -> Iterator[Bench]:
+    """Ours alone, for what only ours promises."""
+    bench = Bench(our_stage, tmp_path.name)
+    yield bench
+    bench.close()

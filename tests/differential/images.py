@@ -41,6 +41,10 @@ class Image:
     def write(self, offset: int, length: int, pattern: int = 0xA5) -> None:
         _tool("qemu-io", "-f", self.form, "-c", f"write -P {pattern} {offset} {length}", self.path)
 
+    def converted(self, path: Path, form: str) -> Image:
+        _tool("qemu-img", "convert", "-f", self.form, "-O", form, self.path, path)
+        return Image(path, form)
+
     @property
     def keys(self) -> dict[str, Any]:
         """What ``blockdev-add`` is told of it, the layers by name: no server has to follow what the image says."""

@@ -204,6 +204,7 @@ class TestCompressedToQcow2:
             backup.bench.remove("target")  # what the original still has in its caches is written then
         image = Image(backup.bench.place / "target", self.form)
         assert Image(backup.bench.place / "drive0").same(image)
+        image.check()
         assert image.path.stat().st_size < SIZE // 4
 
     def test_complete_compress(self, backup: Backup) -> None:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from iotest import MIB, SLOW, Bench
-from stages import Stage
 from vocabulary import backup, group, member
 
 GUESTS = ("block-stream", "block-commit", "blockdev-snapshot", "blockdev-snapshot-sync", "nbd-server-start",
           "block-export-add", "query-block", "quit")  # fmt: skip
-
-
-@pytest.fixture
-def fleet(our_stage: Stage, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(our_stage, tmp_path.name)
-    yield bench
-    bench.close()
 
 
 @pytest.mark.parametrize("command", GUESTS)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker.volumes.nbd import Connection, Gone, NbdError, State
-from blockworker.volumes.qemuimg import missing
+from blockworker.volumes.qemuimg import missing, verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
 PATIENCE: Final = 30.0  # seconds for the first word, and for the last
@@ -161,9 +161,8 @@ class Export:
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        """What QEMU had to say, with the files named as people call them."""
-        said = " ".join(os.pread(self._said, 1 << 16, 0).decode(errors="replace").split())
-        said = said.removeprefix(f"{_TOOL}: ").removeprefix(self._preface)
+        """Why QEMU gave up, with the files named as people call them."""
+        said = verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
         return _HANDED.sub(lambda fd: self._files.get(int(fd[1]), fd[0]), said)
 
 

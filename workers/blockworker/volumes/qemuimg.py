@@ -77,7 +77,7 @@ def _run(argv: list[str], fd: int, *accepted: int) -> subprocess.CompletedProces
     except OSError as error:
         raise missing(argv[0], error) from None
     if done.returncode not in (0, *accepted):
-        said = last_line(done.stderr + done.stdout) or f"ended with {done.returncode}"
+        said = verdict(done.stderr + done.stdout, argv[0]) or f"ended with {done.returncode}"
         raise JobFailed(errno.EIO, f"{' '.join(argv[:2])}: {said}")
     return done
 
@@ -89,6 +89,8 @@ def missing(tool: str, error: OSError) -> JobFailed:
     return JobFailed(error.errno or errno.EIO, f"{tool}: {os.strerror(error.errno or errno.EIO)}")
 
 
-def last_line(said: bytes) -> str:
+def verdict(said: bytes, tool: str) -> str:
+    """Why a tool gave up: the last line that begins with its name (what follows are hints), or the last at all."""
     lines = said.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+    own = [line.removeprefix(f"{tool}: ") for line in lines if line.startswith(f"{tool}: ")]
+    return (own or lines or [""])[-1]
