@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, format_option, places, start
+from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, format_option, in_place_option, places, start
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
@@ -20,7 +20,7 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.command()
 @click.argument("image")
 @click.argument("dest")
-@click.option("--in-place", is_flag=True, help="DEST is a block device: overwrite it (the host must allow it, too).")
+@in_place_option
 @click.option("--offset", type=Size(), default=0, help="Begin at this byte of the image  [default: 0]")
 @click.option("--length", type=Size(), default=0, help="Restore so many bytes  [default: to the end of the image]")
 @click.option("--force", is_flag=True, help="Write also what differs from its digests, and list it.")
