@@ -48,7 +48,7 @@ def _checked(roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
     whole: int = record["size"]
     force = bool(spec.options.get(FORCE))
     offset, size = spec.offset, spec.length or whole - spec.offset
-    if size < 0 or offset + size > whole:
+    if size < 0 or (size == 0 and whole) or offset + size > whole:
         text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
         raise JobFailed(errno.EINVAL, text)
     digests = manifest.read_digests(path, record, roots.open_source) if record.get("digests") else None
