@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from fleet import MIB, Fleet, files
 from test_restore import backup, call, ext4, flip, sound
@@ -195,6 +196,23 @@ def test_one_kill_costs_no_more_than_what_was_not_durable(fleet, loop, backed) -
     assert view.bytes["read"] < view.len + view.bytes["recopied"] + 2 * MIB
     assert subprocess.run(["cmp", "-n", str(64 * MIB), source, loop.path], check=False).returncode == 0
     fleet.registry.verbs.dismiss("once")
+
+
+def test_a_frozen_writer_is_dead_before_another_one_has_the_device(fleet, loop, backed) -> None:
+    _, source, made = backed
+    started(fleet, loop, made, "frozen")
+    zombie = psutil.Process(fleet.writer("a", "frozen"))
+    zombie.suspend()
+    with pytest.raises(OSError, match="busy"):
+        os.open(loop.path, os.O_RDWR | os.O_EXCL)
+    assert fleet.until("ATTEMPT_RELEASED", "frozen").fields["reason"] == "fenced"
+    assert not zombie.is_running()
+    fleet.until("ATTEMPT_CLAIMED", "frozen")
+    fleet.registry.verbs.set_speed("frozen", 0)
+    fleet.until_status("frozen", "concluded")
+    assert (fleet.job("frozen").ret, fleet.job("frozen").undefined) == (0, "")
+    assert subprocess.run(["cmp", "-n", str(64 * MIB), source, loop.path], check=False).returncode == 0
+    fleet.registry.verbs.dismiss("frozen")
 
 
 def test_what_is_found_wrong_before_anything_is_written_leaves_the_device_as_it_was(fleet, loop) -> None:
