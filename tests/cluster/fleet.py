@@ -39,8 +39,10 @@ class Fleet:
     """Processes by name: ``server``, ``coordinator``, ``finalizer``, ``copy@HOST``, ``steps@HOST``."""
 
     def __init__(
-        self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False
-    ) -> None:
+        self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
+        devices: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """``devices``: what each host may read, and write in place."""
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
         self.hosts = [Host(host) for host in hosts]
@@ -53,7 +55,8 @@ class Fleet:
         for host in self.hosts:
             self.root(host).mkdir()
             config = HostConfig(name=host, slots=slots, read_roots=(str(self.root(host)),),
-                                write_roots=(str(self.root(host)),), allow_overwrite=allow_overwrite)  # fmt: skip
+                                write_roots=(str(self.root(host)),), allow_overwrite=allow_overwrite,
+                                devices=tuple(devices), allow_in_place=bool(devices))  # fmt: skip
             (place / f"{host}.toml").write_text(dump(config))
         for name in ["coordinator", "finalizer", *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
             self.start(name)
@@ -126,7 +129,9 @@ class Fleet:
             own = dict(job)
             name = str(own.pop("id"))
             words = templates.words(run, name, datetime.now(UTC))
-            source, target, base = volumes(own.pop("source"), own.pop("target"), words)
+            source, target, base = volumes(
+                own.pop("source"), own.pop("target"), words, in_place=bool(own.get("in_place"))
+            )
             members: Options = {**options, **own}  # type: ignore[typeddict-item]
             txn = TxnId(run if grouped else f"{run}.{name}")
             specs.append(JobSpec(id=ids.job_id(f"{run}.{name}"), transaction=txn, run=run, source=source,

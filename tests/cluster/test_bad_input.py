@@ -169,6 +169,7 @@ def site(world: tuple[Fleet, Path, str], say: Callable[..., Said], monkeypatch: 
 # --- what only the host can see: the job fails ----------------------------------------------------------
 
 DISK, FREE = "a:ROOT/disk.img", "a:ROOT/backup/new.img"
+DEVICE = {"driver": "host_device", "host": "a", "filename": "/dev/none"}
 NO_SPACE = {"driver": "null-co", "host": "a", "size": 8 << 40}
 FAILS: dict[str, tuple[object, str, dict[str, object], str]] = {
     "missing source":       ("a:ROOT/no.img", FREE, {}, "source ROOT/no.img does not exist on host a"),
@@ -182,6 +183,10 @@ FAILS: dict[str, tuple[object, str, dict[str, object], str]] = {
     "source in /proc":      ("a:/proc/self/fd/0", FREE, {}, "/proc/self/fd/0 is outside the read roots of host a ("),
     "device not allowed":   ({"driver": "host_device", "host": "a", "filename": "/dev/zero"}, FREE, {},
                              "/dev/zero is not in the devices of host a (none)"),
+    "device not writable":  (DISK, "a:/dev/none", {"in-place": True},
+                             "host a does not allow devices to be written (/dev/none)"),
+    "restore of no backup":  (DISK, FREE, {"type": "restore"}, "disk.img.manifest.json does not exist on host a"),
+    "restore of a node":    (DEVICE, FREE, {"type": "restore"}, "the file of a published image was expected"),
     "target exists":        (DISK, "a:ROOT/there.img", {}, "target ROOT/there.img exists already and 'overwrite' was"),
     "overwrite forbidden":  (DISK, "a:ROOT/there.img", {"overwrite": True},
                              "target ROOT/there.img exists already and host a does not allow overwriting"),
@@ -309,6 +314,14 @@ REFUSED: dict[str, tuple[list[dict[str, object]], str]] = {
     "no error's number":   ([job(source={**DEBUG, "inject-error": [{"errno": 1 << 40}]})], "'errno' expects the"),
     "device as target":    ([job(target={"driver": "host_device", "host": "a", "filename": "/dev/x"})],
                             "jobs[0].target: a:/dev/x is a block device; a file was expected as target"),
+    "path of a device":    ([job(target="a:/dev/x")], "a:/dev/x is a block device; a file was expected as target, or"),
+    "in place, a file":    ([job(**{"in-place": True})], "new.img is no block device; with 'in-place: true' a path"),
+    "in place, a number":  ([job(**{"in-place": 1})], "jobs[0].in-place: 1 is not accepted; true or false was"),
+    "in place, a format":  ([job(target="a:/dev/x", format="qcow2", **{"in-place": True})], "a raw block device was"),
+    "in place, in a group": ([job(target="a:/dev/x", **{"in-place": True}), job(id="k")],
+                            "jobs[0].in-place: an abort of the group would leave a:/dev/x undefined; 'allow-in-place"),
+    "range of a backup":   ([job(offset=5)], "jobs[0].offset: not accepted by type 'backup'; type 'restore' was"),
+    "negative offset":     ([job(type="restore", offset=-1)], "jobs[0].offset: -1 is not a size; a number of bytes"),
 }  # fmt: skip
 
 
@@ -360,7 +373,7 @@ def test_a_run_file_that_cannot_be_read_is_refused(site: Site, tmp_path: Path):
 
 
 COMMANDS: dict[str, tuple[list[str], str]] = {
-    "no command":         (["restore"], "No such command 'restore'"),
+    "no command":         (["undelete"], "No such command 'undelete'"),
     "no file":            (["run"], "Missing argument 'FILE' (see: blockjobs run --help)"),
     "unknown option":     (["run", "--fast", "x"], "No such option"),
     "one volume":         (["backup", "a:/x"], "Missing argument 'TARGET'"),
@@ -544,6 +557,44 @@ def test_verify_names_the_mebibyte_that_differs_and_goes_on_after_what_it_cannot
     site.say("verify", published).refused(f"image {published}: No such file or directory")
 
 
+def test_a_restore_says_what_it_cannot_restore(site: Site):
+    assert site.start("a:ROOT/disk.img", "a:ROOT/backup/image.img").code == 0
+    published = site.root / "backup" / "image.img"
+    before = site.disks(), site.registry()
+    site.say("restore", "nobody.knows", f"a:{site.root}/x").refused(
+        "no job is named 'nobody.knows'; RUN.JOB of a backup, or HOST:/PATH of its image was expected"
+    )
+    site.say("restore", f"a:{published}", "b:/x").refused("copying between hosts is not supported yet")
+    site.say("restore", f"a:{published}", f"a:{published}").refused("target equals source")
+    site.say("restore", f"a:{published}", "a:/dev/x").refused("or 'in-place: true'")
+    site.say("restore", f"a:{published}", f"a:{site.root}/x", "--offset", "-1").refused(
+        "--offset", "'-1' is not a size"
+    )
+    site.say("restore", f"a:{published}").refused("Missing argument 'DEST'")
+    assert (site.disks(), site.registry()) == before
+    back = f"a:{site.root}/back.img"
+    site.say("restore", f"a:{published}", back, "--offset", "2MiB", "--length", "1MiB").line(
+        1, f"bytes {2 * MIB} to {3 * MIB} are not all in image {published}: it has {3 * MIB - 5} bytes"
+    )
+    site.say("restore", f"a:{published}", back, "--offset", "1TiB").line(1, "are not all in image")
+    path = published.with_name("image.img.manifest.json")
+    keys = json.loads(path.read_text())
+    for bad, said in [
+        ({"version": 2}, "a manifest of version 1 was expected"),
+        ({"format": "vdi"}, "its manifest names an unknown format: one of raw, qcow2, vmdk was expected"),
+        ({"format": "qcow2"}, "Image is not in qcow2 format"),
+        ({"digests": None}, "only `--force` restores what cannot be checked"),
+        ({"digests": keys["digests"] | {"root": "00"}}, "are not the ones that the manifest names"),
+        ({"digests": keys["digests"] | {"file": "../x"}}, "digests of an unknown kind"),
+        ({"size": 9 << 40}, "are not the ones that the manifest names"),
+    ]:
+        path.write_text(json.dumps(keys | bad))
+        site.say("restore", f"a:{published}", back).line(1, said)
+    assert site.disks().keys() == before[0].keys()
+    for path in published.parent.glob("image.img*"):
+        path.unlink()
+
+
 def test_verify_believes_nothing_of_a_manifest(site: Site, published: Path):
     path = published.with_name("image.img.manifest.json")
     keys = json.loads(path.read_text())
@@ -580,6 +631,7 @@ CONFIGS: dict[str, tuple[Callable[[str], str], str]] = {
     "relative root": (lambda text: text.replace('["/', '["'), "read-roots: path '"),
     "missing root":  (lambda text: text.replace('["/', '["/no/'), "is not an existing directory"),
     "dot dot":       (lambda text: text.replace('["/', '["/../'), "has an empty part, '.' or '..'"),
+    "in place":      (lambda text: text.replace("in-place = false", "in-place = 1"), "allow-in-place: 1: true or"),
     "a number":      (lambda text: text.replace("overwrite = false", "overwrite = 1"), "allow-overwrite: 1: true or"),
     "no device":     (lambda text: text.replace("devices = []", 'devices = ["/etc/x"]'), "a list of paths under /dev"),
 }  # fmt: skip

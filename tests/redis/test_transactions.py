@@ -170,6 +170,17 @@ def test_a_settle_that_fails_is_shown_once_and_owed_until_it_is_done(running):
     assert ends(running)["b"].status == "concluded"
 
 
+def test_an_abort_that_leaves_a_target_undefined_says_so_once_and_on_the_job(running):
+    claim = running.claim(GROUP[1])
+    running.finish(claim, 5, "its disk is gone")
+    running.copy(GROUP[0], *GROUP[2:])
+    running.sick = {(Step.SETTLE, "b"): (0, "half of it is written")}
+    running.walk(RUN)
+    running.answer(BETA, RUN, Step.SETTLE)
+    assert running.events("TARGET_UNDEFINED", "JOB_UNSETTLED") == [("TARGET_UNDEFINED", "b")]
+    assert {job.id: job.undefined for job in ends(running).values() if job.undefined} == {"b": "half of it is written"}
+
+
 def test_a_silent_host_keeps_only_its_own_members(running):
     running.copy(*GROUP)
     running.walk(RUN, Step.SETTLE)

@@ -60,4 +60,13 @@ def test_every_unit_starts_one_of_our_commands():
 
 def test_the_host_file_is_toml_with_the_documented_keys():
     keys = tomllib.loads((DEPLOY / "host.toml").read_text())
-    assert set(keys) == {"name", "slots", "read-roots", "write-roots", "allow-overwrite", "devices", "commands"}
+    assert set(keys) == {
+        "name",
+        "slots",
+        "read-roots",
+        "write-roots",
+        "allow-overwrite",
+        "allow-in-place",
+        "devices",
+        "commands",
+    }

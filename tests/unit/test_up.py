@@ -46,7 +46,7 @@ def test_a_host_file_keeps_what_its_owner_wrote(tmp_path):
     (host,) = local.local_hosts((f"a={root}",), tmp_path)
     path = local.write_host(tmp_path, host, 2)
     fresh = {"name": "a", "slots": 2, "read-roots": [str(root)], "write-roots": [str(root)],
-             "allow-overwrite": False, "devices": []}  # fmt: skip
+             "allow-overwrite": False, "allow-in-place": False, "devices": []}  # fmt: skip
     assert tomllib.loads(path.read_text()) == fresh
     path.write_text("allow-overwrite = true\nslots = 9\n")
     local.write_host(tmp_path, host, 3)
@@ -58,6 +58,13 @@ def test_up_may_allow_overwriting_and_it_stays_allowed(tmp_path):
     for asked in (True, False):
         path = local.write_host(tmp_path, host, 2, allow_overwrite=asked)
         assert tomllib.loads(path.read_text())["allow-overwrite"] is True
+
+
+def test_up_may_allow_devices_to_be_written_and_adds_to_those_it_knows(tmp_path):
+    (host,) = local.local_hosts((f"a={tmp_path}",), tmp_path)
+    local.write_host(tmp_path, host, 2, allow_in_place=True, devices=["/dev/x"])
+    keys = tomllib.loads(local.write_host(tmp_path, host, 2, devices=["/dev/x", "/dev/y"]).read_text())
+    assert (keys["allow-in-place"], keys["devices"]) == (True, ["/dev/x", "/dev/y"])
 
 
 def test_a_second_up_is_refused_and_told_who_runs(tmp_path):

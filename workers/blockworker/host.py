@@ -28,6 +28,7 @@ class HostConfig:
     read_roots: tuple[str, ...]
     write_roots: tuple[str, ...]
     allow_overwrite: bool = False
+    allow_in_place: bool = False  # devices may be written
     devices: tuple[str, ...] = ()  # paths under /dev; the links among them are resolved when they are used
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
 
@@ -38,6 +39,7 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "read-roots":      (list, "a list of absolute directories"),
     "write-roots":     (list, "a list of absolute directories"),
     "allow-overwrite": (bool, "true or false"),
+    "allow-in-place":  (bool, "true or false"),
     "devices":         (list, "a list of paths under /dev"),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
@@ -82,6 +84,7 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         read_roots=_directories("read-roots", keys["read-roots"]),
         write_roots=_directories("write-roots", keys["write-roots"]),
         allow_overwrite=keys.get("allow-overwrite", False),
+        allow_in_place=keys.get("allow-in-place", False),
         devices=_device_paths(keys.get("devices", [])),
         commands=_commands(keys.get("commands", {})),
     )
@@ -130,6 +133,7 @@ def dump(config: HostConfig) -> str:
         "read-roots": list(config.read_roots),
         "write-roots": list(config.write_roots),
         "allow-overwrite": config.allow_overwrite,
+        "allow-in-place": config.allow_in_place,
         "devices": list(config.devices),
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.

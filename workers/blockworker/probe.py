@@ -58,6 +58,8 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
 def _member(roots: Roots, spec: JobSpec, identity: Identity) -> dict[str, Any]:
     """The job's own OPEN once more, which finds everything made: the same source, and the staging file."""
     host = roots.config.name
+    if spec.in_place:
+        raise JobFailed(errno.EBUSY, f"target {spec.target.text} is written in place: the job stays on its host")
     if not is_null(spec) and find_member(roots, spec) is None:
         raise JobFailed(errno.ENOENT, f"host {host} does not see the staging file of target {spec.target.text}")
     opened = find(spec.type, host).open(roots, spec, lambda: True)

@@ -90,8 +90,14 @@ class Roots:
                 raise
             return fd
 
-    def open_device(self, path: str) -> int:
-        """A read-only descriptor of a block device of the allow-list, whose links are followed now."""
+    def open_device(self, path: str, *, write: bool = False) -> int:
+        """A descriptor of a block device of the allow-list, whose links are followed now.
+
+        For reading; or, where the host allows it, for reading and writing, and then it is nobody else's (O_EXCL).
+        """
+        what = "target" if write else "source"
+        if write and not self.config.allow_in_place:
+            raise JobFailed(errno.EACCES, f"host {self.config.name} does not allow devices to be written ({path})")
         real = os.path.realpath(path)
         allowed = self.config.devices
         if path not in allowed and real not in map(os.path.realpath, allowed):
@@ -99,12 +105,21 @@ class Roots:
             raise JobFailed(errno.EACCES, f"{path} is not in the devices of host {self.config.name} ({known})")
         if not real.startswith("/dev/"):
             raise JobFailed(errno.EACCES, f"{path} leads to {real}: a device under /dev was expected")
-        with self._told("source", path):
-            fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with self._told(what, path):
+            if not stat.S_ISBLK((st := os.stat(real)).st_mode):  # before it is opened: that can have effects
+                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+            mode = os.O_RDWR | os.O_EXCL if write else os.O_RDONLY
+            try:
+                fd = os.open(real, mode | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                if not write or error.errno != errno.EBUSY:
+                    raise
+                text = f"target {path} on host {self.config.name} is in use: one that is not mounted, and no part of"
+                raise JobFailed(errno.EBUSY, f"{text} anything that is, was expected") from None
             if not stat.S_ISBLK(os.fstat(fd).st_mode):
                 kind = kind_of(os.fstat(fd))
                 os.close(fd)
-                raise JobFailed(errno.ENOTBLK, f"source {path} is {kind}: a block device was expected")
+                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind}: a block device was expected")
             return fd
 
     def open_dir(self, path: str, *, write: bool = True, what: str = "directory") -> int:

@@ -63,7 +63,7 @@ class Steps:
             spec = member.spec
             with _answered(answers, member):
                 opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
-                if opened.writes:
+                if opened.writes and not spec.in_place:  # a device has its room
                     needs.append((os.path.dirname(target_path(spec)), opened.allocated))
                     check_space(self._roots, needs)
                 answers.append(
@@ -101,11 +101,12 @@ class Steps:
                 continue  # a live attempt unwinds first; its end rings for this step again
             with _answered(answers, member):
                 self._highest.raise_to(incarnation, number)
+                left = ""  # undefined
                 if decision == Decision.COMMIT:
                     self._driver(member).commit(self._roots, member.spec, number)
                 else:
-                    self._abort(member, number)
-                answers.append(Answer(member.spec.id))
+                    left = self._abort(member, number)
+                answers.append(Answer(member.spec.id, text=left))
         self._answers.answer(txn, Step.SETTLE, answers)
 
     def _clean(self, members: Sequence[Member]) -> None:
@@ -116,13 +117,14 @@ class Steps:
                 with _logged(member):
                     self._driver(member).clean(self._roots, member.spec)
 
-    def _abort(self, member: Member, number: int) -> None:
+    def _abort(self, member: Member, number: int) -> str:
         opened = bool(member.opened)
         try:
-            self._driver(member).abort(self._roots, member.spec, number, opened=opened)
+            return self._driver(member).abort(self._roots, member.spec, number, opened=opened) or ""
         except drivers.NoDriver:
             if opened:
                 raise  # a driver was here and is gone: what it made is still there
+            return ""
 
     def _driver(self, member: Member) -> Driver:
         return drivers.find(member.spec.type, self._roots.config.name)

@@ -55,6 +55,7 @@ class Row:
     len: int = 0
     error: str = ""  # what it failed with
     note: str = ""  # why it cannot be settled yet
+    undefined: str = ""  # why nobody can say what is on its target
     outcome: str = ""  # one of OVER
     rate: Rate = field(default_factory=Rate)
 
@@ -213,6 +214,8 @@ def _apply(row: Row, event: Event) -> None:
             row.offset, row.len = int(f["offset"]), int(f["len"])
         case "JOB_UNSETTLED":
             row.note = f["error"]
+        case "TARGET_UNDEFINED":
+            row.undefined = f["reason"]
 
 
 def eta(offset: int, length: int, rate: float) -> float | None:

@@ -114,17 +114,18 @@ def verdict(board: Board, run_id: RunId) -> list[str]:
     took = ago(tally.ended - tally.began)
     if tally.succeeded:
         return [f"run {run_id} committed: {count(tally.jobs, 'job')}, {size(tally.len)} in {took}"]
+    lost = [f"  {row.place.job}: {row.undefined}" for row in board.rows.values() if row.run == run_id and row.undefined]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     done = tally.jobs - tally.words["failed"] - tally.words["cancelled"]
     word = "partly committed" if done else "aborted" if failed else "cancelled"
     if failed and tally.jobs == 1:
-        return [f"run {run_id} {word} after {took}: {failed[0].error}"]
+        return [f"run {run_id} {word} after {took}: {failed[0].error}", *lost]
     counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled"
     told = [f"run {run_id} {word} after {took}: {counts}"]
     told += [f"  {row.place.job} failed: {row.error}" for row in failed[:SHOWN]]
     if len(failed) > SHOWN:
         told.append(f"  ... and {len(failed) - SHOWN} more: blockjobs status {run_id}")
-    return told
+    return told + lost
 
 
 class Detach:

@@ -37,6 +37,12 @@ def hosts(json: bool, url: str | None) -> None:
         rows = [cells(host, now, drained=host.name in drained) for host in found]
         for text in aligned([TITLES, *rows]) if rows else ["no host has registered"]:
             click.echo(text)
+        for host in found:
+            for left in host.facts.get("undefined", ()):
+                at = since(left["since"], now)
+                click.echo(
+                    f"{host.name}: {left['device']} is undefined: job '{left['job']}' writes to it, or gave up, {at}"
+                )
 
 
 def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:

@@ -47,11 +47,14 @@ def machine_name() -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname().partition(".")[0]).strip("._-") or "localhost"
 
 
-def write_host(directory: Path, host: LocalHost, slots: int, *, allow_overwrite: bool = False) -> Path:
+def write_host(
+    directory: Path, host: LocalHost, slots: int, *, allow_overwrite: bool = False, allow_in_place: bool = False,
+    devices: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """The host's ``host.toml``; what ``up`` does not decide is kept from the one that is there."""
     path = directory / "hosts" / f"{host.name}.toml"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    kept: dict[str, Any] = {"allow-overwrite": False, "devices": []}
+    kept: dict[str, Any] = {"allow-overwrite": False, "allow-in-place": False, "devices": []}
     with suppress(FileNotFoundError):
         try:
             kept |= tomllib.loads(path.read_text(encoding="utf-8"))
@@ -59,6 +62,9 @@ def write_host(directory: Path, host: LocalHost, slots: int, *, allow_overwrite:
             raise BadInput(f"{path}: {wrong}; TOML was expected (remove the file to have it written again)") from None
     if allow_overwrite:
         kept["allow-overwrite"] = True
+    if allow_in_place:
+        kept["allow-in-place"] = True
+    kept["devices"] = list(dict.fromkeys([*kept["devices"], *devices]))
     root = [str(host.root)]
     keys = kept | {"name": host.name, "slots": slots, "read-roots": root, "write-roots": root}
     # These values are texts, numbers, booleans and lists of texts: TOML writes them as JSON does.

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "run":         "blockjobs.cli.run:run",
     "backup":      "blockjobs.cli.run:backup",
     "mirror":      "blockjobs.cli.mirror:mirror",
+    "restore":     "blockjobs.cli.restore:restore",
     "status":      "blockjobs.cli.status:status",
     "show":        "blockjobs.cli.show:show",
     "wait":        "blockjobs.cli.wait:wait",

@@ -74,6 +74,9 @@ class Size(click.ParamType[int]):
             self.fail(str(wrong), param, ctx)
 
 
+in_place_option = click.option(
+    "--in-place", is_flag=True, help="The target is a block device: overwrite it (the host must allow it, too)."
+)
 format_option = click.option(
     "--format", "form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
     help="The target's format; any but raw needs QEMU's tools on the host.",
@@ -88,6 +91,7 @@ format_option = click.option(
     "--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB  [default: no limit]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
+@in_place_option
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
 @format_option
 @click.option("--compress", is_flag=True, help="Compress the target; needs a --format that can.")
@@ -99,8 +103,8 @@ format_option = click.option(
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
-    overwrite: bool, no_digests: bool, form: str, compress: bool, on_source_error: str, on_target_error: str,
-    on_source_change: str, no_auto_finalize: bool, auto_dismiss: bool,
+    overwrite: bool, in_place: bool, no_digests: bool, form: str, compress: bool, on_source_error: str,
+    on_target_error: str, on_source_change: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
@@ -117,7 +121,8 @@ def backup(  # noqa: PLR0917 - click passes by name
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
-            form=form, compress=compress, speed=speed, overwrite=overwrite, digests=not no_digests,
+            form=form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
+            digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss,

@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.places import compose, line_of, shown
-from blockjobs.model import ids, mirrors, runs, templates
+from blockjobs.model import ids, mirrors, restores, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
@@ -100,6 +100,9 @@ class Options(_Model):
     digests: bool = True
     format: Literal["raw", "qcow2", "vmdk"] = "raw"
     compress: bool = False
+    in_place: bool = False
+    offset: Size = 0
+    length: Size = 0
     stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
     granularity: Size = 0
     buf_size: Size = 0
@@ -132,6 +135,7 @@ class RunFile(_Model):
     version: Annotated[int, PlainValidator(_version)]
     name: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))]
     completion_mode: Literal["grouped", "individual"] = "grouped"
+    allow_in_place: bool = False  # of a group
     defaults: Options = Options()
     jobs: Annotated[list[Job], Field(min_length=1)]
 
@@ -237,6 +241,7 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
             named=named,
             form=form,
             compress=options.get("compress", False),
+            in_place=options.get("in_place", False),
         )
         options["options"] = _own(at, file.defaults, job, options)
         specs.append(
@@ -245,14 +250,19 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
                 source=source, target=target, target_base=base, **options,
             )
         )  # fmt: skip
-    runs.check_together(specs)
-    return RunPlan(run, file.name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
+    allowed = frozenset({TxnId(run)} if file.allow_in_place else ())
+    runs.check_together(specs, allowed)
+    transactions = (tuple(specs),) if grouped else tuple((spec,) for spec in specs)
+    return RunPlan(run, file.name, grouped, transactions, allowed)
 
 
 def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping[str, Any]:
     """The options of the job's own driver, checked where it is one of ours."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     own = job.of_mirror()
+    for key in ("offset", "length"):
+        if options.get(key) and kind == "backup":
+            raise JobFault(at, key, f"not accepted by type '{kind}'; type '{restores.TYPE}' was expected")
     if options.get("compress") and kind != "backup":
         raise JobFault(at, "compress", f"not accepted by type '{kind}'; type 'backup' was expected")
     if kind == "mirror":

@@ -15,6 +15,7 @@ from blockjobs.cli.status import heading
 from blockjobs.cli.why import Scene, why
 from blockjobs.cli.words import clock, count, since, speed
 from blockjobs.client import Coordinator
+from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
 from blockjobs.store.views import JobView, Place, TxnView
@@ -89,6 +90,9 @@ def about_job(scene: Scene) -> Iterator[str]:
         "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
         "error": job.error,
+        "differing": ", ".join(f"{start} to {end}" for start, end in job.result.get("differing", ())),
+        "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
+        "undefined": _undefined(scene),
     }
     if job.ended:
         facts["started"] = clock(job.started / 1000, now) if job.started else ""
@@ -97,6 +101,15 @@ def about_job(scene: Scene) -> Iterator[str]:
             yield f"  {name + ':':<13}{value}"
     for reason in why(scene):
         yield f"  waiting:     {reason}"
+
+
+def _undefined(scene: Scene) -> str:
+    job, host = scene.job, scene.hosts.get(scene.job.host)
+    if not job.undefined or host is None:
+        return job.undefined
+    device = volumespec.label(job.spec.target.volume)
+    still = any(left["device"] == device for left in host.facts.get("undefined", ()))
+    return job.undefined if still else f"{job.spec.target.text} was left undefined; a later job onto it has completed"
 
 
 def _decision(txn: TxnView | None) -> str:

@@ -39,10 +39,13 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Root of hosts that name none.")
 @click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True, help="Copies at once on a host.")
 @click.option("--allow-overwrite", is_flag=True, help="Let jobs that ask for it replace files, and QMP resize them.")
+@click.option("--device", "devices", multiple=True, metavar="PATH", help="A block device that jobs may read.")
+@click.option("--allow-in-place", is_flag=True, help="Let jobs that ask for it write those devices.")
 @click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
 def up(
-    *, directory: Path | None, named: tuple[str, ...], root: Path, slots: int, allow_overwrite: bool, flower: int | None
-) -> None:
+    *, directory: Path | None, named: tuple[str, ...], root: Path, slots: int, allow_overwrite: bool,
+    devices: tuple[str, ...], allow_in_place: bool, flower: int | None,
+) -> None:  # fmt: skip
     """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
 
     Without --host it is one host with this machine's name; its root is the current directory.
@@ -55,7 +58,9 @@ def up(
         before = heartbeats(url)
         note_shared_disk(directory, hosts)
         for host in hosts:
-            write_host(directory, host, slots, allow_overwrite=allow_overwrite)
+            write_host(
+                directory, host, slots, allow_overwrite=allow_overwrite, allow_in_place=allow_in_place, devices=devices
+            )
         for program in programs(directory, url, hosts, slots, flower):
             supervisor.start(program)
         with written_env(directory, url):

@@ -86,6 +86,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
+    "TARGET_UNDEFINED":    lambda f: f["reason"],
     "ATTEMPT_CLAIMED":     lambda f: f"attempt {f['attempt']} runs",
     "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",
     "BLOCK_JOB_PENDING":   lambda _: "waits for finalize",

@@ -56,6 +56,9 @@ class JobSpec:
     overwrite: bool = False
     digests: bool = True
     compress: bool = False  # the target, which is an image of a format
+    in_place: bool = False  # the target, which is a device: what is on it is overwritten from the first byte on
+    offset: int = 0  # of a restore: the range of the image, in bytes; both 0: all of it
+    length: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
@@ -72,6 +75,7 @@ class JobSpec:
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
+            "in-place": self.in_place, "offset": self.offset, "length": self.length,
             "options": dict(self.options),
         }  # fmt: skip
 
@@ -85,6 +89,7 @@ class JobSpec:
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
+            in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),
             options=dict(keys.get("options", {})),
         )  # fmt: skip
 

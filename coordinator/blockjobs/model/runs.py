@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -13,8 +14,10 @@ from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
-from blockjobs.model.volumespec import DeviceVolume, HostedVolume
+from blockjobs.model.volumespec import DeviceVolume, FileVolume, HostedVolume
 
+_DEVICES: Final = "/dev/"
+_MEMORY: Final = "/dev/shm/"  # noqa: S108 - files lie there, no devices
 _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
 
 
@@ -32,6 +35,9 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     compress: bool
+    in_place: bool
+    offset: int
+    length: int
     stall_limit: int
     options: Mapping[str, Any]
 
@@ -44,6 +50,7 @@ class RunPlan:
     name: str
     grouped: bool
     transactions: tuple[tuple[JobSpec, ...], ...]  # grouped: one of all jobs; else one a job
+    allow_in_place: frozenset[TxnId] = frozenset()  # transactions of several jobs that may have a target in place
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:
@@ -67,9 +74,11 @@ Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
 
 def volumes(
     source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
-    named: Named | None = None, form: str = "raw", compress: bool = False,
+    named: Named | None = None, form: str = "raw", compress: bool = False, in_place: bool = False,
 ) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
     """The two volumes of a job, words expanded, and the directory its target needs; ``form``: the target's format.
+
+    ``in_place``: the target is a device, also where only its path is given.
 
     Raises:
         JobFault: one of them is malformed, or the two do not go together.
@@ -98,15 +107,39 @@ def volumes(
             position, "target",
             f"copying between hosts is not supported yet: source is on '{read.host}', target on '{written.host}'",
         )  # fmt: skip
-    if isinstance(volumespec.bottom(written.volume), DeviceVolume):
-        raise JobFault(position, "target", f"{written.text} is a block device; a file was expected as target")
+    written = _in_place(written, position) if in_place else _staged(written, position)
     path = volumespec.path(written.volume)
     if path is not None and path == volumespec.path(read.volume):
         raise JobFault(position, "target", f"target equals source ({written.text}); another path was expected")
     if path is None:
         return read, written, ""
+    if in_place:
+        return read, written, ""
     base = path.rpartition("/")[0] or "/" if written.node else templates.base(templates.path_text(target))
     return read, written, base
+
+
+def _in_place(written: HostedVolume, position: int) -> HostedVolume:
+    """A target that is a device: a path under ``/dev`` is one, whatever it was written as."""
+    volume = written.volume
+    if isinstance(volume, FileVolume) and volume.filename.startswith(_DEVICES):
+        return replace(written, volume=DeviceVolume(volume.filename))
+    if volumespec.formatted(volume) is not None:
+        text = f"{written.text} is an image of a format; with 'in-place: true' a raw block device was expected"
+        raise JobFault(position, "target", text)
+    if not isinstance(volumespec.bottom(volume), DeviceVolume):
+        text = f"{written.text} is no block device; with 'in-place: true' a path under {_DEVICES} was expected"
+        raise JobFault(position, "target", text)
+    return written
+
+
+def _staged(written: HostedVolume, position: int) -> HostedVolume:
+    path = volumespec.path(written.volume) or ""
+    below_dev = path.startswith(_DEVICES) and not path.startswith(_MEMORY)
+    if below_dev or isinstance(volumespec.bottom(written.volume), DeviceVolume):
+        text = f"{written.text} is a block device; a file was expected as target, or 'in-place: true'"
+        raise JobFault(position, "target", text)
+    return written
 
 
 def _named(name: str, named: Named | None, position: int, field: str) -> HostedVolume:
@@ -120,8 +153,11 @@ def _named(name: str, named: Named | None, position: int, field: str) -> HostedV
         ) from None  # fmt: skip
 
 
-def check_together(jobs: Iterable[JobSpec]) -> None:
+def check_together(jobs: Iterable[JobSpec], allow_in_place: Collection[TxnId] = ()) -> None:
     """The jobs of one run side by side: every id once, and nobody writes what another one reads or writes.
+
+    A device that is written in place cannot be as it was after an abort: a transaction of several jobs has one only
+    if it is in ``allow_in_place``.
 
     Raises:
         JobFault: names the first job, in their order, that clashes with an earlier or later one.
@@ -130,10 +166,17 @@ def check_together(jobs: Iterable[JobSpec]) -> None:
     ids_seen: dict[JobId, int] = {}
     written: dict[str, int] = {}
     read = {job.source.text: at for at, job in enumerate(members) if volumespec.path(job.source.volume)}
+    sizes = Counter(job.transaction for job in members)
     for at, job in enumerate(members):
         if job.id in ids_seen:
             raise JobFault(at, "id", f"duplicate id '{job.id}': jobs[{ids_seen[job.id]}] has it; another was expected")
         ids_seen[job.id] = at
+        if job.in_place and sizes[job.transaction] > 1 and job.transaction not in allow_in_place:
+            raise JobFault(
+                at, "in-place",
+                f"an abort of the group would leave {job.target.text} undefined; 'allow-in-place: true' of the group, "
+                "or 'completion-mode: individual' was expected",
+            )  # fmt: skip
         if volumespec.path(job.target.volume) is None:
             continue
         where = job.target.text
@@ -171,7 +214,7 @@ def plan_backup(
     words = templates.words(run, name if job_id is None else job_id, now)
     read, written, base = volumes(
         source, target, words, default_host=default_host, named=named, form=form,
-        compress=options.get("compress", False),
+        compress=options.get("compress", False), in_place=options.get("in_place", False),
     )  # fmt: skip
     job = JobSpec(
         id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),

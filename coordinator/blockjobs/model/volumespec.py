@@ -32,7 +32,7 @@ class FileVolume:
 
 @dataclass(frozen=True, slots=True)
 class DeviceVolume:
-    """A block device on its host, named by its path under ``/dev``.  Read only, for now."""
+    """A block device on its host, named by its path under ``/dev``."""
 
     filename: str
     driver: str = "host_device"

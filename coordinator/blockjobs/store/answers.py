@@ -30,7 +30,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A host's answer for one member.  ``errno`` 0: done.  Locks by identity, ``""`` for none."""
+    """A host's answer for one member.  ``errno`` 0: done; a settle's ``text`` then says what is left undefined.
+
+    Locks by identity, ``""`` for none.
+    """
 
     job: JobId
     errno: int = 0

@@ -39,7 +39,7 @@ class Submit:
             JobFault: two jobs of the run itself do not go together.
         """
         specs = plan.jobs
-        check_together(specs)
+        check_together(specs, plan.allow_in_place)
         owner = uuid.uuid4().hex
         try:
             for batch in batches(specs):

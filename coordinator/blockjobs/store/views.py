@@ -48,6 +48,7 @@ class JobView:
     now: int
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    undefined: str = ""  # why nobody can say what is on its target, a device
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
@@ -70,6 +71,7 @@ class JobView:
             "error": self.error or None,
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
+            "target-undefined": self.undefined or None,
             "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
@@ -230,7 +232,8 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
         ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
-        unsettled=_text(r.get(b"unsettled", b"")), diverging=_rates(r.get(b"diverging", b"")),
+        unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
+        diverging=_rates(r.get(b"diverging", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
         result=codec.unpack(r[b"result"]) if r.get(b"result") else {},

@@ -135,8 +135,11 @@ class Driver(ABC):
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         """Publish.  ``number``: of the decision."""
 
-    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
-        """Remove everything this job made.  ``opened``: its OPEN was answered for."""
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
+        """Remove everything this job made.  ``opened``: its OPEN was answered for.
+
+        Returns what cannot be taken back, a sentence for people: the target is undefined (event TARGET_UNDEFINED).
+        """
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
         """After commit or abort, always: close the books on this host once no member of the transaction is open."""

@@ -160,7 +160,10 @@ class Copying(Work):
         return self._made.durable
 
     def result(self) -> Mapping[str, Any]:
-        return {"source-change": self._source_change}
+        told: dict[str, Any] = {"source-change": self._source_change}
+        if self._attached.untouched:
+            told["untouched"] = self._attached.untouched
+        return told
 
     def close(self) -> None:
         self._attached.close()

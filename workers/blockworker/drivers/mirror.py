@@ -51,10 +51,10 @@ class Mirror(Staged):
         if size is not None and size != source.size:
             raise JobFailed(errno.EINVAL, SIZES_DIFFER)
 
-    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         if opened:
             Quiesce.of(roots.config, spec).recover()  # an attempt killed in its last pass has no other end
-        super().abort(roots, spec, number, opened=opened)
+        return super().abort(roots, spec, number, opened=opened)
 
     def attached(self, roots: Roots, job: Job) -> Mirroring:
         quiesce = Quiesce.of(roots.config, job.spec)
@@ -200,6 +200,8 @@ def _copied(settled: int, copy: Copy) -> int:
 
 def _existing(roots: Roots, spec: JobSpec) -> int | None:
     """The size of what the target would replace; None where there is nothing yet."""
+    if spec.in_place:
+        return None  # a device may be larger
     if is_null(spec):
         bottom = volumespec.bottom(spec.target.volume)
         return bottom.size if isinstance(bottom, NullVolume) else None

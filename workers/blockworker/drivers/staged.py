@@ -1,4 +1,4 @@
-"""The steps of every driver whose target is a staged file (or ``null-co``, where nothing stays)."""
+"""The steps of every driver that leaves one image: in a staged file, on a device in place, or nowhere (``null-co``)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
 from blockworker.roots import Roots
-from blockworker.targets import manifest, publish
+from blockworker.targets import inplace, manifest, publish
 from blockworker.targets.images import rewritable
+from blockworker.targets.inplace import DeviceTarget, InSteps
 from blockworker.targets.journal import Member
 from blockworker.targets.opening import find_member, lay_out_image, open_member
 from blockworker.targets.staged import StagedTarget
@@ -38,7 +39,8 @@ class Attached:
     target: Target
     digests: DigestFile | None
     done: RangeSet
-    staging: str
+    staging: str  # the uuid of what is written
+    untouched: int = 0  # bytes of a device beside the copy
     whole: bool = False
     lanes: int = 2
 
@@ -48,16 +50,27 @@ class Attached:
 
 
 class Staged(Driver):
-    """A copy of a whole volume into a staged file that commit publishes."""
+    """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
+
+    def source(self, roots: Roots, spec: JobSpec) -> Source:
+        """What is copied.  Raises JobFailed."""
+        return open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+
+    def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """What the manifest says besides."""
+        return {}
 
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
-        source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+        source = self.source(roots, spec)
         try:
             self.check(roots, spec, source)
             identity, size = source.identity(), source.size
             reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
             if is_null(spec):
                 return Opened(size, 0, identity, reads, "")
+            if spec.in_place:
+                _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
+                return Opened(size, source.allocated(), identity, reads, writes)
             member = open_member(
                 roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted
             )
@@ -73,43 +86,55 @@ class Staged(Driver):
     ) -> None:
         if is_null(spec):
             return
-        member = _member(roots, spec)
-        if durable.staging != member.uuid:
+        place = inplace.find(roots, spec) if spec.in_place else _member(roots, spec)
+        if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
         record = manifest.build(
-            spec, size=member.size, identity=Identity.from_list(opened["identity"]),
-            source_change=result["source-change"],
+            replace(spec, digests=False) if spec.in_place else spec, size=place.size,
+            identity=Identity.from_list(opened["identity"]), source_change=result["source-change"],
             attempts=[{"number": result["attempts"], "token": result["token"]}], counts=result["counts"],
             started=datetime.fromtimestamp(result["started"], UTC),
             finished=datetime.fromtimestamp(result["finished"], UTC),
         )  # fmt: skip
-        publish.prepare_member(roots, member, durable.ranges, record)
+        record = {**record, **self.told(spec, result)}
+        if isinstance(place, Member):
+            publish.prepare_member(roots, place, durable.ranges, record)
+        else:
+            inplace.prepare(roots, place, durable, record)
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
-        if not is_null(spec):
+        if spec.in_place:
+            inplace.commit(roots, inplace.find(roots, spec), number)
+        elif not is_null(spec):
             publish.commit_job(roots, spec, number)
 
-    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> None:
+    def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
+        if spec.in_place:
+            return inplace.abort(roots, spec.id, number)
         if not is_null(spec):
             publish.abort_job(roots, spec, number, opened=opened)
+        return None
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
-        if not is_null(spec):
+        if not is_null(spec) and not spec.in_place:
             root = roots.root_of(volumespec.label(spec.target.volume), write=True)
             publish.clean_transaction(roots, spec.transaction, root)
 
 
-def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
-    """Open both volumes for one attempt; the staging file's lock is held until ``close``.
+def attach(roots: Roots, claim: Claim, *, rewrites: bool = False, source: Source | None = None) -> Attached:
+    """Open both volumes for one attempt; the lock of the staging file, or of the device, is held until ``close``.
 
-    ``rewrites``: parts of the target may be written more than once.
+    ``rewrites``: parts of the target may be written more than once.  ``source``: it is open already.
     """
     spec = claim.spec
-    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+    if source is None:
+        source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)
             return Attached(source, target, None, _durable(claim.durable, spec.id), spec.id)
+        if spec.in_place:
+            return _in_place(roots, claim, source)
         member = _member(roots, spec)
         staged = StagedTarget.take(roots, member, claim.token, rewrites=rewrites)
         try:
@@ -120,6 +145,14 @@ def attach(roots: Roots, claim: Claim, *, rewrites: bool = False) -> Attached:
     except BaseException:
         source.close()
         raise
+
+
+def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
+    spec = claim.spec
+    device = DeviceTarget.take(roots, spec, claim.token)
+    target = filter_target(spec.target.volume, device)
+    done, untouched = _durable(claim.durable, device.record.uuid), device.record.untouched
+    return Attached(InSteps(source), target, None, done, device.record.uuid, untouched=untouched)
 
 
 def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: StagedTarget) -> Attached:

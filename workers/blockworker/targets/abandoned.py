@@ -13,8 +13,8 @@ from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answers
 from blockworker.highest import Highest
 from blockworker.roots import Roots
+from blockworker.targets import devices, inplace, publish
 from blockworker.targets import journal as journals
-from blockworker.targets import publish
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.staged import StagingBusy
 
@@ -31,6 +31,7 @@ def settle(answers: Answers, roots: Roots, highest: Highest) -> None:
             highest.raise_to(incarnation, number)
             for path in roots.config.write_roots:
                 _settle(roots, path, txn, decision, number)
+            _settle_devices(roots, txn, decision, number)
         except (JobFailed, OSError, LockBusy, StagingBusy) as error:
             log.warning("transaction %s: what it left here is not settled yet: %s", txn, error)
         else:
@@ -49,3 +50,13 @@ def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> 
         else:
             publish.abort_member(roots, member, number)
     publish.clean_transaction(roots, txn, root)
+
+
+def _settle_devices(roots: Roots, txn: TxnId, decision: str, number: int) -> None:
+    for record in devices.every(roots):
+        if record.transaction != txn:
+            continue
+        if decision == Decision.COMMIT:
+            inplace.commit(roots, record, number)
+        elif left := inplace.abort(roots, record.job, number):
+            log.warning("transaction %s: %s", txn, left)

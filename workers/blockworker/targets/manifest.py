@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -70,16 +70,23 @@ def dump(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2).encode() + b"\n"
 
 
-def load(path: str) -> dict[str, Any]:
+Opener = Callable[[str], int]  # a descriptor for reading, that the caller owns
+
+
+def as_we_are(path: str) -> int:
+    """Open a file by the rights of the caller alone; a FIFO would never answer."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def load(path: str, opener: Opener = as_we_are) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
         BadInput: it is missing, not JSON, of a version that is not known here, or not a manifest.
     """
     try:
-        # A FIFO would never answer; a manifest is of a few kB.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            manifest = json.loads(file.read(LARGEST))
+        with open(opener(path), "rb") as file:
+            manifest = json.loads(file.read(LARGEST))  # one is of a few kB
     except OSError as error:
         raise BadInput(f"manifest {path}: {error.strerror}; an image that a job has committed was expected") from None
     except (ValueError, RecursionError):
@@ -106,9 +113,9 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
         BadInput: there are no digests to compare with, or they are not the ones the manifest names.
     """
     size: int = manifest["size"]
-    values = _digests(image_path, manifest, size)
+    values = read_digests(image_path, manifest)
     form = manifest.get("format", "raw")
-    image = _open(image_path, form)
+    image = open_image(image_path, manifest)
     try:
         common = min(image.size, size)
         expected = size if form == "raw" else size_of_image(size)
@@ -123,21 +130,31 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
         image.close()
 
 
-def _open(path: str, form: object) -> Source:
-    """A published image, as its manifest says it; a layer below it was never read from."""
-    known = ("raw", *volumespec.FORMATS)
+def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> Source:
+    """A published image, as its manifest says it.
+
+    One with digests is whole, whatever it says of a layer below it; one without may be a layer alone, and is refused.
+    """
+    known, form = ("raw", *volumespec.FORMATS), manifest.get("format", "raw")
     if form not in known:
         raise BadInput(f"image {path}: its manifest names an unknown format: one of {', '.join(known)} was expected")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = opener(path)
     except OSError as error:
         raise BadInput(f"image {path}: {error.strerror}") from None
     if form == "raw":
         return FileSource(fd, path)
-    return open_format(FormatVolume(str(form), FileVolume(path), alone=True), lambda _: fd)
+    whole = bool(manifest.get("digests"))
+    return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd)
 
 
-def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
+def read_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> bytes:
+    """The digests of all chunks, one behind the other.
+
+    Raises:
+        BadInput: there are none, they are of another kind, or not those that the manifest names.
+    """
+    size: int = manifest["size"]
     named = manifest.get("digests")
     if not named:
         raise BadInput(f"image {image_path} was copied with 'digests: false': there is nothing to verify it with")
@@ -145,11 +162,13 @@ def _digests(image_path: str, manifest: Mapping[str, Any], size: int) -> bytes:
         raise BadInput(f"image {image_path}: its manifest has digests of an unknown kind: blake3 by 1 MiB was expected")
     path = os.path.join(os.path.dirname(image_path), named["file"])
     try:
-        with open(path, "rb") as file:
+        with open(opener(path), "rb") as file:
+            if os.fstat(file.fileno()).st_size != digest_size(size):
+                raise BadInput(f"digests {path} are not the ones that the manifest names")
             root, values = root_of(file.fileno()), file.read()
     except OSError as error:
         raise BadInput(f"digests {path}: {error.strerror}") from None
-    if root != named.get("root") or len(values) != digest_size(size):
+    if root != named.get("root"):
         raise BadInput(f"digests {path} are not the ones that the manifest names")
     return values
 

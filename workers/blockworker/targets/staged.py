@@ -83,7 +83,7 @@ class StagedTarget:
         self._fresh = fresh  # all that we did not write is a hole
         self._punches = True
         self._broken: VolumeError | None = None
-        self._writeback = _Writeback(fd, member.size)
+        self._writeback = Writeback(fd, member.size)
 
     @classmethod
     def take(cls, roots: Roots, member: Member, token: int, *, rewrites: bool = False) -> StagedTarget:
@@ -187,7 +187,7 @@ def _raise_token(roots: Roots, member: Member, token: int) -> int:
         return known.token
 
 
-class _Writeback:
+class Writeback:
     """Starts writeback of each stride that is complete, and drops from the cache what is on the disk.
 
     It has a descriptor of its own: the kernel tells each open file of a failed writeback once, and the one

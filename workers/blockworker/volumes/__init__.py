@@ -20,6 +20,7 @@ from blockjobs.model.volumespec import (
     other,
 )  # fmt: skip
 from blockworker.roots import Roots
+from blockworker.targets.devices import open_source as open_device
 from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target, VolumeDriver
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource
@@ -43,7 +44,7 @@ def open_source(volume: Volume, roots: Roots, *, top_only: bool = False) -> Sour
         case FileVolume(filename):
             return FileSource(roots.open_source(filename), filename)
         case DeviceVolume(filename):
-            return DeviceSource(roots.open_device(filename), filename)
+            return DeviceSource(open_device(roots, filename), filename)
         case NullVolume():
             return NullSource(volume)
         case DebugVolume(image, rules):

@@ -27,6 +27,7 @@ from blockjobs.model.volumespec import (
     rule_keys,
 )  # fmt: skip
 from blockworker.roots import Roots
+from blockworker.targets.devices import open_source as open_device
 from blockworker.volumes import qemuimg
 from blockworker.volumes.export import handed
 
@@ -43,7 +44,7 @@ def by(roots: Roots) -> Open:
 
     def open_(volume: FileVolume | DeviceVolume) -> int:
         if isinstance(volume, DeviceVolume):
-            return roots.open_device(volume.filename)
+            return open_device(roots, volume.filename)
         return roots.open_source(volume.filename)
 
     return open_

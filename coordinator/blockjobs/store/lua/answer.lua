@@ -3,8 +3,8 @@
 --
 -- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
--- ARGV[4...]  per job: id, errno (0: done), text, result packed ("" none), lock to read ("" none), lock to write ("" none),
---           size in bytes (open only)
+-- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
+--           result packed ("" none), lock to read ("" none), lock to write ("" none), size in bytes (open only)
 --
 -- Returns {"answered", still owing}
 
@@ -38,6 +38,10 @@ for i = 0, #KEYS - 6 do
         end
         if f[4] and f[4] ~= "" then redis.call("HDEL", KEYS[5], "w:" .. f[4]) end
         redis.call("HDEL", job, "reads", "writes")
+        if text ~= "" then
+          redis.call("HSET", job, "undefined", text)
+          emit(KEYS[2], "TARGET_UNDEFINED", job, id, "reason", text)
+        end
       end
     elseif step == "settle" then
       if redis.call("HGET", job, "unsettled") ~= text then

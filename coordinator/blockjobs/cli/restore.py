@@ -1,0 +1,102 @@
+"""``restore``: a backup reversed, into a file or onto a device."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, format_option, in_place_option, places, start
+from blockjobs.client import Coordinator
+from blockjobs.model import volumespec
+from blockjobs.model.errors import NoSuchJob, Refused
+from blockjobs.model.jobs import OnError
+from blockjobs.model.restores import FORCE, TYPE
+from blockjobs.model.runs import RunPlan, plan_backup
+from blockjobs.model.states import Status
+from blockjobs.model.volumespec import FileVolume, FormatVolume
+
+
+@click.command()
+@click.argument("image")
+@click.argument("dest")
+@in_place_option
+@click.option("--offset", type=Size(), default=0, help="Begin at this byte of the image  [default: 0]")
+@click.option("--length", type=Size(), default=0, help="Restore so many bytes  [default: to the end of the image]")
+@click.option("--force", is_flag=True, help="Write also what differs from its digests, and list it.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists (the host must allow it, too).")
+@click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
+@click.option("--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB")
+@click.option("--no-digests", is_flag=True, help="Write no digests beside a file: `verify` cannot check it.")
+@format_option
+@click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
+@click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
+@click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
+@click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
+@follower_options
+def restore(  # noqa: PLR0917 - click passes by name
+    image: str, dest: str, url: str | None, detach: bool, json: bool, in_place: bool, offset: int, length: int,
+    force: bool, overwrite: bool, job_id: str | None, speed: int, no_digests: bool, form: str,
+    on_source_error: str, on_target_error: str, no_auto_finalize: bool, auto_dismiss: bool,
+) -> int:  # fmt: skip
+    """Restore a published image into a file, or onto a block device (--in-place).
+
+    IMAGE is the job that made it (RUN.JOB), or HOST:/PATH of an image with its manifest beside it; DEST is HOST:/PATH
+    on the same host.  Every chunk is compared with its digest before it is written: one that differs stops the restore.
+    With --offset and --length exactly that range is restored: into a file of its length, or to its place on a device.
+
+    \b
+    Example:
+      blockjobs restore nightly-20261122T103000Z.web1-root web1:/srv/images/root.img
+      blockjobs restore web1:/backup/root.img web1:/dev/vg0/root --in-place
+      blockjobs restore web1:/backup/root.img web1:/tmp/superblock.bin --offset 1KiB --length 1KiB
+    """
+    with Coordinator(url) as here:
+        source = published(here, image)
+        (read, written), host = places(here, source, dest)
+        plans: list[RunPlan] = []
+
+        def plan(now: datetime) -> RunPlan:
+            plans.append(plan_backup(
+                read, written, now=now, job_id=job_id, default_host=host, named=here.volume, form=form, type=TYPE,
+                speed=speed, overwrite=overwrite, digests=not no_digests, in_place=in_place, offset=offset,
+                length=length, on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
+                auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss, options={FORCE: True} if force else {},
+            ))  # fmt: skip
+            return plans[-1]
+
+        code = start(here, plan, detach=detach, json=json)
+        if force and not detach:
+            warn_of_differing(here, plans[-1])
+        return code
+
+
+def warn_of_differing(here: Coordinator, plan: RunPlan) -> None:
+    """Say what was written against the word of its digests."""
+    for job in here.list(plan.run):
+        for start_, end in job.result.get("differing", ()):
+            text = f"warning: bytes {start_} to {end} differ from the digests of the manifest, and were written"
+            click.echo(text, err=True)
+
+
+def published(here: Coordinator, image: str) -> str:
+    """The place of an image that is named by its job; any other text as it is.
+
+    Raises:
+        Refused: the job has made no image, or its record is gone.
+    """
+    if HOSTED.match(image) or "/" in image or image in {node.name for node in here.volumes()}:
+        return image
+    try:
+        job = here.get(image)
+    except NoSuchJob:
+        text = f"no job is named '{image}'; RUN.JOB of a backup, or HOST:/PATH of its image was expected"
+        raise Refused(text) from None
+    target = job.spec.target
+    if not isinstance(target.volume, FileVolume | FormatVolume) or not isinstance(
+        volumespec.bottom(target.volume), FileVolume
+    ):
+        raise Refused(f"job '{image}' has left no image in a file: its target is {target.text}")
+    if job.status is not Status.CONCLUDED or job.ret:
+        raise Refused(f"job '{image}' has published nothing: {job.error or f'it is {job.status}'}")
+    return target.text.replace("{", "{{").replace("}", "}}")  # what was expanded already stands for itself

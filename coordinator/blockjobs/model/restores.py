@@ -1,0 +1,8 @@
+"""What is special about a job of type ``restore``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TYPE: Final = "restore"
+FORCE: Final = "force"  # an option: what differs from its digest is written all the same, and listed

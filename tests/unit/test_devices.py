@@ -1,0 +1,241 @@
+"""Devices on record: undefined from before the first byte until a commit, whatever dies between."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed, LeaseLost
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.targets import devices, inplace
+from blockworker.targets.devices import State
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.inplace import DeviceTarget
+from blockworker.volumes import Identity
+
+MIB = 1 << 20
+SOURCE = Identity("none", size=2 * MIB)
+DONE = ((0, 2 * MIB),)
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A host with one loop device of 4 MiB, full of ``x``."""
+
+    roots: Roots
+    device: str
+
+    def spec(self, job: str = "R.a", **changes: object) -> JobSpec:
+        target = volumespec.parse({"driver": "host_device", "host": "h", "filename": self.device})
+        spec = JobSpec(id=JobId(job), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("h:/s"),
+                       target=target, in_place=True)  # fmt: skip
+        return replace(spec, **changes)  # type: ignore[arg-type]
+
+    def open(self, spec: JobSpec, size: int = 2 * MIB) -> devices.Record:
+        return inplace.open_target(self.roots, spec, size=size, source=SOURCE, wanted=lambda: True)[0]
+
+    def written(self, spec: JobSpec) -> devices.Record:
+        """Opened, and all of it written."""
+        record = self.open(spec)
+        target = DeviceTarget.take(self.roots, spec, 1)
+        target.pwrite(memoryview(b"a" * MIB), 0)
+        target.zero(MIB, MIB)
+        target.flush()
+        target.close()
+        return record
+
+    def prepared(self, spec: JobSpec) -> devices.Record:
+        record = self.written(spec)
+        inplace.prepare(self.roots, record, Checkpoint(record.uuid, DONE), {"version": 1})
+        return record
+
+    @property
+    def record(self) -> devices.Record | None:
+        return next(iter(devices.every(self.roots)), None)
+
+    def left(self) -> list[str]:
+        return [record.left_by for record in devices.undefined(self.roots)]
+
+    def content(self) -> bytes:
+        return Path(self.device).read_bytes()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "disk").write_bytes(b"x" * 4 * MIB)
+    attach = ["losetup", "-f", "--show", str(tmp_path / "disk")]
+    done = subprocess.run(attach, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    root = str(tmp_path / "root")
+    config = HostConfig(name=Host("h"), read_roots=(root,), write_roots=(root,), allow_in_place=True, devices=(device,))
+    yield Site(Roots(config), device)
+    subprocess.run(["losetup", "-d", device], check=True)
+
+
+def test_opening_writes_nothing_and_an_abort_of_it_leaves_no_trace(site):
+    site.open(site.spec())
+    assert (site.left(), site.content()) == ([], b"x" * 4 * MIB)
+    assert inplace.abort(site.roots, "R.a", 1) == ""
+    assert site.record is None
+
+
+def test_a_commit_ends_what_a_claim_began(site):
+    record = site.prepared(site.spec())
+    assert site.left() == ["R.a"]
+    for _ in range(2):
+        inplace.commit(site.roots, record, 7)
+    assert (site.left(), site.record.state) == ([], State.VALID)
+    assert site.record.manifest["in_place"] == {"device_size": 4 * MIB, "offset": 0, "untouched": 2 * MIB}
+    assert site.content() == b"a" * MIB + bytes(MIB) + b"x" * 2 * MIB
+    with pytest.raises(JobFailed, match="is committed on this host"):
+        inplace.abort(site.roots, "R.a", 8)
+
+
+def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
+    site.written(site.spec())
+    for _ in range(2):
+        assert "is undefined: job 'R.a' has written to it since" in inplace.abort(site.roots, "R.a", 1)
+    with pytest.raises(JobFailed, match=r"is undefined: job 'R\.a'"):
+        devices.open_source(site.roots, site.device)
+    site.open(site.spec("R.b"))
+    assert site.left() == ["R.a"]
+    assert inplace.abort(site.roots, "R.b", 2) == ""
+    assert (site.left(), site.record.state) == (["R.a"], State.UNDEFINED)
+    inplace.commit(site.roots, site.prepared(site.spec("R.c")), 3)
+    assert site.left() == []
+    os.close(devices.open_source(site.roots, site.device))
+
+
+def test_what_one_has_committed_is_still_on_record_after_another_was_only_opened(site):
+    inplace.commit(site.roots, site.prepared(site.spec()), 1)
+    site.open(site.spec("R.b"))
+    assert inplace.abort(site.roots, "R.b", 2) == ""
+    assert (site.record.state, site.record.manifest["version"]) == (State.VALID, 1)
+
+
+def test_a_job_whose_device_another_one_took_can_do_nothing_more(site):
+    mine = site.written(site.spec())
+    site.open(site.spec("R.b"))
+    with pytest.raises(JobFailed, match="was never opened, or another job has it now"):
+        DeviceTarget.take(site.roots, site.spec(), 2)
+    with pytest.raises(JobFailed, match=r"job 'R\.b' has it"):
+        inplace.commit(site.roots, mine, 1)
+    assert inplace.abort(site.roots, "R.a", 1) == ""
+    assert (site.record.job, site.left()) == ("R.b", ["R.a"])
+
+
+def test_one_writer_at_a_time_and_never_an_older_one(site):
+    site.open(site.spec())
+    first = DeviceTarget.take(site.roots, site.spec(), 5)
+    identity = site.record.identity
+    with pytest.raises(LockBusy):
+        devices.take(site.roots, identity, patience=0)
+    with pytest.raises(OSError, match="busy"):
+        os.open(site.device, os.O_RDWR | os.O_EXCL)
+    first.close()
+    with pytest.raises(LeaseLost):
+        DeviceTarget.take(site.roots, site.spec(), 4)
+    DeviceTarget.take(site.roots, site.spec(), 6).close()
+    assert site.record.token == 6
+
+
+def test_what_is_not_all_durable_or_of_another_uuid_is_not_prepared(site):
+    record = site.written(site.spec())
+    for point in (Checkpoint(record.uuid, ((0, MIB),)), Checkpoint("other", DONE), Checkpoint()):
+        with pytest.raises(JobFailed, match="not all of it is known to be durable"):
+            inplace.prepare(site.roots, record, point, {})
+    with pytest.raises(JobFailed, match="was never prepared"):
+        inplace.commit(site.roots, record, 1)
+
+
+def test_an_open_that_nobody_waits_for_any_more_notes_nothing(site):
+    with pytest.raises(JobFailed, match="already decided"):
+        inplace.open_target(site.roots, site.spec(), size=MIB, source=SOURCE, wanted=lambda: False)
+    assert site.record is None
+
+
+def test_another_disk_under_the_same_number_is_another_device(site, tmp_path):
+    site.written(site.spec())
+    (tmp_path / "disk").rename(tmp_path / "old")
+    subprocess.run(["losetup", "-d", site.device], check=True)
+    (tmp_path / "new").write_bytes(b"y" * 4 * MIB)
+    subprocess.run(["losetup", site.device, tmp_path / "new"], check=True)
+    os.close(devices.open_source(site.roots, site.device))
+    with pytest.raises(JobFailed, match="is another device than the one that was opened"):
+        DeviceTarget.take(site.roots, site.spec(), 2)
+    assert site.content() == b"y" * 4 * MIB
+
+
+@pytest.mark.parametrize("way", ["commit", "abort"])
+def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, killed_before, way):
+    """A whole life of a job, killed before each change and then gone through again."""
+
+    def live() -> None:
+        spec = site.spec()
+        record = site.prepared(spec)
+        if way == "commit":
+            inplace.commit(site.roots, record, 1)
+        else:
+            inplace.abort(site.roots, spec.id, 1)
+
+    for n in count(1):
+        reset(site)
+        died = killed_before(n, live)
+        record, changed = site.record, site.content() != b"x" * 4 * MIB
+        if changed:
+            assert record is not None
+            assert record.left_by == "R.a" or record.state is State.VALID
+        if not died:
+            break
+        if record is None or record.state in (State.OPENED, State.INVALID):
+            live()
+        final = site.record
+        assert final is not None
+        assert (final.state, final.left_by) == {"commit": (State.VALID, ""), "abort": (State.UNDEFINED, "R.a")}[way]
+    assert n > 20
+
+
+def reset(site: Site) -> None:
+    for path in Path(site.roots.config.write_roots[0]).rglob("*.json"):
+        path.unlink()
+    with open(site.device, "r+b") as device:
+        device.write(b"x" * 4 * MIB)
+        device.flush()
+        os.fsync(device.fileno())
+
+
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(site, caplog):
+    site.written(site.spec())
+    folder = Path(site.roots.config.write_roots[0]) / ".blockjobs" / "devices"
+    (folder / "0000.json").write_text("{")
+    (folder / "0001.json").write_text(json.dumps({"version": 2}))
+    assert site.left() == ["R.a"]
+    assert "0000.json is not one of version 1" in caplog.text
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, MIB), (1, 5000), (4095, 2), (100, 8192), (3 * MIB - 1, MIB)])
+def test_zeros_are_written_exactly_where_they_belong(site, start, length):
+    site.open(site.spec(), size=4 * MIB)
+    target = DeviceTarget.take(site.roots, site.spec(), 1)
+    for punches in (True, False):
+        target.pwrite(memoryview(b"z" * 4 * MIB), 0)
+        target._punches = punches
+        target.zero(start, length)
+        target.flush()
+        assert site.content() == b"z" * start + bytes(length) + b"z" * (4 * MIB - start - length)
+    target.close()

@@ -1,0 +1,97 @@
+"""Restore: a published image back into a file or onto a device, each chunk compared with its digest before it is
+written; all of it or a range."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.restores import FORCE
+from blockjobs.model.volumespec import FileVolume
+from blockworker.copy.digests import CHUNK
+from blockworker.copy.engine import Copy
+from blockworker.drivers.base import Job
+from blockworker.drivers.copying import Copying
+from blockworker.drivers.staged import Staged, attach
+from blockworker.roots import Roots
+from blockworker.targets import manifest
+from blockworker.targets.publish import MANIFEST
+from blockworker.volumes.checked import DIGEST, CheckedSource
+
+MOST: Final = 1000  # ranges that differ and are listed
+
+
+class Restore(Staged):
+    def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
+        bottom = spec.source.volume
+        if not isinstance(bottom, FileVolume):
+            raise JobFailed(errno.EINVAL, f"source {spec.source.text}: the file of a published image was expected")
+        try:
+            return _checked(roots, spec, bottom.filename)
+        except BadInput as wrong:
+            raise JobFailed(errno.EINVAL, str(wrong)) from None
+
+    def attached(self, roots: Roots, job: Job) -> Restoring:
+        source = self.source(roots, job.spec)
+        return Restoring.of(attach(roots, job.claim, source=source), job).checking(source)
+
+    def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        facts = {name: result[name] for name in ("checked", "differing") if name in result}
+        return {"restored": {"offset": spec.offset, **facts}}
+
+
+def _checked(roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
+    record = manifest.load(path + MANIFEST, roots.open_source)
+    whole: int = record["size"]
+    force = bool(spec.options.get(FORCE))
+    offset, size = spec.offset, spec.length or whole - spec.offset
+    if size < 0 or (size == 0 and whole) or offset + size > whole:
+        text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
+        raise JobFailed(errno.EINVAL, text)
+    digests = manifest.read_digests(path, record, roots.open_source) if record.get("digests") else None
+    if digests is None and not force:
+        text = f"image {path} was copied with 'digests: false': only `--force` restores what cannot be checked"
+        raise JobFailed(errno.EINVAL, text)
+    image = manifest.open_image(path, record, roots.open_source)
+    try:
+        if image.size < offset + size and not force:
+            text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
+            raise JobFailed(errno.EBADMSG, text)
+        return CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, force=force)
+    except BaseException:
+        image.close()
+        raise
+
+
+class Restoring(Copying):
+    """One attempt at a restore."""
+
+    _source: CheckedSource
+
+    def checking(self, source: CheckedSource) -> Restoring:
+        self._source = source
+        return self
+
+    def start(self, job: Job) -> None:
+        if self._spec.options.get(FORCE):
+            # An attempt before this one knew what differs in what it had written: nobody else does.
+            for start, end in self._attached.done.to_tuple():
+                for here in range(start, end, CHUNK):
+                    self._source.check(here, min(here + CHUNK, end))
+                    job.point()
+        super().start(job)
+
+    def _weigh(self, copy: Copy) -> None:
+        for trouble in copy.troubles:
+            if trouble.operation == DIGEST:  # no error of a disk: to try again, or later, changes nothing
+                raise trouble
+        super()._weigh(copy)
+
+    def result(self) -> Mapping[str, Any]:
+        told = {**super().result(), "checked": self._source.compares}
+        if differing := self._source.differing:
+            told["differing"] = differing[:MOST]
+        return told

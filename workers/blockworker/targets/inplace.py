@@ -1,0 +1,312 @@
+"""A block device as a target: written where it is, so that an abort cannot take anything back.
+
+The fence is twofold, and both halves are kernel locks that are held for life: the flock of the device's record keeps
+other attempts of ours out, O_EXCL everybody else (a mount as well).  Every step may be called again after a crash.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, Self
+from uuid import uuid4
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockworker import kernel
+from blockworker.copy.extents import RangeSet
+from blockworker.roots import Roots
+from blockworker.targets import devices
+from blockworker.targets.devices import Held, Record, State
+from blockworker.targets.publish import NotPublished
+from blockworker.targets.staged import Writeback
+from blockworker.volumes.base import Extent, Identity, Source, trouble
+
+log = logging.getLogger(__name__)
+
+_PAGE: Final = 4096  # bytes; what is made zeros by one call begins and ends with a page
+_ZEROS: Final = memoryview(bytes(1 << 20))
+_STEP: Final = 16 << 20  # bytes of a hole that are made zeros at once: a pause waits for so much
+
+
+# --- the steps ----------------------------------------------------------------------------------------
+
+
+def open_target(
+    roots: Roots, spec: JobSpec, *, size: int, source: Identity, wanted: Callable[[], bool]
+) -> tuple[Record, str]:
+    """Look at the device and note that the job has it; its record, and the name of the lock that the job needs.
+
+    Nothing is written to the device.  ``wanted`` is asked under the lock, as for a staging file.
+    """
+    path = _path(spec)
+    fd = _open(roots, path)
+    try:
+        rdev, there = os.fstat(fd).st_rdev, os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)
+    _expect_another(path, rdev, source)
+    if spec.offset + size > there:
+        raise JobFailed(errno.ENOSPC, f"target {path} has {there} bytes, {spec.offset + size} are needed")
+    identity = devices.identify(rdev, path)
+    with devices.take(roots, identity) as held:
+        if not wanted():
+            raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
+        before = held.record
+        if before is not None and before.job == spec.id and before.state in (State.OPENED, State.INVALID):
+            if before.size != size and before.state is State.INVALID:
+                raise JobFailed(errno.EBUSY, f"the source of {path} changed its size from {before.size} to {size}")
+            return held.write(replace(before, size=size, device_size=there)), f"{rdev}:0"
+        record = Record(
+            identity=identity, path=path, state=State.OPENED, job=spec.id, transaction=spec.transaction,
+            uuid=uuid4().hex, size=size, offset=spec.offset, device_size=there,
+        )  # fmt: skip
+        if before is not None:
+            kept = before.manifest if not before.left_by else None
+            record = replace(record, left_by=before.left_by, left_at=before.left_at, manifest=kept)
+        return held.write(record), f"{rdev}:0"
+
+
+def find(roots: Roots, spec: JobSpec) -> Record:
+    """The record of a job that was opened."""
+    record = devices.of_job(roots, spec.id)
+    if record is None:
+        raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or another job has it now")
+    return record
+
+
+def prepare(roots: Roots, record: Record, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
+    """Prove that all is on the device and durable; after this, commit cannot fail."""
+    with devices.take(roots, record.identity) as held:
+        current = _expect(held, record)
+        if current.state is State.VALID:
+            return  # rung late
+        if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):
+            raise JobFailed(errno.EIO, f"target {current.path}: not all of it is known to be durable")
+        fd = _open_same(roots, current)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        rest = {"device_size": current.device_size, "offset": current.offset, "untouched": current.untouched}
+        held.write(replace(current, prepared={**manifest, "in_place": rest}))
+
+
+def commit(roots: Roots, record: Record, number: int) -> None:
+    """From now on what is on the device is what the job has written."""
+    with devices.take(roots, record.identity) as held:
+        current = _expect(held, record)
+        if current.state is State.VALID:
+            return
+        if current.state is not State.INVALID or current.prepared is None:
+            raise NotPublished(errno.EINVAL, f"target {current.path} was never prepared")
+        held.write(
+            replace(
+                current, state=State.VALID, decision_number=number, left_by="", left_at=0.0,
+                manifest=current.prepared, prepared=None,
+            )
+        )  # fmt: skip
+
+
+def abort(roots: Roots, job: str, number: int) -> str:
+    """Give the device up; what is on it cannot be taken back.  Returns why it is undefined, ``""`` where it is not."""
+    record = devices.of_job(roots, job)
+    if record is None:
+        return ""
+    with devices.take(roots, record.identity) as held:
+        current = held.record
+        if current is None or current.job != job:
+            return ""
+        match current.state:
+            case State.VALID:
+                raise JobFailed(errno.EINVAL, f"transaction '{current.transaction}' is committed on this host")
+            case State.OPENED if not current.left_by and current.manifest is None:
+                held.remove()
+            case State.OPENED:  # as it was: what an earlier job left, or what one has committed
+                held.write(replace(current, state=State.UNDEFINED if current.left_by else State.VALID, job=""))
+            case State.INVALID:
+                gone = replace(current, state=State.UNDEFINED, decision_number=number, prepared=None)
+                return devices.told(roots, held.write(gone))
+            case State.UNDEFINED:
+                return devices.told(roots, current)
+    return ""
+
+
+# --- the target ---------------------------------------------------------------------------------------
+
+
+class DeviceTarget:
+    """The device of a job, taken for one attempt; offsets are those of what is copied."""
+
+    def __init__(self, fd: int, held: Held, record: Record) -> None:
+        self.record, self.size = record, record.size
+        self._fd, self._held, self._label, self._base = fd, held, record.path, record.offset
+        self._punches = True
+        self._broken: VolumeError | None = None
+        self._writeback = Writeback(fd, record.offset + record.size)
+
+    @classmethod
+    def take(cls, roots: Roots, spec: JobSpec, token: int) -> Self:
+        """Own the device under the claim ``token``; from here on, and durably, what is on it is undefined.
+
+        Raises:
+            LockBusy: another attempt still has it.
+            LeaseLost: a higher token was here before.
+            JobFailed: it is in use, is another one, or the job is decided.
+        """
+        record = find(roots, spec)
+        held = devices.take(roots, record.identity)
+        try:
+            current = _expect(held, record)
+            if current.state not in (State.OPENED, State.INVALID):
+                raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is decided: nothing is written")
+            if token < current.token:
+                raise LeaseLost(spec.id)
+            fd = _open_same(roots, current)
+            try:
+                left_at = current.left_at if current.left_by == spec.id else time.time()
+                current = held.write(
+                    replace(current, state=State.INVALID, token=token, left_by=spec.id, left_at=left_at, manifest=None)
+                )
+                return cls(fd, held, current)
+            except BaseException:
+                os.close(fd)
+                raise
+        except BaseException:
+            held.close()
+            raise
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        at, done = self._base + offset, 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], at + done)
+        except OSError as error:
+            raise trouble("write", self._label, at, len(view), error.errno) from None
+        self._writeback.wrote(at, len(view))
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        at, done = self._base + offset, 0
+        try:
+            while done < len(view):
+                got = os.preadv(self._fd, [view[done:]], at + done)
+                if not got:
+                    raise trouble("compare", self._label, at, len(view), errno.EIO, why="it became shorter")
+                done += got
+        except OSError as error:
+            raise trouble("compare", self._label, at, len(view), error.errno) from None
+
+    def zero(self, offset: int, length: int) -> None:
+        start, end = self._base + offset, self._base + offset + length
+        first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
+        try:
+            if self._punches and first < last:
+                try:
+                    kernel.punch_hole(self._fd, first, last - first)  # on a device: zeros, or it is refused
+                    self._write_zeros(start, first)
+                    return self._write_zeros(last, end)
+                except OSError as error:
+                    if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                        raise
+                    self._punches = False
+            self._write_zeros(start, end)
+        except OSError as error:
+            raise trouble("write", self._label, start, length, error.errno) from None
+
+    def _write_zeros(self, start: int, end: int) -> None:
+        while start < end:
+            start += os.pwrite(self._fd, _ZEROS[: end - start], start)
+
+    def flush(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._broken = trouble("flush", self._label, 0, self.size, error.errno)
+            raise self._broken from None
+        self._writeback.flushed()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._writeback.close()
+            os.close(self._fd)
+            self._fd = -1
+            self._held.close()  # last: whoever has this lock next finds the device free
+
+
+class InSteps:
+    """A source whose holes come in steps: on a device each of them is work."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = source.size
+        self.pread_into, self.identity = source.pread_into, source.identity
+        self.allocated, self.close = source.allocated, source.close
+
+    def extents(self, start: int, length: int) -> Iterator[Extent]:
+        for extent in self._source.extents(start, length):
+            step = extent.length if extent.data else _STEP
+            for here in range(extent.start, extent.start + extent.length, max(1, step)):
+                yield extent._replace(start=here, length=min(step, extent.start + extent.length - here))
+
+
+# --- what they share ----------------------------------------------------------------------------------
+
+
+def _path(spec: JobSpec) -> str:
+    bottom = volumespec.bottom(spec.target.volume)
+    if not isinstance(bottom, volumespec.DeviceVolume):
+        raise JobFailed(errno.EINVAL, f"target {spec.target.text}: a block device was expected for 'in-place: true'")
+    return bottom.filename
+
+
+def _open(roots: Roots, path: str) -> int:
+    """The device, for nobody but us; a moment's patience with those that only look at it."""
+    deadline = time.monotonic() + devices.PATIENCE
+    while True:
+        try:
+            return roots.open_device(path, write=True)
+        except JobFailed as failed:
+            if failed.errno != errno.EBUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _open_same(roots: Roots, record: Record) -> int:
+    fd = _open(roots, record.path)
+    try:
+        if devices.identify(os.fstat(fd).st_rdev, record.path) != record.identity:
+            raise JobFailed(errno.ENODEV, f"target {record.path} is another device than the one that was opened")
+        if os.lseek(fd, 0, os.SEEK_END) < record.offset + record.size:
+            raise JobFailed(errno.ENOSPC, f"target {record.path} has become smaller than what was opened")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _expect(held: Held, record: Record) -> Record:
+    current = held.record
+    if current is None or (current.job, current.uuid) != (record.job, record.uuid):
+        other = f"job '{current.job}' has it" if current is not None else "its record is gone"
+        raise NotPublished(errno.ENOENT, f"target {record.path} is not job '{record.job}'s any more: {other}")
+    return current
+
+
+def _expect_another(path: str, rdev: int, source: Identity) -> None:
+    """Refuse a device that is the source, or that lies in it."""
+    itself = source.kind == "device" and source.dev == rdev
+    if source.kind == "file" and (name := devices.backing_file(rdev)):
+        try:
+            st = os.stat(name)
+        except OSError:
+            return
+        itself = (st.st_dev, st.st_ino) == (source.dev, source.ino)
+    if itself:
+        raise JobFailed(errno.EINVAL, f"target {path} is the source itself, or lies in it")

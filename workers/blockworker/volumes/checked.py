@@ -1,0 +1,146 @@
+"""A published image as a source: each chunk is compared with its digest before anybody gets a byte of it.
+
+It may be a range of the image.  A chunk that is all a hole and has a digest is read as well: it was data once.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+from blockjobs.model.errors import VolumeError
+from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest
+from blockworker.copy.extents import RangeSet
+from blockworker.volumes.base import Extent, Identity, Source
+
+DIGEST: Final = "digest"  # the operation of the error that a mismatch is
+_BLOCK: Final = 1024  # chunks that are looked at together
+_HOLE, _AS_IT_IS, _WHOLE = range(3)  # what a chunk is: zeros; what the image says; to be read, whatever the image says
+
+
+class CheckedSource:
+    """``image``, of which it becomes the owner, from ``offset`` on for ``size`` bytes; ``whole``: the size that the
+    manifest tells.  ``digests`` None: there are none, and nothing is compared.  ``force``: what differs is only noted.
+    """
+
+    def __init__(
+        self, image: Source, label: str, *, whole: int, digests: bytes | None, offset: int = 0, size: int,
+        force: bool = False,
+    ) -> None:  # fmt: skip
+        self.size = size
+        self._image, self._label, self._digests = image, label, digests
+        self._whole, self._offset, self._force = whole, offset, force
+        self._lock = threading.Lock()
+        self._differing = RangeSet()
+        self._last = threading.local()  # the chunk of which a reader was given a part: it will want the next one
+
+    @property
+    def compares(self) -> bool:
+        """Whether there are digests."""
+        return self._digests is not None
+
+    @property
+    def differing(self) -> list[list[int]]:
+        """The ranges of the image that were found to differ, chunk by chunk, neighbours merged."""
+        with self._lock:
+            return [list(pair) for pair in self._differing.to_tuple()]
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        """Raises VolumeError: ``read``, or ``digest`` where a chunk differs."""
+        here, end = self._offset + offset, self._offset + offset + len(view)
+        start = here
+        while here < end:
+            first = here - here % CHUNK
+            last = min(first + CHUNK, self._whole)
+            part = view[here - start : min(last, end) - start]
+            if len(part) == last - first:
+                self._chunk(part, first)
+            else:
+                part[:] = self._kept(first, last)[here - first : here - first + len(part)]
+            here += len(part)
+
+    def check(self, start: int, end: int) -> None:
+        """Compare a range once more, of the source as it is offered here; raises as ``pread_into`` does."""
+        buffer = memoryview(bytearray(CHUNK))
+        for offset in range(start, end, CHUNK):
+            self.pread_into(buffer[: min(CHUNK, end - offset)], offset)
+
+    def _kept(self, first: int, last: int) -> memoryview:
+        """A whole chunk, for one that wants a part of it."""
+        if getattr(self._last, "first", -1) != first:
+            self._last.first, self._last.view = -1, memoryview(bytearray(last - first))
+            self._chunk(self._last.view, first)
+            self._last.first = first
+        view: memoryview = self._last.view
+        return view
+
+    def _chunk(self, view: memoryview, start: int) -> None:
+        there = max(0, min(len(view), self._image.size - start))
+        if there:
+            self._image.pread_into(view[:there], start)
+        view[there:] = bytes(len(view) - there)  # an image that was cut
+        if self._digests is None or self._same(view, start):
+            return
+        end = start + len(view)
+        with self._lock:
+            self._differing.add(start, end)
+        if not self._force:
+            text = f"source {self._label}: bytes {start} to {end} differ from the digests of its manifest"
+            raise VolumeError(errno.EBADMSG, text, operation=DIGEST, offset=start, length=len(view))
+
+    def _same(self, view: memoryview, start: int) -> bool:
+        expected = self._expected(start // CHUNK)
+        if expected == ZERO:
+            return bytearray(len(view)) == view
+        return digest(view) == expected
+
+    def _expected(self, index: int) -> bytes:
+        return self._digests[index * LENGTH : (index + 1) * LENGTH] if self._digests is not None else ZERO
+
+    def extents(self, start: int, length: int) -> Iterator[Extent]:
+        here, end = self._offset + start, self._offset + start + length
+        for first, last, kind in self._runs(here // CHUNK, -(-end // CHUNK)):
+            low, high = max(here, first * CHUNK), min(end, last * CHUNK)
+            if kind == _AS_IT_IS:
+                there = max(low, min(high, self._image.size))
+                for extent in self._image.extents(low, there - low):
+                    yield extent._replace(start=extent.start - self._offset)
+                low = there
+            if low < high:
+                yield Extent(low - self._offset, high - low, data=kind != _HOLE)
+
+    def _runs(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """Chunks in a row that are alike; none longer than a block."""
+        for block in range(first, last, _BLOCK):
+            flags = self._flags(block, min(block + _BLOCK, last))
+            begun = 0
+            for index in range(1, len(flags) + 1):
+                if index == len(flags) or flags[index] != flags[begun]:
+                    yield block + begun, block + index, flags[begun]
+                    begun = index
+
+    def _flags(self, first: int, last: int) -> bytearray:
+        """For each chunk, what it is."""
+        flags = bytearray(last - first)
+        start, end = first * CHUNK, min(last * CHUNK, self._image.size)
+        if start < end:
+            for extent in self._image.extents(start, end - start):
+                if extent.data:
+                    low, high = extent.start // CHUNK, -(-(extent.start + extent.length) // CHUNK)
+                    flags[low - first : high - first] = bytes([_AS_IT_IS]) * (high - low)
+        if self._digests is not None and self._digests.count(0, first * LENGTH, last * LENGTH) < len(flags) * LENGTH:
+            for index in range(first, last):
+                if not flags[index - first] and self._expected(index) != ZERO:
+                    flags[index - first] = _WHOLE
+        return flags
+
+    def identity(self) -> Identity:
+        return self._image.identity()
+
+    def allocated(self) -> int:
+        return min(self.size, self._image.allocated())
+
+    def close(self) -> None:
+        self._image.close()
