@@ -56,6 +56,8 @@ class JobSpec:
     overwrite: bool = False
     digests: bool = True
     compress: bool = False  # the target, which is an image of a format
+    snapshot: str = "auto"  # how its source is cut: model/cuts.py
+    live: bool = False  # a source that is in use may be read as it is
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
@@ -72,7 +74,7 @@ class JobSpec:
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
-            "options": dict(self.options),
+            "snapshot": self.snapshot, "live": self.live, "options": dict(self.options),
         }  # fmt: skip
 
     @classmethod
@@ -85,7 +87,7 @@ class JobSpec:
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
-            options=dict(keys.get("options", {})),
+            snapshot=keys.get("snapshot", "auto"), live=keys.get("live", False), options=dict(keys.get("options", {})),
         )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     compress: bool
+    snapshot: str
+    live: bool
     stall_limit: int
     options: Mapping[str, Any]
 
