@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from fleet import DEADLINE, MIB, Fleet, files
+from fleet import MIB, Fleet, files
 from mounts import mounted
 
 from blockjobs.model.jobs import OnChange

@@ -7,6 +7,7 @@ this is done under the journal's lock.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -110,7 +111,7 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
     if record is None:
         return
     # A command that makes one may outlive us: until it has ended nobody gets the lock, and so removes too early.
-    os.set_inheritable(journal.lock, True)
+    fcntl.fcntl(journal.lock, fcntl.F_SETFD, 0)
     begun = {
         name: replace(member, cut=replace(member.cut, begun=True))
         for name, member in record.members.items()
