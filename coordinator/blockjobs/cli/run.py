@@ -136,7 +136,7 @@ def backup(  # noqa: PLR0917 - click passes by name
       blockjobs backup web1:/srv/images/root.img web1:/backup/root-{date}.img
       blockjobs backup disk.img backup/disk.img --speed 50MiB
       blockjobs backup web1:/srv/images/root.img web1:/backup/root.qcow2 --format qcow2 --compress
-      blockjobs backup web1:/dev/vg0/root web1:/backup/root.img --snapshot command:lvm --quiesce root-db
+      blockjobs backup web1:/srv/images/db.img web1:/backup/db.img --snapshot reflink --quiesce freeze-db
     """
     if quiesce and snapshot == cuts.NONE:
         raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
