@@ -256,6 +256,37 @@ def test_while_a_share_is_being_cut_nobody_settles_it(host, monkeypatch):
     assert len(beside(host)) == 2
 
 
+def test_a_cut_that_somebody_put_another_file_in_place_of_is_not_written_to(host):
+    spec = host.spec()
+    opened(host, spec)
+    (name,) = [name for name in beside(host) if name != "root.img"]
+    precious = host.images / "precious"
+    precious.write_bytes(b"not to be lost")
+    precious.chmod(0o600)
+    os.unlink(host.images / name)
+    os.link(precious, host.images / name)
+    with pytest.raises(JobFailed, match="it was replaced"):
+        Backup().cut(host.roots, spec, {})
+    assert precious.read_bytes() == b"not to be lost"
+
+
+def test_an_image_that_cannot_be_published_needs_its_cut_no_more(host):
+    spec = host.spec()
+    opened(host, spec)
+    member = find_member(host.roots, spec)
+    begun(host)
+    Backup().cut(host.roots, spec, {})
+    publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
+    foreign = host.backup / "R/root.img"
+    foreign.write_bytes(b"of somebody else")
+    with pytest.raises(publish.NotPublished):
+        settled(host, "commit", spec)
+    assert beside(host) == ["root.img"]
+    foreign.unlink()
+    settled(host, "commit", spec)
+    assert foreign.exists()
+
+
 # --- what cannot be cut -------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from blockworker.volumes.base import Identity
 
 _PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
 _LONGEST: Final = 255  # bytes of a name
-_CREATE: Final = 30.0  # seconds; the barrier waits 60
+_CREATE: Final = 60.0  # seconds; the barrier waits 120
 # What a file system, or a place in it, has to say to a reflink that it cannot make.
 _CANNOT: Final = {
     errno.EOPNOTSUPP: "its file system does not share blocks between files",
@@ -142,6 +142,7 @@ def make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
         with _beside(roots, kept) as (directory, cut, source):
             fd = os.open(cut, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
             try:
+                _expect_ours(fd, kept)
                 os.ftruncate(fd, 0)
                 kernel.clone(fd, source)
                 return _cut(member, kept, kept.path, fd, spec)
@@ -233,6 +234,13 @@ def _beside(roots: Roots, kept: Kept) -> Iterator[tuple[int, str, int]]:
             os.close(source)
     finally:
         os.close(directory)
+
+
+def _expect_ours(fd: int, kept: Kept) -> None:
+    """The directory may be writable for others: what lies there now has to be the file that OPEN made."""
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode) or (st.st_nlink, st.st_uid, stat.S_IMODE(st.st_mode)) != (1, os.geteuid(), 0o600):
+        raise JobFailed(errno.ENOENT, f"the cut {kept.path} is not the file that was made: it was replaced")
 
 
 def _failed(kept: Kept, error: OSError) -> JobFailed:

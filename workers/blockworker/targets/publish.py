@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -136,7 +136,12 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         try:
             _expect_prepared(directory, current)
             record = _decide(journal, record, "commit", decision_number)
-            _publish_image(roots, directory, current)
+            try:
+                _publish_image(roots, directory, current)
+            except NotPublished:
+                with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
+                    _remove_cut(roots, journal, record, current)
+                raise
             if current.digests:
                 _publish_beside(directory, current, current.digests, current.name + DIGESTS)
             elif current.replaces is not None:
