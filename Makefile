@@ -14,7 +14,7 @@ install: $(STAMP) ## a virtual environment in .venv with everything the project 
 $(STAMP): pyproject.toml .ci/install
 	@.ci/install "$(VENV)"
 
-tools: ## strace, e2fsprogs and QEMU's tools, which some tests and the demo use (apt, as root)
+tools: ## strace, e2fsprogs, xfsprogs, btrfs-progs and QEMU's tools, which some tests and the demo use (apt, as root)
 	@.ci/tools
 
 lint: $(STAMP) ## ruff: rules and format
@@ -45,7 +45,7 @@ test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the sa
 	$(BIN)/pytest tests/differential
 
 campaigns: $(STAMP) ## the random campaigns at full length (make test has their short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/qmp --long
+	$(BIN)/pytest tests/redis/test_machine.py tests/qmp tests/cluster/test_cuts.py --long
 
 check: lint type test ## lint, type, test: what CI runs
 

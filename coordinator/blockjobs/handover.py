@@ -54,7 +54,10 @@ def ask(here: Coordinator, job: JobView, host: Host) -> dict[str, Any]:
         HostDown: it is not up, or does not answer.
         Refused: it does not see what the job needs.
     """
-    look = {"as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": here.registry.moves.identity(job)}
+    look = {
+        "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": here.registry.moves.identity(job),
+        "cut": job.cut.to_dict() if job.cut else {},
+    }  # fmt: skip
     seen: dict[str, Any] = Probe(here.registry, Doorbell(here.url))({host: [look]})[host][0]
     if "errno" in seen:
         raise Refused(f"host '{host}' cannot take job '{job.id}': {seen['text']}")

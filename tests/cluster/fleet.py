@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -40,9 +41,9 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (),
+        devices: Iterable[str] = (), **config: Any,
     ) -> None:  # fmt: skip
-        """``devices``: what each host may read, and write in place."""
+        """``devices``: what each host may read, and write in place; ``config``: more of each host's."""
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
         self.hosts = [Host(host) for host in hosts]
@@ -54,10 +55,11 @@ class Fleet:
         self.seq = "0"
         for host in self.hosts:
             self.root(host).mkdir()
-            config = HostConfig(name=host, slots=slots, read_roots=(str(self.root(host)),),
-                                write_roots=(str(self.root(host)),), allow_overwrite=allow_overwrite,
-                                devices=tuple(devices), allow_in_place=bool(devices))  # fmt: skip
-            (place / f"{host}.toml").write_text(dump(config))
+            mine = {"read_roots": (str(self.root(host)),), "write_roots": (str(self.root(host)),), **config}
+            if devices:
+                mine |= {"devices": tuple(devices), "allow_in_place": True}
+            allowed = HostConfig(name=host, slots=slots, allow_overwrite=allow_overwrite, **mine)
+            (place / f"{host}.toml").write_text(dump(allowed))
         for name in ["coordinator", "finalizer", *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
             self.start(name)
         self.await_up(self.hosts)

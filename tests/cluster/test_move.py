@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fleet import MIB, Fleet, files
+from mounts import mounted
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
@@ -45,6 +46,23 @@ def backup(fleet: Shared, place: Path, *more: dict[str, object]) -> tuple[str, s
     run = fleet.submit(fleet.plan([job, *more]))
     fleet.until_offset(f"{run}.job", 5 * MIB)
     return run, f"{run}.job", source, place / f"{run}.img"
+
+
+def test_a_job_takes_its_cut_along(tmp_path: Path) -> None:
+    with mounted("xfs", tmp_path / "xfs") as top:
+        fleet = Shared(top, ["m", "n"])
+        try:
+            run, job, source, target = backup(fleet, fleet.common)
+            before = source.read_bytes()
+            source.write_bytes(bytes(len(before)))
+            with Coordinator(fleet.server.url) as here:
+                assert here.move(job, "n", timeout=20) == "running"
+            fleet.registry.verbs.set_speed(job, 0)
+            assert fleet.until("RUN_ENDED", run).fields["failed"] == "0"
+            assert target.read_bytes() == before
+            assert not [name for name in files(fleet.common) if name.endswith(".cut")]
+        finally:
+            fleet.close()
 
 
 def test_a_job_moves_and_copies_nothing_twice(shared: Shared) -> None:

@@ -37,6 +37,7 @@ class Site:
 
     base: Path
     allow_overwrite: bool = False
+    cuts: bool = False  # its images lie beneath a write root, too, and its command ``copy`` is ``base/cutter``
 
     @property
     def images(self) -> Path:
@@ -50,8 +51,9 @@ class Site:
     def roots(self) -> Roots:
         read, write = str(self.images), str(self.backup)
         config = HostConfig(
-            name=Host("web1"), read_roots=(read,), write_roots=(write,), allow_overwrite=self.allow_overwrite
-        )
+            name=Host("web1"), read_roots=(read,), write_roots=(write, read) if self.cuts else (write,),
+            allow_overwrite=self.allow_overwrite, commands={"copy": (f"{self.base}/cutter",)} if self.cuts else {},
+        )  # fmt: skip
         return Roots(config)
 
     def image(self, content: bytes = b"A" * MIB + b"B" * MIB + b"tail", name: str = "root.img") -> Path:
@@ -128,8 +130,14 @@ def sites(tmp_path: Path) -> Callable[[], Site]:
     return lambda: _site(tmp_path / str(len(list(tmp_path.iterdir()))))
 
 
-def _site(base: Path) -> Site:
-    made = Site(base)
+@pytest.fixture
+def site_at() -> Callable[..., Site]:
+    """A fresh host in a place of the test's choice."""
+    return _site
+
+
+def _site(base: Path, **more: Any) -> Site:
+    made = Site(base, **more)
     made.images.mkdir(parents=True)
     made.backup.mkdir()
     return made

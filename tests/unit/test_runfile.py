@@ -275,14 +275,25 @@ def test_backup_refuses_what_a_run_file_may_not_say(source, target):
 # --- kinds of jobs ------------------------------------------------------------------------------------
 
 
-def test_a_mirror_has_options_of_its_own_and_defaults_give_them_to_mirrors_only(load):
+def test_a_mirror_has_options_of_its_own_and_defaults_give_all_but_quiesce_to_mirrors_only(load):
     text = one(more="  type: mirror\n  sync: none\n  granularity: 4KiB\n") + (
         "- {id: two, source: 'h:/srv/b', target: 'h:/backup/b'}\ndefaults: {buf-size: 1MiB, quiesce: db}\n"
     )
     mirror, backup = load(text).jobs
     assert (mirror.type, mirror.sync) == ("mirror", "none")
     assert mirror.options == {"granularity": 4096, "buf-size": 1 << 20, "quiesce": "db"}
-    assert (backup.type, backup.options) == ("backup", {})
+    assert (backup.type, backup.options) == ("backup", {"quiesce": "db"})
+
+
+def test_a_backup_says_how_its_source_is_cut(load):
+    text = one(more="  snapshot: command:lvm\n  live: true\n  quiesce: db\n")
+    (job,) = load(text).jobs
+    assert (job.snapshot, job.live, job.options) == ("command:lvm", True, {"quiesce": "db"})
+    assert JobSpec.from_dict(job.to_dict()) == job
+    (plain,) = load(one()).jobs
+    assert (plain.snapshot, plain.live, plain.options) == ("auto", False, {})
+    old = {key: value for key, value in plain.to_dict().items() if key not in ("snapshot", "live")}
+    assert JobSpec.from_dict(old) == plain
 
 
 def test_a_type_that_only_hosts_know_takes_any_options(load):
@@ -295,7 +306,12 @@ KINDS = {
     "granularity":      ("type: mirror\n  granularity: 3000", "granularity: Parameter 'granularity' expects a power"),
     "mirror-sync":      ("type: mirror\n  sync: incremental", "sync: Sync mode 'incremental' not supported"),
     "backup-sync":      ("sync: top",                         "sync: 'top' is not accepted; 'full' was expected"),
-    "not-of-a-backup":  ("quiesce: db",                       "quiesce: not accepted by type 'backup'; type 'mirror'"),
+    "not-of-a-backup":  ("granularity: 4096",                 "granularity: not accepted by type 'backup'; type"),
+    "no-snapshot":      ("snapshot: lvm",                     "snapshot: 'lvm' is not a snapshot: auto, reflink"),
+    "no-command":       ("snapshot: 'command:'",              "snapshot: "),
+    "frozen-for-what":  ("snapshot: none\n  quiesce: db",     "quiesce: a source is frozen for its cut"),
+    "mirrors-follow":   ("type: mirror\n  snapshot: reflink", "snapshot: not accepted by type 'mirror'"),
+    "live-or-not":      ("live: maybe",                       "live: 'maybe' is not accepted; true or false"),
     "no-name":          ("type: 5",                           "type: 5 is not accepted; a text was expected"),
 }  # fmt: skip
 

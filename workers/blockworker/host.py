@@ -18,6 +18,9 @@ from blockjobs.model import ids, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
 
+# Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
+THAW_AFTER: Final = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
@@ -29,8 +32,10 @@ class HostConfig:
     write_roots: tuple[str, ...]
     allow_overwrite: bool = False
     allow_in_place: bool = False  # devices may be written
-    devices: tuple[str, ...] = ()  # paths under /dev; the links among them are resolved when they are used
+    # Paths under /dev, ``*`` for any part of a name; the links among them are resolved when they are used.
+    devices: tuple[str, ...] = ()
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
+    thaw_after: int = THAW_AFTER  # seconds that a source stands still for a cut at most
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {
@@ -40,7 +45,8 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "write-roots":     (list, "a list of absolute directories"),
     "allow-overwrite": (bool, "true or false"),
     "allow-in-place":  (bool, "true or false"),
-    "devices":         (list, "a list of paths under /dev"),
+    "devices":         (list, "a list of paths under /dev, * for any part of a name"),
+    "thaw-after":      (int,  "an integer from 1 to 600, of seconds"),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
@@ -78,6 +84,9 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
     slots = keys.get("slots", 2)
     if not 1 <= slots <= 1000:
         raise BadInput(f"slots: {slots}: {_KEYS['slots'][1]} was expected")
+    thaw_after = keys.get("thaw-after", THAW_AFTER)
+    if not 1 <= thaw_after <= 600:
+        raise BadInput(f"thaw-after: {thaw_after}: {_KEYS['thaw-after'][1]} was expected")
     return HostConfig(
         name=ids.host(keys["name"]),
         slots=slots,
@@ -87,6 +96,7 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         allow_in_place=keys.get("allow-in-place", False),
         devices=_device_paths(keys.get("devices", [])),
         commands=_commands(keys.get("commands", {})),
+        thaw_after=thaw_after,
     )
 
 
@@ -135,6 +145,7 @@ def dump(config: HostConfig) -> str:
         "allow-overwrite": config.allow_overwrite,
         "allow-in-place": config.allow_in_place,
         "devices": list(config.devices),
+        "thaw-after": config.thaw_after,
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
     text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from typing import Final
 
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -12,6 +14,10 @@ RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RENAME_NOREPLACE: Final = 1
 WAIT_BEFORE, WRITE, WAIT_AFTER = 1, 2, 4  # sync_file_range
+_FICLONE: Final = 0x40049409
+_FICLONERANGE: Final = 0x4020940D
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # of an inode: lsattr and chattr
+_NO_COPY_ON_WRITE: Final = 0x00800000
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _SYS_CACHESTAT: Final = 451
@@ -76,3 +82,26 @@ def cached_pages(fd: int, offset: int, length: int) -> int:
     span, stat = _CacheRange(offset, length), _CacheStat()
     _check(_syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0))
     return int(stat.cache)
+
+
+def clone(target: int, source: int) -> None:
+    """Make ``target`` share every block of ``source``, at one instant; ``EOPNOTSUPP`` where blocks are not shared."""
+    fcntl.ioctl(target, _FICLONE, source)
+
+
+def clone_range(target: int, source: int, length: int) -> None:
+    """The first bytes only; ``length`` 0: all of them."""
+    fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, 0, length, 0))
+
+
+def like_its_source(target: int, source: int) -> None:
+    """Give an empty file its source's word on copying on write: Btrfs clones between files that agree on it only."""
+    flags = struct.unpack("i", fcntl.ioctl(source, _GET_FLAGS, bytes(4)))[0]
+    if flags & _NO_COPY_ON_WRITE:
+        fcntl.ioctl(target, _SET_FLAGS, struct.pack("i", flags & _NO_COPY_ON_WRITE))
+
+
+def locked(fd: int, offset: int) -> bool:
+    """Whether another open file of anybody's has a record lock of any kind on this byte."""
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    return bool(struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK)

@@ -9,9 +9,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from blockjobs.model import volumespec
+from blockjobs.model.cuts import Cut, command
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
@@ -36,7 +38,8 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if each["as"] == "member":
-            return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]))
+            cut = Cut.from_dict(each.get("cut") or {})
+            return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
         volume = volumespec.parse(each["volume"]).volume
         match each["as"]:
             case "source":
@@ -55,18 +58,35 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
         return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
 
 
-def _member(roots: Roots, spec: JobSpec, identity: Identity) -> dict[str, Any]:
-    """The job's own OPEN once more, which finds everything made: the same source, and the staging file."""
+def _member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[str, Any]:
+    """The job's own OPEN once more, which finds everything made: the same source or its cut, and the staging file."""
     host = roots.config.name
     if spec.in_place:
         raise JobFailed(errno.EBUSY, f"target {spec.target.text} is written in place: the job stays on its host")
     if not is_null(spec) and find_member(roots, spec) is None:
         raise JobFailed(errno.ENOENT, f"host {host} does not see the staging file of target {spec.target.text}")
     opened = find(spec.type, host).open(roots, spec, lambda: True)
+    if cut:
+        return {"size": opened.size, "reads": opened.reads, "writes": opened.writes} | _cut(roots, cut)
     what = identity.changed(opened.identity)
     if what in REPLACED:  # that it was written to is for the job's own policy to judge
         raise JobFailed(errno.EBUSY, f"host {host} sees another source under {spec.source.text} ({what})")
     return {"size": opened.size, "reads": opened.reads, "writes": opened.writes}
+
+
+def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
+    """Whether the cut that a job reads is seen here as well, and can be removed here."""
+    if command(cut.how):
+        raise JobFailed(errno.EXDEV, f"its source is cut by '{cut.how}' of the host that it comes from")
+    roots.root_of(cut.path, write=True)
+    file = open_source(FileVolume(cut.path), roots)
+    try:
+        seen = replace(file.identity(), size=int(cut.identity[3]))  # of an image of a format: what is in it
+    finally:
+        file.close()
+    if Identity.from_list(cut.identity).changed(seen):
+        raise JobFailed(errno.EBUSY, f"host {roots.config.name} sees another file under {cut.path}")
+    return {}
 
 
 def _source(roots: Roots, volume: Volume) -> dict[str, Any]:

@@ -1,31 +1,43 @@
-"""The quiesce command of a mirror's last pass: called with ``freeze`` before it and with ``thaw`` behind it.
+"""The quiesce command: called with ``freeze`` before a cut, or a mirror's last pass, and with ``thaw`` behind it.
 
-It is named by the job and allowed, by that name, in ``host.toml``; it gets the source's path as second word.
+It is named by the job and allowed, by that name, in ``host.toml``; behind the word it gets the paths of the sources.
+Both calls are made by a process of its own (freezer.py), so that the thaw comes whatever becomes of us.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import os
+import select
 import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockworker.calls import LIMIT, allowed, call, ended
 from blockworker.host import HostConfig
 
 log = logging.getLogger(__name__)
 
-LIMIT: Final = 60.0  # seconds that a call may take
+FREEZER: Final = Path(__file__).with_name("freezer.py")
+GRACE: Final = 200.0  # seconds within which a freezer that was told to thaw has to have done so: three calls, and more
 
 
 class Quiesce:
-    """Without a command nothing is ever frozen."""
+    """Without a command nothing is ever frozen.  ``limit``: seconds after which it is thawed at the latest, 0: none."""
 
-    def __init__(self, name: str = "", argv: tuple[str, ...] = (), path: str = "") -> None:
-        self._name, self._argv, self._path = name, argv, path
-        self.frozen = False
+    def __init__(
+        self, name: str = "", argv: tuple[str, ...] = (), paths: Sequence[str] = (), *, limit: float = 0.0
+    ) -> None:
+        self._name, self._argv, self._paths, self._limit = name, argv, [*paths], limit
+        self._freezer: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def of(cls, config: HostConfig, spec: JobSpec) -> Quiesce:
@@ -33,56 +45,99 @@ class Quiesce:
         name = str(spec.options.get("quiesce") or "")
         if not name:
             return cls()
-        if name not in config.commands:
-            raise JobFailed(errno.EPERM, f"command '{name}' is not allowed by host.toml of host {config.name}")
-        return cls(name, config.commands[name], volumespec.path(spec.source.volume) or "")
+        return cls(name, allowed(config, name), [volumespec.path(spec.source.volume) or ""])
 
     @property
     def given(self) -> bool:
         return bool(self._argv)
 
+    @property
+    def frozen(self) -> bool:
+        return self._freezer is not None
+
     def freeze(self) -> bool:
-        """Make the source stand still; whether it does.
+        """Make the sources stand still; whether they do.
 
         Raises:
-            JobFailed: the command failed; the source is thawed again.
+            JobFailed: the command failed; the sources are thawed again.
         """
         if not self._argv:
             return False
-        self.frozen = True  # also when it fails half-way: then it is thawed
+        told = {"argv": self._argv, "paths": self._paths, "limit": self._limit, "patience": LIMIT}
         try:
-            self._call("freeze")
-        except JobFailed:
-            self.thaw()
-            raise
-        return True
-
-    def thaw(self) -> None:
-        """Let the source go on; a failure is logged, and fails nothing: the copy is what it was."""
-        if not self._argv or not self.frozen:
-            return
-        self.frozen = False
-        try:
-            self._call("thaw")
-        except JobFailed as failed:
-            log.error("%s: the source may stand still!", failed.text)
-
-    def recover(self) -> None:
-        """An attempt that died may have left the source frozen."""
-        self.frozen = bool(self._argv)
-        self.thaw()
-
-    def _call(self, word: str) -> None:
-        try:
-            subprocess.run(
-                [*self._argv, word, self._path], check=True, timeout=LIMIT, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            self._freezer = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(FREEZER), json.dumps(told)], start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
             )  # fmt: skip
-        except subprocess.CalledProcessError as failed:
-            said = failed.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            text = f"command '{self._name}' ended with {failed.returncode} on {word}{': ' + said[0] if said else ''}"
-            raise JobFailed(errno.EIO, text) from None
-        except subprocess.TimeoutExpired:
-            raise JobFailed(errno.ETIMEDOUT, f"command '{self._name}' took more than {LIMIT:.0f} s on {word}") from None
         except OSError as error:
             raise JobFailed(error.errno or errno.EIO, f"command '{self._name}': {error.strerror}") from None
+        word, rest = self._heard(LIMIT + GRACE)
+        if word == "frozen":
+            return True
+        self._end()
+        if word == "failed":
+            code, _, said = rest.partition(" ")
+            if code == "-":
+                raise JobFailed(errno.ETIMEDOUT, f"command '{self._name}' took too long on freeze")
+            raise JobFailed(errno.EIO, ended(self._name, "freeze", int(code), said.encode()))
+        raise JobFailed(errno.EIO, self._thaw_ourselves(word, rest) or f"command '{self._name}' was ended on freeze")
+
+    def thaw(self) -> float | None:
+        """Let the sources go on; for how long they stood still until now, None: not that long.
+
+        A failure is logged, and fails nothing: what was copied is what it was.
+        """
+        if self._freezer is None or self._freezer.stdin is None:
+            return None
+        with suppress(OSError):  # it has thawed them already, or somebody ended it
+            self._freezer.stdin.write(b"!")
+        word, rest = self._heard(GRACE)
+        self._end()
+        if word == "thawed":
+            return float(rest)
+        if word == "late":
+            log.warning("command '%s': thawed after %s s, before it was asked to", self._name, rest)
+        else:
+            self._thaw_ourselves(word, rest)
+        return None
+
+    def recover(self) -> None:
+        """An attempt that died together with its freezer may have left the source frozen."""
+        if self._argv:
+            self._thaw_ourselves("", "")
+
+    def _heard(self, patience: float) -> tuple[str, str]:
+        """The freezer's next word and what comes behind it; two empty ones if it is gone, or silent."""
+        if self._freezer is None or self._freezer.stdout is None:
+            return "", ""
+        line, pipe = b"", self._freezer.stdout.fileno()
+        while not line.endswith(b"\n"):
+            piece = os.read(pipe, 4096) if select.select([pipe], [], [], patience)[0] else b""
+            if not piece:
+                return "", ""
+            line += piece
+        word, _, rest = line.decode(errors="replace").strip().partition(" ")
+        return word, rest
+
+    def _end(self) -> None:
+        freezer, self._freezer = self._freezer, None
+        if freezer is None:
+            return
+        for pipe in (freezer.stdin, freezer.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            freezer.wait(1.0)
+        except subprocess.TimeoutExpired:
+            freezer.kill()
+            freezer.wait()
+
+    def _thaw_ourselves(self, word: str, rest: str) -> str:
+        """The freezer did not; why we could not either."""
+        try:
+            call(self._name, self._argv, "thaw", *self._paths)
+        except JobFailed as failed:
+            said = f"{failed.text}{f' ({rest})' if word == 'stuck' else ''}: the source may stand still!"
+            log.error("%s", said)
+            return said
+        return ""

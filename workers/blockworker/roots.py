@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,8 @@ class Roots:
             raise JobFailed(errno.EACCES, f"host {self.config.name} does not allow devices to be written ({path})")
         real = os.path.realpath(path)
         allowed = self.config.devices
-        if path not in allowed and real not in map(os.path.realpath, allowed):
+        named = any(_fits(path, each) for each in allowed)
+        if not named and real not in map(os.path.realpath, allowed):
             known = ", ".join(allowed) or "none"
             raise JobFailed(errno.EACCES, f"{path} is not in the devices of host {self.config.name} ({known})")
         if not real.startswith("/dev/"):
@@ -200,6 +202,17 @@ class Roots:
                 case _:
                     text = f"{what} {path} on host {self.config.name}: {os.strerror(code)}"
             raise JobFailed(code, text) from None
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a pattern, in which ``*`` stands for any part of one name, is of this path."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(_same_name, parts, patterns))
+
+
+def _same_name(name: str, pattern: str) -> bool:
+    first, *middle = map(re.escape, pattern.split("*"))
+    return re.fullmatch(".*".join((first, *middle)), name) is not None
 
 
 def kind_of(st: os.stat_result) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from blockjobs.model.barriers import Decision, Step
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
 from blockworker import drivers
+from blockworker.cutting import cut
 from blockworker.drivers.base import Driver
 from blockworker.highest import Highest
 from blockworker.roots import Roots
@@ -38,7 +41,6 @@ class Steps:
         self._highest = highest or Highest(roots.config)
         self._by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
             Step.OPEN: self._open,
-            Step.CUT: self._cut,
             Step.PREPARE: self._prepare,
             Step.SETTLE: self._settle,
         }
@@ -48,8 +50,11 @@ class Steps:
         members = self._answers.members(txn)
         log.info("transaction %s: %s of %d members", txn, step, len(members))
         try:
-            for batch in batches(members, BATCH):
-                self._by_name[Step(step)](txn, batch)
+            if step == Step.CUT:  # all at once
+                cut(self._answers, self._roots, txn, self._driver)
+            else:
+                for batch in batches(members, BATCH):
+                    self._by_name[Step(step)](txn, batch)
             if step == Step.SETTLE:
                 self._clean(members)
         except (LockBusy, StagingBusy) as busy:
@@ -58,6 +63,7 @@ class Steps:
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
         answers: list[Answer] = []
+        uncut: list[Answer] = []
         needs: list[tuple[str, int]] = []
         for member in owing:
             spec = member.spec
@@ -72,21 +78,21 @@ class Steps:
                         reads=opened.reads, writes=opened.writes, size=opened.size,
                     )
                 )  # fmt: skip
+                if not opened.cut:
+                    uncut.append(Answer(spec.id, result=Cut(why=opened.uncut).to_dict()))
         self._answers.answer(txn, Step.OPEN, answers)
-        # ``snapshot: none`` has nothing to cut: the host says so at once, and a message is saved.
-        self._answers.answer(txn, Step.CUT, [Answer(answer.job) for answer in answers if not answer.errno])
-
-    def _cut(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if member.passed == Step.OPEN and member.status == "created"]
-        self._answers.answer(txn, Step.CUT, [Answer(member.spec.id) for member in owing])
+        # Where there is nothing to cut the host says so at once, and a message is saved.
+        self._answers.answer(txn, Step.CUT, uncut)
 
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
         answers: list[Answer] = []
+        skew = self._answers.skew(txn)
         for member in members:
             if member.passed == Step.RUN and member.status == "pending":
                 with _answered(answers, member):
                     driver = self._driver(member)
-                    driver.prepare(self._roots, member.spec, member.durable, member.opened, member.result)
+                    opened = _with_skew(member.opened, skew)
+                    driver.prepare(self._roots, member.spec, member.durable, opened, member.result)
                     answers.append(Answer(member.spec.id))
         self._answers.answer(txn, Step.PREPARE, answers)
 
@@ -128,6 +134,13 @@ class Steps:
 
     def _driver(self, member: Member) -> Driver:
         return drivers.find(member.spec.type, self._roots.config.name)
+
+
+def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, Any]:
+    """What OPEN and CUT found, and how far the cuts of all its transaction lie apart."""
+    if skew is None or "cut" not in opened:
+        return opened
+    return {**opened, "cut": {**opened["cut"], "skew": skew}}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
+from blockjobs.model import cuts
 from blockjobs.model.errors import BadInput, RunExists
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
@@ -77,6 +78,20 @@ class Size(click.ParamType[int]):
 in_place_option = click.option(
     "--in-place", is_flag=True, help="The target is a block device: overwrite it (the host must allow it, too)."
 )
+
+
+class Snapshot(click.ParamType[str]):
+    """A way to make a cut."""
+
+    name = "how"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return cuts.snapshot(str(value))
+        except BadInput as wrong:
+            self.fail(str(wrong), param, ctx)
+
+
 format_option = click.option(
     "--format", "form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
     help="The target's format; any but raw needs QEMU's tools on the host.",
@@ -95,6 +110,17 @@ format_option = click.option(
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
 @format_option
 @click.option("--compress", is_flag=True, help="Compress the target; needs a --format that can.")
+@click.option(
+    "--snapshot",
+    type=Snapshot(),
+    default=cuts.AUTO,
+    show_default=True,
+    help="How the source is cut: auto, reflink, command:NAME (of host.toml) or none.",
+)
+@click.option("--live", is_flag=True, help="Read a source that is in use as it is, if it is not cut.")
+@click.option(
+    "--quiesce", default="", metavar="NAME", help="A command of host.toml that freezes the source for the cut."
+)
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
@@ -103,8 +129,9 @@ format_option = click.option(
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
-    overwrite: bool, in_place: bool, no_digests: bool, form: str, compress: bool, on_source_error: str,
-    on_target_error: str, on_source_change: str, no_auto_finalize: bool, auto_dismiss: bool,
+    overwrite: bool, in_place: bool, no_digests: bool, form: str, compress: bool, snapshot: str, live: bool,
+    quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str, no_auto_finalize: bool,
+    auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
@@ -116,7 +143,10 @@ def backup(  # noqa: PLR0917 - click passes by name
       blockjobs backup web1:/srv/images/root.img web1:/backup/root-{date}.img
       blockjobs backup disk.img backup/disk.img --speed 50MiB
       blockjobs backup web1:/srv/images/root.img web1:/backup/root.qcow2 --format qcow2 --compress
+      blockjobs backup web1:/srv/images/db.img web1:/backup/db.img --snapshot reflink --quiesce freeze-db
     """
+    if quiesce and snapshot == cuts.NONE:
+        raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
     with Coordinator(url) as here:
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
@@ -125,7 +155,8 @@ def backup(  # noqa: PLR0917 - click passes by name
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
-            auto_dismiss=auto_dismiss,
+            auto_dismiss=auto_dismiss, snapshot=snapshot, live=live,
+            options={"quiesce": quiesce} if quiesce else {},
         ), detach=detach, json=json)  # fmt: skip
 
 

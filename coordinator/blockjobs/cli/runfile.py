@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.places import compose, line_of, shown
-from blockjobs.model import ids, mirrors, restores, runs, templates
+from blockjobs.model import cuts, ids, mirrors, restores, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
@@ -103,6 +103,8 @@ class Options(_Model):
     in_place: bool = False
     offset: Size = 0
     length: Size = 0
+    snapshot: Annotated[str, PlainValidator(lambda value: _text(value, cuts.snapshot))] = "auto"
+    live: bool = False
     stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
     granularity: Size = 0
     buf_size: Size = 0
@@ -266,16 +268,25 @@ def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping
     if options.get("compress") and kind != "backup":
         raise JobFault(at, "compress", f"not accepted by type '{kind}'; type 'backup' was expected")
     if kind == "mirror":
+        for key in ("snapshot", "live"):
+            if key in job.model_fields_set:
+                raise JobFault(at, key, "not accepted by type 'mirror', which follows its source")
         try:
             return mirrors.options({**defaults.of_mirror(), **own}, sync=sync)
         except BadInput as wrong:
             field = next((key for key in mirrors.KEYS if f"'{key}'" in str(wrong)), "sync")
             raise JobFault(at, field, str(wrong)) from None
+    if kind == "backup":
+        quiesce = own.pop("quiesce", defaults.quiesce)
+        if quiesce and options.get("snapshot") == cuts.NONE:
+            raise JobFault(at, "quiesce", "a source is frozen for its cut: a 'snapshot' was expected")
     for key in own:
         raise JobFault(at, key, f"not accepted by type '{kind}'; type 'mirror' was expected")
     if kind == "backup" and sync != "full":
         raise JobFault(at, "sync", f"{shown(sync)} is not accepted; 'full' was expected")
-    return {} if kind == "backup" else options.get("options", {})
+    if kind == "backup":
+        return {"quiesce": quiesce} if quiesce else {}
+    return options.get("options", {})
 
 
 # --- from pydantic's words to ours --------------------------------------------------------------------

@@ -13,7 +13,7 @@ from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.status import heading
 from blockjobs.cli.why import Scene, why
-from blockjobs.cli.words import clock, count, since, speed
+from blockjobs.cli.words import apart, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
@@ -84,6 +84,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         + (f" ({100 * job.offset // job.len} %)" if job.len else ""),
         "speed": speed(job.speed),
         "submitted": clock(job.created / 1000, now),
+        "cut": _cut(scene),
         "started": f"{clock(job.started / 1000, now)}, {span(job.elapsed)} ago" if job.started else "",
         "ended": f"{clock(job.ended / 1000, now)}, {span(job.elapsed)} after its start" if job.ended else "",
         "attempts": _attempts(job),
@@ -110,6 +111,18 @@ def _undefined(scene: Scene) -> str:
     device = volumespec.label(job.spec.target.volume)
     still = any(left["device"] == device for left in host.facts.get("undefined", ()))
     return job.undefined if still else f"{job.spec.target.text} was left undefined; a later job onto it has completed"
+
+
+def _cut(scene: Scene) -> str:
+    """How its source was cut, when, and for how long it stood still."""
+    cut, txn = scene.job.cut, scene.txn
+    if cut is None:
+        return ""
+    if not cut:
+        return f"none: {cut.why}" if cut.why else ""
+    frozen = f", frozen for {apart(cut.frozen)}" if cut.frozen else ""
+    text = f"{cut.how}, at {clock(cut.begin, scene.now)}, within {apart(cut.end - cut.begin)}{frozen}"
+    return text + (f"; all of its transaction within {apart(txn.skew)}" if txn and txn.skew is not None else "")
 
 
 def _decision(txn: TxnView | None) -> str:
@@ -141,7 +154,8 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
     yield f"  completion-mode: {'grouped' if run.grouped else 'individual'}"
     for txn in transactions(here, run_id) if run.grouped or run.jobs <= REASONS else ():
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
-        yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{stands}{_decision(txn)}"
+        skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
+        yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return

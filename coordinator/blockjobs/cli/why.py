@@ -44,6 +44,8 @@ def why(scene: Scene) -> list[str]:
     if job.unsettled:
         decided = scene.txn.decision if scene.txn else ""
         word = "committed, not published" if decided == "commit" else "aborted, not cleaned up"
+        if job.unsettled.startswith("the cut of "):
+            word = f"{'committed' if decided == 'commit' else 'aborted'}, not cleaned up"
         reasons.append(f"{word}: {job.unsettled}")
     match job.status:
         case Status.CREATED:

@@ -36,6 +36,13 @@ def speed(limit: int) -> str:
     return f"{size(limit)}/s" if limit else "no limit"
 
 
+def apart(seconds: float) -> str:
+    """``0.8 ms``, ``12 ms``, ``1.3 s``."""
+    if seconds < 1:
+        return f"{1000 * seconds:.{1 if seconds < 0.01 else 0}f} ms"
+    return f"{seconds:.1f} s"
+
+
 def count(number: int, noun: str) -> str:
     """``1 job``, ``8 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -67,6 +74,12 @@ def _held(f: Mapping[str, str]) -> str:
     return f"held by {f['reason']}" + (f": {f['cause']}" if f.get("cause") else "")
 
 
+def _cut(f: Mapping[str, str]) -> str:
+    frozen = float(f["frozen"])
+    stood = f", it stood still for {apart(frozen)}" if frozen else ""
+    return f"its source is cut: {f['how']}, in {apart(float(f['end']) - float(f['begin']))}{stood}"
+
+
 def _ended(f: Mapping[str, str]) -> str:
     return f"ended: {count(int(f['jobs']), 'job')}, {f['failed']} failed, {f['cancelled']} cancelled"
 
@@ -78,11 +91,13 @@ def _completed(f: Mapping[str, str]) -> str:
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}",
     "RUN_ENDED":           _ended,
+    "TRANSACTION_CUT":     lambda f: f"its sources are cut, within {apart(float(f['skew']))}",
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
     "JOB_STATUS_CHANGE":   _status,
     "JOB_HELD":            _held,
     "JOB_UNHELD":          lambda f: f"no longer held by {f['reason']}",
     "JOB_MOVED":           lambda f: f"moved from host {f['from']} to host {f['to']}",
+    "JOB_CUT":             _cut,
     "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",

@@ -21,7 +21,7 @@ from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
-DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 60.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
+DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 120.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
 RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
 LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took

@@ -60,10 +60,12 @@ class Share:
 
     owing: Mapping[Step, int]
     failed: int = 0
+    cut: tuple[int, int] | None = None  # the first and the last instant of its cuts, in microseconds
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> Share:
-        return cls({step: counts.get(step, 0) for step in Step}, counts.get("failed", 0))
+        cut = (counts["cut-begin"], counts["cut-end"]) if "cut-end" in counts else None
+        return cls({step: counts.get(step, 0) for step in Step}, counts.get("failed", 0), cut)
 
     def owes(self, step: Step) -> bool:
         return self.owing[step] > 0
@@ -84,6 +86,12 @@ class View:
     jobs: int
     shares: Mapping[Host, Share]
     barrier: str = ""  # what readers are told; decides nothing
+
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """The first and the last instant of all cuts, in microseconds; None where nothing was cut."""
+        cuts = [share.cut for share in self.shares.values() if share.cut]
+        return (min(begin for begin, _ in cuts), max(end for _, end in cuts)) if cuts else None
 
     def owing(self, step: Step) -> frozenset[Host]:
         return frozenset(host for host, share in self.shares.items() if share.owes(step))

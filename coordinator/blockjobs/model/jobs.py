@@ -59,6 +59,8 @@ class JobSpec:
     in_place: bool = False  # the target, which is a device: what is on it is overwritten from the first byte on
     offset: int = 0  # of a restore: the range of the image, in bytes; both 0: all of it
     length: int = 0
+    snapshot: str = "auto"  # how its source is cut: model/cuts.py
+    live: bool = False  # a source that is in use may be read as it is
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
@@ -76,7 +78,7 @@ class JobSpec:
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
             "in-place": self.in_place, "offset": self.offset, "length": self.length,
-            "options": dict(self.options),
+            "snapshot": self.snapshot, "live": self.live, "options": dict(self.options),
         }  # fmt: skip
 
     @classmethod
@@ -90,7 +92,7 @@ class JobSpec:
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
             in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),
-            options=dict(keys.get("options", {})),
+            snapshot=keys.get("snapshot", "auto"), live=keys.get("live", False), options=dict(keys.get("options", {})),
         )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     in_place: bool
     offset: int
     length: int
+    snapshot: str
+    live: bool
     stall_limit: int
     options: Mapping[str, Any]
 

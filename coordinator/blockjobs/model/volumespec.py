@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
@@ -159,6 +159,17 @@ def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolu
             return bottom(below)
         case _:
             return volume
+
+
+def instead(volume: Volume, path: str) -> Volume:
+    """The volume with another file, or device, at its bottom: what lies in it now lies there."""
+    match volume:
+        case DebugVolume(image=below):
+            return replace(volume, image=instead(below, path))
+        case FormatVolume(file=below):
+            return replace(volume, file=instead(below, path))
+        case _:
+            return DeviceVolume(path) if path.startswith("/dev/") else FileVolume(path)
 
 
 def formatted(volume: Volume) -> FormatVolume | None:

@@ -230,7 +230,8 @@ def spec(draft: Draft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
         speed=arguments.get("speed", 0), on_source_error=OnError(arguments.get("on-source-error", "report")),
         on_target_error=OnError(arguments.get("on-target-error", "report")),
         auto_finalize=arguments.get("auto-finalize", True), auto_dismiss=arguments.get("auto-dismiss", True),
-        overwrite=True, compress=arguments.get("compress", False), **more,
+        overwrite=True, compress=arguments.get("compress", False), live=True,  # as every node of a VM's is
+        **more,
     )  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from blockjobs.model.barriers import before
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store import codec, keys
-from blockjobs.store.attempts import unpack_checkpoint
+from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a transaction on this host, as a step needs it."""
+    """One member of a transaction on this host, as a step needs it.  ``opened``: what OPEN found, and CUT as "cut"."""
 
     spec: JobSpec
     status: str
@@ -53,18 +53,20 @@ class Answers:
         jobs = [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result")
+            pipe.hmget(
+                keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result", "cut"
+            )
         return [
             Member(
                 JobSpec.from_dict(codec.unpack(spec)),
                 status.decode(),
                 passed.decode(),
                 bool(attempt),
-                codec.unpack(opened) if opened else {},
+                opened_and_cut(opened, cut),
                 unpack_checkpoint(durable or b""),
                 codec.unpack(result) if result else {},
             )
-            for spec, status, passed, attempt, opened, durable, result in pipe.execute()
+            for spec, status, passed, attempt, opened, durable, result, cut in pipe.execute()
             if spec
         ]
 
@@ -81,6 +83,16 @@ class Answers:
         decision, number = self._redis.hmget(keys.txn(txn), "decision", "number")
         incarnation = self._redis.get(keys.incarnation())
         return (decision or b"").decode(), int(number or 0), (incarnation or b"").decode()
+
+    def now(self) -> float:
+        """Seconds since the epoch, by Redis' clock."""
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
+
+    def skew(self, txn: TxnId) -> float | None:
+        """Seconds between the first and the last instant of all cuts of a transaction; None where nothing was cut."""
+        begin, end = self._redis.hmget(keys.txn(txn), "cut-begin", "cut-end")
+        return None if begin is None or end is None else (int(end) - int(begin)) / 1e6
 
     def abandoned(self) -> list[TxnId]:
         """Transactions that were ended without this host, and of which it may have files."""

@@ -29,7 +29,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an attempt is given: its token, the job, what OPEN found, and the last durable checkpoint."""
+    """What an attempt is given: its token, the job, what OPEN (and, as "cut", CUT) found, and the last checkpoint."""
 
     token: int
     attempt: str
@@ -63,11 +63,11 @@ class Attempts:
         ]  # fmt: skip
         packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
         match self._scripts.call("claim", names, [job_id, who.attempt, packed]):
-            case [b"claimed", token, spec, opened, durable, speed, number, offset, counts]:
+            case [b"claimed", token, spec, opened, durable, speed, number, offset, counts, cut]:
                 return Claim(
                     int(token), who.attempt, JobSpec.from_dict(codec.unpack(spec)),
-                    codec.unpack(opened) if opened else {}, unpack_checkpoint(durable), int(speed), int(number),
-                    int(offset), codec.unpack(counts) if counts else {},
+                    opened_and_cut(opened, cut), unpack_checkpoint(durable), int(speed), int(number), int(offset),
+                    codec.unpack(counts) if counts else {},
                 )  # fmt: skip
             case [b"state", status]:
                 return f"it is {status.decode()}"
@@ -207,6 +207,12 @@ class Standing:
     attempt: str
     cancelled_for: float
     fenced: bool
+
+
+def opened_and_cut(opened: bytes | None, cut: bytes | None) -> dict[str, Any]:
+    """What OPEN found, and under "cut" what CUT has made."""
+    found: dict[str, Any] = codec.unpack(opened) if opened else {}
+    return found | {"cut": codec.unpack(cut)} if cut else found
 
 
 def pack_checkpoint(point: Checkpoint) -> bytes:

@@ -68,10 +68,11 @@ class Fate:
         self._scripts.call("barrier", [keys.txn(txn)], [name])
 
     def start(self, view: View, host: Host) -> None:
+        instants = view.cut or ("", "")
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
             names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
-            self._scripts.call("start", names, batch)
+            self._scripts.call("start", names, [view.txn, *instants, *batch])
 
     def pend(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
@@ -49,6 +50,7 @@ class JobView:
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     undefined: str = ""  # why nobody can say what is on its target, a device
+    cut: Cut | None = None  # None: it was not answered for yet
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
@@ -72,6 +74,7 @@ class JobView:
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
             "target-undefined": self.undefined or None,
+            "cut": self.cut.told() if self.cut is not None else None,
             "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
@@ -113,12 +116,19 @@ class TxnView:
     number: int
     why: str
     owing: dict[Host, dict[str, int]]
+    cut: tuple[float, float] | None = None  # the first and the last instant of its cuts, seconds of Redis' clock
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that its cuts lie apart at most."""
+        return None if self.cut is None else self.cut[1] - self.cut[0]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id, "run": self.run, "jobs": self.jobs, "barrier": self.barrier,
             "since": self.since / 1000 if self.since else None, "decision": self.decision or None,
-            "why": self.why or None, "owing": {host: dict(owed) for host, owed in self.owing.items()},
+            "why": self.why or None, "skew": None if self.skew is None else round(self.skew, 6),
+            "owing": {host: dict(owed) for host, owed in self.owing.items()},
         }  # fmt: skip
 
 
@@ -207,11 +217,12 @@ class Views:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hgetall(keys.share(host, txn_id))
-        shares = [{_text(k): int(v) for k, v in share.items()} for share in pipe.execute()]
+        shares = [{_text(k): int(v) for k, v in share.items() if not k.startswith(b"cut-")} for share in pipe.execute()]
         return TxnView(
             txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
             int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
             _text(record.get(b"why", b"")), dict(zip(hosts, shares, strict=True)),
+            (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
         )  # fmt: skip
 
     def unfinished(self) -> list[TxnId]:
@@ -237,6 +248,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
         result=codec.unpack(r[b"result"]) if r.get(b"result") else {},
+        cut=Cut.from_dict(codec.unpack(r[b"cut"])) if r.get(b"cut") else None,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim, Progress
@@ -21,13 +22,18 @@ from blockworker.volumes import Identity
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What OPEN found: the size in bytes, the source's identity, and the locks to take, by device and inode."""
+    """What OPEN found: the size in bytes, the source's identity, and the locks to take, by device and inode.
+
+    ``cut``: how the source is going to be cut; "": not at all, and then ``uncut`` may say why.
+    """
 
     size: int
     allocated: int
     identity: Identity
     reads: str
     writes: str
+    cut: str = ""
+    uncut: str = ""
 
 
 class Job(Protocol):
@@ -122,6 +128,21 @@ class Driver(ABC):
         ``wanted`` tells whether the registry still waits for it: asked before anything is made, under the lock
         that an abort takes, so that nothing is made behind an abort's back.
         """
+
+    def brace(self, roots: Roots, spec: JobSpec) -> None:
+        """The cut is next: whatever makes it short, while nothing stands still yet.  Raises JobFailed."""
+
+    def cut(self, roots: Roots, spec: JobSpec, opened: Mapping[str, Any]) -> Cut:  # noqa: ARG002
+        """Make the point in time: what an attempt reads from then on, which finds it as ``opened["cut"]``.
+
+        Called if OPEN said that there is something to cut, for all members of the host's share at once, by several
+        threads; their sources stand still, those of other hosts may not.  No member of the transaction copies before
+        each one has its cut.  Again: the one before may be there; nobody has read it.  Raises JobFailed.
+        """
+        return Cut()
+
+    def keep(self, roots: Roots, spec: JobSpec, cut: Cut) -> None:
+        """Make the cut durable; nothing stands still any more.  It has to be gone after commit and abort."""
 
     @abstractmethod
     def attached(self, roots: Roots, job: Job) -> Work:

@@ -8,12 +8,13 @@ from typing import Any, Final, Self
 
 from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
+from blockjobs.model.cuts import Cut
 from blockjobs.model.jobs import Checkpoint, OnChange
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
-from blockworker.drivers.staged import Attached
+from blockworker.drivers.staged import Attached, cut_of
 from blockworker.durability import Durability
 from blockworker.volumes import Identity
 
@@ -112,9 +113,11 @@ class Copying(Work):
 
     def check_source(self) -> None:
         """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""
+        if cut := cut_of(self._claim):
+            return self._check_cut(cut)
         opened = self._claim.opened.get("identity")
         if opened is None:
-            return
+            return None
         what = Identity.from_list(opened).changed(self._attached.source.identity())
         before = self._source_change
         self._source_change = "unknown" if what is None else "changed" if what else "unchanged"
@@ -123,6 +126,13 @@ class Copying(Work):
                 log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
             if self._matters(what):
                 raise errors.SourceChanged(f"source {self._spec.source.text}", what)
+        return None
+
+    def _check_cut(self, cut: Cut) -> None:
+        """What was cut does not change; that the source does is no matter."""
+        if what := Identity.from_list(cut.identity).changed(self._attached.source.identity()):
+            raise errors.SourceChanged(f"the cut of source {self._spec.source.text}", what)
+        self._source_change = "unchanged"
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
         """Whether a source that changed so fails the job."""

@@ -41,6 +41,8 @@ ASKED: Final = 1.0  # seconds of rest at most once the end is asked for
 
 
 class Mirror(Staged):
+    cuts = False  # it follows its source
+
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
         # ``none``: the target is no copy of anything, and the digests that are kept are of the source.
         return super().open(roots, replace(spec, digests=spec.digests and spec.sync != "none"), wanted)

@@ -25,6 +25,8 @@ MOST: Final = 1000  # ranges that differ and are listed
 
 
 class Restore(Staged):
+    cuts = False  # nobody writes to a published image
+
     def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
         bottom = spec.source.volume
         if not isinstance(bottom, FileVolume):

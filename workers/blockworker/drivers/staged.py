@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
-from blockjobs.model import volumespec
+from blockjobs.model import cuts, volumespec
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.volumespec import NullVolume, OtherVolume
@@ -17,11 +18,14 @@ from blockjobs.store.attempts import Claim
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
+from blockworker.inuse import expect_still
+from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, publish
+from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.images import rewritable
 from blockworker.targets.inplace import DeviceTarget, InSteps
-from blockworker.targets.journal import Member
+from blockworker.targets.journal import Kept, Member
 from blockworker.targets.opening import find_member, lay_out_image, open_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
@@ -52,9 +56,12 @@ class Attached:
 class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
 
+    cuts: ClassVar[bool] = True  # whether it copies a point in time of its source, if there is one to be had
+
     def source(self, roots: Roots, spec: JobSpec) -> Source:
         """What is copied.  Raises JobFailed."""
-        return open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+        # QEMU may write to what is going to be cut; what is not is looked at by itself.
+        return open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts)
 
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
         """What the manifest says besides."""
@@ -67,16 +74,41 @@ class Staged(Driver):
             identity, size = source.identity(), source.size
             reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
             if is_null(spec):
-                return Opened(size, 0, identity, reads, "")
+                return Opened(size, 0, identity, reads, "", uncut=self._uncut(roots, spec))
             if spec.in_place:
+                uncut = self._uncut(roots, spec)
                 _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
-                return Opened(size, source.allocated(), identity, reads, writes)
+                return Opened(size, source.allocated(), identity, reads, writes, uncut=uncut)
             member = open_member(
-                roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted
-            )
-            return Opened(size, source.allocated(), identity, reads, _target_lock(roots, member))
+                roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
+                cutting=self.cuts,
+            )  # fmt: skip
+            if self.cuts and member.cut is None:
+                _expect_no_freeze(roots, spec, member.uncut)
+            return Opened(
+                size, source.allocated(), identity, reads, _target_lock(roots, member),
+                cut=member.cut.how if member.cut else "", uncut=member.uncut,
+            )  # fmt: skip
         finally:
             source.close()
+
+    def _uncut(self, roots: Roots, spec: JobSpec) -> str:
+        """Why a job is not cut whose target is nothing of ours: a cut could not be written down anywhere."""
+        if not self.cuts:
+            return ""
+        why = "" if spec.snapshot == cuts.NONE else refused(spec, "its target is written in place")
+        expect_still(spec.source.volume, roots, live=spec.live)
+        _expect_no_freeze(roots, spec, why)
+        return why
+
+    def brace(self, roots: Roots, spec: JobSpec) -> None:
+        brace(roots, _kept(roots, spec))
+
+    def cut(self, roots: Roots, spec: JobSpec, opened: Mapping[str, Any]) -> Cut:  # noqa: ARG002
+        return make(roots, _member(roots, spec), spec)
+
+    def keep(self, roots: Roots, spec: JobSpec, cut: Cut) -> None:  # noqa: ARG002
+        keep(roots, _kept(roots, spec))
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
         """Refuse, before anything is made, what this kind of job cannot do.  Raises JobFailed."""
@@ -92,6 +124,7 @@ class Staged(Driver):
         record = manifest.build(
             replace(spec, digests=False) if spec.in_place else spec, size=place.size,
             identity=Identity.from_list(opened["identity"]), source_change=result["source-change"],
+            cut=opened.get("cut", {}),
             attempts=[{"number": result["attempts"], "token": result["token"]}], counts=result["counts"],
             started=datetime.fromtimestamp(result["started"], UTC),
             finished=datetime.fromtimestamp(result["finished"], UTC),
@@ -127,8 +160,10 @@ def attach(roots: Roots, claim: Claim, *, rewrites: bool = False, source: Source
     ``rewrites``: parts of the target may be written more than once.  ``source``: it is open already.
     """
     spec = claim.spec
+    cut = cut_of(claim)
     if source is None:
-        source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+        volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
+        source = open_source(volume, roots, top_only=spec.sync == "top")
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)
@@ -170,6 +205,18 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: 
     )  # fmt: skip
 
 
+def cut_of(claim: Claim) -> Cut:
+    """What an attempt reads in its source's place, if it is cut."""
+    return Cut.from_dict(claim.opened.get("cut", {}))
+
+
+def _expect_no_freeze(roots: Roots, spec: JobSpec, why: str) -> None:
+    """Raises JobFailed: a source is to stand still for a cut, and there is none."""
+    if Quiesce.of(roots.config, spec).given:
+        said = f" ({why})" if why else ""
+        raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} is not cut{said}: it cannot be quiesced for that")
+
+
 def _is_layer(spec: JobSpec) -> bool:
     """Whether only the top of several layers is copied: nothing of the target can then be compared with a digest."""
     image = volumespec.formatted(spec.source.volume)
@@ -186,6 +233,13 @@ def _member(roots: Roots, spec: JobSpec) -> Member:
     if member is None:
         raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or is settled already")
     return member
+
+
+def _kept(roots: Roots, spec: JobSpec) -> Kept:
+    kept = _member(roots, spec).cut
+    if kept is None:
+        raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
+    return kept
 
 
 def _durable(durable: Checkpoint, staging: str) -> RangeSet:

@@ -31,6 +31,17 @@ PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs lo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A cut of a source, from before it is made until it is removed."""
+
+    how: str  # reflink, command:NAME
+    source: str  # the path that was cut
+    id: str  # what tells it from other cuts of that source
+    path: str = ""  # of a reflink: the file beside it
+    begun: bool = False  # it was, or is about to be, made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One job's files: all that is needed to publish or to remove them."""
 
@@ -47,6 +58,8 @@ class Member:
     size: int
     format: str = ""  # of the image in the staging file; "": raw
     words: tuple[str, ...] = ()  # what else QEMU's tool is told when it makes that image
+    cut: Kept | None = None
+    uncut: str = ""  # why ``snapshot: auto`` came to no cut
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
@@ -64,7 +77,7 @@ class Member:
 
     @property
     def settled(self) -> bool:
-        return self.published or self.discarded
+        return (self.published or self.discarded) and self.cut is None
 
     def is_file(self, st: os.stat_result) -> bool:
         """Whether ``st`` is the staging file, under whatever name."""
@@ -115,15 +128,16 @@ class Record:
 def _member(values: dict[str, Any]) -> Member:
     replaces = values.pop("replaces")
     made, words = tuple(values.pop("made_dirs")), tuple(values.pop("words", ()))
+    cut = values.pop("cut", None)
     pair = None if replaces is None else (replaces[0], replaces[1])
-    return Member(made_dirs=made, words=words, replaces=pair, **values)
+    return Member(made_dirs=made, words=words, replaces=pair, cut=None if cut is None else Kept(**cut), **values)
 
 
 class Journal:
     """The journal under its lock.  ``record`` is None while there is none."""
 
-    def __init__(self, folder: int, path: str, transaction: str) -> None:
-        self._folder, self._path = folder, path
+    def __init__(self, folder: int, lock: int, path: str, transaction: str) -> None:
+        self._folder, self.lock, self._path = folder, lock, path
         self._name = f"{transaction}.journal"
         self.record = _read(folder, self._name, path)
         self._removed = False
@@ -215,7 +229,7 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
     folder, lock = take_lock(roots, root, transaction, patience)
     journal = None
     try:
-        journal = Journal(folder, f"{folder_of(root)}/{transaction}.journal", transaction)
+        journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction)
         yield journal
     finally:
         if journal is not None and journal.record is None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from blockjobs.model import volumespec
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
@@ -32,6 +33,7 @@ def build(
     counts: Mapping[str, int],
     started: datetime,
     finished: datetime,
+    cut: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A manifest; ``prepare_member`` adds the root of the digests, read from the disk.
 
@@ -46,7 +48,7 @@ def build(
         "job": spec.id,
         "source": {"volume": spec.source.text, "identity": identity.to_list()},
         "target": spec.target.text,
-        "cut": {"how": "none"},
+        "cut": _cut(spec, cut or {}),
         "size": size,
         "format": image.driver if (image := volumespec.formatted(spec.target.volume)) else "raw",
         "digests": {"algorithm": "blake3", "chunk": CHUNK, "file": f"{name}.blake3", "root": ""}
@@ -60,6 +62,13 @@ def build(
         "started": _iso(started),
         "finished": _iso(finished),
     }
+
+
+def _cut(spec: JobSpec, cut: Mapping[str, Any]) -> dict[str, Any]:
+    """How, when and for how long; ``skew``: of all cuts of the transaction."""
+    made = Cut.from_dict(cut)
+    told = made.told() | ({"skew": round(cut["skew"], 6)} if made and "skew" in cut else {})
+    return told | ({"live": True} if spec.live and not made else {})
 
 
 def _iso(at: datetime) -> str:

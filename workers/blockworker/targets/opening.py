@@ -21,7 +21,9 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FormatVolume, Volume
 from blockworker.copy.digests import digest_size
 from blockworker.host import boot_id
+from blockworker.inuse import expect_still
 from blockworker.roots import Roots, between, kind_of
+from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
@@ -84,8 +86,9 @@ def open_member(
     size: int,
     token_uuid: Callable[[], UUID] = uuid4,
     wanted: Callable[[], bool] = lambda: True,
+    cutting: bool = False,
 ) -> Member:
-    """Make the job's staging file, or find the one it made before.
+    """Make the job's staging file, or find the one it made before.  ``cutting``: its source is to be cut, if it can be.
 
     ``wanted`` is asked under the lock, after which nobody can settle the job: whether OPEN is still owed.
     A worker that was stopped for an hour between reading its message and coming here makes nothing.
@@ -113,7 +116,12 @@ def open_member(
             words = _words(roots, image, path, size, compress=spec.compress)
             member = replace(member, format=image.driver, words=words)
         member = replace(member, size=size, replaces=replaces, made_dirs=_own_dirs(roots, spec, base, path))
-        return _make(roots, journal, record, member, base)
+        if cutting:
+            cut, uncut = cuts.intend(roots, spec, member.uuid)
+            member = replace(member, cut=cut, uncut=uncut)
+            if cut is None:
+                expect_still(spec.source.volume, roots, live=spec.live)
+        return _make(roots, journal, record, member, spec=spec, base=base)
 
 
 def _check_name(path: str) -> None:
@@ -242,9 +250,14 @@ def _own_dirs(roots: Roots, spec: JobSpec, base: str, path: str) -> tuple[str, .
     return tuple(directory for directory in between(base, os.path.dirname(path)) if directory in missing)
 
 
-def _make(roots: Roots, journal: Journal, record: Record, member: Member, base: str) -> Member:
+def _make(
+    roots: Roots, journal: Journal, record: Record, member: Member, *, spec: JobSpec, base: str
+) -> Member:  # fmt: skip
     journal.write(record.having(member))
     try:
+        if member.cut is not None and member.cut.path and (why := cuts.probe(roots, member.cut)):
+            member = replace(member, cut=None, uncut=cuts.refused(spec, why))
+            expect_still(spec.source.volume, roots, live=spec.live)
         st = _create(roots, member, base)
         member = replace(member, dev=st.st_dev, ino=st.st_ino, boot=boot_id())
         journal.write(record.having(member))
@@ -303,6 +316,8 @@ def _undo(roots: Roots, journal: Journal, record: Record, member: Member) -> Non
     """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
+        if member.cut is not None:
+            cuts.remove(roots, member.cut)
         remove_dirs(roots, member.made_dirs)
         rest = record.without(member.job)
         if rest.members:

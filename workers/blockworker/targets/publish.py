@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from blockjobs.model.jobs import JobSpec
 from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.roots import Root, Roots
+from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
@@ -126,15 +127,21 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         if journal is not None and _tombstone(journal) == "commit":
             return
         record, current = _known(journal, member)
-        if current.published:
-            return
         if record.decision == "abort" or current.discarded or journal is None:
             raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is aborted on this host")
+        if current.published:
+            _remove_cut(roots, journal, record, current)
+            return
         directory = roots.open_dir(current.directory)
         try:
             _expect_prepared(directory, current)
             record = _decide(journal, record, "commit", decision_number)
-            _publish_image(roots, directory, current)
+            try:
+                _publish_image(roots, directory, current)
+            except NotPublished:
+                with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
+                    _remove_cut(roots, journal, record, current)
+                raise
             if current.digests:
                 _publish_beside(roots, directory, current, current.digests, current.name + DIGESTS)
             elif _may_replace(roots, current):
@@ -143,7 +150,17 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
-        journal.write(record.having(replace(current, published=True)))
+        current = replace(current, published=True)
+        record = record.having(current)
+        journal.write(record)
+        _remove_cut(roots, journal, record, current)
+
+
+def _remove_cut(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
+    """Of a published member.  Until nothing is left of its cut it is not settled."""
+    if member.cut is not None:
+        cuts.remove(roots, member.cut)
+        journal.write(record.having(replace(member, cut=None)))
 
 
 def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool) -> None:
@@ -182,6 +199,9 @@ def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
                 raise
             full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
         remove_files(roots, current)
+        if current.cut is not None:
+            cuts.remove(roots, current.cut)
+            current = replace(current, cut=None)
         remove_dirs(roots, [path for other in record.members.values() for path in other.made_dirs])
         if full:
             record = _decide(journal, record, "abort", decision_number)

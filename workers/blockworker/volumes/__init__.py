@@ -35,10 +35,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-def open_source(volume: Volume, roots: Roots, *, top_only: bool = False) -> Source:
+def open_source(volume: Volume, roots: Roots, *, top_only: bool = False, shared: bool = False) -> Source:
     """Open a volume for reading.  The format is never probed: what is in the image is only bytes.
 
-    ``top_only``: of an image in layers only the top one.
+    ``top_only``: of an image in layers only the top one.  ``shared``: also if QEMU writes to an image of a format.
     """
     match volume:
         case FileVolume(filename):
@@ -48,9 +48,9 @@ def open_source(volume: Volume, roots: Roots, *, top_only: bool = False) -> Sour
         case NullVolume():
             return NullSource(volume)
         case DebugVolume(image, rules):
-            return DebugSource(open_source(image, roots, top_only=top_only), rules, label(image))
+            return DebugSource(open_source(image, roots, top_only=top_only, shared=shared), rules, label(image))
         case FormatVolume():
-            return open_format(volume, by(roots), top_only=top_only)
+            return open_format(volume, by(roots), top_only=top_only, shared=shared)
         case OtherVolume(driver, _, keys):
             return _other(driver, roots).open_source(keys, roots)
         case _:

@@ -15,9 +15,9 @@ from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError
 
 
-def open_format(volume: FormatVolume, open_: Open, *, top_only: bool = False) -> FormatSource:
-    """Open an image for reading.  Raises JobFailed."""
-    layers = Layers(open_)
+def open_format(volume: FormatVolume, open_: Open, *, top_only: bool = False, shared: bool = False) -> FormatSource:
+    """Open an image for reading; ``shared``: whether QEMU writes to it or not.  Raises JobFailed."""
+    layers = Layers(open_, shared=shared)
     try:
         return FormatSource(layers, Export(layers.node(volume), layers.files), label(volume), top_only=top_only)
     except BaseException:

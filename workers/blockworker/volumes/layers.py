@@ -53,8 +53,8 @@ def by(roots: Roots) -> Open:
 class Layers:
     """A volume as QEMU's options say it, with the descriptors that it is read from."""
 
-    def __init__(self, open_: Open) -> None:
-        self._open = open_
+    def __init__(self, open_: Open, *, shared: bool = False) -> None:
+        self._open, self._shared = open_, shared
         self.files: dict[int, str] = {}  # the topmost first
 
     def node(self, volume: Volume) -> dict[str, Any]:
@@ -62,7 +62,8 @@ class Layers:
         match volume:
             case FileVolume() | DeviceVolume():
                 fd = self._keep(self._open(volume), volume.filename)
-                return {"driver": volume.driver, "filename": qemuimg.path_of(fd)}
+                locking = {"locking": "off"} if self._shared else {}
+                return {"driver": volume.driver, "filename": qemuimg.path_of(fd), **locking}
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):

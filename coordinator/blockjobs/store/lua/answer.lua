@@ -5,6 +5,7 @@
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
 -- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
 --           result packed ("" none), lock to read ("" none), lock to write ("" none), size in bytes (open only)
+-- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them.
 --
 -- Returns {"answered", still owing}
 
@@ -30,6 +31,18 @@ for i = 0, #KEYS - 6 do
     end
     if errno == "0" then
       redis.call("HSET", job, "passed", step)
+      if step == "cut" then
+        redis.call("HSET", job, "cut", result)
+        local cut = cmsgpack.unpack(string.sub(result, 2))
+        if cut.how and cut.how ~= "none" then
+          local from, to = math.floor(cut.begin * 1e6), math.ceil(cut["end"] * 1e6)
+          local least, most = unpack(redis.call("HMGET", KEYS[1], "cut-begin", "cut-end"))
+          if not least or from < tonumber(least) then redis.call("HSET", KEYS[1], "cut-begin", string.format("%.0f", from)) end
+          if not most or to > tonumber(most) then redis.call("HSET", KEYS[1], "cut-end", string.format("%.0f", to)) end
+          emit(KEYS[2], "JOB_CUT", job, id, "how", cut.how, "begin", string.format("%.6f", cut.begin),
+            "end", string.format("%.6f", cut["end"]), "frozen", string.format("%.6f", cut.frozen))
+        end
+      end
       if step == "open" then redis.call("HSET", job, "opened", result, "len", size) end
       redis.call("HINCRBY", KEYS[1], step, -1)
       if step == "settle" then

@@ -4,7 +4,8 @@
 -- KEYS[1] job  KEYS[2] ready  KEYS[3] rung  KEYS[4] attempts  KEYS[5] events  KEYS[6] wake
 -- ARGV[1] id   ARGV[2] attempt uuid   ARGV[3] who: packed pid, start time, boot id
 --
--- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts} | {"held"} | {"state", status} | {"missing"}
+-- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts,
+--   cut} | {"held"} | {"state", status} | {"missing"}
 
 local f = redis.call("HMGET", KEYS[1], "status", "attempt", "cancelled", "spec", "opened", "durable", "speed")
 local status, attempt, cancelled = f[1], f[2], f[3]
@@ -23,5 +24,5 @@ if attempt ~= ARGV[2] then
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
-local n = redis.call("HMGET", KEYS[1], "token", "attempts", "offset", "bytes")
-return {"claimed", n[1], f[4], f[5] or "", f[6] or "", f[7], n[2], n[3], n[4] or ""}
+local n = redis.call("HMGET", KEYS[1], "token", "attempts", "offset", "bytes", "cut")
+return {"claimed", n[1], f[4], f[5] or "", f[6] or "", f[7], n[2], n[3], n[4] or "", n[5] or ""}

@@ -3,14 +3,21 @@
 -- A drain of its host or of one of its volumes that is in force holds it from the start.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5] holding   KEYS[6...]  per job: job, holds
--- ARGV  job ids
+-- ARGV[1] transaction id
+-- ARGV[2] [3] microseconds of the first and the last instant of all its cuts ("": none)   ARGV[4...] job ids
 --
 -- Returns {"started", still owing}
 
 if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"decided"} end
 local drains = redis.call("HLEN", KEYS[5]) > 0
-for i, id in ipairs(ARGV) do
-  local job, holds = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
+if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[4], "cut-begin", ARGV[2]) == 1 then
+  redis.call("HSET", KEYS[4], "cut-end", ARGV[3])
+  redis.call("XADD", KEYS[2], "*", "event", "TRANSACTION_CUT", "id", ARGV[1], "txn", ARGV[1],
+    "run", redis.call("HGET", KEYS[4], "run"), "begin", string.format("%.6f", ARGV[2] / 1e6),
+    "end", string.format("%.6f", ARGV[3] / 1e6), "skew", string.format("%.6f", (ARGV[3] - ARGV[2]) / 1e6))
+end
+for i = 4, #ARGV do
+  local id, job, holds = ARGV[i], KEYS[2 * i - 2], KEYS[2 * i - 1]
   if redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
     move(KEYS[2], job, id, "running")
     redis.call("HSET", job, "begun", now_ms())

@@ -1,0 +1,75 @@
+"""The point in time of a source: how a cut may be asked for, what one is, and how far those of a group lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from blockjobs.model import ids
+from blockjobs.model.errors import BadInput
+
+AUTO, REFLINK, NONE, COMMAND = "auto", "reflink", "none", "command:"
+EXPECTED: Final = f"{AUTO}, {REFLINK}, {NONE} or {COMMAND}NAME was expected"
+
+
+def snapshot(text: str) -> str:
+    """``text`` if it is a way to make a cut.  Raises BadInput."""
+    if text.startswith(COMMAND):
+        ids.run_name(command(text))
+    elif text not in (AUTO, REFLINK, NONE):
+        raise BadInput(f"'{text[:60]}' is not a snapshot: {EXPECTED}")
+    return text
+
+
+def command(how: str) -> str:
+    """The name of the command that makes a cut; "" where none does."""
+    return how.removeprefix(COMMAND) if how.startswith(COMMAND) else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What a job reads instead of its source.  Times in seconds since the epoch, by Redis' clock."""
+
+    how: str = NONE  # or reflink, command:NAME
+    why: str = ""  # of none: why there is nothing better
+    path: str = ""  # what is read
+    identity: tuple[Any, ...] = ()  # of what is read
+    begin: float = 0.0  # it was made not before
+    end: float = 0.0  # and not after
+    frozen: float = 0.0  # seconds that its source stood still; 0: nobody froze it
+
+    def __bool__(self) -> bool:
+        return self.how != NONE
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "how": self.how, "why": self.why, "path": self.path, "identity": list(self.identity),
+            "begin": self.begin, "end": self.end, "frozen": self.frozen,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> Cut:
+        known = {name: keys[name] for name in cls.__slots__ if name in keys}
+        return cls(**known | {"identity": tuple(keys.get("identity", ()))})
+
+    def told(self) -> dict[str, Any]:
+        """As manifests and programs are told of it."""
+        if not self:
+            return {"how": NONE} | ({"why": self.why} if self.why else {})
+        return {
+            "how": self.how, "at": iso(self.begin), "seconds": round(self.end - self.begin, 6),
+            "frozen": round(self.frozen, 6),
+        }  # fmt: skip
+
+
+def skew(spans: Iterable[tuple[float, float]]) -> float | None:
+    """The latest end minus the earliest begin: no two cuts of a group are further apart; None where there is none."""
+    ends = list(spans)
+    return max(end for _, end in ends) - min(begin for begin, _ in ends) if ends else None
+
+
+def iso(at: float) -> str:
+    """To the microsecond: that is what Redis' clock tells."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
