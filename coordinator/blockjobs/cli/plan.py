@@ -138,9 +138,6 @@ def as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Seq
     return {
         "name": run.name, "time": time.time(), "jobs": [job.to_json() for job in jobs],
         "bytes": sum(job.bytes for job in jobs), "seconds": None if took is None else round(took, 1),
-        "skipped": [
-            {"transaction": left.transaction, "host": left.host, "jobs": list(left.jobs), "why": left.why}
-            for left in run.fields.skipped
-        ],
+        "left-out": [left.to_json() for left in run.fields.skipped],
         "unfinished": list(same),
     }  # fmt: skip

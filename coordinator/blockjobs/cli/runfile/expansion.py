@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import units
-from blockjobs.cli.runfile.fields import Job, Options, RunFile, Transaction
+from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault
 from blockjobs.model import runs, volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import ALONE, Policy, Skipped
 from blockjobs.model.runs import Named
 
-GLOB: Final = re.compile(r"[*?\[]")
 WORD: Final = 60  # characters of a source's name that a job's id takes
 
 
