@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
-from blockjobs.client import Coordinator
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields, Skipped, Store, Verdict
@@ -60,23 +59,22 @@ def test_a_run_keeps_what_its_file_asks_for(fleet):
 
 
 @pytest.mark.parametrize(
-    ("failing", "policy", "skipped", "verdict", "bad"),
+    ("failing", "plan", "verdict", "bad"),
     [
-        ((), {}, (), Verdict.ALL, {}),
-        (("c",), {}, (), Verdict.FAILED, {"each": 1}),
-        (("c",), {"succeed_if": 60.0}, (), Verdict.PARTIAL, {"each": 1}),
-        (("c",), {"succeed_if": 60.0}, (LEFT,), Verdict.FAILED, {"each": 1}),
-        ((), {}, (LEFT,), Verdict.PARTIAL, {}),
-        (("a",), {"succeed_if": 60.0}, (), Verdict.FAILED, {"group": 2}),
+        ((), mixed(), Verdict.ALL, {}),
+        (("c",), mixed(), Verdict.FAILED, {"each": 1}),
+        (("c",), mixed(succeed_if=60.0), Verdict.PARTIAL, {"each": 1}),
+        (("c",), mixed((LEFT,), succeed_if=60.0), Verdict.FAILED, {"each": 1}),
+        ((), mixed((LEFT,)), Verdict.PARTIAL, {}),
+        (("a",), mixed(succeed_if=60.0), Verdict.FAILED, {"group": 2}),
     ],
     ids=["all", "one-failed", "enough", "too-few-with-those-left-out", "left-out", "a-group-is-all-or-nothing"],
 )
-def test_each_transaction_is_counted_for_itself(fleet, command, server, failing, policy, skipped, verdict, bad):
-    view = ended(fleet, mixed(skipped, **policy), failing)
+def test_each_transaction_is_counted_for_itself(fleet, command, failing, plan, *, verdict, bad):
+    view = ended(fleet, plan, failing)
     assert view.bad == bad
-    assert view.skipped == sum(len(left.jobs) for left in skipped)
-    with Coordinator(server.url) as here:
-        assert here.verdict(RUN) is verdict
+    assert view.skipped == sum(len(left.jobs) for left in plan.fields.skipped)
+    assert fleet.registry.views.verdict(RUN) is verdict
     assert command("wait", RUN)[0] == int(verdict)
 
 
