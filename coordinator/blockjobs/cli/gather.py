@@ -101,9 +101,8 @@ def _waited(
             break
         if told != set(left):
             told = set(left)
-            say(
-                f"waiting for {count(len(told), 'host')}, {ago(math.ceil(max(left.values())))} at most: {', '.join(sorted(told))}"
-            )
+            most = ago(math.ceil(max(left.values())))
+            say(f"waiting for {count(len(told), 'host')}, {most} at most: {', '.join(sorted(told))}")
         if any(event.name.startswith("HOST_") for event in stream.take(min(BLOCK, max(left.values())) + 0.01)):
             away = absent(here, wanted)
     return away
