@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
+from blockjobs.cli.run import submit
+from blockjobs.client import Coordinator
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields, Skipped, Store, Verdict
@@ -92,3 +94,14 @@ def test_what_was_left_out_is_told_by_the_events_and_by_show(fleet, command):
     assert "submitted, 5 jobs, 2 skipped" in command("events")[1]
     assert "committed at" in command("status", RUN)[1]
     assert ", 2 skipped\n" in command("status", RUN)[1]
+
+
+def test_a_host_that_goes_away_after_it_was_asked_is_asked_about_again(fleet, server):
+    """Between the question and the submit: the fleet is asked once more whether the run can do without it."""
+    fleet.registry.hosts.judge(ALPHA, "up")
+    plans = iter([mixed(), RunPlan(RunId(RUN), "nightly", False, tuple((job,) for job in EACH))])  # noqa: FBT003
+    asked = []
+    with Coordinator(server.url) as here:
+        submit(here, lambda _: next(plans), lambda: asked.append(1))
+    assert len(asked) == 2
+    assert fleet.registry.views.run(RUN).jobs == 3
