@@ -66,7 +66,11 @@ def job_json(scene: Scene) -> dict[str, Any]:
 
 
 def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
-    return here.run(run_id).to_json() | {"transactions": [txn.to_json() for txn in transactions(here, run_id)]}
+    run = here.run(run_id)
+    return run.to_json() | {
+        "left-out": [left.to_json() for left in run.fields.skipped],
+        "transactions": [txn.to_json() for txn in transactions(here, run_id)],
+    }
 
 
 def about_job(scene: Scene) -> Iterator[str]:
@@ -151,8 +155,11 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
     now = here.registry.hosts.now() / 1000
     run = here.run(run_id)
     yield heading(run, now)
-    yield f"  completion-mode: {'grouped' if run.grouped else 'individual'}"
-    for txn in transactions(here, run_id) if run.grouped or run.jobs <= REASONS else ():
+    yield f"  completion-mode: {run.mode}"
+    for left in run.fields.skipped:
+        told = f" of transaction {left.transaction}" if left.transaction else ""
+        yield f"  skipped{told}: {left.host}: {', '.join(left.jobs)}: {left.why}"
+    for txn in transactions(here, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"

@@ -61,6 +61,7 @@ class JobSpec:
     length: int = 0
     snapshot: str = "auto"  # how its source is cut: model/cuts.py
     live: bool = False  # a source that is in use may be read as it is
+    store: str = ""  # the store of the run file that its target lies in; limits go by it
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
@@ -78,7 +79,7 @@ class JobSpec:
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
             "in-place": self.in_place, "offset": self.offset, "length": self.length,
-            "snapshot": self.snapshot, "live": self.live, "options": dict(self.options),
+            "snapshot": self.snapshot, "live": self.live, "store": self.store, "options": dict(self.options),
         }  # fmt: skip
 
     @classmethod
@@ -92,7 +93,8 @@ class JobSpec:
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
             in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),
-            snapshot=keys.get("snapshot", "auto"), live=keys.get("live", False), options=dict(keys.get("options", {})),
+            snapshot=keys.get("snapshot", "auto"), live=keys.get("live", False), store=keys.get("store", ""),
+            options=dict(keys.get("options", {})),
         )  # fmt: skip
 
 

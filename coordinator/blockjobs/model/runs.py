@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final, TypedDict, Unpack
@@ -14,6 +14,7 @@ from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, HostedVolume
 
 _DEVICES: Final = "/dev/"
@@ -50,8 +51,9 @@ class RunPlan:
 
     run: RunId
     name: str
-    grouped: bool
-    transactions: tuple[tuple[JobSpec, ...], ...]  # grouped: one of all jobs; else one a job
+    grouped: bool  # every transaction of the file, that is: there is none of single jobs
+    transactions: tuple[tuple[JobSpec, ...], ...]  # of a grouped one of the file: all its jobs; else one a job
+    fields: RunFields = field(default_factory=RunFields)
     allow_in_place: frozenset[TxnId] = frozenset()  # transactions of several jobs that may have a target in place
 
     @property
@@ -86,17 +88,17 @@ def volumes(
         JobFault: one of them is malformed, or the two do not go together.
     """
     parsed = []
-    for field, value in (("source", source), ("target", target)):
+    for side, value in (("source", source), ("target", target)):
         if volumespec.is_name(value):
-            parsed.append(_named(str(value), named, position, field))
+            parsed.append(_named(str(value), named, position, side))
             continue
         try:
             expanded = templates.expand_volume(value, meaning, default_host)
             parsed.append(volumespec.parse(expanded, default_host=default_host))
         except RecursionError:
-            raise JobFault(position, field, "the volume contains itself; a volume of its own was expected") from None
+            raise JobFault(position, side, "the volume contains itself; a volume of its own was expected") from None
         except BadInput as wrong:
-            raise JobFault(position, field, str(wrong)) from None
+            raise JobFault(position, side, str(wrong)) from None
     read, written = parsed
     try:
         written = replace(written, volume=volumespec.in_format(written.volume, form))
@@ -155,11 +157,13 @@ def _named(name: str, named: Named | None, position: int, field: str) -> HostedV
         ) from None  # fmt: skip
 
 
-def check_together(jobs: Iterable[JobSpec], allow_in_place: Collection[TxnId] = ()) -> None:
+def check_together(
+    jobs: Iterable[JobSpec], called: Callable[[int], str] = "jobs[{}]".format, allow_in_place: Collection[TxnId] = ()
+) -> None:
     """The jobs of one run side by side: every id once, and nobody writes what another one reads or writes.
 
-    A device that is written in place cannot be as it was after an abort: a transaction of several jobs has one only
-    if it is in ``allow_in_place``.
+    ``called``: what a message calls a job, by its position.  A device that is written in place cannot be as it was
+    after an abort: a transaction of several jobs has one only if it is in ``allow_in_place``.
 
     Raises:
         JobFault: names the first job, in their order, that clashes with an earlier or later one.
@@ -171,7 +175,9 @@ def check_together(jobs: Iterable[JobSpec], allow_in_place: Collection[TxnId] = 
     sizes = Counter(job.transaction for job in members)
     for at, job in enumerate(members):
         if job.id in ids_seen:
-            raise JobFault(at, "id", f"duplicate id '{job.id}': jobs[{ids_seen[job.id]}] has it; another was expected")
+            raise JobFault(
+                at, "id", f"duplicate id '{job.id}': {called(ids_seen[job.id])} has it; another was expected"
+            )
         ids_seen[job.id] = at
         if job.in_place and sizes[job.transaction] > 1 and job.transaction not in allow_in_place:
             raise JobFault(
@@ -184,10 +190,10 @@ def check_together(jobs: Iterable[JobSpec], allow_in_place: Collection[TxnId] = 
         where = job.target.text
         if where in written:
             raise JobFault(
-                at, "target", f"jobs[{written[where]}] has the same target {where}; a target of its own was expected"
+                at, "target", f"{called(written[where])} has the same target {where}; a target of its own was expected"
             )
         if where in read:
-            raise JobFault(at, "target", f"{where} is the source of jobs[{read[where]}]; another path was expected")
+            raise JobFault(at, "target", f"{where} is the source of {called(read[where])}; another path was expected")
         written[where] = at
 
 
