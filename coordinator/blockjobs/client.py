@@ -15,6 +15,7 @@ from typing import Self
 
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
+from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
@@ -81,6 +82,10 @@ class Coordinator(Standstill):
     def run(self, run_id: str) -> RunView:
         """One run; raises NoSuchRun."""
         return self.registry.views.run(run_id)
+
+    def verdict(self, run_id: str) -> Verdict:
+        """How a run that is over ended by the policies of its file: all, partial, failed; raises NoSuchRun."""
+        return self.registry.views.verdict(run_id)
 
     def runs(self, *, limit: int = 0) -> list[RunView]:
         """Runs, newest first; ``limit`` 0: all."""

@@ -165,7 +165,7 @@ WHOLE = {
     "version-2": ("version: 2\nname: a\n", "run.yaml:1: version: 2 is not supported; 1 was expected"),
     "version-true": ("version: true\nname: a\n", "run.yaml:1: version: true is not supported; 1 was expected"),
     "no-jobs": ("version: 1\nname: a\njobs: []\n", "run.yaml:3: jobs: [] is not accepted; at least 1 of them was"),
-    "jobs-missing": ("version: 1\nname: a\n", "run.yaml:1: jobs: missing; a value was expected"),
+    "jobs-missing": ("version: 1\nname: a\n", "run.yaml:1: jobs: missing; a list of jobs, or of transactions, was"),
     "bad-name": (NIGHTLY.replace("nightly", "a b"), "run.yaml:2: name: invalid run name 'a b': a letter, then letters"),
     "bad-mode": (NIGHTLY.replace("grouped", "both"), "run.yaml:3: completion-mode: 'both' is not accepted; 'grouped'"),
     "bad-default": (NIGHTLY.replace("200MiB", "fast"), "run.yaml:4: defaults.speed: 'fast' is not a size"),

@@ -17,6 +17,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
+from blockworker.globs import matches
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
 from blockworker.targets.images import Contents
@@ -28,7 +29,7 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
 
     A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
-    job that another one has begun.
+    job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches.
     """
     return [_look(roots, each) for each in looks]
 
@@ -37,6 +38,8 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if each["as"] == "member":
             return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]))
+        if each["as"] == "glob":
+            return {"paths": matches(roots, each["pattern"])}
         volume = volumespec.parse(each["volume"]).volume
         match each["as"]:
             case "source":

@@ -23,6 +23,7 @@ from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
+from blockjobs.model.policies import Skipped
 from blockjobs.store.events import Event
 from blockjobs.stream import Stream
 
@@ -108,23 +109,32 @@ def follow(
     show.look(board)
 
 
-def verdict(board: Board, run_id: RunId) -> list[str]:
-    """How a run ended: one line, and one for each of its failures."""
+def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:
+    """How a run ended: one line, and one for each of its failures and of what it went without.
+
+    ``met``: it is not all of it, and its file says that this will do.
+    """
     tally = board.runs[run_id]
     took = ago(tally.ended - tally.began)
+    left_out = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
+    without = [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
+    if len(skipped) > SHOWN:
+        without.append(f"  ... and {len(skipped) - SHOWN} more: blockjobs show {run_id}")
+    enough = " (its file says that this will do)" if met else ""
     if tally.succeeded:
-        return [f"run {run_id} committed: {count(tally.jobs, 'job')}, {size(tally.len)} in {took}"]
+        all_of_it = f"{count(tally.jobs, 'job')}, {size(tally.len)} in {took}"
+        return [f"run {run_id} committed: {all_of_it}{left_out}{enough}", *without]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     done = tally.jobs - tally.words["failed"] - tally.words["cancelled"]
     word = "partly committed" if done else "aborted" if failed else "cancelled"
-    if failed and tally.jobs == 1:
+    if failed and tally.jobs == 1 and not skipped:
         return [f"run {run_id} {word} after {took}: {failed[0].error}"]
-    counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled"
+    counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled{left_out}{enough}"
     told = [f"run {run_id} {word} after {took}: {counts}"]
     told += [f"  {row.place.job} failed: {row.error}" for row in failed[:SHOWN]]
     if len(failed) > SHOWN:
         told.append(f"  ... and {len(failed) - SHOWN} more: blockjobs status {run_id}")
-    return told
+    return told + without
 
 
 class Detach:

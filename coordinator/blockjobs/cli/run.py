@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +18,14 @@ from blockjobs.cli import runfile
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach, Show, follow, shown, verdict
+from blockjobs.cli.gather import gather
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
-from blockjobs.model.errors import BadInput, RunExists
+from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, VerbRefused
 from blockjobs.model.jobs import OnChange, OnError
+from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
 from blockjobs.store.views import Place
@@ -41,25 +43,57 @@ def follower_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return detach(json(redis_option(command)))
 
 
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of everything that reads a run file."""
+    only = click.option(
+        "--only", multiple=True, metavar="NAME", help="This transaction only; may be given more than once."
+    )
+    changes = click.option(
+        "--set", "changes", multiple=True, metavar="KEY=VALUE",
+        help="Say it otherwise than the file, e.g. defaults.speed=50MiB or transactions.web.retry=0.",
+    )  # fmt: skip
+    return only(changes(command))
+
+
+def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfile.RunFileRead:
+    """A run file of which all is in order that can be known without the fleet; raises BadInput."""
+    read = runfile.read(file, changes, only)
+    with suppress(NameUsed):  # what the names mean, only the registry knows
+        read.plan(datetime.now(UTC))
+    return read
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@file_options
 @follower_options
-def run(file: Path, url: str | None, detach: bool, json: bool) -> int:
+@click.option("--on-term", type=click.Choice(["detach", "cancel"]), default="detach", show_default=True,
+              help="What SIGTERM does to the run: it goes on, or it is cancelled.")  # fmt: skip
+def run(  # noqa: PLR0917 - click passes by name
+    file: Path, url: str | None, detach: bool, json: bool, only: tuple[str, ...], changes: tuple[str, ...],
+    on_term: str,
+) -> int:  # fmt: skip
     """Start the run that FILE describes, and follow it to the end.
 
-    Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis.
-    Ctrl-C only stops following: the run goes on.
+    Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis; 4: not every job
+    committed, and the file says that this will do.  Ctrl-C only stops following: the run goes on.
 
     \b
     Example:
       blockjobs run nightly.yaml
-      blockjobs run nightly.yaml --detach
+      blockjobs run nightly.yaml --only db --set defaults.speed=50MiB --detach
     """
-    plan_at = runfile.read(file)
-    with suppress(NameUsed):  # what the names mean, only the registry knows
-        plan_at(datetime.now(UTC))  # a bad file is refused whether Redis is there or not
+    read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
     with Coordinator(url) as here:
-        return start(here, lambda now: plan_at(now, here.volume), detach=detach, json=json)
+        fleet = runfile.Fleet()
+
+        def ask() -> None:
+            nonlocal fleet
+            fleet = gather(here, read, lambda text: click.echo(text, err=True))
+
+        return start(
+            here, lambda now: read.plan(now, fleet), detach=detach, json=json, before=ask, cancels=on_term == "cancel"
+        )  # fmt: skip
 
 
 class Size(click.ParamType[int]):
@@ -153,34 +187,59 @@ def only_host(hosts: list[Any], text: str) -> str:
     return str(hosts[0])
 
 
-def start(here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool) -> int:
-    """Submit a run and follow it; returns the exit code."""
+def start(
+    here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool,
+    before: Callable[[], None] | None = None, cancels: bool = False,
+) -> int:  # fmt: skip
+    """Submit a run and follow it; returns the exit code.
+
+    ``before``: asks the fleet what ``plan_at`` has to know.  ``cancels``: SIGTERM cancels the run.
+    """
     seq = here.registry.events.last()
-    plan = submit(here, plan_at)
+    plan = submit(here, plan_at, before)
     warn_of_dead_daemons(here)
     hosts = len({job.host for job in plan.jobs})
-    click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}", err=json)
+    skipped = plan.fields.skipped
+    without = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
+    click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}", err=json)
     if detach:
         if json:
             print_json(as_json(here, [plan.run]))
         return 0
     with Detach() as leave, shown(json=json) as show:
-        board = attend(here, plan, seq, show, until=lambda: bool(leave.asked))
+        board = attend(here, plan, seq, show, until=lambda: left(here, plan, leave, cancels=cancels))
     if not board.ended:
         click.echo(f"detached; the run goes on.  Follow it: blockjobs status {plan.run} --watch", err=True)
         click.echo(f"                            Cancel it: blockjobs cancel {plan.run}", err=True)
         return 130 if leave.asked == signal.SIGINT else 143
     if json:
         print_json(as_json(here, [plan.run]))
-    succeeded = board.runs[plan.run].succeeded
-    if not (json and succeeded):  # what failed is for stderr: cron sends it by mail, a pipe does not swallow it
-        click.echo("\n".join(verdict(board, plan.run)), err=not succeeded)
-    return 0 if succeeded else 1
+    ended = here.verdict(plan.run)
+    if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
+        told = verdict(board, plan.run, skipped, met=ended is Verdict.PARTIAL)
+        click.echo("\n".join(told), err=ended is not Verdict.ALL)
+    return int(ended)
 
 
-def submit(here: Coordinator, plan_at: Callable[[datetime], RunPlan]) -> RunPlan:
+def left(here: Coordinator, plan: RunPlan, leave: Detach, *, cancels: bool) -> bool:
+    """Whether the follower is to leave; where SIGTERM ``cancels``, it does, and the end is awaited."""
+    if not (cancels and leave.asked == signal.SIGTERM):
+        return bool(leave.asked)
+    leave.asked = 0
+    click.echo(f"SIGTERM: run {plan.run} is cancelled", err=True)
+    for job in plan.jobs:
+        with suppress(NoSuchJob, VerbRefused):  # over, or decided
+            here.cancel(job.id)
+    return False
+
+
+def submit(
+    here: Coordinator, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None
+) -> RunPlan:
     """Submit a run that starts now, or within a second that no run of its name has: an id has no smaller part."""
     for left in reversed(range(TRIES)):
+        if before is not None:
+            before()
         plan = plan_at(now := datetime.now(UTC))
         try:
             here.submit(plan)
@@ -189,6 +248,9 @@ def submit(here: Coordinator, plan_at: Callable[[datetime], RunPlan]) -> RunPlan
             if not left:
                 raise
             time.sleep(1 - now.microsecond / 1e6)
+        except HostDown:  # since it was asked: it is asked again whether the run can do without it
+            if before is None or not left:
+                raise
     return plan
 
 

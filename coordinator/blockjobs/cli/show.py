@@ -125,8 +125,11 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
     now = here.registry.hosts.now() / 1000
     run = here.run(run_id)
     yield heading(run, now)
-    yield f"  completion-mode: {'grouped' if run.grouped else 'individual'}"
-    for txn in transactions(here, run_id) if run.grouped or run.jobs <= REASONS else ():
+    yield f"  completion-mode: {run.mode}"
+    for left in run.fields.skipped:
+        told = f" of transaction {left.transaction}" if left.transaction else ""
+        yield f"  skipped{told}: {left.host}: {', '.join(left.jobs)}: {left.why}"
+    for txn in transactions(here, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{stands}{_decision(txn)}"
     waiting: dict[str, list[JobView]] = {}

@@ -17,10 +17,11 @@ from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since
 from blockjobs.client import Coordinator
-from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
-from blockjobs.store.views import JobView, Place, RunView
+from blockjobs.store.views import JobView, Place, RunView, TxnView
 from blockjobs.stream import Stream
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
@@ -149,13 +150,22 @@ def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
     click.echo(heading(run, time.time()))
     if most < 0:
         return
-    if not run.ended and (txn := here.registry.views.transaction(TxnId(run_id))):  # of individual ones: `show`
+    places = here.registry.views.places(run_id)
+    for txn in () if run.ended else groups(here, run, places):  # of individual ones: `show`
         for text in absent(txn, {host.name: host for host in here.hosts()}, here.registry.hosts.now() / 1000):
             click.echo(f"  {text}")
-    places = here.registry.views.places(run_id)
     print_jobs(here, places[: most or None])
     if most and len(places) > most:
         click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
+
+
+def groups(here: Coordinator, run: RunView, places: Sequence[Place]) -> Iterator[TxnView]:
+    """The grouped transactions of a run that are not forgotten."""
+    policies = run.fields.policies
+    for txn in dict.fromkeys(place.transaction for place in places):
+        policy = policies.get(transaction_name(run.id, txn, policies))
+        if (run.grouped if policy is None else policy.grouped) and (view := here.registry.views.transaction(txn)):
+            yield view
 
 
 def print_jobs(here: Coordinator, places: Sequence[Place]) -> None:
@@ -187,6 +197,7 @@ def heading(run: RunView, now: float) -> str:
     else:
         state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
     bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
+    bad += [f"{run.skipped} skipped"] * bool(run.skipped)
     return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.client import Coordinator
+from blockjobs.model.errors import NoSuchRun
+from blockjobs.model.policies import Verdict
+
+WORDS: Final = {
+    Verdict.ALL: "succeeded",
+    Verdict.PARTIAL: "partly succeeded, and its file says that this will do",
+    Verdict.FAILED: "failed or cancelled",
+}
 
 
 @click.command()
@@ -18,7 +27,8 @@ from blockjobs.client import Coordinator
 def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
     """Wait until every ID is concluded.
 
-    Exit code 0: all of them succeeded; 1: one failed or was cancelled; 5: the time is over, and one is not.
+    Exit code 0: all of them succeeded; 1: one failed or was cancelled; 4: not all of a run succeeded, and its file says
+    that this will do; 5: the time is over, and one is not.
 
     \b
     Example:
@@ -32,6 +42,15 @@ def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
             chosen = select(here, text)
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
         outcome = here.wait(wanted, timeout)
-    for each, succeeded in outcome.items():
-        click.echo(f"{each}: {'succeeded' if succeeded else 'failed or cancelled'}")
-    return 0 if all(outcome.values()) else 1
+        ends = {each: ending(here, each, succeeded=succeeded) for each, succeeded in outcome.items()}
+    for each, end in ends.items():
+        click.echo(f"{each}: {WORDS[end]}")
+    return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)
+
+
+def ending(here: Coordinator, name: str, *, succeeded: bool) -> Verdict:
+    """How a run ended by its file's policies; a job only did or did not."""
+    try:
+        return here.verdict(name)
+    except NoSuchRun:
+        return Verdict.ALL if succeeded else Verdict.FAILED

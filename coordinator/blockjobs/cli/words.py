@@ -68,7 +68,11 @@ def _held(f: Mapping[str, str]) -> str:
 
 
 def _ended(f: Mapping[str, str]) -> str:
-    return f"ended: {count(int(f['jobs']), 'job')}, {f['failed']} failed, {f['cancelled']} cancelled"
+    return f"ended: {count(int(f['jobs']), 'job')}, {f['failed']} failed, {f['cancelled']} cancelled" + _left_out(f)
+
+
+def _left_out(f: Mapping[str, str]) -> str:
+    return f", {f['skipped']} skipped" if "skipped" in f else ""
 
 
 def _completed(f: Mapping[str, str]) -> str:
@@ -76,7 +80,7 @@ def _completed(f: Mapping[str, str]) -> str:
 
 
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
-    "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}",
+    "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}" + _left_out(f),
     "RUN_ENDED":           _ended,
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
     "JOB_STATUS_CHANGE":   _status,

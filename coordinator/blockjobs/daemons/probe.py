@@ -28,14 +28,21 @@ class Probe:
         known = self._registry.hosts.known()
         for host in looks:
             check_host(host, known.get(host))
+        answers = {}
+        for host, answer in self.each(looks).items():
+            if isinstance(answer, HostDown):
+                raise answer
+            answers[host] = answer
+        return answers
+
+    def each(self, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | HostDown]:
+        """The same for many: what one does not answer is said in its place."""
         asked = {host: self._registry.questions.new() for host in looks}
         for host, question in asked.items():
             self._doorbell.probe(host, question, looks[host])
         give_up = time.monotonic() + PATIENCE
-        answers = {}
+        answers: dict[Host, list[dict[str, Any]] | HostDown] = {}
         for host, question in asked.items():
             found = self._registry.questions.wait(host, question, give_up - time.monotonic())
-            if found is None:
-                raise HostDown(host, f"did not answer within {PATIENCE:.0f} s")
-            answers[host] = found
+            answers[host] = HostDown(host, f"did not answer within {PATIENCE:.0f} s") if found is None else found
         return answers

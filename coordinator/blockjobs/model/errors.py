@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno as codes
 import os
+from collections.abc import Mapping
 from typing import Final
 
 
@@ -72,7 +73,15 @@ class VolumeBusy(Refused):
 class HostDown(Refused):
     def __init__(self, host: str, why: str) -> None:
         super().__init__(f"host '{host}' {why}")
-        self.host = host
+        self.host, self.why = host, why
+
+
+class HostsAway(Refused):
+    """Hosts that a run cannot do without; ``why`` of each."""
+
+    def __init__(self, why: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"host '{host}' {text}" for host, text in why.items()))
+        self.why = dict(why)
 
 
 # --- what goes wrong while a job runs: the job fails with an errno and a text --------------------------

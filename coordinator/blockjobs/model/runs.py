@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final, TypedDict, Unpack
@@ -13,6 +13,7 @@ from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, HostedVolume
 
 _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
@@ -32,6 +33,8 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     compress: bool
+    snapshot: str
+    live: bool
     stall_limit: int
     options: Mapping[str, Any]
 
@@ -42,8 +45,9 @@ class RunPlan:
 
     run: RunId
     name: str
-    grouped: bool
-    transactions: tuple[tuple[JobSpec, ...], ...]  # grouped: one of all jobs; else one a job
+    grouped: bool  # every transaction of the file, that is: there is none of single jobs
+    transactions: tuple[tuple[JobSpec, ...], ...]  # of a grouped one of the file: all its jobs; else one a job
+    fields: RunFields = field(default_factory=RunFields)
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:
@@ -75,17 +79,17 @@ def volumes(
         JobFault: one of them is malformed, or the two do not go together.
     """
     parsed = []
-    for field, value in (("source", source), ("target", target)):
+    for side, value in (("source", source), ("target", target)):
         if volumespec.is_name(value):
-            parsed.append(_named(str(value), named, position, field))
+            parsed.append(_named(str(value), named, position, side))
             continue
         try:
             expanded = templates.expand_volume(value, meaning, default_host)
             parsed.append(volumespec.parse(expanded, default_host=default_host))
         except RecursionError:
-            raise JobFault(position, field, "the volume contains itself; a volume of its own was expected") from None
+            raise JobFault(position, side, "the volume contains itself; a volume of its own was expected") from None
         except BadInput as wrong:
-            raise JobFault(position, field, str(wrong)) from None
+            raise JobFault(position, side, str(wrong)) from None
     read, written = parsed
     try:
         written = replace(written, volume=volumespec.in_format(written.volume, form))
@@ -120,8 +124,10 @@ def _named(name: str, named: Named | None, position: int, field: str) -> HostedV
         ) from None  # fmt: skip
 
 
-def check_together(jobs: Iterable[JobSpec]) -> None:
+def check_together(jobs: Iterable[JobSpec], called: Callable[[int], str] = "jobs[{}]".format) -> None:
     """The jobs of one run side by side: every id once, and nobody writes what another one reads or writes.
+
+    ``called``: what a message calls a job, by its position.
 
     Raises:
         JobFault: names the first job, in their order, that clashes with an earlier or later one.
@@ -132,17 +138,19 @@ def check_together(jobs: Iterable[JobSpec]) -> None:
     read = {job.source.text: at for at, job in enumerate(members) if volumespec.path(job.source.volume)}
     for at, job in enumerate(members):
         if job.id in ids_seen:
-            raise JobFault(at, "id", f"duplicate id '{job.id}': jobs[{ids_seen[job.id]}] has it; another was expected")
+            raise JobFault(
+                at, "id", f"duplicate id '{job.id}': {called(ids_seen[job.id])} has it; another was expected"
+            )
         ids_seen[job.id] = at
         if volumespec.path(job.target.volume) is None:
             continue
         where = job.target.text
         if where in written:
             raise JobFault(
-                at, "target", f"jobs[{written[where]}] has the same target {where}; a target of its own was expected"
+                at, "target", f"{called(written[where])} has the same target {where}; a target of its own was expected"
             )
         if where in read:
-            raise JobFault(at, "target", f"{where} is the source of jobs[{read[where]}]; another path was expected")
+            raise JobFault(at, "target", f"{where} is the source of {called(read[where])}; another path was expected")
         written[where] = at
 
 

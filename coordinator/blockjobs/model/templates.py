@@ -1,4 +1,4 @@
-"""``{run} {date} {time} {host} {name}`` in the paths of a run file: expanded once, at submit, and stored.
+"""``{run} {date} {time} {host} {name} {store}`` in the paths of a run file: expanded once, at submit, and stored.
 
 ``{{`` and ``}}`` stand for the braces themselves.
 """
@@ -43,6 +43,22 @@ def expand(text: str, meaning: Mapping[str, str]) -> str:
         return meaning[token[1]]
 
     return _TOKEN.sub(replaced, text)
+
+
+def put(value: object, word: str, text: str) -> object:
+    """A path or a volume with one of its words replaced, before all others, by what is no word."""
+    if isinstance(value, str):
+        plain = text.replace("{", "{{").replace("}", "}}")
+        return _TOKEN.sub(lambda token: plain if token[1] == word else token[0], value)
+    if isinstance(value, Mapping):
+        inner = {name: put(value[name], word, text) for name in ("filename", *_BELOW) if name in value}
+        return {**value, **inner}
+    return value
+
+
+def uses(value: object, word: str) -> bool:
+    """Whether a word stands in the path of a volume."""
+    return any(token[1] == word for token in _TOKEN.finditer(path_text(value)))
 
 
 def base(text: str) -> str:

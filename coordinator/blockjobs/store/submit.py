@@ -16,6 +16,7 @@ import redis
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import transaction_name
 from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.store import codec, holders, keys
 from blockjobs.store.connection import Client
@@ -44,7 +45,7 @@ class Submit:
         try:
             for batch in batches(specs):
                 self.stage(plan, batch, owner)
-            self.publish(plan.run, len(specs))
+            self.publish(plan.run, len(specs), sum(len(each.jobs) for each in plan.fields.skipped))
         except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
             with suppress(redis.RedisError):
                 self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
@@ -53,11 +54,12 @@ class Submit:
 
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
         """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
-        args: list[Any] = [plan.run, codec.pack({"name": plan.name, "grouped": plan.grouped}), owner]
+        args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
         for spec in specs:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
                 int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
+                transaction_name(spec.run, spec.transaction, plan.fields.policies),
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -69,9 +71,9 @@ class Submit:
             case _:
                 raise errors.RunExists(plan.run)
 
-    def publish(self, run_id: RunId, jobs: int) -> None:
+    def publish(self, run_id: RunId, jobs: int, skipped: int = 0) -> None:
         names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]
-        match self._scripts.call("publish", names, [run_id, jobs]):
+        match self._scripts.call("publish", names, [run_id, jobs, skipped]):
             case [b"incomplete", staged]:
                 raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
             case _:
@@ -114,6 +116,10 @@ class Submit:
                 keys.txn(txn), keys.order(txn),
             ]  # fmt: skip
         return names
+
+
+def _fields(plan: RunPlan) -> dict[str, Any]:
+    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict()}
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any, Final
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import ALONE, Count, RunFields, Verdict, transaction_name, verdict
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
@@ -89,12 +91,22 @@ class RunView:
     open: int
     failed: int
     cancelled: int
+    skipped: int = 0  # left out when it was started
+    bad: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file: failed or cancelled
+    fields: RunFields = field(default_factory=RunFields)
+
+    @property
+    def mode(self) -> str:
+        """``grouped``, ``individual``, or ``mixed`` where its transactions differ."""
+        modes = {policy.grouped for policy in self.fields.policies.values()} or {self.grouped}
+        return "mixed" if len(modes) > 1 else "grouped" if True in modes else "individual"
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "id": self.id, "name": self.name, "completion-mode": "grouped" if self.grouped else "individual",
+            "id": self.id, "name": self.name, "completion-mode": self.mode,
             "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
+            "skipped": self.skipped,
         }  # fmt: skip
 
 
@@ -185,6 +197,17 @@ class Views:
             raise NoSuchRun(run_id)
         return _run(RunId(run_id), record)
 
+    def verdict(self, run_id: str) -> Verdict:
+        """How a run ended, by the policies of its file; raises NoSuchRun."""
+        run = self.run(run_id)
+        if not run.fields.policies:  # no run file started it
+            return Verdict.FAILED if run.failed or run.cancelled else Verdict.ALL
+        policies = run.fields.policies
+        names = Counter(transaction_name(run.id, place.transaction, policies) for place in self.places(run.id))
+        bad = {ALONE: run.failed + run.cancelled, **run.bad}
+        skipped = Counter(each.transaction for each in run.fields.skipped for _ in each.jobs)
+        return verdict({name: Count(names[name], bad.get(name, 0), skipped[name]) for name in policies}, policies)
+
     def runs(self, *, limit: int = 0) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
         found = [run for run in self._redis.zrevrange(keys.runs(), 0, -1) if self._visible(_text(run))]
@@ -250,7 +273,8 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
 
     return RunView(
         run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
-        number(b"open"), number(b"failed"), number(b"cancelled"),
+        number(b"open"), number(b"failed"), number(b"cancelled"), number(b"skipped"),
+        {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
     )  # fmt: skip
 
 

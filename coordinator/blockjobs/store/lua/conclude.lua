@@ -8,7 +8,7 @@
 --
 -- Returns {"concluded", n}
 
-local n, now = 0, now_ms()
+local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
 for i = 3, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
@@ -37,10 +37,13 @@ for i = 3, #ARGV do
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
+    if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
-      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled")
+      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
+      local told = {"event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3]}
+      if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       redis.call("HSET", KEYS[1], "ended", now)
-      redis.call("XADD", KEYS[2], "*", "event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3])
+      redis.call("XADD", KEYS[2], "*", unpack(told))
     end
     if f[12] == "1" then
       move(KEYS[2], job, id, "null")

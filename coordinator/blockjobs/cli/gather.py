@@ -1,0 +1,104 @@
+"""What a run file cannot know, asked of the fleet before each start: who is away, and which files its globs mean.
+
+Nothing is started and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from blockjobs.cli.runfile import Fleet, RunFileRead
+from blockjobs.cli.runfile.expansion import Glob
+from blockjobs.cli.words import ago, count
+from blockjobs.client import Coordinator, check_host
+from blockjobs.model.errors import HostDown
+from blockjobs.model.ids import Host
+from blockjobs.model.policies import transaction_name
+from blockjobs.stream import BLOCK, Stream
+
+
+def gather(here: Coordinator, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> Fleet:
+    """What the fleet says.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
+
+    Raises:
+        BadInput: the file is wrong.
+        HostsAway: hosts are away that a transaction cannot do without.
+    """
+    wanted = _wanted(here, read)
+    away = absent(here, wanted)
+    if patient and any(wanted[host] for host in away):
+        away = _waited(here, wanted, away, say)
+    known = Fleet(here.volume, {}, away)
+    read.plan(datetime.now(UTC), known)  # who cannot do without a host says so before any other is asked
+    return Fleet(here.volume, found(here, [glob for glob in read.globs() if glob.host not in away]), away)
+
+
+def absent(here: Coordinator, hosts: Iterable[Host]) -> dict[Host, str]:
+    """Those of some hosts that cannot take a job now, and why."""
+    known = here.registry.hosts.known()
+    away = {}
+    for host in hosts:
+        try:
+            check_host(host, known.get(host))
+        except HostDown as down:
+            away[host] = down.why
+    return away
+
+
+def found(here: Coordinator, globs: Iterable[Glob]) -> dict[Glob, tuple[str, ...] | str]:
+    """What globs match on their hosts, all asked at once; a text where one could not be answered."""
+    asked: dict[Host, list[str]] = {}
+    for glob in globs:
+        asked.setdefault(glob.host, []).append(glob.pattern)
+    looks = {host: [{"as": "glob", "pattern": each} for each in patterns] for host, patterns in asked.items()}
+    matched: dict[Glob, tuple[str, ...] | str] = {}
+    for host, answer in ask(here, looks).items():
+        for at, pattern in enumerate(asked[host]):
+            matched[Glob(host, pattern)] = answer if isinstance(answer, str) else _paths(answer[at])
+    return matched
+
+
+def ask(here: Coordinator, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
+    """What hosts see, each at its own volumes; a text where one did not answer."""
+    if not looks:
+        return {}
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.probe import Probe  # noqa: PLC0415
+
+    answers = Probe(here.registry, Doorbell(here.url)).each(looks)
+    return {host: str(answer) if isinstance(answer, HostDown) else answer for host, answer in answers.items()}
+
+
+def _paths(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
+    return str(answer["text"]) if "errno" in answer else tuple(answer["paths"])
+
+
+def _wanted(here: Coordinator, read: RunFileRead) -> dict[Host, int]:
+    """Every host of the run -> the seconds that it may be waited for."""
+    plan = read.plan(datetime.now(UTC), Fleet(here.volume))
+    wanted: dict[Host, int] = {}
+    for job in plan.jobs:
+        policy = plan.fields.policies[transaction_name(plan.run, job.transaction, plan.fields.policies)]
+        wanted[job.host] = max(wanted.get(job.host, 0), policy.offline.seconds)
+    return wanted
+
+
+def _waited(
+    here: Coordinator, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
+) -> dict[Host, str]:
+    """Wait until every host that is worth it is up, or its time is over; who is away then."""
+    began = time.monotonic()
+    stream = Stream(here.registry, here.registry.events.last(), say)
+    away, told = absent(here, wanted), set[Host]()
+    while left := {host: wanted[host] - (time.monotonic() - began) for host in away if wanted[host]}:
+        if max(left.values()) <= 0:
+            break
+        if told != set(left):
+            told = set(left)
+            say(f"waiting for {count(len(told), 'host')}, {ago(max(left.values()))} at most: {', '.join(sorted(told))}")
+        if any(event.name.startswith("HOST_") for event in stream.take(min(BLOCK, max(left.values())) + 0.01)):
+            away = absent(here, wanted)
+    return away

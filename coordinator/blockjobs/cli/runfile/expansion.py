@@ -1,0 +1,216 @@
+"""From the fields of a run file to the jobs to be: those of ``jobs``, and every source on every host.
+
+Pure: what a glob matches on a host, and which hosts are away, is handed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from blockjobs.cli.places import Path as Place
+from blockjobs.cli.runfile import units
+from blockjobs.cli.runfile.fields import Job, Options, RunFile, Transaction
+from blockjobs.cli.runfile.text import Fault
+from blockjobs.model import runs, volumespec
+from blockjobs.model.ids import Host
+from blockjobs.model.policies import ALONE, Policy, Skipped
+from blockjobs.model.runs import Named
+
+GLOB: Final = re.compile(r"[*?\[]")
+WORD: Final = 60  # characters of a source's name that a job's id takes
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern on a host."""
+
+    host: Host
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a file cannot know.  ``found``: what a glob matches, or why nobody can say; ``absent``: why a host is away.
+
+    Without ``named`` a volume's name raises NameUsed; a glob that was not asked for stands for one job.
+    """
+
+    named: Named | None = None
+    found: Mapping[Glob, tuple[str, ...] | str] = field(default_factory=dict)
+    absent: Mapping[Host, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One job to be.  ``layers``: who says how it is run, the last one wins; ``place``: where the file says it."""
+
+    name: str
+    transaction: str
+    policy: Policy
+    source: object
+    target: object
+    layers: tuple[Options, ...]
+    place: Place
+    inherited: bool  # its target is on the host of its source
+    store: str = ""
+    short: Mapping[str, Place] = field(default_factory=dict)  # of the short form: field -> place
+    host: str = ""
+
+    def at(self, field: str) -> Place:
+        return self.short.get(field, self.place[:2] if self.short else (*self.place, field))
+
+    @property
+    def called(self) -> str:
+        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.place).removeprefix(".")
+        return f"{where} on {self.host}" if self.host else where
+
+
+def chosen(file: RunFile, only: frozenset[str]) -> list[tuple[int, Transaction]]:
+    """The transactions that are wanted (all of them where nobody chose), each with its position in the file."""
+    return [(at, txn) for at, txn in enumerate(file.transactions) if not only or txn.name in only]
+
+
+def globs(file: RunFile, only: frozenset[str]) -> list[Glob]:
+    """Every question that the hosts have to be asked."""
+    return [
+        Glob(host, source)
+        for _, txn in chosen(file, only) for host in hosts(file, txn) for source in txn.sources if GLOB.search(source)
+    ]  # fmt: skip
+
+
+def hosts(file: RunFile, txn: Transaction) -> list[Host]:
+    """The hosts of a transaction: a word is a group, or where there is none of that name a host or a range."""
+    found = (host for word in txn.hosts for host in file.hosts.get(word) or units.hosts(word))
+    return [Host(host) for host in dict.fromkeys(found)]
+
+
+def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
+    if file.jobs:
+        return {ALONE: Policy(grouped=file.completion_mode == "grouped")}
+    return {
+        txn.name: Policy(
+            grouped=txn.completion_mode == "grouped", offline=txn.offline, retry=txn.retry, succeed_if=txn.succeed_if,
+            keep={name: number for name, number in txn.keep.model_dump().items() if number},
+        )
+        for _, txn in chosen(file, only)
+    }  # fmt: skip
+
+
+def expand(file: RunFile, fleet: Fleet, only: frozenset[str]) -> tuple[list[Draft], list[Skipped]]:
+    """All jobs to be, in the order of the file, and what a transaction goes without because of a glob.
+
+    Raises:
+        Fault: a glob matches nothing, or nobody can say what, and the transaction may not go without it.
+    """
+    drafts: list[Draft] = []
+    skipped: list[Skipped] = []
+    known = policies(file, only)
+    for at, job in enumerate(file.jobs):
+        target = job.target or file.defaults.target
+        drafts.append(Draft(
+            job.id, ALONE, known[ALONE], job.source, target, (file.defaults, job), ("jobs", at),
+            inherited=not job.target,
+        ))  # fmt: skip
+    taken = {job.id for txn in file.transactions for job in txn.jobs}
+    for at, txn in chosen(file, only):
+        drafts += _long(file, at, txn, known[txn.name])
+        for host, source, place in _pairs(file, at, txn):
+            paths = _paths(Glob(host, source), fleet)
+            if isinstance(paths, str):
+                if txn.offline.what != "skip":
+                    raise Fault(place, paths)
+                skipped.append(Skipped(transaction=txn.name, host=host, jobs=(source,), why=paths))
+                continue
+            for path in paths:
+                name = _free(f"{host}-{_word(path)}", taken)
+                taken.add(name)
+                drafts.append(_short(file, at, Glob(host, path), place, name=name, policy=known[txn.name]))
+    return drafts, skipped
+
+
+def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[Draft]:
+    for number, job in enumerate(txn.jobs):
+        yield Draft(
+            job.id, txn.name, policy, job.source, job.target or _target(file, txn), (file.defaults, txn, job),
+            ("transactions", at, "jobs", number), inherited=not job.target, store=txn.store,
+        )  # fmt: skip
+
+
+def _short(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> Draft:
+    txn = file.transactions[at]
+    target: Place = ("transactions", at, "target") if txn.target else ("defaults", "target")
+    literal = one.pattern.replace("{", "{{").replace("}", "}}")  # a path as it is: no word is in it
+    return Draft(
+        name, txn.name, policy, f"{one.host}:{literal}", _target(file, txn), (file.defaults, txn), place,
+        inherited=True, store=txn.store, short={"source": place, "id": place, "target": target}, host=one.host,
+    )  # fmt: skip
+
+
+def _pairs(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str, Place]]:
+    for host in hosts(file, txn):
+        for number, source in enumerate(txn.sources):
+            yield host, source, ("transactions", at, "sources", number)
+
+
+def _paths(glob: Glob, fleet: Fleet) -> tuple[str, ...] | str:
+    """What a source stands for on a host, or why that cannot be said."""
+    if not GLOB.search(glob.pattern):
+        return (glob.pattern,)
+    if glob.host in fleet.absent:
+        return f"host '{glob.host}' {fleet.absent[glob.host]}"
+    found = fleet.found.get(glob, (GLOB.sub("x", glob.pattern),))
+    return found or f"{glob.pattern} matches no file on host {glob.host}; at least one was expected"
+
+
+def _target(file: RunFile, txn: Transaction) -> object:
+    return txn.target or file.defaults.target
+
+
+def _word(path: str) -> str:
+    """A source's name without its ending, as a word that an id may contain."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).stem).strip("-.")[:WORD] or "volume"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 1
+    while (free := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return free
+
+
+# --- how a draft is run -------------------------------------------------------------------------------
+
+
+def given(draft: Draft) -> runs.Options:
+    """What the file says of a job, whoever says it."""
+    said: runs.Options = {}
+    for layer in draft.layers:
+        said = {**said, **layer.given()}
+    return said
+
+
+def form(draft: Draft) -> str:
+    said = (layer.format for layer in reversed(draft.layers) if "format" in layer.model_fields_set)
+    return next(said, "raw")
+
+
+def of_mirror(draft: Draft) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What only a mirror has: all of it, and the part that is said of this very job."""
+    said: dict[str, Any] = {}
+    for layer in draft.layers:
+        said |= layer.of_mirror()
+    last = draft.layers[-1]
+    return said, last.of_mirror() if isinstance(last, Job) else {}
+
+
+def host_of(source: object, named: Named | None) -> str:
+    """The host that a source is on, as far as it says one."""
+    if isinstance(source, Mapping):
+        return str(source.get("host", ""))
+    if volumespec.is_name(source):
+        return str(named(str(source)).host) if named else ""
+    return str(source).partition(":")[0] if not str(source).startswith("/") else ""

@@ -1,0 +1,201 @@
+"""What a run file may hold: its fields, their types and defaults.  Nothing here knows of lines, hosts or runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+
+from blockjobs.cli.places import shown
+from blockjobs.cli.runfile import units
+from blockjobs.model import ids, mirrors, runs, volumespec
+from blockjobs.model.errors import BadInput
+from blockjobs.model.jobs import OnChange, OnError
+from blockjobs.model.policies import Offline
+
+WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: it ends a name within an id
+SNAPSHOTS: Final = ("auto", "reflink", "none")
+
+
+def _text(value: object, check: Callable[[str], str]) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not accepted; a text was expected")
+    try:
+        return check(value)
+    except BadInput as wrong:
+        raise ValueError(str(wrong)) from None
+
+
+def _volume(value: object) -> object:
+    if not isinstance(value, str | dict):
+        raise ValueError(f"{shown(value)} is not a volume; 'HOST:/PATH' or a mapping with 'driver' was expected")
+    return value
+
+
+def _version(value: object) -> int:
+    if value != 1 or isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is not supported; 1 was expected")
+    return 1
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not WORD.fullmatch(value) or len(value) > 60:
+        raise ValueError(f"{shown(value)} is not a name; a letter, then letters, digits, '-' and '_' was expected")
+    return value
+
+
+def _snapshot(value: object) -> str:
+    if not isinstance(value, str) or (value not in SNAPSHOTS and not re.fullmatch(r"command:[A-Za-z0-9._-]+", value)):
+        raise ValueError(f"{shown(value)} is not accepted; 'auto', 'reflink', 'none' or 'command:NAME' was expected")
+    return value
+
+
+def _source(value: object) -> str:
+    """A path of the short form, which may be a glob: the same on each of the hosts."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ValueError(f"{shown(value)} is not a source; an absolute path, the same on each host, was expected")
+    return _text(value, volumespec.checked_path)
+
+
+def _path(value: object) -> str:
+    return _text(value, volumespec.checked_path)
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    """Names, ranges and groups, as written: what a group is, only the whole file knows."""
+    given = value if isinstance(value, list) else [value]
+    if not given:
+        raise ValueError(f"{shown(value)} is not accepted; at least 1 of them was expected")
+    for each in given:
+        units.hosts(each)
+    return tuple(given)
+
+
+def _members(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(host for each in _hosts(value) for host in units.hosts(each)))
+
+
+def _names(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        _word(name)
+    return value
+
+
+Text = Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))]
+Word = Annotated[str, PlainValidator(_word)]
+Size = Annotated[int, PlainValidator(units.size)]
+Duration = Annotated[int, PlainValidator(units.duration)]
+Volume = Annotated[object, PlainValidator(_volume)]
+ErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto"]
+Mode = Literal["grouped", "individual"]
+Kept = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class Options(Model):
+    """What a job may say, and what holds it: its transaction, ``defaults``.  QEMU's argument names, plus ours."""
+
+    type: Text = "backup"  # hosts know which exist
+    sync: Text = "full"
+    speed: Size = 0
+    on_source_error: ErrorPolicy = "report"
+    on_target_error: ErrorPolicy = "report"
+    on_source_change: Literal["fail", "report"] = "fail"
+    auto_finalize: bool = True
+    auto_dismiss: bool = False
+    overwrite: bool = False
+    digests: bool = True
+    format: Literal["raw", "qcow2", "vmdk"] = "raw"
+    compress: bool = False
+    snapshot: Annotated[str, PlainValidator(_snapshot)] = "auto"
+    live: bool = False
+    stall_limit: Annotated[int, Field(ge=1, le=7 * 86400)] = 600
+    granularity: Size = 0
+    buf_size: Size = 0
+    copy_mode: Literal["background"] = "background"
+    quiesce: Text = ""
+    options: dict[str, Any] = Field(default_factory=dict)  # for drivers of others
+
+    def given(self) -> runs.Options:
+        """What the file says, and nothing that it leaves to the defaults."""
+        kinds = {"on_source_error": OnError, "on_target_error": OnError, "on_source_change": OnChange}
+        given: runs.Options = {}
+        for name in self.model_fields_set & runs.Options.__annotations__.keys():
+            given[name] = kinds.get(name, lambda value: value)(getattr(self, name))  # type: ignore[literal-required]
+        return given
+
+    def of_mirror(self) -> dict[str, Any]:
+        """Those that only a mirror has."""
+        fields = type(self).model_fields
+        named = {fields[name].alias or name: name for name in self.model_fields_set}
+        return {alias: getattr(self, name) for alias, name in named.items() if alias in mirrors.KEYS}
+
+
+class Job(Options):
+    id: Annotated[str, PlainValidator(lambda value: _text(value, ids.job_id))]
+    source: Volume
+    target: Volume = ""  # that of its transaction, or of the defaults
+
+
+class Defaults(Options):
+    target: Volume = ""
+    hold_timeout: Duration = 0
+
+
+class Keep(Model):
+    last: Kept = 0
+    daily: Kept = 0
+    weekly: Kept = 0
+    monthly: Kept = 0
+
+
+class Transaction(Options):
+    """Jobs that belong together: each by itself (``jobs``), or every source on every host."""
+
+    name: Word
+    completion_mode: Mode = "grouped"
+    hosts: Annotated[tuple[str, ...], PlainValidator(_hosts)] = ()
+    sources: Annotated[list[Annotated[str, PlainValidator(_source)]], Field(min_length=1)] = Field(default_factory=list)
+    target: Volume = ""
+    jobs: Annotated[list[Job], Field(min_length=1)] = Field(default_factory=list)
+    store: str = ""
+    keep: Keep = Keep()
+    offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
+    retry: Annotated[int, Field(ge=0, le=100)] = 0
+    succeed_if: Annotated[float | None, PlainValidator(units.percent)] = None
+
+
+class StoreSaid(Model):
+    path: Annotated[str, PlainValidator(_path)]
+    jobs: Annotated[int, Field(ge=0, le=100_000)] = 0
+    speed: Size = 0
+
+
+class Notify(Model):
+    failure: list[str] = Field(default_factory=list)
+    success: list[str] = Field(default_factory=list)
+
+
+Groups = Annotated[dict[str, Annotated[tuple[str, ...], PlainValidator(_members)]], AfterValidator(_names)]
+
+
+class RunFile(Model):
+    version: Annotated[int, PlainValidator(_version)]
+    name: Text
+    deadline: Duration = 0
+    on_overlap: Literal["refuse", "queue", "skip"] = "refuse"
+    hold_timeout: Duration = 0
+    completion_mode: Mode = "grouped"
+    hosts: Groups = Field(default_factory=dict)
+    stores: Annotated[dict[str, StoreSaid], AfterValidator(_names)] = Field(default_factory=dict)
+    defaults: Defaults = Defaults()
+    jobs: Annotated[list[Job], Field(min_length=1)] = Field(default_factory=list)
+    transactions: Annotated[list[Transaction], Field(min_length=1)] = Field(default_factory=list)
+    notify: Notify = Notify()

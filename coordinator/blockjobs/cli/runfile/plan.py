@@ -1,0 +1,222 @@
+"""From the jobs to be to the run: ids, transactions, volumes with their words replaced, all of them side by side.
+
+The one way from a run file to a RunPlan; ``check``, ``plan`` and ``run`` all go it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from blockjobs.cli.places import shown
+from blockjobs.cli.runfile import expansion
+from blockjobs.cli.runfile.expansion import Draft, Fleet, Glob
+from blockjobs.cli.runfile.fields import RunFile, Transaction
+from blockjobs.cli.runfile.text import Fault, Text, parse
+from blockjobs.model import ids, mirrors, runs, templates, volumespec
+from blockjobs.model.errors import BadInput, HostsAway, Refused
+from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields, Skipped, Store, transaction_id
+from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RunFileRead:
+    """A run file of which each field is in order."""
+
+    text: Text
+    file: RunFile
+    only: frozenset[str] = frozenset()
+
+    def plan(self, now: datetime, fleet: Fleet | None = None) -> RunPlan:
+        """The run that starts now.
+
+        Raises:
+            BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
+            NameUsed: a volume has a name, and nobody was given who knows it.
+            HostsAway: hosts are away that a transaction cannot do without.
+        """
+        drafts: list[Draft] = []
+        try:
+            drafts, skipped = expansion.expand(self.file, fleet or Fleet(), self.only)
+            terms = _terms(self.file, self.text.path, skipped, self.only)
+            return _plan(self.file, drafts, terms, now, fleet or Fleet())
+        except NameUsed:
+            raise
+        except Fault as fault:
+            raise self.text.bad(fault.place, fault.wrong) from None
+        except JobFault as fault:
+            raise self.text.bad(drafts[fault.position].at(fault.field), str(fault)) from None
+
+    def globs(self) -> list[Glob]:
+        """What the hosts have to be asked before there is a plan."""
+        return expansion.globs(self.file, self.only)
+
+    def __call__(self, now: datetime, named: Named | None = None) -> RunPlan:
+        return self.plan(now, Fleet(named))
+
+
+def load(path: Path, *, now: datetime) -> RunPlan:
+    """The run that ``path`` describes, started at ``now``; raises as ``read`` and ``plan`` do."""
+    return read(path).plan(now)
+
+
+def read(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> RunFileRead:
+    """What ``path`` describes, with what the command line says instead; ``only``: these transactions of it.
+
+    Raises:
+        BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
+    """
+    text, file = parse(path, changes)
+    try:
+        _consistent(file)
+    except Fault as fault:
+        raise text.bad(fault.place, fault.wrong) from None
+    wanted = frozenset(only)
+    known = [txn.name for txn in file.transactions]
+    for name in wanted - set(known):
+        there = ", ".join(known) or "none: the file has only jobs"
+        raise BadInput(f"--only {name}: {path} has no such transaction; one of {there} was expected")
+    return RunFileRead(text, file, wanted)
+
+
+# --- what only the whole file can tell ----------------------------------------------------------------
+
+
+def _consistent(file: RunFile) -> None:
+    """Raises Fault: fields that are right by themselves do not go together."""
+    if file.jobs and file.transactions:
+        raise Fault(("jobs",), "not accepted beside transactions; a transaction with jobs of its own was expected")
+    if not file.jobs and not file.transactions:
+        raise Fault(("jobs",), "missing; a list of jobs, or of transactions, was expected")
+    if file.transactions and "completion_mode" in file.model_fields_set:
+        raise Fault(("completion-mode",), "not accepted beside transactions; each says its own")
+    if file.hold_timeout and file.defaults.hold_timeout:
+        raise Fault(("defaults", "hold-timeout"), "said twice; it is a field of the run or of the defaults")
+    seen: set[str] = set()
+    for at, txn in enumerate(file.transactions):
+        for field, wrong in _of_transaction(file, txn, seen):
+            raise Fault(("transactions", at, field), wrong)
+        seen.add(txn.name)
+
+
+def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterator[tuple[str, str]]:
+    if txn.name in before:
+        yield "name", f"{shown(txn.name)} is the name of another transaction; a name of its own was expected"
+    if bool(txn.jobs) == bool(txn.sources):
+        yield "sources" if txn.jobs else "name", "either jobs, or sources and hosts, were expected"
+    if txn.sources and not txn.hosts:
+        yield "hosts", "missing; the hosts that the sources are on were expected"
+    if txn.jobs and txn.hosts:
+        yield "hosts", "not accepted beside jobs, which name their own; sources were expected"
+    if txn.sources and not (txn.target or file.defaults.target):
+        yield "target", "missing; a path such as {store}/{host}/{run}/{name}, here or in defaults, was expected"
+    if txn.store and txn.store not in file.stores:
+        known = ", ".join(file.stores) or "none: the file has no stores"
+        yield "store", f"{shown(txn.store)} is no store; one of {known} was expected"
+    if txn.completion_mode == "grouped":
+        for name in [name for name in ("retry", "succeed_if") if name in txn.model_fields_set]:
+            field = name.replace("_", "-")
+            yield field, "not accepted by completion-mode 'grouped', which is all or nothing; 'individual' was expected"
+
+
+# --- the run ------------------------------------------------------------------------------------------
+
+
+def _plan(file: RunFile, drafts: list[Draft], terms: RunFields, now: datetime, fleet: Fleet) -> RunPlan:
+    run = ids.run_id(file.name, now)
+    specs = [
+        _spec(at, draft, run=run, now=now, stores=terms.stores, named=fleet.named) for at, draft in enumerate(drafts)
+    ]
+    runs.check_together(specs, lambda at: drafts[at].called)
+    here, skipped = [], list(terms.skipped)
+    for draft, spec in zip(drafts, specs, strict=True):
+        if spec.host not in fleet.absent:
+            here.append(spec)
+        elif draft.policy.offline.what == "skip":
+            why = f"host '{spec.host}' {fleet.absent[spec.host]}"
+            skipped.append(Skipped(transaction=draft.transaction, host=spec.host, jobs=(draft.name,), why=why))
+        else:
+            wanted = {s.host for d, s in zip(drafts, specs, strict=True) if d.policy.offline.what != "skip"}
+            raise HostsAway({host: why for host, why in fleet.absent.items() if host in wanted})
+    if not here:
+        raise Refused(f"run '{file.name}' has nothing left to do: {skipped[0].why}")
+    transactions: dict[TxnId, list[JobSpec]] = {}
+    for spec in here:
+        transactions.setdefault(spec.transaction, []).append(spec)
+    return RunPlan(
+        run, file.name, all(policy.grouped for policy in terms.policies.values()),
+        tuple(map(tuple, transactions.values())), replace(terms, skipped=tuple(skipped)),
+    )  # fmt: skip
+
+
+def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozenset[str]) -> RunFields:
+    """What the run's record keeps of the file beside its jobs."""
+    return RunFields(
+        policies=expansion.policies(file, only),
+        stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
+        deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
+        on_overlap=file.on_overlap, file=str(path.absolute()),
+        notify={name: tuple(urls) for name, urls in file.notify.model_dump().items() if urls}, skipped=tuple(skipped),
+    )  # fmt: skip
+
+
+def _spec(
+    at: int, draft: Draft, *, run: RunId, now: datetime, stores: Mapping[str, Store], named: Named | None
+) -> JobSpec:
+    try:
+        job_id = ids.job_id(f"{run}.{draft.name}")
+        txn = transaction_id(run, draft.transaction, job_id, grouped=draft.policy.grouped)
+        ids.job_id(txn)  # it becomes part of file names, too
+    except BadInput as wrong:
+        raise JobFault(at, "id", f"{wrong}; at most {ids.LONGEST} characters with the run's id") from None
+    options = expansion.given(draft)
+    source, target, base = runs.volumes(
+        draft.source, _target(at, draft, stores, named), templates.words(run, draft.name, now), position=at,
+        named=named, form=expansion.form(draft), compress=options.get("compress", False),
+    )  # fmt: skip
+    options["options"] = _own(at, draft, options)
+    return JobSpec(
+        id=job_id, transaction=txn, run=run, source=source, target=target, target_base=base, store=draft.store,
+        **options,
+    )  # fmt: skip
+
+
+def _target(at: int, draft: Draft, stores: Mapping[str, Store], named: Named | None) -> object:
+    """The target as written, on the source's host where it is written for many, its store put in."""
+    target = draft.target
+    if not target:
+        raise JobFault(at, "target", "missing; a value was expected")
+    if draft.store:
+        target = templates.put(target, "store", stores[draft.store].path)
+    elif templates.uses(target, "store") or str(target).startswith("{store}"):
+        raise JobFault(at, "target", "'{store}' stands for the transaction's store, and it has none; one was expected")
+    if not draft.inherited or volumespec.is_name(target):
+        return target
+    host = expansion.host_of(draft.source, named)
+    if isinstance(target, Mapping):
+        return {"host": host, **target}
+    return f"{host}:{target}" if str(target).startswith("/") else target
+
+
+def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:
+    """The options of the job's own driver, checked where it is one of ours."""
+    kind, sync = options.get("type", "backup"), options.get("sync", "full")
+    said, own = expansion.of_mirror(draft)
+    if options.get("compress") and kind != "backup":
+        raise JobFault(at, "compress", f"not accepted by type '{kind}'; type 'backup' was expected")
+    if kind == "mirror":
+        try:
+            return mirrors.options(said, sync=sync)
+        except BadInput as wrong:
+            field = next((key for key in mirrors.KEYS if f"'{key}'" in str(wrong)), "sync")
+            raise JobFault(at, field, str(wrong)) from None
+    for key in own:
+        raise JobFault(at, key, f"not accepted by type '{kind}'; type 'mirror' was expected")
+    if kind == "backup" and sync != "full":
+        raise JobFault(at, "sync", f"{shown(sync)} is not accepted; 'full' was expected")
+    return {} if kind == "backup" else options.get("options", {})

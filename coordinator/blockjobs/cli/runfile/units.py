@@ -1,0 +1,106 @@
+"""What the words of a run file stand for: sizes, times, shares, names of many hosts.  One parser each.
+
+Each raises ValueError, which says what was wrong and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from itertools import product
+from typing import Final
+
+from blockjobs.cli.places import shown
+from blockjobs.model import ids
+from blockjobs.model.errors import BadInput
+from blockjobs.model.policies import Offline
+
+MOST: Final = 1 << 62  # bytes, or bytes a second: what fits a signed 64-bit number with room to add
+LONGEST: Final = 366 * 86400  # seconds
+HOSTS: Final = 10_000  # of one range
+UNITS: Final = {
+    "": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+}  # fmt: skip
+TIMES: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)(?:/s)?", re.ASCII)
+_TIME: Final = re.compile(r"(?:([0-9]{1,9})\s*([smhd])\s*)+", re.ASCII)
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", re.ASCII)
+_BRACKET: Final = re.compile(r"\[([^\[\]]*)\]")
+_RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
+
+
+def size(value: object) -> int:
+    """Bytes (or bytes a second) from a number or from a text with a unit."""
+    number: Decimal | int = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) and match[2] in UNITS:
+        number = Decimal(match[1]) * UNITS[match[2]]
+    if not 0 <= number <= MOST:
+        raise ValueError(
+            f"{shown(value)} is not a size; a number of bytes, 0 or more, or a text such as 200MiB or 1.5GiB/s was "
+            "expected"
+        )
+    return int(number)
+
+
+def duration(value: object) -> int:
+    """Seconds from ``90s``, ``30m``, ``6h``, ``2d`` or ``1h30m``; a number without a unit could be anything."""
+    seconds = 0
+    if isinstance(value, str) and _TIME.fullmatch(value.strip()):
+        seconds = sum(int(number) * TIMES[unit] for number, unit in re.findall(r"([0-9]+)\s*([smhd])", value))
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"{shown(value)} is not a time; a text such as 90s, 30m, 6h or 1h30m was expected")
+    return seconds
+
+
+def percent(value: object) -> float:
+    """95.0 from ``95%``; more than 0, at most 100."""
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    share = float(match[1]) if match else 0.0
+    if not 0 < share <= 100:
+        raise ValueError(f"{shown(value)} is not a share; a text from 1% to 100%, such as 95%, was expected")
+    return share
+
+
+def offline(value: object) -> Offline:
+    """``fail``, ``skip`` or ``wait TIME``."""
+    if value in ("fail", "skip"):
+        return Offline(what=str(value))
+    if isinstance(value, str) and (words := value.split(maxsplit=1)) and words[0] == "wait":
+        return Offline(what="wait", seconds=duration(words[1] if len(words) > 1 else ""))
+    raise ValueError(f"{shown(value)} is not accepted; 'fail', 'skip' or 'wait TIME', such as 'wait 30m', was expected")
+
+
+def hosts(value: object) -> tuple[str, ...]:
+    """``web[01-03,7]`` -> web01, web02, web03, web7; a name without brackets is itself."""
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a host; a name, or a range such as web[01-40], was expected")
+    parts = _BRACKET.split(value)
+    choices = [(part,) if at % 2 == 0 else _numbers(value, part) for at, part in enumerate(parts)]
+    many = 1
+    for choice in choices:
+        many *= len(choice)
+    if many > HOSTS:
+        raise ValueError(f"{shown(value)} is {many} hosts; at most {HOSTS} were expected")
+    try:
+        return tuple(ids.host("".join(each)) for each in product(*choices))
+    except BadInput as wrong:
+        raise ValueError(str(wrong)) from None
+
+
+def _numbers(whole: str, text: str) -> tuple[str, ...]:
+    """What stands between two brackets: ``01-40,50``; as wide as its first number is written."""
+    found: dict[str, None] = {}
+    for item in text.split(","):
+        match = _RANGE.fullmatch(item.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if match is None or first > last or (match[2] and len(match[2]) < len(match[1])):
+            raise ValueError(
+                f"{shown(whole)}: '[{text}]' is not a range; one such as [01-40] or [1,3,7-9] was expected"
+            )
+        if last - first >= HOSTS:
+            raise ValueError(f"{shown(whole)} is {last - first + 1} hosts; at most {HOSTS} were expected")
+        found |= dict.fromkeys(f"{number:0{len(match[1])}}" for number in range(first, last + 1))
+    return tuple(found)

@@ -1,0 +1,66 @@
+"""How a run ended, from its counts and the policies of its file: the whole of it as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from blockjobs.model.ids import JobId, RunId
+from blockjobs.model.policies import Count, Policy, Verdict, transaction_id, transaction_name, verdict
+
+ALL, FAILED, PARTIAL = Verdict.ALL, Verdict.FAILED, Verdict.PARTIAL
+GROUP, EACH = Policy(), Policy(grouped=False)
+MOST = Policy(grouped=False, succeed_if=95.0)
+RUN = RunId("nightly-20261122T103000Z")
+
+ENDS = [  # what it asks for, (jobs started, ended badly, left out), how it ended
+    ("all-of-a-group",               GROUP, (4, 0, 0),     ALL),
+    ("an-aborted-group",             GROUP, (4, 4, 0),     FAILED),
+    ("a-group-without-some",         GROUP, (4, 0, 1),     PARTIAL),
+    ("an-aborted-group-without",     GROUP, (4, 4, 1),     FAILED),
+    ("each",                         EACH,  (40, 0, 0),    ALL),
+    ("one-of-each-failed",           EACH,  (40, 1, 0),    FAILED),
+    ("each-without-two",             EACH,  (38, 0, 2),    PARTIAL),
+    ("a-failure-is-not-an-absence",  EACH,  (38, 1, 2),    FAILED),
+    ("nobody-was-there",             EACH,  (0, 0, 40),    PARTIAL),
+    ("enough-and-all",               MOST,  (40, 0, 0),    ALL),
+    ("enough-exactly",               MOST,  (40, 2, 0),    PARTIAL),
+    ("not-enough",                   MOST,  (40, 3, 0),    FAILED),
+    ("absent-ones-count",            MOST,  (38, 0, 2),    PARTIAL),
+    ("absent-and-failed-count",      MOST,  (38, 1, 2),    FAILED),
+    ("too-many-absent",              MOST,  (37, 0, 3),    FAILED),
+    ("enough-of-nothing",            MOST,  (0, 0, 40),    FAILED),
+    ("a-thousandth",     Policy(grouped=False, succeed_if=99.9), (1000, 1, 0), PARTIAL),
+    ("two-thousandths",  Policy(grouped=False, succeed_if=99.9), (1000, 2, 0), FAILED),
+    ("any",              Policy(grouped=False, succeed_if=0.1),  (9, 8, 0),    PARTIAL),
+    ("none",             Policy(grouped=False, succeed_if=0.1),  (9, 9, 0),    FAILED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "count", "ended"), [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
+def test_how_a_transaction_ended(policy, count, ended):
+    assert verdict({"t": Count(*count)}, {"t": policy}) is ended
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ended"),
+    [
+        ((1, 0, 0), (1, 0, 0), ALL), ((1, 0, 1), (1, 0, 0), PARTIAL), ((1, 0, 1), (1, 1, 0), FAILED),
+        ((1, 1, 0), (1, 0, 0), FAILED),
+    ],
+)  # fmt: skip
+def test_the_worst_transaction_is_how_a_run_ended(first, second, ended):
+    assert verdict({"a": Count(*first), "b": Count(*second)}, {"a": GROUP, "b": EACH}) is ended
+
+
+def test_verdicts_are_exit_codes():
+    assert [int(each) for each in (ALL, FAILED, PARTIAL)] == [0, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "grouped", "txn"),
+    [("", True, RUN), ("", False, f"{RUN}.db.1"), ("db", True, f"{RUN}.db"), ("db", False, f"{RUN}.db.db.1")],
+)
+def test_a_transaction_is_named_so_that_its_policy_is_found_again(name, grouped, txn):
+    made = transaction_id(RUN, name, JobId(f"{RUN}.db.1"), grouped=grouped)
+    assert made == txn
+    assert transaction_name(RUN, made, [name]) == name
