@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "status":      "blockjobs.cli.status:status",
     "show":        "blockjobs.cli.show:show",
     "wait":        "blockjobs.cli.wait:wait",
+    "history":     "blockjobs.cli.history:history",
     "pause":       "blockjobs.cli.verbs:pause",
     "resume":      "blockjobs.cli.verbs:resume",
     "pause-all":   "blockjobs.cli.all:pause_all",

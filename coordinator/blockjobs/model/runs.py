@@ -48,6 +48,7 @@ class RunPlan:
     grouped: bool  # every transaction of the file, that is: there is none of single jobs
     transactions: tuple[tuple[JobSpec, ...], ...]  # of a grouped one of the file: all its jobs; else one a job
     fields: RunFields = field(default_factory=RunFields)
+    retries: str = ""  # the run of which it starts again what failed
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:

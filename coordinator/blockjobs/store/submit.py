@@ -119,7 +119,8 @@ class Submit:
 
 
 def _fields(plan: RunPlan) -> dict[str, Any]:
-    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict()}
+    retries = {"retries": plan.retries} if plan.retries else {}
+    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict(), **retries}
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

@@ -1,19 +1,54 @@
 #!lua flags=allow-oom
--- Conclude settled members: the terminal event, the locks, and where asked the dismissal.
+-- Conclude settled members: the terminal event, the locks, and where asked the dismissal; what the run's record and
+-- history need of a job goes there, as its own record may be gone before anybody asks.
 --
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
--- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6...]  per job: job, share, holds, wake
+-- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
+-- KEYS[8...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
 
+local function unpacked(value) return value and value ~= "" and cmsgpack.unpack(string.sub(value, 2)) or {} end
+
+-- Figures of a job, added to its run's.
+local function tally(run, id, f)
+  for name, bytes in pairs(unpacked(f[15])) do redis.call("HINCRBY", run, "sum:" .. name, string.format("%.0f", bytes)) end
+  redis.call("HINCRBY", run, "sum:len", f[4])
+  redis.call("HINCRBY", run, "sum:attempts", f[13])
+  local began = redis.call("HGET", run, "began")
+  if f[16] and (not began or tonumber(f[16]) < tonumber(began)) then redis.call("HSET", run, "began", f[16]) end
+end
+
+-- What is to be found where, of a job that committed: enough to prune it, and to see what lies on what.
+local function publish(targets, id, txn, f)
+  local spec = unpacked(f[17])
+  if f[3] == "restore" or spec["in-place"] then return end  -- no backup, and nobody's to remove
+  local row = {txn = txn, source = f[10], target = f[11], type = f[3], base = spec["target-base"] or "", layers = {}}
+  local below = spec.target.backing
+  while type(below) == "table" do
+    local file = below.file or below.image or below
+    row.layers[#row.layers + 1] = tostring(file.filename or "")
+    below = below.backing
+  end
+  redis.call("HSET", targets, id, "\1" .. cmsgpack.pack(row))
+end
+
+-- Whether any transaction of the run has a rule of what to keep.
+local function keeps(run)
+  for _, policy in pairs(unpacked(redis.call("HGET", run, "fields")).policies or {}) do
+    if next(policy.keep) then return true end
+  end
+  return false
+end
+
 local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 8 + (i - 3) * 4, 11 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "spec", "txn")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
@@ -36,7 +71,11 @@ for i = 3, #ARGV do
     if f[11] ~= "" and redis.call("HGET", KEYS[3], "w:" .. f[11]) == id then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
+    tally(KEYS[1], id, f)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
+    -- Newest first: what stays is the error of the first in the file.
+    if counted == "failed" then redis.call("HSET", KEYS[1], "why", id .. ": " .. string.sub(f[8] or "", 1, 400)) end
+    if not counted and f[11] ~= "" then publish(KEYS[6], id, f[18], f) end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
@@ -44,6 +83,9 @@ for i = 3, #ARGV do
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       redis.call("HSET", KEYS[1], "ended", now)
       redis.call("XADD", KEYS[2], "*", unpack(told))
+      if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then
+        redis.call("ZADD", KEYS[7], now, ARGV[1])
+      end
     end
     if f[12] == "1" then
       move(KEYS[2], job, id, "null")
