@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "show":        "blockjobs.cli.show:show",
     "wait":        "blockjobs.cli.wait:wait",
     "history":     "blockjobs.cli.history:history",
+    "prune":       "blockjobs.cli.prune:prune",
     "pause":       "blockjobs.cli.verbs:pause",
     "resume":      "blockjobs.cli.verbs:resume",
     "pause-all":   "blockjobs.cli.all:pause_all",

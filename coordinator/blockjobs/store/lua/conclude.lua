@@ -22,16 +22,17 @@ local function tally(run, id, f)
 end
 
 -- What is to be found where, of a job that committed: enough to prune it, and to see what lies on what.
-local function publish(targets, id, txn, f)
+local function publish(run, targets, id, f)
   local spec = unpacked(f[17])
   if f[3] == "restore" or spec["in-place"] then return end  -- no backup, and nobody's to remove
-  local row = {txn = txn, source = f[10], target = f[11], type = f[3], base = spec["target-base"] or "", layers = {}}
+  local row = {txn = f[18], source = f[10], target = f[11], type = f[3], base = spec["target-base"] or "", layers = {}}
   local below = spec.target.backing
   while type(below) == "table" do
     local file = below.file or below.image or below
     row.layers[#row.layers + 1] = tostring(file.filename or "")
     below = below.backing
   end
+  if row.layers[1] then redis.call("HSET", run, "layered", 1) end
   redis.call("HSET", targets, id, "\1" .. cmsgpack.pack(row))
 end
 
@@ -75,7 +76,7 @@ for i = 3, #ARGV do
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
     -- Newest first: what stays is the error of the first in the file.
     if counted == "failed" then redis.call("HSET", KEYS[1], "why", id .. ": " .. string.sub(f[8] or "", 1, 400)) end
-    if not counted and f[11] ~= "" then publish(KEYS[6], id, f[18], f) end
+    if not counted and f[11] ~= "" then publish(KEYS[1], KEYS[6], id, f) end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
