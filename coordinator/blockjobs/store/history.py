@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.jobs import JobSpec
 from blockjobs.model.keep import Target
 from blockjobs.model.policies import transaction_name
+from blockjobs.model.volumespec import FileVolume
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
@@ -79,11 +82,28 @@ def keeps(runs: Iterable[RunView], targets: Iterable[Target]) -> dict[str, Mappi
     return rules
 
 
+def layers(spec: JobSpec) -> tuple[str, ...]:
+    """The paths of the images that a job's target lies on, as its volume says."""
+    found, below = [], volumespec.formatted(spec.target.volume)
+    while below is not None and below.backing is not None:
+        found.append(volumespec.label(below.backing))
+        below = volumespec.formatted(below.backing)
+    return tuple(found)
+
+
+def pack(spec: JobSpec) -> bytes:
+    """What to keep of a job beside the place of its target; nothing of one that makes no backup."""
+    if spec.type == "restore" or not isinstance(volumespec.bottom(spec.target.volume), FileVolume):
+        return b""
+    return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
+
+
 def _target(run: RunView, job: str, row: bytes) -> Target:
-    fields = codec.unpack(row)
-    host, _, path = fields["target"].partition(":")
+    place, _, packed = row.partition(b"\0")
+    host, _, path = place.decode().partition(":")
+    txn, source, base, below = codec.unpack(packed)
     return Target(
-        run=run.id, at=run.published / 1000, job=job, transaction=fields["txn"],
-        group=transaction_name(run.id, TxnId(fields["txn"]), run.fields.policies), host=host, path=path,
-        source=fields["source"], base=fields["base"], layers=tuple(fields["layers"] or ()),
+        run=run.id, at=run.published / 1000, job=job, transaction=txn,
+        group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
+        layers=tuple(below),
     )  # fmt: skip

@@ -294,8 +294,8 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         number(b"open"), number(b"failed"), number(b"cancelled"), number(b"skipped"),
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
-        r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"), b"layered" in r,
-        fields.get("retries", ""),
+        r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
+        fields.get("layered", False), fields.get("retries", ""),
     )  # fmt: skip
 
 

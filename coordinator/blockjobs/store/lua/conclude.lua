@@ -12,28 +12,24 @@
 
 local function unpacked(value) return value and value ~= "" and cmsgpack.unpack(string.sub(value, 2)) or {} end
 
--- Figures of a job, added to its run's.
-local function tally(run, id, f)
-  for name, bytes in pairs(unpacked(f[15])) do redis.call("HINCRBY", run, "sum:" .. name, string.format("%.0f", bytes)) end
-  redis.call("HINCRBY", run, "sum:len", f[4])
-  redis.call("HINCRBY", run, "sum:attempts", f[13])
-  local began = redis.call("HGET", run, "began")
-  if f[16] and (not began or tonumber(f[16]) < tonumber(began)) then redis.call("HSET", run, "began", f[16]) end
+local sums, began, why, rows = {}, nil, nil, {}  -- for the run's record, written once at the end
+
+local function add(name, number) sums[name] = (sums[name] or 0) + number end
+
+-- The figures of a job.
+local function tally(f)
+  for name, bytes in pairs(unpacked(f[15])) do add(name, bytes) end
+  add("len", tonumber(f[4]))
+  add("attempts", tonumber(f[13]))
+  if f[16] and (not began or tonumber(f[16]) < began) then began = tonumber(f[16]) end
 end
 
--- What is to be found where, of a job that committed: enough to prune it, and to see what lies on what.
-local function publish(run, targets, id, f)
-  local spec = unpacked(f[17])
-  if f[3] == "restore" or spec["in-place"] then return end  -- no backup, and nobody's to remove
-  local row = {txn = f[18], source = f[10], target = f[11], type = f[3], base = spec["target-base"] or "", layers = {}}
-  local below = spec.target.backing
-  while type(below) == "table" do
-    local file = below.file or below.image or below
-    row.layers[#row.layers + 1] = tostring(file.filename or "")
-    below = below.backing
-  end
-  if row.layers[1] then redis.call("HSET", run, "layered", 1) end
-  redis.call("HSET", targets, id, "\1" .. cmsgpack.pack(row))
+local function record(run, targets)
+  for name, number in pairs(sums) do redis.call("HINCRBY", run, "sum:" .. name, string.format("%.0f", number)) end
+  local before = redis.call("HGET", run, "began")
+  if began and (not before or began < tonumber(before)) then redis.call("HSET", run, "began", string.format("%.0f", began)) end
+  if why then redis.call("HSET", run, "why", why) end
+  if rows[1] then redis.call("HSET", targets, unpack(rows)) end
 end
 
 -- Whether any transaction of the run has a rule of what to keep.
@@ -49,7 +45,7 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 8 + (i - 3) * 4, 11 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "spec", "txn")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
@@ -72,11 +68,11 @@ for i = 3, #ARGV do
     if f[11] ~= "" and redis.call("HGET", KEYS[3], "w:" .. f[11]) == id then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
-    tally(KEYS[1], id, f)
+    tally(f)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
     -- Newest first: what stays is the error of the first in the file.
-    if counted == "failed" then redis.call("HSET", KEYS[1], "why", id .. ": " .. string.sub(f[8] or "", 1, 400)) end
-    if not counted and f[11] ~= "" then publish(KEYS[1], KEYS[6], id, f) end
+    if counted == "failed" then why = id .. ": " .. string.sub(f[8] or "", 1, 400) end
+    if not counted and f[17] and f[17] ~= "" then rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. f[17] end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
@@ -96,5 +92,6 @@ for i = 3, #ARGV do
     n = n + 1
   end
 end
+record(KEYS[1], KEYS[6])
 redis.call("HSET", KEYS[5], "cursor", ARGV[2])
 return {"concluded", n}
