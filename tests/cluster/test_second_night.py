@@ -31,6 +31,7 @@ transactions:
   - name: all
     completion-mode: {mode}
     keep: {keep}
+    offline: skip
     jobs:
       - {{id: one, source: "a:{a}/one.img", target: "a:{a}/{name}/{{run}}/one.img"}}
       - {{id: two, source: "b:{b}/two.img", target: "b:{b}/{name}/{{run}}/two.img"}}
@@ -262,3 +263,67 @@ def test_a_backup_that_a_job_reads_stays_until_it_does_not(night: Night) -> None
     night.fleet.until("RUN_ENDED", reader)
     assert night.call("prune", night.name)[0] == 0
     assert night.there("a") == {last}
+
+
+def test_retry_starts_only_what_failed_and_costs_no_other_job_its_backup(night: Night) -> None:
+    night.write("{last: 1}", "individual")
+    first = night.run()
+    mend = broken(night)
+    second = night.run(code=1)
+    mend()
+    night.settled()
+    code, out = night.call("retry", second, "--json")
+    assert code == 0, night.err
+    told = json.loads(out)
+    (third,) = [run["id"] for run in told["runs"]]
+    assert [job["id"] for job in told["jobs"]] == [f"{third}.two"]
+    night.settled()
+    assert (night.there("a"), night.there("b")) == ({second}, {third}), "one has no newer backup, two has"
+    assert not night.store("b", first).exists()
+    newest = night.history()[0]
+    assert (newest["retries"], newest["jobs"], newest["outcome"]) == (second, 1, "committed")
+    code, _ = night.call("retry", third)
+    assert (code, "nothing to start again" in night.err) == (2, True)
+
+
+def test_of_a_group_that_aborted_retry_starts_every_job(night: Night) -> None:
+    mend = broken(night)
+    failed = night.run(code=1)
+    mend()
+    code, out = night.call("retry", failed, "--json")
+    assert code == 0, night.err
+    run = json.loads(out)["runs"][0]["id"]
+    assert night.there("a") == night.there("b") == {run}
+
+
+def test_retry_is_refused_while_the_run_is_going_and_after_its_jobs_were_dismissed(night: Night) -> None:
+    run = night.fleet.submit(night.fleet.plan(
+        [{"id": "r", "source": f"a:{night.fleet.root('a')}/one.img",
+          "target": f"a:{night.fleet.root('a')}/{night.name}/r.img"}], speed=1
+    ))  # fmt: skip
+    assert night.call("retry", run)[0] == 2
+    assert "still going" in night.err
+    night.fleet.registry.verbs.cancel(f"{run}.r")
+    night.fleet.until("RUN_ENDED", run)
+    night.fleet.registry.verbs.dismiss(f"{run}.r")
+    assert night.call("retry", run)[0] == 2
+    assert "dismissed" in night.err
+    assert night.call("retry", "nobody-20261122T103000Z")[0] == 2
+
+
+def test_retry_starts_what_was_skipped_by_the_file_once_its_host_is_back(night: Night) -> None:
+    fleet = night.fleet
+    night.write("{last: 1}", "individual")
+    for queue in ("steps", "copy"):
+        fleet.kill(f"{queue}@b")
+    fleet.seq = fleet.registry.events.last()
+    fleet.until("HOST_DOWN", "b")
+    first = night.run(code=4)
+    assert night.history()[0]["skipped"] == 1
+    assert night.call("retry", first)[0] == 2
+    assert "nothing that can be started now: host 'b' is down" in night.err
+    fleet.mend()
+    code, out = night.call("retry", first, "--json")
+    assert code == 0, night.err
+    run = json.loads(out)["runs"][0]["id"]
+    assert (night.there("a"), night.there("b")) == ({first}, {run})

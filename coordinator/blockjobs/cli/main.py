@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "coordinator": "blockjobs.cli.daemons:coordinator",
     "finalizer":   "blockjobs.cli.daemons:finalizer",
     "run":         "blockjobs.cli.run:run",
+    "retry":       "blockjobs.cli.retry:retry",
     "backup":      "blockjobs.cli.run:backup",
     "mirror":      "blockjobs.cli.mirror:mirror",
     "status":      "blockjobs.cli.status:status",
