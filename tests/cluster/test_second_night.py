@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -327,3 +328,44 @@ def test_retry_starts_what_was_skipped_by_the_file_once_its_host_is_back(night: 
     assert code == 0, night.err
     run = json.loads(out)["runs"][0]["id"]
     assert (night.there("a"), night.there("b")) == ({first}, {run})
+
+
+def test_the_report_of_a_failed_run_tells_failures_first_as_text_json_and_page(night: Night) -> None:
+    mend = broken(night)
+    run = night.run(code=1)
+    mend()
+    code, text = night.call("report", run)
+    assert code == 0, night.err
+    lines = text.splitlines()
+    assert lines[0] == run
+    assert lines[1].split()[:2] == ["outcome", "aborted:"]
+    failed, cancelled = lines.index("failed"), lines.index("cancelled with them")
+    assert failed < cancelled < lines.index("transactions") < lines.index("hosts") < lines.index("jobs")
+    assert lines[failed + 1].startswith("  two on b: source ")
+    assert "does not exist on host b" in lines[failed + 1]
+    assert "one on a" in lines[cancelled + 1]
+    assert any(line.startswith("what ") for line in lines)
+
+    told = json.loads(night.call("report", run, "--json")[1])
+    assert (told["run"]["outcome"], told["run"]["failed"], told["run"]["cancelled"]) == ("aborted", 1, 1)
+    assert {job["id"] for job in told["jobs"]} == {f"{run}.one", f"{run}.two"}
+    assert [(group["name"], group["jobs"]) for group in told["hosts"]] == [("a", 1), ("b", 1)]
+    assert [group["name"] for group in told["transactions"]] == ["all"]
+    assert [txn["decision"] for txn in told["decisions"]] == ["abort"]
+
+    page = night.call("report", run, "--html")[1]
+    assert page.startswith("<!doctype html>")
+    assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import|https?:", page), "it needs no other file"
+    shown = [page.index(word) for word in ("aborted: two: source", "<h2>Failed", "<h2>Transactions", "<h2>Jobs")]
+    assert shown == sorted(shown)
+
+
+def test_a_report_without_job_records_still_has_the_figures(night: Night) -> None:
+    run = night.run()
+    for job in ("one", "two"):
+        night.fleet.registry.verbs.dismiss(f"{run}.{job}")
+    code, text = night.call("report", run)
+    assert code == 0
+    assert "2 jobs: only what is above is known of them" in text
+    assert "read 6.0 MiB" in text
+    assert night.call("report", "nobody-20261122T103000Z")[0] == 2

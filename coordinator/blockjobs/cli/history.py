@@ -85,12 +85,21 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
 def past(here: Coordinator, name: str, limit: int) -> list[Past]:
     """Runs of a name (of all: ``""``), newest first."""
     runs = [run for run in here.runs() if not name or run.name == name]
-    shown = runs[: limit or None]
+    return told_of(here, runs[: limit or None], runs)
+
+
+def past_of(here: Coordinator, run: RunView) -> Past:
+    """One run."""
+    (found,) = told_of(here, [run], here.runs())
+    return found
+
+
+def told_of(here: Coordinator, shown: Sequence[RunView], known: Sequence[RunView]) -> list[Past]:
+    """Some of the known runs; which rules keep their targets, all runs of their names have a say in."""
     reasons: dict[str, list[str]] = {}
     there: dict[str, int] = {}
     for each in dict.fromkeys(run.name for run in shown):
-        siblings = [run for run in runs if run.name == each]
-        for target, why in stay(here, siblings).items():
+        for target, why in stay(here, [run for run in known if run.name == each]).items():
             reasons.setdefault(target.run, []).extend(why)
             there[target.run] = there.get(target.run, 0) + 1
     left = here.registry.history.left(run.id for run in shown)

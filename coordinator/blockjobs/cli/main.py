@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "show":        "blockjobs.cli.show:show",
     "wait":        "blockjobs.cli.wait:wait",
     "history":     "blockjobs.cli.history:history",
+    "report":      "blockjobs.cli.report:report",
     "prune":       "blockjobs.cli.prune:prune",
     "pause":       "blockjobs.cli.verbs:pause",
     "resume":      "blockjobs.cli.verbs:resume",
