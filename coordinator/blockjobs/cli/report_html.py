@@ -32,7 +32,7 @@ dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-size: .75rem; letter-spacing: .04em; opacity: .7; }
-td.n, th.n { text-align: right; white-space: nowrap; }
+td.n, th.n { text-align: right; white-space: nowrap; width: 1%; padding-left: .7rem; }
 tr.bad td:first-child { box-shadow: inset 3px 0 var(--bad); padding-left: .6rem; }
 ul.failures { list-style: none; padding: 0; margin: 0; }
 ul.failures li { border-left: 3px solid var(--bad); background: var(--soft); padding: .4rem .8rem; margin: .3rem 0;
@@ -102,7 +102,7 @@ def _table(
         return
     used = [at for at in range(len(heads)) if at == 0 or any(row[at] for row in lines)]
     kinds = {at: ' class="n"' if heads[at] in NUMBERS else "" for at in used}
-    yield f'<h2>{escape(title)}</h2><div class="scroll"><table><thead><tr>'
+    yield f'<h2>{escape(title)}</h2><div class="scroll" tabindex="0"><table><thead><tr>'
     yield "".join(f"<th{kinds[at]}>{escape(heads[at].capitalize())}</th>" for at in used) + "</tr></thead><tbody>"
     for row in lines:
         kind = ' class="bad"' if row[0] in marked else ""
