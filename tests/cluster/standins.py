@@ -1,11 +1,12 @@
 """Light stand-ins for the workers of many hosts: one process, one Celery consumer on all their queues.
 
 What is answered is the product's own: ``blockworker.steps.Steps`` for the steps, claim, checkpoint and finish of
-``HostRegistry.attempts`` for the copies, a beat a second for each host.  Only the copy itself is left out, so the
-volumes have to be ``null-co``.
+``HostRegistry.attempts`` for the copies, a beat a second for each host.  Only the copy itself is left out of
+``null-co`` volumes; files, which need ``--root``, are copied by the product's attempt, one after the other.
 
     python standins.py URL HOST [HOST ...]            all of them work
     python standins.py --stuck URL HOST [HOST ...]    their copies are claimed, and never come to an end
+    python standins.py --root DIR URL HOST [HOST ...] all of them read below DIR/images and write below DIR/backup
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable
 from itertools import cycle
+from typing import Any
 
 import psutil
 from celery import Celery
 from kombu import Connection, Consumer, Message, Queue
 
-from blockjobs.daemons.doorbell import COPY_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, STEP_TASK, configure, copy_queue, steps_queue
 from blockjobs.daemons.loop import stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.store.attempts import Progress, Who
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import HostRegistry
+from blockworker import attempt
 from blockworker.host import HostConfig, boot_id, facts, machine_id
+from blockworker.probe import look
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 from blockworker.watcher import Watcher
@@ -40,21 +44,29 @@ BEAT = 1.0  # seconds between two beats of a host, as the real ones
 class StandIn:
     """One host: its steps, and a copy that takes no time."""
 
-    def __init__(self, client: Client, host: Host, *, stuck: bool) -> None:
+    def __init__(self, client: Client, host: Host, *, stuck: bool, root: str = "") -> None:
         self.registry = HostRegistry(client, host)
         self._stuck = stuck
-        self._steps = Steps(
-            self.registry.answers,
-            Roots(HostConfig(name=host, slots=SLOTS, read_roots=(), write_roots=())),
-        )
+        self._roots = Roots(HostConfig(
+            name=host, slots=SLOTS, read_roots=(f"{root}/images",) if root else (),
+            write_roots=(f"{root}/backup",) if root else (),
+        ))  # fmt: skip
+        self._steps = Steps(self.registry.answers, self._roots)
         self._who = (os.getpid(), psutil.Process().create_time(), boot_id())
 
     def step(self, name: str, txn: str) -> None:
         self._steps.take(name, TxnId(txn))
 
+    def probe(self, question: str, looks: list[dict[str, Any]]) -> None:
+        questions = self.registry.questions
+        questions.answer(self.registry.host, question, look(self._roots, looks))
+
     def copy(self, job: str) -> None:
         """A doorbell: claim, one checkpoint, finish."""
         attempts = self.registry.attempts
+        if self._roots.config.read_roots:
+            attempt.run(attempts, self._roots, JobId(job), draining=lambda: False, tell=lambda _: None)
+            return
         claim = attempts.claim(JobId(job), Who(uuid.uuid4().hex, *self._who))
         if isinstance(claim, str):
             return
@@ -67,11 +79,11 @@ class StandIn:
         attempts.finish(claim, Progress(size, size), durable=durable, result={"attempts": claim.number})
 
 
-def serve(url: str, hosts: Iterable[Host], *, stuck: bool) -> None:
+def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> None:
     """Answer for ``hosts`` until a signal comes."""
     stop = stop_on_signals()
     client, beats = connect(url), connect(url)
-    standins = {host: StandIn(client, host, stuck=stuck) for host in hosts}
+    standins = {host: StandIn(client, host, stuck=stuck, root=root) for host in hosts}
     # What a process before this one had claimed is dead: the product's watcher says so.
     few = standins if len(standins) < 8 else ()
     nowhere = {host: Roots(HostConfig(name=host, read_roots=(), write_roots=())) for host in few}
@@ -82,9 +94,10 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool) -> None:
         watcher.start()
     app = Celery("standins", set_as_current=False)
     configure(app, url)
-    tasks: dict[str, Callable[..., None]] = {}
+    tasks: dict[tuple[str, str], Callable[..., None]] = {}
     for host, standin in standins.items():
-        tasks[copy_queue(host)], tasks[steps_queue(host)] = standin.copy, standin.step
+        tasks[copy_queue(host), COPY_TASK] = standin.copy
+        tasks[steps_queue(host), STEP_TASK], tasks[steps_queue(host), PROBE_TASK] = standin.step, standin.probe
     with app.connection_for_read() as connection:
         _consume(connection, tasks, stop)
     for watcher in watchers:
@@ -94,13 +107,12 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool) -> None:
     beats.close()
 
 
-def _consume(connection: Connection, tasks: dict[str, Callable[..., None]], stop: threading.Event) -> None:
+def _consume(connection: Connection, tasks: dict[tuple[str, str], Callable[..., None]], stop: threading.Event) -> None:
     def ring(body: object, message: Message) -> None:
         message.ack()  # on receipt, as the real workers
-        assert message.headers["task"] in (COPY_TASK, STEP_TASK)
-        tasks[message.delivery_info["routing_key"]](*body[0])  # type: ignore[index]
+        tasks[message.delivery_info["routing_key"], message.headers["task"]](*body[0])  # type: ignore[index]
 
-    queues = [Queue(name, routing_key=name) for name in tasks]
+    queues = [Queue(name, routing_key=name) for name in {queue for queue, _ in tasks}]
     with Consumer(connection.channel(), queues, callbacks=[ring], accept=["msgpack"], prefetch_count=1):
         while not stop.is_set():
             try:
@@ -121,10 +133,11 @@ def _beat(registry: HostRegistry, hosts: list[Host], stop: threading.Event) -> N
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stuck", action="store_true")
+    parser.add_argument("--root", default="")
     parser.add_argument("url")
     parser.add_argument("hosts", nargs="+")
     given = parser.parse_args()
-    serve(given.url, [Host(host) for host in given.hosts], stuck=given.stuck)
+    serve(given.url, [Host(host) for host in given.hosts], stuck=given.stuck, root=given.root)
 
 
 if __name__ == "__main__":

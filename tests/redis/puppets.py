@@ -57,6 +57,7 @@ def dump(client: redis.Redis) -> dict[str, Any]:
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"stream": client.xrange,
         b"string": client.get,
+        b"set": client.smembers,
     }
     return {key.decode(): read[client.type(key)](key) for key in client.scan_iter(count=5000)}
 

@@ -364,3 +364,59 @@ def test_ranges_of_hosts(written, names):
 def test_what_is_not_a_range_of_hosts(written):
     with pytest.raises(ValueError, match=r"expected$"):
         units.hosts(written)
+
+
+# --- stores and devices -------------------------------------------------------------------------------
+
+
+def test_a_job_s_store_is_the_one_that_its_target_lies_in_whoever_says_so(read):
+    text = """\
+version: 1
+name: nightly
+stores: {nas: {path: /mnt/nas}, inner: {path: /mnt/nas/inner}}
+transactions:
+- name: t
+  store: nas
+  jobs:
+  - {id: said, source: "h:/a", target: "h:{store}/a"}
+  - {id: elsewhere, source: "h:/b", target: "h:/backup/b"}
+  - {id: inner, source: "h:/c", target: "h:/mnt/nas/inner/c"}
+- name: u
+  jobs:
+  - {id: unsaid, source: "h:/d", target: "h:/mnt/nas/d"}
+  - {id: deeper, source: "h:/e", target: "h:/mnt/nas/inner/e"}
+  - {id: beside, source: "h:/f", target: "h:/mnt/nasty/f"}
+"""
+    assert [job.store for job in read(text).plan(NOW).jobs] == ["nas", "", "nas", "nas", "inner", ""]
+
+
+def test_a_target_for_many_has_to_lie_in_the_store_that_is_said(refusal):
+    text = SHORT.replace("  hosts", "  store: s\n  hosts") + "stores: {s: {path: /mnt/s}}\n"
+    said = (
+        "run.yaml:7: transactions[0].target: /backup/h1-a is not in store 's' (/mnt/s); a path such as {store}/{host}"
+    )
+    assert refusal(text).startswith(said)
+
+
+def test_a_path_below_dev_is_a_device(read):
+    *_, root = read(EXAMPLE).plan(NOW).jobs
+    assert root.source.volume.driver == "host_device"
+    (job, _) = read(SHORT.replace("/srv/a.img", "/dev/vg0/data")).plan(NOW).jobs
+    assert (job.id, job.source.volume.driver) == (f"{RUN}.h1-data", "host_device")
+    (job, _) = read(SHORT.replace("/srv/a.img", "/dev/shm/a.img")).plan(NOW).jobs
+    assert job.source.volume.driver == "file"
+
+
+def test_a_pattern_has_no_words(refusal):
+    assert refusal(SHORT.replace("/srv/a.img", "'/srv/{host}/*.img'")).startswith(
+        "run.yaml:8: transactions[0].sources[0]: '/srv/{host}/*.img' is a pattern, in which no word is replaced"
+    )
+
+
+def test_ten_thousand_jobs_are_a_plan(read):
+    text = SHORT.replace("[h1, h2]", "'h[0001-2000]'").replace(
+        "/srv/a.img", "\n  - ".join(f"/srv/{n}" for n in "abcde")
+    )
+    plan = read(text.replace("  -   -", "  -")).plan(NOW)
+    assert len(plan.jobs) == 10_000
+    assert len({job.id for job in plan.jobs}) == 10_000

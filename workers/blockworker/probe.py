@@ -17,6 +17,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
+from blockworker.forecast import forecast, room
 from blockworker.globs import matches
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
@@ -30,6 +31,7 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 
     A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
     job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches.
+    ``{"as": "forecast" | "room", "spec": ...}``: what a job would read, and the room at its target.
     """
     return [_look(roots, each) for each in looks]
 
@@ -40,6 +42,9 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
             return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]))
         if each["as"] == "glob":
             return {"paths": matches(roots, each["pattern"])}
+        if each["as"] in ("forecast", "room"):
+            seen = forecast if each["as"] == "forecast" else room
+            return seen(roots, JobSpec.from_dict(each["spec"]))
         volume = volumespec.parse(each["volume"]).volume
         match each["as"]:
             case "source":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.cli.runfile import Fleet, RunFileRead
 from blockjobs.cli.runfile.expansion import Glob
@@ -18,6 +18,8 @@ from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import transaction_name
 from blockjobs.stream import BLOCK, Stream
+
+PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
 
 def gather(here: Coordinator, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> Fleet:
@@ -68,7 +70,7 @@ def ask(here: Coordinator, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[H
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.daemons.probe import Probe  # noqa: PLC0415
 
-    answers = Probe(here.registry, Doorbell(here.url)).each(looks)
+    answers = Probe(here.registry, Doorbell(here.url)).each(looks, PATIENCE)
     return {host: str(answer) if isinstance(answer, HostDown) else answer for host, answer in answers.items()}
 
 

@@ -65,7 +65,11 @@ def job_json(scene: Scene) -> dict[str, Any]:
 
 
 def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
-    return here.run(run_id).to_json() | {"transactions": [txn.to_json() for txn in transactions(here, run_id)]}
+    run = here.run(run_id)
+    return run.to_json() | {
+        "left-out": [left.to_json() for left in run.fields.skipped],
+        "transactions": [txn.to_json() for txn in transactions(here, run_id)],
+    }
 
 
 def about_job(scene: Scene) -> Iterator[str]:

@@ -35,14 +35,16 @@ class Probe:
             answers[host] = answer
         return answers
 
-    def each(self, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | HostDown]:
+    def each(
+        self, looks: Mapping[Host, list[dict[str, Any]]], patience: float = PATIENCE
+    ) -> dict[Host, list[dict[str, Any]] | HostDown]:
         """The same for many: what one does not answer is said in its place."""
         asked = {host: self._registry.questions.new() for host in looks}
         for host, question in asked.items():
             self._doorbell.probe(host, question, looks[host])
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + patience
         answers: dict[Host, list[dict[str, Any]] | HostDown] = {}
         for host, question in asked.items():
             found = self._registry.questions.wait(host, question, give_up - time.monotonic())
-            answers[host] = HostDown(host, f"did not answer within {PATIENCE:.0f} s") if found is None else found
+            answers[host] = HostDown(host, f"did not answer within {patience:.0f} s") if found is None else found
         return answers

@@ -77,6 +77,9 @@ class Skipped:
     jobs: tuple[str, ...]
     why: str
 
+    def to_json(self) -> dict[str, Any]:
+        return {"transaction": self.transaction, "host": self.host, "jobs": list(self.jobs), "why": self.why}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFields:

@@ -202,7 +202,7 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
             host, colon, filename = default_host, ":", value
         if not colon or not host or host.startswith("/"):
             raise BadInput(f"volume '{printable(value)}': 'HOST:/PATH' was expected")
-        return HostedVolume(ids.host(host), FileVolume(checked_path(filename)))
+        return HostedVolume(ids.host(host), _at(checked_path(filename)))
     if isinstance(value, Mapping):
         keys = dict(value)
         host_name = keys.pop("host", default_host)
@@ -211,6 +211,12 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
         node = _take(keys, "node-name", str, "")
         return HostedVolume(ids.host(host_name), _from_keys(keys), node)
     raise BadInput(f"volume {value!r}: 'HOST:/PATH' or a mapping with 'driver' and 'host' was expected")
+
+
+def _at(path: str) -> FileVolume | DeviceVolume:
+    """What a path alone stands for: a device below ``/dev``, but for what shared memory is mounted at."""
+    device = path.startswith("/dev/") and not path.startswith("/dev/shm/")  # noqa: S108
+    return DeviceVolume(path) if device else FileVolume(path)
 
 
 def is_name(value: object) -> bool:

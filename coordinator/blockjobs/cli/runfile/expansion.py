@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import units
-from blockjobs.cli.runfile.fields import Job, Options, RunFile, Transaction
+from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault
 from blockjobs.model import runs, volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import ALONE, Policy, Skipped
 from blockjobs.model.runs import Named
 
-GLOB: Final = re.compile(r"[*?\[]")
 WORD: Final = 60  # characters of a source's name that a job's id takes
 
 
@@ -143,9 +142,8 @@ def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[
 def _short(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> Draft:
     txn = file.transactions[at]
     target: Place = ("transactions", at, "target") if txn.target else ("defaults", "target")
-    literal = one.pattern.replace("{", "{{").replace("}", "}}")  # a path as it is: no word is in it
     return Draft(
-        name, txn.name, policy, f"{one.host}:{literal}", _target(file, txn), (file.defaults, txn), place,
+        name, txn.name, policy, f"{one.host}:{one.pattern}", _target(file, txn), (file.defaults, txn), place,
         inherited=True, store=txn.store, short={"source": place, "id": place, "target": target}, host=one.host,
     )  # fmt: skip
 
@@ -163,7 +161,10 @@ def _paths(glob: Glob, fleet: Fleet) -> tuple[str, ...] | str:
     if glob.host in fleet.absent:
         return f"host '{glob.host}' {fleet.absent[glob.host]}"
     found = fleet.found.get(glob, (GLOB.sub("x", glob.pattern),))
-    return found or f"{glob.pattern} matches no file on host {glob.host}; at least one was expected"
+    if isinstance(found, str):
+        return found
+    literal = tuple(path.replace("{", "{{").replace("}", "}}") for path in found)  # no word is in what is there
+    return literal or f"{glob.pattern} matches no file on host {glob.host}; at least one was expected"
 
 
 def _target(file: RunFile, txn: Transaction) -> object:

@@ -15,6 +15,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.policies import Offline
 
+GLOB: Final = re.compile(r"[*?\[]")
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: it ends a name within an id
 SNAPSHOTS: Final = ("auto", "reflink", "none")
 
@@ -56,6 +57,8 @@ def _source(value: object) -> str:
     """A path of the short form, which may be a glob: the same on each of the hosts."""
     if not isinstance(value, str) or not value.startswith("/"):
         raise ValueError(f"{shown(value)} is not a source; an absolute path, the same on each host, was expected")
+    if GLOB.search(value) and re.search(r"[{}]", value):
+        raise ValueError(f"{shown(value)} is a pattern, in which no word is replaced; one without braces was expected")
     return _text(value, volumespec.checked_path)
 
 

@@ -56,9 +56,6 @@ class RunFileRead:
         """What the hosts have to be asked before there is a plan."""
         return expansion.globs(self.file, self.only)
 
-    def __call__(self, now: datetime, named: Named | None = None) -> RunPlan:
-        return self.plan(now, Fleet(named))
-
 
 def load(path: Path, *, now: datetime) -> RunPlan:
     """The run that ``path`` describes, started at ``now``; raises as ``read`` and ``plan`` do."""
@@ -181,7 +178,8 @@ def _spec(
     )  # fmt: skip
     options["options"] = _own(at, draft, options)
     return JobSpec(
-        id=job_id, transaction=txn, run=run, source=source, target=target, target_base=base, store=draft.store,
+        id=job_id, transaction=txn, run=run, source=source, target=target, target_base=base,
+        store=_store(at, draft, volumespec.path(target.volume), stores),
         **options,
     )  # fmt: skip
 
@@ -201,6 +199,15 @@ def _target(at: int, draft: Draft, stores: Mapping[str, Store], named: Named | N
     if isinstance(target, Mapping):
         return {"host": host, **target}
     return f"{host}:{target}" if str(target).startswith("/") else target
+
+
+def _store(at: int, draft: Draft, path: str | None, stores: Mapping[str, Store]) -> str:
+    """The store that a target lies in: its budget is the target's, whoever says so or not."""
+    inside = [name for name, store in stores.items() if path and f"{path}/".startswith(f"{store.path}/")]
+    if draft.store and draft.inherited and path and draft.store not in inside:
+        raise JobFault(at, "target", f"{path} is not in store '{draft.store}' ({stores[draft.store].path}); "
+                       "a path such as {store}/{host}/{run}/{name} was expected")  # fmt: skip
+    return draft.store if draft.store in inside else max(inside, key=lambda name: len(stores[name].path), default="")
 
 
 def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:

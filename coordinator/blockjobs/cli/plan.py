@@ -1,0 +1,143 @@
+"""``plan``: what a run would do, asked of the hosts; nothing is started and nothing is changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.gather import ask, gather
+from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.run import file_options, read_whole
+from blockjobs.cli.status import aligned
+from blockjobs.cli.words import count, short
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import VolumeBusy
+from blockjobs.model.forecast import Outlook, Owing, Rates, outlook, whole
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.runs import RunPlan
+from blockjobs.model.states import Status
+from blockjobs.store.views import JobView
+
+EARLIER: Final = 10  # runs of the same name that are looked at
+TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "FREE", "TIME", ""]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@file_options
+@click.option("--json", "json", is_flag=True, help="Print it as JSON.")
+@redis_option
+def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes: tuple[str, ...]) -> int:
+    """Show what `run` FILE would do: bytes, room, time, and what stands in its way.
+
+    The hosts have to be up; nothing is started and nothing is changed.  FREE is what is free where the target lies,
+    less what running jobs still owe there; TIME is by earlier runs of the same name.
+
+    Exit code 0: nothing stands in its way; 1: something does; 2: it would be refused; 3: no Redis.
+
+    \b
+    Example:
+      blockjobs plan nightly.yaml
+      blockjobs plan nightly.yaml --only db --json
+    """
+    read = read_whole(file, changes, only)
+    with Coordinator(url) as here:
+        fleet = gather(here, read, lambda text: click.echo(text, err=True), patient=False)
+        run = read.plan(datetime.now(UTC), fleet)
+        jobs = forecast(here, run)
+        slots = {host.name: host.slots for host in here.hosts()}
+        same = [each.id for each in here.runs() if each.name == run.name and not each.ended]
+    took = whole(jobs, slots)
+    if json:
+        print_json(as_json(run, jobs, took, same))
+    else:
+        click.echo("\n".join(lines(run, jobs, took, same)))
+    return 1 if any(job.wrong for job in jobs) else 0
+
+
+def forecast(here: Coordinator, run: RunPlan) -> list[Outlook]:
+    """Ask the hosts of a run about its jobs, and about those that run there now."""
+    hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
+    live = [
+        job for job in here.registry.views.jobs(here.registry.holds.live())
+        if job.status is not Status.CONCLUDED and (job.host in hosts or job.spec.store in stores)
+    ]  # fmt: skip
+    looks: dict[Host, list[tuple[JobId, dict[str, Any]]]] = {}
+    for spec in run.jobs:
+        looks.setdefault(spec.host, []).append((spec.id, {"as": "forecast", "spec": spec.to_dict()}))
+    for job in live:
+        looks.setdefault(job.host, []).append((job.id, {"as": "room", "spec": job.spec.to_dict()}))
+    answers = ask(here, {host: [look for _, look in each] for host, each in looks.items()})
+    seen: dict[JobId, dict[str, Any]] = {}
+    for host, asked in looks.items():
+        told = answers[host]
+        for at, (job_id, _) in enumerate(asked):
+            seen[job_id] = {"text": told} if isinstance(told, str) else told[at]
+    owing = [Owing(job.spec, seen[job.id], max(0, job.len - job.offset)) for job in live]
+    busy = {spec.id: list(conflicts(here, spec)) for spec in run.jobs}
+    return outlook(run.jobs, seen, owing, rates(here, run.name), busy)
+
+
+def conflicts(here: Coordinator, spec: JobSpec) -> Iterator[str]:
+    """What ``run`` would refuse because of jobs that run, in its words."""
+    nodes = here.registry.nodes
+    for volume in (spec.source, spec.target):
+        if writer := nodes.writer(volume):
+            yield str(VolumeBusy(volume.text, writer, nodes.type_of(writer)))
+    if nodes.readers(spec.target):
+        yield str(VolumeBusy(spec.target.text, "", "backup"))
+
+
+def rates(here: Coordinator, name: str) -> Rates:
+    """The bytes a second that jobs of earlier runs of a name read; the median, so that one bad night is none."""
+    earlier = [run for run in here.runs() if run.name == name and run.ended][:EARLIER]
+    found: dict[str, list[float]] = {}
+    for run in earlier:
+        for job in here.list(run.id):
+            if rate := _rate(job):
+                found.setdefault(short(job.id, run.id), []).append(rate)
+    every = [rate for each in found.values() for rate in each]
+    return Rates({job: median(each) for job, each in found.items()}, median(every) if every else None)
+
+
+def _rate(job: JobView) -> float:
+    amount = job.bytes.get("read", 0)
+    return amount / job.elapsed if job.status is Status.CONCLUDED and job.ret == 0 and job.elapsed else 0.0
+
+
+# --- shown ----------------------------------------------------------------------------------------------
+
+
+def lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> Iterator[str]:
+    yield from aligned([TITLES, *(cells(run, job) for job in jobs)])
+    for left in run.fields.skipped:
+        yield f"skipped: {left.host}: {', '.join(left.jobs)}: {left.why}"
+    for other in same:
+        yield f"run {other} is not over"
+    total = f"{count(len(jobs), 'job')}, {size(sum(job.bytes for job in jobs))} to read"
+    about = f", about {span(took)} by earlier runs" if took is not None else ""
+    wrong = sum(bool(job.wrong) for job in jobs)
+    yield total + about + (f"; something stands in the way of {count(wrong, 'job')}" if wrong else "")
+
+
+def cells(run: RunPlan, job: Outlook) -> list[str]:
+    free = "" if job.free is None else size(job.free)
+    takes = "" if job.seconds is None else span(job.seconds)
+    return [short(job.job, run.run), job.host, size(job.bytes), size(job.size), free, takes, "; ".join(job.wrong)]
+
+
+def as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": run.name, "time": time.time(), "jobs": [job.to_json() for job in jobs],
+        "bytes": sum(job.bytes for job in jobs), "seconds": None if took is None else round(took, 1),
+        "left-out": [left.to_json() for left in run.fields.skipped],
+        "unfinished": list(same),
+    }  # fmt: skip

@@ -1,0 +1,167 @@
+"""``plan``: it changes nothing, and what it says is what the run then does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+
+import pytest
+from fleet import DEADLINE, MIB, Fleet
+from puppets import dump
+
+from blockjobs.cli import main
+
+NUMBERS = count()
+CHANGING = ("card", "bj:daemons", "bj:hosts", "binding_deadlines")  # what beats by itself
+
+
+@pytest.fixture
+def command(fleet, monkeypatch, capfd):
+    monkeypatch.setenv("BLOCKJOBS_REDIS_URL", fleet.server.url)
+
+    def run(*words):
+        code = main.guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def night(fleet, tmp_path):
+    """A run file over two hosts: a grouped transaction by pattern, a single job; images with holes."""
+    name = f"night{next(NUMBERS)}"
+    for host, images in (("a", ("one", "two")), ("b", ("one",))):
+        (fleet.root(host) / name).mkdir()
+        for image in images:
+            path = fleet.image(host, f"{name}/{image}.img", 3)
+            with path.open("r+b") as file:
+                file.truncate(16 * MIB)  # a hole behind the data
+                file.seek(20 * MIB)
+                file.write(os.urandom(5000))
+    path = tmp_path / "night.yaml"
+    path.write_text(f"""\
+version: 1
+name: {name}
+transactions:
+- {{name: pattern, hosts: a, sources: ["{fleet.root("a")}/{name}/*.img"], target: "{fleet.root("a")}/{{run}}/{{name}}"}}
+- {{name: single, jobs: [{{id: b, source: "b:{fleet.root("b")}/{name}/one.img", target: "b:{fleet.root("b")}/{{run}}/x"}}]}}
+""")  # noqa: E501 - a flow mapping is one line
+    return path
+
+
+def listening(fleet: Fleet) -> None:
+    """Wait until every worker has its queue: what Celery keeps of one is none of the command's doing."""
+    names = [
+        f"bj:celery:_kombu.binding_permanent.{queue}.{host}" for queue in ("copy", "steps") for host in fleet.hosts
+    ]
+    deadline = time.monotonic() + DEADLINE
+    while fleet.client.exists(*names) < len(names):
+        assert time.monotonic() < deadline, fleet.tails()
+        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+
+
+def settled(fleet: Fleet) -> dict[str, object]:
+    """Every key, and its value where it does not change by itself; every file of every host, its size and its times."""
+    values = {key: value for key, value in dump(fleet.client).items() if not any(word in key for word in CHANGING)}
+    trees = {
+        str(path): (path.lstat().st_size, path.lstat().st_mtime_ns, path.lstat().st_ino)
+        for host in fleet.hosts for path in fleet.root(host).rglob("*")
+    }  # fmt: skip
+    return {"keys": {key: repr(value) for key, value in values.items()}, "trees": trees}
+
+
+def test_it_changes_nothing_and_its_bytes_are_those_that_the_run_reads(fleet, command, night):
+    listening(fleet)
+    before = settled(fleet)
+    code, out, err = command("plan", night, "--json")
+    assert (code, err) == (0, "")
+    assert settled(fleet) == before
+    told = json.loads(out)
+    assert [job["problems"] for job in told["jobs"]] == [[], [], []]
+    assert told["seconds"] is None
+
+    code, _, err = command("run", night)
+    assert code == 0, err
+    run = fleet.registry.views.runs(limit=1)[0].id
+    read = {view.id.removeprefix(f"{run}."): view.bytes["read"] for view in fleet.jobs(run)}
+    said = {job["id"].partition("Z.")[2]: job["bytes"] for job in told["jobs"]}
+    assert said.keys() == read.keys() == {"a-one", "a-two", "b"}
+    for name, amount in read.items():
+        assert abs(said[name] - amount) <= amount / 100
+
+    told = json.loads(command("plan", night, "--json")[1])  # now there is one to learn from
+    rate = {view.id.removeprefix(f"{run}."): view.bytes["read"] / view.elapsed for view in fleet.jobs(run)}
+    for job in told["jobs"]:
+        name = job["id"].partition("Z.")[2]
+        assert job["seconds"] == pytest.approx(said[name] / rate[name], abs=0.1)
+    assert told["seconds"] == max(job["seconds"] for job in told["jobs"])
+
+
+def test_it_says_what_stands_in_the_way(fleet, command, night):
+    text = night.read_text().replace("{run}/x", "there.img").replace('/*.img"]', '/*.img", /etc/passwd]')
+    night.write_text(text)
+    (fleet.root("b") / "there.img").write_bytes(b"x")
+    code, out, err = command("plan", night)
+    assert (code, err) == (1, "")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert f"target b:{fleet.root('b')}/there.img exists" in lines["b"]
+    assert "/etc/passwd is outside the read roots of host a" in lines["a-passwd"]
+    assert out.splitlines()[-1].endswith("; something stands in the way of 2 jobs")
+    (fleet.root("b") / "there.img").unlink()
+
+
+def test_a_running_job_is_a_conflict_and_what_it_owes_is_not_free(fleet, command, night, tmp_path):
+    slow = tmp_path / "slow.yaml"
+    source = next(fleet.root("b").glob("night*/one.img"))
+    slow.write_text(f"""\
+version: 1
+name: slow
+jobs: [{{id: s, speed: 100kB, source: "b:{source}", target: "b:{fleet.root("b")}/slow.img"}}]
+""")
+    assert command("run", slow, "--detach")[0] == 0
+    run = fleet.registry.views.runs(limit=1)[0].id
+    try:
+        fleet.seq = "0"
+        fleet.until("ATTEMPT_CLAIMED", f"{run}.s")
+        code, out, _ = command("plan", slow, "--json")
+        told = json.loads(out)
+        (job,) = told["jobs"]
+        assert code == 1
+        assert f"Node 'b:{fleet.root('b')}/slow.img' is busy: block device is in use by" in job["problems"][0]
+        assert told["unfinished"] == [run]
+        about = os.statvfs(fleet.root("b"))
+        owed = about.f_bavail * about.f_frsize - job["free"]
+        assert owed > 5 * MIB  # of 20 MiB, less what is written already; others use this disk, too
+    finally:
+        command("cancel", run)
+        command("wait", run, "--timeout", "60")
+
+
+def test_sigterm_may_cancel_the_run(fleet, night, tmp_path):
+    argv = [
+        sys.executable,
+        "-m",
+        "blockjobs",
+        "run",
+        str(night),
+        "--on-term",
+        "cancel",
+        "--set",
+        "defaults.speed=100kB",
+    ]
+    env = os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url}
+    fleet.seq = fleet.registry.events.last()
+    with subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        run = fleet.until("ATTEMPT_CLAIMED").run
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert f"SIGTERM: run {run} is cancelled" in err
+    assert f"run {run} cancelled after" in err
+    view = fleet.registry.views.run(run)
+    assert (view.open, view.cancelled) == (0, 3)

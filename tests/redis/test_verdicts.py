@@ -1,0 +1,96 @@
+"""Runs of several transactions in the registry: what is kept of their file, who counts where, how they ended."""
+
+from __future__ import annotations
+
+import pytest
+from puppets import ALPHA, BETA, RUN, spec
+
+from blockjobs.client import Coordinator
+from blockjobs.model.barriers import Step
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import Policy, RunFields, Skipped, Store, Verdict
+from blockjobs.model.runs import RunPlan
+from blockjobs.server import Server
+
+LEFT = Skipped(transaction="each", host="gamma", jobs=("one", "two"), why="host 'gamma' is down")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server as it must be: every command refuses one that would forget."""
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def member(name, txn, host=ALPHA):
+    return spec(f"{RUN}.{name}", host=host, txn=f"{RUN}.{txn}")
+
+
+GROUP = (member("a", "group"), member("b", "group", BETA))
+EACH = tuple(member(name, f"each.{name}") for name in ("c", "d", "e"))
+
+
+def mixed(skipped=(), **policy):
+    fields = RunFields(
+        policies={"group": Policy(), "each": Policy(grouped=False, **policy)}, stores={"s": Store(path="/mnt/s")},
+        deadline=5, file="/etc/nightly.yaml", skipped=skipped,
+    )  # fmt: skip
+    return RunPlan(RunId(RUN), "nightly", False, (GROUP, *((job,) for job in EACH)), fields)  # noqa: FBT003
+
+
+def ended(fleet, plan, failing=()):
+    """The run, walked to its end."""
+    fleet.registry.submit.submit(plan)
+    for members in plan.transactions:
+        txn = members[0].transaction
+        fleet.walk(txn, Step.RUN)
+        for job in members:
+            bad = job.id.removeprefix(f"{RUN}.") in failing
+            fleet.finish(fleet.claim(job), errno=5 if bad else 0, text="it broke" if bad else "")
+        fleet.walk(txn)
+    return fleet.registry.views.run(RUN)
+
+
+def test_a_run_keeps_what_its_file_asks_for(fleet):
+    plan = mixed(succeed_if=95.0, retry=2, keep={"last": 3})
+    fleet.registry.submit.submit(plan)
+    view = fleet.registry.views.run(RUN)
+    assert view.fields == plan.fields
+    assert (view.mode, view.to_json()["completion-mode"]) == ("mixed", "mixed")
+
+
+@pytest.mark.parametrize(
+    ("failing", "policy", "skipped", "verdict", "bad"),
+    [
+        ((), {}, (), Verdict.ALL, {}),
+        (("c",), {}, (), Verdict.FAILED, {"each": 1}),
+        (("c",), {"succeed_if": 60.0}, (), Verdict.PARTIAL, {"each": 1}),
+        (("c",), {"succeed_if": 60.0}, (LEFT,), Verdict.FAILED, {"each": 1}),
+        ((), {}, (LEFT,), Verdict.PARTIAL, {}),
+        (("a",), {"succeed_if": 60.0}, (), Verdict.FAILED, {"group": 2}),
+    ],
+    ids=["all", "one-failed", "enough", "too-few-with-those-left-out", "left-out", "a-group-is-all-or-nothing"],
+)
+def test_each_transaction_is_counted_for_itself(fleet, command, server, failing, policy, skipped, verdict, bad):
+    view = ended(fleet, mixed(skipped, **policy), failing)
+    assert view.bad == bad
+    assert view.skipped == sum(len(left.jobs) for left in skipped)
+    with Coordinator(server.url) as here:
+        assert here.verdict(RUN) is verdict
+    assert command("wait", RUN)[0] == int(verdict)
+
+
+def test_a_job_that_is_dismissed_still_counts(fleet, command):
+    ended(fleet, mixed(succeed_if=60.0), ["c"])
+    assert command("dismiss", RUN)[0] == 0
+    assert command("wait", RUN)[:2] == (4, f"{RUN}: partly succeeded, and its file says that this will do\n")
+
+
+def test_what_was_left_out_is_told_by_the_events_and_by_show(fleet, command):
+    ended(fleet, mixed((LEFT,)))
+    told = {event.name: event.fields for event in fleet.registry.events.all() if event.id == RUN}
+    assert told["RUN_PUBLISHED"]["skipped"] == told["RUN_ENDED"]["skipped"] == "2"
+    assert "  skipped of transaction each: gamma: one, two: host 'gamma' is down\n" in command("show", RUN)[1]
+    assert "submitted, 5 jobs, 2 skipped" in command("events")[1]
+    assert "committed at" in command("status", RUN)[1]
+    assert ", 2 skipped\n" in command("status", RUN)[1]

@@ -1,0 +1,99 @@
+"""What needs no fleet: ``init`` and ``check``; and every run file of the documents is one that ``check`` takes."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from blockjobs.cli import main
+from blockjobs.cli.init import example
+from blockworker import host
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = [
+    (f"{path.relative_to(ROOT)}-{number}", block)
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL))
+]
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs a command where nobody says where Redis is: (exit code, stdout, stderr)."""
+    monkeypatch.delenv("BLOCKJOBS_REDIS_URL", raising=False)
+
+    def run(*words):
+        code = main.guarded(lambda: main.cli.main([str(word) for word in words], standalone_mode=False))
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_the_example_of_a_run_file_is_in_order(command, tmp_path):
+    path = tmp_path / "run.yaml"
+    assert command("init", "run", path) == (0, f"{path} is made; change it, then: blockjobs check {path}\n", "")
+    assert command("check", path) == (0, f"""\
+{path}: in order
+  transaction db: grouped, 4 jobs on 2 hosts
+  transaction web: individual, 40 jobs on 40 hosts, offline: skip, succeed-if: 95%
+  transaction special: grouped, 1 job on 1 host
+  what /srv/images/*.img is, the hosts say when it is run; here it counts for one job on each
+""", "")  # fmt: skip
+
+
+def test_the_example_of_a_host_is_what_deploy_has_and_loads(command, tmp_path):
+    code, out, _ = command("init", "host")
+    assert (code, out) == (0, (ROOT / "deploy" / "host.toml").read_text())
+    for name in ("images", "backup"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "host.toml").write_text(
+        out.replace('"/srv/images"', f'"{tmp_path}/images"').replace('"/backup"', f'"{tmp_path}/backup"')
+    )
+    assert host.load(tmp_path / "host.toml").name == "web1"
+
+
+def test_nothing_that_is_there_is_written_over(command, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("mine")
+    code, _, err = command("init", "run", path)
+    assert (code, err) == (2, f"blockjobs: {path}: File exists; the name of a file to be made was expected\n")
+    assert path.read_text() == "mine"
+    code, _, err = command("init", "host", tmp_path / "none" / "host.toml")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_check_knows_what_the_command_line_says(command, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(example("run"))
+    code, out, _ = command("check", path, "--only", "web", "--set", "hosts.web=[a, b]")
+    assert (code, out.splitlines()[1:2]) == (0, [
+        "  transaction web: individual, 2 jobs on 2 hosts, offline: skip, succeed-if: 95%"
+    ])  # fmt: skip
+    code, out, err = command("check", path, "--set", "transactions.web.retry=many")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("blockjobs: --set transactions.web.retry=many: transactions[1].retry: 'many' is not accepted")
+
+
+def test_a_volume_with_a_name_is_left_to_the_run(command, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("version: 1\nname: a\njobs: [{id: a, source: root, target: 'h:/b'}]\n")
+    assert command("check", path)[:2] == (
+        0, f"{path}: in order, as far as the file tells: volume 'root' is a name\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("check", "none.yaml"), ("run", "none.yaml"), ("plan", "none.yaml")])
+def test_a_file_that_is_not_there_is_named_whether_redis_is_there_or_not(command, words):
+    assert command(*words) == (2, "", "blockjobs: none.yaml: No such file or directory; a run file was expected\n")
+
+
+@pytest.mark.parametrize("block", [block for _, block in BLOCKS], ids=[name for name, _ in BLOCKS])
+def test_every_run_file_of_the_documents_is_in_order(command, tmp_path, block):
+    path = tmp_path / "run.yaml"
+    if block.startswith("source:"):
+        block = "jobs:\n- id: a\n  target: web1:/backup/a\n" + textwrap.indent(block, "  ")
+    path.write_text(block if block.startswith("version:") else f"version: 1\nname: a-part\n{block}")
+    assert command("check", path)[::2] == (0, "")

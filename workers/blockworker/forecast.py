@@ -1,0 +1,57 @@
+"""What a job would find if it were started now: the bytes it would read, and the room at its target.
+
+Nothing is made and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FileVolume
+from blockworker.roots import Roots
+from blockworker.targets.files import stat_of
+from blockworker.volumes import open_source
+
+
+def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
+    """Size and data of the source, room at the target; raises JobFailed where one of them cannot be looked at."""
+    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+    try:
+        data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
+        return {"size": source.size, "bytes": data, **room(roots, spec)}
+    finally:
+        source.close()
+
+
+def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:
+    """The file system that the target lies in: its number here, its size, what is free; and whether the target exists.
+
+    A target that is no file takes nothing up.
+    """
+    bottom = volumespec.bottom(spec.target.volume)
+    if not isinstance(bottom, FileVolume):
+        return {"device": 0, "total": 0, "free": 0, "exists": False}
+    base = roots.open_dir(spec.target_base, what="target directory")
+    try:
+        about, device = os.fstatvfs(base), os.fstat(base).st_dev
+    finally:
+        os.close(base)
+    return {
+        "device": device, "total": about.f_blocks * about.f_frsize, "free": about.f_bavail * about.f_frsize,
+        "exists": _exists(roots, bottom.filename),
+    }  # fmt: skip
+
+
+def _exists(roots: Roots, path: str) -> bool:
+    try:
+        directory = roots.open_dir(os.path.dirname(path))
+    except JobFailed:  # it is made when the job is opened
+        return False
+    try:
+        return stat_of(directory, os.path.basename(path)) is not None
+    finally:
+        os.close(directory)
