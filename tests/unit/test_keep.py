@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -45,6 +47,23 @@ def test_rules_keep(keep, runs, stay):
     committed = {run for run in runs if not run.endswith("!")}
     assert set(kept.prune) == committed - set(stay)
     assert list(kept.prune) == sorted(kept.prune, reverse=True)
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "history.md"
+ROWS = re.findall(r"^\| `(\w+: \d+[^`]*)` \| (.*) \|$", DOCUMENT.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("rules", "told"), ROWS)
+def test_the_document_s_examples_are_true(rules, told):
+    keep = {name: int(number) for name, number in (rule.split(": ") for rule in rules.split(", "))}
+    nights = [f"2026-10-{day:02}" for day in range(1, 32)] + NOVEMBER
+    days = re.findall(r"\d+(?: October)?", re.sub(r"\(.*?\)", "", told))
+    stay = [f"2026-10-{day.split()[0]}" if "October" in day else f"2026-11-{day}" for day in days]
+    assert sorted(judge(map(at, nights), keep).reasons, reverse=True) == stay
+
+
+def test_the_document_has_examples():
+    assert len(ROWS) == 5
 
 
 def test_each_reason_is_named():
