@@ -407,7 +407,7 @@ def test_a_run_that_is_over_and_dismissed_leaves_only_its_record(client):
         fleet.close(run)
         for job in jobs:
             fleet.registry.verbs.dismiss(job.id)
-        return {keys.run(run), keys.run_jobs(run), keys.txn(run)}
+        return {keys.run(run), keys.run_jobs(run), keys.txn(run), keys.targets(run)}
 
     records = live(0)
     shared = set(dump(client)) - records

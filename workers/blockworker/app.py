@@ -14,7 +14,16 @@ import redis
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, RESIZE_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.doorbell import (
+    COPY_TASK,
+    PROBE_TASK,
+    PRUNE_TASK,
+    RESIZE_TASK,
+    STEP_TASK,
+    configure,
+    copy_queue,
+    steps_queue,
+)
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
@@ -23,6 +32,7 @@ from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
+from blockworker.prune import Pruner, question_of
 from blockworker.resize import resize as resize_image
 from blockworker.roots import Roots
 from blockworker.steps import Steps
@@ -94,7 +104,27 @@ def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery
         finally:
             client.close()
 
+    _prune_task(app, url, roots)
     return app
+
+
+def _prune_task(app: Celery, url: str, roots: Roots) -> None:
+    config = roots.config
+
+    @app.task(name=PRUNE_TASK)
+    def prune(question: str, keys: dict[str, Any]) -> None:
+        client = connect(url)
+        try:
+            registry = HostRegistry(client, config.name)
+            pruner = Pruner(
+                roots, in_use=registry.answers.in_use,
+                permitted=lambda: registry.questions.take_permit(config.name, question),
+            )  # fmt: skip
+            registry.questions.answer(config.name, question, pruner.answer(question_of(keys)))
+        except redis.RedisError as error:
+            log.warning("targets were not pruned, or nobody heard of it: Redis is away: %s", error)
+        finally:
+            client.close()
 
 
 def serve_copies(url: str, config: HostConfig) -> int:

@@ -38,15 +38,20 @@ def coordinator(
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
+    from blockjobs.daemons.prune import Prune  # noqa: PLC0415
+    from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
 
     start_logging()
     where = find_url(url)
     client = connect(where)
     check(client, where)
-    doorbell = Doorbell(where)
-    daemon = Coordinator(Registry(client, internal=True), doorbell)
+    doorbell, registry = Doorbell(where), Registry(client, internal=True)
+    pruner = Pruner(registry, Prune(registry, Doorbell(where)))
+    daemon = Coordinator(registry, doorbell, pruner.wake)
+    pruner.start()
     with served(where, doorbell, qmp, tls(qmp_tcp, tls_cert, tls_key, tls_ca)):
         loop.run("coordinator", daemon.once, loop.stop_on_signals())
+    pruner.close()
 
 
 def tls(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:

@@ -112,6 +112,8 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "BLOCK_JOB_COMPLETED": _completed,
     "BLOCK_JOB_CANCELLED": lambda f: f"cancelled at {size(int(f['offset']))} of {size(int(f['len']))}",
     "BLOCK_JOB_ERROR":     lambda f: f"{f['operation']} error, {f['action']}: {f['reason']}",
+    "TARGET_PRUNED":       lambda f: f"{f['target']} was pruned" if not f["why"] else f"{f['target']} was {f['why']}",
+    "TARGET_LEFT":         lambda f: f"{f['target']} was not pruned: {f['why']}",
     "HOST_UP":             lambda _: "host is up",
     "HOST_DOWN":           lambda f: f"host is {f['state']}",
     "HOST_REGISTERED":     lambda _: "host has registered",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +25,7 @@ KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 class Coordinator:
     registry: Registry
     doorbell: Doorbell
+    ended: Callable[[], None] = lambda: None  # told that a run has ended
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
@@ -59,6 +61,8 @@ class Coordinator:
         news = self.registry.events.after(self._seq, block_ms=500)
         if news:
             self._seq = news[-1].seq
+            if any(event.name == "RUN_ENDED" for event in news):
+                self.ended()
             if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
                 log.info("registered: %s", ", ".join(sorted(new)))
                 self._slots.update(dict.fromkeys(new, 0))

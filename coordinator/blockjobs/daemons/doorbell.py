@@ -18,6 +18,7 @@ COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
 PROBE_TASK: Final = "blockjobs.probe"
 RESIZE_TASK: Final = "blockjobs.resize"
+PRUNE_TASK: Final = "blockjobs.prune"
 
 
 def copy_queue(host: Host) -> str:
@@ -69,6 +70,9 @@ class Doorbell:
 
     def resize(self, host: Host, question: str, volume: dict[str, Any], size: int) -> None:
         self._ring(RESIZE_TASK, [question, volume, size], steps_queue(host))
+
+    def prune(self, host: Host, question: str, keys: dict[str, Any]) -> None:
+        self._ring(PRUNE_TASK, [question, keys], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

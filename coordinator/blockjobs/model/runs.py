@@ -55,6 +55,7 @@ class RunPlan:
     transactions: tuple[tuple[JobSpec, ...], ...]  # of a grouped one of the file: all its jobs; else one a job
     fields: RunFields = field(default_factory=RunFields)
     allow_in_place: frozenset[TxnId] = frozenset()  # transactions of several jobs that may have a target in place
+    retries: str = ""  # the run of which it starts again what failed
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:

@@ -124,6 +124,21 @@ def run_jobs(run_id: RunId) -> str:
     return f"bj:run:{run_id}:jobs"
 
 
+def targets(run_id: RunId) -> str:
+    """hash: job that committed -> where its target is, packed; a pruned one is taken out."""
+    return f"bj:run:{run_id}:targets"
+
+
+def left(run_id: RunId) -> str:
+    """hash: job -> why its target could not be pruned when it was tried last."""
+    return f"bj:run:{run_id}:left"
+
+
+def prunes() -> str:
+    """zset: runs that committed and after which the coordinator has yet to prune, by time."""
+    return "bj:prunes"
+
+
 def runs() -> str:
     """zset: published runs by time of publishing."""
     return "bj:runs"

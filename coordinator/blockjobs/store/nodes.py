@@ -83,14 +83,14 @@ class Nodes:
             raise NodeBusy(f"Block device {name} is in use")
         self._redis.hdel(keys.nodes(), name)
 
-    def reserve(self, volume: HostedVolume, why: str) -> str:
-        """Keep every job from a volume for a while; who holds it now.
+    def reserve(self, volume: HostedVolume, why: str, *, ms: int = RESERVED_FOR) -> str:
+        """Keep every job from a volume for a while, at most ``ms``; who holds it now.
 
         Raises:
             VolumeBusy: a job, or another reservation, has it.
         """
         holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job has in its id
-        found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, RESERVED_FOR])
+        found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, ms])
         if found[0] == b"busy":
             other = found[1].decode()
             raise errors.VolumeBusy(volume.lock, other, self.type_of(other))

@@ -12,6 +12,7 @@ from blockjobs.store.attempts import Attempts
 from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
+from blockjobs.store.history import History
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.moves import Moves
@@ -39,6 +40,7 @@ class Registry:
         self.moves = Moves(client, scripts)
         self.nodes = Nodes(client, scripts)
         self.questions = Questions(client)
+        self.history = History(client, scripts)
 
 
 class HostRegistry:

@@ -10,7 +10,7 @@ from blockjobs.model.ids import RunId, TxnId
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
 from blockjobs.store.verbs import Verbs
-from blockjobs.store.views import Views
+from blockjobs.store.views import RunView, Views
 
 KEEP_RUNS: Final = 90 * 24 * 3600 * 1000  # ms
 AT_ONCE: Final = 20  # runs forgotten in one call: the caller has other things to do
@@ -24,20 +24,44 @@ class Retention:
         """Forget runs that were published longer ago than ``keep_ms`` and are over; returns which.
 
         Dismisses their jobs first, so that ids are free and events tell; a call that is cut off is finished by the
-        next one.
+        next one.  A run of which a rule keeps targets stays itself, without its jobs: who has to prune it later would
+        not know of it.
         """
-        gone = []
-        for name in self._redis.zrangebyscore(keys.runs(), "-inf", now_ms - keep_ms, start=0, num=AT_ONCE):
-            run = RunId(name.decode())
-            if self._views.run(run).open:
+        gone: list[RunId] = []
+        for run in self._old(now_ms - keep_ms):
+            view = self._views.run(run)
+            if view.open:
                 continue
-            places = self._views.places(run)
-            for view in self._views.jobs(places):
-                if view.run == run:  # else its id is another job's by now
-                    with suppress(errors.Refused):
-                        self._verbs.dismiss(view.id)
-            transactions: set[TxnId] = {place.transaction for place in places}
-            self._redis.delete(*map(keys.txn, transactions), keys.run_jobs(run), keys.run(run))
+            self._dismiss(run)
+            if self._kept(view):
+                self._redis.hset(keys.run(run), "slim", 1)
+                continue
+            self._redis.delete(keys.run(run), keys.targets(run), keys.left(run))
+            self._redis.zrem(keys.prunes(), run)
             self._redis.zrem(keys.runs(), run)
             gone.append(run)
         return gone
+
+    def _old(self, before_ms: int) -> list[RunId]:
+        """Some runs that are old enough, oldest first; of those that only wait for their targets, none."""
+        found = [RunId(name.decode()) for name in self._redis.zrangebyscore(keys.runs(), "-inf", before_ms)]
+        pipe = self._redis.pipeline(transaction=False)
+        for run in found:
+            pipe.hget(keys.run(run), "slim")
+            pipe.hlen(keys.targets(run))
+        rows = pipe.execute()
+        waiting = zip(found, rows[::2], rows[1::2], strict=True)
+        return [run for run, slim, targets in waiting if not (slim and targets)][:AT_ONCE]
+
+    def _kept(self, view: RunView) -> bool:
+        rules = any(policy.keep for policy in view.fields.policies.values())
+        return rules and bool(self._redis.hlen(keys.targets(view.id)))
+
+    def _dismiss(self, run: RunId) -> None:
+        places = self._views.places(run)
+        for view in self._views.jobs(places):
+            if view.run == run:  # else its id is another job's by now
+                with suppress(errors.Refused):
+                    self._verbs.dismiss(view.id)
+        transactions: set[TxnId] = {place.transaction for place in places}
+        self._redis.delete(*map(keys.txn, transactions), keys.run_jobs(run))

@@ -18,7 +18,7 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.runs import RunPlan, check_together
-from blockjobs.store import codec, holders, keys
+from blockjobs.store import codec, history, holders, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
 
@@ -59,7 +59,7 @@ class Submit:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
                 int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
-                transaction_name(spec.run, spec.transaction, plan.fields.policies),
+                transaction_name(spec.run, spec.transaction, plan.fields.policies), history.pack(spec),
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -119,7 +119,8 @@ class Submit:
 
 
 def _fields(plan: RunPlan) -> dict[str, Any]:
-    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict()}
+    more = {"retries": plan.retries, "layered": any(map(history.layers, plan.jobs))}
+    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict(), **more}
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

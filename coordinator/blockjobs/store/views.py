@@ -99,6 +99,24 @@ class RunView:
     skipped: int = 0  # left out when it was started
     bad: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file: failed or cancelled
     fields: RunFields = field(default_factory=RunFields)
+    began: int = 0  # the first claim
+    sums: Mapping[str, int] = field(default_factory=dict)  # over its concluded jobs: bytes by kind, len, attempts
+    why: str = ""  # the error of its first job that failed
+    pruned: int = 0  # targets that were pruned, or replaced by those of later runs
+    pruned_at: int = 0
+    layered: bool = False  # targets of it lie on other images
+    retries: str = ""  # the run of which it starts again what failed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from its start to its end; 0 while there is none."""
+        return (self.ended - self.published) / 1000 if self.ended else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes read a second, from the first claim to the end."""
+        seconds = (self.ended - self.began) / 1000 if self.ended and self.began else 0.0
+        return self.sums.get("read", 0) / seconds if seconds > 0 else 0.0
 
     @property
     def mode(self) -> str:
@@ -290,6 +308,9 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
         number(b"open"), number(b"failed"), number(b"cancelled"), number(b"skipped"),
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
+        number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
+        r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
+        fields.get("layered", False), fields.get("retries", ""),
     )  # fmt: skip
 
 

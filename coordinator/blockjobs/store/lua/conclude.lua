@@ -1,19 +1,51 @@
 #!lua flags=allow-oom
--- Conclude settled members: the terminal event, the locks, and where asked the dismissal.
+-- Conclude settled members: the terminal event, the locks, and where asked the dismissal; what the run's record and
+-- history need of a job goes there, as its own record may be gone before anybody asks.
 --
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
--- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6...]  per job: job, share, holds, wake
+-- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
+-- KEYS[8...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
 
+local function unpacked(value) return value and value ~= "" and cmsgpack.unpack(string.sub(value, 2)) or {} end
+
+local sums, began, why, rows = {}, nil, nil, {}  -- for the run's record, written once at the end
+
+local function add(name, number) sums[name] = (sums[name] or 0) + number end
+
+-- The figures of a job.
+local function tally(f)
+  for name, bytes in pairs(unpacked(f[15])) do add(name, bytes) end
+  add("len", tonumber(f[4]))
+  add("attempts", tonumber(f[13]))
+  if f[16] and (not began or tonumber(f[16]) < began) then began = tonumber(f[16]) end
+end
+
+local function record(run, targets)
+  for name, number in pairs(sums) do redis.call("HINCRBY", run, "sum:" .. name, string.format("%.0f", number)) end
+  local before = redis.call("HGET", run, "began")
+  if began and (not before or began < tonumber(before)) then redis.call("HSET", run, "began", string.format("%.0f", began)) end
+  if why then redis.call("HSET", run, "why", why) end
+  if rows[1] then redis.call("HSET", targets, unpack(rows)) end
+end
+
+-- Whether any transaction of the run has a rule of what to keep.
+local function keeps(run)
+  for _, policy in pairs(unpacked(redis.call("HGET", run, "fields")).policies or {}) do
+    if next(policy.keep) then return true end
+  end
+  return false
+end
+
 local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 8 + (i - 3) * 4, 11 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
@@ -36,7 +68,11 @@ for i = 3, #ARGV do
     if f[11] ~= "" and redis.call("HGET", KEYS[3], "w:" .. f[11]) == id then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
+    tally(f)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
+    -- Newest first: what stays is the error of the first in the file.
+    if counted == "failed" then why = id .. ": " .. string.sub(f[8] or "", 1, 400) end
+    if not counted and f[17] and f[17] ~= "" then rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. f[17] end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
@@ -44,6 +80,9 @@ for i = 3, #ARGV do
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       redis.call("HSET", KEYS[1], "ended", now)
       redis.call("XADD", KEYS[2], "*", unpack(told))
+      if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then
+        redis.call("ZADD", KEYS[7], now, ARGV[1])
+      end
     end
     if f[12] == "1" then
       move(KEYS[2], job, id, "null")
@@ -53,5 +92,6 @@ for i = 3, #ARGV do
     n = n + 1
   end
 end
+record(KEYS[1], KEYS[6])
 redis.call("HSET", KEYS[5], "cursor", ARGV[2])
 return {"concluded", n}

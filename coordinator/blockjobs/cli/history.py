@@ -1,0 +1,164 @@
+"""``history``: what became of every run of a name, with figures, whether its jobs are still on record or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json, size
+from blockjobs.cli.status import aligned
+from blockjobs.cli.words import ago, clock, short
+from blockjobs.client import Coordinator
+from blockjobs.model import keep
+from blockjobs.model.errors import Refused
+from blockjobs.model.keep import Target
+from blockjobs.store.history import keeps
+from blockjobs.store.views import RunView
+
+SHOWN = 20  # runs, unless asked for more
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A run, and what there is still of it: targets that stay by which rules, and those that could not be pruned."""
+
+    run: RunView
+    there: int  # targets
+    kept: tuple[str, ...]
+    left: dict[str, str]
+
+    @property
+    def word(self) -> str:
+        """How it ended."""
+        run = self.run
+        if not run.ended:
+            return "running"
+        good = run.jobs - run.failed - run.cancelled
+        return "committed" if good == run.jobs else "partly committed" if good else "aborted"
+
+    def to_json(self) -> dict[str, Any]:
+        run = self.run
+        return {
+            **run.to_json(), "outcome": self.word, "why": run.why or None, "retries": run.retries or None,
+            "elapsed": round(run.elapsed, 3), "committed": run.jobs - run.open - run.failed - run.cancelled,
+            "bytes": {name: run.sums.get(name, 0) for name in ("read", "written", "zero", "skipped")},
+            "len": run.sums.get("len", 0), "attempts": run.sums.get("attempts", 0), "rate": round(run.rate),
+            "targets": self.there, "kept": list(self.kept), "pruned": run.pruned,
+            "pruned-at": run.pruned_at / 1000 if run.pruned_at else None, "left": self.left,
+        }  # fmt: skip
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(min=0), default=SHOWN, show_default=True, metavar="N",
+              help="At most so many runs; 0: all.")  # fmt: skip
+@click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
+@redis_option
+def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
+    """Show all runs of a NAME, or of all names, newest first.
+
+    When each began and how long it took, how its jobs ended, what it read and wrote and how fast, and whether its
+    targets are still there: by which rule they are kept, or that they were pruned.
+
+    \b
+    Example:
+      blockjobs history nightly
+      blockjobs history nightly --limit 0 --json
+    """
+    with Coordinator(url) as here:
+        found = past(here, name or "", limit)
+        if name and not found:
+            raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
+        if json:
+            print_json([each.to_json() for each in found])
+        elif found:
+            click.echo("\n".join(table(found, time.time())))
+        else:
+            click.echo("no runs yet: blockjobs run FILE")
+
+
+def past(here: Coordinator, name: str, limit: int) -> list[Past]:
+    """Runs of a name (of all: ``""``), newest first."""
+    runs = [run for run in here.runs() if not name or run.name == name]
+    return told_of(here, runs[: limit or None], runs)
+
+
+def past_of(here: Coordinator, run: RunView) -> Past:
+    """One run."""
+    (found,) = told_of(here, [run], here.runs())
+    return found
+
+
+def told_of(here: Coordinator, shown: Sequence[RunView], known: Sequence[RunView]) -> list[Past]:
+    """Some of the known runs; which rules keep their targets, all runs of their names have a say in."""
+    reasons: dict[str, list[str]] = {}
+    there: dict[str, int] = {}
+    for each in dict.fromkeys(run.name for run in shown):
+        for target, why in stay(here, [run for run in known if run.name == each]).items():
+            reasons.setdefault(target.run, []).extend(why)
+            there[target.run] = there.get(target.run, 0) + 1
+    left = here.registry.history.left(run.id for run in shown)
+    return [
+        Past(run, there.get(run.id, 0), tuple(dict.fromkeys(reasons.get(run.id, ()))), left[run.id]) for run in shown
+    ]
+
+
+def stay(here: Coordinator, siblings: Sequence[RunView]) -> dict[Target, tuple[str, ...]]:
+    """Every target that the runs of one name have left, with the rules that keep it; without any: yet to be pruned."""
+    targets = here.registry.history.targets(siblings)
+    fate = keep.plan(targets, keeps(siblings, targets))
+    return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
+
+
+def table(found: Sequence[Past], now: float) -> list[str]:
+    """A line a run, and one for each thing that wants to be told of it."""
+    rows = [["RUN", "BEGAN", "TOOK", "JOBS", "READ", "WRITTEN", "RATE", "OUTCOME", "TARGETS"]]
+    rows += [cells(each, now) for each in found]
+    lines = list(aligned(rows))
+    told = [lines[0]]
+    for each, line in zip(found, lines[1:], strict=True):
+        told += [line, *(f"    {text}" for text in remarks(each))]
+    return told
+
+
+def cells(each: Past, now: float) -> list[str]:
+    run = each.run
+    over = bool(run.ended)
+    return [
+        run.id, clock(run.published / 1000, now), ago(run.elapsed) if over else ago(now - run.published / 1000),
+        jobs(run), size(run.sums.get("read", 0)), size(run.sums.get("written", 0)),
+        f"{size(run.rate)}/s" if run.rate else "", each.word, targets_word(each),
+    ]  # fmt: skip
+
+
+def jobs(run: RunView) -> str:
+    """``8 ok``, ``5 ok, 2 failed, 1 cancelled``."""
+    good = run.jobs - run.open - run.failed - run.cancelled
+    kinds = [(good, "ok"), (run.failed, "failed"), (run.cancelled, "cancelled"), (run.skipped, "skipped"),
+             (run.open, "open")]  # fmt: skip
+    return ", ".join(f"{number} {word}" for number, word in kinds if number) or "none"
+
+
+def targets_word(each: Past) -> str:
+    """``kept: last, daily 2026-11-22``; ``pruned``; ``2 of 3 pruned``."""
+    run = each.run
+    if run.pruned and not each.there:
+        return "pruned"
+    rules = [why for why in each.kept if why != keep.NO_RULE]
+    word = f"kept: {', '.join(rules)}" if rules else "kept" if each.kept else "to be pruned" if each.there else ""
+    return f"{run.pruned} of {run.pruned + each.there} pruned, {word}" if run.pruned else word
+
+
+def remarks(each: Past) -> list[str]:
+    run = each.run
+    told = [f"retries {run.retries}"] * bool(run.retries)
+    told += [run.why.replace(f"{run.id}.", "", 1)] * bool(run.why)
+    if run.ended and not run.why and run.cancelled:
+        told.append("cancelled")
+    told += [f"{short(job, run.id)} was not pruned: {why}" for job, why in list(each.left.items())[:3]]
+    return told + [f"... and {len(each.left) - 3} more"] * (len(each.left) > 3)

@@ -1,0 +1,66 @@
+"""``prune``: remove the targets of earlier runs that no rule keeps, or show which those are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.status import aligned
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.model.keep import NO_RULE
+
+if TYPE_CHECKING:
+    from blockjobs.daemons.prune import Outcome
+
+
+@click.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only show what would be pruned; nothing is changed.")
+@click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
+@redis_option
+def prune(name: str, dry_run: bool, json: bool, url: str | None) -> int:
+    """Remove the targets of earlier runs of NAME that no rule keeps.
+
+    The rules are those of its last run that committed (keep: {last, daily, weekly, monthly} of a transaction). The last
+    good backup of each job always stays, and so does whatever another backup lies on. After a run that commits,
+    the coordinator does the same by itself.
+
+    Exit code 0: all of it was pruned; 1: something was left where it is.
+
+    \b
+    Example:
+      blockjobs prune nightly --dry-run
+      blockjobs prune nightly
+    """
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.prune import Prune, told  # noqa: PLC0415
+
+    with Coordinator(url) as here:
+        if not any(run.name == name for run in here.runs()):
+            raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
+        outcomes = Prune(here.registry, Doorbell(here.url))(name, dry=dry_run)
+    left = any(outcome.state == "left" for outcome in outcomes)
+    if json:
+        print_json({"name": name, "dry-run": dry_run, "targets": [outcome.to_json() for outcome in outcomes]})
+    elif not outcomes:
+        click.echo(f"{name}: nothing of it is published")
+    else:
+        click.echo("\n".join(table(outcomes, dry=dry_run)))
+        click.echo(f"{name}: {told(outcomes)}" + (" (dry run: nothing was changed)" if dry_run else ""))
+    return 1 if left else 0
+
+
+def table(outcomes: Sequence[Outcome], *, dry: bool) -> list[str]:
+    """A line a target."""
+    words = {"pruned": "would be pruned", "gone": "is gone"} if dry else {"gone": "was gone"}
+    rows = [
+        [words.get(each.state, each.state), each.target.run, f"{each.target.host}:{each.target.path}",
+         "no rule of what to keep" if each.why == NO_RULE else each.why]
+        for each in outcomes
+    ]  # fmt: skip
+    return list(aligned(rows))

@@ -1,0 +1,38 @@
+"""``report``: all about one run on one page, what failed first: as text, as JSON, or as one HTML file."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.report_of import gather
+from blockjobs.cli.report_text import lines
+from blockjobs.client import Coordinator
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_", flag_value="json", help="Print it as JSON; docs/history.md has the fields.")
+@click.option("--html", "as_", flag_value="html", help="Print it as one HTML file that needs no other.")
+@redis_option
+def report(run_id: str, as_: str | None, url: str | None) -> None:
+    """Print all about a RUN: what failed and why, its transactions, hosts and jobs, and what the slowest jobs did.
+
+    \b
+    Example:
+      blockjobs report nightly-20261122T103000Z
+      blockjobs report nightly-20261122T103000Z --html > report.html
+    """
+    with Coordinator(url) as here:
+        found = gather(here, run_id)
+    if as_ == "json":
+        print_json(found.to_json())
+    elif as_ == "html":
+        from blockjobs.cli.report_html import page  # noqa: PLC0415
+
+        click.echo(page(found, time.time()))
+    else:
+        click.echo("\n".join(lines(found, time.time())))

@@ -1,0 +1,132 @@
+"""What there is to say of a run: read once, told as text, as JSON or as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from blockjobs.cli.history import Past, past_of
+from blockjobs.cli.words import sentence
+from blockjobs.client import Coordinator
+from blockjobs.model.policies import transaction_name
+from blockjobs.model.states import Status
+from blockjobs.store.events import Event
+from blockjobs.store.views import JobView, TxnView
+
+SLOWEST: Final = 3  # jobs of which everything that happened is told
+MOST: Final = 200  # events of one of them
+BYTES: Final = ("read", "written", "zero", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some jobs of a run, summed up: those of a host, or of a transaction of its file."""
+
+    name: str
+    jobs: int
+    failed: int
+    cancelled: int
+    read: int
+    written: int
+    seconds: float  # from the first start to the last end
+
+    @property
+    def rate(self) -> float:
+        return self.read / self.seconds if self.seconds > 0 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "jobs": self.jobs, "failed": self.failed, "cancelled": self.cancelled,
+            "read": self.read, "written": self.written, "seconds": round(self.seconds, 3), "rate": round(self.rate),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What there is to say of a run.  ``jobs``: those still on record, the ones that failed first, then the slowest."""
+
+    past: Past
+    jobs: tuple[JobView, ...]
+    transactions: tuple[Group, ...]
+    decisions: tuple[TxnView, ...]
+    hosts: tuple[Group, ...]
+    events: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[JobView, ...]:
+        return tuple(job for job in self.jobs if bad(job))
+
+    @property
+    def dismissed(self) -> int:
+        return self.past.run.jobs - len(self.jobs)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": self.past.to_json(), "skipped": [
+                {"transaction": s.transaction, "host": s.host, "jobs": list(s.jobs), "why": s.why}
+                for s in self.past.run.fields.skipped
+            ],
+            "transactions": [group.to_json() for group in self.transactions],
+            "decisions": [txn.to_json() for txn in self.decisions],
+            "hosts": [group.to_json() for group in self.hosts],
+            "jobs": [job_json(job) for job in self.jobs], "dismissed": self.dismissed,
+            "slowest": {
+                job: [{"time": event.at, "event": event.name, "text": sentence(event)} for event in events]
+                for job, events in self.events.items()
+            },
+        }  # fmt: skip
+
+
+def gather(here: Coordinator, run_id: str) -> Report:
+    """Read a run; raises NoSuchRun."""
+    run = here.run(run_id)
+    views = sorted(
+        (job for job in here.list(run.id) if job.run == run.id), key=lambda job: (not bad(job), -job.elapsed)
+    )
+    policies = run.fields.policies
+    named: dict[str, list[JobView]] = {}
+    hosts: dict[str, list[JobView]] = {}
+    for job in views:
+        named.setdefault(transaction_name(run.id, job.transaction, policies) or run.id, []).append(job)
+        hosts.setdefault(job.host, []).append(job)
+    over = (here.registry.views.transaction(txn) for txn in dict.fromkeys(job.transaction for job in views))
+    decided = tuple(txn for txn in over if txn is not None)
+    slowest = [job.id for job in sorted(views, key=lambda job: -job.elapsed)[:SLOWEST]]
+    return Report(
+        past_of(here, run), tuple(views), _groups(named), decided, _groups(hosts),
+        _events(here, slowest, run.published, run.ended),
+    )  # fmt: skip
+
+
+def bad(job: JobView) -> bool:
+    return job.status in (Status.ABORTING, Status.CONCLUDED) and job.ret != 0
+
+
+def _groups(members: Mapping[str, Sequence[JobView]]) -> tuple[Group, ...]:
+    return tuple(_group(name, each) for name, each in sorted(members.items()))
+
+
+def _group(name: str, members: Sequence[JobView]) -> Group:
+    starts = [job.started for job in members if job.started]
+    ends = [job.ended or job.now for job in members if job.started]
+    return Group(
+        name, len(members), sum(bad(job) and not job.cancelled for job in members),
+        sum(bad(job) and job.cancelled for job in members), sum(job.bytes.get("read", 0) for job in members),
+        sum(job.bytes.get("written", 0) for job in members), (max(ends) - min(starts)) / 1000 if starts else 0.0,
+    )  # fmt: skip
+
+
+def _events(here: Coordinator, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
+    """What is still known of some jobs' doings, from one reading of the stream over the time of the run."""
+    told: dict[str, list[Event]] = {job: [] for job in wanted}
+    for event in here.registry.events.all(f"{since - 1}-0") if wanted else ():
+        if event.id in told and len(told[event.id]) < MOST:
+            told[event.id].append(event)
+        if until and event.at * 1000 > until + 1000:
+            break
+    return {job: tuple(events) for job, events in told.items() if events}
+
+
+def job_json(job: JobView) -> dict[str, Any]:
+    return job.to_json() | {"ret": job.ret, "attempts": job.attempts, "bytes": job.bytes, "result": job.result}

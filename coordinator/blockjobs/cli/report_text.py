@@ -1,0 +1,121 @@
+"""The lines of a run's report, which its page in HTML has in common with its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from blockjobs.cli.board import Row
+from blockjobs.cli.history import jobs, targets_word
+from blockjobs.cli.output import size, span
+from blockjobs.cli.report_of import BYTES, Group, Report
+from blockjobs.cli.words import ago, clock, count, sentence, short
+from blockjobs.store.views import JobView, TxnView
+
+
+def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
+    """What a reader wants to know first, as name and value."""
+    run = found.past.run
+    yield "outcome", found.past.word + (f": {why(found)}" if why(found) else "")
+    yield "began", clock(run.published / 1000, now)
+    yield "took", ago(run.elapsed) if run.ended else f"{ago(now - run.published / 1000)} so far"
+    yield "jobs", jobs(run)
+    yield "bytes", ", ".join(f"{name} {size(run.sums.get(name, 0))}" for name in BYTES)
+    if run.rate:
+        yield "rate", f"{size(run.rate)}/s"
+    if attempts := run.sums.get("attempts", 0):
+        yield "attempts", str(attempts)
+    if word := targets_word(found.past):
+        yield "targets", word
+    if run.retries:
+        yield "retries", run.retries
+    if run.fields.file:
+        yield "file", run.fields.file
+    if found.dismissed:
+        yield "dismissed", f"{count(found.dismissed, 'job')}: only what is above is known of them"
+
+
+def why(found: Report) -> str:
+    return found.past.run.why.removeprefix(f"{found.past.run.id}.")
+
+
+GROUPS: Final = ("", "JOBS", "FAILED", "CANCELLED", "READ", "WRITTEN", "TOOK", "RATE")
+JOBS: Final = ("JOB", "HOST", "STATUS", "SIZE", "READ", "WRITTEN", "TOOK", "RATE", "ATTEMPTS", "CUT")
+
+
+def group_cells(group: Group) -> list[str]:
+    return [
+        group.name, str(group.jobs), str(group.failed or ""), str(group.cancelled or ""), size(group.read),
+        size(group.written), span(group.seconds), f"{size(group.rate)}/s" if group.rate else "",
+    ]  # fmt: skip
+
+
+def job_cells(job: JobView) -> list[str]:
+    read = job.bytes.get("read", 0)
+    written = job.bytes.get("written", 0)
+    return [
+        short(job.id, job.run), job.host, Row.of(job).word, size(job.len), size(read), size(written),
+        span(job.elapsed) if job.started else "", f"{size(read / job.elapsed)}/s" if job.elapsed and read else "",
+        str(job.attempts or ""), cut(job),
+    ]  # fmt: skip
+
+
+def cut(job: JobView) -> str:
+    """How the point in time was made, as far as the job's record says: by its own field, or in its result."""
+    told: Any = job.to_json().get("cut") or job.result.get("cut") or {}
+    how = str(told.get("how", "")) if isinstance(told, Mapping) else ""
+    change = str(job.result.get("source-change", ""))
+    return ", ".join(word for word in (how, f"source {change}" if change == "changed" else "") if word)
+
+
+def decision(txn: TxnView, run: str) -> str:
+    """A transaction as one line, with what is known of how far apart its cuts are."""
+    skew = txn.to_json().get("skew")
+    apart = f"; its cuts lie {skew * 1000:.1f} ms apart" if isinstance(skew, float) else ""
+    return f"{short(txn.id, run)}: {txn.decision or f'at {txn.barrier}'}{f' ({txn.why})' if txn.why else ''}{apart}"
+
+
+def failure(job: JobView) -> str:
+    tries = f", attempt {job.attempts}" if job.attempts > 1 else ""
+    return f"{short(job.id, job.run)} on {job.host}{tries}: {job.error or job.unsettled}"
+
+
+def skipped(found: Report) -> Iterator[str]:
+    for each in found.past.run.fields.skipped:
+        yield f"{', '.join(each.jobs)} on {each.host}: {each.why}"
+
+
+def lines(found: Report, now: float) -> Iterator[str]:
+    run = found.past.run
+    yield run.id
+    yield from _columns(summary(found, now))
+    failed = [job for job in found.failures if not job.cancelled]
+    yield from _part("failed", map(failure, failed))
+    yield from _part("cancelled with them" if failed else "cancelled",
+                     (failure(job) for job in found.failures if job.cancelled))  # fmt: skip
+    yield from _part("skipped", skipped(found))
+    yield from _part("not pruned", (f"{short(job, run.id)}: {each}" for job, each in found.past.left.items()))
+    yield from _part("transactions", _columns([GROUPS, *map(group_cells, found.transactions)]))
+    yield from _part("decisions", (decision(txn, run.id) for txn in found.decisions[:20]))
+    yield from _part("hosts", _columns([GROUPS, *map(group_cells, found.hosts)]))
+    yield from _part("jobs", _columns([JOBS, *map(job_cells, found.jobs)]))
+    for job, events in found.events.items():
+        begin = events[0].at
+        rows = [(f"{event.at - begin:+.3f} s", sentence(event)) for event in events]
+        yield from _part(f"what {short(job, run.id)} did, from {clock(begin, now)} on", _columns(rows))
+
+
+def _part(title: str, told: Iterable[str]) -> Iterator[str]:
+    if found := list(told):
+        yield from ("", title, *(f"  {line}" for line in found))
+
+
+def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Cells as columns; those of nothing but empty cells are left out."""
+    table = [list(row) for row in rows]
+    if len(table) < 1:
+        return
+    used = [at for at in range(len(table[0])) if any(row[at] for row in table[1:]) or at == 0 or len(table) == 1]
+    widths = {at: max(len(row[at]) for row in table) for at in used}
+    for row in table:
+        yield "  ".join(row[at].ljust(widths[at]) for at in used).rstrip()

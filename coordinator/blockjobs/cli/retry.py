@@ -1,0 +1,118 @@
+"""``retry``: start again what of a run did not commit, as a new run of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from blockjobs.cli import runfile
+from blockjobs.cli.gather import absent, gather
+from blockjobs.cli.run import follower_options, start
+from blockjobs.cli.words import count, short
+from blockjobs.client import Coordinator
+from blockjobs.model import again
+from blockjobs.model.errors import Refused
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import ALONE, Policy, Skipped, transaction_name
+from blockjobs.model.runs import RunPlan
+from blockjobs.model.states import Status
+from blockjobs.store.views import JobView, RunView
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@follower_options
+def retry(run_id: str, url: str | None, detach: bool, json: bool) -> int:
+    """Start again what failed of a RUN, or was cancelled or skipped, and follow it to the end.
+
+    It is a new run of the same name, with the same jobs as they were submitted; {run}, {date} and {time} in targets
+    stand for the new run. Of a grouped transaction that aborted every job is started again. Jobs that committed are
+    not touched. Refused while the run is still going. Exit codes as of `run`.
+
+    \b
+    Example:
+      blockjobs retry nightly-20261122T103000Z
+      blockjobs retry nightly-20261122T103000Z --detach
+    """
+    with Coordinator(url) as here:
+        run = here.run(run_id)
+        if not run.ended:
+            raise Refused(f"run '{run.id}' is still going: {count(run.open, 'job')} of {run.jobs} are not over")
+        jobs = [job.spec for job in failed(here, run)]
+        if not jobs and not run.fields.skipped:
+            raise Refused(f"run '{run.id}' has nothing to start again: every job of it committed")
+        plan_at = planner(here, run, jobs)
+        return start(here, plan_at, detach=detach, json=json)
+
+
+def failed(here: Coordinator, run: RunView) -> list[JobView]:
+    """Its jobs that did not commit.
+
+    Raises:
+        Refused: the record of one of them was dismissed, and with it what it was.
+    """
+    there = [job for job in here.list(run.id) if job.run == run.id]
+    bad = [job for job in there if job.status is Status.CONCLUDED and job.ret]
+    if missing := run.failed + run.cancelled - len(bad):
+        what = count(missing, "job")
+        raise Refused(
+            f"run '{run.id}': {what} that failed {'was' if missing == 1 else 'were'} dismissed; start its file"
+        )
+    return bad
+
+
+def planner(here: Coordinator, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
+    """The run that starts them again; what was skipped is planned anew from the run's file.
+
+    Raises:
+        Refused: the file is not to be read, or nothing is left, as hosts are away.
+    """
+    away = absent(here, dict.fromkeys(job.host for job in jobs))
+    going, skipped = [], []
+    for job in jobs:
+        name = transaction_name(run.id, job.transaction, run.fields.policies)
+        if job.host in away and run.fields.policies.get(name, Policy()).offline.what == "skip":
+            why = f"host '{job.host}' {away[job.host]}"
+            skipped.append(Skipped(transaction=name, host=job.host, jobs=(short(job.id, run.id),), why=why))
+        else:
+            going.append(job)
+    more_at = left_out(here, run)
+
+    def plan_at(now: datetime) -> RunPlan:
+        more, still = more_at(now)
+        if not going and not more:
+            raise Refused(f"run '{run.id}' has nothing that can be started now: {(*skipped, *still)[0].why}")
+        return again.plan(
+            run.id, run.name, going, run.fields, now, grouped=run.grouped, more=more, skipped=(*skipped, *still)
+        )
+
+    return plan_at
+
+
+def left_out(
+    here: Coordinator, run: RunView
+) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:  # fmt: skip
+    """Jobs that the run went without, by its file: those to be, and those that this one goes without, too."""
+    wanted = {(each.transaction, each.host) for each in run.fields.skipped}
+    if not wanted:
+        return lambda _: ([], ())
+    had = {short(place.job, run.id) for place in here.registry.views.places(run.id)}
+    read = runfile.read(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
+    fleet = gather(here, read, lambda text: click.echo(text, err=True))
+
+    def at(now: datetime) -> tuple[list[JobSpec], tuple[Skipped, ...]]:
+        plan = read.plan(now, fleet)
+        if plan.name != run.name:
+            raise Refused(f"{run.fields.file} is of name '{plan.name}' now, '{run.name}' was expected")
+        policies = plan.fields.policies
+        jobs = [
+            job for job in plan.jobs
+            if (transaction_name(plan.run, job.transaction, policies), job.host) in wanted
+            and short(job.id, plan.run) not in had
+        ]  # fmt: skip
+        return jobs, tuple(each for each in plan.fields.skipped if (each.transaction, each.host) in wanted)
+
+    return at

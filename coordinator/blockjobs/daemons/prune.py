@@ -1,0 +1,190 @@
+"""Prune a name: have hosts remove the targets of earlier runs that no rule keeps, and note what came of it.
+
+A target is reserved meanwhile, so no job can begin to read or write it.  A host needs the question's permit before its
+first change, as for a resize: nothing is removed after the asker gave up.  All of it may be repeated at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs.client import check_host
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.model import keep
+from blockjobs.model.errors import HostDown, VolumeBusy
+from blockjobs.model.ids import Host, RunId
+from blockjobs.model.keep import Target
+from blockjobs.model.volumespec import FileVolume, HostedVolume
+from blockjobs.store.history import keeps
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+WORD: Final = "prune"  # in place of a job's type, where somebody meets a reservation
+PATIENCE: Final = 60.0  # seconds; a large file takes its time to go
+AT_ONCE: Final = 20  # targets in one question
+BELOW: Final = "another image lies on it"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a target: kept, pruned (also: would be), gone, replaced, left; and why."""
+
+    target: Target
+    state: str
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        target = self.target
+        return {
+            "run": target.run, "job": target.job, "transaction": target.transaction,
+            "target": f"{target.host}:{target.path}", "state": self.state, "why": self.why or None,
+        }  # fmt: skip
+
+
+class Prune:
+    def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
+        self._registry, self._doorbell, self._patience = registry, doorbell, patience
+
+    def __call__(self, name: str, *, after: RunId | None = None, dry: bool = False) -> list[Outcome]:
+        """Every target of a name, newest first, and what became of it.
+
+        ``after``: only of what that run has committed, too.  ``dry``: nothing is changed, and the answer is the same.
+        """
+        fate = self._fate(name, after)
+        outcomes = [Outcome(target, "kept", ", ".join(why)) for target, why in fate.kept.items()]
+        outcomes += [Outcome(target, "replaced", f"by {run}") for target, run in fate.replaced.items()]
+        outcomes += self._hosts(fate, dry=dry)
+        if not dry:
+            for outcome in outcomes:
+                self._note(outcome)
+        return sorted(outcomes, key=lambda outcome: outcome.target.at, reverse=True)
+
+    def _fate(self, name: str, after: RunId | None) -> keep.Fate:
+        views, history = self._registry.views.runs(), self._registry.history
+        targets = history.targets(run for run in views if run.name == name)
+        others = history.targets(run for run in views if run.name != name and run.layered)
+        layers = frozenset((target.host, path) for target in others for path in target.layers)
+        only = None if after is None else frozenset(target.series for target in targets if target.run == after)
+        rules = keeps((run for run in views if run.name == name), targets)
+        return keep.plan(targets, rules, only=only, layers=layers)
+
+    def _note(self, outcome: Outcome) -> None:
+        match outcome.state:
+            case "pruned" | "gone":
+                self._registry.history.pruned(outcome.target)
+            case "replaced":
+                self._registry.history.pruned(outcome.target, f"replaced {outcome.why}")
+            case "left":
+                self._registry.history.leave(outcome.target, outcome.why)
+                log.warning("target %s:%s: not pruned: %s", outcome.target.host, outcome.target.path, outcome.why)
+
+    def _hosts(self, fate: keep.Fate, *, dry: bool) -> Iterator[Outcome]:
+        """Ask each host for one batch after the other, all hosts at once."""
+        waiting: dict[Host, list[Sequence[Target]]] = {}
+        known = self._registry.hosts.known()
+        for host in dict.fromkeys(Host(target.host) for target in fate.prune):
+            mine = [target for target in fate.prune if target.host == host]
+            try:
+                check_host(host, known.get(host))
+                waiting[host] = list(batches(mine))
+            except HostDown as down:
+                yield from (Outcome(target, "left", str(down)) for target in mine)
+        needed: set[tuple[str, str]] = set()  # what those lie on that were left
+        while waiting:
+            asked = {host: self._ask(host, queue.pop(0), fate, needed, dry=dry) for host, queue in waiting.items()}
+            give_up = time.monotonic() + self._patience
+            for each in asked.values():
+                for outcome in each.outcomes(self._wait(each, give_up)):
+                    if outcome.state == "left":
+                        needed |= {(outcome.target.host, path) for path in outcome.target.layers}
+                    yield outcome
+            waiting = {host: queue for host, queue in waiting.items() if queue}
+
+    def _ask(
+        self, host: Host, batch: Sequence[Target], fate: keep.Fate, needed: set[tuple[str, str]], *, dry: bool
+    ) -> Asked:
+        nodes, questions = self._registry.nodes, self._registry.questions
+        asked = Asked(host, questions.new(), dry=dry)
+        for target in batch:
+            volume = HostedVolume(host, FileVolume(target.path))
+            try:
+                if target.place in needed:
+                    asked.left[target] = BELOW
+                elif not dry:
+                    asked.held[target] = (volume, nodes.reserve(volume, WORD, ms=round(2000 * self._patience)))
+                elif (job := nodes.writer(volume)) or nodes.readers(volume):
+                    raise VolumeBusy(volume.lock, job, nodes.type_of(job))
+                else:
+                    asked.held[target] = (volume, "")
+            except VolumeBusy as busy:
+                asked.left[target] = str(busy)
+        if asked.held:
+            if not dry:
+                questions.permit(host, asked.question, 2 * self._patience)
+            self._doorbell.prune(host, asked.question, {
+                "going": [{"path": t.path, "job": t.job, "run": t.run, "transaction": t.transaction, "base": t.base}
+                          for t in asked.held],
+                "remaining": sorted({t.path for t in fate.kept if t.host == host}),
+                "also": sorted({t.path for t in fate.prune if t.host == host}), "dry": dry,
+            })  # fmt: skip
+        return asked
+
+    def _wait(self, asked: Asked, give_up: float) -> Sequence[Mapping[str, str]]:
+        """The host's answers, and the end of the reservations; of a host that may be at it they end by themselves."""
+        questions = self._registry.questions
+        if not asked.held:
+            return ()
+        found: Sequence[Mapping[str, str]] | None = questions.wait(
+            asked.host, asked.question, give_up - time.monotonic()
+        )  # fmt: skip
+        if found is None:
+            text = f"host '{asked.host}' did not answer within {self._patience:.0f} s"
+            if not asked.dry and not questions.take_permit(asked.host, asked.question):
+                return [{"state": "left", "text": f"{text}: it may still be at it"}] * len(asked.held)
+            found = [{"state": "left", "text": text}] * len(asked.held)
+        for volume, holder in asked.held.values():
+            if holder:
+                self._registry.nodes.unreserve(volume, holder)
+        return found
+
+
+class Asked:
+    """One question to one host: the targets it is about, with their reservations, and those it is not put for."""
+
+    def __init__(self, host: Host, question: str, *, dry: bool) -> None:
+        self.host, self.question, self.dry = host, question, dry
+        self.held: dict[Target, tuple[HostedVolume, str]] = {}
+        self.left: dict[Target, str] = {}
+
+    def outcomes(self, answers: Iterable[Mapping[str, str]]) -> Iterator[Outcome]:
+        yield from (Outcome(target, "left", why) for target, why in self.left.items())
+        for target, answer in zip(self.held, answers, strict=True):
+            yield Outcome(target, answer["state"], answer.get("text", ""))
+
+
+def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """In order, and none with a target and what it lies on: what is left decides what comes after it."""
+    batch: list[Target] = []
+    for target in targets:
+        if len(batch) == AT_ONCE or any(target.path in above.layers for above in batch):
+            yield batch
+            batch = []
+        batch.append(target)
+    if batch:
+        yield batch
+
+
+def told(outcomes: Iterable[Outcome]) -> str:
+    """``2 pruned, 1 left``."""
+    counts: dict[str, int] = {}
+    for outcome in outcomes:
+        counts[outcome.state] = counts.get(outcome.state, 0) + 1
+    with suppress(KeyError):
+        counts["pruned"] += counts.pop("gone", 0)
+    return ", ".join(f"{number} {state}" for state, number in counts.items())

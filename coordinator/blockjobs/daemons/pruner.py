@@ -1,0 +1,66 @@
+"""After a run that committed and has a rule of what to keep, the coordinator prunes: in a thread, as hosts take time.
+
+What is due is in the registry, put there in the same step that ended the run: whoever dies over it, or comes late, or
+does it twice, does no harm.  What could not be pruned is noted, and tried again after the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+import redis
+
+from blockjobs.daemons.prune import Prune, told
+from blockjobs.model.errors import NoSuchRun
+from blockjobs.model.ids import RunId
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 10.0  # seconds between two looks that nobody asked for
+
+
+class Pruner:
+    def __init__(self, registry: Registry, prune: Prune) -> None:
+        self._registry, self._prune = registry, prune
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pruner", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    def wake(self) -> None:
+        """A run has ended."""
+        self._wake.set()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                self.once()
+            except redis.RedisError as error:
+                log.warning("pruning waits: Redis is away: %s", error)
+            self._wake.wait(LOOK)
+
+    def once(self) -> None:
+        """Prune after every run that is due."""
+        for run in self._registry.history.due():
+            if self._stop.is_set():
+                return
+            self._after(run)
+            self._registry.history.done(run)
+
+    def _after(self, run: RunId) -> None:
+        try:
+            name = self._registry.views.run(run).name
+        except NoSuchRun:  # forgotten meanwhile
+            return
+        outcomes = [each for each in self._prune(name, after=run) if each.state != "kept"]
+        if outcomes:
+            log.info("run %s: committed; of earlier runs: %s", run, told(outcomes))

@@ -1,0 +1,94 @@
+"""A run once more: the jobs that did not commit, with the same specs, as a new run of the same name.
+
+Pure.  Words of the run file were expanded when it was submitted; ``{run}``, ``{date}`` and ``{time}`` are found again
+by what they stood for, which the run's id says, and only behind the directory that no word is in (``target_base``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from blockjobs.model import ids, templates
+from blockjobs.model.ids import JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields, Skipped, transaction_name
+from blockjobs.model.runs import RunPlan, check_together
+from blockjobs.model.volumespec import DebugVolume, FileVolume, FormatVolume, Volume
+
+_STAMP: Final = re.compile(r"-(\d{8}T\d{6}Z)$", re.ASCII)
+
+
+def began(run: str) -> datetime | None:
+    """The time in a run's id; None where it has none, as it was given by hand."""
+    found = _STAMP.search(run)
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if found else None
+    except ValueError:
+        return None
+
+
+def plan(
+    run: RunId, name: str, jobs: Iterable[JobSpec], fields: RunFields, now: datetime, *, grouped: bool,
+    more: Iterable[JobSpec] = (), skipped: tuple[Skipped, ...] = (),
+) -> RunPlan:  # fmt: skip
+    """The run that starts these jobs of another one again, now.
+
+    ``more``: jobs that the other one went without, planned for this one; ``skipped``: what this one goes without.
+
+    Raises:
+        BadInput: an id would be too long.
+        JobFault: two of them do not go together.
+    """
+    new = ids.run_id(name, now)
+    renew = _renewed(run, new, now)
+    specs = [*(_job(spec, run, new, renew) for spec in jobs), *more]
+    check_together(specs)
+    transactions: dict[TxnId, list[JobSpec]] = {}
+    for spec in specs:
+        transactions.setdefault(spec.transaction, []).append(spec)
+    names = {transaction_name(new, txn, fields.policies) for txn in transactions}
+    kept = {each: policy for each, policy in fields.policies.items() if each in names}
+    return RunPlan(
+        new, name, grouped, tuple(map(tuple, transactions.values())), replace(fields, policies=kept, skipped=skipped),
+        retries=run,
+    )  # fmt: skip
+
+
+def _job(spec: JobSpec, run: RunId, new: RunId, renew: Callable[[str], str]) -> JobSpec:
+    job = ids.job_id(_within(spec.id, run, new))
+    txn = job if str(spec.transaction) == spec.id else ids.job_id(_within(spec.transaction, run, new))
+    target = replace(spec.target, volume=_renew(spec.target.volume, spec.target_base, renew))
+    return replace(spec, id=JobId(job), transaction=TxnId(txn), run=new, target=target)
+
+
+def _within(name: str, run: RunId, new: RunId) -> str:
+    """An id of the old run as one of the new run; one that was given by hand stays as it is."""
+    return new + name.removeprefix(run) if name == run or name.startswith(f"{run}.") else name
+
+
+def _renewed(run: RunId, new: RunId, now: datetime) -> Callable[[str], str]:
+    """A path behind its base, with what the words stood for in the old run replaced by what they stand for now."""
+    then = began(run)
+    meant = templates.words(run, "", then) if then else {"run": run}
+    means = templates.words(new, "", now)
+    known = {meant[word]: means[word] for word in ("run", "date", "time") if word in meant}
+    pattern = re.compile("|".join(re.escape(text) for text in sorted(known, key=len, reverse=True)))
+    return lambda path: pattern.sub(lambda found: known[found[0]], path)
+
+
+def _renew(volume: Volume, base: str, renew: Callable[[str], str]) -> Volume:
+    match volume:
+        case FileVolume(filename):
+            if not base or not filename.startswith(base.rstrip("/") + "/"):
+                return volume
+            return replace(volume, filename=base + renew(filename.removeprefix(base)))
+        case DebugVolume(image=below):
+            return replace(volume, image=_renew(below, base, renew))
+        case FormatVolume(file=below):
+            return replace(volume, file=_renew(below, base, renew))
+        case _:
+            return volume

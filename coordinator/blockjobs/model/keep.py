@@ -1,0 +1,134 @@
+"""Which backups a rule keeps: grandfather, father and son, by days, ISO weeks and months of UTC.
+
+Pure.  Each rule is asked by itself: a backup that any of them keeps stays.  Periods without a backup do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+NEWEST: Final = "newest"  # why the last good one stays, whatever the rules say
+NO_RULE: Final = "no rule"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What one run has to do with one job of its file; ``at``: seconds since the epoch."""
+
+    run: str
+    at: float
+    committed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Versions that stay, with every reason why, and those to be pruned, newest first."""
+
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prune: tuple[str, ...] = ()
+
+
+# rule -> the period that a time lies in; of each of the last N periods that have any, the newest backup stays
+PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
+    "daily":   lambda at: f"{at:%Y-%m-%d}",
+    "weekly":  lambda at: f"{at:%G-W%V}",
+    "monthly": lambda at: f"{at:%Y-%m}",
+}  # fmt: skip
+RULES: Final = ("last", *PERIODS)
+
+
+def judge(versions: Iterable[Version], keep: Mapping[str, int]) -> Kept:
+    """What stays of the versions of one job, and what goes.
+
+    The newest committed one always stays; one that never committed has nothing, and is in neither list.
+    """
+    newest_first = sorted((each for each in versions if each.committed), key=lambda v: (v.at, v.run), reverse=True)
+    reasons: dict[str, list[str]] = {each.run: [] for each in newest_first}
+    if not any(keep.get(rule, 0) > 0 for rule in RULES):
+        return Kept(dict.fromkeys(reasons, (NO_RULE,)))
+    for each in newest_first[: max(0, keep.get("last", 0))]:
+        reasons[each.run].append("last")
+    for rule, period in PERIODS.items():
+        seen: set[str] = set()
+        for each in newest_first:
+            name = period(datetime.fromtimestamp(each.at, UTC))
+            if name not in seen and len(seen) < keep.get(rule, 0):
+                seen.add(name)
+                reasons[each.run].append(f"{rule} {name}")
+    if newest_first and not reasons[newest_first[0].run]:
+        reasons[newest_first[0].run].append(NEWEST)
+    return Kept(
+        {run: tuple(why) for run, why in reasons.items() if why}, tuple(run for run, why in reasons.items() if not why)
+    )
+
+
+# --- over all jobs of a name --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a run has published for one of its jobs.  ``path`` on ``host``; ``layers``: the paths that it lies on."""
+
+    run: str
+    at: float
+    job: str
+    transaction: str  # its id
+    group: str  # its name in the run file
+    host: str
+    path: str
+    source: str
+    base: str = ""  # the directory that was there before
+    layers: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """What makes it a later version of another one: the same source by the same job of the same transaction."""
+        return self.group, self.job.removeprefix(f"{self.run}."), self.source
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.host, self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of the targets of a name.  ``kept`` has the reasons, ``prune`` is in order: what lies on others goes
+    before them; ``replaced`` are gone already, by a later run that wrote the same path."""
+
+    kept: Mapping[Target, tuple[str, ...]] = field(default_factory=dict)
+    prune: tuple[Target, ...] = ()
+    replaced: Mapping[Target, str] = field(default_factory=dict)
+
+
+def plan(
+    targets: Iterable[Target], keeps: Mapping[str, Mapping[str, int]], *,
+    only: frozenset[tuple[str, str, str]] | None = None, layers: frozenset[tuple[str, str]] = frozenset(),
+) -> Fate:  # fmt: skip
+    """What stays of everything that the runs of one name have published.
+
+    ``keeps``: the rules, by name of the transaction.  ``only``: nothing of another series is pruned.  ``layers``: what
+    targets of other names lie on.  A target on which one lies that stays, stays too.
+    """
+    newest_first = sorted(targets, key=lambda target: (target.at, target.run), reverse=True)
+    holder: dict[tuple[str, str], str] = {}
+    replaced = {t: holder[t.place] for t in newest_first if holder.setdefault(t.place, t.run) != t.run}
+    series: dict[tuple[str, str, str], list[Target]] = {}
+    for target in newest_first:
+        if target not in replaced:
+            series.setdefault(target.series, []).append(target)
+    kept: dict[Target, tuple[str, ...]] = {}
+    for name, members in series.items():
+        verdict = judge([Version(t.run, t.at) for t in members], keeps.get(name[0], {}))
+        kept |= {t: verdict.reasons[t.run] for t in members if t.run in verdict.reasons}
+        if only is not None and name not in only:
+            kept |= {t: ("not asked for",) for t in members if t not in kept}
+    rest = [t for t in newest_first if t not in kept and t not in replaced]
+    below = {(t.host, path) for t in kept for path in t.layers} | layers
+    while chained := [t for t in rest if t.place in below]:
+        kept |= dict.fromkeys(chained, ("another image lies on it",))
+        below |= {(t.host, path) for t in chained for path in t.layers}
+        rest = [t for t in rest if t not in kept]
+    return Fate(kept, tuple(rest), replaced)

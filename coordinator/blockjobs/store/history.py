@@ -1,0 +1,109 @@
+"""What runs leave behind for good: what each has published and where, what was pruned of it, and who has yet to prune.
+
+Rows are written as jobs conclude (conclude.lua) and taken out as their targets are pruned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from blockjobs.model import volumespec
+from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.keep import Target
+from blockjobs.model.policies import transaction_name
+from blockjobs.model.volumespec import FileVolume
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.views import RunView
+
+
+class History:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def targets(self, runs: Iterable[RunView]) -> list[Target]:
+        """What some runs have published, and nobody has pruned."""
+        each = list(runs)
+        pipe = self._redis.pipeline(transaction=False)
+        for run in each:
+            pipe.hgetall(keys.targets(run.id))
+        return [
+            _target(run, job.decode(), row)
+            for run, rows in zip(each, pipe.execute(), strict=True)
+            for job, row in rows.items()
+        ]
+
+    def left(self, runs: Iterable[RunId]) -> dict[RunId, dict[str, str]]:
+        """Of each run the jobs whose targets could not be pruned, and why."""
+        each = list(runs)
+        pipe = self._redis.pipeline(transaction=False)
+        for run in each:
+            pipe.hgetall(keys.left(run))
+        return {
+            run: {job.decode(): why.decode() for job, why in rows.items()}
+            for run, rows in zip(each, pipe.execute(), strict=True)
+        }
+
+    def pruned(self, target: Target, why: str = "") -> None:
+        """A target is gone; ``why``: what else than pruning did it.  Again is harmless."""
+        self._note(target, "pruned", why)
+
+    def leave(self, target: Target, why: str) -> None:
+        """A target was to be pruned, and is still there."""
+        self._note(target, "left", why)
+
+    def _note(self, target: Target, what: str, why: str) -> None:
+        run = RunId(target.run)
+        self._scripts.call(
+            "prune", [keys.run(run), keys.targets(run), keys.left(run), keys.events()],
+            [run, target.job, target.transaction, target.host, f"{target.host}:{target.path}", what, why],
+        )  # fmt: skip
+
+    # --- who has yet to prune -----------------------------------------------------------------------------
+
+    def due(self) -> list[RunId]:
+        """Runs that committed and have a rule of what to keep, oldest first."""
+        return [RunId(run.decode()) for run in self._redis.zrange(keys.prunes(), 0, -1)]
+
+    def done(self, run: RunId) -> None:
+        self._redis.zrem(keys.prunes(), run)
+
+
+def keeps(runs: Iterable[RunView], targets: Iterable[Target]) -> dict[str, Mapping[str, int]]:
+    """The rules that hold for a name, by transaction: those of the last run that published anything of it."""
+    published = {(target.run, target.group) for target in targets}
+    rules: dict[str, Mapping[str, int]] = {}
+    for run in sorted(runs, key=lambda run: run.published, reverse=True):
+        for name, policy in run.fields.policies.items():
+            if (run.id, name) in published:
+                rules.setdefault(name, policy.keep)
+    return rules
+
+
+def layers(spec: JobSpec) -> tuple[str, ...]:
+    """The paths of the images that a job's target lies on, as its volume says."""
+    found, below = [], volumespec.formatted(spec.target.volume)
+    while below is not None and below.backing is not None:
+        found.append(volumespec.label(below.backing))
+        below = volumespec.formatted(below.backing)
+    return tuple(found)
+
+
+def pack(spec: JobSpec) -> bytes:
+    """What to keep of a job beside the place of its target; nothing of one that makes no backup."""
+    if spec.type == "restore" or not isinstance(volumespec.bottom(spec.target.volume), FileVolume):
+        return b""
+    return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
+
+
+def _target(run: RunView, job: str, row: bytes) -> Target:
+    place, _, packed = row.partition(b"\0")
+    host, _, path = place.decode().partition(":")
+    txn, source, base, below = codec.unpack(packed)
+    return Target(
+        run=run.id, at=run.published / 1000, job=job, transaction=txn,
+        group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
+        layers=tuple(below),
+    )  # fmt: skip

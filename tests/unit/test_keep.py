@@ -1,0 +1,172 @@
+"""Which backups a rule keeps: a table to read, and what holds of any."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockjobs.model.keep import NEWEST, RULES, Target, Version, judge, plan
+
+START = datetime(2026, 1, 1, 22, tzinfo=UTC)
+
+
+def at(day: str) -> Version:
+    """A run named by its day, at ten in the evening; ``!`` behind it: it never committed."""
+    name = day.rstrip("!")
+    return Version(name, datetime.fromisoformat(name).replace(hour=22, tzinfo=UTC).timestamp(), not day.endswith("!"))
+
+
+NOVEMBER = [f"2026-11-{day:02}" for day in range(1, 31)]
+# A Sunday ends an ISO week: 2026-11-01 was one.
+TABLE = [
+    ("the last two", {"last": 2}, NOVEMBER, ["2026-11-30", "2026-11-29"]),
+    ("one a day", {"daily": 3}, NOVEMBER, ["2026-11-30", "2026-11-29", "2026-11-28"]),
+    ("the last of each week", {"weekly": 3}, NOVEMBER, ["2026-11-30", "2026-11-29", "2026-11-22"]),
+    ("the last of each month", {"monthly": 2}, ["2026-10-30", "2026-10-31", *NOVEMBER], ["2026-11-30", "2026-10-31"]),
+    ("rules add up", {"last": 1, "weekly": 2}, NOVEMBER, ["2026-11-30", "2026-11-29"]),
+    ("days without a run do not count", {"daily": 2}, ["2026-11-01", "2026-11-09", "2026-11-30"],
+     ["2026-11-30", "2026-11-09"]),
+    ("a run that failed has nothing and counts for nothing", {"last": 2}, ["2026-11-01", "2026-11-02", "2026-11-03!"],
+     ["2026-11-02", "2026-11-01"]),
+    ("an ISO week may belong to the year before", {"weekly": 1}, ["2026-12-28", "2027-01-03"], ["2027-01-03"]),
+    ("no rule keeps all", {}, ["2026-11-01", "2026-11-02"], ["2026-11-02", "2026-11-01"]),
+    ("a rule of none is no rule", {"last": 0, "daily": 0}, ["2026-11-01", "2026-11-02"], ["2026-11-02", "2026-11-01"]),
+    ("nothing committed", {"last": 1}, ["2026-11-01!", "2026-11-02!"], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keep", "runs", "stay"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_rules_keep(keep, runs, stay):
+    kept = judge(map(at, runs), keep)
+    assert sorted(kept.reasons, reverse=True) == stay
+    committed = {run for run in runs if not run.endswith("!")}
+    assert set(kept.prune) == committed - set(stay)
+    assert list(kept.prune) == sorted(kept.prune, reverse=True)
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "history.md"
+ROWS = re.findall(r"^\| `(\w+: \d+[^`]*)` \| (.*) \|$", DOCUMENT.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("rules", "told"), ROWS)
+def test_the_document_s_examples_are_true(rules, told):
+    keep = {name: int(number) for name, number in (rule.split(": ") for rule in rules.split(", "))}
+    nights = [f"2026-10-{day:02}" for day in range(1, 32)] + NOVEMBER
+    days = re.findall(r"\d+(?: October)?", re.sub(r"\(.*?\)", "", told))
+    stay = [f"2026-10-{day.split()[0]}" if "October" in day else f"2026-11-{day}" for day in days]
+    assert sorted(judge(map(at, nights), keep).reasons, reverse=True) == stay
+
+
+def test_the_document_has_examples():
+    assert len(ROWS) == 5
+
+
+def test_each_reason_is_named():
+    kept = judge(map(at, NOVEMBER), {"last": 1, "daily": 2, "weekly": 2, "monthly": 1})
+    assert kept.reasons == {
+        "2026-11-30": ("last", "daily 2026-11-30", "weekly 2026-W49", "monthly 2026-11"),
+        "2026-11-29": ("daily 2026-11-29", "weekly 2026-W48"),
+    }
+
+
+def test_two_runs_of_one_day_are_one_daily_backup_the_later():
+    noon, night = (datetime(2026, 11, 22, hour, tzinfo=UTC).timestamp() for hour in (12, 23))
+    kept = judge([Version("noon", noon), Version("night", night)], {"daily": 5})
+    assert (list(kept.reasons), kept.prune) == (["night"], ("noon",))
+
+
+rules = st.dictionaries(st.sampled_from(RULES), st.integers(0, 5))
+histories = st.lists(st.tuples(st.integers(0, 500 * 24), st.booleans()), max_size=40).map(
+    lambda each: [
+        Version(f"r{number}", (START + timedelta(hours=hours)).timestamp(), committed)
+        for number, (hours, committed) in enumerate(each)
+    ]
+)
+
+
+@given(histories, rules)
+def test_the_newest_that_committed_is_never_pruned_and_what_never_did_is_in_neither_list(versions, keep):
+    kept = judge(versions, keep)
+    committed = [each for each in versions if each.committed]
+    if committed:
+        assert max(committed, key=lambda each: (each.at, each.run)).run in kept.reasons
+    assert set(kept.reasons) | set(kept.prune) == {each.run for each in committed}
+    assert not set(kept.reasons) & set(kept.prune)
+    assert all(kept.reasons.values())
+
+
+@given(histories, rules)
+def test_pruning_again_prunes_nothing_more(versions, keep):
+    kept = judge(versions, keep)
+    again = judge([each for each in versions if each.run in kept.reasons], keep)
+    assert again.prune == ()
+    assert again.reasons == kept.reasons
+
+
+@given(histories, rules)
+def test_a_run_that_fails_changes_nothing(versions, keep):
+    late = Version("late", (START + timedelta(days=1000)).timestamp(), committed=False)
+    assert judge([*versions, late], keep) == judge(versions, keep)
+
+
+@given(histories, rules, st.sampled_from(RULES))
+def test_a_further_rule_only_keeps_more(versions, keep, rule):
+    if any(keep.values()):
+        more = judge(versions, {**keep, rule: keep.get(rule, 0) + 1})
+        assert judge(versions, keep).reasons.keys() - {NEWEST} <= more.reasons.keys() | {
+            run for run, why in judge(versions, keep).reasons.items() if why == (NEWEST,)
+        }
+
+
+# --- over the jobs of a name ----------------------------------------------------------------------------
+
+
+def target(run: int, job: str = "a", *, path: str = "", source: str = "", layers: tuple[str, ...] = ()) -> Target:
+    name = f"n-{run}"
+    return Target(
+        run=name, at=float(run), job=f"{name}.{job}", transaction=name, group="", host="h",
+        path=path or f"/backup/{name}/{job}", source=source or f"h:/srv/{job}", layers=layers,
+    )  # fmt: skip
+
+
+LAST1 = {"": {"last": 1}}
+
+
+def test_each_job_has_a_history_of_its_own():
+    """The last run had only b, as a retry has: a loses nothing by it."""
+    old, mid, new = [target(1), target(1, "b")], [target(2)], [target(3, "b")]
+    assert plan([*old, *mid, *new], LAST1).prune == (old[0], old[1])
+    assert set(plan([*old, *mid, *new], {"": {"last": 2}}).kept) == {*old, *mid, *new}
+
+
+def test_another_source_is_another_history_though_the_job_has_its_name():
+    assert plan([target(1, source="h:/x"), target(2, source="h:/y")], LAST1).prune == ()
+
+
+def test_a_target_that_a_later_run_wrote_is_replaced_and_nothing_is_removed():
+    old, new = target(1, path="/backup/a"), target(2, path="/backup/a")
+    fate = plan([old, new], LAST1)
+    assert (fate.replaced, fate.prune, list(fate.kept)) == ({old: "n-2"}, (), [new])
+
+
+def test_what_a_chain_needs_stays_to_its_end():
+    base, mid = target(1), target(2, layers=("/backup/n-1/a",))
+    top, free = target(4, layers=("/backup/n-2/a", "/backup/n-1/a")), target(3)
+    fate = plan([base, mid, free, top], LAST1)
+    assert (fate.prune, set(fate.kept)) == ((free,), {base, mid, top})
+    assert plan([base, free, target(5)], LAST1, layers=frozenset({("h", base.path)})).prune == (free,)
+
+
+def test_of_a_chain_that_goes_the_upper_image_goes_first():
+    base, top = target(1), target(2, layers=("/backup/n-1/a",))
+    assert plan([base, top, target(3)], LAST1).prune == (top, base)
+
+
+def test_only_what_the_run_has_committed_is_pruned_after_it():
+    mine, others = [target(1), target(2)], [target(1, "b"), target(2, "b")]
+    assert plan([*mine, *others], LAST1, only=frozenset({mine[0].series})).prune == (mine[0],)

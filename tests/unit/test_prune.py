@@ -1,0 +1,207 @@
+"""A host prunes what it has published, and nothing else: killed anywhere, and asked again, it gets there."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from itertools import count
+
+import pytest
+
+from blockjobs.model.ids import JobId, RunId, TxnId
+from blockworker.prune import Pruner, Question
+from blockworker.roots import Root
+from blockworker.targets.publish import clean_transaction, commit_member
+
+TARGET = "R/root.img"
+
+
+def published(site, run="R"):
+    """A committed backup in a directory of its run; what pruning it is asked with."""
+    if not (site.images / "root.img").exists():
+        site.image()
+    spec = site.spec(f"{run}.root", f"{run}/root.img", run=RunId(run), transaction=TxnId(run), id=JobId(f"{run}.root"))
+    commit_member(site.roots, site.prepared(spec), 7)
+    clean_transaction(site.roots, run, Root(str(site.backup)))
+    path = str(site.backup / f"{run}/root.img")
+    return {"path": path, "job": f"{run}.root", "run": run, "transaction": run, "base": str(site.backup)}
+
+
+def ask(site, *going, remaining=(), dry=False, in_use=False, permitted=True):
+    pruner = Pruner(site.roots, in_use=lambda *_: in_use, permitted=lambda: permitted)
+    return pruner.answer(Question(going, list(remaining), dry=dry))
+
+
+def files(site):
+    return [name for name in site.tree() if not name.startswith(".blockjobs")]
+
+
+def test_a_backup_goes_with_its_digests_its_manifest_and_its_directory(site):
+    old, new = published(site, "R"), published(site, "S")
+    before = files(site)
+    assert ask(site, old, remaining=[new["path"]], dry=True) == [{"state": "pruned"}]
+    assert files(site) == before
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+    assert files(site) == ["S", "S/root.img", "S/root.img.blake3", "S/root.img.manifest.json"]
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "gone"}]
+
+
+def replaced(site):
+    path = site.backup / TARGET
+    path.unlink()
+    path.write_bytes(b"foreign")
+    os.utime(path, (0, 0))  # older than the manifest: the size tells
+
+
+def changed(site):
+    with (site.backup / TARGET).open("r+b") as file:
+        file.write(b"mounted and written to")
+    now = (site.backup / f"{TARGET}.manifest.json").stat().st_mtime + 1
+    os.utime(site.backup / TARGET, (now, now))
+
+
+def swapped(site):
+    path = site.backup / TARGET
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+def directory(site):
+    (site.backup / TARGET).unlink()
+    (site.backup / TARGET).mkdir()
+
+
+def another_job(site):
+    path = site.backup / f"{TARGET}.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "job": "Q.root", "run": "Q"}))
+
+
+def another_run(site):
+    path = site.backup / f"{TARGET}.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run": "Q"}))
+
+
+def no_manifest(site):
+    (site.backup / f"{TARGET}.manifest.json").unlink()
+
+
+def no_json(site):
+    (site.backup / f"{TARGET}.manifest.json").write_text("{")
+
+
+def linked_manifest(site):
+    path = site.backup / f"{TARGET}.manifest.json"
+    path.rename(site.images / "elsewhere.json")
+    path.symlink_to(site.images / "elsewhere.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (replaced, "was changed or replaced"),
+        (changed, "was changed or replaced"),
+        (swapped, "is a symlink"),
+        (directory, "is a directory"),
+        (another_job, "manifest is of job 'Q.root'"),
+        (another_run, "was replaced"),
+        (no_manifest, "has no manifest"),
+        (no_json, "is no manifest"),
+        (linked_manifest, "symbolic links"),
+    ],
+)
+def test_what_is_not_as_it_was_published_stays_and_is_told(site, spoil, told):
+    old, new = published(site, "R"), published(site, "S")
+    spoil(site)
+    before = files(site)
+    for dry in (True, False):
+        (answer,) = ask(site, old, remaining=[new["path"]], dry=dry)
+        assert answer["state"] == "left"
+        assert told in answer["text"]
+        assert files(site) == before
+
+
+def test_a_directory_in_which_somebody_put_something_stays(site):
+    old, new = published(site, "R"), published(site, "S")
+    (site.backup / "R/notes.txt").write_text("mine")
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+    assert files(site)[:2] == ["R", "R/notes.txt"]
+
+
+def test_digests_that_are_not_the_jobs_stay(site):
+    old, new = published(site, "R"), published(site, "S")
+    beside = site.backup / f"{TARGET}.blake3"
+    beside.unlink()
+    beside.symlink_to("/etc/hostname")
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+    assert "R/root.img.blake3" in files(site)
+
+
+def test_nothing_beneath_a_base_without_any_backup_counts_as_gone(site):
+    """The store is not mounted: every name is missing."""
+    old, new = published(site, "R"), published(site, "S")
+    store = site.backup.rename(site.base / "unmounted")
+    site.backup.mkdir()
+    (answer,) = ask(site, old, remaining=[new["path"]])
+    assert (answer["state"], "is it mounted?" in answer["text"]) == ("left", True)
+    site.backup.rmdir()
+    store.rename(site.backup)
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+
+
+def test_a_backup_in_use_or_outside_the_roots_stays(site):
+    old, new = published(site, "R"), published(site, "S")
+    assert "in use" in ask(site, old, remaining=[new["path"]], in_use=True)[0]["text"]
+    outside = {**old, "path": str(site.images / "root.img"), "base": str(site.images)}
+    assert "outside the write roots" in ask(site, outside)[0]["text"]
+    assert (site.images / "root.img").exists()
+
+
+def test_nothing_is_removed_after_the_asker_gave_up(site):
+    old, new = published(site, "R"), published(site, "S")
+    before = site.tree()
+    (answer,) = ask(site, old, remaining=[new["path"]], permitted=False)
+    assert answer["state"] == "left"
+    assert site.tree() == before
+
+
+@pytest.mark.parametrize("parent", ["R.root", "{path}", "web1:{path}", {"job": "R.root"}, {"target": "web1:{path}"}])
+def test_a_backup_that_another_manifest_names_as_its_parent_stays(site, parent):
+    old, new = published(site, "R"), published(site, "S")
+    path = site.backup / "S/root.img.manifest.json"
+    named = json.loads(json.dumps(parent).replace("{path}", old["path"]))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": named}))
+    assert "S/root.img lies on it" in ask(site, old, remaining=[new["path"]])[0]["text"]
+    # Both go, the upper one first: nothing needs the lower one then.
+    assert ask(site, new, old, remaining=[]) == [{"state": "pruned"}] * 2
+    assert files(site) == []
+
+
+def test_a_parent_stays_when_what_lies_on_it_could_not_go(site):
+    old, new = published(site, "R"), published(site, "S")
+    path = site.backup / "S/root.img.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": "R.root"}))
+    (site.backup / "S/root.img").write_bytes(b"foreign")
+    assert [answer["state"] for answer in ask(site, new, old)] == ["left", "left"]
+
+
+def test_an_image_that_a_qcow2_beside_it_lies_on_stays(site):
+    old, new = published(site, "R"), published(site, "S")
+    name = b"root.img"
+    (site.backup / "R/top.qcow2").write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 4096, len(name)) + bytes(4076) + name)
+    other = json.loads((site.backup / "S/root.img.manifest.json").read_text())
+    (site.backup / "R/top.qcow2.manifest.json").write_text(json.dumps({**other, "format": "qcow2"}))
+    assert "R/top.qcow2 lies on it" in ask(site, old, remaining=[new["path"]])[0]["text"]
+
+
+def test_killed_before_any_change_and_asked_again_it_is_pruned(sites, killed_before):
+    for n in count(1):
+        site = sites()
+        old, new = published(site, "R"), published(site, "S")
+        ready = {**old}
+        if not killed_before(n, lambda site=site, old=ready, new=new: ask(site, old, remaining=[new["path"]])):
+            break
+        (answer,) = ask(site, old, remaining=[new["path"]])
+        assert answer["state"] in ("pruned", "gone"), (n, answer)
+        assert files(site) == ["S", "S/root.img", "S/root.img.blake3", "S/root.img.manifest.json"], n
+    assert n > 5

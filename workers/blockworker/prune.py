@@ -1,0 +1,184 @@
+"""Remove published backups that no rule keeps: image, digests and manifest, and the directories made for them.
+
+Rule: a file is removed only if the manifest beside it says that it is this job's, and it is as that manifest found it.
+The manifest goes last: who is killed half-way, and comes again, still knows whose the rest is.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.roots import Root, Roots, between, kind_of
+from blockworker.targets import chains, journal
+from blockworker.targets import manifest as manifests
+from blockworker.targets.files import remove_dirs, stat_of, unlink
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.publish import DIGESTS, MANIFEST
+
+log = logging.getLogger(__name__)
+
+
+class Left(Exception):
+    """A target stays as it is; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to go, what stays on this host, and whether anything is to be done at all."""
+
+    going: Sequence[Mapping[str, str]]  # path, job, run, transaction, base
+    remaining: Sequence[str]  # the paths of backups that stay
+    also: Sequence[str] = ()  # the paths of backups that go by another question: nothing depends on them
+    dry: bool = False
+
+
+class Pruner:
+    """``in_use``: whether a job has this file, or this name in a directory.  ``permitted``: asked before the first
+    change; once it is refused, somebody gave up waiting, and nothing is changed any more."""
+
+    def __init__(
+        self, roots: Roots, *, in_use: Callable[[str, str], bool], permitted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._roots, self._in_use, self._permitted = roots, in_use, permitted
+        self._permit: bool | None = None
+
+    def answer(self, question: Question) -> list[dict[str, str]]:
+        """For each target: pruned (with ``dry``: it would be), gone (it was not there), or left, and why."""
+        leaving = {target["path"] for target in question.going} | set(question.also)
+        staying = chains.Staying(self._roots, question.remaining, leaving)
+        answers = []
+        for target in question.going:
+            answers.append(answer := self._one(target, staying, dry=question.dry))
+            if answer["state"] == "left":
+                staying.stay(target["path"])
+        return answers
+
+    def _one(self, target: Mapping[str, str], staying: chains.Staying, *, dry: bool) -> dict[str, str]:
+        try:
+            state = self._prune(target, staying, dry=dry)
+        except (Left, LockBusy) as left:
+            return {"state": "left", "text": str(left)}
+        except JobFailed as failed:
+            return {"state": "left", "text": failed.text}
+        except BadInput as wrong:
+            return {"state": "left", "text": str(wrong)}
+        except OSError as error:
+            return {"state": "left", "text": error.strerror or str(error)}
+        if state == "pruned" and not dry:
+            log.info("target %s of job %s: pruned, no rule keeps it", target["path"], target["job"])
+        return {"state": state}
+
+    def _prune(self, target: Mapping[str, str], staying: chains.Staying, *, dry: bool) -> str:
+        path, base = target["path"], target["base"]
+        root = self._roots.root_of(path, write=True)
+        try:
+            directory = self._roots.open_dir(os.path.dirname(path), what="target directory")
+        except JobFailed as failed:
+            if failed.errno != errno.ENOENT:
+                raise
+            return _gone(target, staying)
+        try:
+            beside = stat_of(directory, os.path.basename(path) + MANIFEST)
+            if beside is None:
+                return self._without_manifest(directory, target, staying, dry=dry)
+            manifest = _manifest(directory, target)
+            image = self._checked(directory, target, manifest, beside)
+            if why := staying.needs(target):
+                raise Left(why)
+            identity = f"{image.st_dev}:{image.st_ino}" if image else ""
+            place = os.fstat(directory)
+            if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
+                raise Left(f"{path} is in use by a job")
+            if not dry:
+                with self._alone(root, target["transaction"]):
+                    self._remove(directory, os.path.basename(path), beside, digests=bool(manifest.get("digests")))
+        finally:
+            os.close(directory)
+        if not dry:
+            self._tidy(path, base)
+        return "pruned"
+
+    def _without_manifest(
+        self, directory: int, target: Mapping[str, str], staying: chains.Staying, *, dry: bool
+    ) -> str:  # fmt: skip
+        if stat_of(directory, os.path.basename(target["path"])) is not None:
+            raise Left(f"{target['path']} has no manifest beside it: nobody knows that it is of this job")
+        state = _gone(target, staying)
+        if not dry and self._asked():
+            self._tidy(target["path"], target["base"])
+        return state
+
+    def _checked(
+        self, directory: int, target: Mapping[str, str], manifest: Mapping[str, Any], beside: os.stat_result
+    ) -> os.stat_result | None:
+        """The image, if it is there; raises Left: it is not the one that was published."""
+        path, name = target["path"], os.path.basename(target["path"])
+        if (manifest.get("job"), manifest.get("run")) != (target["job"], target["run"]):
+            raise Left(f"{path} was replaced: its manifest is of job '{str(manifest.get('job'))[:200]}'")
+        image = stat_of(directory, name)
+        if image is None:
+            return None
+        if not stat.S_ISREG(image.st_mode):
+            raise Left(f"{path} is {kind_of(image)}: a regular file was expected")
+        raw = manifest.get("format", "raw") == "raw"
+        if image.st_mtime_ns > beside.st_mtime_ns or (raw and image.st_size != manifest["size"]):
+            raise Left(f"{path} was changed or replaced after it was committed")
+        return image
+
+    def _asked(self) -> bool:
+        if self._permit is None:
+            self._permit = self._permitted()
+        return self._permit
+
+    def _alone(self, root: Root, transaction: str) -> AbstractContextManager[Any]:
+        if not self._asked():
+            raise Left("whoever asked gave up waiting")
+        return journal.locked(self._roots, root, transaction)
+
+    def _remove(self, directory: int, name: str, beside: os.stat_result, *, digests: bool) -> None:
+        unlink(directory, name)
+        if digests:
+            found = stat_of(directory, name + DIGESTS)
+            if found is not None and stat.S_ISREG(found.st_mode) and found.st_mtime_ns <= beside.st_mtime_ns:
+                unlink(directory, name + DIGESTS)
+        os.fsync(directory)
+        unlink(directory, name + MANIFEST)
+        os.fsync(directory)
+
+    def _tidy(self, path: str, base: str) -> None:
+        if base and Root(base).holds(path):
+            remove_dirs(self._roots, between(base, os.path.dirname(path)))
+
+
+def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest beside a target, through no symlink."""
+    path = target["path"] + MANIFEST
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(os.path.basename(path), flags, dir_fd=directory)
+    try:
+        return manifests.load(f"/proc/self/fd/{fd}")
+    except BadInput:
+        raise Left(f"{path} is no manifest that is known here") from None
+    finally:
+        os.close(fd)
+
+
+def _gone(target: Mapping[str, str], staying: chains.Staying) -> str:
+    """Nothing is there: it was pruned before, unless nothing at all is there that should be."""
+    if not staying.any_beneath(target["base"]):
+        text = f"neither {target['path']} nor any other backup beneath {target['base'] or '/'} is there"
+        raise Left(f"{text}: is it mounted?")
+    return "gone"
+
+
+def question_of(keys: Mapping[str, Any]) -> Question:
+    """As it came with the message."""
+    return Question(keys["going"], keys["remaining"], keys.get("also", ()), bool(keys.get("dry")))
