@@ -260,7 +260,7 @@ def but(old, new, text=SHORT):
 WRONG = {
     "both": (SHORT + "jobs: [{id: a, source: 'h:/a', target: 'h:/b'}]\n", "9: jobs: not accepted beside trans"),
     "mode-of-all": (SHORT + "completion-mode: grouped\n", "9: completion-mode: not accepted beside"),
-    "unknown": (but("  hosts:", "  host:"), "5: transactions[0].host: unknown field; one of allow-in-place, auto-dismiss"),
+    "unknown": (but("  hosts:", "  host:"), "5: transactions[0].host: unknown field; one of allow-in-place, "),
     "no-name": (but("- name: t\n  h", "- h"), "4: transactions[0].name: missing; a value was expected"),
     "dotted-name": (but("name: t", "name: t.u"), "4: transactions[0].name: 't.u' is not a name; a letter"),
     "same-name": (
