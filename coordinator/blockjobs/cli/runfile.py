@@ -22,7 +22,10 @@ from blockjobs.model import ids, mirrors, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.notices import MOST as MOST_URLS
+from blockjobs.model.policies import RunFields
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
+from blockjobs.notify import by_apprise
 
 LARGEST: Final = 16 << 20  # bytes of YAML; 10,000 jobs are about 2 MB
 MOST: Final = 1 << 62  # bytes, or bytes a second: what fits a signed 64-bit number with room to add
@@ -76,6 +79,9 @@ def _text(value: object, check: Callable[[str], str]) -> str:
 
 Size = Annotated[int, PlainValidator(size)]
 Volume = Annotated[object, PlainValidator(_volume)]
+Urls = Annotated[
+    list[Annotated[str, PlainValidator(lambda url: _text(url, by_apprise.check))]], Field(max_length=MOST_URLS)
+]
 ErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto"]
 
 
@@ -128,12 +134,25 @@ class Job(Options):
     target: Volume
 
 
+class Notify(_Model):
+    """Who is told of the end; ``partial`` is failure unless said."""
+
+    failure: Urls = Field(default_factory=list)
+    partial: Urls = Field(default_factory=list)
+    success: Urls = Field(default_factory=list)
+
+    def said(self) -> dict[str, tuple[str, ...]]:
+        """Also the outcome that nobody is to be told of."""
+        return {name: tuple(urls) for name, urls in self if name in self.model_fields_set}
+
+
 class RunFile(_Model):
     version: Annotated[int, PlainValidator(_version)]
     name: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))]
     completion_mode: Literal["grouped", "individual"] = "grouped"
     defaults: Options = Options()
     jobs: Annotated[list[Job], Field(min_length=1)]
+    notify: Notify = Notify()
 
 
 EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {field} of its context
@@ -146,6 +165,7 @@ EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {f
     "greater_than_equal": "a number of at least {ge}",
     "less_than_equal": "a number of at most {le}",
     "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
 }
 
 
@@ -246,7 +266,13 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
             )
         )  # fmt: skip
     runs.check_together(specs)
-    return RunPlan(run, file.name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
+    return RunPlan(
+        run,
+        file.name,
+        grouped,
+        (tuple(specs),) if grouped else tuple((spec,) for spec in specs),
+        RunFields(notify=file.notify.said()),
+    )
 
 
 def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping[str, Any]:
@@ -285,6 +311,7 @@ def _first(text: str, invalid: ValidationError) -> tuple[Place, str]:
 
 
 def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) -> str:
+    said = "this" if place[:1] == ("notify",) else shown(value)  # a URL may hold a secret
     match kind:
         case "extra_forbidden":
             return f"unknown field; one of {', '.join(sorted(_fields(place[:-1])))} was expected"
@@ -293,11 +320,11 @@ def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) ->
         case "value_error":
             return str(context["error"])
         case _ if kind in EXPECTED:
-            return f"{shown(value)} is not accepted; {EXPECTED[kind].format(**context)} was expected"
-    return f"{shown(value)} is not accepted ({kind.replace('_', ' ')})"
+            return f"{said} is not accepted; {EXPECTED[kind].format(**context)} was expected"
+    return f"{said} is not accepted ({kind.replace('_', ' ')})"
 
 
 def _fields(place: Place) -> set[str]:
-    models: dict[str, type[BaseModel]] = {"defaults": Options, "jobs": Job}
+    models: dict[str, type[BaseModel]] = {"defaults": Options, "jobs": Job, "notify": Notify}
     model = models[str(place[0])] if place else RunFile
     return {field.alias or name for name, field in model.model_fields.items()}

@@ -17,6 +17,7 @@ from blockjobs.cli.words import clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
+from blockjobs.store.notices import NoticeView
 from blockjobs.store.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
@@ -65,7 +66,10 @@ def job_json(scene: Scene) -> dict[str, Any]:
 
 
 def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
-    return here.run(run_id).to_json() | {"transactions": [txn.to_json() for txn in transactions(here, run_id)]}
+    return here.run(run_id).to_json() | {
+        "transactions": [txn.to_json() for txn in transactions(here, run_id)],
+        "notices": [notice.to_json() for notice in here.registry.notices.of(run_id)],
+    }
 
 
 def about_job(scene: Scene) -> Iterator[str]:
@@ -129,6 +133,8 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
     for txn in transactions(here, run_id) if run.grouped or run.jobs <= REASONS else ():
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{stands}{_decision(txn)}"
+    for notice in here.registry.notices.of(run_id):
+        yield f"  notice: {about_notice(notice, now)}"
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return
@@ -139,6 +145,20 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         reasons = why(scene_of(here, jobs[-1]))
         told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
         yield f"  {count(len(jobs), 'job')} {kind}{told}"
+
+
+def about_notice(notice: NoticeView, now: float) -> str:
+    """Whether somebody was told of a run's end."""
+    tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
+    who = f"{notice.outcome} to {notice.url}"
+    match notice.state:
+        case "sent":
+            return f"{who}: told at {clock(notice.at / 1000, now)}, {tries}"
+        case "failed":
+            return f"{who}: not told, given up after {tries}: {notice.error}"
+    return f"{who}: not told yet, {tries}" + (
+        f": {notice.error}; next at {clock(notice.due / 1000, now)}" if notice.error else ""
+    )
 
 
 def _kind(job: JobView) -> str:

@@ -122,7 +122,7 @@ class Fate:
         first = view.cursor if whole and view.cursor >= 0 else len(rows)
         newest = [(Host(h), JobId(j), n) for n, (h, j) in reversed(list(enumerate(rows))) if n < first and h in hosts]
         for batch in batches(newest):
-            names = [keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn)]
+            names = [keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn), keys.untold()]
             for host, job, _ in batch:
                 names += [
                     keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),

@@ -124,6 +124,11 @@ def run_jobs(run_id: RunId) -> str:
     return f"bj:run:{run_id}:jobs"
 
 
+def run_notices(run_id: RunId) -> str:
+    """hash: whom a run's end is told, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message."""
+    return f"bj:run:{run_id}:notices"
+
+
 def runs() -> str:
     """zset: published runs by time of publishing."""
     return "bj:runs"
@@ -142,6 +147,16 @@ def launches() -> str:
 def unfinished() -> str:
     """zset: launched transactions that have members to conclude, by time."""
     return "bj:unfinished"
+
+
+def untold() -> str:
+    """zset: runs that ended and of which nobody has looked yet whom to tell, by time."""
+    return "bj:untold"
+
+
+def notices() -> str:
+    """zset: ``N run`` of every notice that is not told yet, by the time of its next try."""
+    return "bj:notices"
 
 
 def ids() -> str:

@@ -16,6 +16,7 @@ from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
+from blockjobs.store.notices import Notices
 from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
 from blockjobs.store.scripts import Scripts
@@ -39,6 +40,7 @@ class Registry:
         self.moves = Moves(client, scripts)
         self.nodes = Nodes(client, scripts)
         self.questions = Questions(client)
+        self.notices = Notices(client, scripts)
 
 
 class HostRegistry:

@@ -37,7 +37,7 @@ class Retention:
                     with suppress(errors.Refused):
                         self._verbs.dismiss(view.id)
             transactions: set[TxnId] = {place.transaction for place in places}
-            self._redis.delete(*map(keys.txn, transactions), keys.run_jobs(run), keys.run(run))
+            self._redis.delete(*map(keys.txn, transactions), keys.run_jobs(run), keys.run_notices(run), keys.run(run))
             self._redis.zrem(keys.runs(), run)
             gone.append(run)
         return gone

@@ -53,7 +53,7 @@ class Submit:
 
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
         """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
-        args: list[Any] = [plan.run, codec.pack({"name": plan.name, "grouped": plan.grouped}), owner]
+        args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
         for spec in specs:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
@@ -114,6 +114,10 @@ class Submit:
                 keys.txn(txn), keys.order(txn),
             ]  # fmt: skip
         return names
+
+
+def _fields(plan: RunPlan) -> dict[str, Any]:
+    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict()}
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields, Verdict
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
@@ -89,6 +90,7 @@ class RunView:
     open: int
     failed: int
     cancelled: int
+    fields: RunFields = field(default_factory=RunFields)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -185,6 +187,11 @@ class Views:
             raise NoSuchRun(run_id)
         return _run(RunId(run_id), record)
 
+    def verdict(self, run_id: str) -> Verdict:
+        """How a run ended; raises NoSuchRun."""
+        run = self.run(run_id)
+        return Verdict.FAILED if run.failed or run.cancelled else Verdict.ALL
+
     def runs(self, *, limit: int = 0) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
         found = [run for run in self._redis.zrevrange(keys.runs(), 0, -1) if self._visible(_text(run))]
@@ -250,7 +257,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
 
     return RunView(
         run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
-        number(b"open"), number(b"failed"), number(b"cancelled"),
+        number(b"open"), number(b"failed"), number(b"cancelled"), RunFields.from_dict(fields),
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 --
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
--- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6...]  per job: job, share, holds, wake
+-- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] untold
+-- KEYS[7...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
@@ -11,7 +12,7 @@
 local n, now = 0, now_ms()
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 7 + (i - 3) * 4, 10 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
     "source", "target", "auto-dismiss", "attempts", "begun")
   local status, passed = f[1], f[2]
@@ -40,6 +41,7 @@ for i = 3, #ARGV do
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled")
       redis.call("HSET", KEYS[1], "ended", now)
+      redis.call("ZADD", KEYS[6], now, ARGV[1])
       redis.call("XADD", KEYS[2], "*", "event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3])
     end
     if f[12] == "1" then
