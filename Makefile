@@ -14,7 +14,7 @@ install: $(STAMP) ## a virtual environment in .venv with everything the project 
 $(STAMP): pyproject.toml .ci/install
 	@.ci/install "$(VENV)"
 
-tools: ## strace, e2fsprogs and QEMU's tools, which some tests and the demo use (apt, as root)
+tools: ## strace, file systems and QEMU's tools, which some tests and the demo use (apt, as root)
 	@.ci/tools
 
 lint: $(STAMP) ## ruff: rules and format

@@ -84,6 +84,7 @@ def test_the_message_names_the_first_failures(fleet):
 @pytest.mark.parametrize("notify", [{}, {"failure": ("https://x.example.com",)}])
 def test_a_run_that_nobody_is_told_of_leaves_nothing(fleet, notify):
     run = ended(fleet, notify=notify)
+    assert fleet.registry.notices.untold() == [run] * bool(notify)
     notifier(fleet.registry).announce(run)
     assert not {keys.untold(), keys.notices(), keys.run_notices(run)} & dump(fleet.client).keys()
 

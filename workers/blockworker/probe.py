@@ -15,6 +15,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
+from blockworker import checkup
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.roots import Roots, kind_of
@@ -28,13 +29,17 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
 
     A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
-    job that another one has begun.
+    job that another one has begun.  ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only who answers.
     """
     return [_look(roots, each) for each in looks]
 
 
 def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
+        if each["as"] == "doctor":
+            return checkup.look(roots.config)
+        if each["as"] == "machine":
+            return checkup.itself()
         if each["as"] == "member":
             return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]))
         volume = volumespec.parse(each["volume"]).volume

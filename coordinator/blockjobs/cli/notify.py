@@ -18,7 +18,12 @@ OUTCOMES = {"success": Verdict.ALL, "partial": Verdict.PARTIAL, "failure": Verdi
 
 @click.group()
 def notify() -> None:
-    """Who is told of a run's end."""
+    """Try those that a run file says are told of the run's end.
+
+    \b
+    Example:
+      blockjobs notify test https://hooks.example.com/blockjobs
+    """
 
 
 @notify.command()

@@ -150,7 +150,7 @@ def unfinished() -> str:
 
 
 def untold() -> str:
-    """zset: runs that ended and of which nobody has looked yet whom to tell, by time."""
+    """zset: runs that ended, whose file names somebody to tell, and which nobody has announced yet; by time."""
     return "bj:untold"
 
 
@@ -202,6 +202,11 @@ def terms() -> str:
 def lifting() -> str:
     """hash: those of them that are being lifted; whoever finds one goes on with it."""
     return "bj:lifting"
+
+
+def trial() -> str:
+    """string: written to see how long a durable write takes; expires by itself."""
+    return "bj:trial"
 
 
 def decisions() -> str:

@@ -52,7 +52,7 @@ class Notices:
         self._redis, self._scripts = client, scripts
 
     def untold(self) -> list[RunId]:
-        """Runs that ended and were not announced, oldest first."""
+        """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""
         return [RunId(run.decode()) for run in self._redis.zrange(keys.untold(), 0, PAGE - 1)]
 
     def announce(self, run: RunId, said: Mapping[str, Any], told: list[tuple[str, str]]) -> int:

@@ -41,7 +41,7 @@ for i = 3, #ARGV do
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled")
       redis.call("HSET", KEYS[1], "ended", now)
-      redis.call("ZADD", KEYS[6], now, ARGV[1])
+      if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[6], now, ARGV[1]) end
       redis.call("XADD", KEYS[2], "*", "event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3])
     end
     if f[12] == "1" then
