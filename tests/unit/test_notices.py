@@ -165,6 +165,22 @@ def test_who_never_answers_costs_as_much_as_a_try_may_take():
                                                                      "TimeoutError: timed out")  # fmt: skip
 
 
+def test_the_process_that_tells_has_neither_the_secret_nor_redis_in_its_environment(monkeypatch):
+    monkeypatch.setenv("BLOCKJOBS_NOTIFY_SECRET", "topsecret")
+    seen = []
+    real = send.subprocess.Popen
+
+    def popen(argv, **options):
+        seen.append((argv, options["env"]))
+        return real(argv, **options)
+
+    monkeypatch.setattr(send.subprocess, "Popen", popen)
+    with Receiver() as receiver:
+        assert send.send(receiver.url, body(RUN, "key"), "topsecret") == ""
+    ((argv, env),) = seen
+    assert not any("topsecret" in word or "hidden" in word for word in (*argv, *env.values()))
+
+
 def test_who_is_not_there_is_said_so_without_a_secret():
     with Receiver() as receiver:
         url = receiver.url

@@ -8,6 +8,7 @@ The secret and the URL go through a pipe, never through the command line or the 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -39,8 +40,9 @@ def send(
     argv = [sys.executable, "-P", "-m", "blockjobs.notify.send"]
     give_up = time.monotonic() + limit
     with subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as child:
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")},
+    ) as child:  # fmt: skip
         try:
             asks: bytes | None = order
             while True:
