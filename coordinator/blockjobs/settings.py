@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blockjobs.model.errors import NoRedis
+from blockjobs.model.errors import BadInput, NoRedis
 
 URL: Final = "BLOCKJOBS_REDIS_URL"
 QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
@@ -27,6 +28,42 @@ class Settings(BaseSettings):
 
     redis_url: str = ""  # empty: look in ``dir``/env
     dir: Path = Field(default_factory=state_directory)
+    # What webhooks are signed with: itself, or the file it is the first line of.  Never in a run file.
+    notify_secret: SecretStr = SecretStr("")
+    notify_secret_file: Path | None = None
+    notify_delays: str = "10,30,120,420"  # seconds between the tries to tell somebody: five of them in ten minutes
+
+    @field_validator("notify_delays")
+    @classmethod
+    def _numbers(cls, text: str) -> str:
+        if not re.fullmatch(r"([0-9]{1,6}(\.[0-9]+)?(,|$)){0,50}", text) or text.endswith(","):
+            raise ValueError("seconds, separated by commas, were expected")
+        return text
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        return tuple(float(each) for each in self.notify_delays.split(",") if each)
+
+    def secret(self) -> str:
+        """What webhooks are signed with, read now; "" where nobody gave one.
+
+        Raises:
+            OSError, UnicodeDecodeError: the file cannot be read.
+        """
+        given = self.notify_secret.get_secret_value()
+        if given or self.notify_secret_file is None:
+            return given
+        return self.notify_secret_file.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+
+
+def read_settings() -> Settings:
+    """The environment; raises BadInput: one of its variables is malformed."""
+    try:
+        return Settings()
+    except ValidationError as invalid:
+        wrong = invalid.errors(include_url=False, include_input=False)[0]
+        name = f"BLOCKJOBS_{wrong['loc'][0]}".upper() if wrong["loc"] else "the environment"
+        raise BadInput(f"{name}: {wrong['msg'].removeprefix('Value error, ')}") from None
 
 
 def find_url(flag: str | None = None, settings: Settings | None = None) -> str:

@@ -40,6 +40,11 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
         )
 
 
+def end_with_parent() -> None:
+    """Called by a child, early: it is to end when the thread that started it does."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 def adopt_orphans(*, wanted: bool) -> None:
     """Have descendants whose parent dies become our children (or, again, those of init)."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)

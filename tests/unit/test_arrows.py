@@ -14,7 +14,8 @@ DATA = ROOT / "workers" / "blockworker"
 ALLOWED = {  # folder of blockjobs -> the folders of blockjobs that it may import (itself is understood)
     "model":   set(),
     "store":   {"model"},
-    "daemons": {"model", "store"},
+    "notify":  {"model"},
+    "daemons": {"model", "store", "notify"},
     "qmp":     {"model", "store"},
 }  # fmt: skip
 PURE = ("redis", "celery", "kombu", "click", "rich", "psutil", "subprocess", "socket", "time", "random")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import os
+import shutil
+import subprocess
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from blockjobs.cli import main
+from blockjobs.model.policies import Verdict
 from blockjobs.server import Server
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -47,15 +52,60 @@ def test_nobody_but_the_admin_can_do_harm(client, user, command):
     assert client.execute_command("ACL", "DRYRUN", user, *command) not in (True, b"OK")
 
 
-def test_every_unit_starts_one_of_our_commands():
-    started = []
-    for path in sorted((DEPLOY / "systemd").glob("*.service")):
-        unit = configparser.ConfigParser(interpolation=None, strict=False)
-        unit.read(path)
-        program, command = unit["Service"]["ExecStart"].split()[:2]
-        assert program.endswith("/bin/blockjobs")
-        started.append(command)
-    assert started == ["coordinator", "finalizer", "worker"]
+SERVICES = sorted(path.name for path in (DEPLOY / "systemd").glob("*.service"))
+UNITS = sorted(path.name for path in (DEPLOY / "systemd").iterdir() if path.is_file())
+
+
+def unit(name):
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[method-assign]
+    parser.read(DEPLOY / "systemd" / name)
+    return parser
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_starts_one_of_our_commands_with_words_that_it_takes(name):
+    program, *words = unit(name)["Service"]["ExecStart"].replace("%i", "copy").split()
+    assert program.endswith("/bin/blockjobs")
+    context = main.cli.make_context("blockjobs", words)
+    command = main.cli.get_command(context, words[0])
+    assert command is not None
+    assert command.make_context(words[0], words[1:], parent=context).params
+
+
+def test_there_is_a_service_for_every_daemon_and_for_runs():
+    started = [unit(name)["Service"]["ExecStart"].split()[1] for name in SERVICES]
+    assert started == ["coordinator", "finalizer", "run", "worker"]
+
+
+def test_a_run_of_a_timer_is_that_of_its_instance_and_a_partial_one_is_no_failure():
+    service, timer = unit("blockjobs-run@.service")["Service"], unit("blockjobs-run@.timer")["Timer"]
+    assert service["ExecStart"].endswith(" run /etc/blockjobs/runs/%i.yaml")
+    assert service["SuccessExitStatus"].split()[0] == str(int(Verdict.PARTIAL))
+    assert service["TimeoutStartSec"] == "infinity"
+    assert timer["Persistent"] == "true"
+    assert {"OnCalendar", "RandomizedDelaySec"} <= set(timer)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_every_unit(name, tmp_path):
+    assert verified(name, tmp_path) == []
+    (section,) = {"Service", "Timer"} & set(unit(name))
+    assert verified(name, tmp_path, f"[{section}]\nNonsense=yes\n"), "the control: it is looked at"
+
+
+def verified(name, tmp_path, more=""):
+    """What systemd says of our units."""
+    for each in UNITS:  # a service is looked up beside its timer; programs have to exist
+        text = (DEPLOY / "systemd" / each).read_text().replace("/opt/blockjobs/.venv/bin/blockjobs", "/bin/true")
+        (tmp_path / each.replace("@", "@copy")).write_text(text + (more if each == name else ""))
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / name.replace("@", "@copy"))],
+        capture_output=True, text=True, env=env, timeout=60, check=False,
+    )  # fmt: skip
+    return [line for line in done.stderr.splitlines() if "blockjobs-" in line]
 
 
 def test_the_host_file_is_toml_with_the_documented_keys():

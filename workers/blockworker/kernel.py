@@ -77,6 +77,11 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     _check(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
 
 
+def allocate(fd: int, offset: int, length: int) -> None:
+    """Reserve the space of a range; ``EOPNOTSUPP`` where the file system cannot."""
+    _check(_fallocate(fd, 0, offset, length))
+
+
 def cached_pages(fd: int, offset: int, length: int) -> int:
     """How many pages of a range are in the page cache (Linux 6.5; ``ENOSYS`` before)."""
     span, stat = _CacheRange(offset, length), _CacheStat()

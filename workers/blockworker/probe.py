@@ -17,6 +17,7 @@ from blockjobs.model.cuts import Cut, command
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
+from blockworker import checkup
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.forecast import forecast, room
@@ -34,12 +35,17 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
     job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches.
     ``{"as": "forecast" | "room", "spec": ...}``: what a job would read, and the room at its target.
+    ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only who answers.
     """
     return [_look(roots, each) for each in looks]
 
 
 def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
+        if each["as"] == "doctor":
+            return checkup.look(roots.config)
+        if each["as"] == "machine":
+            return checkup.itself()
         if each["as"] == "member":
             cut = Cut.from_dict(each.get("cut") or {})
             return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)

@@ -11,7 +11,7 @@ import click
 
 from blockjobs.cli.output import start_logging
 from blockjobs.model.errors import BadInput
-from blockjobs.settings import find_url
+from blockjobs.settings import find_url, read_settings
 from blockjobs.store.connection import check, connect
 from blockjobs.store.registry import Registry
 
@@ -33,23 +33,29 @@ def coordinator(
     *, url: str | None, qmp: Path | None, qmp_tcp: str | None, tls_cert: Path | None, tls_key: Path | None,
     tls_ca: Path | None,
 ) -> None:  # fmt: skip
-    """Run the coordinator: it rings hosts, judges who is alive, and recovers what was forgotten."""
+    """Run the coordinator: it rings hosts, judges who is alive, recovers what was forgotten, and tells of runs' ends.
+
+    Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.
+    """
     # Celery takes half a second to import; only who serves pays it.
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
+    from blockjobs.daemons.notifier import notifying  # noqa: PLC0415
     from blockjobs.daemons.prune import Prune  # noqa: PLC0415
     from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
 
     start_logging()
-    where = find_url(url)
+    settings = read_settings()
+    where = find_url(url, settings)
     client = connect(where)
     check(client, where)
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     pruner = Pruner(registry, Prune(registry, Doorbell(where)))
     daemon = Coordinator(registry, doorbell, pruner.wake)
     pruner.start()
-    with served(where, doorbell, qmp, tls(qmp_tcp, tls_cert, tls_key, tls_ca)):
+    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)
+    with served(where, doorbell, qmp, qmp_over), notifying(where, settings.delays, settings.secret):
         loop.run("coordinator", daemon.once, loop.stop_on_signals())
     pruner.close()
 

@@ -49,6 +49,8 @@ COMMANDS: Final = {
     "dismiss":     "blockjobs.cli.verbs:dismiss",
     "events":      "blockjobs.cli.events:events",
     "hosts":       "blockjobs.cli.hosts:hosts",
+    "doctor":      "blockjobs.cli.doctor:doctor",
+    "notify":      "blockjobs.cli.notify:notify",
     "volumes":     "blockjobs.cli.volumes:volumes",
     "demo":        "blockjobs.cli.demo:demo",
 }  # fmt: skip

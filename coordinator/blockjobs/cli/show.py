@@ -18,6 +18,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
+from blockjobs.store.notices import NoticeView
 from blockjobs.store.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
@@ -70,6 +71,7 @@ def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
     return run.to_json() | {
         "left-out": [left.to_json() for left in run.fields.skipped],
         "transactions": [txn.to_json() for txn in transactions(here, run_id)],
+        "notices": [notice.to_json() for notice in here.registry.notices.of(run_id)],
     }
 
 
@@ -163,6 +165,8 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
+    for notice in here.registry.notices.of(run_id):
+        yield f"  notice: {about_notice(notice, now)}"
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return
@@ -173,6 +177,20 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         reasons = why(scene_of(here, jobs[-1]))
         told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
         yield f"  {count(len(jobs), 'job')} {kind}{told}"
+
+
+def about_notice(notice: NoticeView, now: float) -> str:
+    """Whether somebody was told of a run's end."""
+    tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
+    who = f"{notice.outcome} to {notice.url}"
+    match notice.state:
+        case "sent":
+            return f"{who}: told at {clock(notice.at / 1000, now)}, {tries}"
+        case "failed":
+            return f"{who}: not told, given up after {tries}: {notice.error}"
+    return f"{who}: not told yet, {tries}" + (
+        f": {notice.error}; next at {clock(notice.due / 1000, now)}" if notice.error else ""
+    )
 
 
 def _kind(job: JobView) -> str:

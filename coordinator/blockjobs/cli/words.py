@@ -96,6 +96,8 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}" + _left_out(f),
     "RUN_ENDED":           _ended,
     "TRANSACTION_CUT":     lambda f: f"its sources are cut, within {apart(float(f['skew']))}",
+    "NOTICE_SENT":         lambda f: f"{f['outcome']} was told to {f['url']}",
+    "NOTICE_FAILED":       lambda f: f"{f['outcome']} could not be told to {f['url']}: {f['error']}",
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",
     "JOB_STATUS_CHANGE":   _status,
     "JOB_HELD":            _held,

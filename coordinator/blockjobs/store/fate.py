@@ -125,7 +125,7 @@ class Fate:
         for batch in batches(newest):
             names = [
                 keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn),
-                keys.targets(view.run), keys.prunes(),
+                keys.targets(view.run), keys.prunes(), keys.untold(),
             ]  # fmt: skip
             for host, job, _ in batch:
                 names += [

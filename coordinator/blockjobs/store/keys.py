@@ -139,6 +139,11 @@ def prunes() -> str:
     return "bj:prunes"
 
 
+def run_notices(run_id: RunId) -> str:
+    """hash: whom a run's end is told, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message."""
+    return f"bj:run:{run_id}:notices"
+
+
 def runs() -> str:
     """zset: published runs by time of publishing."""
     return "bj:runs"
@@ -157,6 +162,16 @@ def launches() -> str:
 def unfinished() -> str:
     """zset: launched transactions that have members to conclude, by time."""
     return "bj:unfinished"
+
+
+def untold() -> str:
+    """zset: runs that ended, whose file names somebody to tell, and which nobody has announced yet; by time."""
+    return "bj:untold"
+
+
+def notices() -> str:
+    """zset: ``N run`` of every notice that is not told yet, by the time of its next try."""
+    return "bj:notices"
 
 
 def ids() -> str:
@@ -202,6 +217,11 @@ def terms() -> str:
 def lifting() -> str:
     """hash: those of them that are being lifted; whoever finds one goes on with it."""
     return "bj:lifting"
+
+
+def trial() -> str:
+    """string: written to see how long a durable write takes; expires by itself."""
+    return "bj:trial"
 
 
 def decisions() -> str:

@@ -17,6 +17,7 @@ from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
+from blockjobs.store.notices import Notices
 from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
 from blockjobs.store.scripts import Scripts
@@ -41,6 +42,7 @@ class Registry:
         self.nodes = Nodes(client, scripts)
         self.questions = Questions(client)
         self.history = History(client, scripts)
+        self.notices = Notices(client, scripts)
 
 
 class HostRegistry:

@@ -36,7 +36,7 @@ class Retention:
             if self._kept(view):
                 self._redis.hset(keys.run(run), "slim", 1)
                 continue
-            self._redis.delete(keys.run(run), keys.targets(run), keys.left(run))
+            self._redis.delete(keys.run(run), keys.targets(run), keys.left(run), keys.run_notices(run))
             self._redis.zrem(keys.prunes(), run)
             self._redis.zrem(keys.runs(), run)
             gone.append(run)

@@ -45,7 +45,8 @@ class Submit:
         try:
             for batch in batches(specs):
                 self.stage(plan, batch, owner)
-            self.publish(plan.run, len(specs), sum(len(each.jobs) for each in plan.fields.skipped))
+            skipped = sum(len(each.jobs) for each in plan.fields.skipped)
+            self.publish(plan.run, len(specs), skipped, tells=any(plan.fields.notify.values()))
         except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
             with suppress(redis.RedisError):
                 self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
@@ -71,9 +72,9 @@ class Submit:
             case _:
                 raise errors.RunExists(plan.run)
 
-    def publish(self, run_id: RunId, jobs: int, skipped: int = 0) -> None:
+    def publish(self, run_id: RunId, jobs: int, skipped: int = 0, *, tells: bool = False) -> None:
         names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]
-        match self._scripts.call("publish", names, [run_id, jobs, skipped]):
+        match self._scripts.call("publish", names, [run_id, jobs, skipped, int(tells)]):
             case [b"incomplete", staged]:
                 raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
             case _:

@@ -13,7 +13,9 @@ from blockjobs.cli.runfile import units
 from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnError
+from blockjobs.model.notices import MOST as MOST_URLS
 from blockjobs.model.policies import Offline
+from blockjobs.notify import by_apprise
 
 GLOB: Final = re.compile(r"[*?\[]")
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: it ends a name within an id
@@ -84,6 +86,9 @@ Word = Annotated[str, PlainValidator(_word)]
 Size = Annotated[int, PlainValidator(units.size)]
 Duration = Annotated[int, PlainValidator(units.duration)]
 Volume = Annotated[object, PlainValidator(_volume)]
+Urls = Annotated[
+    list[Annotated[str, PlainValidator(lambda url: _text(url, by_apprise.check))]], Field(max_length=MOST_URLS)
+]
 ErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto"]
 Mode = Literal["grouped", "individual"]
 Kept = Annotated[int, Field(ge=0, le=100_000)]
@@ -179,8 +184,15 @@ class StoreSaid(Model):
 
 
 class Notify(Model):
-    failure: list[str] = Field(default_factory=list)
-    success: list[str] = Field(default_factory=list)
+    """Who is told of the end; ``partial`` is failure unless said."""
+
+    failure: Urls = Field(default_factory=list)
+    partial: Urls = Field(default_factory=list)
+    success: Urls = Field(default_factory=list)
+
+    def said(self) -> dict[str, tuple[str, ...]]:
+        """Also the outcome that nobody is to be told of."""
+        return {name: tuple(urls) for name, urls in self if name in self.model_fields_set}
 
 
 Groups = Annotated[dict[str, Annotated[tuple[str, ...], PlainValidator(_members)]], AfterValidator(_names)]

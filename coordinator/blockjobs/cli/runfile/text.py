@@ -33,6 +33,7 @@ EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {f
     "greater_than_equal": "a number of at least {ge}",
     "less_than_equal": "a number of at most {le}",
     "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
 }
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "defaults": fields.Defaults, "jobs": fields.Job, "transactions": fields.Transaction, "keep": fields.Keep,
@@ -159,6 +160,7 @@ def _first(text: str, invalid: ValidationError) -> tuple[Place, str]:
 
 
 def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) -> str:
+    said = "this" if place[:1] == ("notify",) else shown(value)  # a URL may hold a secret
     match kind:
         case "extra_forbidden":
             return f"unknown field; one of {', '.join(sorted(_fields(place[:-1])))} was expected"
@@ -167,8 +169,8 @@ def _wording(kind: str, place: Place, value: object, context: dict[str, Any]) ->
         case "value_error":
             return str(context["error"])
         case _ if kind in EXPECTED:
-            return f"{shown(value)} is not accepted; {EXPECTED[kind].format(**context)} was expected"
-    return f"{shown(value)} is not accepted ({kind.replace('_', ' ')})"
+            return f"{said} is not accepted; {EXPECTED[kind].format(**context)} was expected"
+    return f"{said} is not accepted ({kind.replace('_', ' ')})"
 
 
 def _fields(place: Place) -> set[str]:

@@ -5,7 +5,7 @@
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
--- KEYS[8...]  per job: job, share, holds, wake
+-- KEYS[8] untold   KEYS[9...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
@@ -43,7 +43,7 @@ end
 local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 8 + (i - 3) * 4, 11 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 9 + (i - 3) * 4, 12 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
     "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup")
   local status, passed = f[1], f[2]
@@ -79,6 +79,7 @@ for i = 3, #ARGV do
       local told = {"event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3]}
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       redis.call("HSET", KEYS[1], "ended", now)
+      if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[8], now, ARGV[1]) end
       redis.call("XADD", KEYS[2], "*", unpack(told))
       if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then
         redis.call("ZADD", KEYS[7], now, ARGV[1])

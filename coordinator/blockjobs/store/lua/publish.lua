@@ -2,6 +2,7 @@
 --
 -- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events
 -- ARGV[1] run id   ARGV[2] number of jobs the client staged   ARGV[3] number of those it left out
+-- ARGV[4] 1: somebody is to be told of its end
 --
 -- Returns {"published"} | {"again"} | {"incomplete", staged}
 
@@ -10,6 +11,7 @@ if state == "published" then return {"again"} end
 if jobs ~= ARGV[2] then return {"incomplete", jobs or "0"} end
 local now = now_ms()
 redis.call("HSET", KEYS[1], "state", "published", "published", now, "open", jobs, "failed", 0, "cancelled", 0, "skipped", ARGV[3])
+if ARGV[4] == "1" then redis.call("HSET", KEYS[1], "tells", 1) end
 redis.call("ZREM", KEYS[2], ARGV[1])
 redis.call("ZADD", KEYS[3], now, ARGV[1])
 redis.call("ZADD", KEYS[4], now, ARGV[1])

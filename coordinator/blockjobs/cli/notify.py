@@ -1,0 +1,62 @@
+"""``notify``: try whether a URL of a run file's ``notify:`` can be told, from this machine."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from blockjobs.model.errors import BlockjobsError
+from blockjobs.model.notices import Ended, Kind, body, kind_of, shown
+from blockjobs.model.policies import Verdict
+from blockjobs.notify import by_apprise
+from blockjobs.notify.send import LIMIT, send
+from blockjobs.settings import read_settings
+
+OUTCOMES = {"success": Verdict.ALL, "partial": Verdict.PARTIAL, "failure": Verdict.FAILED}
+
+
+@click.group()
+def notify() -> None:
+    """Try those that a run file says are told of the run's end.
+
+    \b
+    Example:
+      blockjobs notify test https://hooks.example.com/blockjobs
+    """
+
+
+@notify.command()
+@click.argument("url")
+@click.option("--outcome", type=click.Choice(list(OUTCOMES)), default="failure", show_default=True,
+              help="What the message says of its run, which never was.")  # fmt: skip
+def test(url: str, outcome: str) -> int:
+    """Send a test message to URL, once, from this machine; needs no Redis.
+
+    A webhook (http, https) gets the JSON of a run `test`, signed where BLOCKJOBS_NOTIFY_SECRET or
+    BLOCKJOBS_NOTIFY_SECRET_FILE is set here; every other kind of URL is apprise's.
+    Exit code 0: it was taken; 1: it was not; 2: this is no such URL.
+
+    \b
+    Example:
+      blockjobs notify test https://hooks.example.com/blockjobs
+      blockjobs notify test mailto://user:password@example.com --outcome success
+    """
+    settings, now = read_settings(), time.time()
+    by_apprise.check(url)
+    if kind_of(url) is Kind.APPRISE and not by_apprise.installed():
+        raise BlockjobsError(by_apprise.MISSING)
+    verdict = OUTCOMES[outcome]
+    run = Ended(
+        run="test-19700101T000000Z", name="test", verdict=verdict, jobs=2, failed=0 if verdict is Verdict.ALL else 1,
+        cancelled=0, began=now, ended=now, test=True,
+    )  # fmt: skip
+    try:
+        secret = settings.secret()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BlockjobsError(f"BLOCKJOBS_NOTIFY_SECRET_FILE: {error}") from None
+    if why := send(url, body(run, f"test/{now:.6f}"), secret):
+        raise BlockjobsError(f"{shown(url)} was not told: {why}")
+    signed = ", signed" if secret and kind_of(url) is Kind.WEBHOOK else ""
+    click.echo(f"{shown(url)} was told (at most {LIMIT:.0f} s a try{signed})")
+    return 0

@@ -1,0 +1,89 @@
+"""Collects the facts of a fleet for ``doctor``, each host asked by itself and all at once; judging is the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Final
+
+import blockjobs
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.model.checkup import Finding, examine
+from blockjobs.model.ids import Host
+from blockjobs.store.health import Health, beyond
+from blockjobs.store.hosts import HostView
+from blockjobs.store.registry import Registry
+
+PATIENCE: Final = 15.0  # seconds for a host's answer; it looks for at most ten
+AT_ONCE: Final = 64  # hosts asked side by side
+TWICE: Final = 2  # more questions, that another machine under the same name would answer one of
+DOES: Final = {"coordinator": "no copy starts", "finalizer": "no run goes on or ends"}
+BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout
+
+
+class Checkup:
+    def __init__(self, registry: Registry, doorbell: Doorbell) -> None:
+        self._registry, self._doorbell = registry, doorbell
+        self._health = Health(registry.client)
+
+    def __call__(self, wanted: Sequence[Host] = ()) -> Iterator[Finding]:
+        """What there is to say of the control side, and of these hosts (none: all), as it is found."""
+        views = self._registry.hosts.views()
+        yield from self._control(views)
+        chosen = [view for view in views if not wanted or view.name in wanted]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for found in pool.map(lambda view: list(self._host(view)), chosen):
+                yield from found
+
+    def _control(self, views: Sequence[HostView]) -> Iterator[Finding]:
+        for setting in self._health.settings():
+            yield from examine("setting", "redis", setting)
+        here = [view for view in views if view.state != "left"]
+        yield from examine(
+            "redis", "redis", self._health.server(hosts=len(here), slots=sum(view.slots for view in here))
+        )  # fmt: skip
+        yield from examine("registry", "registry", {"incarnation": self._health.incarnation()})
+        for name, alive in self._registry.hosts.daemons().items():
+            yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
+
+    def _host(self, view: HostView) -> Iterator[Finding]:
+        fact: dict[str, Any] = {
+            "name": view.name, "state": view.state, "slots": view.slots, "ours": blockjobs.__version__,
+            "version": str(view.facts.get("version", "")), "patience": PATIENCE, "user": "?", "skew": 0.0,
+            "lost": self._registry.hosts.lost_memory([view.name]),
+            "since": f"since {datetime.fromtimestamp(view.since / 1000).astimezone():%Y-%m-%d %H:%M:%S}",
+        }  # fmt: skip
+        told = self._ask(view) if view.state == "up" else {}
+        yield from examine("host", f"host {view.name}", fact | told)
+        for look in told.get("looks", ()):
+            subject = f"host {view.name} {look['kind']} {look['name']}"
+            yield from examine(look["kind"], subject, {**look, "user": told["user"]})
+
+    def _ask(self, view: HostView) -> dict[str, Any]:
+        """The host's own answer, how far its clock is off, and which other machines answered in its name."""
+        questions = self._registry.questions
+        whole = questions.new()
+        self._doorbell.probe(view.name, whole, [{"as": "doctor"}])
+        machines, skew = set(), 0.0
+        for _ in range(TWICE):
+            brief, asked = questions.new(), self._health.now()
+            self._doorbell.probe(view.name, brief, [{"as": "machine"}])
+            said = self._answer(view.name, brief)
+            if "clock" not in said:
+                return {"silent": True}
+            skew = beyond(float(said["clock"]), asked, self._health.now())
+            machines.add(str(said["machine"]))
+        told = self._answer(view.name, whole)
+        if not told:
+            return {"silent": True}
+        machines.add(str(told["machine"]))
+        return told | {"skew": skew, "strangers": ", ".join(sorted(machines - {view.machine}))}
+
+    def _answer(self, host: Host, question: str) -> dict[str, Any]:
+        """{}: it did not come in time, or is an older version's."""
+        for _ in range(round(PATIENCE / BLOCK)):
+            if (found := self._registry.questions.wait(host, question, BLOCK)) is not None:
+                answer: dict[str, Any] = found[0]
+                return {} if "errno" in answer else answer
+        return {}

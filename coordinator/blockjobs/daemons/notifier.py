@@ -1,0 +1,148 @@
+"""Tells whom a run file names that the run has ended: a thread of the coordinator's, which holds up nobody.
+
+Any number may run, and any may die anywhere: a notice is taken by one at a time, tried again by another one when its
+taker is gone, and told at least once; the idempotency key is the same at every try.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import redis
+
+from blockjobs.daemons import loop
+from blockjobs.model.errors import NoSuchRun
+from blockjobs.model.ids import RunId
+from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body, shown, told_of
+from blockjobs.model.states import Status
+from blockjobs.notify.send import LIMIT, Interrupted, send
+from blockjobs.store.connection import connect
+from blockjobs.store.notices import Taken
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LANES: Final = 4  # tries side by side: a receiver that never answers keeps one of them, for as long as a try may take
+LOOK: Final = 1.0  # seconds between two looks
+REST: Final = 30.0
+MARGIN: Final = 10.0  # seconds behind the longest try after which its taker counts as dead
+
+
+@dataclass
+class Notifier:
+    """``delays``: seconds behind each failed try but the last.  ``secret``: asked at each try, it may change."""
+
+    registry: Registry
+    delays: Sequence[float]
+    secret: Callable[[], str]
+    limit: float = LIMIT
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "notice"))
+    _tries: set[Future[None]] = field(default_factory=set)
+
+    def guarded(self) -> None:
+        """One turn, and a rest after a mistake of ours: it is to keep nobody else from their work."""
+        try:
+            self.once()
+        except redis.RedisError:
+            raise
+        except Exception:
+            log.exception("the end of a run could not be told; the next look is in %.0f s", REST)
+            self.stop.wait(REST)
+
+    def once(self) -> None:
+        """One turn: announce the runs that ended, and try what is due."""
+        for run in self.registry.notices.untold():
+            self.announce(run)
+        self._tries = {each for each in self._tries if not each.done()}
+        for run, number in self.registry.notices.due()[: LANES - len(self._tries)]:
+            taken = self.registry.notices.take(run, number, uuid.uuid4().hex, lease=self.limit + MARGIN)
+            if taken is not None:
+                self._tries.add(self._lanes.submit(self._lane, taken))
+        self.stop.wait(LOOK)
+
+    def announce(self, run: RunId) -> None:
+        """Note whom a run's end is to be told."""
+        try:
+            view = self.registry.views.run(run)
+        except NoSuchRun:  # forgotten meanwhile
+            self.registry.notices.announce(run, {}, [])
+            return
+        outcome, urls = told_of(view.fields.notify, verdict := self.registry.views.verdict(run))
+        if not urls:
+            self.registry.notices.announce(run, {}, [])
+            return
+        ended = Ended(
+            run=run, name=view.name, verdict=verdict, jobs=view.jobs, failed=view.failed, cancelled=view.cancelled,
+            skipped=view.skipped, began=view.published / 1000, ended=view.ended / 1000,
+            failures=tuple(self._failures(run)) if view.failed else (),
+        )  # fmt: skip
+        if self.registry.notices.announce(run, body(ended, run), [(outcome, url) for url in urls]):
+            log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(shown, urls)))
+
+    def _failures(self, run: RunId) -> Iterator[Failure]:
+        """The first jobs that failed by themselves, in the order of the file, as far as they are not dismissed."""
+        left = FAILURES
+        for job in self.registry.views.jobs(self.registry.views.places(run)):
+            if job.run == run and job.status is Status.CONCLUDED and job.error and not job.cancelled:
+                yield Failure(job=job.id, host=job.host, error=job.error)
+                if not (left := left - 1):
+                    return
+
+    def tell(self, taken: Taken) -> None:
+        """One try."""
+        who, notices = shown(taken.url), self.registry.notices
+        said = {**taken.said, "notice": f"{taken.run}/{taken.number}"}
+        try:
+            why = send(taken.url, said, self.secret(), limit=self.limit, stop=self.stop)
+        except (OSError, UnicodeDecodeError) as error:
+            why = f"the file of the secret cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}"
+        except Interrupted:
+            notices.again(taken, 0.0, "the coordinator was stopped", counts=False)
+            return
+        if not why:
+            if notices.sent(taken):
+                log.info("run %s: %s was told (try %d)", taken.run, who, taken.tries)
+        elif (delay := again_after(taken.tries, self.delays)) is None:
+            if notices.failed(taken, why):
+                log.error(
+                    "run %s: %s was not told, and is given up after %d tries: %s", taken.run, who, taken.tries, why
+                )
+        elif notices.again(taken, delay, why):
+            log.warning("run %s: %s was not told: %s; tried again in %.0f s", taken.run, who, why, delay)
+
+    def _lane(self, taken: Taken) -> None:
+        """The edge of a thread: what goes wrong here is told again when its taker counts as dead."""
+        try:
+            self.tell(taken)
+        except redis.RedisError as error:
+            log.warning("run %s: whether %s was told could not be noted: %s", taken.run, shown(taken.url), error)
+        except Exception:
+            log.exception("run %s: notice %d", taken.run, taken.number)
+
+    def close(self) -> None:
+        """Wait for what is being tried, which ``stop`` cuts off: whoever comes next goes on with it."""
+        self._lanes.shutdown(wait=True)
+
+
+@contextmanager
+def notifying(url: str, delays: Sequence[float], secret: Callable[[], str]) -> Iterator[None]:
+    """Tell meanwhile, in a thread with a connection of its own."""
+    client = connect(url)
+    notifier = Notifier(Registry(client, internal=True), delays, secret)
+    thread = threading.Thread(target=loop.run, args=("notifier", notifier.guarded, notifier.stop), name="notifier")
+    thread.start()
+    try:
+        yield
+    finally:
+        notifier.stop.set()
+        thread.join()
+        notifier.close()
+        client.close()

@@ -1,0 +1,210 @@
+"""What ``doctor`` makes of the facts it collected: tables of rules, one for each kind of thing that is looked at.
+
+A fact is a mapping; each rule that holds of it is a finding, and where none holds the thing is ok.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+GIB: Final = 1 << 30
+
+
+class Level(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: how bad, of what, what it is, and what to do about it."""
+
+    level: Level
+    subject: str
+    text: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return {"level": str(self.level), "subject": self.subject, "text": self.text, "advice": self.advice}
+
+
+Fact = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``text`` and ``advice`` are filled in from the fact."""
+
+    level: Level
+    when: Callable[[Fact], bool]
+    text: str
+    advice: str = ""
+
+
+E, W, N = Level.ERROR, Level.WARNING, Level.NOTE
+
+
+def _has(key: str, value: object = True) -> Callable[[Fact], bool]:
+    return lambda f: bool(f.get(key) == value)
+
+
+def _lacks(ability: str) -> Callable[[Fact], bool]:
+    """Of a root that can be written: of another one, nothing was tried."""
+    return lambda f: bool(f.get("abilities", {}).get(ability)) and not f["abilities"].get("write")
+
+
+def _part(f: Fact, free: str, whole: str) -> float:
+    return float(f.get(free, 0)) / float(f[whole]) if f.get(whole) else 1.0
+
+
+ABILITIES: Final = (  # what is tried on a write root, and what it means where it is not there
+    ("flock",            E, "nothing keeps two writers apart here: use another file system"),
+    ("fsync-directory",  E, "a commit cannot be made durable here: use another file system"),
+    ("rename-noreplace", N, "a link and an unlink do it"),
+    ("reflink",          N, "'snapshot: reflink' does not work here (XFS and Btrfs can)"),
+    ("punch-hole",       N, "zeros are written instead"),
+    ("fallocate",        N, "space is not reserved"),
+    ("seek-data",        N, "holes of a source here are read as zeros"),
+    ("tmpfile",          N, "nothing needs it"),
+)  # fmt: skip
+
+_HANGS: Final = Rule(E, _has("hangs"), "does not answer: whatever touches it hangs", "is its server away? umount -l it")
+_ROOT: Final = (
+    _HANGS,
+    Rule(E, lambda f: "error" in f, "{error}", "make it, mount it, or correct host.toml"),
+    Rule(E, _has("listed", value=False), "user {user} cannot read it", "give that user read and search permission"),
+)
+RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
+    "setting": (
+        Rule(N, _has("found", None), "{name} is not known: CONFIG is denied to this user", "it has to be '{needed}'"),
+        Rule(E, lambda f: f["found"] not in (None, f["needed"]), "{name} is '{found}': {why}",
+             "set '{name} {needed}' in redis.conf"),
+    ),
+    "redis": (
+        Rule(E, lambda f: f["major"] < 7, "version {version} is too old", "install Redis 7 or newer, or Valkey"),
+        Rule(E, lambda f: f["role"] != "master", "this is a replica, which takes no writes", "connect to its primary"),
+        Rule(E, lambda f: f["aof-status"] != "ok", "its last write to the append-only file failed",
+             "look for space and errors on its disk"),
+        Rule(E, lambda f: 0 < f["maxmemory"] < 1.05 * f["memory"], "{memory_} of maxmemory {maxmemory_} are used",
+             "raise maxmemory: writes are being refused"),
+        Rule(W, lambda f: 0 < 1.05 * f["memory"] <= f["maxmemory"] < 1.25 * f["memory"],
+             "{memory_} of maxmemory {maxmemory_} are used", "raise maxmemory"),
+        Rule(W, lambda f: bool(f["machine-memory"]) and f["memory"] > f["machine-memory"] / 2,
+             "{memory_} of {machine_memory_} of memory are its", "give it more memory: a rewrite may need it twice"),
+        Rule(E, lambda f: f["clients"] > 0.95 * f["maxclients"], "{clients} of {maxclients} connections are in use",
+             "raise maxclients"),
+        Rule(W, lambda f: f["needed-clients"] > 0.8 * f["maxclients"],
+             "{hosts} hosts with {slots} slots need up to {needed_clients} connections, maxclients is {maxclients}",
+             "raise maxclients, and the limit of open files"),
+        Rule(W, lambda f: f["script-ms"] > 10, "a script takes {script_ms:.1f} ms (median)",
+             "look for a busy machine, a slow network, SLOWLOG GET"),
+        Rule(W, lambda f: f["write-ms"] > 25, "a durable write takes {write_ms:.1f} ms (median)",
+             "move Redis to a disk of its own: every change waits for it"),
+        Rule(W, lambda f: abs(f["clock"]) > 2, "its clock and this machine's differ by {clock:+.1f} s",
+             "synchronize both (chrony, NTP)"),
+    ),
+    "registry": (
+        Rule(N, lambda f: not f["incarnation"], "nobody has used it yet", "start a coordinator"),
+    ),
+    "daemon": (
+        Rule(E, _has("alive", value=False), "it does not run: {does} until it does",
+             "systemctl start blockjobs-{name}, or blockjobs up"),
+    ),
+    "host": (
+        Rule(N, _has("state", "left"), "it has left: its workers were stopped",
+             "systemctl start blockjobs-worker@copy blockjobs-worker@steps there"),
+        Rule(E, _has("state", "down"), "it is down: no heartbeat {since}",
+             "look at it; if it is gone for good: blockjobs abandon {name}"),
+        Rule(E, lambda f: bool(f.get("lost")), "{lost}", "bring back the right data of Redis: docs/operating.md"),
+        Rule(E, _has("silent"), "it is up, and did not answer within {patience:.0f} s",
+             "is blockjobs-worker@steps busy or of an older version there?"),
+        Rule(E, lambda f: bool(f.get("failed")), "{failed}", "look at the log of blockjobs-worker@steps there"),
+        Rule(E, lambda f: bool(f.get("strangers")), "another machine takes its orders under this name: {strangers}",
+             "stop the workers there, or give that machine a name of its own"),
+        Rule(W, lambda f: f["version"] not in ("", f["ours"]), "it runs version {version}, here is {ours}",
+             "install the same version everywhere"),
+        Rule(W, lambda f: abs(f.get("skew", 0.0)) > 1.0, "its clock and Redis' differ by {skew:+.1f} s",
+             "synchronize it (chrony, NTP)"),
+    ),
+    "read-root": _ROOT,
+    "write-root": (
+        *_ROOT,
+        Rule(E, lambda f: bool(f.get("abilities", {}).get("write")), "user {user} cannot write here: {no_write}",
+             "give that user write permission, or remount it writable"),
+        Rule(E, lambda f: "free" in f and f["free"] < GIB and _part(f, "free", "size") < 0.01, "{free_} are free",
+             "make room: blockjobs prune, or a larger disk"),
+        Rule(W, lambda f: "free" in f and _part(f, "free", "size") < 0.05
+             and not (f["free"] < GIB and _part(f, "free", "size") < 0.01),
+             "{free_} of {size_} are free", "make room: blockjobs prune, or a larger disk"),
+        Rule(W, lambda f: _part(f, "free-inodes", "inodes") < 0.05, "{free_inodes} of {inodes} inodes are free",
+             "make room: a backup needs three, and directories"),
+        Rule(N, _has("local", value=False), "{fs} is no local file system: how far its locks reach is up to its server",
+             "two hosts must not have the same write root"),
+        *(Rule(level, _lacks(name), f"no {name}: {{no_{name}}}", advice) for name, level, advice in ABILITIES),
+    ),
+    "device": (
+        _HANGS,
+        Rule(W, lambda f: "error" in f, "{error}", "let user {user} read it (group disk), or remove it from host.toml"),
+    ),
+    "command": (
+        _HANGS,
+        Rule(E, lambda f: "error" in f, "{program}: {error}", "install it, or correct host.toml"),
+        Rule(E, _has("executable", value=False), "{program} is no program that user {user} may execute", "chmod a+rx"),
+        Rule(E, _has("world-writable"), "{program}, or its directory, can be written by everybody",
+             "chmod o-w: whoever can write it decides what blockjobs calls"),
+    ),
+    "tool": (
+        Rule(N, lambda f: not f.get("version"), "not found: images in qcow2 and vmdk cannot be used there",
+             "install qemu-utils, where they are wanted"),
+    ),
+}  # fmt: skip
+
+FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
+    "setting": "{name} {found}",
+    "redis": "version {version}, {memory_} used, {clients} of {maxclients} connections, a script {script_ms:.1f} ms, "
+             "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
+    "registry": "incarnation {incarnation}",
+    "daemon": "runs",
+    "host": "up, version {version}, {slots} slots, user {user}, clock {skew:+.2f} s",
+    "read-root": "{fs}, readable",
+    "write-root": "{fs}, writable, {free_} of {size_} free; every ability is there",
+    "device": "{size_}, readable",
+    "command": "{program}",
+    "tool": "version {version}",
+}  # fmt: skip
+
+
+def examine(kind: str, subject: str, fact: Fact) -> Iterator[Finding]:
+    """Each rule of ``kind`` that holds of a fact; one that says that all is well, where none does."""
+    words = {name.replace("-", "_"): value for name, value in fact.items()}
+    words |= {f"{name}_": _size(value) for name, value in words.items() if isinstance(value, int)}
+    words |= {f"no_{name}": why for name, why in fact.get("abilities", {}).items()}
+    held = [rule for rule in RULES[kind] if rule.when(fact)]
+    # What cannot be looked at at all has no further faults.
+    held = held[:1] if fact.get("hangs") or "error" in fact else held
+    for rule in held:
+        yield Finding(rule.level, subject, _fill(rule.text, words), _fill(rule.advice, words))
+    if not held or (kind == "write-root" and all(rule.level is N for rule in held)):
+        yield Finding(Level.OK, subject, _fill(FINE[kind].removesuffix("; every ability is there" * bool(held)), words))
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=Level.OK)
+
+
+def _fill(text: str, words: Mapping[str, Any]) -> str:
+    return text.format_map(words)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(count) < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError(count)

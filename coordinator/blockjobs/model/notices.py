@@ -1,0 +1,171 @@
+"""Who is told of a run's end, and what: kinds of URLs, what may be shown of one, the message, when it is tried again.
+
+A URL may hold a secret anywhere: in its user info, its query, and with most services in its path or in the place of
+the host.  What is shown, logged or kept as the reason of a failure goes through ``shown`` and ``scrubbed``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from blockjobs.model.errors import BadInput
+from blockjobs.model.policies import Verdict
+from blockjobs.model.volumespec import printable
+
+LONGEST: Final = 2000  # characters of a URL
+MOST: Final = 20  # URLs for one outcome
+FAILURES: Final = 5  # failed jobs that a message names
+TEXT: Final = 300  # characters of an error that a message quotes
+VERSION: Final = 1  # of the message
+
+OUTCOMES: Final = {Verdict.ALL: "success", Verdict.PARTIAL: "partial", Verdict.FAILED: "failure"}
+_SAID: Final = {Verdict.ALL: "committed", Verdict.PARTIAL: "partly committed", Verdict.FAILED: "failed"}
+
+
+class Kind(StrEnum):
+    WEBHOOK = "webhook"
+    APPRISE = "apprise"
+
+
+_KINDS: Final = {"http": Kind.WEBHOOK, "https": Kind.WEBHOOK}  # everything else is apprise's
+_HOSTS: Final = frozenset({"http", "https", "mailto", "mailtos"})  # their host is one, and no token
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?", re.ASCII)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?=.)", re.ASCII)
+_EXPECTED: Final = "https://HOST/PATH, or a URL of apprise's such as mailto://USER:PASSWORD@example.com, was expected"
+
+
+def kind_of(url: str) -> Kind:
+    """Who carries a message to ``url``."""
+    return _KINDS.get(url.partition("://")[0].lower(), Kind.APPRISE)
+
+
+def checked(url: str) -> str:
+    """``url``, if it can be one at all; what only apprise knows of its own kinds is asked elsewhere.
+
+    Raises:
+        BadInput: what is wrong, without anything of the URL that may be secret.
+    """
+    match = _SCHEME.match(url)
+    if match is None or len(url) > LONGEST or any(ch.isspace() or not ch.isprintable() for ch in url):
+        raise BadInput(f"this is no URL that can be told; {_EXPECTED}")
+    if kind_of(url) is Kind.APPRISE:
+        return url
+    try:
+        parts = urlsplit(url)
+        fit = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fit = False
+    if not fit or not url.isascii():
+        raise BadInput(f"a {match[1]}:// URL without a host, or with a malformed one; {_EXPECTED}")
+    return url
+
+
+def shown(url: str) -> str:
+    """What may be shown of ``url``: the scheme, and the host of those that have one."""
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    behind = rest[len(place) :]
+    host = place.rpartition("@")[2]
+    # A password may hold what ends a host: then the host is somewhere behind it.
+    if scheme not in _HOSTS or not _HOST.fullmatch(host) or ("@" in behind and "@" not in place):
+        return f"{scheme}://***"
+    path = behind.partition("?")[0].partition("#")[0]
+    return f"{scheme}://{host}{path[:1]}{'***' if len(path) > 1 else ''}"
+
+
+def scrubbed(text: str, url: str, *secrets: str) -> str:
+    """``text`` as one line, without any part of ``url`` that ``shown`` leaves out, and without ``secrets``."""
+    open_ = shown(url)
+    rest = url.partition("://")[2]
+    parts = {rest, unquote(rest), *re.split(r"[/?&=:@#,+]", rest), *re.split(r"[/?&=:@#,+]", unquote(rest)), *secrets}
+    for part in sorted((part for part in parts if len(part) > 2 and part not in open_), key=len, reverse=True):
+        text = text.replace(part, "***")
+    return printable(" ".join(text.split()))[:TEXT]
+
+
+def told_of(notify: Mapping[str, Sequence[str]], verdict: Verdict) -> tuple[str, Sequence[str]]:
+    """The outcome under whose name a run file lists who is told, and their URLs; ``partial`` is failure unless said."""
+    outcome = OUTCOMES[verdict]
+    if outcome == "partial" and outcome not in notify:
+        outcome = "failure"
+    return outcome, notify.get(outcome, ())
+
+
+def again_after(tries: int, delays: Sequence[float]) -> float | None:
+    """Seconds until a notice that failed ``tries`` times is tried again; None: it is given up."""
+    return delays[tries - 1] if tries <= len(delays) else None
+
+
+# --- what is said ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A job that failed."""
+
+    job: str
+    host: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A run that is over, as it is told of.  Times in seconds."""
+
+    run: str
+    name: str
+    verdict: Verdict
+    jobs: int
+    failed: int
+    cancelled: int
+    skipped: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    test: bool = False
+
+
+def body(run: Ended, notice: str) -> dict[str, Any]:
+    """The JSON of a webhook; ``notice`` names it: the same at every try."""
+    return {
+        "version": VERSION, "notice": notice, "test": run.test, "run": run.run, "name": run.name,
+        "verdict": OUTCOMES[run.verdict], "exit-code": int(run.verdict),
+        "jobs": run.jobs, "committed": run.jobs - run.failed - run.cancelled, "failed": run.failed,
+        "cancelled": run.cancelled, "skipped": run.skipped,
+        "began": run.began, "ended": run.ended, "seconds": round(run.ended - run.began, 3),
+        "failures": [{"job": each.job, "host": each.host, "error": _short(each.error)} for each in run.failures],
+    }  # fmt: skip
+
+
+def title(said: Mapping[str, Any]) -> str:
+    """One line for a person, of a ``body``."""
+    word = _SAID[Verdict(said["exit-code"])]
+    counts = f"{said['committed']} of {said['jobs'] + said['skipped']} jobs committed"
+    return f"{'TEST: ' * said['test']}blockjobs: {said['name']} {word}: {counts}"
+
+
+def text(said: Mapping[str, Any]) -> str:
+    """The rest of it, of a ``body``."""
+    return "\n".join(_lines(said))
+
+
+def _lines(said: Mapping[str, Any]) -> Iterable[str]:
+    yield f"run {said['run']}"
+    for name in ("committed", "failed", "cancelled", "skipped"):
+        if said[name]:
+            yield f"{name}: {said[name]}"
+    yield f"took: {said['seconds']:.0f} s"
+    yield from (f"{each['job']} on {each['host']} failed: {each['error']}" for each in said["failures"])
+    if (more := said["failed"] - len(said["failures"])) > 0 and said["failures"]:
+        yield f"and {more} more: blockjobs status {said['run']}"
+
+
+def _short(error: str) -> str:
+    line = printable(" ".join(error.split()))
+    return line if len(line) <= TEXT else line[: TEXT - 3] + "..."

@@ -1,0 +1,61 @@
+"""The kinds of URLs that apprise knows: mail, chats, pagers.  An extra: without it they are refused, by name."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Final
+
+from blockjobs.model.errors import BadInput
+from blockjobs.model.notices import Kind, checked, kind_of, scrubbed, shown, text, title
+
+MISSING: Final = "apprise is not installed here: pip install 'blockjobs[notify]'"
+
+
+def installed() -> bool:
+    return find_spec("apprise") is not None
+
+
+def check(url: str) -> str:
+    """``url``, if it is one that can be told; of apprise's kinds as far as apprise is here.
+
+    Raises:
+        BadInput: what is wrong, without anything of the URL that may be secret.
+    """
+    checked(url)
+    if kind_of(url) is Kind.APPRISE and installed():
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs the URLs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it imports what is deprecated
+            import apprise  # noqa: PLC0415 - a second, for those who need it
+
+            known = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if not known:
+            raise BadInput(
+                f"{shown(url)}: apprise knows no such URL; https://HOST/PATH or one of apprise's was expected"
+            )
+    return url
+
+
+def tell(url: str, said: Mapping[str, Any]) -> str:
+    """Tell ``url``; "" when apprise says that it was, else the reason without secrets."""
+    if not installed():
+        return MISSING
+    import apprise  # noqa: PLC0415
+
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger("apprise").addHandler(handler)
+    logging.getLogger("apprise").propagate = False
+    kinds = {0: apprise.NotifyType.SUCCESS, 1: apprise.NotifyType.FAILURE, 4: apprise.NotifyType.WARNING}
+    one = apprise.Apprise()
+    if not one.add(url):
+        return "apprise knows no such URL"
+    if one.notify(title=title(said), body=text(said), notify_type=kinds[said["exit-code"]]):
+        return ""
+    why = [line for line in log.getvalue().splitlines() if line.strip()]
+    return scrubbed(why[-1], url) if why else "apprise could not tell it, and did not say why"

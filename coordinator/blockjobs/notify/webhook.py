@@ -1,0 +1,69 @@
+"""A webhook: a POST of JSON, signed with HMAC-SHA256 over its time and its body."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from blockjobs import __version__
+from blockjobs.model.notices import scrubbed
+
+TIMESTAMP: Final = "Blockjobs-Timestamp"
+SIGNATURE: Final = "Blockjobs-Signature"
+KEY: Final = "Idempotency-Key"
+
+
+def signature(secret: bytes, timestamp: str, content: bytes) -> str:
+    """What a receiver that knows the secret computes, too."""
+    return "v1=" + hmac.digest(secret, timestamp.encode() + b"." + content, "sha256").hex()
+
+
+def request(url: str, said: Mapping[str, Any], secret: str, now: float) -> urllib.request.Request:
+    """The POST, user info of the URL as basic authentication; without a secret it is not signed."""
+    content = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {
+        "Content-Type": "application/json", "User-Agent": f"blockjobs/{__version__}", KEY: said["notice"],
+        TIMESTAMP: str(int(now)),
+    }  # fmt: skip
+    if secret:
+        headers[SIGNATURE] = signature(secret.encode(), headers[TIMESTAMP], content)
+    bare, authorization = _without_user(url)
+    if authorization:
+        headers["Authorization"] = authorization
+    return urllib.request.Request(bare, data=content, headers=headers, method="POST")  # noqa: S310 - checked: http(s)
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    bare = urlunsplit((parts.scheme.lower(), place, parts.path or "/", parts.query, ""))
+    return bare, f"Basic {b64encode(unquote(user).encode()).decode()}" if at else ""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the message, its signature and a password to a place that nobody named."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def post(url: str, said: Mapping[str, Any], secret: str, now: float, timeout: float) -> str:
+    """Tell ``url``; "" once it answered with a 2xx, else the reason without secrets."""
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request(url, said, secret, now), timeout=timeout) as answer:
+            return "" if 200 <= answer.status < 300 else f"HTTP {answer.status}"
+    except urllib.error.HTTPError as wrong:
+        wrong.close()
+        moved = " (redirects are not followed)" if 300 <= wrong.code < 400 else ""
+        return f"HTTP {wrong.code}{moved}"
+    except urllib.error.URLError as wrong:
+        return scrubbed(str(wrong.reason), url, secret)
+    except (OSError, HTTPException, ValueError) as wrong:
+        return scrubbed(f"{type(wrong).__name__}: {wrong}", url, secret)

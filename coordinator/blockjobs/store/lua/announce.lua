@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Note whom the end of a run is to be told, once; from then on each of them is a notice of its own.
+--
+-- KEYS[1] untold   KEYS[2] notices   KEYS[3] the run's notices
+-- ARGV[1] run id   ARGV[2] the message, packed   ARGV[3...]  per notice: outcome it is listed under, URL
+--
+-- Returns {"announced", n} | {"again"}
+
+redis.call("ZREM", KEYS[1], ARGV[1])
+if #ARGV == 2 then return {"announced", 0} end
+if redis.call("HSETNX", KEYS[3], "message", ARGV[2]) == 0 then return {"again"} end
+local now, n = now_ms(), 0
+for i = 3, #ARGV, 2 do
+  redis.call("HSET", KEYS[3], "outcome:" .. n, ARGV[i], "url:" .. n, ARGV[i + 1], "state:" .. n, "waiting", "tries:" .. n, 0)
+  redis.call("ZADD", KEYS[2], now, n .. " " .. ARGV[1])
+  n = n + 1
+end
+redis.call("HSET", KEYS[3], "count", n)
+return {"announced", n}

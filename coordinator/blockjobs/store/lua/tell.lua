@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Take a notice that is due, for one try: nobody else gets it until the try is over, or its taker must be dead.
+--
+-- KEYS[1] notices   KEYS[2] the run's notices
+-- ARGV[1] "N run"   ARGV[2] N   ARGV[3] who takes it   ARGV[4] ms after which the taker counts as dead
+--
+-- Returns {"yours", tries with this one, url, message} | {"later"} | {"gone"}
+
+local due, now = redis.call("ZSCORE", KEYS[1], ARGV[1]), now_ms()
+if not due then return {"gone"} end
+if tonumber(due) > now then return {"later"} end
+local url, message = unpack(redis.call("HMGET", KEYS[2], "url:" .. ARGV[2], "message"))
+if not url then
+  redis.call("ZREM", KEYS[1], ARGV[1])  -- the run was forgotten
+  return {"gone"}
+end
+redis.call("ZADD", KEYS[1], now + tonumber(ARGV[4]), ARGV[1])
+redis.call("HSET", KEYS[2], "taker:" .. ARGV[2], ARGV[3], "at:" .. ARGV[2], now)
+return {"yours", redis.call("HINCRBY", KEYS[2], "tries:" .. ARGV[2], 1), url, message}

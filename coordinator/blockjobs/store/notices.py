@@ -1,0 +1,119 @@
+"""Notices: who is still to be told of a run's end.  Durable, at least once, taken by one coordinator at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blockjobs.model.ids import RunId
+from blockjobs.model.notices import shown
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.scripts import Scripts
+
+PAGE = 50  # runs, or notices, looked at in one turn
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """One of those that a run's end is told to; ``url`` as it may be shown, times in ms."""
+
+    number: int
+    outcome: str
+    url: str
+    state: str  # waiting, sent, failed
+    tries: int
+    error: str
+    at: int
+    due: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome, "url": self.url, "state": self.state, "tries": self.tries,
+            "error": self.error or None, "at": self.at / 1000 if self.at else None,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A notice that is ours for one try; ``url`` in full."""
+
+    run: RunId
+    number: int
+    taker: str
+    tries: int
+    url: str
+    said: Mapping[str, Any]
+
+
+class Notices:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def untold(self) -> list[RunId]:
+        """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""
+        return [RunId(run.decode()) for run in self._redis.zrange(keys.untold(), 0, PAGE - 1)]
+
+    def announce(self, run: RunId, said: Mapping[str, Any], told: list[tuple[str, str]]) -> int:
+        """Make each (outcome, URL) a notice, with the message; how many.  The second time, and by a second one: 0."""
+        names = [keys.untold(), keys.notices(), keys.run_notices(run)]
+        pairs = [word for pair in told for word in pair]
+        match self._scripts.call("announce", names, [run, codec.pack(dict(said)), *pairs]):
+            case [b"announced", number]:
+                return int(number)
+            case _:
+                return 0
+
+    def due(self) -> list[tuple[RunId, int]]:
+        """Notices whose time has come."""
+        now = milliseconds(self._redis.time())
+        rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
+        pairs = (row.decode().split(" ", 1) for row in rows)
+        return [(RunId(run), int(number)) for number, run in pairs]
+
+    def take(self, run: RunId, number: int, taker: str, *, lease: float) -> Taken | None:
+        """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
+        args = [f"{number} {run}", number, taker, round(lease * 1000)]
+        match self._scripts.call("tell", [keys.notices(), keys.run_notices(run)], args):
+            case [b"yours", tries, url, message]:
+                return Taken(run, number, taker, int(tries), url.decode(), codec.unpack(message))
+            case _:
+                return None
+
+    def sent(self, taken: Taken) -> bool:
+        """It was told; False: it is not ours any more, and another one may tell it again."""
+        return self._over(taken, "sent")
+
+    def again(self, taken: Taken, seconds: float, why: str, *, counts: bool = True) -> bool:
+        """It was not told, and is tried again; ``counts`` False: we cut the try off ourselves."""
+        return self._over(taken, "waiting", seconds, why, counts=counts)
+
+    def failed(self, taken: Taken, why: str) -> bool:
+        """It is given up."""
+        return self._over(taken, "failed", 0, why)
+
+    def _over(self, taken: Taken, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
+        names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
+        args = [f"{taken.number} {taken.run}", taken.number, taken.run, taken.taker, state, round(seconds * 1000), why]
+        return bool(self._scripts.call("told", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
+
+    def of(self, run: RunId) -> list[NoticeView]:
+        """Whom the end of a run is told to, and how far that came."""
+        record = {name.decode(): value for name, value in self._redis.hgetall(keys.run_notices(run)).items()}
+        count = int(record.get("count", 0))
+        pipe = self._redis.pipeline(transaction=False)
+        for n in range(count):
+            pipe.zscore(keys.notices(), f"{n} {run}")
+        due = pipe.execute()
+
+        def text(name: str, n: int) -> str:
+            return bytes(record.get(f"{name}:{n}", b"")).decode()
+
+        return [
+            NoticeView(
+                n, text("outcome", n), shown(text("url", n)), text("state", n), int(text("tries", n) or 0),
+                text("error", n), int(text("at", n) or 0), int(due[n] or 0),
+            )
+            for n in range(count)
+        ]  # fmt: skip

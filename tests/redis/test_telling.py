@@ -1,0 +1,170 @@
+"""Notices in the registry: none is lost, none is told twice by two coordinators at once, none outlives its run."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from puppets import RUN, Fleet, dump, grouped, spec
+
+from blockjobs.daemons.notifier import Notifier
+from blockjobs.model.barriers import Step
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import RunFields
+from blockjobs.server import Server
+from blockjobs.store import keys
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import Registry
+from blockjobs.store.retention import KEEP_RUNS
+
+URLS = {
+    "success": ("https://one.example.com/hidden", "https://two.example.com"),
+    "failure": ("mailto://ops@example.com",),
+}
+JOBS = spec("a"), spec("b")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server as it must be: every command refuses one that would forget."""
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def ended(fleet: Fleet, *, notify=URLS, bad: bool = False) -> RunId:
+    """A run that is over."""
+    fleet.registry.submit.submit(replace(grouped(*JOBS), fields=RunFields(notify=notify)))
+    fleet.walk(RUN, Step.RUN)
+    if bad:
+        fleet.finish(fleet.claim(JOBS[0]), errno=5, text="EIO")
+    else:
+        fleet.copy(*JOBS)
+    fleet.walk(RUN)
+    return RunId(RUN)
+
+
+def notifier(registry: Registry) -> Notifier:
+    return Notifier(registry, (0.0, 60.0), lambda: "")
+
+
+def states(registry: Registry) -> list[tuple[str, str, int]]:
+    return [(notice.url, notice.state, notice.tries) for notice in registry.notices.of(RunId(RUN))]
+
+
+def test_the_end_of_a_run_is_noted_in_the_step_that_ends_it(fleet):
+    fleet.registry.submit.submit(replace(grouped(*JOBS), fields=RunFields(notify=URLS)))
+    assert fleet.registry.notices.untold() == []
+    fleet.registry.verbs.cancel("a")
+    fleet.walk(RUN)
+    assert fleet.registry.notices.untold() == [RUN]
+
+
+@pytest.mark.parametrize(("bad", "told"), [(False, list(URLS["success"])), (True, list(URLS["failure"]))])
+def test_each_url_of_the_outcome_becomes_a_notice_once(fleet, bad, told):
+    run = ended(fleet, bad=bad)
+    here = notifier(fleet.registry)
+    here.announce(run)
+    before = dump(fleet.client)
+    here.announce(run)
+    assert dump(fleet.client) == before
+    assert fleet.registry.notices.untold() == []
+    assert [fleet.registry.notices.take(run, n, "me", lease=9).url for n in range(len(told))] == told
+    assert fleet.registry.notices.take(run, 0, "me", lease=9) is None
+
+
+def test_the_message_names_the_first_failures(fleet):
+    run = ended(fleet, bad=True)
+    notifier(fleet.registry).announce(run)
+    said = fleet.registry.notices.take(run, 0, "me", lease=9).said
+    assert (said["verdict"], said["failed"], said["jobs"]) == ("failure", 1, 2)
+    assert said["failures"] == [{"job": "a", "host": "alpha", "error": "EIO"}]
+
+
+@pytest.mark.parametrize("notify", [{}, {"failure": ("https://x.example.com",)}])
+def test_a_run_that_nobody_is_told_of_leaves_nothing(fleet, notify):
+    run = ended(fleet, notify=notify)
+    assert fleet.registry.notices.untold() == [run] * bool(notify)
+    notifier(fleet.registry).announce(run)
+    assert not {keys.untold(), keys.notices(), keys.run_notices(run)} & dump(fleet.client).keys()
+
+
+def test_of_many_coordinators_one_gets_a_notice(fleet, server):
+    run = ended(fleet)
+    notifier(fleet.registry).announce(run)
+    clients = [connect(server.url) for _ in range(8)]
+
+    def take(n):
+        return [Registry(clients[n]).notices.take(run, each, str(n), lease=60) for each in (0, 1)]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    for client in clients:
+        client.close()
+    assert [sum(pair[each] is not None for pair in taken) for each in (0, 1)] == [1, 1]
+
+
+def test_a_notice_whose_taker_died_is_taken_again_and_the_dead_one_can_say_nothing_more(fleet):
+    run = ended(fleet)
+    registry = fleet.registry
+    notifier(registry).announce(run)
+    first = registry.notices.take(run, 0, "first", lease=0)
+    second = registry.notices.take(run, 0, "second", lease=60)
+    assert (first.tries, second.tries) == (1, 2)
+    assert not registry.notices.sent(first)
+    assert registry.notices.sent(second)
+    assert not registry.notices.failed(second, "twice"), "it is over"
+    assert registry.notices.take(run, 0, "third", lease=60) is None
+    assert fleet.events("NOTICE_SENT", "NOTICE_FAILED") == [("NOTICE_SENT", RUN)]
+
+
+def test_a_notice_is_tried_again_after_its_delay_and_given_up_in_the_end(fleet):
+    run = ended(fleet)
+    registry = fleet.registry
+    notifier(registry).announce(run)
+    registry.notices.again(registry.notices.take(run, 0, "me", lease=9), 0, "HTTP 503")
+    registry.notices.again(registry.notices.take(run, 0, "me", lease=9), 60, "HTTP 503")
+    assert registry.notices.take(run, 0, "me", lease=9) is None
+    assert states(registry)[0] == ("https://one.example.com/***", "waiting", 2)
+    fleet.client.zadd(keys.notices(), {f"0 {run}": 0})  # a minute later
+    registry.notices.failed(registry.notices.take(run, 0, "me", lease=9), "HTTP 503")
+    assert states(registry)[0] == ("https://one.example.com/***", "failed", 3)
+    (event,) = [each for each in registry.events.all() if each.name == "NOTICE_FAILED"]
+    assert event.fields == {
+        "outcome": "success",
+        "url": "https://one.example.com/***",
+        "tries": "3",
+        "error": "HTTP 503",
+    }
+
+
+def test_a_try_that_was_cut_off_by_a_stop_does_not_count(fleet):
+    run = ended(fleet)
+    registry = fleet.registry
+    notifier(registry).announce(run)
+    registry.notices.again(registry.notices.take(run, 0, "me", lease=9), 0, "stopped", counts=False)
+    assert registry.notices.take(run, 0, "me", lease=9).tries == 1
+
+
+def test_the_notices_of_a_forgotten_run_are_forgotten(fleet):
+    run = ended(fleet)
+    registry = fleet.registry
+    notifier(registry).announce(run)
+    registry.retention.forget(registry.hosts.now() + KEEP_RUNS + 1000)
+    assert registry.notices.of(run) == []
+    assert registry.notices.take(run, 0, "me", lease=9) is None
+    assert registry.notices.take(run, 1, "me", lease=9) is None
+    assert keys.notices() not in dump(fleet.client)
+
+
+def test_show_says_how_far_it_came_and_nothing_secret(fleet, command):
+    run = ended(fleet)
+    registry = fleet.registry
+    notifier(registry).announce(run)
+    registry.notices.sent(registry.notices.take(run, 0, "me", lease=9))
+    registry.notices.failed(registry.notices.take(run, 1, "me", lease=9), "HTTP 503")
+    code, out, _ = command("show", run)
+    assert code == 0
+    assert "success to https://one.example.com/***: told at" in out
+    assert "success to https://two.example.com: not told, given up after 1 try: HTTP 503" in out
+    assert "hidden" not in out + command("show", run, "--json")[1] + command("events")[1]

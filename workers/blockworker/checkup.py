@@ -1,0 +1,168 @@
+"""A look at the host itself, for ``blockjobs doctor``: its roots, devices, commands and tools.
+
+Facts only; what they mean is decided where they are read.  A dead network file system makes whoever touches it hang,
+for ever: so it is a process of its own that looks, a thread a path, and it ends by itself in time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Final
+
+import blockjobs
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.ids import Host
+from blockworker import filesystem
+from blockworker.host import HostConfig, machine_id
+from blockworker.roots import Roots
+
+A_PATH: Final = 5.0  # seconds that looking at one path may take
+LIMIT: Final = 10.0  # seconds for all of it; whoever asks waits a little longer
+TOOLS: Final = ("qemu-nbd", "qemu-img")
+
+
+def look(config: HostConfig) -> dict[str, Any]:
+    """Everything about this host, within ``LIMIT`` seconds."""
+    argv = [sys.executable, "-P", "-m", "blockworker.checkup"]
+    child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        answer, _ = child.communicate(json.dumps(asdict(config)).encode(), timeout=LIMIT)
+        found: dict[str, Any] = json.loads(answer)
+    except (subprocess.TimeoutExpired, ValueError):
+        child.kill()
+        with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel does not go
+            child.wait(1.0)
+        found = {"failed": f"looking took longer than {LIMIT:.0f} s, or ended without a result"}
+    finally:
+        for pipe in filter(None, (child.stdin, child.stdout)):
+            with suppress(OSError):
+                pipe.close()
+    return found | itself()
+
+
+def itself() -> dict[str, Any]:
+    """Who answers, and what its clock says now."""
+    return {"machine": machine_id(), "version": blockjobs.__version__, "clock": time.time()}
+
+
+def facts(config: HostConfig) -> dict[str, Any]:
+    """What there is to see; a path that hangs is said to."""
+    roots = Roots(config)
+    looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
+        *(("read-root", path, partial(_root, roots, path, write=False)) for path in config.read_roots),
+        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.write_roots),
+        *(("device", path, partial(_device, roots, path)) for path in config.devices),
+        *(("command", name, partial(_command, argv[0])) for name, argv in config.commands.items()),
+        *(("tool", name, partial(_tool, name)) for name in TOOLS),
+    ]
+    results: list[dict[str, Any]] = [{"kind": kind, "name": name, "hangs": True} for kind, name, _ in looks]
+
+    def run(at: int) -> None:
+        kind, name, ask = looks[at]
+        results[at] = {"kind": kind, "name": name, **ask()}
+
+    threads = []
+    for at in range(len(looks)):
+        threads.append(threading.Thread(target=run, args=(at,), daemon=True))
+        threads[-1].start()
+    give_up = time.monotonic() + A_PATH
+    for thread in threads:
+        thread.join(max(0.0, give_up - time.monotonic()))
+    return {"user": _user(), "slots": config.slots, "looks": list(results)}
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
+    try:
+        fd = roots.open_dir(path, write=write)
+    except JobFailed as failed:
+        return {"error": failed.text}
+    except OSError as error:  # the root itself
+        return {"error": error.strerror or str(error)}
+    try:
+        kind, local = filesystem.kind_of(fd)
+        found = {"fs": kind, "local": local, **filesystem.space(fd), "listed": True, "device": os.fstat(fd).st_dev}
+        try:
+            with os.scandir(fd) as entries:
+                next(entries, None)
+        except OSError:
+            found["listed"] = False
+        return found | ({"abilities": filesystem.trials(fd)} if write else {})
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    finally:
+        os.close(fd)
+
+
+def _device(roots: Roots, path: str) -> dict[str, Any]:
+    try:
+        fd = roots.open_device(path)
+    except JobFailed as failed:
+        return {"error": failed.text}
+    try:
+        return {"size": os.lseek(fd, 0, os.SEEK_END)}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    finally:
+        os.close(fd)
+
+
+def _command(program: str) -> dict[str, Any]:
+    try:
+        st = os.stat(program)
+        above = os.stat(os.path.dirname(os.path.realpath(program)))
+    except OSError as error:
+        return {"program": program, "error": error.strerror or str(error)}
+    sticky = bool(above.st_mode & stat.S_ISVTX)
+    return {
+        "program": program,
+        "executable": stat.S_ISREG(st.st_mode) and os.access(program, os.X_OK),
+        "world-writable": bool(st.st_mode & stat.S_IWOTH) or (bool(above.st_mode & stat.S_IWOTH) and not sticky),
+    }
+
+
+def _tool(name: str) -> dict[str, Any]:
+    path = shutil.which(name)
+    if path is None:
+        return {"version": ""}
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=A_PATH, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"version": "", "error": str(error)}
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return {"version": found[0] if found else "unknown"}
+
+
+def main() -> None:
+    keys = json.load(sys.stdin)
+    lists = {name: tuple(keys[name]) for name in ("read_roots", "write_roots", "devices")}
+    commands = {name: tuple(argv) for name, argv in keys["commands"].items()}
+    config = HostConfig(**{**keys, **lists, "commands": commands, "name": Host(keys["name"])})
+    json.dump(facts(config), sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # a thread may hang in the kernel: it is not waited for
+
+
+if __name__ == "__main__":
+    main()
