@@ -8,7 +8,9 @@ from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
+from blockjobs.daemons.terms import Terms
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
@@ -24,6 +26,8 @@ KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 class Coordinator:
     registry: Registry
     doorbell: Doorbell
+    shares: Shares = field(init=False)
+    terms: Terms = field(init=False)
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
@@ -32,6 +36,9 @@ class Coordinator:
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
+
+    def __post_init__(self) -> None:
+        self.shares, self.terms = Shares(self.registry), Terms(self.registry)
 
     def once(self) -> None:
         """One turn: what happened since the last one, and what is due by the clock."""
@@ -42,6 +49,8 @@ class Coordinator:
                 self._slots.setdefault(host, 0)
         if self._each_look():
             self._look()
+            self.shares.look()
+            self.terms.look()
             self._dispatch(set(self._slots))
         if self._each_recovery():
             self.registry.submit.recover(self.registry.hosts.now())
@@ -63,11 +72,16 @@ class Coordinator:
                 log.info("registered: %s", ", ".join(sorted(new)))
                 self._slots.update(dict.fromkeys(new, 0))
                 self._look()
-            self._dispatch({Host(event.host) for event in news if event.host})
+            self.terms.heard(news)
+            self.shares.heard(news)
+            self._dispatch({Host(event.host) for event in news if event.host} | self.shares.look())
 
     def _dispatch(self, hosts: set[Host]) -> None:
         for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
-            for job in self.registry.hosts.ring(host, self._slots[host], lost_after_ms=DOORBELL_LOST):
+            for job in self.registry.hosts.ring(
+                host, self._slots[host], lost_after_ms=DOORBELL_LOST,
+                stores={name: store.jobs for name, store in self.shares.stores.items()}, limit=self.shares.at_first,
+            ):  # fmt: skip
                 log.debug("job %s: ringing %s", job, host)
                 self.doorbell.copy(host, job)
 

@@ -56,6 +56,7 @@ class JobSpec:
     overwrite: bool = False
     digests: bool = True
     compress: bool = False  # the target, which is an image of a format
+    store: str = ""  # the store of the run file that its target lies in; limits go by it
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
@@ -71,7 +72,8 @@ class JobSpec:
             "target-base": self.target_base, "speed": self.speed, "on-source-error": str(self.on_source_error),
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
-            "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
+            "digests": self.digests, "compress": self.compress, "store": self.store,
+            "stall-limit": self.stall_limit,
             "options": dict(self.options),
         }  # fmt: skip
 
@@ -84,8 +86,8 @@ class JobSpec:
             target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
-            digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
-            options=dict(keys.get("options", {})),
+            digests=keys["digests"], compress=keys.get("compress", False), store=keys.get("store", ""),
+            stall_limit=keys["stall-limit"], options=dict(keys.get("options", {})),
         )  # fmt: skip
 
 

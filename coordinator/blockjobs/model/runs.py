@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final, TypedDict, Unpack
@@ -13,6 +13,7 @@ from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, HostedVolume
 
 _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     compress: bool
+    store: str
     stall_limit: int
     options: Mapping[str, Any]
 
@@ -44,6 +46,7 @@ class RunPlan:
     name: str
     grouped: bool
     transactions: tuple[tuple[JobSpec, ...], ...]  # grouped: one of all jobs; else one a job
+    fields: RunFields = field(default_factory=RunFields)
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:
@@ -75,17 +78,17 @@ def volumes(
         JobFault: one of them is malformed, or the two do not go together.
     """
     parsed = []
-    for field, value in (("source", source), ("target", target)):
+    for side, value in (("source", source), ("target", target)):
         if volumespec.is_name(value):
-            parsed.append(_named(str(value), named, position, field))
+            parsed.append(_named(str(value), named, position, side))
             continue
         try:
             expanded = templates.expand_volume(value, meaning, default_host)
             parsed.append(volumespec.parse(expanded, default_host=default_host))
         except RecursionError:
-            raise JobFault(position, field, "the volume contains itself; a volume of its own was expected") from None
+            raise JobFault(position, side, "the volume contains itself; a volume of its own was expected") from None
         except BadInput as wrong:
-            raise JobFault(position, field, str(wrong)) from None
+            raise JobFault(position, side, str(wrong)) from None
     read, written = parsed
     try:
         written = replace(written, volume=volumespec.in_format(written.volume, form))

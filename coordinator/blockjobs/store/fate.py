@@ -51,13 +51,16 @@ class Fate:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hgetall(keys.share(host, txn))
-        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in pipe.execute()]
+        pipe.hget(keys.run(RunId(record["run"])), "queued")
+        *rows, queued = pipe.execute()
+        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
         return View(
             txn=txn, run=RunId(record["run"]), rev=int(record["rev"]),
             decision=Decision(record["decision"]) if "decision" in record else None,
             number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
             cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
             shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
+            queued=bool(queued),
         )  # fmt: skip
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
@@ -122,7 +125,9 @@ class Fate:
         first = view.cursor if whole and view.cursor >= 0 else len(rows)
         newest = [(Host(h), JobId(j), n) for n, (h, j) in reversed(list(enumerate(rows))) if n < first and h in hosts]
         for batch in batches(newest):
-            names = [keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn)]
+            names = [
+                keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn), keys.lines(),
+            ]  # fmt: skip
             for host, job, _ in batch:
                 names += [
                     keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),

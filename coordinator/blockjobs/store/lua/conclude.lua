@@ -3,22 +3,32 @@
 --
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
--- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6...]  per job: job, share, holds, wake
+-- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] lines   KEYS[7...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
 
+-- Out of the line of its name: the next one's turn may have come.
+local function leave_line(lines, run, id)
+  local name, left = redis.call("HGET", run, "line"), {}
+  if not name then return end
+  for each in string.gmatch(redis.call("HGET", lines, name) or "", "%S+") do
+    if each ~= id then left[#left + 1] = each end
+  end
+  if #left > 0 then redis.call("HSET", lines, name, table.concat(left, " ")) else redis.call("HDEL", lines, name) end
+end
+
 local n, now = 0, now_ms()
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 6 + (i - 3) * 4, 9 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 7 + (i - 3) * 4, 10 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun")
+    "source", "target", "auto-dismiss", "attempts", "begun", "off-errno")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
     local counted
-    if f[9] == "force" then  -- tested before its own error, as in QEMU
+    if f[9] == "force" and (f[15] or "0") == "0" then  -- tested before its own error, as in QEMU
       if f[14] then emit(KEYS[2], "BLOCK_JOB_CANCELLED", job, id, unpack(result)) end
       counted = "cancelled"
     else
@@ -40,6 +50,7 @@ for i = 3, #ARGV do
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
       local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled")
       redis.call("HSET", KEYS[1], "ended", now)
+      leave_line(KEYS[6], KEYS[1], ARGV[1])
       redis.call("XADD", KEYS[2], "*", "event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3])
     end
     if f[12] == "1" then

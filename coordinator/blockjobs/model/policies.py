@@ -1,0 +1,181 @@
+"""What a run asks for beside its jobs: how each of its transactions ends well, where stores lie, its own terms.
+
+A run's record keeps it as one dict, ``RunFields.to_dict``; ``verdict`` says how a run ended by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final
+
+from blockjobs.model.ids import JobId, RunId, TxnId
+
+ALONE: Final = ""  # the name of what a run consists of that has no named transactions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offline:
+    """What becomes of a run of which hosts are away: it fails, it goes without them, or it waits (seconds)."""
+
+    what: str = "fail"  # fail, skip, wait
+    seconds: int = 0
+
+    def __str__(self) -> str:
+        return f"wait {self.seconds}s" if self.what == "wait" else self.what
+
+    @classmethod
+    def of(cls, text: str) -> Offline:
+        """What ``str`` made."""
+        what, _, rest = text.partition(" ")
+        return cls(what=what, seconds=int(rest.removesuffix("s") or 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say."""
+
+    grouped: bool = True
+    offline: Offline = field(default_factory=Offline)
+    retry: int = 0
+    succeed_if: float | None = None
+    keep: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "grouped": self.grouped, "offline": str(self.offline), "retry": self.retry,
+            "succeed-if": self.succeed_if, "keep": dict(self.keep),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> Policy:
+        return cls(
+            grouped=keys["grouped"], offline=Offline.of(keys["offline"]), retry=keys["retry"],
+            succeed_if=keys["succeed-if"], keep=dict(keys["keep"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where targets lie; ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: none."""
+
+    path: str
+    jobs: int = 0
+    speed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "jobs": self.jobs, "speed": self.speed}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """What a run went without: jobs by name, or sources of which nobody could say how many jobs they are."""
+
+    transaction: str
+    host: str
+    jobs: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFields:
+    """All of it.  Times in seconds, 0 where the file says nothing."""
+
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    stores: Mapping[str, Store] = field(default_factory=dict)
+    deadline: int = 0
+    hold_timeout: int = 0
+    on_overlap: str = ""  # "": others of its name do not matter, as to runs that no file describes
+    file: str = ""
+    notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "policies": {name: policy.to_dict() for name, policy in self.policies.items()},
+            "stores": {name: store.to_dict() for name, store in self.stores.items()},
+            "deadline": self.deadline, "hold-timeout": self.hold_timeout, "on-overlap": self.on_overlap,
+            "file": self.file, "notify": {name: list(urls) for name, urls in self.notify.items()},
+            "skipped": [[each.transaction, each.host, list(each.jobs), each.why] for each in self.skipped],
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> RunFields:
+        """Also of a record that has none of it."""
+        return cls(
+            policies={name: Policy.from_dict(each) for name, each in keys.get("policies", {}).items()},
+            stores={name: Store(**each) for name, each in keys.get("stores", {}).items()},
+            deadline=keys.get("deadline", 0), hold_timeout=keys.get("hold-timeout", 0),
+            on_overlap=keys.get("on-overlap", ""), file=keys.get("file", ""),
+            notify={name: tuple(urls) for name, urls in keys.get("notify", {}).items()},
+            skipped=tuple(
+                Skipped(transaction=name, host=host, jobs=tuple(jobs), why=why)
+                for name, host, jobs, why in keys.get("skipped", [])
+            ),
+        )  # fmt: skip
+
+
+def span(seconds: int) -> str:
+    """A time as a run file writes it: 21600 -> ``6h``, 5400 -> ``1h30m``."""
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        n, seconds = divmod(seconds, length)
+        parts += [f"{n}{unit}"] * bool(n)
+    return "".join(parts) or "0s"
+
+
+# --- which transaction of the file --------------------------------------------------------------------
+
+
+def transaction_id(run: RunId, name: str, job: JobId, *, grouped: bool) -> TxnId:
+    """``RUN.NAME`` of a grouped one, ``RUN.NAME.JOB`` of the members of an individual one; without a name as ever."""
+    if not name:
+        return TxnId(run if grouped else job)
+    return TxnId(f"{run}.{name}" if grouped else f"{run}.{name}{job.removeprefix(run)}")
+
+
+def transaction_name(run: RunId, txn: TxnId, policies: Iterable[str]) -> str:
+    """The name in the run file; names have no dot, so that this is one way only."""
+    name = txn.removeprefix(f"{run}.").partition(".")[0]
+    return name if name in policies else ALONE
+
+
+# --- how it ended ---------------------------------------------------------------------------------------
+
+
+class Verdict(IntEnum):
+    """How a run ended; the number is the exit code."""
+
+    ALL = 0
+    FAILED = 1
+    PARTIAL = 4  # not all of it, and the file says that this will do
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A transaction of the file: jobs that were started, those of them that ended badly, and those left out."""
+
+    jobs: int = 0
+    bad: int = 0
+    skipped: int = 0
+
+
+def verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verdict:
+    """How a run ended that is over; the worst of its transactions counts.
+
+    Where a share is asked for, a job that was left out counts as one that is not there.
+    """
+    each = [_one(count, policies.get(name, Policy())) for name, count in counts.items()]
+    return next((worst for worst in (Verdict.FAILED, Verdict.PARTIAL) if worst in each), Verdict.ALL)
+
+
+def _one(count: Count, policy: Policy) -> Verdict:
+    wanted, good = count.jobs + count.skipped, count.jobs - count.bad
+    if good == wanted:
+        return Verdict.ALL
+    if policy.succeed_if is not None:
+        met = good > 0 and 100 * good >= policy.succeed_if * wanted - 1e-9
+    else:
+        met = count.bad == 0
+    return Verdict.PARTIAL if met else Verdict.FAILED
