@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "dismiss":     "blockjobs.cli.verbs:dismiss",
     "events":      "blockjobs.cli.events:events",
     "hosts":       "blockjobs.cli.hosts:hosts",
+    "stores":      "blockjobs.cli.stores:stores",
     "volumes":     "blockjobs.cli.volumes:volumes",
     "demo":        "blockjobs.cli.demo:demo",
 }  # fmt: skip

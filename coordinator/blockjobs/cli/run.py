@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach, Show, follow, shown, verdict
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
-from blockjobs.cli.words import count
+from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
-from blockjobs.model.errors import BadInput, RunExists
+from blockjobs.model.errors import BadInput, RunExists, RunSkipped
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
+from blockjobs.store.limits import StoreView
 from blockjobs.store.views import Place
 from blockjobs.stream import Stream
 
@@ -155,11 +156,21 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 def start(here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool) -> int:
     """Submit a run and follow it; returns the exit code."""
-    seq = here.registry.events.last()
-    plan = submit(here, plan_at)
+    seq, stores = here.registry.events.last(), here.stores()
+    try:
+        plan = submit(here, plan_at)
+    except RunSkipped as skipped:
+        click.echo(str(skipped), err=json)
+        if json:
+            print_json(as_json(here, []))
+        return 0
     warn_of_dead_daemons(here)
     hosts = len({job.host for job in plan.jobs})
-    click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}", err=json)
+    queued = here.run(plan.run).queued
+    behind = f", queued behind {queued}" if queued else ""
+    click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{behind}", err=json)
+    for text in redefined(stores, plan):
+        click.echo(text, err=True)
     if detach:
         if json:
             print_json(as_json(here, [plan.run]))
@@ -176,6 +187,16 @@ def start(here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: 
     if not (json and succeeded):  # what failed is for stderr: cron sends it by mail, a pipe does not swallow it
         click.echo("\n".join(verdict(board, plan.run)), err=not succeeded)
     return 0 if succeeded else 1
+
+
+def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
+    """The stores that this run's file defines otherwise than they were: the newest definition wins."""
+    for store in before:
+        now = plan.fields.stores.get(store.name)
+        if now is not None and (now.jobs, now.speed) != (store.jobs, store.speed):
+            changes = [f"jobs {store.jobs or 'any'} -> {now.jobs or 'any'}"] * (now.jobs != store.jobs)
+            changes += [f"speed {speed(store.speed)} -> {speed(now.speed)}"] * (now.speed != store.speed)
+            yield f"store {store.name}: {', '.join(changes)}, as this file says (before: {store.by})"
 
 
 def submit(here: Coordinator, plan_at: Callable[[datetime], RunPlan]) -> RunPlan:

@@ -22,6 +22,7 @@ from blockjobs.model import ids, mirrors, runs, templates
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import TxnId
 from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.policies import RunFields, Store
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
 
 LARGEST: Final = 16 << 20  # bytes of YAML; 10,000 jobs are about 2 MB
@@ -30,6 +31,7 @@ UNITS: Final = {
     "": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 }  # fmt: skip
+TIMES: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)(?:/s)?", re.ASCII)
 _SIZE_EXPECTED: Final = "a number of bytes, 0 or more, or a text such as 200MiB or 1.5GiB/s was expected"
 
@@ -48,6 +50,16 @@ def size(value: object) -> int:
     if not 0 <= number <= MOST:
         raise ValueError(f"{shown(value)} is not a size; {_SIZE_EXPECTED}")
     return int(number)
+
+
+def duration(value: object) -> int:
+    """Seconds from ``90s``, ``30m``, ``6h``, ``2d`` or ``1h30m``."""
+    seconds = 0
+    if isinstance(value, str) and re.fullmatch(r"(?:[0-9]{1,9}[smhd])+", value.strip()):
+        seconds = sum(int(n) * TIMES[unit] for n, unit in re.findall(r"([0-9]+)([smhd])", value))
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError(f"{shown(value)} is not a time; a text such as 90s, 30m, 6h or 1h30m was expected")
+    return seconds
 
 
 # --- the fields ---------------------------------------------------------------------------------------
@@ -128,10 +140,20 @@ class Job(Options):
     target: Volume
 
 
+class StoreSaid(_Model):
+    path: str
+    jobs: Annotated[int, Field(ge=0, le=100_000)] = 0
+    speed: Size = 0
+
+
 class RunFile(_Model):
     version: Annotated[int, PlainValidator(_version)]
     name: Annotated[str, PlainValidator(lambda value: _text(value, ids.run_name))]
     completion_mode: Literal["grouped", "individual"] = "grouped"
+    deadline: Annotated[int, PlainValidator(duration)] = 0
+    on_overlap: Literal["refuse", "queue", "skip"] = "refuse"
+    hold_timeout: Annotated[int, PlainValidator(duration)] = 0
+    stores: dict[str, StoreSaid] = Field(default_factory=dict)
     defaults: Options = Options()
     jobs: Annotated[list[Job], Field(min_length=1)]
 
@@ -246,7 +268,11 @@ def _plan(file: RunFile, now: datetime, named: Named | None) -> RunPlan:
             )
         )  # fmt: skip
     runs.check_together(specs)
-    return RunPlan(run, file.name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs))
+    terms = RunFields(
+        stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
+        deadline=file.deadline, hold_timeout=file.hold_timeout, on_overlap=file.on_overlap,
+    )  # fmt: skip
+    return RunPlan(run, file.name, grouped, (tuple(specs),) if grouped else tuple((spec,) for spec in specs), terms)
 
 
 def _own(at: int, defaults: Options, job: Job, options: runs.Options) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
 
 def spread(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
     """The shares as limits: what nobody wants is divided evenly, so that whoever comes to want more can begin."""
-    given = share(budget, wants)
+    given = share(budget, {name: max(1, n) for name, n in wants.items()})
     spare = max(0, budget - sum(given.values())) // max(1, len(given))
     return {name: max(1, n + spare) for name, n in given.items()}  # 0 would be no limit
 
@@ -65,10 +65,10 @@ def limits(copies: Mapping[JobId, Copy], stores: Mapping[str, int], hosts: Mappi
     """
     wants = {job: min(copy.want, copy.speed or ANY) for job, copy in copies.items()}
     by_name = {str(host): n for host, n in hosts.items()}
-    for budgets, of in ((by_name, _host), (stores, _store)):  # what one cannot use for another reason, it does not want
-        wants |= {job: min(wants[job], n) for job, n in _divide(share, copies, wants, budgets, of).items()}
-    by_host = _divide(spread, copies, wants, by_name, _host)
-    by_store = _divide(spread, copies, wants, stores, _store)
+    from_store = _at_most(wants, _divide(share, copies, wants, by_name, _host))
+    from_host = _at_most(wants, _divide(share, copies, from_store, stores, _store))
+    by_host = _divide(spread, copies, from_host, by_name, _host)
+    by_store = _divide(spread, copies, from_store, stores, _store)
     found = {}
     for job, copy in copies.items():
         given = [n for n in (by_host.get(job), by_store.get(job)) if n is not None]
@@ -85,6 +85,11 @@ def _host(copy: Copy) -> str:
 
 def _store(copy: Copy) -> str:
     return copy.store
+
+
+def _at_most(wants: Mapping[JobId, int], given: Mapping[JobId, int]) -> dict[JobId, int]:
+    """What one cannot use for another reason, it does not want."""
+    return {job: min(n, given.get(job, ANY)) for job, n in wants.items()}
 
 
 def _divide(

@@ -200,7 +200,7 @@ def nodes() -> str:
 
 
 def hosts() -> str:
-    """hash: of each host the coordinator's judgement (``state:``, ``since:``) and the limit it was given (``speed:``)."""
+    """hash: of each host how the coordinator judged it (``state:``, ``since:``), and the limit given (``speed:``)."""
     return "bj:hosts"
 
 

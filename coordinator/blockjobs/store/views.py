@@ -10,6 +10,7 @@ from typing import Any, Final
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
@@ -48,12 +49,24 @@ class JobView:
     now: int
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
+    full: bool = False  # when a host last was to be rung for it, its store was full
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
     def paused(self) -> bool:
         """Asked to pause, for any reason but not having been started; quiescent is ``paused and not busy``."""
         return any(reason != "created" for reason in self.holds)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it waits for a place in its store."""
+        return self.full and not self.claimed and not self.holds and self.status in (Status.RUNNING, Status.READY)
+
+    @property
+    def slowed(self) -> bool:
+        """Whether it may move less than the user lets it."""
+        return self.claimed and bool(self.limit) and (not self.speed or self.limit < self.speed)
 
     @property
     def elapsed(self) -> float:
@@ -70,6 +83,7 @@ class JobView:
             "error": self.error or None,
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
+            "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
             "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
@@ -89,12 +103,16 @@ class RunView:
     open: int
     failed: int
     cancelled: int
+    fields: RunFields = field(default_factory=RunFields)
+    queued: str = ""  # the run of its name that it waits for
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id, "name": self.name, "completion-mode": "grouped" if self.grouped else "individual",
             "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
+            "deadline": self.published / 1000 + self.fields.deadline if self.fields.deadline else None,
+            "queued-behind": self.queued or None,
         }  # fmt: skip
 
 
@@ -230,6 +248,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
         ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
+        limit=number(b"limit"), full=bool(r.get(b"full")),
         unsettled=_text(r.get(b"unsettled", b"")), diverging=_rates(r.get(b"diverging", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
@@ -250,7 +269,8 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
 
     return RunView(
         run_id, fields["name"], fields["grouped"], number(b"published"), number(b"ended"), number(b"jobs"),
-        number(b"open"), number(b"failed"), number(b"cancelled"),
+        number(b"open"), number(b"failed"), number(b"cancelled"), RunFields.from_dict(fields),
+        _text(r.get(b"queued", b"")),
     )  # fmt: skip
 
 

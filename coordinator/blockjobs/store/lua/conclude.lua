@@ -23,11 +23,12 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 7 + (i - 3) * 4, 10 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun", "off-errno")
+    "source", "target", "auto-dismiss", "attempts", "begun", "off-errno", "off")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
     local counted
+    if f[9] == "force" and f[16] then result[#result + 1], result[#result + 2] = "reason", f[16] end
     if f[9] == "force" and (f[15] or "0") == "0" then  -- tested before its own error, as in QEMU
       if f[14] then emit(KEYS[2], "BLOCK_JOB_CANCELLED", job, id, unpack(result)) end
       counted = "cancelled"

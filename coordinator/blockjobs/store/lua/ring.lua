@@ -27,10 +27,12 @@ for i = 5, #ARGV, 3 do
       and redis.call("ZCARD", places) >= tonumber(most) then
       redis.call("ZADD", crowd, since, place)
       redis.call("ZADD", KEYS[1], since + FULL, id)
+      redis.call("HSET", job, "full", 1)
     else
       if most ~= "" then
         redis.call("ZADD", places, now, place)
         redis.call("ZREM", crowd, place)
+        redis.call("HDEL", job, "full")
       end
       if limit ~= "" then redis.call("HSET", job, "limit", limit) end
       redis.call("ZADD", KEYS[2], now, id)
