@@ -25,10 +25,10 @@ PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go 
 CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
 WINDOW: Final = 2_000  # ms over which is measured what a copy uses
 SAME: Final = 0.01  # a share that differs by less is not worth a message
-AFTER: Final = frozenset({
-    "STORE_SET", "HOST_LIMITED", "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD",
-    "JOB_SPEED",
-})  # fmt: skip
+SAID: Final = frozenset({"STORE_SET", "HOST_LIMITED"})
+AFTER: Final = SAID | {
+    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
+}  # fmt: skip
 Place = tuple[Host, JobId]
 
 
@@ -66,8 +66,9 @@ class Shares:
     _due: bool = True
 
     def heard(self, news: Iterable[Event]) -> None:
-        """Whether something happened that moves shares or frees places."""
-        self._due |= any(event.name in AFTER for event in news)
+        """Whether something happened that moves shares or frees places; where nothing is limited, little does."""
+        names = AFTER if self.stores or self._hosts else SAID
+        self._due |= any(event.name in names for event in news)
 
     def look(self) -> set[Host]:
         """Divide anew, if it is time; the hosts to ring, because a place became free for one of theirs."""

@@ -33,7 +33,6 @@ class Options(TypedDict, total=False):
     overwrite: bool
     digests: bool
     compress: bool
-    store: str
     stall_limit: int
     options: Mapping[str, Any]
 
