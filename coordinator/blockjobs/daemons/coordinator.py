@@ -65,8 +65,10 @@ class Coordinator:
             self.registry.events.trim(KEEP_EVENTS)
             for run in self.registry.retention.forget(self.registry.hosts.now()):
                 log.info("run %s: forgotten", run)
-        news = self.registry.events.after(self._seq, block_ms=500)
-        if news:
+        news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(500))
+        if not news:
+            self._dispatch(self.shares.look())
+        else:
             self._seq = news[-1].seq
             if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
                 log.info("registered: %s", ", ".join(sorted(new)))

@@ -34,14 +34,14 @@ Place = tuple[Host, JobId]
 
 @dataclass(slots=True)
 class Use:
-    """What one attempt told of itself: (ms, bytes), oldest first."""
+    """What one attempt told of itself: (ms, bytes, the limit it had), oldest first."""
 
     attempt: str
-    told: deque[tuple[int, int]] = field(default_factory=deque)
+    told: deque[tuple[int, int, int]] = field(default_factory=deque)
 
-    def add(self, at: int, read: int) -> None:
+    def add(self, at: int, read: int, limit: int) -> None:
         if at and (not self.told or at > self.told[-1][0]):
-            self.told.append((at, read))
+            self.told.append((at, read, limit))
         while len(self.told) > 2 and self.told[-1][0] - self.told[1][0] >= WINDOW:
             self.told.popleft()
 
@@ -49,8 +49,12 @@ class Use:
         """Bytes a second; None: it did not tell for long enough."""
         if len(self.told) < 2 or self.told[-1][0] - self.told[0][0] < WINDOW // 2:
             return None
-        (began, first), (now, last) = self.told[0], self.told[-1]
+        (began, first, _), (now, last, _) = self.told[0], self.told[-1]
         return (last - first + under_way) * 1000 / (now - began)
+
+    def want(self, limit: int) -> int:
+        """What it would use, by what it used under the lowest limit that it had meanwhile."""
+        return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
 
 
 @dataclass
@@ -87,6 +91,10 @@ class Shares:
         self._not_before = boottime() + 4 * (boottime() - began)  # at most a fifth of the time goes into this
         return freed
 
+    def patience_ms(self, most: int) -> int:
+        """How long to wait for news: not past the time when all is to be divided anew."""
+        return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
+
     def at_first(self, host: Host, store: str) -> int:
         """What a copy may move that is rung for now, until it runs and all is divided anew."""
         self._asked += [(host, store)]
@@ -104,13 +112,13 @@ class Shares:
             use = self._uses.get(place)
             if use is None or use.attempt != each.attempt or each.paused:  # what it used before says nothing
                 use = self._uses[place] = Use(each.attempt)
-            use.add(each.told, each.read)
+            use.add(each.told, each.read, each.limit)
 
     def _divide(self) -> None:
         copies = {
             each.job: Copy(
                 each.host, each.job, each.store, each.speed,
-                PAUSED if each.paused else want(self._uses[place].rate(CHUNK), each.limit),
+                PAUSED if each.paused else self._uses[place].want(each.limit),
             )
             for place, each in self._copies.items()
         }  # fmt: skip
