@@ -13,6 +13,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from blockjobs.budgets import Budgets
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import Verdict
@@ -31,7 +32,7 @@ from blockjobs.store.views import JobView, RunView
 from blockjobs.stream import BLOCK, Stream, ending
 
 
-class Coordinator(Standstill):
+class Coordinator(Standstill, Budgets):
     """One connection to a fleet; use it in a ``with`` block, or ``close`` it.
 
     Raises:
@@ -66,6 +67,7 @@ class Coordinator(Standstill):
         Raises:
             HostDown: a host is not known, or not up.
             Refused: an id or a volume is in use.
+            RunGoing: a run of its name is not over, and ``fields.on_overlap`` is refuse; RunSkipped: it is skip.
         """
         known = self.registry.hosts.known()
         for host in dict.fromkeys(job.host for job in plan.jobs):

@@ -91,6 +91,19 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     assert worker.hosts.beat(ALPHA, "machine", 2, {}, word="leave") == "2"
 
 
+def test_so_it_does_for_a_job_of_a_store(fleet, worker):
+    fleet.registry.limits.set_store("nas1", path="/mnt", jobs=1, speed=60)
+    job = spec("a", store="nas1")
+    fleet.submit(job)
+    fleet.walk(RUN, Step.RUN)
+    assert worker.attempts.claim(job.id, who("early")) == "its doorbell came too late"
+    ring = {"lost_after_ms": 1000, "stores": {"nas1": 1}, "limit": lambda *_: 60}
+    assert fleet.registry.hosts.ring(ALPHA, 2, **ring) == ["a"]
+    claim = fleet.claim(job)
+    assert claim.speed == worker.attempts.checkpoint(claim, Progress(1, SIZE)).speed == 60
+    assert worker.attempts.release(job.id, TxnId(RUN), claim.token, claim.attempt, why="dead")
+
+
 def test_so_it_does_when_things_go_wrong(fleet, worker):
     fleet.submit(*JOBS)
     fleet.walk(RUN, Step.RUN)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
-from blockjobs.cli.why import Scene, absent, why
+from blockjobs.cli.why import Scene, absent, slowed, why
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
 from blockjobs.store.hosts import HostView
+from blockjobs.store.limits import StoreView
 from blockjobs.store.views import JobView, TxnView
 
 NOW = int(datetime(2026, 11, 22, 12, 1, 15).astimezone().timestamp()) * 1000
@@ -42,8 +44,18 @@ def txn(barrier, decision="", **owing):
     return TxnView(TxnId(RUN), RunId(RUN), 4, barrier, THEN, decision, 1, "", owing)
 
 
-def scene(status, *, transaction=None, hosts=(), ahead=None, dead=(), held_since=None, **fields):
+TO_NAS = replace(SPEC, store="nas1")
+NAS = StoreView("nas1", "/mnt/nas1", 8, 60 << 20, THEN, "run x", 0, 8, 4)
+PLACE = "waits for a place in store nas1: 8 of 8 copies run, 3 ahead"
+OTHER = "nightly-20261121T103000Z"
+
+
+def scene(
+    status, *, transaction=None, hosts=(), ahead=None, dead=(), held_since=None, store=None, before=None, behind="",
+    **fields,
+):  # fmt: skip
     return Scene(
+        store=store, before=before, behind=behind,
         job=job(status, **fields), txn=transaction, hosts={each.name: each for each in hosts or [host()]}, ahead=ahead,
         daemons={name: name not in dead for name in ("coordinator", "finalizer")}, held_since=held_since or {},
     )  # fmt: skip
@@ -54,6 +66,8 @@ CASES = {
     "copies": (scene("running", claimed=True), []),
     "over": (scene("concluded", holds={"user": ""}), []),
     "slot": (scene("running", hosts=[host(running=2)], ahead=3), ["waits for a slot on db1: 2 running, 3 ahead"]),
+    "place": (scene("running", spec=TO_NAS, full=True, store=NAS, before=3), [PLACE]),
+    "turn": (scene("created", transaction=txn("queued"), behind=OTHER), [f"queued: waits for run {OTHER} to end"]),
     "slot-of-a-dead-host": (scene("running", hosts=[host(state="down")], ahead=0), [f"host db1 is down {AGO}"]),
     "host-dies-under-it": (scene("running", claimed=True, hosts=[host(state="down")]), [f"host db1 is down {AGO}"]),
     "nobody-rings": (
@@ -118,3 +132,25 @@ def test_hosts_that_are_away_are_named_with_what_they_owe():
     hosts = {each.name: each for each in (host(), host("web1", "down"), host("web2", "down"))}
     transaction = txn("settle", "commit", db1={"settle": 1}, web1={"settle": 2}, web2={"settle": 0})
     assert absent(transaction, hosts, NOW / 1000) == [f"host web1 is down {AGO} and owes SETTLE"]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (scene("running", claimed=True, limit=0), ""),
+        (scene("running", claimed=True, limit=20 << 20, speed=10 << 20), ""),
+        (scene("running", claimed=False, limit=20 << 20), ""),
+        (
+            scene("running", claimed=True, limit=20 << 20, speed=30 << 20, spec=TO_NAS, store=NAS),
+            "slowed to 20.0 MiB/s by store nas1 (60.0 MiB/s for all hosts)",
+        ),
+        (
+            scene("running", claimed=True, limit=5 << 20, spec=TO_NAS, store=NAS,
+                  hosts=[replace(host(), speed=9 << 20)]),
+            "slowed to 5.0 MiB/s by host db1 (9.0 MiB/s for all its copies) and store nas1 (60.0 MiB/s for all hosts)",
+        ),
+    ],
+    ids=["no-limit", "its-own-is-lower", "does-not-run", "store", "both"],
+)  # fmt: skip
+def test_a_copy_that_may_move_less_than_its_user_lets_it_says_who_slows_it(told, expected):
+    assert slowed(told) == expected

@@ -71,6 +71,33 @@ def test_no_more_goes_than_the_speed_a_slice_and_one_chunk(asked, speed):
     assert sent <= speed * (now + SLICE) + largest + 1
 
 
+def test_a_piece_is_let_through_in_parts_as_it_is_paid_for():
+    account = Account(speed=MIB)
+    account.delay(0.0, 0)
+    account.delay(0.0, MIB)
+    assert account.until(0.0, MIB) == 0.0
+    assert account.until(0.0, MIB // 2) == pytest.approx(0.5 - SLICE)
+    assert account.until(0.5, MIB // 2) == 0.0
+    account.change(0.5, 0)
+    assert account.until(0.5, 0) == 0.0, "without a limit nothing waits"
+
+
+@pytest.mark.parametrize(
+    ("speed", "part"), [(0, 0), (1, 0), (1 << 18, 1 << 16), (8 * MIB, 3 << 16), (80 * MIB, 2 * MIB)]
+)
+def test_parts_are_what_a_limit_lets_through_in_a_moment(speed, part):
+    assert Throttle(speed).part == part
+
+
+def test_whoever_waits_for_a_piece_to_end_waits_for_no_limit():
+    throttle = Throttle(speed=MIB)
+    throttle.take(3600 * MIB)
+    throttle.interrupt()
+    began = time.monotonic()
+    throttle.pace(0)
+    assert time.monotonic() - began < 0.5
+
+
 def waiting(throttle):
     """A thread that owes for an hour and asks for more; its answer comes in a list."""
     throttle.take(3600 * throttle.speed)

@@ -89,7 +89,7 @@ class PausePoint:
         self.insist(
             lambda: self._attempts.error(
                 self.claim, operation="read" if trouble.operation == "read" else "write", action=action,
-                io_status=io_status, text=trouble.text,
+                io_status=io_status, text=trouble.text, errno=trouble.errno,
             )
         )  # fmt: skip
         if action is Action.REPORT:

@@ -97,6 +97,7 @@ class Tally:
     began: float = 0.0  # seconds since the epoch
     ended: float = 0.0
     decision: str = ""
+    late: str = ""  # why what was not decided was cancelled
     offset: int = 0
     len: int = 0
     words: Counter[str] = field(default_factory=Counter)
@@ -149,6 +150,8 @@ class Board:
                 tally.began = event.at
             case "RUN_ENDED":
                 tally.ended = event.at
+            case "RUN_LATE":
+                tally.late = event.fields["reason"]
             case "TRANSACTION_DECIDED":
                 tally.decision = event.fields["decision"]
         return True

@@ -130,8 +130,9 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
     word = "partly committed" if done else "aborted" if failed else "cancelled"
     if failed and tally.jobs == 1 and not skipped:
         return [f"run {run_id} {word} after {took}: {failed[0].error}", *lost]
+    late = f" ({tally.late})" if tally.late else ""
     counts = f"{done} done, {tally.words['failed']} failed, {tally.words['cancelled']} cancelled{left_out}{enough}"
-    told = [f"run {run_id} {word} after {took}: {counts}"]
+    told = [f"run {run_id} {word} after {took}: {counts}{late}"]
     told += [f"  {row.place.job} failed: {row.error}" for row in failed[:SHOWN]]
     if len(failed) > SHOWN:
         told.append(f"  ... and {len(failed) - SHOWN} more: blockjobs status {run_id}")

@@ -6,27 +6,34 @@ import time
 
 import click
 
+from blockjobs.cli.all import owner
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size
+from blockjobs.cli.run import Size
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import since
+from blockjobs.cli.words import speed as speed_of
 from blockjobs.client import Coordinator
 from blockjobs.store.holds import DRAIN
 from blockjobs.store.hosts import HostView
 
-TITLES = ["HOST", "STATE", "SLOTS", "RUNNING", "QUEUED", "CPUS", "MEMORY", "SINCE"]
+TITLES = ["HOST", "STATE", "SLOTS", "RUNNING", "QUEUED", "SPEED", "CPUS", "MEMORY", "SINCE"]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "json", is_flag=True, help="Print them as JSON.")
 @redis_option
-def hosts(json: bool, url: str | None) -> None:
+@click.pass_context
+def hosts(context: click.Context, json: bool, url: str | None) -> None:
     """List the hosts that have registered.
 
     \b
     Example:
       blockjobs hosts
+      blockjobs hosts set web1 --speed 100MiB
     """
+    if context.invoked_subcommand is not None:
+        return
     with Coordinator(url) as here:
         found = list(here.hosts())
         drained = {each.reason.removeprefix(DRAIN) for each in here.holding() if each.reason.startswith(DRAIN)}
@@ -45,10 +52,32 @@ def hosts(json: bool, url: str | None) -> None:
                 )
 
 
+@hosts.command("set")
+@click.argument("host")
+@click.option(
+    "--speed", type=Size(), required=True,
+    help="So many bytes a second of all its copies together, e.g. 100MiB; 0: no limit.",
+)  # fmt: skip
+@redis_option
+def set_(host: str, speed: int, url: str | None) -> None:
+    """Limit what the copies of a host move together; what runs feels it within a second.
+
+    How many copies a host runs at once is its own, in host.toml.
+
+    \b
+    Example:
+      blockjobs hosts set web1 --speed 100MiB
+    """
+    with Coordinator(url) as here:
+        before = here.set_host(host, speed=speed, by=owner())
+    click.echo(f"{host}: {speed_of(speed)} (was {speed_of(before)})")
+
+
 def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:
     facts = host.facts
     memory = size(int(facts["memory"])) if "memory" in facts else ""
     return [
         host.name, host.state + ", drained" * drained, str(host.slots), str(host.running), str(host.waiting),
-        str(facts.get("cpus", "")), memory, since(host.since / 1000, now).removeprefix("since "),
+        speed_of(host.speed) if host.speed else "", str(facts.get("cpus", "")), memory,
+        since(host.since / 1000, now).removeprefix("since "),
     ]  # fmt: skip

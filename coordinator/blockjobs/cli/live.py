@@ -55,7 +55,7 @@ class Bars:
 def telling(event: Event) -> bool:
     """Whether an event is worth a line above the bars."""
     match event.name:
-        case "JOB_UNSETTLED" | "BLOCK_JOB_PENDING" | "HOST_UP" | "HOST_DOWN":
+        case "JOB_UNSETTLED" | "BLOCK_JOB_PENDING" | "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED":
             return True
         case "BLOCK_JOB_ERROR":
             return event.fields["action"] != "report"  # else it is the end of the job, which tells it

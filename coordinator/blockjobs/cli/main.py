@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "hosts":       "blockjobs.cli.hosts:hosts",
     "doctor":      "blockjobs.cli.doctor:doctor",
     "notify":      "blockjobs.cli.notify:notify",
+    "stores":      "blockjobs.cli.stores:stores",
     "volumes":     "blockjobs.cli.volumes:volumes",
     "demo":        "blockjobs.cli.demo:demo",
 }  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,15 @@ from blockjobs.cli.follow import Detach, Show, follow, shown, verdict
 from blockjobs.cli.gather import gather
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
-from blockjobs.cli.words import count
+from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import cuts
-from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, VerbRefused
+from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
+from blockjobs.store.limits import StoreView
 from blockjobs.store.views import Place
 from blockjobs.stream import Stream
 
@@ -231,13 +232,25 @@ def start(
 
     ``before``: asks the fleet what ``plan_at`` has to know.  ``cancels``: SIGTERM cancels the run.
     """
-    seq = here.registry.events.last()
-    plan = submit(here, plan_at, before)
+    seq, stores = here.registry.events.last(), here.stores()
+    try:
+        plan = submit(here, plan_at, before)
+    except RunSkipped as passed:
+        click.echo(str(passed), err=json)
+        if json:
+            print_json(as_json(here, []))
+        return 0
     warn_of_dead_daemons(here)
     hosts = len({job.host for job in plan.jobs})
     skipped = plan.fields.skipped
     without = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
-    click.echo(f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}", err=json)
+    queued = here.run(plan.run).queued
+    behind = f", queued behind {queued}" if queued else ""
+    click.echo(
+        f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}{behind}", err=json
+    )  # fmt: skip
+    for text in redefined(stores, plan):
+        click.echo(text, err=True)
     if detach:
         if json:
             print_json(as_json(here, [plan.run]))
@@ -267,6 +280,16 @@ def left(here: Coordinator, plan: RunPlan, leave: Detach, *, cancels: bool) -> b
         with suppress(NoSuchJob, VerbRefused):  # over, or decided
             here.cancel(job.id)
     return False
+
+
+def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
+    """The stores that this run's file defines otherwise than they were: the newest definition wins."""
+    for store in before:
+        now = plan.fields.stores.get(store.name)
+        if now is not None and (now.jobs, now.speed) != (store.jobs, store.speed):
+            changes = [f"jobs {store.jobs or 'any'} -> {now.jobs or 'any'}"] * (now.jobs != store.jobs)
+            changes += [f"speed {speed(store.speed)} -> {speed(now.speed)}"] * (now.speed != store.speed)
+            yield f"store {store.name}: {', '.join(changes)}, as this file says (before: {store.by})"
 
 
 def submit(

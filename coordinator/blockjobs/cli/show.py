@@ -12,10 +12,11 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.status import heading
-from blockjobs.cli.why import Scene, why
+from blockjobs.cli.why import Scene, slowed, why
 from blockjobs.cli.words import apart, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
+from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
 from blockjobs.store.notices import NoticeView
@@ -50,15 +51,27 @@ def scene_of(here: Coordinator, job: JobView) -> Scene:
     """Everything that the job's way depends on, read now."""
     registry = here.registry
     held = any(reason != "created" for reason in job.holds)
+    name = job.spec.store
     return Scene(
         job=job,
         txn=registry.views.transaction(job.transaction),
         hosts={host.name: host for host in here.hosts()},
         ahead=here.glances.ahead(Place(job.host, job.id, job.transaction)),
         daemons=registry.hosts.daemons(),
+        store=next((store for store in here.stores() if store.name == name), None) if name else None,
+        before=registry.limits.ahead(name, job.host, job.id) if job.crowded else None,
+        behind=_behind(here, job),
         held_since=here.glances.held_since(job.id) if held else {},
         terms={r: terms for (name, r), terms in registry.verbs.terms().items() if name == job.id} if held else {},
     )
+
+
+def _behind(here: Coordinator, job: JobView) -> str:
+    """The run that this job's run waits for."""
+    try:
+        return here.run(job.run).queued
+    except NoSuchRun:  # forgotten, before its jobs were
+        return ""
 
 
 def job_json(scene: Scene) -> dict[str, Any]:
@@ -88,7 +101,8 @@ def about_job(scene: Scene) -> Iterator[str]:
         "job": ", ".join(_options(job)),
         "progress": f"{size(job.offset)} of {size(job.len)}"
         + (f" ({100 * job.offset // job.len} %)" if job.len else ""),
-        "speed": speed(job.speed),
+        "speed": ", ".join(filter(None, (speed(job.speed), slowed(scene)))),
+        "store": spec.store,
         "submitted": clock(job.created / 1000, now),
         "cut": _cut(scene),
         "started": f"{clock(job.started / 1000, now)}, {span(job.elapsed)} ago" if job.started else "",

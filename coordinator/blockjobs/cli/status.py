@@ -15,7 +15,7 @@ from blockjobs.cli.follow import Detach, follow, join, shown
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
-from blockjobs.cli.words import ago, clock, count, since
+from blockjobs.cli.words import ago, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import transaction_name
@@ -194,10 +194,14 @@ def heading(run: RunView, now: float) -> str:
         good = not (run.failed or run.cancelled)
         word = "committed" if good else "partly committed" if run.failed + run.cancelled < run.jobs else "aborted"
         state = f"{word} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+    elif run.queued:
+        state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
     else:
         state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
     bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
     bad += [f"{run.skipped} skipped"] * bool(run.skipped)
+    if run.fields.deadline and not run.ended:
+        bad.append(f"to end by {clock(began + run.fields.deadline, now)}")
     return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
 
 
@@ -210,4 +214,11 @@ def cells(job: JobView) -> list[str]:
     holds = job.holds.items() if job.status in ACCEPTS[Verb.RESUME] else ()
     held = ", ".join(f"held by {reason}" + f": {cause}" * bool(cause) for reason, cause in holds if reason != "created")
     error = job.error if job.status in (Status.ABORTING, Status.CONCLUDED) else ""
-    return [row.name, job.host, row.word, percent, amount, took, error or job.unsettled or held]
+    told = error or job.unsettled or held or _limited(job)
+    return [row.name, job.host, row.word, percent, amount, took, told]
+
+
+def _limited(job: JobView) -> str:
+    if job.crowded:
+        return f"store {job.spec.store} is full"
+    return f"slowed to {speed(job.limit)}" if job.slowed else ""

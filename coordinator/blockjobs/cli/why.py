@@ -11,6 +11,7 @@ from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.ids import Host
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.hosts import HostView
+from blockjobs.store.limits import StoreView
 from blockjobs.store.verbs import Terms
 from blockjobs.store.views import JobView, TxnView
 
@@ -27,6 +28,9 @@ class Scene:
     hosts: Mapping[Host, HostView]
     ahead: int | None  # jobs that get a slot of its host before it; None: it does not wait for one
     daemons: Mapping[str, bool]
+    store: StoreView | None = None  # of its target
+    before: int | None = None  # jobs that get a place in that store before it; None: it does not wait for one
+    behind: str = ""  # the run of its name that its own waits for
     held_since: Mapping[str, float] = field(default_factory=dict)
     terms: Mapping[str, Terms] = field(default_factory=dict)  # of holds with an owner or an end
 
@@ -70,6 +74,17 @@ def why(scene: Scene) -> list[str]:
     return reasons
 
 
+def slowed(scene: Scene) -> str:
+    """Why it may move less than the user lets it; "" where it may move as much."""
+    job, host = scene.job, scene.hosts.get(scene.job.host)
+    if not job.slowed:
+        return ""
+    by = [f"host {host.name} ({speed(host.speed)} for all its copies)"] if host is not None and host.speed else []
+    if scene.store is not None and scene.store.speed:
+        by.append(f"store {scene.store.name} ({speed(scene.store.speed)} for all hosts)")
+    return f"slowed to {speed(job.limit)} by {' and '.join(by) or 'a limit that was lifted'}"
+
+
 def absent(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str]:
     """The hosts that are away and owe something, with what they owe."""
     step = _step(txn)
@@ -96,12 +111,16 @@ def _holds(scene: Scene) -> list[str]:
 
 
 def _slot(scene: Scene) -> list[str]:
-    job = scene.job
+    job, store = scene.job, scene.store
     if down := _down(scene, job.host):
         return [down]
     host = scene.hosts[job.host]
-    ahead = f", {scene.ahead} ahead" if scene.ahead is not None else ""
-    text = f"waits for a slot on {job.host}: {host.running} running{ahead}"
+    if store is not None and scene.before is not None:
+        running = f"{store.running} of {store.jobs} copies run"
+        text = f"waits for a place in store {store.name}: {running}, {scene.before} ahead"
+    else:
+        ahead = f", {scene.ahead} ahead" if scene.ahead is not None else ""
+        text = f"waits for a slot on {job.host}: {host.running} running{ahead}"
     return [text] if scene.daemons["coordinator"] else [text, "the coordinator is not running: no host is rung"]
 
 
@@ -123,6 +142,8 @@ def _barrier(scene: Scene) -> list[str]:
     txn, told = scene.txn, []
     if txn is None:
         told.append("waits for its transaction to be closed")
+    elif scene.behind and not txn.decision:
+        told.append(f"queued: waits for run {scene.behind} to end")
     elif txn.barrier == "finalize" and not txn.decision:
         told.append(f"waits for finalize {since(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
     else:

@@ -92,8 +92,25 @@ def _completed(f: Mapping[str, str]) -> str:
     return f"failed: {f['error']}" if "error" in f else f"completed, {size(int(f['len']))}"
 
 
+def _cancelled(f: Mapping[str, str]) -> str:
+    why = f": {f['reason']}" if "reason" in f else ""
+    return f"cancelled at {size(int(f['offset']))} of {size(int(f['len']))}{why}"
+
+
+def _published(f: Mapping[str, str]) -> str:
+    behind = f", queued behind {f['behind']}" if "behind" in f else ""
+    return f"submitted, {count(int(f['jobs']), 'job')}{_left_out(f)}{behind}"
+
+
+def _store(f: Mapping[str, str]) -> str:
+    jobs = f"{f['jobs']} at once" if f["jobs"] != "0" else "any number of copies"
+    return f"store takes {jobs}, {speed(int(f['speed']))}, says {f['by']}"
+
+
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
-    "RUN_PUBLISHED":       lambda f: f"submitted, {count(int(f['jobs']), 'job')}" + _left_out(f),
+    "RUN_PUBLISHED":       _published,
+    "RUN_LAUNCHED":        lambda _: "its turn has come: it begins",
+    "RUN_LATE":            lambda f: f"{f['reason']}: what is not decided is cancelled",
     "RUN_ENDED":           _ended,
     "TRANSACTION_CUT":     lambda f: f"its sources are cut, within {apart(float(f['skew']))}",
     "NOTICE_SENT":         lambda f: f"{f['outcome']} was told to {f['url']}",
@@ -105,6 +122,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_MOVED":           lambda f: f"moved from host {f['from']} to host {f['to']}",
     "JOB_CUT":             _cut,
     "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",
+    "JOB_CALLED_OFF":      lambda f: f"called off: {f['reason']}",
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
     "TARGET_UNDEFINED":    lambda f: f["reason"],
@@ -112,10 +130,12 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",
     "BLOCK_JOB_PENDING":   lambda _: "waits for finalize",
     "BLOCK_JOB_COMPLETED": _completed,
-    "BLOCK_JOB_CANCELLED": lambda f: f"cancelled at {size(int(f['offset']))} of {size(int(f['len']))}",
+    "BLOCK_JOB_CANCELLED": _cancelled,
     "BLOCK_JOB_ERROR":     lambda f: f"{f['operation']} error, {f['action']}: {f['reason']}",
     "TARGET_PRUNED":       lambda f: f"{f['target']} was pruned" if not f["why"] else f"{f['target']} was {f['why']}",
     "TARGET_LEFT":         lambda f: f"{f['target']} was not pruned: {f['why']}",
+    "STORE_SET":           _store,
+    "HOST_LIMITED":        lambda f: f"limited to {speed(int(f['speed']))} by {f['by']}",
     "HOST_UP":             lambda _: "host is up",
     "HOST_DOWN":           lambda f: f"host is {f['state']}",
     "HOST_REGISTERED":     lambda _: "host has registered",

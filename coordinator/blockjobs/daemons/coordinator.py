@@ -9,7 +9,9 @@ from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
+from blockjobs.daemons.terms import Terms
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
@@ -26,6 +28,8 @@ class Coordinator:
     registry: Registry
     doorbell: Doorbell
     ended: Callable[[], None] = lambda: None  # told that a run has ended
+    shares: Shares = field(init=False)
+    terms: Terms = field(init=False)
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
@@ -34,6 +38,9 @@ class Coordinator:
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
+
+    def __post_init__(self) -> None:
+        self.shares, self.terms = Shares(self.registry), Terms(self.registry)
 
     def once(self) -> None:
         """One turn: what happened since the last one, and what is due by the clock."""
@@ -44,22 +51,20 @@ class Coordinator:
                 self._slots.setdefault(host, 0)
         if self._each_look():
             self._look()
+            self.shares.look()
+            self.terms.look()
             self._dispatch(set(self._slots))
         if self._each_recovery():
-            self.registry.submit.recover(self.registry.hosts.now())
-            for volume in self.registry.nodes.expire(self.registry.hosts.now()):
-                log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
-            for job, reason in self.registry.verbs.expire():
-                log.info("job %s: no longer held by %s: its time is over", job, reason)
-            for reason in self.registry.holds.reap():
-                log.info("'%s' no longer holds any job", reason)
+            self._recover()
         if self._each_reminder():
             self.registry.fate.remind()
             self.registry.events.trim(KEEP_EVENTS)
             for run in self.registry.retention.forget(self.registry.hosts.now()):
                 log.info("run %s: forgotten", run)
-        news = self.registry.events.after(self._seq, block_ms=500)
-        if news:
+        news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(500))
+        if not news:
+            self._dispatch(self.shares.look())
+        else:
             self._seq = news[-1].seq
             if any(event.name == "RUN_ENDED" for event in news):
                 self.ended()
@@ -67,11 +72,26 @@ class Coordinator:
                 log.info("registered: %s", ", ".join(sorted(new)))
                 self._slots.update(dict.fromkeys(new, 0))
                 self._look()
-            self._dispatch({Host(event.host) for event in news if event.host})
+            self.terms.heard(news)
+            self.shares.heard(news)
+            self._dispatch({Host(event.host) for event in news if event.host} | self.shares.look())
+
+    def _recover(self) -> None:
+        """What others left half done, and what is over by its own time."""
+        self.registry.submit.recover(self.registry.hosts.now())
+        for volume in self.registry.nodes.expire(self.registry.hosts.now()):
+            log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
+        for job, reason in self.registry.verbs.expire():
+            log.info("job %s: no longer held by %s: its time is over", job, reason)
+        for reason in self.registry.holds.reap():
+            log.info("'%s' no longer holds any job", reason)
 
     def _dispatch(self, hosts: set[Host]) -> None:
         for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
-            for job in self.registry.hosts.ring(host, self._slots[host], lost_after_ms=DOORBELL_LOST):
+            for job in self.registry.hosts.ring(
+                host, self._slots[host], lost_after_ms=DOORBELL_LOST,
+                stores={name: store.jobs for name, store in self.shares.stores.items()}, limit=self.shares.at_first,
+            ):  # fmt: skip
                 log.debug("job %s: ringing %s", job, host)
                 self.doorbell.copy(host, job)
 

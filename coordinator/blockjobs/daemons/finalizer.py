@@ -14,7 +14,19 @@ from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
-from blockjobs.model.barriers import BY_HOSTS, AwaitUser, Decide, Decision, Do, Finished, Share, Step, View, plan
+from blockjobs.model.barriers import (
+    BY_HOSTS,
+    AwaitTurn,
+    AwaitUser,
+    Decide,
+    Decision,
+    Do,
+    Finished,
+    Share,
+    Step,
+    View,
+    plan,
+)
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.store.fate import Due
 from blockjobs.store.registry import Registry
@@ -112,6 +124,9 @@ class Finalizer:
                     return False, view
                 case Do(step, hosts):
                     self._carry_out(view, step, hosts)
+                case AwaitTurn():
+                    self._rest_at(view, "queued")
+                    return False, view
                 case AwaitUser():
                     self._rest_at(view, "finalize")
                     return False, view

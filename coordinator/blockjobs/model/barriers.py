@@ -86,6 +86,7 @@ class View:
     jobs: int
     shares: Mapping[Host, Share]
     barrier: str = ""  # what readers are told; decides nothing
+    queued: bool = False  # its run waits for another one of its name
 
     @property
     def cut(self) -> tuple[int, int] | None:
@@ -116,11 +117,16 @@ class AwaitUser:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitTurn:
+    """Nothing begins before its run's turn has come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Every member is concluded."""
 
 
-Next = Do | Decide | AwaitUser | Finished
+Next = Do | Decide | AwaitUser | AwaitTurn | Finished
 
 
 def decide(view: View) -> Decision | None:
@@ -141,12 +147,7 @@ def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
     if view.decision is None:
         if fate := decide(view):
             return Decide(fate)
-        for step in FORWARD:
-            if step is Step.PREPARE and view.manual and not view.finalized:
-                return AwaitUser()
-            if hosts := view.owing(step):
-                return Do(step, hosts)
-        raise AssertionError("nothing is owed, and nothing was decided")
+        return AwaitTurn() if view.queued else _forward(view)
     for step in AFTER[view.decision]:
         if step is Step.SETTLE:
             if hosts := view.owing(step) - silent:
@@ -159,3 +160,13 @@ def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
         elif hosts := view.owing(step):
             return Do(step, hosts)
     return Finished()
+
+
+def _forward(view: View) -> Next:
+    """The way to the decision."""
+    for step in FORWARD:
+        if step is Step.PREPARE and view.manual and not view.finalized:
+            return AwaitUser()
+        if hosts := view.owing(step):
+            return Do(step, hosts)
+    raise AssertionError("nothing is owed, and nothing was decided")

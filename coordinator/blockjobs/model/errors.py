@@ -70,6 +70,30 @@ class VolumeBusy(Refused):
         self.volume, self.holder = volume, holder
 
 
+class RunGoing(Refused):
+    """A run of the same name is not over, and its file says that there is one at a time."""
+
+    def __init__(self, name: str, going: str) -> None:
+        super().__init__(f"run '{name}': {going} is still going, and on-overlap is refuse; nothing was started")
+        self.name, self.going = name, going
+
+
+class RunSkipped(RunGoing):
+    """So it is, and the file says that this is all right."""
+
+    exit_code = 0
+
+    def __init__(self, name: str, going: str) -> None:
+        Refused.__init__(self, f"run '{name}': skipped, {going} is still going")
+        self.name, self.going = name, going
+
+
+class NoSuchStore(Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no store is named '{name}'; a name of `blockjobs stores` was expected")
+        self.name = name
+
+
 class HostDown(Refused):
     def __init__(self, host: str, why: str) -> None:
         super().__init__(f"host '{host}' {why}")

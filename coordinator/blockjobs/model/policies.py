@@ -89,7 +89,7 @@ class RunFields:
     stores: Mapping[str, Store] = field(default_factory=dict)
     deadline: int = 0
     hold_timeout: int = 0
-    on_overlap: str = "refuse"
+    on_overlap: str = ""  # "": others of its name do not matter, as to runs that no file describes
     file: str = ""
     notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
@@ -110,13 +110,22 @@ class RunFields:
             policies={name: Policy.from_dict(each) for name, each in keys.get("policies", {}).items()},
             stores={name: Store(**each) for name, each in keys.get("stores", {}).items()},
             deadline=keys.get("deadline", 0), hold_timeout=keys.get("hold-timeout", 0),
-            on_overlap=keys.get("on-overlap", "refuse"), file=keys.get("file", ""),
+            on_overlap=keys.get("on-overlap", ""), file=keys.get("file", ""),
             notify={name: tuple(urls) for name, urls in keys.get("notify", {}).items()},
             skipped=tuple(
                 Skipped(transaction=name, host=host, jobs=tuple(jobs), why=why)
                 for name, host, jobs, why in keys.get("skipped", [])
             ),
         )  # fmt: skip
+
+
+def span(seconds: int) -> str:
+    """A time as a run file writes it: 21600 -> ``6h``, 5400 -> ``1h30m``."""
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        n, seconds = divmod(seconds, length)
+        parts += [f"{n}{unit}"] * bool(n)
+    return "".join(parts) or "0s"
 
 
 # --- which transaction of the file --------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import EIO
 from typing import Any, Final
 
 from blockjobs.model import errors
@@ -71,6 +72,8 @@ class Attempts:
                 )  # fmt: skip
             case [b"state", status]:
                 return f"it is {status.decode()}"
+            case [b"unrung"]:
+                return "its doorbell came too late"
             case [b"held"]:
                 return "another attempt has it"
             case _:
@@ -103,11 +106,11 @@ class Attempts:
             case reply:
                 raise AssertionError(f"checkpoint answered {reply!r}: the scripts are of another version")
 
-    def error(self, claim: Claim, *, operation: str, action: str, io_status: str, text: str) -> None:
+    def error(self, claim: Claim, *, operation: str, action: str, io_status: str, text: str, errno: int = EIO) -> None:
         """An I/O error was judged; raises LeaseLost."""
         job_id = claim.spec.id
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
-        args = [job_id, claim.token, claim.attempt, operation, action, io_status, text]
+        args = [job_id, claim.token, claim.attempt, operation, action, io_status, text, errno]
         if self._scripts.call("error", names, args)[0] != b"ok":
             raise errors.LeaseLost(job_id)
 

@@ -51,13 +51,16 @@ class Fate:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hgetall(keys.share(host, txn))
-        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in pipe.execute()]
+        pipe.hget(keys.run(RunId(record["run"])), "queued")
+        *rows, queued = pipe.execute()
+        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
         return View(
             txn=txn, run=RunId(record["run"]), rev=int(record["rev"]),
             decision=Decision(record["decision"]) if "decision" in record else None,
             number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
             cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
             shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
+            queued=bool(queued),
         )  # fmt: skip
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
@@ -125,7 +128,7 @@ class Fate:
         for batch in batches(newest):
             names = [
                 keys.run(view.run), keys.events(), keys.texts(), keys.ids(), keys.txn(view.txn),
-                keys.targets(view.run), keys.prunes(), keys.untold(),
+                keys.targets(view.run), keys.prunes(), keys.untold(), keys.lines(),
             ]  # fmt: skip
             for host, job, _ in batch:
                 names += [

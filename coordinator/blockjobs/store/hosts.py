@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
 
+FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
 
 
@@ -29,11 +30,12 @@ class HostView:
     beat: int
     running: int
     waiting: int
+    speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
-            "running": self.running, "waiting": self.waiting, "facts": dict(self.facts),
+            "running": self.running, "waiting": self.waiting, "speed": self.speed, "facts": dict(self.facts),
         }  # fmt: skip
 
 
@@ -74,11 +76,12 @@ class Hosts:
     def views(self) -> list[HostView]:
         known = self.known()
         pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(keys.hosts(), [f"speed:{host}" for host in known] or ["-"])
         for host in known:
             pipe.hmget(keys.card(host), "machine", "slots", "facts", "beat")
             pipe.hlen(keys.attempts(host))
             pipe.zcard(keys.ready(host))
-        rows = pipe.execute()
+        speeds, *rows = pipe.execute()
         return [
             HostView(
                 host,
@@ -90,9 +93,10 @@ class Hosts:
                 int(card[3] or 0),
                 running,
                 waiting,
+                int(speed or 0),
             )
-            for (host, (state, since)), card, running, waiting in zip(
-                known.items(), rows[::3], rows[1::3], rows[2::3], strict=True
+            for (host, (state, since)), card, running, waiting, speed in zip(
+                known.items(), rows[::3], rows[1::3], rows[2::3], speeds[: len(known)], strict=True
             )
         ]
 
@@ -124,17 +128,35 @@ class Hosts:
         self._redis.hset(keys.fences(host), job, str(token))
 
     def waiting(self, hosts: Iterable[Host]) -> list[Host]:
-        """Those of ``hosts`` where a job waits for a slot."""
+        """Those of ``hosts`` where a job waits for a slot, and for nothing else."""
         asked = list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         for host in asked:
-            pipe.zcard(keys.ready(host))
+            pipe.zcount(keys.ready(host), "-inf", f"({FULL}")
         return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
 
-    def ring(self, host: Host, slots: int, *, lost_after_ms: int) -> list[JobId]:
-        """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding."""
+    def ring(
+        self, host: Host, slots: int, *, lost_after_ms: int, stores: Mapping[str, int] | None = None,
+        limit: Callable[[Host, str], int] = lambda _host, _store: 0,
+    ) -> list[JobId]:  # fmt: skip
+        """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
+
+        ``stores``: how many copies each takes at once (0: any number), what is not there takes any number.
+        ``limit``: what a copy of a host to a store ("": to none) may move until it is known better, 0: as it is.
+        """
+        most = slots + 2
+        # As many as may be rung already lie before those that are to be.
+        jobs = self._redis.zrangebyscore(keys.ready(host), "-inf", f"({FULL}", start=0, num=2 * most + 1)
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hget(keys.job(host, JobId(job.decode())), "store")
         names = [keys.ready(host), keys.rung(host), keys.attempts(host), keys.holding()]
-        args = [slots + 2, slots, lost_after_ms, host]
+        args: list[Any] = [most, slots, lost_after_ms, host]
+        for job, found in zip(jobs, pipe.execute() if jobs else [], strict=True):
+            store = (found or b"").decode()
+            at_first = limit(host, store)
+            names += [keys.job(host, JobId(job.decode())), keys.places(store), keys.crowd(store)]
+            args += [job, (stores or {}).get(store, 0) if store else "", at_first or ""]
         return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
 
     def lost_memory(self, hosts: Iterable[Host]) -> str:

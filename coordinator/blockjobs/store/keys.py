@@ -42,7 +42,7 @@ def members(host: Host, txn: TxnId) -> str:
 
 
 def ready(host: Host) -> str:
-    """zset: jobs that wait for a slot, by the time they became ready."""
+    """zset: jobs that wait for a slot, by the time they became ready; behind them (FULL) those whose store is full."""
     return f"bj:h:{host}:ready"
 
 
@@ -189,13 +189,48 @@ def reserved() -> str:
     return "bj:reserved"
 
 
+def lines() -> str:
+    """hash: name of run files -> its runs that are published and not over, oldest first; all but the first wait."""
+    return "bj:lines"
+
+
+def deadlines() -> str:
+    """zset: runs with a deadline, by milliseconds of Redis' clock when it passes."""
+    return "bj:deadlines"
+
+
+def stopped() -> str:
+    """zset: jobs that an I/O error stopped and that may not wait for ever, by the time when that is over."""
+    return "bj:stopped"
+
+
+def stores() -> str:
+    """set: the names of all stores."""
+    return "bj:stores"
+
+
+def store(name: str) -> str:
+    """hash: a store: path, jobs, speed (0: no limit), since when and by whose word, and what flows into it."""
+    return f"bj:store:{name}"
+
+
+def places(name: str) -> str:
+    """zset: ``host job`` of each copy to a store that runs or was rung for, by time."""
+    return f"bj:store:{name}:places"
+
+
+def crowd(name: str) -> str:
+    """zset: ``host job`` of what waits for a place in a store, by the time it became ready."""
+    return f"bj:store:{name}:crowd"
+
+
 def nodes() -> str:
     """hash: name of a volume -> the volume, how it was added and how large it is."""
     return "bj:nodes"
 
 
 def hosts() -> str:
-    """hash: host -> the coordinator's judgement of it (state, since)."""
+    """hash: of each host how the coordinator judged it (``state:``, ``since:``), and the limit given (``speed:``)."""
     return "bj:hosts"
 
 

@@ -15,6 +15,7 @@ from blockjobs.store.fate import Fate
 from blockjobs.store.history import History
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
+from blockjobs.store.limits import Limits
 from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.notices import Notices
@@ -22,6 +23,7 @@ from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import Submit
+from blockjobs.store.timeouts import Timeouts
 from blockjobs.store.verbs import Verbs
 from blockjobs.store.views import Views
 
@@ -35,9 +37,11 @@ class Registry:
         self.holds = Holds(client, scripts)
         self.views = Views(client, internal=internal)
         self.events = Events(client, internal=internal)
+        self.timeouts = Timeouts(client, scripts, self.views)
         self.retention = Retention(client, self.verbs, self.views)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
+        self.limits = Limits(client, scripts)
         self.moves = Moves(client, scripts)
         self.nodes = Nodes(client, scripts)
         self.questions = Questions(client)

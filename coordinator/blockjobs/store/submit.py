@@ -16,19 +16,22 @@ import redis
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.policies import transaction_name
+from blockjobs.model.policies import RunFields, transaction_name
 from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.store import codec, history, holders, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.limits import Limits
 from blockjobs.store.scripts import Scripts
 
 BATCH: Final = 100  # jobs one script touches at the most: 500 held Redis for up to 28 ms
+_NOTHING: Final = RunFields()
 STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not published counts as abandoned
 
 
 class Submit:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
+        self._limits = Limits(client, scripts)
 
     def submit(self, plan: RunPlan) -> None:
         """All of a run, or nothing: stage, publish, launch.
@@ -38,20 +41,30 @@ class Submit:
             JobExists: an id is taken.
             VolumeBusy: another job reads or writes a target, or writes a source.
             JobFault: two jobs of the run itself do not go together.
+            RunGoing, RunSkipped: its file has one at a time of its name, and one is not over.
         """
         specs = plan.jobs
         check_together(specs, allow_in_place=plan.allow_in_place)
+        self._check_line(plan)
         owner = uuid.uuid4().hex
         try:
             for batch in batches(specs):
                 self.stage(plan, batch, owner)
-            skipped = sum(len(each.jobs) for each in plan.fields.skipped)
-            self.publish(plan.run, len(specs), skipped, tells=any(plan.fields.notify.values()))
+            for name, store in plan.fields.stores.items():  # before there is a copy that they limit
+                self._limits.set_store(name, path=store.path, jobs=store.jobs, speed=store.speed, by=f"run {plan.run}")
+            self.publish(plan.run, len(specs), plan.name, plan.fields)
         except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
             with suppress(redis.RedisError):
                 self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
             raise
         self.launch(plan.run)
+
+    def _check_line(self, plan: RunPlan) -> None:
+        """Before anything is staged: a volume of the run that goes on is not the reason that a user wants to read."""
+        if plan.fields.on_overlap in ("refuse", "skip"):
+            line = self._redis.hget(keys.lines(), plan.name)
+            if line:
+                raise _overlap(plan.name, plan.fields, line.decode().split(" ")[0])
 
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
         """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
@@ -60,7 +73,7 @@ class Submit:
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
                 int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
-                transaction_name(spec.run, spec.transaction, plan.fields.policies), history.pack(spec),
+                transaction_name(spec.run, spec.transaction, plan.fields.policies), history.pack(spec), spec.store,
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:
@@ -72,11 +85,21 @@ class Submit:
             case _:
                 raise errors.RunExists(plan.run)
 
-    def publish(self, run_id: RunId, jobs: int, skipped: int = 0, *, tells: bool = False) -> None:
-        names = [keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events()]
-        match self._scripts.call("publish", names, [run_id, jobs, skipped, int(tells)]):
+    def publish(self, run_id: RunId, jobs: int, name: str = "", fields: RunFields = _NOTHING) -> None:
+        """Make a staged run real; of a ``name`` that is in line it waits, or is refused, as ``fields`` say."""
+        names = [
+            keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events(), keys.lines(),
+            keys.deadlines(),
+        ]  # fmt: skip
+        args = [
+            run_id, jobs, sum(len(each.jobs) for each in fields.skipped), int(any(fields.notify.values())),
+            name if fields.on_overlap else "", fields.on_overlap, round(fields.deadline * 1000),
+        ]  # fmt: skip
+        match self._scripts.call("publish", names, args):
             case [b"incomplete", staged]:
                 raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
+            case [b"going", run]:
+                raise _overlap(name, fields, run.decode())
             case _:
                 pass
 
@@ -96,8 +119,20 @@ class Submit:
             self._scripts.call("launch", names + jobs, words)
         self._redis.zrem(keys.launches(), run_id)
 
+    def advance(self) -> list[RunId]:
+        """Launch the runs whose turn has come: those before them, of their name, are over."""
+        launched = []
+        for name, line in self._redis.hgetall(keys.lines()).items():
+            run = RunId(line.decode().split(" ")[0])
+            names = [keys.lines(), keys.run(run), keys.launches(), keys.events()]
+            if self._scripts.call("advance", names, [name, run])[0] == b"launched":
+                self.launch(run)
+                launched.append(run)
+        return launched
+
     def recover(self, now_ms: int) -> None:
         """Finish what dead clients left: launch what was published, remove what was only staged."""
+        self.advance()
         for run_id in self._redis.zrange(keys.launches(), 0, -1):
             self.launch(RunId(run_id.decode()))
         for run_id in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
@@ -122,6 +157,11 @@ class Submit:
 def _fields(plan: RunPlan) -> dict[str, Any]:
     more = {"retries": plan.retries, "layered": any(map(history.layers, plan.jobs))}
     return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict(), **more}
+
+
+def _overlap(name: str, fields: RunFields, going: str) -> errors.RunGoing:
+    kind = errors.RunSkipped if fields.on_overlap == "skip" else errors.RunGoing
+    return kind(name, going)
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:

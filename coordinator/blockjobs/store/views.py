@@ -53,12 +53,24 @@ class JobView:
     result: dict[str, Any] = field(default_factory=dict)
     undefined: str = ""  # why nobody can say what is on its target, a device
     cut: Cut | None = None  # None: it was not answered for yet
+    limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
+    full: bool = False  # when a host last was to be rung for it, its store was full
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
     def paused(self) -> bool:
         """Asked to pause, for any reason but not having been started; quiescent is ``paused and not busy``."""
         return any(reason != "created" for reason in self.holds)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it waits for a place in its store."""
+        return self.full and not self.claimed and not self.holds and self.status in (Status.RUNNING, Status.READY)
+
+    @property
+    def slowed(self) -> bool:
+        """Whether it may move less than the user lets it."""
+        return self.claimed and bool(self.limit) and (not self.speed or self.limit < self.speed)
 
     @property
     def elapsed(self) -> float:
@@ -77,6 +89,7 @@ class JobView:
             "source": self.spec.source.text, "target": self.spec.target.text,
             "target-undefined": self.undefined or None,
             "cut": self.cut.told() if self.cut is not None else None,
+            "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
             "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
@@ -106,6 +119,7 @@ class RunView:
     pruned_at: int = 0
     layered: bool = False  # targets of it lie on other images
     retries: str = ""  # the run of which it starts again what failed
+    queued: str = ""  # the run of its name that it waits for
 
     @property
     def elapsed(self) -> float:
@@ -130,6 +144,8 @@ class RunView:
             "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
             "skipped": self.skipped,
+            "deadline": self.published / 1000 + self.fields.deadline if self.fields.deadline else None,
+            "queued-behind": self.queued or None,
         }  # fmt: skip
 
 
@@ -284,6 +300,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         holds={_text(k): _text(v) for k, v in holds.items()}, io_status=_text(r[b"iostatus"]),
         ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
+        limit=number(b"limit"), full=bool(r.get(b"full")),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
         diverging=_rates(r.get(b"diverging", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
@@ -310,7 +327,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
         r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
-        fields.get("layered", False), fields.get("retries", ""),
+        fields.get("layered", False), fields.get("retries", ""), _text(r.get(b"queued", b"")),
     )  # fmt: skip
 
 

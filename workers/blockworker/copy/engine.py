@@ -285,12 +285,25 @@ class Copy:
         else:
             for first, last in piece.holes:
                 self._target.zero(first, last - first)
+            left = piece.bytes
             for first, last in piece.data:
-                self._target.pwrite(view[first - start : last - start], first)
+                self._write(view[first - start : last - start], first, left)
+                left -= last - first
         if self._digests is not None:
             self._digests.put(start // CHUNK, digest(view))
         self._count(read=piece.bytes, written=piece.bytes, skipped=end - start - piece.bytes)
         return piece.bytes
+
+    def _write(self, view: memoryview, at: int, left: int) -> None:
+        """Write what was paid for, in parts where the limit is low; ``left``: bytes of the piece with these first."""
+        here = 0
+        while here < len(view):
+            part = self._throttle.part
+            end = min(len(view), here + part) if part else len(view)
+            if part:
+                self._throttle.pace(left - end)
+            self._target.pwrite(view[here:end], at + here)
+            here = end
 
     def _zero(self, start: int, end: int) -> None:
         self._target.zero(start, end - start)

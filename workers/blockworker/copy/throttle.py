@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Final
 
 SLICE: Final = 0.1  # seconds; QEMU's
+MOMENT: Final = 0.025  # seconds: what is paced goes in parts that the limit lets through in as long
+LEAST: Final = 1 << 16  # bytes of a part
+LOWEST: Final = 1 << 18  # bytes/s; below, a chunk in parts would take for ever, and nobody could see that it moves
 
 
 class Account:
@@ -30,6 +33,11 @@ class Account:
         if self.speed:
             self._debt += n
         return 0.0
+
+    def until(self, now: float, left: int) -> float:
+        """Seconds until no more than ``left`` bytes are owed; 0.0: it is so."""
+        self._pay(now)
+        return max(0.0, self._debt - left) / self.speed if self.speed else 0.0
 
     def change(self, now: float, speed: int) -> None:
         """Change the limit; what is owed stays owed, and is paid at the new speed."""
@@ -73,6 +81,20 @@ class Throttle:
                     return True
                 self._changed.wait(delay)
             return False
+
+    @property
+    def part(self) -> int:
+        """How many bytes go at once, so that a low limit is no burst a chunk; 0: any number."""
+        return max(LEAST, int(MOMENT * self.speed) // LEAST * LEAST) if self.speed >= LOWEST else 0
+
+    def pace(self, left: int) -> None:
+        """Of what was taken ``left`` bytes are to come behind what goes now: wait until only they are owed.
+
+        Returns at once where it is interrupted: whoever waits for a piece to end waits for no limit.
+        """
+        with self._changed:
+            while not self._interrupted and (delay := self._account.until(self._clock(), left)):
+                self._changed.wait(delay)
 
     def interrupt(self) -> None:
         """Send every waiter back, and all that come, until ``proceed``."""

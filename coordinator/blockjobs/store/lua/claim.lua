@@ -5,16 +5,18 @@
 -- ARGV[1] id   ARGV[2] attempt uuid   ARGV[3] who: packed pid, start time, boot id
 --
 -- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts,
---   cut} | {"held"} | {"state", status} | {"missing"}
+--   cut} | {"held"} | {"state", status} | {"unrung"} | {"missing"}
+-- (speed: the lower one of its own and of the limit that it was handed)
 
-local f = redis.call("HMGET", KEYS[1], "status", "attempt", "cancelled", "spec", "opened", "durable", "speed")
+local f = redis.call("HMGET", KEYS[1], "status", "attempt", "cancelled", "spec", "opened", "durable", "speed", "limit", "store")
 local status, attempt, cancelled = f[1], f[2], f[3]
-redis.call("ZREM", KEYS[3], ARGV[1])
+local rung = redis.call("ZREM", KEYS[3], ARGV[1])
 if not status then return {"missing"} end
 if attempt ~= ARGV[2] then
   if attempt ~= "" then return {"held"} end
   if cancelled == "force" or not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end
   if status ~= "running" and status ~= "ready" then return {"state", status} end
+  if rung == 0 and (f[9] or "") ~= "" then return {"unrung"} end  -- its place in the store was given back
   redis.call("ZREM", KEYS[2], ARGV[1])
   redis.call("DEL", KEYS[6])
   redis.call("HINCRBY", KEYS[1], "token", 1)
@@ -25,4 +27,4 @@ if attempt ~= ARGV[2] then
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
 local n = redis.call("HMGET", KEYS[1], "token", "attempts", "offset", "bytes", "cut")
-return {"claimed", n[1], f[4], f[5] or "", f[6] or "", f[7], n[2], n[3], n[4] or "", n[5] or ""}
+return {"claimed", n[1], f[4], f[5] or "", f[6] or "", lower(f[7], f[8]), n[2], n[3], n[4] or "", n[5] or ""}

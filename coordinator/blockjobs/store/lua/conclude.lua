@@ -5,7 +5,7 @@
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
--- KEYS[8] untold   KEYS[9...]  per job: job, share, holds, wake
+-- KEYS[8] untold   KEYS[9] lines   KEYS[10...]  per job: job, share, holds, wake
 -- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
 --
 -- Returns {"concluded", n}
@@ -40,17 +40,28 @@ local function keeps(run)
   return false
 end
 
+-- Out of the line of its name: the next one's turn may have come.
+local function leave_line(lines, run, id)
+  local name, left = redis.call("HGET", run, "line"), {}
+  if not name then return end
+  for each in string.gmatch(redis.call("HGET", lines, name) or "", "%S+") do
+    if each ~= id then left[#left + 1] = each end
+  end
+  if #left > 0 then redis.call("HSET", lines, name, table.concat(left, " ")) else redis.call("HDEL", lines, name) end
+end
+
 local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 9 + (i - 3) * 4, 12 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 10 + (i - 3) * 4, 13 + (i - 3) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
     local counted
-    if f[9] == "force" then  -- tested before its own error, as in QEMU
+    if f[9] == "force" and f[19] then result[#result + 1], result[#result + 2] = "reason", f[19] end
+    if f[9] == "force" and (f[18] or "0") == "0" then  -- tested before its own error, as in QEMU
       if f[14] then emit(KEYS[2], "BLOCK_JOB_CANCELLED", job, id, unpack(result)) end
       counted = "cancelled"
     else
@@ -79,6 +90,7 @@ for i = 3, #ARGV do
       local told = {"event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3]}
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       redis.call("HSET", KEYS[1], "ended", now)
+      leave_line(KEYS[9], KEYS[1], ARGV[1])
       if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[8], now, ARGV[1]) end
       redis.call("XADD", KEYS[2], "*", unpack(told))
       if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] read | write  ARGV[5] report | ignore | stop
--- ARGV[6] io-status to show when it stops   ARGV[7] text
+-- ARGV[6] io-status to show when it stops   ARGV[7] text   ARGV[8] errno
 --
 -- Returns {"ok"} | {"lost"}
 
@@ -11,6 +11,7 @@ if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end
 emit(KEYS[3], "BLOCK_JOB_ERROR", KEYS[1], ARGV[1], "device", ARGV[1], "operation", ARGV[4], "action", ARGV[5], "reason", ARGV[7])
 if ARGV[5] == "stop" then
   if redis.call("HSETNX", KEYS[2], "user", ARGV[7]) == 1 then
+    redis.call("HSET", KEYS[1], "stopped-at", now_ms(), "stopped-by", ARGV[7], "stopped-errno", ARGV[8])
     emit(KEYS[3], "JOB_HELD", KEYS[1], ARGV[1], "reason", "user", "cause", ARGV[7])
   end
   if iostatus == "ok" then redis.call("HSET", KEYS[1], "iostatus", ARGV[6]) end

@@ -22,6 +22,15 @@ local function move(stream, job, id, to)
   return from
 end
 
+-- In a host's line of what waits for a slot: the score of what waits for its store first is beyond this, and so behind.
+local FULL = 4e15
+
+-- The lower of two limits, of which 0 and nil are none.
+local function lower(a, b)
+  a, b = tonumber(a or 0), tonumber(b or 0)
+  return (a > 0 and (b == 0 or a < b)) and a or b
+end
+
 -- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen); a job that was
 -- published and not launched yet, because its client died in between, is created first.
 local function abort(stream, job, id)
@@ -29,7 +38,13 @@ local function abort(stream, job, id)
   if from == "undefined" then move(stream, job, id, "created") end
   if from == "paused" then move(stream, job, id, "running") end
   if from == "standby" then move(stream, job, id, "ready") end
-  if from ~= "aborting" then move(stream, job, id, "aborting") end
+  if from ~= "aborting" then
+    local off, errno = unpack(redis.call("HMGET", job, "off", "off-errno"))
+    if off then  -- called off: that is why, whatever its attempt says that it died of
+      redis.call("HSET", job, "ret", errno == "0" and -125 or -errno, "error", off)
+    end
+    move(stream, job, id, "aborting")
+  end
 end
 
 -- A list that holds at most one element wakes whoever blocks on it.
@@ -83,7 +98,10 @@ local function unhold(stream, id, reason, job, holds, wake, txn, ready)
   local status = redis.call("HGET", job, "status")
   redis.call("HDEL", holds, reason)
   redis.call("HINCRBY", txn, "rev", 1)
-  if reason == "user" then redis.call("HSET", job, "iostatus", "ok") end
+  if reason == "user" then
+    redis.call("HSET", job, "iostatus", "ok")
+    redis.call("HDEL", job, "stopped-at")
+  end
   emit(stream, "JOB_UNHELD", job, id, "reason", reason)
   if has_claim(job) then
     knock(wake)

@@ -1,15 +1,26 @@
--- Publish a staged run: the one field that makes all its jobs real.
+-- Publish a staged run: the one field that makes all its jobs real.  Of a name that is in line it takes its place there.
 --
--- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events
+-- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events   KEYS[6] lines   KEYS[7] deadlines
 -- ARGV[1] run id   ARGV[2] number of jobs the client staged   ARGV[3] number of those it left out
 -- ARGV[4] 1: somebody is to be told of its end
+-- ARGV[5] name of its line, "" none   ARGV[6] queue: wait for those before it; else: refused while there is one
+-- ARGV[7] deadline in milliseconds from now, 0 none
 --
--- Returns {"published"} | {"again"} | {"incomplete", staged}
+-- Returns {"published", run it waits for or ""} | {"again"} | {"incomplete", staged} | {"going", run}
 
 local state, jobs = unpack(redis.call("HMGET", KEYS[1], "state", "jobs"))
 if state == "published" then return {"again"} end
 if jobs ~= ARGV[2] then return {"incomplete", jobs or "0"} end
-local now = now_ms()
+local now, behind = now_ms(), ""
+if ARGV[5] ~= "" then
+  local line = redis.call("HGET", KEYS[6], ARGV[5]) or ""
+  behind = string.match(line, "%S+$") or ""
+  if behind ~= "" and ARGV[6] ~= "queue" then return {"going", string.match(line, "^%S+")} end
+  redis.call("HSET", KEYS[6], ARGV[5], line == "" and ARGV[1] or line .. " " .. ARGV[1])
+  redis.call("HSET", KEYS[1], "line", ARGV[5])
+  if behind ~= "" then redis.call("HSET", KEYS[1], "queued", behind) end
+end
+if ARGV[7] ~= "0" then redis.call("ZADD", KEYS[7], now + ARGV[7], ARGV[1]) end
 redis.call("HSET", KEYS[1], "state", "published", "published", now, "open", jobs, "failed", 0, "cancelled", 0, "skipped", ARGV[3])
 if ARGV[4] == "1" then redis.call("HSET", KEYS[1], "tells", 1) end
 redis.call("ZREM", KEYS[2], ARGV[1])
@@ -17,5 +28,6 @@ redis.call("ZADD", KEYS[3], now, ARGV[1])
 redis.call("ZADD", KEYS[4], now, ARGV[1])
 local told = {"event", "RUN_PUBLISHED", "id", ARGV[1], "run", ARGV[1], "jobs", jobs}
 if ARGV[3] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", ARGV[3] end
+if behind ~= "" then told[#told + 1], told[#told + 2] = "behind", behind end
 redis.call("XADD", KEYS[5], "*", unpack(told))
-return {"published"}
+return {"published", behind}

@@ -4,11 +4,12 @@
 -- KEYS[6...]  per job: job, holds, share, members, txn, order
 -- ARGV[1] run id  ARGV[2] fields of the run, packed  ARGV[3] who stages it
 -- ARGV[4...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text,
---              name of the transaction in the run file, what history has to know of its target ("": it has none to keep)
+--              name of the transaction in the run file, what history has to know of its target ("": it has none to keep),
+--              store
 --
 -- Returns {"staged", n} | {"exists", id} | {"busy", text, holder, "" for readers} | {"taken"}
 
-local W = 12
+local W = 13
 local jobs = (#ARGV - 3) / W
 -- Two clients within one second can have the same run id: only one of them stages it.
 local state, owner = unpack(redis.call("HMGET", KEYS[1], "state", "owner"))
@@ -42,11 +43,13 @@ local members_of = {}  -- counted up first: a call a job and step would take lon
 for _, i in ipairs(fresh) do
   local a, k = 3 + i * W, 5 + i * 6
   local job, holds, share, members, txn, order = unpack(KEYS, k + 1, k + 6)
-  local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target, name, backup = unpack(ARGV, a + 1, a + W)
+  local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target, name, backup, store =
+    unpack(ARGV, a + 1, a + W)
   redis.call("HSET", job, "status", "undefined", "host", host, "txn", txn_id, "run", ARGV[1], "spec", spec,
     "type", kind, "speed", speed, "auto-finalize", finalize, "auto-dismiss", dismiss, "source", source,
     "target", target, "offset", 0, "len", 0, "token", 0, "attempt", "", "attempts", 0, "beat", 0, "lost", 0,
     "busy", 0, "iostatus", "ok", "passed", "", "created", now, "backup", backup)
+  if store ~= "" then redis.call("HSET", job, "store", store) end
   redis.call("HSET", holds, "created", "")
   redis.call("RPUSH", members, id)
   redis.call("RPUSH", order, host .. " " .. id)

@@ -1,0 +1,79 @@
+"""``stores``: where targets lie, and how much of the fleet may write there at once; changed while it runs."""
+
+from __future__ import annotations
+
+import click
+
+from blockjobs.cli.all import owner
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json, size
+from blockjobs.cli.run import Size
+from blockjobs.cli.status import aligned
+from blockjobs.cli.words import speed as in_words
+from blockjobs.client import Coordinator
+from blockjobs.store.limits import StoreView
+
+TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "json", is_flag=True, help="Print them as JSON.")
+@redis_option
+@click.pass_context
+def stores(context: click.Context, json: bool, url: str | None) -> None:
+    """List the stores that run files have defined: what runs, waits and flows, and their limits.
+
+    \b
+    Example:
+      blockjobs stores
+      blockjobs stores set nas1 --jobs 4 --speed 400MiB
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with Coordinator(url) as here:
+        found = here.stores()
+        alive = here.registry.hosts.daemons()["coordinator"]
+    if json:
+        print_json([store.to_json() for store in found])
+        return
+    rows = [cells(store, alive=alive) for store in found]
+    for text in aligned([TITLES, *rows]) if rows else ["no run file has defined a store"]:
+        click.echo(text)
+
+
+def cells(store: StoreView, *, alive: bool = True) -> list[str]:
+    copies = f"{store.running} of {store.jobs}" if store.jobs else str(store.running)
+    flows = f"{size(store.flow)}/s" if alive else "unknown"  # nobody measures
+    return [store.name, copies, str(store.waiting), flows, in_words(store.speed), store.path, store.by]
+
+
+@stores.command("set")
+@click.argument("name")
+@click.option("--jobs", type=click.IntRange(min=0, max=100_000), help="So many copies at once; 0: any number.")
+@click.option("--speed", type=Size(), help="So many bytes a second from all hosts together, e.g. 400MiB; 0: no limit.")
+@redis_option
+def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> None:
+    """Change what a store takes; what runs feels it within a second.
+
+    The next run whose file defines the store says it anew.
+
+    \b
+    Example:
+      blockjobs stores set nas1 --speed 400MiB
+      blockjobs stores set nas1 --jobs 0
+    """
+    if jobs is None and speed is None:
+        raise click.UsageError("--jobs, --speed or both were expected")
+    with Coordinator(url) as here:
+        jobs_before, speed_before = here.set_store(name, jobs=jobs, speed=speed, by=owner())
+        now = here.store(name)
+    told = []
+    if jobs is not None:
+        told.append(f"{copies(now.jobs)} at once (was {copies(jobs_before)})")
+    if speed is not None:
+        told.append(f"{in_words(now.speed)} (was {in_words(speed_before)})")
+    click.echo(f"{name}: {', '.join(told)}")
+
+
+def copies(limit: int) -> str:
+    return f"{limit} cop{'y' if limit == 1 else 'ies'}" if limit else "any number of copies"

@@ -1,0 +1,149 @@
+"""The shares of running copies in the budgets of stores and hosts, and who may take a place in a store.
+
+Once a second, and whenever an event says that something changed: look at what runs under a limit, divide, and hand out
+what differs.  Where nothing has a limit this costs two reads a second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.daemons.loop import Every, boottime
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.shares import Copy, limits, want
+from blockjobs.store.events import Event
+from blockjobs.store.limits import Running, StoreView
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
+CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
+WINDOW: Final = 2_000  # ms over which is measured what a copy uses
+SAME: Final = 0.01  # a share that differs by less is not worth a message
+SAID: Final = frozenset({"STORE_SET", "HOST_LIMITED"})
+AFTER: Final = SAID | {
+    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
+}  # fmt: skip
+Place = tuple[Host, JobId]
+
+
+@dataclass(slots=True)
+class Use:
+    """What one attempt told of itself: (ms, bytes, the limit it had), oldest first."""
+
+    attempt: str
+    told: deque[tuple[int, int, int]] = field(default_factory=deque)
+
+    def add(self, at: int, read: int, limit: int) -> None:
+        if at and (not self.told or at > self.told[-1][0]):
+            self.told.append((at, read, limit))
+        while len(self.told) > 2 and self.told[-1][0] - self.told[1][0] >= WINDOW:
+            self.told.popleft()
+
+    def rate(self, under_way: int = 0) -> float | None:
+        """Bytes a second; None: it did not tell for long enough."""
+        if len(self.told) < 2 or self.told[-1][0] - self.told[0][0] < WINDOW // 2:
+            return None
+        (began, first, _), (now, last, _) = self.told[0], self.told[-1]
+        return (last - first + under_way) * 1000 / (now - began)
+
+    def want(self, limit: int) -> int:
+        """What it would use, by what it used under the lowest limit that it had meanwhile."""
+        return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
+
+
+@dataclass
+class Shares:
+    registry: Registry
+    stores: dict[str, StoreView] = field(default_factory=dict)
+    _hosts: dict[Host, int] = field(default_factory=dict)
+    _uses: dict[Place, Use] = field(default_factory=dict)
+    _copies: dict[Place, Running] = field(default_factory=dict)
+    _asked: list[tuple[Host, str]] = field(default_factory=list)  # for whom since the last look
+    _each_look: Every = field(default_factory=lambda: Every(1.0))
+    _not_before: float = 0.0
+    _due: bool = True
+
+    def heard(self, news: Iterable[Event]) -> None:
+        """Whether something happened that moves shares or frees places; where nothing is limited, little does."""
+        names = AFTER if self.stores or self._hosts else SAID
+        self._due |= any(event.name in names for event in news)
+
+    def look(self) -> set[Host]:
+        """Divide anew, if it is time; the hosts to ring, because a place became free for one of theirs."""
+        began = boottime()
+        if not (self._each_look() or (self._due and began >= self._not_before)):
+            return set()
+        self._due, self._asked = False, []
+        self.stores = {store.name: store for store in self.registry.limits.stores()}
+        self._hosts = self.registry.limits.host_speeds()
+        if not self.stores and not self._hosts:
+            return set()
+        running = self.registry.limits.running(self.stores, self._hosts)
+        self._measure(running)
+        self._divide()
+        freed = self._free([each for each in running if each.store and not each.claimed])
+        self._not_before = boottime() + 4 * (boottime() - began)  # at most a fifth of the time goes into this
+        return freed
+
+    def patience_ms(self, most: int) -> int:
+        """How long to wait for news: not past the time when all is to be divided anew."""
+        return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
+
+    def at_first(self, host: Host, store: str) -> int:
+        """What a copy may move that is rung for now, until it runs and all is divided anew."""
+        self._asked += [(host, store)]
+        known = [(each.host, each.store) for each in self._copies.values()] + self._asked
+        budgets = (
+            (self._hosts.get(host, 0), sum(other == host for other, _ in known)),
+            (self.stores[store].speed if store in self.stores else 0, sum(other == store for _, other in known)),
+        )
+        return min((max(1, budget // mates) for budget, mates in budgets if budget), default=0)
+
+    def _measure(self, running: Iterable[Running]) -> None:
+        self._copies = {(each.host, each.job): each for each in running if each.claimed}
+        self._uses = {place: use for place, use in self._uses.items() if place in self._copies}
+        for place, each in self._copies.items():
+            use = self._uses.get(place)
+            if use is None or use.attempt != each.attempt or each.paused:  # what it used before says nothing
+                use = self._uses[place] = Use(each.attempt)
+            use.add(each.told, each.read, each.limit)
+
+    def _divide(self) -> None:
+        copies = {
+            each.job: Copy(
+                each.host, each.job, each.store, each.speed,
+                PAUSED if each.paused else self._uses[place].want(each.limit),
+            )
+            for place, each in self._copies.items()
+        }  # fmt: skip
+        budgets = {name: store.speed for name, store in self.stores.items()}
+        found = limits(copies, budgets, self._hosts)
+        differ = {
+            place: found[each.job] for place, each in self._copies.items()
+            if abs(found[each.job] - each.limit) > SAME * each.limit or (not found[each.job] and each.limit)
+        }  # fmt: skip
+        self.registry.limits.limit(differ)
+        flows = dict.fromkeys(self.stores, 0.0)
+        for place, each in self._copies.items():
+            if each.store:
+                flows[each.store] += self._uses[place].rate() or 0.0
+        self.registry.limits.flow({n: round(flow) for n, flow in flows.items() if round(flow) != self.stores[n].flow})
+
+    def _free(self, suspects: Iterable[Running]) -> set[Host]:
+        """Give back the places of copies that ended, and offer what is free to those that wait."""
+        ended: dict[str, list[Place]] = {}
+        for each in suspects:
+            ended.setdefault(each.store, []).append((each.host, each.job))
+        hosts: set[Host] = set()
+        for name, store in self.stores.items():
+            freed = self.registry.limits.sweep(name, ended[name]) if name in ended else 0
+            if store.waiting:
+                free = store.waiting if not store.jobs else store.jobs - store.running + freed
+                hosts |= self.registry.limits.admit(name, free)
+        return hosts

@@ -1,0 +1,45 @@
+"""What a run's own terms bring about: its deadline, the end of waiting for somebody to mend an error, its turn in line.
+
+All of it is noted in the registry before it is due, so that it outlives this process; each effect is a script that does
+nothing the second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from blockjobs.model.policies import span
+from blockjobs.store.events import Event
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Terms:
+    registry: Registry
+
+    def heard(self, news: Iterable[Event]) -> None:
+        """Note what stopped, and launch what waited for a run that ended."""
+        ended = False
+        for event in news:
+            if event.name == "BLOCK_JOB_ERROR" and event.fields.get("action") == "stop":
+                self.registry.timeouts.stopped(event)
+            ended |= event.name == "RUN_ENDED"
+        if ended:
+            self.launch()
+
+    def launch(self) -> None:
+        for run in self.registry.submit.advance():
+            log.info("run %s: its turn has come", run)
+
+    def look(self) -> None:
+        """Carry out what is due."""
+        for run, seconds in self.registry.timeouts.late():
+            why = f"deadline of {span(seconds)} passed"
+            if self.registry.timeouts.call_off_run(run, why):
+                log.warning("run %s: %s", run, why)
+        for job in self.registry.timeouts.waited():
+            log.warning("job %s: nobody resumed it: it is given up", job)

@@ -1,0 +1,103 @@
+"""How a budget is divided: max-min fair among those who want some of it.  Pure: figures in, figures out.
+
+Bytes per second, as whole numbers.  A limit of 0 is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from blockjobs.model.ids import Host, JobId
+
+HUNGRY: Final = 0.9  # of its limit: who uses as much wants all that he can get
+ROOM: Final = 1.25  # times what he uses: what somebody wants who is not hungry, so that he can grow
+ANY: Final = 1 << 62  # wants as much as there is
+K = TypeVar("K", bound=Hashable)
+
+
+def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
+    """Nobody gets more than he wants, all together no more than the budget; nobody could get more but by taking it
+    from one who has no more than he.  Who wants something gets something, as long as there is a byte for each.
+    """
+    given: dict[K, int] = {}
+    left = max(0, budget)
+    for at, (name, want) in enumerate(sorted(wants.items(), key=lambda item: item[1])):
+        given[name] = max(0, min(want, left // (len(wants) - at)))
+        left -= given[name]
+    return given
+
+
+def spread(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
+    """The shares as limits: what nobody wants is divided evenly, so that whoever comes to want more can begin."""
+    given = share(budget, {name: max(1, n) for name, n in wants.items()})
+    spare = max(0, budget - sum(given.values())) // max(1, len(given))
+    return {name: max(1, n + spare) for name, n in given.items()}  # 0 would be no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One running copy: ``speed`` is its own limit, ``want`` what it would use."""
+
+    host: Host
+    job: JobId
+    store: str
+    speed: int = 0
+    want: int = ANY
+
+
+Of = Callable[[Copy], str]
+Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]
+
+
+def want(used: float | None, limit: int) -> int:
+    """What a copy would use that uses so much under such a limit (None: nobody knows yet)."""
+    if used is None or not limit or used >= HUNGRY * limit:
+        return ANY
+    return max(1, int(ROOM * used))
+
+
+def limits(copies: Mapping[JobId, Copy], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
+    """The limit of each copy, 0 where there is none: the least of its own, its share of its store, and of its host.
+
+    What a host's limit keeps a copy from using is left to the others of its store, and the other way round.
+    """
+    wants = {job: min(copy.want, copy.speed or ANY) for job, copy in copies.items()}
+    by_name = {str(host): n for host, n in hosts.items()}
+    from_store = _at_most(wants, _divide(share, copies, wants, by_name, _host))
+    from_host = _at_most(wants, _divide(share, copies, from_store, stores, _store))
+    by_host = _divide(spread, copies, from_host, by_name, _host)
+    by_store = _divide(spread, copies, from_store, stores, _store)
+    found = {}
+    for job, copy in copies.items():
+        given = [n for n in (by_host.get(job), by_store.get(job)) if n is not None]
+        found[job] = min([*given, copy.speed or ANY]) if given else 0
+    return found
+
+
+# --- by store, by host --------------------------------------------------------------------------------
+
+
+def _host(copy: Copy) -> str:
+    return copy.host
+
+
+def _store(copy: Copy) -> str:
+    return copy.store
+
+
+def _at_most(wants: Mapping[JobId, int], given: Mapping[JobId, int]) -> dict[JobId, int]:
+    """What one cannot use for another reason, it does not want."""
+    return {job: min(n, given.get(job, ANY)) for job, n in wants.items()}
+
+
+def _divide(
+    how: Divide, copies: Mapping[JobId, Copy], wants: Mapping[JobId, int], budgets: Mapping[str, int], of: Of
+) -> dict[JobId, int]:
+    """Divide each budget among its copies; those of no budget are left out."""
+    groups: dict[str, dict[JobId, int]] = {}
+    for job, copy in copies.items():
+        if budgets.get(of(copy)):
+            groups.setdefault(of(copy), {})[job] = wants[job]
+    return {job: n for name, group in groups.items() for job, n in how(budgets[name], group).items()}

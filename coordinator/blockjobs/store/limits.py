@@ -1,0 +1,207 @@
+"""Stores and hosts as limits: what they take at once, and how many bytes a second; changed live.
+
+A place in a store is taken by the doorbell and held by the claim: it counts while its copy has one of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client
+from blockjobs.store.scripts import Scripts
+
+BATCH: Final = 100  # jobs one script touches at the most
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """A store.  ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: none; ``flow``: bytes/s just now."""
+
+    name: str
+    path: str
+    jobs: int
+    speed: int
+    since: int
+    by: str
+    flow: int
+    running: int  # copies that run or were rung for
+    waiting: int  # jobs that wait for a place in it
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "path": self.path, "jobs": self.jobs, "speed": self.speed, "since": self.since / 1000,
+            "by": self.by, "flow": self.flow, "running": self.running, "waiting": self.waiting,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A copy that has a claim, or a place without one.  ``read``: bytes, as it told at ``told`` (ms)."""
+
+    host: Host
+    job: JobId
+    store: str
+    claimed: bool
+    paused: bool
+    attempt: str
+    speed: int
+    limit: int
+    read: int
+    told: int
+
+
+class Limits:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    # --- what they are ----------------------------------------------------------------------------------
+
+    def stores(self) -> list[StoreView]:
+        """All, by name."""
+        names = sorted(name.decode() for name in self._redis.smembers(keys.stores()))
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(keys.store(name))
+            pipe.zcard(keys.places(name))
+            pipe.zcard(keys.crowd(name))
+        rows = pipe.execute() if names else []
+        return [
+            _store(name, record, running, waiting)
+            for name, record, running, waiting in zip(names, rows[::3], rows[1::3], rows[2::3], strict=True)
+        ]
+
+    def store(self, name: str) -> StoreView:
+        """Raises NoSuchStore."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(keys.store(name))
+        pipe.zcard(keys.places(name))
+        pipe.zcard(keys.crowd(name))
+        record, running, waiting = pipe.execute()
+        if not record:
+            raise errors.NoSuchStore(name)
+        return _store(name, record, running, waiting)
+
+    def set_store(
+        self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = "", path: str = ""
+    ) -> tuple[int, int] | None:
+        """Change what a store takes (None: as it is); with ``path`` it may be new.  What it was, None for a new one.
+
+        Raises:
+            NoSuchStore: without ``path``.
+        """
+        said = ["" if each is None else each for each in (jobs, speed)]
+        match self._scripts.call("store", [keys.stores(), keys.store(name), keys.events()], [name, *said, by, path]):
+            case [b"set", b"", b""]:
+                return None
+            case [b"set", before, flow]:
+                return int(before), int(flow)
+            case _:
+                raise errors.NoSuchStore(name)
+
+    def set_host(self, host: str, speed: int, *, by: str = "") -> int:
+        """Limit all copies of a host together (0: no limit); the limit before.  Raises HostDown: it is not known."""
+        reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
+        if reply[0] != b"set":
+            raise errors.HostDown(host, "is not known: no worker has registered under this name")
+        return int(reply[1])
+
+    def host_speeds(self) -> dict[Host, int]:
+        """The hosts that were ever given a limit, with the one they have now."""
+        record = self._redis.hgetall(keys.hosts())
+        return {Host(n.decode()[6:]): int(speed) for n, speed in record.items() if n.startswith(b"speed:")}
+
+    # --- what runs --------------------------------------------------------------------------------------
+
+    def running(self, stores: Iterable[str], hosts: Iterable[Host]) -> list[Running]:
+        """Every copy with a place in one of these stores, or a claim on one of these hosts."""
+        by_store, by_host = list(stores), list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in by_store:
+            pipe.zrange(keys.places(name), 0, -1)
+        for host in by_host:
+            pipe.hkeys(keys.attempts(host))
+        rows = pipe.execute() if by_store or by_host else []
+        places = {
+            (host, JobId(j.decode())): ""
+            for host, jobs in zip(by_host, rows[len(by_store) :], strict=True)
+            for j in jobs
+        }
+        for name, members in zip(by_store, rows, strict=False):
+            places |= dict.fromkeys(map(_place, members), name)
+        for host, job in places:
+            pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "bytes", "told")
+        return [
+            Running(
+                host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
+                int(speed or 0), int(limit or 0),
+                int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
+            )
+            for ((host, job), store), (attempt, status, speed, limit, counts, told) in zip(
+                places.items(), pipe.execute() if places else [], strict=True
+            )
+        ]  # fmt: skip
+
+    def limit(self, limits: Mapping[tuple[Host, JobId], int]) -> None:
+        """Hand running copies their shares, in bytes a second."""
+        for batch in _batches(list(limits.items())):
+            names = [key for (host, job), _ in batch for key in (keys.job(host, job), keys.wake(host, job))]
+            self._scripts.call("limit", names, [limit for _, limit in batch])
+
+    def flow(self, flows: Mapping[str, int]) -> None:
+        """Note for readers what flows into each store."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name, flow in flows.items():
+            pipe.hset(keys.store(name), "flow", flow)
+        if flows:
+            pipe.execute()
+
+    # --- places -------------------------------------------------------------------------------------------
+
+    def sweep(self, store: str, suspects: Iterable[tuple[Host, JobId]]) -> int:
+        """Give back the places of copies that ended; how many."""
+        freed = 0
+        for batch in _batches(list(suspects)):
+            names = [keys.places(store)]
+            names += [key for host, job in batch for key in (keys.job(host, job), keys.rung(host))]
+            freed += self._scripts.call("sweep", names, [word for place in batch for word in place])[1]
+        return freed
+
+    def admit(self, store: str, most: int) -> set[Host]:
+        """Let so many jobs out of a store's crowd, the longest waiting first; the hosts that are to be rung."""
+        hosts: set[Host] = set()
+        while most > 0 and (found := self._redis.zrange(keys.crowd(store), 0, min(most, BATCH) - 1)):
+            places = [_place(member) for member in found]
+            names = [keys.crowd(store), *(keys.ready(host) for host, _ in places)]
+            self._scripts.call("admit", names, [word for place in places for word in place])
+            hosts |= {host for host, _ in places}
+            most -= len(places)
+        return hosts
+
+    def ahead(self, store: str, host: Host, job: JobId) -> int | None:
+        """How many jobs get a place in a store before this one; None: it does not wait for one."""
+        rank = self._redis.zrank(keys.crowd(store), f"{host} {job}")
+        return None if rank is None else int(rank)
+
+
+def _place(member: bytes) -> tuple[Host, JobId]:
+    host, _, job = member.decode().partition(" ")
+    return Host(host), JobId(job)
+
+
+def _store(name: str, r: Mapping[bytes, bytes], running: int, waiting: int) -> StoreView:
+    def number(field: bytes) -> int:
+        return int(r.get(field, b"0"))
+
+    return StoreView(
+        name, r.get(b"path", b"").decode(), number(b"jobs"), number(b"speed"), number(b"since"),
+        r.get(b"by", b"").decode(), number(b"flow"), running, waiting,
+    )  # fmt: skip
+
+
+def _batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

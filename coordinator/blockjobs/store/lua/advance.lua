@@ -1,0 +1,13 @@
+-- The turn of a run has come, if it is the first of those of its name: it is launched (by whoever finds it there).
+--
+-- KEYS[1] lines   KEYS[2] run   KEYS[3] launches   KEYS[4] events
+-- ARGV[1] name   ARGV[2] run id
+--
+-- Returns {"launched"} | {"waits"} | {"again"}
+
+local first = string.match(redis.call("HGET", KEYS[1], ARGV[1]) or "", "^%S+")
+if first ~= ARGV[2] then return {"waits"} end
+if redis.call("HDEL", KEYS[2], "queued") == 0 then return {"again"} end
+redis.call("ZADD", KEYS[3], now_ms(), ARGV[2])
+redis.call("XADD", KEYS[4], "*", "event", "RUN_LAUNCHED", "id", ARGV[2], "run", ARGV[2])
+return {"launched"}

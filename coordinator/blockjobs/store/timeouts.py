@@ -1,0 +1,104 @@
+"""Ends that come by the clock: the deadline of a run, and how long a job waits for somebody to mend an I/O error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from blockjobs.model import errors
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import RunFields, span
+from blockjobs.store import codec, keys
+from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.events import Event
+from blockjobs.store.scripts import Scripts
+from blockjobs.store.submit import batches
+from blockjobs.store.views import Place, Views
+
+AT_ONCE: Final = 100  # jobs looked at in one call
+
+
+class Timeouts:
+    def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
+        self._redis, self._scripts, self._views = client, scripts, views
+
+    # --- deadlines --------------------------------------------------------------------------------------
+
+    def late(self) -> list[tuple[RunId, int]]:
+        """The runs whose deadline has passed, with it in seconds; those that are over are forgotten here."""
+        found = []
+        for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", self._now()):
+            run = RunId(row.decode())
+            fields, ended = self._redis.hmget(keys.run(run), ["fields", "ended"])
+            if fields is None or ended:
+                self._redis.zrem(keys.deadlines(), run)
+            else:
+                found.append((run, RunFields.from_dict(codec.unpack(fields)).deadline))
+        return found
+
+    def call_off_run(self, run: RunId, why: str) -> int:
+        """Cancel every job of a run that is neither concluded nor decided; how many.  Again is harmless."""
+        if self._scripts.call("late", [keys.run(run), keys.events()], [run, why])[0] != b"late":
+            return 0
+        n, _ = self._call_off(self._views.places(run), why)
+        self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
+        return n
+
+    # --- errors that nobody mends ------------------------------------------------------------------------
+
+    def stopped(self, event: Event) -> None:
+        """A job was stopped by an error: note when it is to be given up, if its run says so."""
+        fields = self._redis.hget(keys.run(RunId(event.run)), "fields")
+        seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+        if seconds:
+            self._redis.zadd(keys.stopped(), {event.id: round((event.at + seconds) * 1000)})
+
+    def waited(self) -> list[str]:
+        """Give up the jobs that nobody resumed in time; which.
+
+        A job that is held for another reason as well is left alone: somebody is at work there.
+        """
+        given_up = []
+        for row in self._redis.zrangebyscore(keys.stopped(), "-inf", self._now(), start=0, num=AT_ONCE):
+            left = False
+            with suppress(errors.NoSuchJob):
+                job = row.decode()
+                at = self._views.place(job)
+                text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])
+                fields = self._redis.hget(keys.run(self._views.job(job).run), "fields")
+                seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+                if text and seconds:
+                    why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
+                    n, held = self._call_off([at], why, errno=int(errno or 0), stopped_ms=seconds * 1000)
+                    given_up += [job] * n
+                    left = bool(held)
+            if left:
+                self._redis.zadd(keys.stopped(), {row: self._now() + 1000})
+            else:
+                self._redis.zrem(keys.stopped(), row)
+        return given_up
+
+    def _call_off(
+        self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_ms: int | None = None
+    ) -> tuple[int, int]:
+        done, held = 0, 0
+        for batch in batches(list(places)):
+            names = [keys.events(), keys.due(), keys.due_wake(), *_keys(batch)]
+            words = [word for at in batch for word in (at.job, at.transaction)]
+            args = [why, errno, "" if stopped_ms is None else stopped_ms, *words]
+            _, n, also = self._scripts.call("call_off", names, args)
+            done, held = done + n, held + also
+        return done, held
+
+    def _now(self) -> int:
+        return milliseconds(self._redis.time())
+
+
+def _keys(batch: Sequence[Place]) -> list[str]:
+    return [
+        key for at in batch for key in (
+            keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+            keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host), keys.holds(at.host, at.job),
+        )
+    ]  # fmt: skip

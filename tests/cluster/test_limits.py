@@ -1,0 +1,203 @@
+"""Stores: one budget and one number of copies for the whole fleet, whatever dies; and what changes live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import psutil
+import pytest
+from fleet import MIB, Fleet
+
+from blockjobs.model.errors import VerbRefused
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import RunFields, Store
+
+BUDGET = 60 * MIB
+WINDOW = 2.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path_factory.mktemp("limits"), ["a", "b", "c"])
+    for host in fleet.hosts:
+        fleet.image(host, "disk.img", 320)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def store(trio: Fleet) -> Iterator[str]:
+    """A store of its own for each story; what runs at the end is cancelled."""
+    trio.mend()
+    name = f"nas{time.monotonic_ns()}"
+    yield name
+    for place in trio.registry.views.all():
+        with suppress(VerbRefused):  # it is over, or decided
+            trio.registry.verbs.cancel(place.job)
+    for run in trio.registry.views.runs():
+        if not run.ended:
+            trio.until("RUN_ENDED", run.id)
+
+
+def start(trio: Fleet, store: str, *, jobs: int = 0, speed: int = 0, each: int = 1, **options: object) -> RunId:
+    """Copies of each host to one store."""
+    members: list[dict[str, object]] = [
+        {"id": f"{host}{n}", "source": f"{host}:{trio.root(host)}/disk.img",
+         "target": f"{host}:{trio.root(host)}/{store}-{n}.img"}
+        for host in trio.hosts for n in range(each)
+    ]  # fmt: skip
+    plan = trio.plan(members, grouped=False, store=store, **options)
+    fields = RunFields(stores={store: Store(path="/mnt/nas", jobs=jobs, speed=speed)})
+    return trio.submit(replace(plan, fields=fields))
+
+
+@dataclass
+class Meter:
+    """Bytes that writers have written, looked at twenty times a second."""
+
+    writers: Sequence[psutil.Process]
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def look(self) -> None:
+        self.seen.append((time.monotonic(), sum(w.io_counters().write_chars for w in self.writers)))
+
+    def rates(self, window: float = WINDOW) -> list[float]:
+        """Of every window, in bytes a second."""
+        found = []
+        for at, (began, first) in enumerate(self.seen):
+            for ended, last in self.seen[at:]:
+                if ended - began >= window:
+                    found.append((last - first) / (ended - began))
+                    break
+        return found
+
+
+def watch(trio: Fleet, run: RunId, seconds: float) -> Meter:
+    """What the three writers of a run write."""
+    meter = Meter([psutil.Process(trio.writer(job.host, job.id)) for job in trio.jobs(run)])
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        meter.look()
+        trio.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+    return meter
+
+
+def all_run(trio: Fleet, run: RunId) -> None:
+    for job in trio.jobs(run):
+        trio.until_offset(job.id, MIB)
+
+
+def figures(rates: Sequence[float]) -> str:
+    return f"{len(rates)} windows of {WINDOW:.0f} s: {min(rates) / MIB:.1f} to {max(rates) / MIB:.1f} MiB/s"
+
+
+def test_three_hosts_share_one_budget_within_five_percent_over_any_two_seconds(trio: Fleet, store: str) -> None:
+    run = start(trio, store, speed=BUDGET)
+    all_run(trio, run)
+    rates = watch(trio, run, 8.0).rates()
+    print(figures(rates))
+    assert min(rates) >= 0.95 * BUDGET
+    assert max(rates) <= 1.05 * BUDGET
+    assert trio.registry.limits.store(store).flow == pytest.approx(BUDGET, rel=0.1)
+    assert {job.speed for job in trio.jobs(run)} == {0}, "the users' own limits are as they were"
+
+
+@pytest.mark.parametrize("new", [6 * MIB, 90 * MIB], ids=["a-tenth", "more"])
+def test_a_new_budget_is_felt_within_a_second_and_kept_from_then_on(trio: Fleet, store: str, new: int) -> None:
+    run = start(trio, store, speed=BUDGET)
+    all_run(trio, run)
+    watch(trio, run, 1.0)
+    trio.registry.limits.set_store(store, speed=new)
+    meter = watch(trio, run, 4.0)
+    changed = meter.seen[0][0]
+    meter.seen = [(at, n) for at, n in meter.seen if at - changed >= 1.0]
+    rates = meter.rates()
+    print(figures(rates), f"from one second after the change to {new / MIB:.0f} MiB/s")
+    assert min(rates) >= 0.95 * new
+    assert max(rates) <= 1.05 * new
+
+
+def test_what_a_paused_or_slow_copy_leaves_is_the_others(trio: Fleet, store: str) -> None:
+    budget = 30 * MIB
+    run = start(trio, store, speed=budget)
+    all_run(trio, run)
+    first, second, third = trio.jobs(run)
+    trio.registry.verbs.set_speed(first.id, 6 * MIB)
+    trio.registry.verbs.pause(second.id)
+    trio.until_status(second.id, "paused")
+    meter = watch(trio, run, 4.0)
+    began = meter.seen[0][0]
+    meter.seen = [(at, n) for at, n in meter.seen if at - began >= 1.0]
+    print(figures(meter.rates()), "with one that is slow and one that is paused")
+    assert min(meter.rates()) >= 0.95 * budget
+    assert max(meter.rates()) <= 1.05 * budget
+    trio.registry.verbs.resume(second.id)
+    trio.until_status(second.id, "running")
+    meter = watch(trio, run, 3.0)
+    assert min(meter.rates()) >= 0.9 * budget, "whoever goes on takes his share from the others, at once"
+    assert max(meter.rates()) <= 1.05 * budget
+    assert trio.job(third.id).limit == pytest.approx(12 * MIB, rel=0.05)
+
+
+def test_a_limit_of_a_host_holds_for_all_its_copies_and_leaves_the_rest_to_the_store(trio: Fleet, store: str) -> None:
+    run = start(trio, store, speed=BUDGET)
+    all_run(trio, run)
+    trio.registry.limits.set_host("a", 6 * MIB)
+    try:
+        trio.until("HOST_LIMITED", "a")
+        meter = watch(trio, run, 4.0)
+        began = meter.seen[0][0]
+        meter.seen = [(at, n) for at, n in meter.seen if at - began >= 1.0]
+        print(figures(meter.rates()), "with a host that may do a tenth")
+        assert min(meter.rates()) >= 0.95 * BUDGET
+        assert max(meter.rates()) <= 1.05 * BUDGET
+        limits = {job.host: job.limit for job in trio.jobs(run)}
+        assert limits["a"] <= 6 * MIB
+        assert limits["b"] == pytest.approx(27 * MIB, rel=0.05)
+    finally:
+        trio.registry.limits.set_host("a", 0)
+
+
+# --- no more copies than it takes -------------------------------------------------------------------------
+
+
+def most_at_once(trio: Fleet, run: RunId) -> int:
+    """How many copies of a run ran at any time, by the events."""
+    running: set[str] = set()
+    most = 0
+    over = ("waiting", "aborting")
+    for event in trio.registry.events.all():
+        if event.run == run and event.name == "ATTEMPT_CLAIMED":
+            running.add(event.id)
+            most = max(most, len(running))
+        elif event.name == "ATTEMPT_RELEASED" or (event.name == "JOB_STATUS_CHANGE" and event.fields["status"] in over):
+            running.discard(event.id)
+    return most
+
+
+def test_no_more_copies_run_than_the_store_takes_also_when_one_is_killed(trio: Fleet, store: str) -> None:
+    run = start(trio, store, jobs=2, each=2, speed=160 * MIB)
+    first = trio.until("ATTEMPT_CLAIMED")
+    trio.until_offset(first.id, 8 * MIB)
+    psutil.Process(trio.writer(first.host, first.id)).kill()
+    trio.until("ATTEMPT_RELEASED", first.id)
+    waits = next(job for job in trio.jobs(run) if job.crowded)
+    assert trio.registry.limits.ahead(store, waits.host, waits.id) is not None
+    trio.restart("coordinator")
+    trio.until("RUN_ENDED", run)
+    assert trio.registry.views.run(run).failed == 0
+    assert most_at_once(trio, run) == 2
+
+
+def test_a_store_that_takes_more_gets_more_at_once(trio: Fleet, store: str) -> None:
+    run = start(trio, store, jobs=1, each=2, speed=3 * MIB)
+    trio.until("ATTEMPT_CLAIMED")
+    trio.registry.limits.set_store(store, jobs=3)
+    began = time.monotonic()
+    trio.until("ATTEMPT_CLAIMED")
+    trio.until("ATTEMPT_CLAIMED")
+    print(f"two more run {time.monotonic() - began:.2f} s after the change")
+    assert most_at_once(trio, run) == 3

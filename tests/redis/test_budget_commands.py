@@ -1,0 +1,106 @@
+"""``stores`` and ``hosts set``: the limits of many jobs, by the command line and from Python."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from puppets import ALPHA, RUN, grouped, spec
+
+from blockjobs.client import Coordinator
+from blockjobs.model import errors
+from blockjobs.model.policies import RunFields, Store
+from blockjobs.server import Server
+
+NIGHTLY = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=800 << 20)})
+MORE = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=900 << 20)})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server as it must be: every command refuses one that would forget."""
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def here(server, client):
+    with Coordinator(server.url) as here:
+        here.registry.hosts.judge(ALPHA, "up")
+        yield here
+
+
+@pytest.fixture
+def nas(here):
+    """A store as a run file defined it."""
+    here.submit(replace(grouped(spec("a", store="nas1")), fields=NIGHTLY))
+
+
+def lines(printed):
+    return [line.split() for line in printed.splitlines()]
+
+
+def test_nothing_is_there_before_a_run_file_defines_it(here, command):
+    assert command("stores") == (0, "no run file has defined a store\n", "")
+
+
+def test_a_store_is_listed_as_its_file_defined_it(nas, command):
+    code, out, _ = command("stores")
+    assert code == 0
+    assert lines(out)[1] == ["nas1", "0", "of", "8", "0", "unknown", "800.0", "MiB/s", "/mnt/nas1", "run", RUN]
+    (store,) = json.loads(command("stores", "--json")[1])
+    assert (store["name"], store["jobs"], store["speed"], store["running"]) == ("nas1", 8, 800 << 20, 0)
+
+
+def test_its_limits_are_changed_one_by_one(nas, command, here):
+    assert command("stores", "set", "nas1", "--jobs", "4")[1] == "nas1: 4 copies at once (was 8 copies)\n"
+    assert command("stores", "set", "nas1", "--speed", "0")[1] == "nas1: no limit (was 800.0 MiB/s)\n"
+    code, out, _ = command("stores", "set", "nas1", "--jobs", "0", "--speed", "400MiB/s")
+    assert (code, out) == (0, "nas1: any number of copies at once (was 4 copies), 400.0 MiB/s (was no limit)\n")
+    assert (here.store("nas1").jobs, here.store("nas1").speed) == (0, 400 << 20)
+    assert "@" in here.store("nas1").by, "whoever it was"
+
+
+def test_the_newest_definition_wins(nas, here):
+    here.set_store("nas1", jobs=1, speed=5)
+    here.submit(replace(grouped(spec("b", store="nas1", run="nightly-20261123T103000Z")), fields=MORE))
+    assert (here.store("nas1").jobs, here.store("nas1").speed) == (8, 900 << 20)
+    assert here.store("nas1").by == "run nightly-20261123T103000Z"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("stores", "set", "nas2", "--jobs", "1"), "no store is named 'nas2'; a name of `blockjobs"),
+        (("stores", "set", "nas1"), "--jobs, --speed or both were expected"),
+        (("stores", "set", "nas1", "--jobs", "-1"), "-1 is not in the range"),
+        (("stores", "set", "nas1", "--speed", "fast"), "'fast' is not a size"),
+        (("hosts", "set", "beta", "--speed", "1"), "host 'beta' is not known"),
+        (("hosts", "set", "alpha"), "Missing option '--speed'"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)  # fmt: skip
+def test_bad_input_is_one_line_and_changes_nothing(nas, command, here, words, told):
+    before = here.stores(), here.registry.limits.host_speeds()
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert (here.stores(), here.registry.limits.host_speeds()) == before
+
+
+def test_a_host_is_limited_and_shown_so(here, command):
+    assert command("hosts", "set", "alpha", "--speed", "100MiB") == (0, "alpha: 100.0 MiB/s (was no limit)\n", "")
+    assert "100.0 MiB/s" in command("hosts")[1]
+    assert json.loads(command("hosts", "--json")[1])[0]["speed"] == 100 << 20
+    assert here.set_host("alpha", speed=0) == 100 << 20
+    with pytest.raises(errors.BadInput):
+        here.set_host("alpha", speed=-1)
+
+
+def test_their_events_are_sentences(nas, command):
+    command("hosts", "set", "alpha", "--speed", "1KiB")
+    _, out, _ = command("events", "--since", "0")
+    assert "nas1: store takes 8 at once, 800.0 MiB/s, says run " in out
+    assert "alpha: limited to 1.0 KiB/s by " in out

@@ -1,0 +1,281 @@
+"""Runs of one name: one at a time, refused, left out or queued; and what ends by the clock."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from puppets import ALPHA, RUN, dump, grouped, spec
+
+from blockjobs.daemons.terms import Terms
+from blockjobs.model import errors
+from blockjobs.model.barriers import AwaitTurn, Decide, Decision, Step
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import RunFields, span
+from blockjobs.store import keys
+from blockjobs.store.attempts import Progress
+
+FIRST, SECOND, THIRD = (RunId(f"nightly-2026112{n}T103000Z") for n in (2, 3, 4))
+
+
+def plan(run, *names, host=ALPHA, on_overlap="refuse", **terms):
+    jobs = [spec(f"{run}.{name}", host=host, run=run) for name in names or ("job",)]
+    return replace(grouped(*jobs), fields=RunFields(on_overlap=on_overlap, **terms))
+
+
+def job(run, name="job"):
+    return spec(f"{run}.{name}", run=run)
+
+
+@pytest.fixture
+def going(fleet):
+    """A run that copies."""
+    fleet.registry.submit.submit(plan(FIRST))
+    fleet.walk(FIRST, Step.RUN)
+    return fleet
+
+
+def end(fleet, run):
+    fleet.copy(job(run))
+    fleet.walk(run)
+
+
+# --- on-overlap -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("how", "code"), [("refuse", 2), ("skip", 0)])
+def test_a_second_one_is_not_started_and_leaves_nothing(going, how, code):
+    before = dump(going.client)
+    with pytest.raises(errors.RunGoing, match=FIRST) as refused:
+        going.registry.submit.submit(plan(SECOND, on_overlap=how))
+    assert refused.value.exit_code == code
+    assert dump(going.client) == before
+    end(going, FIRST)
+    going.registry.submit.submit(plan(SECOND, on_overlap=how))
+
+
+def test_others_of_its_name_that_no_file_describes_do_not_matter(going):
+    going.registry.submit.submit(plan(SECOND, on_overlap=""))
+    end(going, FIRST)
+    going.registry.submit.submit(plan(THIRD))
+
+
+@pytest.mark.parametrize("how", ["refuse", "skip", "queue"])
+def test_of_many_that_start_at_the_same_moment_one_runs(fleet, how):
+    runs = [RunId(f"nightly-20261122T1030{n:02}Z") for n in range(8)]
+    gate, refused = threading.Barrier(len(runs)), []
+
+    def start(run):
+        gate.wait()
+        try:
+            fleet.registry.submit.submit(plan(run, on_overlap=how))
+        except errors.RunGoing as going:
+            refused.append(going)
+
+    threads = [threading.Thread(target=start, args=[run]) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    published = [run.id for run in fleet.registry.views.runs()]
+    assert len(published) == len(runs) - len(refused) == (8 if how == "queue" else 1)
+    assert len([run for run in fleet.registry.views.runs() if not run.queued]) == 1
+    assert not fleet.client.exists(keys.staged())
+
+
+def test_a_queued_run_waits_until_the_one_before_has_ended_and_then_runs(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    assert going.registry.views.run(SECOND).queued == FIRST
+    assert going.registry.views.run(THIRD).queued == SECOND
+    assert going.status(f"{SECOND}.job") == "created"
+    submit.recover(going.registry.hosts.now())  # as a coordinator does that has just started
+    assert isinstance(going.next(SECOND), AwaitTurn)
+    end(going, FIRST)
+    assert submit.advance() == [SECOND]
+    assert submit.advance() == []
+    assert not going.registry.views.run(SECOND).queued
+    assert isinstance(going.next(THIRD), AwaitTurn)
+    going.walk(SECOND, Step.RUN)
+    end(going, SECOND)
+    assert submit.advance() == [THIRD]
+    going.walk(THIRD, Step.RUN)
+    end(going, THIRD)
+    assert not going.client.exists(keys.lines())
+    assert [id_ for _, id_ in going.events("RUN_LAUNCHED")] == [SECOND, THIRD]
+
+
+def test_its_turn_makes_its_transactions_due_although_nobody_looks_at_them(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    going.close(SECOND)  # the finalizer has seen it, and rests
+    assert [due.txn for due in going.registry.fate.due() if due.txn == SECOND] == []
+    end(going, FIRST)
+    submit.advance()
+    assert [due.txn for due in going.registry.fate.due() if due.txn == SECOND] == [SECOND]
+
+
+def test_a_queued_run_can_be_cancelled_and_those_behind_it_move_up(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    going.registry.verbs.cancel(f"{SECOND}.job")
+    going.walk(SECOND)
+    assert going.registry.views.run(SECOND).cancelled == 1
+    assert submit.advance() == [], "the first one goes on"
+    end(going, FIRST)
+    assert submit.advance() == [THIRD]
+
+
+# --- deadlines --------------------------------------------------------------------------------------------
+
+
+def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
+    fleet.registry.submit.submit(plan(FIRST, "one", "two", "three", deadline=3600))
+    fleet.walk(FIRST, Step.RUN)
+    running = fleet.claim(job(FIRST, "one"))
+    terms = Terms(fleet.registry)
+    terms.look()
+    assert not fleet.events("RUN_LATE")
+    fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # the hour is over
+    terms.look()
+    orders = fleet.host(ALPHA).attempts.checkpoint(running, Progress())
+    assert orders.cancel
+    fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # its coordinator died before it was struck off
+    Terms(fleet.registry).look()
+    fleet.finish(running, errno=125, text="Operation canceled")
+    fleet.walk(FIRST)
+    assert len(fleet.events("RUN_LATE")) == 1
+    assert len(fleet.events("JOB_CALLED_OFF")) == 3
+    assert not fleet.client.exists(keys.deadlines())
+    for name in ("one", "two", "three"):
+        view = fleet.registry.views.job(f"{FIRST}.{name}")
+        assert (view.ret, view.error, view.cancelled) == (-125, "deadline of 1h passed", True)
+    cancelled = [e.fields["reason"] for e in fleet.registry.events.all() if e.name == "BLOCK_JOB_CANCELLED"]
+    assert cancelled == ["deadline of 1h passed"] * 3
+
+
+def test_what_is_decided_or_over_is_left_alone(fleet):
+    fleet.registry.submit.submit(plan(FIRST, deadline=1))
+    fleet.walk(FIRST, Step.RUN)
+    fleet.copy(job(FIRST))
+    while not isinstance(fleet.advance(FIRST), Decide):
+        pass
+    fleet.client.zadd(keys.deadlines(), {FIRST: 1})
+    Terms(fleet.registry).look()
+    assert fleet.view(FIRST).decision is Decision.COMMIT
+    fleet.walk(FIRST)
+    assert fleet.registry.views.job(f"{FIRST}.job").ret == 0
+    assert not fleet.events("JOB_CALLED_OFF")
+
+
+def test_a_queued_run_has_its_deadline_too(going):
+    going.registry.submit.submit(plan(SECOND, on_overlap="queue", deadline=1))
+    going.client.zadd(keys.deadlines(), {SECOND: 1})
+    Terms(going.registry).look()
+    going.walk(SECOND)
+    assert going.registry.views.run(SECOND).cancelled == 1
+
+
+# --- hold-timeout -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(fleet):
+    """A job that an error stopped, in a run that waits half an hour; and that is over."""
+    fleet.registry.submit.submit(plan(FIRST, hold_timeout=1800))
+    fleet.walk(FIRST, Step.RUN)
+    claim = fleet.claim(job(FIRST))
+    stop(fleet, claim)
+    return fleet, claim
+
+
+def stop(fleet, claim):
+    fleet.host(ALPHA).attempts.error(
+        claim, operation="write", action="stop", io_status="nospace", text="No space left on device", errno=28
+    )
+    fleet.host(ALPHA).attempts.checkpoint(claim, Progress(), quiet=True)
+    fleet.hear = Terms(fleet.registry)
+    fleet.hear.heard(fleet.registry.events.all())
+
+
+def later(fleet, seconds=3600):
+    """Time passes."""
+    record = keys.job(ALPHA, job(FIRST).id)
+    if fleet.client.hexists(record, "stopped-at"):
+        fleet.client.hincrby(record, "stopped-at", -1000 * seconds)
+    for name, _ in fleet.client.zrange(keys.stopped(), 0, -1, withscores=True):
+        fleet.client.zincrby(keys.stopped(), -1000 * seconds, name)
+    Terms(fleet.registry).look()
+
+
+WHY = "No space left on device; nobody resumed it for 30m"
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_a_job_that_an_error_stopped_and_nobody_resumed_fails_with_its_errno(stopped, parked):
+    fleet, claim = stopped
+    attempts = fleet.host(ALPHA).attempts
+    if parked:
+        attempts.release(claim.spec.id, claim.spec.transaction, claim.token, claim.attempt, why="parked")
+    Terms(fleet.registry).look()
+    assert fleet.status(claim.spec.id) == "paused", "not before its time"
+    later(fleet)
+    if not parked:
+        assert attempts.checkpoint(claim, Progress()).cancel
+        fleet.finish(claim, errno=125, text="Operation canceled")
+    fleet.walk(FIRST)
+    view = fleet.registry.views.job(claim.spec.id)
+    assert (view.ret, view.error) == (-28, WHY)
+    assert fleet.registry.views.run(FIRST).failed == 1
+    (told,) = [event for event in fleet.registry.events.all() if event.name == "BLOCK_JOB_COMPLETED"]
+    assert told.fields["error"] == WHY
+    assert not fleet.client.exists(keys.stopped())
+
+
+def test_one_that_was_resumed_and_paused_by_a_user_is_his(stopped):
+    fleet, claim = stopped
+    fleet.registry.verbs.resume(claim.spec.id)
+    fleet.registry.verbs.pause(claim.spec.id, owner="op", cause="looks at the disk")
+    later(fleet)
+    assert not fleet.events("JOB_CALLED_OFF")
+    assert not fleet.client.exists(keys.stopped())
+
+
+def test_one_that_is_stopped_again_waits_anew(stopped):
+    fleet, claim = stopped
+    later(fleet, 1000)
+    fleet.registry.verbs.resume(claim.spec.id)
+    stop(fleet, claim)
+    later(fleet, 1000)
+    assert not fleet.events("JOB_CALLED_OFF")
+    later(fleet, 1000)
+    assert fleet.events("JOB_CALLED_OFF")
+
+
+def test_where_somebody_else_holds_it_too_it_waits_for_him(stopped):
+    fleet, _ = stopped
+    holds = fleet.registry.holds
+    holds.begin("drain:alpha", owner="op")
+    holds.hold("drain:alpha")
+    later(fleet)
+    assert not fleet.events("JOB_CALLED_OFF")
+    holds.lift("drain:alpha")
+    later(fleet, 2)
+    assert fleet.events("JOB_CALLED_OFF")
+
+
+def test_a_run_that_says_nothing_of_it_waits_for_ever(fleet):
+    fleet.submit(spec("a"))
+    fleet.walk(RUN, Step.RUN)
+    stop(fleet, fleet.claim(spec("a")))
+    assert not fleet.client.exists(keys.stopped())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(21600, "6h"), (5400, "1h30m"), (90, "1m30s"), (86401, "1d1s"), (0, "0s")]
+)
+def test_a_time_is_said_as_it_is_written(seconds, text):
+    assert span(seconds) == text

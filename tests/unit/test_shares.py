@@ -1,0 +1,117 @@
+"""A budget among those who want some of it: a table, and what holds for every table."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.shares import ANY, Copy, limits, share, spread, want
+
+CASES = {
+    "nobody": (60, {}, {}),
+    "alone": (60, {"a": ANY}, {"a": 60}),
+    "alone-and-modest": (60, {"a": 10}, {"a": 10}),
+    "even": (60, {"a": ANY, "b": ANY, "c": ANY}, {"a": 20, "b": 20, "c": 20}),
+    "what-one-leaves-is-the-others'": (60, {"a": 10, "b": ANY, "c": ANY}, {"a": 10, "b": 25, "c": 25}),
+    "as-it-comes-up": (60, {"a": 10, "b": 22, "c": ANY}, {"a": 10, "b": 22, "c": 28}),
+    "all-content": (60, {"a": 10, "b": 10}, {"a": 10, "b": 10}),
+    "a-rest-that-cannot-be-divided": (62, {"a": ANY, "b": ANY, "c": ANY}, {"a": 20, "b": 21, "c": 21}),
+    "nothing-wanted": (60, {"a": 0, "b": ANY}, {"a": 0, "b": 60}),
+    "less-than-a-byte-each": (1, {"a": ANY, "b": ANY}, {"a": 0, "b": 1}),
+}
+WANTS = st.dictionaries(st.integers(0, 50), st.integers(0, 1 << 40), max_size=30)
+BUDGET = st.integers(0, 1 << 40)
+
+
+@pytest.mark.parametrize(("budget", "wants", "shares"), CASES.values(), ids=CASES)
+def test_a_budget_is_divided_so(budget, wants, shares):
+    assert share(budget, wants) == shares
+
+
+@given(BUDGET, WANTS)
+def test_the_budget_is_never_exceeded_and_nobody_gets_more_than_he_wants(budget, wants):
+    shares = share(budget, wants)
+    assert sum(shares.values()) <= budget
+    assert all(0 <= shares[name] <= wanted for name, wanted in wants.items())
+
+
+@given(BUDGET, WANTS)
+def test_nothing_is_left_while_somebody_wants_more(budget, wants):
+    assert sum(share(budget, wants).values()) == min(budget, sum(wants.values()))
+
+
+@given(BUDGET, WANTS)
+def test_whoever_gets_less_than_he_wants_gets_as_much_as_anybody(budget, wants):
+    shares = share(budget, wants)
+    for name, given_ in shares.items():
+        if given_ < wants[name]:
+            assert given_ >= max(shares.values()) - 1, "but for a byte that cannot be divided"
+
+
+@given(BUDGET, WANTS)
+def test_nobody_starves(budget, wants):
+    shares = share(budget, wants)
+    if budget >= len(wants):
+        assert all(shares[name] > 0 for name, wanted in wants.items() if wanted)
+
+
+@given(st.integers(1, 1 << 40), WANTS)
+def test_as_limits_the_shares_are_never_none_and_use_up_the_budget(budget, wants):
+    found = spread(budget, wants)
+    assert all(limit >= 1 for limit in found.values())
+    if budget >= len(wants):
+        assert budget - len(wants) < sum(found.values()) <= budget or not wants
+
+
+def copies(*rows):
+    return {JobId(job): Copy(Host(host), JobId(job), store, speed, wanted) for job, host, store, speed, wanted in rows}
+
+
+LIMITS = {
+    "none": (copies(("a", "h", "", 0, ANY)), {}, {}, {"a": 0}),
+    "a-store-without-a-limit": (copies(("a", "h", "nas", 0, ANY)), {"nas": 0}, {}, {"a": 0}),
+    "a-store": (copies(("a", "h", "nas", 0, ANY), ("b", "i", "nas", 0, ANY)), {"nas": 60}, {}, {"a": 30, "b": 30}),
+    "a-host": (copies(("a", "h", "", 0, ANY), ("b", "h", "nas", 0, ANY)), {}, {"h": 60}, {"a": 30, "b": 30}),
+    "not-of-this-host": (copies(("a", "h", "", 0, ANY), ("b", "i", "", 0, ANY)), {}, {"h": 60}, {"a": 60, "b": 0}),
+    "its-own-is-lower": (copies(("a", "h", "n", 10, ANY), ("b", "i", "n", 0, ANY)), {"n": 60}, {}, {"a": 10, "b": 50}),
+    "what-a-host-keeps-back-is-for-the-others-of-the-store": (
+        copies(("a", "h", "n", 0, ANY), ("b", "i", "n", 0, ANY)), {"n": 60}, {"h": 10}, {"a": 10, "b": 50},
+    ),
+    "what-a-store-keeps-back-is-for-the-others-of-the-host": (
+        copies(("a", "h", "n", 0, ANY), ("b", "h", "", 0, ANY)), {"n": 10}, {"h": 60}, {"a": 10, "b": 50},
+    ),
+    "room-to-begin-in": (copies(("a", "h", "n", 0, 10), ("b", "i", "n", 0, 20)), {"n": 60}, {}, {"a": 25, "b": 35}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("running", "stores", "hosts", "expected"), LIMITS.values(), ids=LIMITS)
+def test_a_copy_gets_the_least_of_its_own_its_stores_and_its_hosts(running, stores, hosts, expected):
+    assert limits(running, stores, hosts) == expected
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from("hij"), st.sampled_from(["", "n", "m"]), st.integers(0, 1000), st.integers(0, 1000)),
+    max_size=20,
+)
+BUDGETS = st.integers(0, 1000)
+
+
+@given(ROWS, BUDGETS, BUDGETS, BUDGETS)
+def test_neither_a_store_nor_a_host_is_ever_promised_twice(rows, n, m, h):
+    running = copies(*((str(at), *row) for at, row in enumerate(rows)))
+    found = limits(running, {"n": n, "m": m}, {Host("h"): h})
+    for budget, of in ((n, "n"), (m, "m"), (h, "h")):
+        members = [found[job] for job, copy in running.items() if of in (copy.store, copy.host)]
+        if budget >= len(members) and budget:
+            assert sum(members) <= budget
+        assert all(members) or not budget, "a limit of 0 would be none"
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "wanted"),
+    [(None, 20, ANY), (20, 0, ANY), (20, 20, ANY), (18, 20, ANY), (17, 20, 21), (8, 20, 10), (0, 20, 1)],
+)
+def test_whoever_uses_nearly_all_that_he_may_wants_all_that_he_can_get(used, limit, wanted):
+    assert want(used, limit) == wanted
