@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
+from blockjobs.cli.run import submit
 from blockjobs.client import Coordinator
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -60,23 +61,22 @@ def test_a_run_keeps_what_its_file_asks_for(fleet):
 
 
 @pytest.mark.parametrize(
-    ("failing", "policy", "skipped", "verdict", "bad"),
+    ("failing", "plan", "verdict", "bad"),
     [
-        ((), {}, (), Verdict.ALL, {}),
-        (("c",), {}, (), Verdict.FAILED, {"each": 1}),
-        (("c",), {"succeed_if": 60.0}, (), Verdict.PARTIAL, {"each": 1}),
-        (("c",), {"succeed_if": 60.0}, (LEFT,), Verdict.FAILED, {"each": 1}),
-        ((), {}, (LEFT,), Verdict.PARTIAL, {}),
-        (("a",), {"succeed_if": 60.0}, (), Verdict.FAILED, {"group": 2}),
+        ((), mixed(), Verdict.ALL, {}),
+        (("c",), mixed(), Verdict.FAILED, {"each": 1}),
+        (("c",), mixed(succeed_if=60.0), Verdict.PARTIAL, {"each": 1}),
+        (("c",), mixed((LEFT,), succeed_if=60.0), Verdict.FAILED, {"each": 1}),
+        ((), mixed((LEFT,)), Verdict.PARTIAL, {}),
+        (("a",), mixed(succeed_if=60.0), Verdict.FAILED, {"group": 2}),
     ],
     ids=["all", "one-failed", "enough", "too-few-with-those-left-out", "left-out", "a-group-is-all-or-nothing"],
 )
-def test_each_transaction_is_counted_for_itself(fleet, command, server, failing, policy, skipped, verdict, bad):
-    view = ended(fleet, mixed(skipped, **policy), failing)
+def test_each_transaction_is_counted_for_itself(fleet, command, failing, plan, *, verdict, bad):
+    view = ended(fleet, plan, failing)
     assert view.bad == bad
-    assert view.skipped == sum(len(left.jobs) for left in skipped)
-    with Coordinator(server.url) as here:
-        assert here.verdict(RUN) is verdict
+    assert view.skipped == sum(len(left.jobs) for left in plan.fields.skipped)
+    assert fleet.registry.views.verdict(RUN) is verdict
     assert command("wait", RUN)[0] == int(verdict)
 
 
@@ -94,3 +94,14 @@ def test_what_was_left_out_is_told_by_the_events_and_by_show(fleet, command):
     assert "submitted, 5 jobs, 2 skipped" in command("events")[1]
     assert "committed at" in command("status", RUN)[1]
     assert ", 2 skipped\n" in command("status", RUN)[1]
+
+
+def test_a_host_that_goes_away_after_it_was_asked_is_asked_about_again(fleet, server):
+    """Between the question and the submit: the fleet is asked once more whether the run can do without it."""
+    fleet.registry.hosts.judge(ALPHA, "up")
+    plans = iter([mixed(), RunPlan(RunId(RUN), "nightly", False, tuple((job,) for job in EACH))])  # noqa: FBT003
+    asked = []
+    with Coordinator(server.url) as here:
+        submit(here, lambda _: next(plans), lambda: asked.append(1))
+    assert len(asked) == 2
+    assert fleet.registry.views.run(RUN).jobs == 3

@@ -403,7 +403,7 @@ def test_a_path_below_dev_is_a_device(read):
     assert root.source.volume.driver == "host_device"
     (job, _) = read(SHORT.replace("/srv/a.img", "/dev/vg0/data")).plan(NOW).jobs
     assert (job.id, job.source.volume.driver) == (f"{RUN}.h1-data", "host_device")
-    (job, _) = read(SHORT.replace("/srv/a.img", "/dev/shm/a.img")).plan(NOW).jobs
+    (job, _) = read(SHORT.replace("/srv/a.img", "/dev/shm/a.img")).plan(NOW).jobs  # noqa: S108
     assert job.source.volume.driver == "file"
 
 
@@ -414,9 +414,7 @@ def test_a_pattern_has_no_words(refusal):
 
 
 def test_ten_thousand_jobs_are_a_plan(read):
-    text = SHORT.replace("[h1, h2]", "'h[0001-2000]'").replace(
-        "/srv/a.img", "\n  - ".join(f"/srv/{n}" for n in "abcde")
-    )
-    plan = read(text.replace("  -   -", "  -")).plan(NOW)
+    sources = "\n  - ".join(f"/srv/{name}" for name in "abcde")
+    plan = read(SHORT.replace("[h1, h2]", "'h[0001-2000]'").replace("/srv/a.img", sources)).plan(NOW)
     assert len(plan.jobs) == 10_000
     assert len({job.id for job in plan.jobs}) == 10_000

@@ -5,6 +5,7 @@ Nothing is started and nothing is changed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -100,7 +101,8 @@ def _waited(
             break
         if told != set(left):
             told = set(left)
-            say(f"waiting for {count(len(told), 'host')}, {ago(max(left.values()))} at most: {', '.join(sorted(told))}")
+            most = ago(math.ceil(max(left.values())))
+            say(f"waiting for {count(len(told), 'host')}, {most} at most: {', '.join(sorted(told))}")
         if any(event.name.startswith("HOST_") for event in stream.take(min(BLOCK, max(left.values())) + 0.01)):
             away = absent(here, wanted)
     return away
