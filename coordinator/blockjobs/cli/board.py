@@ -84,7 +84,7 @@ class Row:
         return cls(
             Place(job.host, job.id, job.transaction), job.run, job.status, job.claimed,
             {reason for reason in job.holds if reason != "created"}, job.offset, job.len, job.error, job.unsettled,
-            ("done" if job.ret == 0 else bad) if over else "",
+            job.undefined, ("done" if job.ret == 0 else bad) if over else "",
         )  # fmt: skip
 
 
