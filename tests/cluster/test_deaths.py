@@ -8,7 +8,10 @@ import statistics
 from pathlib import Path
 
 import psutil
+import pytest
 from fleet import MIB, Fleet
+
+pytestmark = pytest.mark.alone
 
 INTERVAL = 128 * MIB  # what a crash may cost, see Copy
 

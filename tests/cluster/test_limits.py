@@ -15,6 +15,8 @@ from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
 
+pytestmark = pytest.mark.alone
+
 BUDGET = 60 * MIB
 WINDOW = 2.0  # seconds
 

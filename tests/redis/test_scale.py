@@ -18,6 +18,8 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.store import keys, scripts
 from blockjobs.store.submit import STAGED_FOR, batches
 
+pytestmark = pytest.mark.alone
+
 JOBS, HOSTS = 10_000, 20  # 500 members a host: every script meets full batches
 COPIED = 500  # jobs that are really claimed and finished: one claim is like another
 LIMIT = 20.0  # milliseconds
