@@ -36,7 +36,14 @@ class Up:
     def of(self, *words: str) -> list[psutil.Process]:
         """The children (not theirs) that have all ``words`` in their command line."""
         children = [each for each in psutil.Process(self.process.pid).children() if not gone([each])]
-        return [each for each in children if all(word in " ".join(each.cmdline()) for word in words)]
+        return [each for each in children if all(word in " ".join(_words(each)) for word in words)]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it went between two looks
+        return []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -70,9 +71,14 @@ def test_a_pid_file_of_somebody_else_s_process_harms_nobody(tmp_path):
     assert psutil.pid_exists(psutil.Process().ppid())
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_one_of_its_own(tmp_path, monkeypatch):
-    short = tmp_path / "run"
-    short.mkdir()
+@pytest.fixture
+def short():
+    """A folder with a short name, whatever the tests' own are called."""
+    with tempfile.TemporaryDirectory(prefix="bj-") as place:
+        yield Path(place)
+
+
+def test_a_path_too_long_for_a_socket_gets_a_short_one_of_its_own(tmp_path, short, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
     server = Server(tmp_path / ("x" * 60) / ('a "quoted" name ' * 4))
     assert len(bytes(server.socket)) <= LONGEST_SOCKET

@@ -101,6 +101,9 @@ def volumes(
         except BadInput as wrong:
             raise JobFault(position, side, str(wrong)) from None
     read, written = parsed
+    if in_place and form != "raw":
+        text = f"{written.text} cannot be in format '{form}'; with 'in-place: true' a raw block device was expected"
+        raise JobFault(position, "target", text)
     try:
         written = replace(written, volume=volumespec.in_format(written.volume, form))
     except BadInput as wrong:
