@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 import pytest
-from fleet import MIB, Fleet
+from fleet import DEADLINE, MIB, Fleet
 
 from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
+from blockjobs.store.views import JobView
 
 pytestmark = pytest.mark.alone
 
@@ -180,13 +181,22 @@ def most_at_once(trio: Fleet, run: RunId) -> int:
     return most
 
 
+def crowded(fleet: Fleet, run: RunId) -> JobView:
+    """A job that waits for a place; it is told so when its host is to be rung for it next."""
+    deadline = time.monotonic() + DEADLINE
+    while (found := next((job for job in fleet.jobs(run) if job.crowded), None)) is None:
+        assert time.monotonic() < deadline, fleet.tails()
+        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+    return found
+
+
 def test_no_more_copies_run_than_the_store_takes_also_when_one_is_killed(trio: Fleet, store: str) -> None:
     run = start(trio, store, jobs=2, each=2, speed=160 * MIB)
     first = trio.until("ATTEMPT_CLAIMED")
     trio.until_offset(first.id, 8 * MIB)
     psutil.Process(trio.writer(first.host, first.id)).kill()
     trio.until("ATTEMPT_RELEASED", first.id)
-    waits = next(job for job in trio.jobs(run) if job.crowded)
+    waits = crowded(trio, run)
     assert trio.registry.limits.ahead(store, waits.host, waits.id) is not None
     trio.restart("coordinator")
     trio.until("RUN_ENDED", run)

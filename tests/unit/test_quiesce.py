@@ -17,11 +17,11 @@ from blockworker.quiesce import Quiesce
 DEADLINE = 20.0  # seconds; for a busy machine
 
 COMMAND = """#!/usr/bin/env python3
-import os, sys, time
+import os, signal, sys, time
 with open(sys.argv[0] + ".calls", "a") as file:
     print(sys.argv[1], time.time(), *sys.argv[2:], file=file)
 if os.path.exists(f"{sys.argv[0]}.{sys.argv[1]}"):
-    time.sleep(3600)
+    signal.pause()
 if os.path.exists(f"{sys.argv[0]}.{sys.argv[1]}-fails"):
     os.remove(f"{sys.argv[0]}.{sys.argv[1]}-fails")
     sys.exit("it does not answer")
