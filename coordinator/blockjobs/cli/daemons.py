@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,14 +50,13 @@ def coordinator(
     where = find_url(url, settings)
     client = connect(where)
     check(client, where)
+    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
-    pruner = Pruner(registry, Prune(registry, Doorbell(where)))
-    daemon = Coordinator(registry, doorbell, pruner.wake)
-    pruner.start()
-    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)
-    with served(where, doorbell, qmp, qmp_over), notifying(where, settings.delays, settings.secret):
-        loop.run("coordinator", daemon.once, loop.stop_on_signals())
-    pruner.close()
+    with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
+        daemon = Coordinator(registry, doorbell, pruner.wake)
+        pruner.start()
+        with served(where, doorbell, qmp, qmp_over), notifying(where, settings.delays, settings.secret):
+            loop.run("coordinator", daemon.once, loop.stop_on_signals())
 
 
 def tls(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
