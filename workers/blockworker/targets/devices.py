@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
 from blockworker.roots import Root, Roots
-from blockworker.targets.folder import LockBusy, folder_of, release
+from blockworker.targets.folder import LockBusy, folder_of, read_file, release
 
 log = logging.getLogger(__name__)
 
@@ -266,12 +266,8 @@ def _open_folder(roots: Roots, root: Root) -> int:
 
 
 def _read(folder: int, name: str, path: str) -> Record | None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        return Record.parse(file.read(), path)
+    text = read_file(folder, name)
+    return None if text is None else Record.parse(text, path)
 
 
 def _root(roots: Roots) -> Root | None:

@@ -55,6 +55,16 @@ def release(lock: int) -> None:
     os.close(lock)
 
 
+def read_file(folder: int, name: str) -> bytes | None:
+    """What a file of the folder holds; None while there is none."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
+
+
 def _close(*fds: int) -> None:
     for fd in fds:
         if fd >= 0:

@@ -22,7 +22,7 @@ from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockworker.host import boot_id
 from blockworker.roots import Root, Roots
-from blockworker.targets.folder import LockBusy, folder_of, release, remove_folder, take_lock
+from blockworker.targets.folder import LockBusy, folder_of, read_file, release, remove_folder, take_lock
 
 log = logging.getLogger(__name__)
 
@@ -171,12 +171,8 @@ class Journal:
 
 
 def _read(folder: int, name: str, path: str) -> Record | None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        return Record.parse(file.read(), path)
+    text = read_file(folder, name)
+    return None if text is None else Record.parse(text, path)
 
 
 def read(roots: Roots, root: Root, transaction: str) -> Record | None:
