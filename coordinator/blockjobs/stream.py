@@ -55,10 +55,11 @@ class Stream:
 def ending(event: Event) -> bool | None:
     """Whether what the event is of succeeded; None where it is no end.
 
-    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case.
+    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case; that of one which
+    is tried again is no end.
     """
     if event.name == "RUN_ENDED":
         return event.fields["failed"] == event.fields["cancelled"] == "0"
-    if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] == Status.CONCLUDED:
+    if event.name == "JOB_STATUS_CHANGE" and event.fields["status"] == Status.CONCLUDED and "again" not in event.fields:
         return event.fields["from"] == Status.PENDING
     return None

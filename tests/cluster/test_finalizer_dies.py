@@ -23,8 +23,10 @@ from blockjobs.model import templates
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.server import Server
+from blockjobs.store.attempts import Claim, Progress, Who
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry, Registry
 from blockworker import attempt
@@ -104,8 +106,31 @@ class Site:
         assert not self._owed(run, Step.PREPARE)
         return run
 
-    def _owed(self, run: RunId, step: Step) -> bool:
-        view = self.registry.fate.view(TxnId(run))
+    def failed(self, number: int) -> RunId:
+        """Submit a job that is tried once more, and bring it to where its copy has failed."""
+        run, path = RunId(f"run{number}"), f"a:{self.place / 'a'}"
+        source, target, base = volumes(f"{path}/disk.img", f"{path}/{{run}}/x.img", {"run": run})
+        spec = JobSpec(id=JobId(f"{run}.x"), transaction=TxnId(f"{run}.each.x"), run=run, source=source, target=target,
+                       target_base=base)  # fmt: skip
+        fields = RunFields(policies={"each": Policy(grouped=False, retry=1, retry_wait=3600)})
+        self.registry.submit.submit(RunPlan(run, "run", False, ((spec,),), fields))  # noqa: FBT003
+        finalizer = Finalizer(self.registry, ListBell(self.registry))
+        while self._owed(spec.transaction, Step.OPEN) or self._owed(spec.transaction, Step.START):
+            finalizer.once()
+            self.serve()
+        self.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
+        attempts = self.hosts["a"].attempts
+        claim = attempts.claim(spec.id, Who("attempt", 1, 1.0, "boot"))
+        assert isinstance(claim, Claim)
+        attempts.finish(claim, Progress(1, 2), durable=None, result={}, errno=5, text="it broke")
+        return run
+
+    def tried(self, run: RunId) -> str:
+        """The transaction that the job of ``failed`` is in now."""
+        return self.registry.views.job(f"{run}.x").transaction
+
+    def _owed(self, txn: str, step: Step) -> bool:
+        view = self.registry.fate.view(TxnId(txn))
         assert view is not None
         return bool(view.owing(step))
 
@@ -126,14 +151,14 @@ class Site:
                 return
         raise AssertionError(f"{run} does not end: {self.registry.views.transaction(TxnId(run))}")
 
-    def finalizer_killed_at(self, run: RunId, point: int) -> bool:
+    def finalizer_killed_at(self, txn: str, point: int) -> bool:
         """Run a finalizer in a process of its own until it dies before its n-th send; False: it came through."""
         pid = os.fork()
         if pid == 0:
             _count_down(point)
             registry = Registry(connect(self.url))
             finalizer = Finalizer(registry, ListBell(registry))
-            while run in registry.views.unfinished():
+            while txn in registry.views.unfinished():
                 finalizer.once()
             os._exit(0)
         while True:
@@ -194,3 +219,26 @@ def test_a_finalizer_killed_anywhere_leaves_nothing_undone_and_nothing_done_twic
         assert {str(view.status) for view in views} == {"concluded"}
         assert {bool(view.error) for view in views} == {fail}
     assert point > 20, "the finalizer has more to say to Redis than that"
+
+
+def test_a_finalizer_killed_anywhere_tries_a_job_again_once_and_not_twice(site: Site) -> None:
+    point = 0
+    dies = True
+    while dies:
+        point += 1
+        run = site.failed(point)
+        first = f"{run}.each.x"
+        dies = site.finalizer_killed_at(first, point)
+        site.registry.fate.remind()
+        finalizer = Finalizer(site.registry, ListBell(site.registry))
+        while site.tried(run) == first or first in site.registry.views.unfinished():
+            finalizer.once()
+            site.serve()
+        events = Counter(e.name for e in site.registry.events.all() if e.run == run)
+        assert (events["JOB_RETRIED"], events["BLOCK_JOB_COMPLETED"], events["RUN_ENDED"]) == (1, 1, 0), point
+        assert site.tried(run) == f"{first}.try2"
+        assert [place.transaction for place in site.registry.views.places(run)] == [f"{first}.try2"]
+        view = site.registry.views.run(run)
+        assert (view.open, view.failed, view.retried) == (1, 0, 1), point
+        assert not (site.place / "a" / run).exists(), f"point {point}"
+    assert point > 10, "the finalizer has more to say to Redis than that"

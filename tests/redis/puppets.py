@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from blockjobs.model import volumespec
-from blockjobs.model.barriers import BY_HOSTS, Decide, Do, Finished, Next, Step, View, plan
+from blockjobs.model.barriers import BY_HOSTS, Again, Decide, Do, Finished, Next, Step, View, plan
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
@@ -119,9 +119,16 @@ class Fleet:
 
     @staticmethod
     def _is(what: Next, wanted: Any) -> bool:
-        return isinstance(what, Finished) or (
+        return isinstance(what, Finished | Again) or (
             isinstance(what, Do) and what.step is wanted if isinstance(wanted, Step) else isinstance(what, wanted)
         )
+
+    def again(self, txn: TxnId) -> TxnId:
+        """Walk to where its only member is tried again, and do so; the transaction that it is in now."""
+        (job,) = self.client.lrange(keys.members(next(iter(self.view(txn).shares)), txn), 0, -1)
+        assert self.walk(txn, Again) == Again()
+        self.registry.retries.again(self.view(txn))
+        return self.registry.views.job(job.decode()).transaction
 
     def close(self, txn: TxnId) -> None:
         """As the finalizer does when it is over."""

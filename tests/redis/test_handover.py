@@ -130,7 +130,7 @@ def test_a_verb_that_finds_the_job_gone_from_where_it_was_follows_it(fleet, verb
         def place(self, job_id):
             found = super().place(job_id)
             Overtaken.looks += 1
-            if Overtaken.looks == (2 if verb == "cancel" else 1):
+            if Overtaken.looks == 1:
                 hand_over(Fleet(fleet.client), ONE, BETA)
             return found
 

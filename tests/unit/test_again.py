@@ -66,6 +66,12 @@ def test_ids_and_transactions_are_those_of_the_new_run():
     assert set(plan.fields.policies) == {"db", "web"}, "of the transactions that it has"
 
 
+def test_a_job_that_was_tried_before_begins_with_its_first_try():
+    tried, named = job("b", txn=f"{OLD}.web.b.try3"), job("b.try3", "/backup/c.img", txn=f"{OLD}.web.b.try3.try2")
+    plan = retried(tried, named, policies={"web": Policy(grouped=False, retry=3)})
+    assert [members[0].transaction for members in plan.transactions] == [f"{NEW}.web.b", f"{NEW}.web.b.try3"]
+
+
 def test_everything_else_of_a_job_is_as_it_was():
     before = job(speed=7, overwrite=True, digests=False, options={"x": 1})
     (after,) = retried(before).jobs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import pytest
@@ -19,6 +19,8 @@ from blockjobs.model.barriers import (
     AFTER,
     BY_HOSTS,
     FORWARD,
+    Again,
+    AwaitTurn,
     AwaitUser,
     Decide,
     Decision,
@@ -194,6 +196,35 @@ def test_a_member_that_waits_for_the_user_can_still_be_cancelled():
     turns(txn, lambda: plan(txn.view()) == AwaitUser())
     txn.cancel(txn.members[1])
     assert plan(txn.view()) == Decide(Decision.ABORT)
+
+
+@pytest.mark.parametrize("retry", [0, 2])
+def test_a_member_that_failed_is_tried_again_once_nothing_of_it_is_left_on_its_host(retry):
+    txn = shape((A,))
+    txn.cancel(txn.members[0])
+    seen = []
+    while not isinstance(what := plan(replace(txn.view(), retry=retry)), Again | Finished):
+        seen.append(what)
+        turn(txn)
+    assert isinstance(what, Again if retry else Finished)
+    assert (Do(Step.CONCLUDE, frozenset({A})) in seen) is not bool(retry)
+    assert Do(Step.SETTLE, frozenset({A})) in seen
+    assert plan(replace(txn.view(), retry=retry), frozenset({A})) == what
+
+
+def test_what_commits_is_not_tried_again():
+    txn = shape((A,))
+    while not isinstance(what := plan(replace(txn.view(), retry=2)), Finished):
+        assert not isinstance(what, Again)
+        turn(txn)
+
+
+@pytest.mark.parametrize("why", ["queued", "retry"])
+def test_nothing_begins_before_its_turn_and_what_was_cancelled_needs_none(why):
+    txn = shape((A, B))
+    assert plan(replace(txn.view(), waits=why)) == AwaitTurn()
+    txn.cancel(txn.members[1])
+    assert plan(replace(txn.view(), waits=why)) == Decide(Decision.ABORT)
 
 
 @pytest.mark.parametrize("step", FORWARD)

@@ -57,6 +57,11 @@ CLAIM = event("ATTEMPT_CLAIMED", attempt=1)
 RUNNING = [*moves("a", "undefined", "created", "running"), CLAIM]
 HELD = event("JOB_HELD", reason="user", cause="")
 FAILED = event("BLOCK_JOB_COMPLETED", error="no such disk", offset=1, len=2)
+AGAIN = [
+    event("JOB_STATUS_CHANGE", **{"from": "aborting", "status": "concluded", "again": "1"}),
+    *moves("a", "concluded", "null"), event("JOB_RETRIED", error="no such disk", delay="1.000", **{"try": 2, "of": 3}),
+    *moves("a", "undefined", "created"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,8 @@ FAILED = event("BLOCK_JOB_COMPLETED", error="no such disk", offset=1, len=2)
         ([*RUNNING, *moves("a", "running", "aborting"), FAILED, *moves("a", "aborting", "concluded")], "failed"),
         ([*RUNNING, *moves("a", "running", "aborting", "concluded")], "cancelled"),
         ([*RUNNING, *moves("a", "running", "waiting", "pending", "concluded", "null")], "done"),
+        ([*RUNNING, *moves("a", "running", "aborting"), FAILED, *AGAIN], "created"),
+        ([*RUNNING, FAILED, *AGAIN, *moves("a", "created", "aborting", "concluded")], "cancelled"),
     ],
 )  # fmt: skip
 def test_a_job_is_called_what_it_does(events, word):

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from blockjobs.model.ids import JobId, RunId
-from blockjobs.model.policies import Count, Policy, Verdict, transaction_id, transaction_name, verdict
+from blockjobs.model.ids import JobId, RunId, TxnId
+from blockjobs.model.policies import (
+    Count,
+    Policy,
+    Verdict,
+    next_try,
+    retry_after,
+    transaction_id,
+    transaction_name,
+    verdict,
+)
 
 ALL, FAILED, PARTIAL = Verdict.ALL, Verdict.FAILED, Verdict.PARTIAL
 GROUP, EACH = Policy(), Policy(grouped=False)
@@ -64,3 +73,20 @@ def test_a_transaction_is_named_so_that_its_policy_is_found_again(name, grouped,
     made = transaction_id(RUN, name, JobId(f"{RUN}.db.1"), grouped=grouped)
     assert made == txn
     assert transaction_name(RUN, made, [name]) == name
+
+
+@pytest.mark.parametrize(
+    ("wait", "delays"),
+    [(30, [30, 60, 120, 240, 480, 900, 900]), (0, [0] * 7), (1, [1, 2, 4, 8, 16, 32, 64]), (3600, [3600] * 7)],
+)
+def test_what_failed_is_tried_again_ever_later_but_never_much_later(wait, delays):
+    assert [retry_after(wait, number) for number in range(1, 8)] == delays
+    assert retry_after(wait, 100) == max(delays[-1], 900 if wait else 0)
+
+
+def test_a_next_try_is_of_the_same_transaction_of_the_file_and_no_name_grows_too_long():
+    first = transaction_id(RUN, "web", JobId(f"{RUN}.a"), grouped=False)
+    second = next_try(first, 2, 200)
+    assert (second, next_try(second, 3, 200)) == (f"{first}.try2", f"{first}.try3")
+    assert transaction_name(RUN, second, ["web"]) == "web"
+    assert next_try(TxnId("x" * 250), 10, 200) == "x" * 194 + ".try10"

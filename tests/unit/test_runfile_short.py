@@ -90,9 +90,12 @@ def test_what_the_run_asks_for_beside_its_jobs_is_kept_as_the_other_parts_read_i
     fields = read(EXAMPLE).plan(NOW, Fleet(found=FOUND)).fields
     assert fields.to_dict() == {
         "policies": {
-            "db": {"grouped": True, "offline": "fail", "retry": 0, "succeed-if": None, "keep": {"last": 3, "daily": 7}},
-            "web": {"grouped": False, "offline": "skip", "retry": 2, "succeed-if": 95.0, "keep": {}},
-            "special": {"grouped": True, "offline": "fail", "retry": 0, "succeed-if": None, "keep": {}},
+            name: {"offline": "fail", "retry": 0, "retry-wait": 30, "succeed-if": None, "keep": {}} | more
+            for name, more in {
+                "db": {"grouped": True, "keep": {"last": 3, "daily": 7}},
+                "web": {"grouped": False, "offline": "skip", "retry": 2, "succeed-if": 95.0},
+                "special": {"grouped": True},
+            }.items()
         },
         "stores": {"nas1": {"path": "/mnt/nas1", "jobs": 8, "speed": 800 << 20}},
         "deadline": 6 * 3600, "hold-timeout": 1800, "on-overlap": "refuse", "file": str(tmp_path / "run.yaml"),
@@ -290,6 +293,8 @@ WRONG = {
     "offline": (but("  hosts", "  offline: maybe\n  hosts"), "5: transactions[0].offline: 'maybe' is not acc"),
     "wait": (but("  hosts", "  offline: wait\n  hosts"), "5: transactions[0].offline: '' is not a time; a text"),
     "retry": (but("  hosts", "  retry: 2\n  hosts"), "5: transactions[0].retry: not accepted by completion-mode"),
+    "retry-wait": (but("  hosts", "  retry-wait: 5\n  hosts"), "5: transactions[0].retry-wait: 5 is not a time; a"),
+    "retry-group": (but("  hosts", "  retry-wait: 5s\n  hosts"), "5: transactions[0].retry-wait: not accepted by"),
     "succeed-if": (but("  hosts", "  succeed-if: 0.95\n  hosts"), "5: transactions[0].succeed-if: 0.95 is not"),
     "keep": (but("  hosts", "  keep: {yearly: 1}\n  hosts"), "5: transactions[0].keep.yearly: unknown field; on"),
     "keep-less": (but("  hosts", "  keep: {last: -1}\n  hosts"), "5: transactions[0].keep.last: -1 is not acc"),

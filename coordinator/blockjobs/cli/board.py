@@ -201,7 +201,7 @@ def _apply(row: Row, event: Event) -> None:
             row.status = Status(f["status"])
             if row.status not in (Status.RUNNING, Status.PAUSED, Status.READY, Status.STANDBY):
                 row.claimed = False
-            if row.status is Status.CONCLUDED:
+            if row.status is Status.CONCLUDED and "again" not in f:
                 row.outcome = "done" if f["from"] == Status.PENDING else "failed" if row.error else "cancelled"
                 row.note = ""
         case "ATTEMPT_CLAIMED":
@@ -217,6 +217,9 @@ def _apply(row: Row, event: Event) -> None:
             row.offset, row.len = int(f["offset"]), int(f["len"])
         case "JOB_UNSETTLED":
             row.note = f["error"]
+        case "JOB_RETRIED":
+            row.error = row.note = row.undefined = ""
+            row.offset = row.len = 0
         case "TARGET_UNDEFINED":
             row.undefined = f["reason"]
 

@@ -12,7 +12,7 @@ import click
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size
 from blockjobs.cli.status import aligned
-from blockjobs.cli.words import ago, clock, short
+from blockjobs.cli.words import ago, clock, count, short
 from blockjobs.client import Coordinator
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
@@ -157,6 +157,7 @@ def targets_word(each: Past) -> str:
 def remarks(each: Past) -> list[str]:
     run = each.run
     told = [f"retries {run.retries}"] * bool(run.retries)
+    told += [count(run.retried, "further try", "further tries")] * bool(run.retried)
     told += [run.why.replace(f"{run.id}.", "", 1)] * bool(run.why)
     if run.ended and not run.why and run.cancelled:
         told.append("cancelled")

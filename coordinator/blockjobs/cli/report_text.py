@@ -25,6 +25,8 @@ def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
         yield "rate", f"{size(run.rate)}/s"
     if attempts := run.sums.get("attempts", 0):
         yield "attempts", str(attempts)
+    if run.retried:
+        yield "tries", f"{run.retried} beyond the first"
     if word := targets_word(found.past):
         yield "targets", word
     if run.retries:
@@ -76,7 +78,7 @@ def decision(txn: TxnView, run: str) -> str:
 
 
 def failure(job: JobView) -> str:
-    tries = f", attempt {job.attempts}" if job.attempts > 1 else ""
+    tries = f", try {job.tries}" if job.tries > 1 else f", attempt {job.attempts}" if job.attempts > 1 else ""
     return f"{short(job.id, job.run)} on {job.host}{tries}: {job.error or job.unsettled}"
 
 

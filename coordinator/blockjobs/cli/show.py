@@ -111,6 +111,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
         "error": job.error,
+        "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
         "differing": ", ".join(f"{start} to {end}" for start, end in job.result.get("differing", ())),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),

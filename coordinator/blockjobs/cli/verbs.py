@@ -36,7 +36,8 @@ def apply(here: Coordinator, chosen: Selection, verb: Verb, act: Act) -> Counter
     if chosen.many:
         status = here.glances.progress(chosen.jobs)
         # Those in a status that never accepts it are not asked at all, unless it is so for all of them.
-        jobs = [job for job in jobs if job in status and status[job].status in ACCEPTS[verb]] or jobs[:1]
+        accepts = ACCEPTS[verb] | ({Status.ABORTING} if verb is Verb.CANCEL else set())  # it may be tried again
+        jobs = [job for job in jobs if job in status and status[job].status in accepts] or jobs[:1]
     for job in jobs:
         try:
             done[act(job)] += 1

@@ -144,6 +144,9 @@ def _barrier(scene: Scene) -> list[str]:
         told.append("waits for its transaction to be closed")
     elif scene.behind and not txn.decision:
         told.append(f"queued: waits for run {scene.behind} to end")
+    elif txn.begins and not txn.decision:
+        tries = f"try {scene.job.tries} of {scene.job.tries + txn.retry}"
+        told.append(f"{tries} begins at {clock(txn.begins / 1000, scene.now)}; before: {scene.job.failed_with}")
     elif txn.barrier == "finalize" and not txn.decision:
         told.append(f"waits for finalize {since(txn.since / 1000, scene.now)}: blockjobs finalize {txn.id}")
     else:

@@ -43,9 +43,9 @@ def apart(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def count(number: int, noun: str) -> str:
-    """``1 job``, ``8 jobs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """``1 job``, ``8 jobs``; ``nouns``: what more than one is called, where that is not by an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or f'{noun}s'}"
 
 
 def short(job_id: str, run_id: str) -> str:
@@ -81,7 +81,9 @@ def _cut(f: Mapping[str, str]) -> str:
 
 
 def _ended(f: Mapping[str, str]) -> str:
-    return f"ended: {count(int(f['jobs']), 'job')}, {f['failed']} failed, {f['cancelled']} cancelled" + _left_out(f)
+    tried = f", {count(int(f['retried']), 'further try', 'further tries')}" if "retried" in f else ""
+    ends = f"{f['failed']} failed, {f['cancelled']} cancelled"
+    return f"ended: {count(int(f['jobs']), 'job')}, {ends}{_left_out(f)}{tried}"
 
 
 def _left_out(f: Mapping[str, str]) -> str:
@@ -119,6 +121,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_STATUS_CHANGE":   _status,
     "JOB_HELD":            _held,
     "JOB_UNHELD":          lambda f: f"no longer held by {f['reason']}",
+    "JOB_RETRIED":         lambda f: f"try {f['try']} of {f['of']} begins in {ago(float(f['delay']))}",
     "JOB_MOVED":           lambda f: f"moved from host {f['from']} to host {f['to']}",
     "JOB_CUT":             _cut,
     "JOB_SPEED":           lambda f: f"speed: {speed(int(f['speed']))}",

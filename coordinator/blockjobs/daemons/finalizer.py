@@ -16,6 +16,7 @@ from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.barriers import (
     BY_HOSTS,
+    Again,
     AwaitTurn,
     AwaitUser,
     Decide,
@@ -125,8 +126,10 @@ class Finalizer:
                 case Do(step, hosts):
                     self._carry_out(view, step, hosts)
                 case AwaitTurn():
-                    self._rest_at(view, "queued")
+                    self._rest_at(view, view.waits)
                     return False, view
+                case Again():
+                    self.registry.retries.again(view)
                 case AwaitUser():
                     self._rest_at(view, "finalize")
                     return False, view

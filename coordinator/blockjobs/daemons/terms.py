@@ -1,4 +1,5 @@
-"""What a run's own terms bring about: its deadline, the end of waiting for somebody to mend an error, its turn in line.
+"""What a run's own terms bring about: its deadline, the end of waiting for somebody to mend an error, its turn in line,
+the next try of a job that failed.
 
 All of it is noted in the registry before it is due, so that it outlives this process; each effect is a script that does
 nothing the second time.
@@ -41,5 +42,7 @@ class Terms:
             why = f"deadline of {span(seconds)} passed"
             if self.registry.timeouts.call_off_run(run, why):
                 log.warning("run %s: %s", run, why)
+        for txn in self.registry.retries.begin():
+            log.info("transaction %s: its time has come", txn)
         for job in self.registry.timeouts.waited():
             log.warning("job %s: nobody resumed it: it is given up", job)

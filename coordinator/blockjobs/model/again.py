@@ -7,7 +7,7 @@ by what they stood for, which the run's id says, and only behind the directory t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from blockjobs.model import ids, templates
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.policies import RunFields, Skipped, transaction_name
+from blockjobs.model.policies import Policy, RunFields, Skipped, transaction_id, transaction_name
 from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.model.volumespec import DebugVolume, FileVolume, FormatVolume, Volume
 
@@ -45,7 +45,7 @@ def plan(
     """
     new = ids.run_id(name, now)
     renew = _renewed(run, new, now)
-    specs = [*(_job(spec, run, new, renew) for spec in jobs), *more]
+    specs = [*(_job(spec, run, new, renew, fields.policies) for spec in jobs), *more]
     check_together(specs)
     transactions: dict[TxnId, list[JobSpec]] = {}
     for spec in specs:
@@ -58,9 +58,15 @@ def plan(
     )  # fmt: skip
 
 
-def _job(spec: JobSpec, run: RunId, new: RunId, renew: Callable[[str], str]) -> JobSpec:
+def _job(
+    spec: JobSpec, run: RunId, new: RunId, renew: Callable[[str], str], policies: Mapping[str, Policy]
+) -> JobSpec:  # fmt: skip
     job = ids.job_id(_within(spec.id, run, new))
-    txn = job if str(spec.transaction) == spec.id else ids.job_id(_within(spec.transaction, run, new))
+    name = transaction_name(run, spec.transaction, policies)
+    if name in policies and not policies[name].grouped:  # by itself, in whichever of its tries
+        txn: str = transaction_id(new, name, JobId(job), grouped=False)
+    else:
+        txn = job if str(spec.transaction) == spec.id else ids.job_id(_within(spec.transaction, run, new))
     target = replace(spec.target, volume=_renew(spec.target.volume, spec.target_base, renew))
     return replace(spec, id=JobId(job), transaction=TxnId(txn), run=new, target=target)
 

@@ -86,7 +86,8 @@ class View:
     jobs: int
     shares: Mapping[Host, Share]
     barrier: str = ""  # what readers are told; decides nothing
-    queued: bool = False  # its run waits for another one of its name
+    waits: str = ""  # queued: for another run of its name to end; retry: for the time when it is tried again
+    retry: int = 0  # how often its only member is tried again if it fails
 
     @property
     def cut(self) -> tuple[int, int] | None:
@@ -118,7 +119,12 @@ class AwaitUser:
 
 @dataclass(frozen=True, slots=True)
 class AwaitTurn:
-    """Nothing begins before its run's turn has come."""
+    """Nothing begins before its turn has come: that of its run, or the time of a next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Its member failed, nothing of it is left on its host, and it is tried again, in a transaction of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class Finished:
     """Every member is concluded."""
 
 
-Next = Do | Decide | AwaitUser | AwaitTurn | Finished
+Next = Do | Decide | AwaitUser | AwaitTurn | Again | Finished
 
 
 def decide(view: View) -> Decision | None:
@@ -147,14 +153,14 @@ def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
     if view.decision is None:
         if fate := decide(view):
             return Decide(fate)
-        return AwaitTurn() if view.queued else _forward(view)
+        return AwaitTurn() if view.waits else _forward(view)
     for step in AFTER[view.decision]:
         if step is Step.SETTLE:
             if hosts := view.owing(step) - silent:
                 return Do(step, hosts)
         elif step is Step.CONCLUDE:
             if hosts := view.owing(step) - view.owing(Step.SETTLE):
-                return Do(step, hosts)
+                return Again() if view.retry and view.decision is Decision.ABORT else Do(step, hosts)
             if hosts := view.owing(Step.SETTLE):
                 return Do(Step.SETTLE, hosts)
         elif hosts := view.owing(step):

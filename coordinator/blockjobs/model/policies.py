@@ -5,6 +5,7 @@ A run's record keeps it as one dict, ``RunFields.to_dict``; ``verdict`` says how
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -12,6 +13,9 @@ from typing import Any, Final
 
 from blockjobs.model.ids import JobId, RunId, TxnId
 
+RETRY_WAIT: Final = 30  # seconds before the first time that what failed is tried again
+LONGEST_WAIT: Final = 900  # before any of them, unless the file asks for more
+_TRY: Final = re.compile(r"\.try\d+$", re.ASCII)
 ALONE: Final = ""  # the name of what a run consists of that has no named transactions
 
 
@@ -34,25 +38,29 @@ class Offline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say."""
+    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say.
+
+    ``retry``: how often a job of it that failed is tried again, the first time ``retry_wait`` seconds later.
+    """
 
     grouped: bool = True
     offline: Offline = field(default_factory=Offline)
     retry: int = 0
+    retry_wait: int = RETRY_WAIT
     succeed_if: float | None = None
     keep: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "grouped": self.grouped, "offline": str(self.offline), "retry": self.retry,
-            "succeed-if": self.succeed_if, "keep": dict(self.keep),
+            "retry-wait": self.retry_wait, "succeed-if": self.succeed_if, "keep": dict(self.keep),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> Policy:
         return cls(
             grouped=keys["grouped"], offline=Offline.of(keys["offline"]), retry=keys["retry"],
-            succeed_if=keys["succeed-if"], keep=dict(keys["keep"]),
+            retry_wait=keys.get("retry-wait", RETRY_WAIT), succeed_if=keys["succeed-if"], keep=dict(keys["keep"]),
         )  # fmt: skip
 
 
@@ -128,6 +136,13 @@ def span(seconds: int) -> str:
     return "".join(parts) or "0s"
 
 
+def retry_after(wait: int, number: int) -> int:
+    """Seconds before a failed job is tried again for the ``number``-th time: ever longer, as what is out of order was
+    not mended by then.
+    """
+    return int(min(wait * 2 ** min(number - 1, 20), max(wait, LONGEST_WAIT)))
+
+
 # --- which transaction of the file --------------------------------------------------------------------
 
 
@@ -136,6 +151,15 @@ def transaction_id(run: RunId, name: str, job: JobId, *, grouped: bool) -> TxnId
     if not name:
         return TxnId(run if grouped else job)
     return TxnId(f"{run}.{name}" if grouped else f"{run}.{name}{job.removeprefix(run)}")
+
+
+def next_try(txn: TxnId, number: int, longest: int) -> TxnId:
+    """The transaction in which a job of an individual one is tried for the ``number``-th time.
+
+    It is another one: on the host nothing is ever made again under the name of one that is over.
+    """
+    end = f".try{number}"
+    return TxnId(f"{_TRY.sub('', txn)[: longest - len(end)]}{end}")
 
 
 def transaction_name(run: RunId, txn: TxnId, policies: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ class Fate:
             number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
             cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
             shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
-            queued=bool(queued),
+            waits="queued" if queued else "retry" if "begins" in record else "", retry=int(record.get("retry", 0)),
         )  # fmt: skip
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
@@ -80,7 +80,7 @@ class Fate:
     def pend(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
-            self._scripts.call("pend", names + [keys.job(host, job) for job in batch], batch)
+            self._scripts.call("pend", names + [keys.job(host, job) for job in batch], [view.txn, *batch])
 
     def settle(self, view: View, decision: Decision, why: str) -> bool:
         """Write the decision, on the view it was taken on; False: something moved, look again."""
@@ -91,7 +91,7 @@ class Fate:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
             names += [key for job in batch for key in (keys.job(host, job), keys.wake(host, job))]
-            self._scripts.call("stop", names, batch)
+            self._scripts.call("stop", names, [view.txn, *batch])
 
     def fail(self, view: View, host: Host, step: str, errno: int, text: str) -> None:
         """The host owes ``step`` and is given up: its members that owe it fail with ``text``."""
@@ -135,7 +135,7 @@ class Fate:
                     keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),
                 ]  # fmt: skip
             cursor = batch[-1][2] if whole else -1
-            self._scripts.call("conclude", names, [view.run, cursor, *(job for _, job, _ in batch)])
+            self._scripts.call("conclude", names, [view.run, view.txn, cursor, *(job for _, job, _ in batch)])
 
     def close(self, due: Due, view: View | None, *, finished: bool) -> None:
         """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one."""

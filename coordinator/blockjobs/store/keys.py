@@ -199,6 +199,11 @@ def deadlines() -> str:
     return "bj:deadlines"
 
 
+def retries() -> str:
+    """zset: transactions of jobs that failed and are to be tried again, by the time when that begins."""
+    return "bj:retries"
+
+
 def stopped() -> str:
     """zset: jobs that an I/O error stopped and that may not wait for ever, by the time when that is over."""
     return "bj:stopped"

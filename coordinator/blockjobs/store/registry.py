@@ -21,6 +21,7 @@ from blockjobs.store.nodes import Nodes
 from blockjobs.store.notices import Notices
 from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
+from blockjobs.store.retries import Retries
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import Submit
 from blockjobs.store.timeouts import Timeouts
@@ -41,6 +42,7 @@ class Registry:
         self.retention = Retention(client, self.verbs, self.views)
         self.hosts = Hosts(client, scripts)
         self.fate = Fate(client, scripts)
+        self.retries = Retries(client, scripts, self.views)
         self.limits = Limits(client, scripts)
         self.moves = Moves(client, scripts)
         self.nodes = Nodes(client, scripts)

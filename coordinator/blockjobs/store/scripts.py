@@ -20,7 +20,7 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move",
     "reserve", "unreserve", "store", "host",     "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "announce", "tell", "told",
+    "prune", "announce", "tell", "told",         "again", "begin",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip

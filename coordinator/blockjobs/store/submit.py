@@ -69,11 +69,13 @@ class Submit:
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
         """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
         args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
+        policies = plan.fields.policies
         for spec in specs:
+            name = transaction_name(spec.run, spec.transaction, policies)
             args += [
                 spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
                 int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
-                transaction_name(spec.run, spec.transaction, plan.fields.policies), history.pack(spec), spec.store,
+                name, history.pack(spec), spec.store, policies[name].retry if name in policies else 0,
             ]  # fmt: skip
         match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
             case [b"staged", _]:

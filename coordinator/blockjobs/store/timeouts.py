@@ -41,7 +41,12 @@ class Timeouts:
         """Cancel every job of a run that is neither concluded nor decided; how many.  Again is harmless."""
         if self._scripts.call("late", [keys.run(run), keys.events()], [run, why])[0] != b"late":
             return 0
-        n, _ = self._call_off(self._views.places(run), why)
+        n, seen = 0, None
+        while (
+            places := self._views.places(run)
+        ) != seen:  # one that was just to be tried again is in another place now
+            n += self._call_off(places, why)[0]
+            seen = places
         self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
         return n
 

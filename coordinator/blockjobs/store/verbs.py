@@ -42,7 +42,8 @@ class Verbs:
         args = [job_id, reason, cause, _operation(), owner, max(1, round(seconds * 1000)) if seconds else 0]
         reply = self._call(
             "pause", job_id,
-            lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()], args,
+            lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()],
+            lambda _: args,
         )  # fmt: skip
         if reply[0] == b"already":
             raise errors.Refused("Job is already paused")
@@ -50,9 +51,10 @@ class Verbs:
 
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
         """Lift a hold; returns the status now."""
+        args = [job_id, reason, _operation()]
         reply = self._call(
             "resume", job_id, lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()],
-            [job_id, reason, _operation()],
+            lambda _: args,
         )  # fmt: skip
         if reply[0] == b"unheld":
             raise errors.Refused("Can't resume a job that was not paused")
@@ -85,7 +87,7 @@ class Verbs:
 
     def complete(self, job_id: str) -> Status:
         """Let a ready job finish; on standby it is remembered and takes effect on resume.  Returns the status now."""
-        reply = self._call("complete", job_id, self._woken, [job_id])
+        reply = self._call("complete", job_id, self._woken, lambda _: [job_id])
         if reply[0] == b"cannot":
             raise errors.Refused(f"The active block job '{job_id}' cannot be completed")
         return self._judged(reply, job_id, Verb.COMPLETE)
@@ -95,6 +97,7 @@ class Verbs:
 
         Not by force, a ready job finishes with a consistent copy (it is COMPLETED then); any other is cancelled.
         """
+        operation = _operation()
         reply = self._call(
             "cancel", job_id,
             lambda at: [
@@ -102,7 +105,7 @@ class Verbs:
                 keys.txn(at.transaction), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.due(),
                 keys.due_wake(), keys.holds(at.host, at.job),
             ],
-            [job_id, self._views.place(job_id).transaction, _operation(), int(force)],
+            lambda at: [job_id, at.transaction, operation, int(force)],
         )  # fmt: skip
         if reply[0] == b"paused":
             raise errors.Refused(f"The block job for device '{job_id}' is currently paused")
@@ -110,7 +113,7 @@ class Verbs:
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
-        reply = self._call("set_speed", job_id, self._woken, [job_id, speed])
+        reply = self._call("set_speed", job_id, self._woken, lambda _: [job_id, speed])
         if reply[0] == b"negative":
             raise errors.Refused("Parameter 'speed' expects a non-negative value")
         if reply[0] == b"set":
@@ -119,11 +122,14 @@ class Verbs:
 
     def finalize(self, job_id: str) -> None:
         """Let a pending transaction go on to its decision."""
-        at = self._views.place(job_id)
-        names = [
-            keys.job(at.host, at.job), keys.txn(at.transaction), keys.events(), keys.due(), keys.due_wake(),
-        ]  # fmt: skip
-        reply = self._scripts.call("finalize", names, [job_id, at.transaction, _operation()])
+        operation = _operation()
+        reply = self._call(
+            "finalize", job_id,
+            lambda at: [
+                keys.job(at.host, at.job), keys.txn(at.transaction), keys.events(), keys.due(), keys.due_wake(),
+            ],
+            lambda at: [job_id, at.transaction, operation],
+        )  # fmt: skip
         if reply[0] != b"finalized":
             raise self._refusal(reply, job_id, Verb.FINALIZE)
 
@@ -138,12 +144,14 @@ class Verbs:
         if reply[0] != b"dismissed":
             raise self._refusal(reply, job_id, Verb.DISMISS)
 
-    def _call(self, script: str, job_id: str, names: Callable[[Place], list[str]], args: Sequence[object]) -> list[Any]:
-        """Run a verb's script where the job is; once more if it moved to another host in between."""
+    def _call(
+        self, script: str, job_id: str, names: Callable[[Place], list[str]], args: Callable[[Place], Sequence[object]]
+    ) -> list[Any]:
+        """Run a verb's script where the job is; once more if it went to another host or transaction in between."""
         at = self._views.place(job_id)
-        reply = self._scripts.call(script, names(at), args)
+        reply = self._scripts.call(script, names(at), args(at))
         if reply[0] == b"missing" and (now := self._views.place(job_id)) != at:
-            reply = self._scripts.call(script, names(now), args)
+            reply = self._scripts.call(script, names(now), args(now))
         return reply
 
     @staticmethod

@@ -55,6 +55,8 @@ class JobView:
     cut: Cut | None = None  # None: it was not answered for yet
     limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
     full: bool = False  # when a host last was to be rung for it, its store was full
+    tries: int = 1  # which of its tries this is
+    failed_with: str = ""  # the error of the try before
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
@@ -90,7 +92,8 @@ class JobView:
             "target-undefined": self.undefined or None,
             "cut": self.cut.told() if self.cut is not None else None,
             "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
-            "attempt": self.attempts, "holds": self.holds, "elapsed": round(self.elapsed, 3),
+            "attempt": self.attempts, "try": self.tries, "failed-with": self.failed_with or None, "holds": self.holds,
+            "elapsed": round(self.elapsed, 3),
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
         }  # fmt: skip
@@ -119,6 +122,7 @@ class RunView:
     pruned_at: int = 0
     layered: bool = False  # targets of it lie on other images
     retries: str = ""  # the run of which it starts again what failed
+    retried: int = 0  # tries beyond the first, of all its jobs
     queued: str = ""  # the run of its name that it waits for
 
     @property
@@ -143,7 +147,7 @@ class RunView:
             "id": self.id, "name": self.name, "completion-mode": self.mode,
             "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
-            "skipped": self.skipped,
+            "skipped": self.skipped, "retried": self.retried,
             "deadline": self.published / 1000 + self.fields.deadline if self.fields.deadline else None,
             "queued-behind": self.queued or None,
         }  # fmt: skip
@@ -163,6 +167,8 @@ class TxnView:
     why: str
     owing: dict[Host, dict[str, int]]
     cut: tuple[float, float] | None = None  # the first and the last instant of its cuts, seconds of Redis' clock
+    begins: int = 0  # when its job is tried again; 0: it does not wait for that
+    retry: int = 0  # how often its job is tried again if it fails
 
     @property
     def skew(self) -> float | None:
@@ -174,6 +180,7 @@ class TxnView:
             "id": self.id, "run": self.run, "jobs": self.jobs, "barrier": self.barrier,
             "since": self.since / 1000 if self.since else None, "decision": self.decision or None,
             "why": self.why or None, "skew": None if self.skew is None else round(self.skew, 6),
+            "begins": self.begins / 1000 if self.begins else None, "retry": self.retry,
             "owing": {host: dict(owed) for host, owed in self.owing.items()},
         }  # fmt: skip
 
@@ -280,6 +287,7 @@ class Views:
             int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
             _text(record.get(b"why", b"")), dict(zip(hosts, shares, strict=True)),
             (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
+            int(record.get(b"begins", 0)), int(record.get(b"retry", 0)),
         )  # fmt: skip
 
     def unfinished(self) -> list[TxnId]:
@@ -302,6 +310,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
         limit=number(b"limit"), full=bool(r.get(b"full")),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
+        tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")),
         diverging=_rates(r.get(b"diverging", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
@@ -327,7 +336,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
         r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
-        fields.get("layered", False), fields.get("retries", ""), _text(r.get(b"queued", b"")),
+        fields.get("layered", False), fields.get("retries", ""), number(b"retried"), _text(r.get(b"queued", b"")),
     )  # fmt: skip
 
 

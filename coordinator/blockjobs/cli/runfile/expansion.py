@@ -92,7 +92,8 @@ def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
         return {ALONE: Policy(grouped=file.completion_mode == "grouped")}
     return {
         txn.name: Policy(
-            grouped=txn.completion_mode == "grouped", offline=txn.offline, retry=txn.retry, succeed_if=txn.succeed_if,
+            grouped=txn.completion_mode == "grouped", offline=txn.offline, retry=txn.retry,
+            retry_wait=txn.retry_wait, succeed_if=txn.succeed_if,
             keep={name: number for name, number in txn.keep.model_dump().items() if number},
         )
         for _, txn in chosen(file, only)

@@ -14,7 +14,7 @@ from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnError
 from blockjobs.model.notices import MOST as MOST_URLS
-from blockjobs.model.policies import Offline
+from blockjobs.model.policies import RETRY_WAIT, Offline
 from blockjobs.notify import by_apprise
 
 GLOB: Final = re.compile(r"[*?\[]")
@@ -174,6 +174,7 @@ class Transaction(Options):
     keep: Keep = Keep()
     offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
     retry: Annotated[int, Field(ge=0, le=100)] = 0
+    retry_wait: Duration = RETRY_WAIT
     succeed_if: Annotated[float | None, PlainValidator(units.percent)] = None
 
 

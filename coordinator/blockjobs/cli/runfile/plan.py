@@ -116,7 +116,7 @@ def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterat
         known = ", ".join(file.stores) or "none: the file has no stores"
         yield "store", f"{shown(txn.store)} is no store; one of {known} was expected"
     if txn.completion_mode == "grouped":
-        for name in [name for name in ("retry", "succeed_if") if name in txn.model_fields_set]:
+        for name in [name for name in ("retry", "retry_wait", "succeed_if") if name in txn.model_fields_set]:
             field = name.replace("_", "-")
             yield field, "not accepted by completion-mode 'grouped', which is all or nothing; 'individual' was expected"
 

@@ -13,7 +13,7 @@ for i = 4, #ARGV do
   local id, job, holds = ARGV[i], KEYS[4 + 2 * i], KEYS[5 + 2 * i]
   local f = redis.call("HMGET", job, "status", "passed", "attempt", "ret", "reads", "writes")
   local status = f[1]
-  if status and f[2] ~= "settle" and not (status == "concluded" or status == "null" or status == "undefined") then
+  if status and is_of(job, ARGV[1]) and f[2] ~= "settle" and not (status == "concluded" or status == "null" or status == "undefined") then
     if f[3] ~= "" then
       redis.call("HSET", job, "attempt", "", "busy", 0)
       redis.call("HINCRBY", job, "token", 1)
@@ -40,6 +40,7 @@ for i = 4, #ARGV do
 end
 if n > 0 then
   redis.call("HSET", KEYS[11], ARGV[1], now_ms())
+  redis.call("HDEL", KEYS[6], "retry")
   redis.call("HINCRBY", KEYS[6], "rev", 1)
   owe(KEYS[3], KEYS[4], ARGV[1])
 end

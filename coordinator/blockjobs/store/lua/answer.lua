@@ -16,7 +16,7 @@ for i = 0, #KEYS - 6 do
   local id, errno, text, result, reads, writes, size = unpack(ARGV, a + 1, a + 7)
   local f = redis.call("HMGET", job, "status", "passed", "reads", "writes", "attempt")
   local status, passed = f[1], f[2]
-  if status and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
+  if status and is_of(job, ARGV[1]) and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
     if errno == "0" and step == "open" then
       local holder = (reads ~= "" and redis.call("HGET", KEYS[5], "w:" .. reads))
         or (writes ~= "" and redis.call("HGET", KEYS[5], "w:" .. writes))

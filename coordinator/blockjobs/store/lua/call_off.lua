@@ -1,5 +1,6 @@
 -- Call jobs off that are neither concluded nor decided, for a reason that is not the user's: it becomes their error.
 -- With an errno a job counts as failed, without one as cancelled.  Only once, and never what was cancelled before.
+-- None of them is tried again; nor is, with all of them called off, one that failed before.
 --
 -- KEYS[1] events  KEYS[2] due  KEYS[3] due wake  KEYS[4...]  per job: job, share, wake, txn, ready, rung, holds
 -- ARGV[1] why   ARGV[2] errno, 0: cancelled
@@ -20,10 +21,12 @@ for i = 4, #ARGV, 2 do
   local id, txn_id = ARGV[i], ARGV[i + 1]
   local job, share, wake, txn, ready, rung, holds = unpack(KEYS, 4 + (i - 4) / 2 * 7, 10 + (i - 4) / 2 * 7)
   local f = redis.call("HMGET", job, "status", "cancelled")
-  local over = not f[1] or f[1] == "aborting" or f[1] == "concluded" or f[1] == "null"
+  local over = not f[1] or not is_of(job, txn_id) or f[1] == "aborting" or f[1] == "concluded" or f[1] == "null"
+  if f[1] == "aborting" and ARGV[3] == "" and is_of(job, txn_id) then redis.call("HDEL", txn, "retry") end
   if not over and f[2] ~= "force" and redis.call("HEXISTS", txn, "decision") == 0
     and (ARGV[3] == "" or stopped(job, holds)) then
-    redis.call("HINCRBY", txn, "rev", 1)
+    touch(txn)
+    redis.call("HDEL", txn, "retry")
     redis.call("HSETNX", job, "cancel-at", now_ms())
     redis.call("HSET", job, "cancelled", "force", "iostatus", "ok", "off", ARGV[1], "off-errno", ARGV[2])
     emit(KEYS[1], "JOB_CALLED_OFF", job, id, "reason", ARGV[1])

@@ -6,13 +6,16 @@
 -- KEYS[8] due  KEYS[9] due wake  KEYS[10] holds
 -- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id   ARGV[4] 1: by force, 0: softly
 --
+-- What failed and is to be tried again is not, and ends as it failed.
+--
 -- Returns {"cancelled", status} | {"refused", status} | {"paused"} (by the user: not softly) | {"missing"}
 
 local status = redis.call("HGET", KEYS[1], "status")
-if not status or status == "undefined" then return {"missing"} end
+if not status or status == "undefined" or not is_of(KEYS[1], ARGV[2]) then return {"missing"} end
 -- Before the verb is looked at, as in QEMU.
 if ARGV[4] == "0" and redis.call("HEXISTS", KEYS[10], "user") == 1 then return {"paused"} end
 if not ACCEPTS["cancel"][status] or redis.call("HEXISTS", KEYS[4], "decision") == 1 then
+  if status == "aborting" and redis.call("HDEL", KEYS[4], "retry") == 1 then note(KEYS[1], ARGV[3]) end
   return repeated(KEYS[1], ARGV[3]) and {"cancelled", status} or {"refused", status}
 end
 note(KEYS[1], ARGV[3])
@@ -22,6 +25,7 @@ if ARGV[4] == "0" and (status == "ready" or status == "standby") then
   if has_claim(KEYS[1]) then knock(KEYS[3]) end
   return {"cancelled", status}
 end
+redis.call("HDEL", KEYS[4], "retry")
 redis.call("HSETNX", KEYS[1], "cancel-at", now_ms())
 redis.call("HSET", KEYS[1], "cancelled", "force", "iostatus", "ok")
 if has_claim(KEYS[1]) then

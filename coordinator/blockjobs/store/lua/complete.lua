@@ -10,7 +10,7 @@ if not status or status == "undefined" then return {"missing"} end
 if not ACCEPTS["complete"][status] then return {"refused", status} end
 if cancelled then return {"cannot"} end
 if redis.call("HSETNX", KEYS[1], "complete", 1) == 1 then
-  redis.call("HINCRBY", KEYS[3], "rev", 1)
+  touch(KEYS[3])
   emit(KEYS[4], "JOB_COMPLETING", KEYS[1], ARGV[1])
 end
 if status == "ready" and has_claim(KEYS[1]) then knock(KEYS[2]) end

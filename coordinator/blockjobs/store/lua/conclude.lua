@@ -6,7 +6,7 @@
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
 -- KEYS[8] untold   KEYS[9] lines   KEYS[10...]  per job: job, share, holds, wake
--- ARGV[1] run id   ARGV[2] cursor   ARGV[3...] job ids
+-- ARGV[1] run id   ARGV[2] transaction id   ARGV[3] cursor   ARGV[4...] job ids
 --
 -- Returns {"concluded", n}
 
@@ -51,13 +51,13 @@ local function leave_line(lines, run, id)
 end
 
 local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local id = ARGV[i]
-  local job, share, holds, wake = unpack(KEYS, 10 + (i - 3) * 4, 13 + (i - 3) * 4)
+  local job, share, holds, wake = unpack(KEYS, 10 + (i - 4) * 4, 13 + (i - 4) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
     "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off")
   local status, passed = f[1], f[2]
-  if (status == "pending" or status == "aborting") and passed == "settle" then
+  if (status == "pending" or status == "aborting") and passed == "settle" and is_of(job, ARGV[2]) then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
     local counted
     if f[9] == "force" and f[19] then result[#result + 1], result[#result + 2] = "reason", f[19] end
@@ -86,9 +86,10 @@ for i = 3, #ARGV do
     if not counted and f[17] and f[17] ~= "" then rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. f[17] end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
-      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped")
+      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped", "retried")
       local told = {"event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3]}
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
+      if r[5] then told[#told + 1], told[#told + 2] = "retried", r[5] end
       redis.call("HSET", KEYS[1], "ended", now)
       leave_line(KEYS[9], KEYS[1], ARGV[1])
       if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[8], now, ARGV[1]) end
@@ -106,5 +107,5 @@ for i = 3, #ARGV do
   end
 end
 record(KEYS[1], KEYS[6])
-redis.call("HSET", KEYS[5], "cursor", ARGV[2])
+redis.call("HSET", KEYS[5], "cursor", ARGV[3])
 return {"concluded", n}

@@ -11,7 +11,7 @@ local n = 0
 for i = 6, #ARGV do
   local job, id = KEYS[i], ARGV[i]
   local status, passed = unpack(redis.call("HMGET", job, "status", "passed"))
-  if status and status ~= "aborting" and string.find(ARGV[3], "," .. passed .. ",", 1, true) then
+  if status and is_of(job, ARGV[1]) and status ~= "aborting" and string.find(ARGV[3], "," .. passed .. ",", 1, true) then
     redis.call("HSET", job, "ret", -ARGV[4], "error", ARGV[5])
     abort(KEYS[2], job, id)
     redis.call("HINCRBY", KEYS[1], "failed", 1)

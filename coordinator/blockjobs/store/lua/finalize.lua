@@ -6,7 +6,7 @@
 -- Returns {"finalized"} | {"refused", status} | {"missing"}
 
 local status = redis.call("HGET", KEYS[1], "status")
-if not status or status == "undefined" then return {"missing"} end
+if not status or status == "undefined" or not is_of(KEYS[1], ARGV[2]) then return {"missing"} end
 local finalized, decision, manual = unpack(redis.call("HMGET", KEYS[2], "finalized", "decision", "manual"))
 if not ACCEPTS["finalize"][status] or finalized or decision or not manual then
   return repeated(KEYS[1], ARGV[3]) and {"finalized"} or {"refused", status}

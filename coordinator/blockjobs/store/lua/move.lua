@@ -13,7 +13,7 @@
 local id, old, new = ARGV[1], ARGV[3], ARGV[4]
 local f = redis.call("HMGET", KEYS[1], "status", "attempt", "source", "target", "reads", "writes")
 local status, source, target, reads, writes = f[1], f[3], f[4], f[5] or "", f[6] or ""
-if not status then return {"missing"} end
+if not status or not is_of(KEYS[1], ARGV[2]) then return {"missing"} end
 if status ~= "paused" and status ~= "standby" then return {"refused", status} end
 if f[2] ~= "" or redis.call("HEXISTS", KEYS[2], "move:" .. new) == 0 then return {"busy"} end
 if redis.call("HEXISTS", KEYS[15], "decision") == 1 then return {"decided"} end

@@ -11,15 +11,37 @@ local function emit(stream, name, job, id, ...)
   redis.call("XADD", stream, "*", "event", name, "id", id, "txn", f[1] or "", "run", f[2] or "", "host", f[3] or "", ...)
 end
 
--- Move a job along one edge of the table; an illegal move is our bug and stops the script.
-local function move(stream, job, id, to)
+-- Move a job along one edge of the table, with more fields for its event; an illegal move is our bug and stops the script.
+local function move(stream, job, id, to, ...)
   local from = redis.call("HGET", job, "status")
   if not (MOVES[from] and MOVES[from][to]) then
     error("illegal move of job " .. id .. " from " .. tostring(from) .. " to " .. to)
   end
   redis.call("HSET", job, "status", to)
-  emit(stream, "JOB_STATUS_CHANGE", job, id, "status", to, "from", from)
+  emit(stream, "JOB_STATUS_CHANGE", job, id, "status", to, "from", from, ...)
   return from
+end
+
+-- A job at its beginning.
+local function blank(job)
+  redis.call("HSET", job, "status", "undefined", "offset", 0, "len", 0, "attempt", "", "beat", 0, "lost", 0, "busy", 0,
+    "iostatus", "ok", "passed", "")
+end
+
+-- Every step of the way is owed by n members more.
+local function owe_all(share, n)
+  for _, step in ipairs({"open", "cut", "start", "run", "pend", "prepare", "stop", "settle", "conclude"}) do
+    redis.call("HINCRBY", share, step, n)
+  end
+end
+
+-- Whether a job is (still) a member: when it is tried again it is one of another transaction, and what somebody saw of
+-- the one before says nothing of it.
+local function is_of(job, txn) return redis.call("HGET", job, "txn") == txn end
+
+-- Something changed that a decision may depend on; nothing is made of a transaction that is gone.
+local function touch(txn)
+  if redis.call("EXISTS", txn) == 1 then redis.call("HINCRBY", txn, "rev", 1) end
 end
 
 -- In a host's line of what waits for a slot: the score of what waits for its store first is beyond this, and so behind.
@@ -82,7 +104,7 @@ end
 local function hold(stream, id, reason, cause, job, holds, wake, txn, ready, rung)
   local status = redis.call("HGET", job, "status")
   redis.call("HSET", holds, reason, cause)
-  redis.call("HINCRBY", txn, "rev", 1)
+  touch(txn)
   emit(stream, "JOB_HELD", job, id, "reason", reason, "cause", cause)
   if has_claim(job) then
     knock(wake)

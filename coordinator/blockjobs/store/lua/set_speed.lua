@@ -10,7 +10,7 @@ if not status or status == "undefined" then return {"missing"} end
 if not ACCEPTS["set-speed"][status] then return {"refused", status} end
 if tonumber(ARGV[2]) < 0 then return {"negative"} end
 redis.call("HSET", KEYS[1], "speed", ARGV[2])
-redis.call("HINCRBY", KEYS[3], "rev", 1)
+touch(KEYS[3])
 emit(KEYS[4], "JOB_SPEED", KEYS[1], ARGV[1], "speed", ARGV[2])
 if has_claim(KEYS[1]) then knock(KEYS[2]) end
 return {"set", before}

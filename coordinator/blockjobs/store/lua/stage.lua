@@ -5,11 +5,11 @@
 -- ARGV[1] run id  ARGV[2] fields of the run, packed  ARGV[3] who stages it
 -- ARGV[4...]  per job: id, host, txn id, spec, type, speed, auto-finalize 0/1, auto-dismiss 0/1, source text, target text,
 --              name of the transaction in the run file, what history has to know of its target ("": it has none to keep),
---              store
+--              store, how often it is tried again if it fails
 --
 -- Returns {"staged", n} | {"exists", id} | {"busy", text, holder, "" for readers} | {"taken"}
 
-local W = 13
+local W = 14
 local jobs = (#ARGV - 3) / W
 -- Two clients within one second can have the same run id: only one of them stages it.
 local state, owner = unpack(redis.call("HMGET", KEYS[1], "state", "owner"))
@@ -43,12 +43,12 @@ local members_of = {}  -- counted up first: a call a job and step would take lon
 for _, i in ipairs(fresh) do
   local a, k = 3 + i * W, 5 + i * 6
   local job, holds, share, members, txn, order = unpack(KEYS, k + 1, k + 6)
-  local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target, name, backup, store =
+  local id, host, txn_id, spec, kind, speed, finalize, dismiss, source, target, name, backup, store, tries =
     unpack(ARGV, a + 1, a + W)
-  redis.call("HSET", job, "status", "undefined", "host", host, "txn", txn_id, "run", ARGV[1], "spec", spec,
-    "type", kind, "speed", speed, "auto-finalize", finalize, "auto-dismiss", dismiss, "source", source,
-    "target", target, "offset", 0, "len", 0, "token", 0, "attempt", "", "attempts", 0, "beat", 0, "lost", 0,
-    "busy", 0, "iostatus", "ok", "passed", "", "created", now, "backup", backup)
+  blank(job)
+  redis.call("HSET", job, "host", host, "txn", txn_id, "run", ARGV[1], "spec", spec, "type", kind, "speed", speed,
+    "auto-finalize", finalize, "auto-dismiss", dismiss, "source", source, "target", target, "token", 0, "attempts", 0,
+    "created", now, "backup", backup)
   if store ~= "" then redis.call("HSET", job, "store", store) end
   redis.call("HSET", holds, "created", "")
   redis.call("RPUSH", members, id)
@@ -60,14 +60,11 @@ for _, i in ipairs(fresh) do
   redis.call("HSETNX", txn, "since", now)
   redis.call("HSET", txn, "host:" .. host, 1)
   if finalize == "0" then redis.call("HSET", txn, "manual", 1) end
+  if tries ~= "0" then redis.call("HSET", txn, "retry", tries) end
   redis.call("HSET", KEYS[4], id, host .. " " .. txn_id)
   if source ~= "" then redis.call("HINCRBY", KEYS[5], "r:" .. source, 1) end
   if target ~= "" then redis.call("HSET", KEYS[5], "w:" .. target, id) end
 end
-for share, n in pairs(members_of) do
-  for _, step in ipairs({"open", "cut", "start", "run", "pend", "prepare", "stop", "settle", "conclude"}) do
-    redis.call("HINCRBY", share, step, n)
-  end
-end
+for share, n in pairs(members_of) do owe_all(share, n) end
 redis.call("HINCRBY", KEYS[1], "jobs", #fresh)
 return {"staged", #fresh}

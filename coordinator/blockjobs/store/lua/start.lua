@@ -18,7 +18,7 @@ if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[4], "cut-begin", ARGV[2]) == 1 th
 end
 for i = 4, #ARGV do
   local id, job, holds = ARGV[i], KEYS[2 * i - 2], KEYS[2 * i - 1]
-  if redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
+  if is_of(job, ARGV[1]) and redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
     move(KEYS[2], job, id, "running")
     redis.call("HSET", job, "begun", now_ms())
     redis.call("HINCRBY", KEYS[1], "start", -1)

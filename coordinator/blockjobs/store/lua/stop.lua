@@ -2,13 +2,13 @@
 -- The transaction aborts: cancel members on one host by force; who has no live attempt aborts at once.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] rung   KEYS[5...]  per job: job, wake
--- ARGV  job ids
+-- ARGV[1] transaction id   ARGV[2...] job ids
 --
 -- Returns {"stopped", still owing}
 
-for i, id in ipairs(ARGV) do
-  local job, wake = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-  if redis.call("HSETNX", job, "stopped", 1) == 1 then
+for i = 2, #ARGV do
+  local id, job, wake = ARGV[i], KEYS[1 + 2 * i], KEYS[2 + 2 * i]
+  if is_of(job, ARGV[1]) and redis.call("HSETNX", job, "stopped", 1) == 1 then
     redis.call("HINCRBY", KEYS[1], "stop", -1)
     local status = redis.call("HGET", job, "status")
     if status ~= "aborting" then
