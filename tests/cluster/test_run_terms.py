@@ -166,13 +166,13 @@ def test_a_store_of_a_run_file_limits_its_copies(pair: Fleet, command: Run) -> N
         for name in ("disk", "more")
     )
     pair.image("a", "more.img", 48)
-    stores = f"{{nas1: {{path: {pair.root('a')}, jobs: 1, speed: 8MiB/s}}}}"
+    stores = f"{{nas1: {{path: {pair.root('a')}, jobs: 1, speed: 1MiB/s}}}}"
     path.write_text(f"version: 1\nname: stored\nstores: {stores}\ntransactions:\n{members}\n")
     run = started(command("run", str(path), "--detach"))
     first = pair.until("ATTEMPT_CLAIMED", when=lambda event: event.id.startswith(f"{run}."))
     waits = next(job for job in pair.jobs(run) if job.id != first.id)  # type: ignore[arg-type]
     assert "waits for a place in store nas1: 1 of 1 copies run, 0 ahead" in command("show", waits.id).stdout
-    assert "slowed to 8.0 MiB/s by store nas1" in command("show", first.id).stdout
+    assert "slowed to 1.0 MiB/s by store nas1" in command("show", first.id).stdout
     assert "store nas1 is full" in command("status", run).stdout
     assert command("stores", "set", "nas1", "--jobs", "2").returncode == 0
     pair.until("ATTEMPT_CLAIMED", waits.id)
