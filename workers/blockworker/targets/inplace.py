@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 from blockjobs.model import volumespec
-from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
+from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockworker import kernel
 from blockworker.copy.extents import RangeSet
@@ -24,13 +24,12 @@ from blockworker.roots import Roots
 from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
 from blockworker.targets.publish import NotPublished
-from blockworker.targets.staged import Writeback
+from blockworker.targets.written import Written
 from blockworker.volumes.base import Extent, Identity, Source, trouble
 
 log = logging.getLogger(__name__)
 
 _PAGE: Final = 4096  # bytes; what is made zeros by one call begins and ends with a page
-_ZEROS: Final = memoryview(bytes(1 << 20))
 _STEP: Final = 16 << 20  # bytes of a hole that are made zeros at once: a pause waits for so much
 
 
@@ -140,15 +139,12 @@ def abort(roots: Roots, job: str, number: int) -> str:
 # --- the target ---------------------------------------------------------------------------------------
 
 
-class DeviceTarget:
+class DeviceTarget(Written):
     """The device of a job, taken for one attempt; offsets are those of what is copied."""
 
     def __init__(self, fd: int, held: Held, record: Record) -> None:
-        self.record, self.size = record, record.size
-        self._fd, self._held, self._label, self._base = fd, held, record.path, record.offset
-        self._punches = True
-        self._broken: VolumeError | None = None
-        self._writeback = Writeback(fd, record.offset + record.size)
+        super().__init__(fd, record.size, record.path, record.offset)
+        self.record, self._held = record, held
 
     @classmethod
     def take(cls, roots: Roots, spec: JobSpec, token: int) -> Self:
@@ -181,26 +177,6 @@ class DeviceTarget:
             held.close()
             raise
 
-    def pwrite(self, view: memoryview, offset: int) -> None:
-        at, done = self._base + offset, 0
-        try:
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done:], at + done)
-        except OSError as error:
-            raise trouble("write", self._label, at, len(view), error.errno) from None
-        self._writeback.wrote(at, len(view))
-
-    def pread_into(self, view: memoryview, offset: int) -> None:
-        at, done = self._base + offset, 0
-        try:
-            while done < len(view):
-                got = os.preadv(self._fd, [view[done:]], at + done)
-                if not got:
-                    raise trouble("compare", self._label, at, len(view), errno.EIO, why="it became shorter")
-                done += got
-        except OSError as error:
-            raise trouble("compare", self._label, at, len(view), error.errno) from None
-
     def zero(self, offset: int, length: int) -> None:
         start, end = self._base + offset, self._base + offset + length
         first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
@@ -208,29 +184,15 @@ class DeviceTarget:
             if self._punches and first < last:
                 try:
                     kernel.punch_hole(self._fd, first, last - first)  # on a device: zeros, or it is refused
-                    self._write_zeros(start, first)
-                    return self._write_zeros(last, end)
+                    self.write_zeros(start, first)
+                    return self.write_zeros(last, end)
                 except OSError as error:
                     if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                         raise
                     self._punches = False
-            self._write_zeros(start, end)
+            self.write_zeros(start, end)
         except OSError as error:
             raise trouble("write", self._label, start, length, error.errno) from None
-
-    def _write_zeros(self, start: int, end: int) -> None:
-        while start < end:
-            start += os.pwrite(self._fd, _ZEROS[: end - start], start)
-
-    def flush(self) -> None:
-        if self._broken is not None:
-            raise self._broken
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            self._broken = trouble("flush", self._label, 0, self.size, error.errno)
-            raise self._broken from None
-        self._writeback.flushed()
 
     def close(self) -> None:
         if self._fd >= 0:

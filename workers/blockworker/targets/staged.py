@@ -1,4 +1,4 @@
-"""A staging file as a target: owned by one process for as long as it is open, sparse, its writeback bounded.
+"""A staging file as a target: owned by one process for as long as it is open, and sparse.
 
 The fence is the exclusive flock that is held for life: a stopped process keeps it, so nobody writes beside
 it; a dead one has lost it.  No check in the writer could promise that.
@@ -9,12 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
 import time
-from collections import deque
-from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost, VolumeError
 from blockworker import kernel
@@ -23,11 +19,8 @@ from blockworker.roots import Roots
 from blockworker.targets import journal as journals
 from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
+from blockworker.targets.written import Written
 from blockworker.volumes.base import trouble
-
-_STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete
-_BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
-_ZEROS: Final = memoryview(bytes(1 << 20))
 
 
 class StagingBusy(BlockjobsError):
@@ -71,19 +64,14 @@ def _own(fd: int, path: str, deadline: float) -> None:
         time.sleep(0.005)
 
 
-class StagedTarget:
+class StagedTarget(Written):
     """The staging file of a member, taken for one attempt."""
 
     def __init__(self, fd: int, member: Member, digests: DigestFile | None, *, fresh: bool) -> None:
+        super().__init__(fd, member.size, f"{member.directory}/{member.staging}")
         self.member = member
         self.digests = digests
-        self.size = member.size
-        self._fd = fd
-        self._label = f"{member.directory}/{member.staging}"
         self._fresh = fresh  # all that we did not write is a hole
-        self._punches = True
-        self._broken: VolumeError | None = None
-        self._writeback = Writeback(fd, member.size)
 
     @classmethod
     def take(cls, roots: Roots, member: Member, token: int, *, rewrites: bool = False) -> StagedTarget:
@@ -111,25 +99,11 @@ class StagedTarget:
         return self._fd
 
     def pwrite(self, view: memoryview, offset: int) -> None:
-        done = 0
         try:
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done:], offset + done)
-        except OSError as error:
+            super().pwrite(view, offset)
+        except VolumeError:
             self._fresh = False  # part of it may be there
-            raise trouble("write", self._label, offset, len(view), error.errno) from None
-        self._writeback.wrote(offset, len(view))
-
-    def pread_into(self, view: memoryview, offset: int) -> None:
-        done = 0
-        try:
-            while done < len(view):
-                got = os.preadv(self._fd, [view[done:]], offset + done)
-                if not got:
-                    raise trouble("compare", self._label, offset, len(view), errno.EIO, why="it became shorter")
-                done += got
-        except OSError as error:
-            raise trouble("compare", self._label, offset, len(view), error.errno) from None
+            raise
 
     def zero(self, offset: int, length: int) -> None:
         if self._fresh:
@@ -142,21 +116,9 @@ class StagedTarget:
                     if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                         raise
                     self._punches = False
-            end = offset + length
-            while offset < end:
-                offset += os.pwrite(self._fd, _ZEROS[: end - offset], offset)
+            self.write_zeros(offset, offset + length)
         except OSError as error:
             raise trouble("write", self._label, offset, length, error.errno) from None
-
-    def flush(self) -> None:
-        if self._broken is not None:
-            raise self._broken
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            self._broken = trouble("flush", self._label, 0, self.size, error.errno)
-            raise self._broken from None
-        self._writeback.flushed()
 
     def close(self) -> None:
         """Give the file up.  Says nothing about what is durable: only ``flush`` does."""
@@ -185,55 +147,3 @@ def _raise_token(roots: Roots, member: Member, token: int) -> int:
         if token > known.token:
             journal.write(record.having(replace(known, token=token)))
         return known.token
-
-
-class Writeback:
-    """Starts writeback of each stride that is complete, and drops from the cache what is on the disk.
-
-    It has a descriptor of its own: the kernel tells each open file of a failed writeback once, and the one
-    that is told has to be the one that ``flush`` asks.
-    """
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
-        self._size = size
-        self._lock = threading.Lock()
-        self._filled: dict[int, int] = {}  # stride -> bytes written in it
-        self._started: deque[int] = deque()
-
-    def wrote(self, offset: int, length: int) -> None:
-        index, oldest = offset // _STRIDE, -1
-        with self._lock:
-            filled = self._filled.get(index, 0) + length
-            self._filled[index] = filled
-            if filled < _STRIDE and offset + length < self._size:
-                return
-            del self._filled[index]
-            self._started.append(index)
-            if len(self._started) > _BEHIND:
-                oldest = self._started.popleft()
-        with suppress(OSError):
-            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, kernel.WRITE)
-        if oldest >= 0:
-            self._finish(oldest)
-
-    def flushed(self) -> None:
-        """All is on the disk: nothing of it is needed in the cache."""
-        with self._lock:
-            started = list(self._started)
-            self._started.clear()
-        for index in started:
-            self._drop(index)
-
-    def _finish(self, index: int) -> None:
-        with suppress(OSError):
-            every = kernel.WAIT_BEFORE | kernel.WRITE | kernel.WAIT_AFTER
-            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, every)
-        self._drop(index)
-
-    def _drop(self, index: int) -> None:
-        with suppress(OSError):
-            os.posix_fadvise(self._fd, index * _STRIDE, _STRIDE, os.POSIX_FADV_DONTNEED)
-
-    def close(self) -> None:
-        os.close(self._fd)

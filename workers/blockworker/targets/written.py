@@ -1,0 +1,117 @@
+"""What is written to an open file or device: whole, from an offset on, its writeback bounded, its flush told once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from blockjobs.model.errors import VolumeError
+from blockworker import kernel
+from blockworker.volumes.base import trouble
+
+_STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete
+_BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
+_ZEROS: Final = memoryview(bytes(1 << 20))
+
+
+class Written:
+    """The bytes of a target from ``base`` on; ``label`` is what messages call it.  Who closes it owns ``_fd``."""
+
+    def __init__(self, fd: int, size: int, label: str, base: int = 0) -> None:
+        self.size = size
+        self._fd, self._label, self._base = fd, label, base
+        self._punches = True  # until it is known that holes cannot be punched
+        self._broken: VolumeError | None = None
+        self._writeback = Writeback(fd, base + size)
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        at, done = self._base + offset, 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], at + done)
+        except OSError as error:
+            raise trouble("write", self._label, at, len(view), error.errno) from None
+        self._writeback.wrote(at, len(view))
+
+    def pread_into(self, view: memoryview, offset: int) -> None:
+        at, done = self._base + offset, 0
+        try:
+            while done < len(view):
+                got = os.preadv(self._fd, [view[done:]], at + done)
+                if not got:
+                    raise trouble("compare", self._label, at, len(view), errno.EIO, why="it became shorter")
+                done += got
+        except OSError as error:
+            raise trouble("compare", self._label, at, len(view), error.errno) from None
+
+    def write_zeros(self, start: int, end: int) -> None:
+        """Zeros as data, where a hole cannot be; offsets are the file's."""
+        while start < end:
+            start += os.pwrite(self._fd, _ZEROS[: end - start], start)
+
+    def flush(self) -> None:
+        """Make all of it durable; raises VolumeError, and after that for ever: the kernel tells it only once."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._broken = trouble("flush", self._label, 0, self.size, error.errno)
+            raise self._broken from None
+        self._writeback.flushed()
+
+
+class Writeback:
+    """Starts writeback of each stride that is complete, and drops from the cache what is on the disk.
+
+    It has a descriptor of its own: the kernel tells each open file of a failed writeback once, and the one
+    that is told has to be the one that ``flush`` asks.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+        self._size = size
+        self._lock = threading.Lock()
+        self._filled: dict[int, int] = {}  # stride -> bytes written in it
+        self._started: deque[int] = deque()
+
+    def wrote(self, offset: int, length: int) -> None:
+        index, oldest = offset // _STRIDE, -1
+        with self._lock:
+            filled = self._filled.get(index, 0) + length
+            self._filled[index] = filled
+            if filled < _STRIDE and offset + length < self._size:
+                return
+            del self._filled[index]
+            self._started.append(index)
+            if len(self._started) > _BEHIND:
+                oldest = self._started.popleft()
+        with suppress(OSError):
+            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, kernel.WRITE)
+        if oldest >= 0:
+            self._finish(oldest)
+
+    def flushed(self) -> None:
+        """All is on the disk: nothing of it is needed in the cache."""
+        with self._lock:
+            started = list(self._started)
+            self._started.clear()
+        for index in started:
+            self._drop(index)
+
+    def _finish(self, index: int) -> None:
+        with suppress(OSError):
+            every = kernel.WAIT_BEFORE | kernel.WRITE | kernel.WAIT_AFTER
+            kernel.sync_file_range(self._fd, index * _STRIDE, _STRIDE, every)
+        self._drop(index)
+
+    def _drop(self, index: int) -> None:
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, index * _STRIDE, _STRIDE, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        os.close(self._fd)
