@@ -46,7 +46,7 @@ test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the sa
 	$(BIN)/pytest tests/differential
 
 campaigns: $(STAMP) ## the random campaigns at full length (make test has their short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/qmp tests/cluster/test_cuts.py --long
+	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py --long
 
 check: lint type test ## lint, type, test: what CI runs
 

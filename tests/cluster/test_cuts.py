@@ -172,11 +172,14 @@ def test_with_reflink_every_target_is_one_generation_and_without_it_they_mix(xfs
         mixed = xfs.plan([job(xfs, "a", "stamped", snapshot="none", live=True)], **slowly)
         control = xfs.submit(mixed)
         xfs.until_offset(f"{control}.stamped", mib * MIB // 4)
+        print(f"\n  {rounds} of {rounds} targets of {mib} MiB are one generation each")
         seen = len(stamper.log[0])
         until(xfs, lambda: len(stamper.log[0]) > seen + 1)
         xfs.registry.verbs.set_speed(f"{control}.stamped", 0)
         xfs.until("RUN_ENDED", control)
-    assert len(generations(target(xfs, "a", control, "stamped"))) > 1
+    mixture = generations(target(xfs, "a", control, "stamped"))
+    print(f"  without a cut: {len(mixture)} generations in one target")
+    assert len(mixture) > 1
     told = record(target(xfs, "a", control, "stamped"))
     assert (told["cut"], told["source_change"]) == ({"how": "none", "live": True}, "changed")
     assert not cuts(xfs)

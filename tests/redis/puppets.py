@@ -101,6 +101,8 @@ class Fleet:
             case Do(step, hosts) if step in BY_HOSTS:
                 for host in sorted(hosts - self.silent):
                     self.answer(host, txn, step)
+            case Again():
+                self.registry.retries.again(view)
             case Do(Step.CONCLUDE, hosts):
                 self.registry.fate.conclude(view, hosts)
             case Do(step, hosts) if step is not Step.RUN:
@@ -127,7 +129,7 @@ class Fleet:
         """Walk to where its only member is tried again, and do so; the transaction that it is in now."""
         (job,) = self.client.lrange(keys.members(next(iter(self.view(txn).shares)), txn), 0, -1)
         assert self.walk(txn, Again) == Again()
-        self.registry.retries.again(self.view(txn))
+        self.advance(txn)
         return self.registry.views.job(job.decode()).transaction
 
     def close(self, txn: TxnId) -> None:
