@@ -19,10 +19,12 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
+from blockjobs.model.verifications import in_words
 from blockjobs.store.notices import NoticeView
 from blockjobs.store.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
+RANGES = 20  # that differ from their digests
 
 
 @click.command()
@@ -111,7 +113,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
         "error": job.error,
-        "differing": ", ".join(f"{start} to {end}" for start, end in job.result.get("differing", ())),
+        "differing": in_words(job.result.get("differing", ()), job.result.get("differing-more", 0), most=RANGES),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
     }
