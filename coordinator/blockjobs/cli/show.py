@@ -132,7 +132,9 @@ def _undefined(scene: Scene) -> str:
         return job.undefined
     device = volumespec.label(job.spec.target.volume)
     still = any(left["device"] == device for left in host.facts.get("undefined", ()))
-    return job.undefined if still else f"{job.spec.target.text} was left undefined; a later job onto it has completed"
+    if still:
+        return job.undefined
+    return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
 
 
 def _cut(scene: Scene) -> str:
