@@ -102,7 +102,8 @@ def test_every_range_that_differs_is_in_the_result_and_the_first_in_the_error(fl
     assert (code, f"bytes {named} and 8 more differ" in str(job["error"])) == (1, True)
     assert fleet.job(str(job["id"])).result["differing"] == ranges
     os.truncate(images["a"], 29 * MIB + 5)
-    _, (job,), _ = terminal.verify(f"{run}.a")
+    _, (job,), err = terminal.verify(f"{run}.a")
+    assert " failed after " in err.splitlines()[-1], "one image is one line"
     assert fleet.job(str(job["id"])).result["differing"][-1] == [29 * MIB, 30 * MIB], "what was cut off differs"
 
 

@@ -65,7 +65,8 @@ def test_a_file_outside_both_kinds_of_roots_is_refused_whatever_lies_beside_it(s
     published.parent.rename(outside)
     failed = refused(site, outside / "root.img")
     assert failed.errno == errno.EACCES
-    assert f"is outside the read and write roots of host web1 ({site.images}, {site.backup})" in failed.text
+    image = outside / "root.img"
+    assert failed.text == f"{image} is outside the read and write roots of host web1 ({site.images}, {site.backup})"
 
 
 def test_a_plain_file_below_a_write_root_is_refused(site, published):

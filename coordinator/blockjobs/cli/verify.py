@@ -217,9 +217,11 @@ def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
     verb = "is as it was" if good == 1 else "are as they were"
     if good == images:
         return [f"run {run_id}: {count(images, 'image')} {verb} written, {size(tally.len)} in {took}"]
+    failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
+    if images == len(failed) == 1:
+        return [f"run {run_id} failed after {took}: {failed[0].error}"]
     counts = "".join(f", {n} {word}" for n, word in [(bad, "failed"), (stopped, "cancelled"), (away, "skipped")] if n)
     lines = [f"run {run_id}: {good} of {count(images, 'image')} {verb} written{counts}, after {took}"]
-    failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     lines += [f"  {row.place.job}: {row.error}" for row in failed[:SHOWN]]
     lines += [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
     if more := max(0, len(failed) - SHOWN) + max(0, len(skipped) - SHOWN):

@@ -71,13 +71,14 @@ def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSo
 
 def _record(roots: Roots, path: str) -> dict[str, Any]:
     """The manifest beside an image."""
+    os.close(roots.open_published(path))  # what is wrong with the image's own place is said of the image
     try:
         return manifest.load(path + MANIFEST, roots.open_published)
     except JobFailed as failed:
         if failed.errno != errno.ENOENT:
             raise
-    os.close(roots.open_published(path))  # if that is not there, either, it says so
-    raise JobFailed(errno.ENOENT, f"image {path} has no manifest beside it: nobody knows that a job has published it")
+        text = f"image {path} has no manifest beside it: nobody knows that a job has published it"
+        raise JobFailed(errno.ENOENT, text) from None
 
 
 class Verifying(Copying):
