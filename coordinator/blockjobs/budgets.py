@@ -40,6 +40,15 @@ class Budgets:
             raise BadInput(f"store '{name}': a limit of 0 (none) or more was expected")
         return self.registry.limits.set_store(name, jobs=jobs, speed=speed, by=by) or (0, 0)
 
+    def remove_store(self, name: str, *, by: str = "") -> None:
+        """Forget a store; the next run whose file defines it brings it back.  What lies in it is not touched.
+
+        Raises:
+            NoSuchStore: there is none.
+            StoreBusy: a job that is not over uses it.
+        """
+        self.registry.limits.remove_store(name, by=by)
+
     def set_host(self, host: str, *, speed: int, by: str = "") -> int:
         """Limit what all copies of a host move together, in bytes a second (0: no limit); returns the limit before.
 

@@ -74,6 +74,7 @@ def test_the_newest_definition_wins(nas, here):
     [
         (("stores", "set", "nas2", "--jobs", "1"), "no store is named 'nas2'; a name of `blockjobs"),
         (("stores", "set", "nas1"), "--jobs, --speed or both were expected"),
+        (("stores", "remove", "nas2"), "no store is named 'nas2'; a name of `blockjobs"),
         (("stores", "set", "nas1", "--jobs", "-1"), "-1 is not in the range"),
         (("stores", "set", "nas1", "--speed", "fast"), "'fast' is not a size"),
         (("hosts", "set", "beta", "--speed", "1"), "host 'beta' is not known"),
@@ -88,6 +89,34 @@ def test_bad_input_is_one_line_and_changes_nothing(nas, command, here, words, to
     assert told in err
     assert len(err.splitlines()) == 1
     assert (here.stores(), here.registry.limits.host_speeds()) == before
+
+
+def test_a_store_is_removed_once_no_job_uses_it_and_comes_back_with_a_file(nas, command, here, fleet):
+    assert command("stores", "remove", "nas1") == (2, "", "blockjobs: store 'nas1' is in use: a is not over\n")
+    here.submit(replace(grouped(spec("b", store="nas1", run="nightly-20261123T103000Z")), fields=NIGHTLY))
+    said = "blockjobs: store 'nas1' is in use: 2 jobs that are not over use it, a among them\n"
+    assert command("stores", "remove", "nas1") == (2, "", said)
+    assert here.store("nas1").jobs == 8
+    for job in ("a", "b"):
+        here.cancel(job)
+        fleet.walk(here.get(job).transaction)
+    assert command("stores", "remove", "nas1") == (0, "nas1: forgotten; what lies in it was not touched\n", "")
+    assert (here.stores(), fleet.events("STORE_REMOVED")) == ([], [("STORE_REMOVED", "nas1")])
+    here.registry.limits.flow({"nas1": 5})  # as a coordinator that looked a moment before
+    no_store = "blockjobs: no store is named 'nas1'; a name of `blockjobs stores` was expected\n"
+    assert command("stores", "remove", "nas1") == (2, "", no_store)
+    here.submit(replace(grouped(spec("c", store="nas1", run="nightly-20261124T103000Z")), fields=NIGHTLY))
+    assert (here.store("nas1").jobs, here.store("nas1").path) == (8, "/mnt/nas1")
+
+
+def test_a_job_that_is_only_staged_keeps_its_store(nas, here, fleet):
+    here.cancel("a")
+    fleet.walk(here.get("a").transaction)
+    plan = replace(grouped(spec("b", store="nas1", run="nightly-20261123T103000Z")), fields=NIGHTLY)
+    here.registry.submit.stage(plan, plan.jobs)
+    with pytest.raises(errors.StoreBusy):
+        here.remove_store("nas1")
+    assert here.store("nas1").jobs == 8
 
 
 def test_a_host_is_limited_and_shown_so(here, command):

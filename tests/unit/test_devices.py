@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from blockjobs.cli.main import cli, guarded
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockworker.host import HostConfig
+from blockworker.host import HostConfig, dump
 from blockworker.roots import Roots
 from blockworker.targets import devices, inplace
 from blockworker.targets.devices import State
@@ -119,6 +120,46 @@ def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
     inplace.commit(site.roots, site.prepared(site.spec("R.c")), 3)
     assert site.left() == []
     os.close(devices.open_source(site.roots, site.device))
+
+
+@pytest.fixture
+def clear(site, tmp_path, capfd):
+    """``devices clear``: exit code, stdout, stderr."""
+    (tmp_path / "host.toml").write_text(dump(site.roots.config))
+
+    def call(device):
+        words = ["devices", "clear", device, "--config", str(tmp_path / "host.toml")]
+        return guarded(lambda: cli.main(words, standalone_mode=False)), *capfd.readouterr()
+
+    return call
+
+
+def test_a_user_who_knows_what_is_on_it_clears_it_once_no_job_has_it(site, clear):
+    nothing = (2, "", f"blockjobs: device {site.device} is not on record as undefined on host h\n")
+    assert clear(site.device) == nothing
+    site.written(site.spec())
+    busy = f"blockjobs: job 'R.a' has device {site.device}: one of no job was expected\n"
+    assert clear(site.device) == (2, "", busy), "between two attempts of the job"
+    inplace.abort(site.roots, "R.a", 1)
+    site.open(site.spec("R.b"))
+    assert "job 'R.b' has device" in clear(site.device)[2]
+    inplace.abort(site.roots, "R.b", 2)
+    with devices.take(site.roots, site.record.identity):
+        assert "another process has the device" in clear(site.device)[2]
+    before = site.content()
+    assert clear(site.device) == (0, f"{site.device}: no longer undefined by job 'R.a'\n", "")
+    assert (site.record, site.content()) == (None, before)
+    os.close(devices.open_source(site.roots, site.device))
+    assert inplace.abort(site.roots, "R.a", 1) == "", "a late bell does not bring it back"
+    assert clear(site.device) == nothing
+
+
+def test_a_device_that_is_gone_is_cleared_by_its_path(site, clear):
+    site.written(site.spec())
+    inplace.abort(site.roots, "R.a", 1)
+    with devices.take(site.roots, site.record.identity) as held:
+        gone = held.write(replace(held.record, path="/dev/vg0/gone"))
+    assert clear("/dev/vg0/gone") == (0, f"{gone.path}: no longer undefined by job 'R.a'\n", "")
 
 
 def test_what_one_has_committed_is_still_on_record_after_another_was_only_opened(site):

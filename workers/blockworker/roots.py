@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -54,28 +54,39 @@ class Roots:
 
     def root_of(self, path: str, *, write: bool) -> Root:
         """The longest root that holds ``path``."""
+        if write:
+            return self._root_among(path, self.config.write_roots, "write")
+        return self._root_among(path, self.config.read_roots, "read")
+
+    def _root_among(self, path: str, roots: Sequence[str], side: str) -> Root:
         try:
             if path != "/":
                 volumespec.checked_path(path)
         except BadInput as error:
             raise JobFailed(errno.EINVAL, str(error)) from None
-        roots = self.config.write_roots if write else self.config.read_roots
         fitting = [root for root in map(Root, roots) if root.holds(path)]
         if not fitting:
-            side, known = ("write" if write else "read"), ", ".join(roots) or "none"
+            known = ", ".join(roots) or "none"
             raise JobFailed(errno.EACCES, f"{path} is outside the {side} roots of host {self.config.name} ({known})")
         return max(fitting, key=lambda root: len(root.path))
 
     def open_source(self, path: str) -> int:
         """A read-only descriptor of a regular file beneath the read roots."""
-        return self._open_file("source", path, write=False)
+        return self._open_file("source", path, self.root_of(path, write=False))
 
     def open_image(self, path: str) -> int:
         """A descriptor of a regular file beneath the write roots, for reading and writing."""
-        return self._open_file("image", path, write=True)
+        return self._open_file("image", path, self.root_of(path, write=True), write=True)
 
-    def _open_file(self, what: str, path: str, *, write: bool) -> int:
-        root = self.root_of(path, write=write)
+    def open_published(self, path: str) -> int:
+        """A read-only descriptor of a regular file beneath either kind of roots, for one who passes nothing of it on.
+
+        A folder of backups is a write root, and mostly no read root: what lies there can be checked, not copied.
+        """
+        both = dict.fromkeys((*self.config.read_roots, *self.config.write_roots))
+        return self._open_file("image", path, self._root_among(path, tuple(both), "read and write"))
+
+    def _open_file(self, what: str, path: str, root: Root, *, write: bool = False) -> int:
         with self._told(what, path):
             # Looked at first: opening a device or a FIFO can have effects, looking has none.
             seen = self._open(root, path, os.O_PATH)

@@ -99,6 +99,8 @@ def left_out(
     wanted = {(each.transaction, each.host) for each in run.fields.skipped}
     if not wanted:
         return lambda _: ([], ())
+    if not run.fields.file:
+        raise Refused(f"run '{run.id}' has no file that says again what it went without: start it as it was started")
     had = {short(place.job, run.id) for place in here.registry.views.places(run.id)}
     read = runfile.read(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
     fleet = gather(here, read, lambda text: click.echo(text, err=True))

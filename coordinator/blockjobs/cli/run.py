@@ -25,8 +25,9 @@ from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import cuts
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
+from blockjobs.model.ids import RunId
 from blockjobs.model.jobs import OnChange, OnError
-from blockjobs.model.policies import Verdict
+from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
 from blockjobs.store.limits import StoreView
@@ -36,6 +37,7 @@ from blockjobs.stream import Stream
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first
 POLICIES: Final = click.Choice([str(policy) for policy in OnError])
+Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 
 def follower_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,11 +228,12 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 def start(
     here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool,
-    before: Callable[[], None] | None = None, cancels: bool = False,
+    before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
     """Submit a run and follow it; returns the exit code.
 
     ``before``: asks the fleet what ``plan_at`` has to know.  ``cancels``: SIGTERM cancels the run.
+    ``ending``: says how it ended, where that is not said as of a backup.
     """
     seq, stores = here.registry.events.last(), here.stores()
     try:
@@ -265,7 +268,8 @@ def start(
         print_json(as_json(here, [plan.run]))
     ended = here.verdict(plan.run)
     if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
-        told = verdict(board, plan.run, skipped, met=ended is Verdict.PARTIAL)
+        met = ended is Verdict.PARTIAL
+        told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
         click.echo("\n".join(told), err=ended is not Verdict.ALL)
     return int(ended)
 

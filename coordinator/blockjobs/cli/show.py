@@ -19,10 +19,12 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
+from blockjobs.model.verifications import in_words
 from blockjobs.store.notices import NoticeView
 from blockjobs.store.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
+RANGES = 20  # that differ from their digests
 
 
 @click.command()
@@ -112,7 +114,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "io-status": job.io_status if job.io_status != "ok" else "",
         "error": job.error,
         "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
-        "differing": ", ".join(f"{start} to {end}" for start, end in job.result.get("differing", ())),
+        "differing": in_words(job.result.get("differing", ()), job.result.get("differing-more", 0), most=RANGES),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
     }
@@ -131,7 +133,9 @@ def _undefined(scene: Scene) -> str:
         return job.undefined
     device = volumespec.label(job.spec.target.volume)
     still = any(left["device"] == device for left in host.facts.get("undefined", ()))
-    return job.undefined if still else f"{job.spec.target.text} was left undefined; a later job onto it has completed"
+    if still:
+        return job.undefined
+    return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
 
 
 def _cut(scene: Scene) -> str:

@@ -27,6 +27,7 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
     Example:
       blockjobs stores
       blockjobs stores set nas1 --jobs 4 --speed 400MiB
+      blockjobs stores remove nas1
     """
     if context.invoked_subcommand is not None:
         return
@@ -73,6 +74,23 @@ def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> Non
     if speed is not None:
         told.append(f"{in_words(now.speed)} (was {in_words(speed_before)})")
     click.echo(f"{name}: {', '.join(told)}")
+
+
+@stores.command()
+@click.argument("name")
+@redis_option
+def remove(name: str, url: str | None) -> None:
+    """Forget a store; what lies in it is not touched.  Refused while a job that is not over uses it.
+
+    The next run whose file defines the store brings it back.
+
+    \b
+    Example:
+      blockjobs stores remove nas1
+    """
+    with Coordinator(url) as here:
+        here.remove_store(name, by=owner())
+    click.echo(f"{name}: forgotten; what lies in it was not touched")
 
 
 def copies(limit: int) -> str:

@@ -138,6 +138,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "TARGET_PRUNED":       lambda f: f"{f['target']} was pruned" if not f["why"] else f"{f['target']} was {f['why']}",
     "TARGET_LEFT":         lambda f: f"{f['target']} was not pruned: {f['why']}",
     "STORE_SET":           _store,
+    "STORE_REMOVED":       lambda f: f"store removed by {f['by']}",
     "HOST_LIMITED":        lambda f: f"limited to {speed(int(f['speed']))} by {f['by']}",
     "HOST_UP":             lambda _: "host is up",
     "HOST_DOWN":           lambda f: f"host is {f['state']}",

@@ -25,7 +25,7 @@ PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go 
 CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
 WINDOW: Final = 2_000  # ms over which is measured what a copy uses
 SAME: Final = 0.01  # a share that differs by less is not worth a message
-SAID: Final = frozenset({"STORE_SET", "HOST_LIMITED"})
+SAID: Final = frozenset({"STORE_SET", "STORE_REMOVED", "HOST_LIMITED"})
 AFTER: Final = SAID | {
     "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
 }  # fmt: skip

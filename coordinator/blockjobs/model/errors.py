@@ -94,6 +94,15 @@ class NoSuchStore(Refused):
         self.name = name
 
 
+class StoreBusy(Refused):
+    """Jobs that are not over use a store."""
+
+    def __init__(self, name: str, jobs: list[str]) -> None:
+        users = f"{len(jobs)} jobs that are not over use it, {min(jobs)} among them" if len(jobs) > 1 else ""
+        super().__init__(f"store '{name}' is in use: {users or f'{jobs[0]} is not over'}")
+        self.name, self.jobs = name, jobs
+
+
 class HostDown(Refused):
     def __init__(self, host: str, why: str) -> None:
         super().__init__(f"host '{host}' {why}")

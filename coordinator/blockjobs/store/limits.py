@@ -82,7 +82,7 @@ class Limits:
         pipe.zcard(keys.places(name))
         pipe.zcard(keys.crowd(name))
         record, running, waiting = pipe.execute()
-        if not record:
+        if b"path" not in record:  # a flow may have been noted after it was removed
             raise errors.NoSuchStore(name)
         return _store(name, record, running, waiting)
 
@@ -102,6 +102,42 @@ class Limits:
                 return int(before), int(flow)
             case _:
                 raise errors.NoSuchStore(name)
+
+    def remove_store(self, name: str, *, by: str = "") -> None:
+        """Forget a store.
+
+        Raises:
+            NoSuchStore: there is none.
+            StoreBusy: a job that is not over uses it.
+        """
+        self.store(name)
+        self._expect_unused(name)
+        names = [keys.stores(), keys.store(name), keys.places(name), keys.crowd(name), keys.events()]
+        match self._scripts.call("store_gone", names, [name, by]):
+            case [b"gone", path, jobs, speed, said_by]:
+                try:  # a job that was submitted meanwhile: whoever comes later defines the store anew
+                    self._expect_unused(name)
+                except errors.StoreBusy:
+                    was = {"path": path.decode(), "by": said_by.decode()}
+                    self.set_store(name, jobs=int(jobs), speed=int(speed), **was)
+                    raise
+            case _:
+                raise errors.NoSuchStore(name)
+
+    def _expect_unused(self, name: str) -> None:
+        """Raises StoreBusy."""
+        users = []
+        for batch in _batches(list(self._redis.hgetall(keys.ids()).items())):
+            pipe = self._redis.pipeline(transaction=False)
+            for job, place in batch:
+                host = Host(place.decode().split(" ")[0])
+                pipe.hmget(keys.job(host, JobId(job.decode())), "store", "status")
+            users += [
+                job.decode() for (job, _), (store, status) in zip(batch, pipe.execute(), strict=True)
+                if store == name.encode() and status != b"concluded"
+            ]  # fmt: skip
+        if users:
+            raise errors.StoreBusy(name, users)
 
     def set_host(self, host: str, speed: int, *, by: str = "") -> int:
         """Limit all copies of a host together (0: no limit); the limit before.  Raises HostDown: it is not known."""

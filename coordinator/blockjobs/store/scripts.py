@@ -19,7 +19,7 @@ NAMES: Final = (
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move",
-    "reserve", "unreserve", "store", "host",     "sweep", "admit", "limit", "late", "call_off", "advance",
+    "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
     "prune", "announce", "tell", "told",         "again", "begin",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",

@@ -253,6 +253,37 @@ def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
     return Held(folder, lock, name, f"{_folder(root)}/{name}.json")
 
 
+def clear(roots: Roots, path: str) -> list[Record]:
+    """Take a user's word that it is known what is on a device: forget that it was left half-written.
+
+    The device need not be there any more: then its records go by the path that the job named.
+
+    Raises:
+        JobFailed: it is not on record as undefined, or a job that is not over has it.
+    """
+    found = [record for record in undefined(roots) if path == record.path or _identity_at(path) == record.identity]
+    if not found:
+        raise JobFailed(errno.ENOENT, f"device {path} is not on record as undefined on host {roots.config.name}")
+    return [_clear(roots, record) for record in found]
+
+
+def _clear(roots: Roots, record: Record) -> Record:
+    with take(roots, record.identity) as held:
+        current = held.record
+        if current is None or current.state is not State.UNDEFINED:
+            job = current.job if current is not None else record.job
+            raise JobFailed(errno.EBUSY, f"job '{job}' has device {record.path}: one of no job was expected")
+        held.remove()
+        return current
+
+
+def _identity_at(path: str) -> str:
+    try:
+        return identify(os.stat(path).st_rdev, path)
+    except OSError:
+        return ""
+
+
 def _open_folder(roots: Roots, root: Root) -> int:
     for _ in range(10):
         try:

@@ -123,12 +123,10 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
     """
     size: int = manifest["size"]
     values = read_digests(image_path, manifest)
-    form = manifest.get("format", "raw")
     image = open_image(image_path, manifest)
     try:
         common = min(image.size, size)
-        expected = size if form == "raw" else size_of_image(size)
-        bad = [] if image.size == expected else [(common, max(image.size, size))]
+        bad = resized(image, manifest)
         wrong = [
             (start, min(start + CHUNK, size))
             for start in range(0, size, CHUNK)
@@ -137,6 +135,13 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]
         return _merge(sorted(wrong + bad))
     finally:
         image.close()
+
+
+def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The bytes that an image has too many, or too few."""
+    size: int = manifest["size"]
+    expected = size if manifest.get("format", "raw") == "raw" else size_of_image(size)
+    return [] if image.size == expected else [(min(image.size, size), max(image.size, size))]
 
 
 def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> Source:

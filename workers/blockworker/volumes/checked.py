@@ -47,6 +47,11 @@ class CheckedSource:
         with self._lock:
             return [list(pair) for pair in self._differing.to_tuple()]
 
+    def note(self, start: int, end: int) -> None:
+        """A range of the image is known to differ: it has too many bytes, or too few."""
+        with self._lock:
+            self._differing.add(start, end)
+
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Raises VolumeError: ``read``, or ``digest`` where a chunk differs."""
         here, end = self._offset + offset, self._offset + offset + len(view)
@@ -84,8 +89,7 @@ class CheckedSource:
         if self._digests is None or self._same(view, start):
             return
         end = start + len(view)
-        with self._lock:
-            self._differing.add(start, end)
+        self.note(start, end)
         if not self._force:
             text = f"source {self._label}: bytes {start} to {end} differ from the digests of its manifest"
             raise VolumeError(errno.EBADMSG, text, operation=DIGEST, offset=start, length=len(view))

@@ -1,20 +1,18 @@
-"""The commands of the data plane; they join ``blockjobs`` by entry point."""
+"""``worker``: what a service manager runs twice on each host."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from blockjobs.cli.output import complain, start_logging
-from blockjobs.model.errors import BadInput, BlockjobsError
+from blockjobs.cli.output import start_logging
+from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
 from blockjobs.store.connection import check, connect
 from blockworker.host import HostConfig, load
-from blockworker.targets import manifest
 
 
 @click.command()
@@ -47,31 +45,3 @@ def find_config(name: str, path: Path | None) -> HostConfig:
     if config.name != host_name(name):
         raise BadInput(f"{path}: name: it is of host '{config.name}', not of '{name}'")
     return config
-
-
-@click.command()
-@click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path))
-def verify(targets: tuple[Path, ...]) -> None:
-    """Compare published images on this machine with their manifests, chunk by chunk.
-
-    Exit code 0: all are as they were copied; 1: one differs; 2: one cannot be compared.
-
-    \b
-    Example:
-      blockjobs verify /backup/nightly-20261122T103000Z/root.img
-    """
-    codes = set()
-    for target in targets:
-        try:
-            record = manifest.load(f"{target}.manifest.json")
-            differing = manifest.verify(os.fspath(target), record)
-        except BlockjobsError as wrong:  # what cannot be read does not keep the others from it
-            complain(str(wrong))
-            codes.add(wrong.exit_code)
-            continue
-        for start, end in differing:
-            click.echo(f"{target}: bytes {start} to {end} differ from the manifest")
-        if not differing:
-            click.echo(f"{target}: {record['size']} bytes as in the manifest")
-        codes.add(1 if differing else 0)
-    sys.exit(1 if 1 in codes else max(codes))

@@ -1,0 +1,229 @@
+"""``verify`` of runs and jobs: on the hosts where their images lie, by a run of its own with a job for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import click
+
+from blockjobs.cli.board import Board
+from blockjobs.cli.follow import SHOWN
+from blockjobs.cli.gather import absent
+from blockjobs.cli.output import size
+from blockjobs.cli.run import HOSTED, start
+from blockjobs.cli.selection import is_glob, matches
+from blockjobs.cli.words import ago, count
+from blockjobs.client import Coordinator
+from blockjobs.model import restores, verifications, volumespec
+from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
+from blockjobs.model.ids import Host, JobId, RunId
+from blockjobs.model.keep import Target
+from blockjobs.model.policies import Skipped
+from blockjobs.model.states import Status
+from blockjobs.model.verifications import Image, image_of, store_of
+from blockjobs.model.volumespec import FileVolume
+from blockjobs.store.views import JobView, RunView
+
+ITSELF = "a verification itself"  # of which nobody has to be told where a glob has met one
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an ID stands for: images, and how many there are not, by why."""
+
+    images: list[Image] = field(default_factory=list)
+    left: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def why(self) -> str:
+        """``2 failed, 1 pruned``."""
+        return ", ".join(f"{number} {reason}" for reason, number in self.left.items() if reason != ITSELF)
+
+    def put(self, each: Image | str) -> None:
+        if isinstance(each, Image):
+            self.images.append(each)
+        else:
+            self.left[each.partition(":")[0]] += 1
+
+
+def verify_there(here: Coordinator, texts: Sequence[str], *, speed: int, detach: bool, json: bool) -> int:
+    """Verify what some IDs, or HOST:/PATH, stand for; returns the exit code.
+
+    Raises:
+        Refused: one of them stands for nothing that is published, or a run is still going.
+    """
+    images = chosen(here, texts)
+    places = [(store.name, store.path) for store in here.stores()]
+    going, without = ready(here, [replace(image, store=store_of(image.path, places)) for image in images])
+    if not going:
+        raise Refused(f"nothing can be verified now: {without[0][1]}")
+    return start(
+        here, lambda now: verifications.plan(going, now, speed=speed, without=without), detach=detach, json=json,
+        ending=told,
+    )  # fmt: skip
+
+
+def chosen(here: Coordinator, texts: Iterable[str]) -> list[Image]:
+    """Every image that is meant, once."""
+    shelf: Shelf | None = None
+    found: dict[tuple[str, str], Image] = {}
+    for text in texts:
+        if HOSTED.match(text):
+            images = [placed(text)]
+        else:
+            shelf = shelf or Shelf(here)
+            images = shelf.find(text)
+        for image in images:
+            found.setdefault((image.host, image.path), image)
+    return list(found.values())
+
+
+def placed(text: str) -> Image:
+    """An image by its place: HOST:/PATH."""
+    volume = volumespec.parse(text)
+    if not isinstance(volume.volume, FileVolume):
+        raise Refused(f"{volume.text} is a device: the file of a published image was expected")
+    return Image(host=volume.host, path=volume.volume.filename)
+
+
+class Shelf:
+    """All that is published, by what history knows; and of what jobs on record made, why it is not."""
+
+    def __init__(self, here: Coordinator) -> None:
+        self._here = here
+        self._runs = {run.id: run for run in here.runs()}
+        self._targets: dict[str, list[Target]] = {}  # by run
+        self._holder: dict[tuple[str, str], str] = {}  # whose the file at a place is: the last one's that wrote it
+        for target in sorted(here.registry.history.targets(self._runs.values()), key=lambda each: each.at):
+            self._targets.setdefault(target.run, []).append(target)
+            self._holder[target.place] = target.run
+
+    def find(self, text: str) -> list[Image]:
+        """The images that an ID stands for.
+
+        Raises:
+            Refused: there is none, or the run is still going.
+        """
+        if is_glob(text):
+            found, what = self._like(text), f"'{text}'"
+        elif (run := self._runs.get(RunId(text))) is not None:
+            found, what = Found(), f"run '{text}'"
+            if not run.ended and not self._itself(run):
+                raise Refused(f"{what} is still going: {count(run.open, 'job')} of {run.jobs} are not over")
+            self._whole(run, found)
+        else:
+            return [self._one(text)]
+        if not found.images:
+            none = f"it is {ITSELF}" if found.left[ITSELF] else "nothing is published"
+            raise Refused(f"{what} has nothing to verify: {found.why or none}")
+        if found.why:
+            click.echo(f"left out of {what}: {found.why}", err=True)
+        return found.images
+
+    def _whole(self, run: RunView, found: Found) -> None:
+        order = {place.job: at for at, place in enumerate(self._here.registry.views.places(run.id))}
+        targets = sorted(self._targets.get(run.id, ()), key=lambda target: order.get(JobId(target.job), 0))
+        for target in targets:
+            found.put(self._there(target))
+        listed = {target.job for target in targets}
+        on_record = [job for job in self._here.list(run.id) if job.run == run.id and job.id not in listed]
+        for job in on_record:
+            found.put(unlisted(job))
+        if not listed and not on_record and run.pruned:
+            found.left["pruned"] += run.pruned
+
+    def _itself(self, run: RunView) -> bool:
+        """Whether it is a verification: of one nothing is ever published, be it over or not."""
+        return all(job.type == verifications.TYPE for job in self._here.list(run.id))
+
+    def _like(self, text: str) -> Found:
+        found = Found()
+        runs = [run for run in self._runs.values() if matches(run.id, text)]
+        for run in runs:
+            if run.ended or self._itself(run):
+                self._whole(run, found)
+            else:
+                found.left["still going"] += 1
+        whole = {run.id for run in runs}
+        others = [target for each, targets in self._targets.items() if each not in whole for target in targets]
+        for target in others:
+            if matches(target.job, text):
+                found.put(self._there(target))
+        listed = {target.job for target in others}
+        for job in self._here.registry.views.jobs(self._here.glances.jobs_like(text)):
+            if job.run not in whole and job.id not in listed:
+                found.put(unlisted(job))
+        return found
+
+    def _one(self, text: str) -> Image:
+        named = [target for targets in self._targets.values() for target in targets if target.job == text]
+        if named:
+            got = self._there(max(named, key=lambda target: target.at))
+        else:
+            try:
+                got = unlisted(self._here.get(text)) if text.isascii() else ""
+            except NoSuchJob:
+                got = ""
+            if not got:
+                raise NoSuchRun(text)
+        if isinstance(got, Image):
+            return got
+        raise Refused(f"job '{text}' has nothing to verify: {got}")
+
+    def _there(self, target: Target) -> Image | str:
+        holder = self._holder[target.place]
+        if holder != target.run:
+            return f"replaced: by {holder}"
+        return Image(host=target.host, path=target.path, run=target.run, job=target.job)
+
+
+def unlisted(job: JobView) -> Image | str:
+    """What a job has left that is not among the backups: what it restored; else why there is nothing."""
+    if job.type == verifications.TYPE:
+        return ITSELF
+    if job.status is not Status.CONCLUDED:
+        return f"not over: it is {job.status}"
+    if job.ret:
+        return f"failed: {job.error}" if not job.cancelled else "cancelled"
+    image = image_of(job.spec)
+    if image is None:
+        return f"without an image in a file: its target is {job.spec.target.text}"
+    return image if job.type == restores.TYPE else "pruned"
+
+
+def ready(here: Coordinator, images: Sequence[Image]) -> tuple[list[Image], list[tuple[Image, str]]]:
+    """The images that can be read now; and the others, with why not."""
+    away = absent(here, dict.fromkeys(Host(image.host) for image in images))
+    going, without = [], []
+    for image in images:
+        if image.host in away:
+            without.append((image, f"host '{image.host}' {away[Host(image.host)]}"))
+        elif holder := here.registry.nodes.writer(image.volume):
+            busy = VolumeBusy(image.volume.lock, holder, here.registry.nodes.type_of(holder))
+            without.append((image, str(busy)))
+        else:
+            going.append(image)
+    return going, without
+
+
+def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
+    """How it ended: one line, and one for each image that is not as it was written, or was not read."""
+    tally = board.runs[run_id]
+    took = ago(tally.ended - tally.began)
+    bad, stopped, away = tally.words["failed"], tally.words["cancelled"], sum(len(each.jobs) for each in skipped)
+    good, images = tally.jobs - bad - stopped, tally.jobs + away
+    verb = "is as it was" if good == 1 else "are as they were"
+    if good == images:
+        return [f"run {run_id}: {count(images, 'image')} {verb} written, {size(tally.len)} in {took}"]
+    failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
+    if images == len(failed) == 1:
+        return [f"run {run_id} failed after {took}: {failed[0].error}"]
+    counts = "".join(f", {n} {word}" for n, word in [(bad, "failed"), (stopped, "cancelled"), (away, "skipped")] if n)
+    lines = [f"run {run_id}: {good} of {count(images, 'image')} {verb} written{counts}, after {took}"]
+    lines += [f"  {row.place.job}: {row.error}" for row in failed[:SHOWN]]
+    lines += [f"  {each.host} skipped: {', '.join(each.jobs)}: {each.why}" for each in skipped[:SHOWN]]
+    if more := max(0, len(failed) - SHOWN) + max(0, len(skipped) - SHOWN):
+        lines.append(f"  ... and {more} more: blockjobs status {run_id}; blockjobs show {run_id}")
+    return lines

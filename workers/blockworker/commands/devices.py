@@ -1,0 +1,41 @@
+"""``devices``: what a host has on record of the devices that are written in place; said on that host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blockjobs.model.errors import JobFailed, Refused
+from blockworker.host import load
+from blockworker.roots import Roots
+from blockworker.targets import devices as records
+from blockworker.targets.folder import LockBusy
+
+
+@click.group()
+def devices() -> None:
+    """Devices of this host that jobs have left undefined; `blockjobs hosts` lists them.
+
+    \b
+    Example:
+      blockjobs devices clear /dev/vg0/copy
+    """
+
+
+@devices.command()
+@click.argument("device")
+@click.option("--config", type=click.Path(path_type=Path), default=Path("/etc/blockjobs/host.toml"), show_default=True)
+def clear(device: str, config: Path) -> None:
+    """Say that it is known again what is on a DEVICE of this host; it is neither read nor written.
+
+    Jobs may read it from then on, as it is. Refused while a job that is not over has it.
+    """
+    try:
+        found = records.clear(Roots(load(config)), device)
+    except (JobFailed, LockBusy) as why:
+        raise Refused(str(why)) from None
+    except OSError as error:  # the records are the workers' user's, or root's
+        raise Refused(f"the record of {device}: {error.strerror}") from None
+    for record in found:
+        click.echo(f"{record.path}: no longer undefined by job '{record.left_by}'")

@@ -1,0 +1,74 @@
+"""``verify``: images on this machine are read here and now; those of runs and jobs on their hosts, by a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from blockjobs.cli.output import complain
+from blockjobs.cli.run import HOSTED, Size, follower_options
+from blockjobs.cli.verify import verify_there
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import BlockjobsError
+from blockworker.targets import manifest
+from blockworker.targets.publish import MANIFEST
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True)
+@click.option("--speed", type=Size(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB")
+@follower_options
+def verify(targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool) -> int:
+    """Compare published images with their manifests and digests, MiB by MiB.
+
+    TARGETS are runs (all that they have published), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image
+    is read on its host, by a run that can be followed, paused and cancelled as any other. Or they are paths of images
+    on this machine, which are read here and now, without Redis.
+
+    Exit code 0: all are as they were written; 1: some are not, or could not be read; 2: refused (of a path: it cannot
+    be compared); 3: no Redis.
+
+    \b
+    Example:
+      blockjobs verify nightly-20261122T103000Z
+      blockjobs verify 'nightly-*.web1-*' --speed 50MiB --detach
+      blockjobs verify /backup/nightly-20261122T103000Z/root.img
+    """
+    paths = [Path(text) for text in targets if is_here(text)]
+    if paths and len(paths) < len(targets):
+        raise click.UsageError("paths on this machine and IDs exclude each other; a call for each was expected")
+    if paths and (speed or detach or json):
+        raise click.UsageError("--speed, --detach and --json are for IDs: a path on this machine is read here and now")
+    if paths:
+        return verify_here(paths)
+    with Coordinator(url) as here:
+        return verify_there(here, targets, speed=speed, detach=detach, json=json)
+
+
+def is_here(text: str) -> bool:
+    """Whether it is the path of an image on this machine, or of one that was: no ID and no HOST has a ``/``."""
+    if HOSTED.match(text):
+        return False
+    return "/" in text or os.path.lexists(text) or os.path.lexists(text + MANIFEST)
+
+
+def verify_here(targets: Iterable[Path]) -> int:
+    """Read images on this machine; returns the exit code."""
+    codes = set()
+    for target in targets:
+        try:
+            record = manifest.load(f"{target}{MANIFEST}")
+            differing = manifest.verify(os.fspath(target), record)
+        except BlockjobsError as wrong:  # what cannot be read does not keep the others from it
+            complain(str(wrong))
+            codes.add(wrong.exit_code)
+            continue
+        for start, end in differing:
+            click.echo(f"{target}: bytes {start} to {end} differ from the manifest")
+        if not differing:
+            click.echo(f"{target}: {record['size']} bytes as in the manifest")
+        codes.add(1 if differing else 0)
+    return 1 if 1 in codes else max(codes)

@@ -1,0 +1,126 @@
+"""Verify: a published image read from end to end and compared with its digests; nothing is written, or passed on.
+
+Therefore it may read beneath the host's write roots, too, where backups lie: only what has a manifest and digests
+beside it, and with no other target than ``null-co``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.verifications import JOB, RUN, in_words
+from blockjobs.model.volumespec import FileVolume, NullVolume
+from blockjobs.store.attempts import Progress
+from blockworker.copy.engine import Copy
+from blockworker.copy.extents import RangeSet
+from blockworker.drivers.base import Job
+from blockworker.drivers.copying import Copying
+from blockworker.drivers.staged import Staged, attach
+from blockworker.roots import Roots
+from blockworker.targets import manifest
+from blockworker.targets.publish import MANIFEST
+from blockworker.volumes.checked import CheckedSource
+
+MOST: Final = 1000  # ranges that are listed in the result, and that a checkpoint has
+NAMED: Final = 5  # ... in the error
+
+
+class Verify(Staged):
+    cuts = False  # nobody writes to a published image
+
+    def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
+        image = spec.source.volume
+        if not isinstance(image, FileVolume):
+            raise JobFailed(errno.EINVAL, f"source {spec.source.text}: the file of a published image was expected")
+        if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else it would be a copy from a write root
+            raise JobFailed(errno.EINVAL, f"target {spec.target.text}: nothing but null-co was expected of a verify")
+        try:
+            return _published(roots, image.filename, spec.options)
+        except BadInput as wrong:
+            raise JobFailed(errno.EINVAL, str(wrong)) from None
+
+    def attached(self, roots: Roots, job: Job) -> Verifying:
+        source = self.source(roots, job.spec)
+        return Verifying.of(attach(roots, job.claim, source=source), job)
+
+
+def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSource:
+    record = _record(roots, path)
+    job = options.get(JOB)
+    if job and (record.get("job"), record.get("run")) != (job, options.get(RUN)):
+        text = f"image {path} was replaced: its manifest is of job '{str(record.get('job'))[:200]}', not of '{job}'"
+        raise JobFailed(errno.ESTALE, text)
+    size: int = record["size"]
+    digests = manifest.read_digests(path, record, roots.open_published)
+    image = manifest.open_image(path, record, roots.open_published)
+    try:
+        checked = CheckedSource(image, path, whole=size, digests=digests, size=size, force=True)
+        for start, end in manifest.resized(image, record):
+            checked.note(start, end)
+        return checked
+    except BaseException:
+        image.close()
+        raise
+
+
+def _record(roots: Roots, path: str) -> dict[str, Any]:
+    """The manifest beside an image."""
+    os.close(roots.open_published(path))  # what is wrong with the image's own place is said of the image
+    try:
+        return manifest.load(path + MANIFEST, roots.open_published)
+    except JobFailed as failed:
+        if failed.errno != errno.ENOENT:
+            raise
+        text = f"image {path} has no manifest beside it: nobody knows that a job has published it"
+        raise JobFailed(errno.ENOENT, text) from None
+
+
+class Verifying(Copying):
+    """One attempt at a verification: a copy into nothing."""
+
+    def start(self, job: Job) -> None:
+        super().start(job)
+        if wrong := self._wrong:
+            path = volumespec.label(self._spec.source.volume)
+            text = f"image {path}: bytes {in_words(wrong, most=NAMED)} differ from the digests of its manifest"
+            raise JobFailed(errno.EBADMSG, text)
+
+    def _copy(self) -> Copy:
+        attached = self._attached
+        return Comparing(
+            attached.source, attached.target, size=self._size, done=attached.done, throttle=self._throttle,
+            wake=self._wake,
+        )  # fmt: skip
+
+    @property
+    def _wrong(self) -> list[list[int]]:
+        """What is not as it was written, as far as this attempt has come."""
+        return cast(CheckedSource, self._attached.source).differing
+
+    def progress(self) -> Progress:
+        """Nothing is ever written, whatever the copy counts."""
+        told = super().progress()
+        return Progress(told.offset, told.len, {**(told.counts or {}), "written": 0})
+
+    def result(self) -> Mapping[str, Any]:
+        wrong, told = self._wrong, super().result()
+        return {**told, "differing": wrong[:MOST], "differing-more": max(0, len(wrong) - MOST)} if wrong else told
+
+
+class Comparing(Copy):
+    """Only what was found good is ever on record as done: what differs is read, and found, by every attempt again."""
+
+    _source: CheckedSource
+
+    def flush(self) -> tuple[tuple[int, int], ...]:
+        done = super().flush()
+        wrong = RangeSet((start, end) for start, end in self._source.differing)
+        good = [part for start, end in done for part in wrong.missing(start, end)]
+        self._snapshot = tuple(good[:MOST])  # where it differs all over, only the first of them
+        return self._snapshot
