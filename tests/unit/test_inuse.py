@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -90,15 +91,26 @@ needs_qemu = pytest.mark.skipif(
 )
 
 
+def greets(place):
+    """Its socket is there before it has opened the image; it says a word only after that."""
+    with socket.socket(socket.AF_UNIX) as talk:
+        talk.settimeout(10)
+        try:
+            talk.connect(str(place))
+            return talk.recv(8) == b"NBDMAGIC"
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+
+
 @contextmanager
 def exported(path, form, *words):
     """QEMU has the image open."""
-    socket = path.with_suffix(".sock")
-    argv = ["qemu-nbd", "--persistent", "-f", form, "-k", str(socket), *words, str(path)]
+    place = path.with_suffix(".sock")
+    argv = ["qemu-nbd", "--persistent", "-f", form, "-k", str(place), *words, str(path)]
     process = subprocess.Popen(argv)
     try:
         for _ in range(1000):
-            if socket.exists():
+            if greets(place):
                 break
             select.select([], [], [], 0.01)
         yield
