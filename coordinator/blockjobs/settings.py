@@ -1,4 +1,4 @@
-"""The environment, read once and here: where Redis is, and where ``up`` keeps its state."""
+"""The environment, read once and here: where Redis is, where ``up`` keeps its state, and what the coordinator needs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from blockjobs.model.errors import BadInput, NoRedis
 
 URL: Final = "BLOCKJOBS_REDIS_URL"
 QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
+
+DAY: Final = 24 * 3600 * 1000  # ms
 
 
 def state_directory() -> Path:
@@ -32,6 +34,9 @@ class Settings(BaseSettings):
     notify_secret: SecretStr = SecretStr("")
     notify_secret_file: Path | None = None
     notify_delays: str = "10,30,120,420"  # seconds between the tries to tell somebody: five of them in ten minutes
+    # What runs leave in Redis is its memory: a fleet of many small runs keeps them for less long.
+    keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of runs that are over
+    keep_events_days: float = Field(default=7, gt=0, le=36_500)
 
     @field_validator("notify_delays")
     @classmethod
@@ -39,6 +44,11 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"([0-9]{1,6}(\.[0-9]+)?(,|$)){0,50}", text) or text.endswith(","):
             raise ValueError("seconds, separated by commas, were expected")
         return text
+
+    @property
+    def keep(self) -> tuple[int, int]:
+        """How long runs that are over, and events, are kept, in milliseconds."""
+        return round(self.keep_runs_days * DAY), round(self.keep_events_days * DAY)
 
     @property
     def delays(self) -> tuple[float, ...]:

@@ -6,11 +6,13 @@ Every wait is for an event of the stream, with a deadline.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -41,11 +43,14 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (), **config: Any,
+        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, **config: Any,
     ) -> None:  # fmt: skip
-        """``devices``: what each host may read, and write in place; ``config``: more of each host's."""
+        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's."""
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
+        # Each of Celery's pools has a directory there, which one that is killed leaves.  A short path: sockets, too.
+        self.tmp = Path(tempfile.mkdtemp(prefix="fleet-"))
+        self.env = {"TMPDIR": str(self.tmp), **(env or {})}
         self.hosts = [Host(host) for host in hosts]
         self.server = Server(place / "redis").start()
         self.client = connect(self.server.url)
@@ -71,7 +76,7 @@ class Fleet:
         words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
         own = ["--qmp", str(self.qmp)] if name == "coordinator" and self.qmp else []
         argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name, *own])]
-        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url}
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url, **self.env}
         self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -109,6 +114,7 @@ class Fleet:
         psutil.wait_procs(family, timeout=DEADLINE)
         self.client.close()
         self.server.stop()
+        shutil.rmtree(self.tmp, ignore_errors=True)
 
     # --- places and runs --------------------------------------------------------------------------------
 

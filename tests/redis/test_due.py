@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 from puppets import RUN, grouped, spec
 
+from blockjobs.daemons import finalizer
+from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.barriers import Step
 from blockjobs.store import keys
+
+
+class Silent:
+    """A doorbell that nobody hears."""
+
+    def step(self, host, step, txn):
+        """Nobody answers."""
 
 
 def dues(fleet):
@@ -86,3 +95,21 @@ def test_whoever_waits_for_something_due_is_woken_by_it(fleet):
     assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]  # never longer than one
     fleet.registry.fate.wait(5)
     assert not fleet.client.exists(keys.due_wake())
+
+
+def test_a_finalizer_remembers_nothing_of_what_another_one_ended(fleet, monkeypatch):
+    monkeypatch.setattr(finalizer, "LONG_LOOK", 0.0)  # every look is a long one, after which there is a rest
+    mine = finalizer.Finalizer(fleet.registry, Silent(), _each_look=Every(0))
+    txns = [fleet.submit(spec(f"j{n}", run=f"r{n}-20261122T000000Z")) for n in range(3)]
+    mine.once()
+    assert set(mine._rest) == set(mine._waiting) == set(txns)
+    for n, txn in enumerate(txns):
+        fleet.registry.verbs.cancel(f"j{n}")
+        fleet.walk(txn)
+        fleet.close(txn)
+    monkeypatch.setattr(finalizer, "boottime", lambda: boottime() + finalizer.RING_AGAIN + 1)
+    mine.once()
+    monkeypatch.setattr(finalizer, "boottime", lambda: boottime() + 2 * finalizer.RING_AGAIN)
+    mine.once()
+    assert not mine._waiting
+    assert not mine._rest

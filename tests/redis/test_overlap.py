@@ -179,6 +179,16 @@ def test_a_queued_run_has_its_deadline_too(going):
     assert going.registry.views.run(SECOND).cancelled == 1
 
 
+def test_the_deadline_of_a_run_that_has_ended_is_forgotten_at_once(fleet):
+    fleet.registry.submit.submit(plan(FIRST, "one", deadline=6 * 3600))
+    fleet.registry.submit.submit(plan(SECOND, "two", deadline=6 * 3600, on_overlap="queue"))
+    terms = Terms(fleet.registry)
+    fleet.registry.verbs.cancel(job(FIRST, "one").id)
+    fleet.walk(FIRST)
+    terms.heard(fleet.registry.events.all())
+    assert [name.decode() for name in fleet.client.zrange(keys.deadlines(), 0, -1)] == [SECOND], "which goes on"
+
+
 # --- hold-timeout -----------------------------------------------------------------------------------------
 
 
@@ -212,6 +222,16 @@ def later(fleet, seconds=3600):
 
 
 WHY = "No space left on device; nobody resumed it for 30m"
+
+
+def test_a_job_that_is_over_is_no_longer_noted_as_stopped(stopped):
+    fleet, claim = stopped
+    assert fleet.client.zcard(keys.stopped()) == 1
+    fleet.registry.verbs.cancel(claim.spec.id)
+    fleet.finish(claim, errno=125, text="Operation canceled")
+    fleet.walk(FIRST)
+    fleet.hear.heard(fleet.registry.events.all())
+    assert not fleet.client.exists(keys.stopped())
 
 
 @pytest.mark.parametrize("parked", [False, True])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from puppets import RUN, spec
 
-from blockjobs.store.retention import KEEP_RUNS
+from blockjobs.daemons.coordinator import Coordinator
+from blockjobs.store import keys
+from blockjobs.store.retention import AT_ONCE, KEEP_RUNS
 
 
 def test_an_old_run_leaves_nothing_behind(fleet):
@@ -26,3 +28,42 @@ def test_a_run_that_is_not_over_is_never_forgotten(fleet):
     fleet.submit(spec("a"))
     assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000) == []
     assert fleet.status("a") == "created"
+
+
+def test_runs_that_go_on_for_months_keep_no_other_from_being_forgotten(fleet):
+    going = [f"mirror{n}-20261122T103000Z" for n in range(AT_ONCE)]
+    for run in going:
+        fleet.submit(spec(f"{run}.m", run=run))
+    fleet.submit(spec("a"))
+    fleet.registry.verbs.cancel("a")
+    fleet.walk(RUN)
+    fleet.close(RUN)
+    assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000) == [RUN]
+    assert {view.id for view in fleet.registry.views.runs()} == set(going)
+
+
+class Silent:
+    """A doorbell that nobody hears."""
+
+    def copy(self, host, job):
+        """Nothing is to be copied here."""
+
+
+def test_the_coordinator_forgets_as_many_as_there_are_and_keeps_what_is_young(fleet):
+    runs = [f"small{n}-20261122T103000Z" for n in range(2 * AT_ONCE + 1)]
+    for run in runs:
+        fleet.submit(spec(f"{run}.a", run=run))
+        fleet.registry.verbs.cancel(f"{run}.a")
+        fleet.walk(run)
+        fleet.close(run)
+    young = Coordinator(fleet.registry, Silent())
+    young.once()
+    assert len(fleet.registry.views.runs()) == len(runs), "for 90 days"
+    length = fleet.client.xlen(keys.events())
+    old = Coordinator(fleet.registry, Silent(), keep_runs=1, keep_events=1)
+    left = []
+    while fleet.registry.views.runs():
+        old.once()
+        left.append(len(fleet.registry.views.runs()))
+    assert left == [len(runs) - AT_ONCE, 1, 0], "a turn for each part, one after the other"
+    assert fleet.client.xlen(keys.events()) < length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,30 @@ def test_only_old_tombstones_are_swept(site, root):
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 59) == 0
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 61) == 1
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["open"]
+
+
+def test_a_scan_passes_over_tombstones_unless_it_is_asked_for_them(site, root):
+    member = replace(MEMBER, target='/b/\n "state": "clean"/a.img')
+    for name, record in (("a", Record("a").having(member)), ("b", Record("b", state="clean")), ("c", Record("c"))):
+        with journal.held(site.roots, root, name) as held:
+            held.write(record)
+    assert [record.transaction for record in journal.scan(site.roots, root)] == ["a", "c"]
+    assert [record.transaction for record in journal.scan(site.roots, root, tombstones=True)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("tombstones", [False, True])
+def test_a_scan_holds_one_journal_at_a_time_however_many_there_are(site, root, tombstones):
+    with journal.held(site.roots, root, "R0") as held:
+        held.write(Record("R0", state="clean"))
+    text = (site.backup / ".blockjobs/R0.journal").read_bytes()
+    for n in range(1, 2000):
+        (site.backup / f".blockjobs/R{n}.journal").write_bytes(text)
+    tracemalloc.start()
+    found = sum(1 for _ in journal.scan(site.roots, root, tombstones=tombstones))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == (2000 if tombstones else 0)
+    assert most < 400_000, "the names of all, twice, and one record"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "members": {"a": {}}}'])

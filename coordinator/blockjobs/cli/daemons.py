@@ -35,7 +35,8 @@ def coordinator(
 ) -> None:  # fmt: skip
     """Run the coordinator: it rings hosts, judges who is alive, recovers what was forgotten, and tells of runs' ends.
 
-    Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.
+    Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.  What runs left behind is
+    forgotten after BLOCKJOBS_KEEP_RUNS_DAYS (90) and their events after BLOCKJOBS_KEEP_EVENTS_DAYS (7).
     """
     # Celery takes half a second to import; only who serves pays it.
     from blockjobs.daemons import loop  # noqa: PLC0415
@@ -53,7 +54,7 @@ def coordinator(
     qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
-        daemon = Coordinator(registry, doorbell, pruner.wake)
+        daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
         pruner.start()
         with served(where, doorbell, qmp, qmp_over), notifying(where, settings.delays, settings.secret):
             loop.run("coordinator", daemon.once, loop.stop_on_signals())

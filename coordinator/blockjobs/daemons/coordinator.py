@@ -15,6 +15,7 @@ from blockjobs.daemons.terms import Terms
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
+from blockjobs.store.retention import KEEP_RUNS
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class Coordinator:
     registry: Registry
     doorbell: Doorbell
     ended: Callable[[], None] = lambda: None  # told that a run has ended
+    keep_runs: int = KEEP_RUNS  # ms
+    keep_events: int = KEEP_EVENTS
     shares: Shares = field(init=False)
     terms: Terms = field(init=False)
     _seq: str = ""
@@ -35,6 +38,7 @@ class Coordinator:
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
     _redis_run: str = ""
+    _forgetting: bool = False
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
@@ -58,9 +62,10 @@ class Coordinator:
             self._recover()
         if self._each_reminder():
             self.registry.fate.remind()
-            self.registry.events.trim(KEEP_EVENTS)
-            for run in self.registry.retention.forget(self.registry.hosts.now()):
-                log.info("run %s: forgotten", run)
+            self.registry.events.trim(self.keep_events)
+            self._forgetting = True
+        if self._forgetting:
+            self._forget()
         news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(500))
         if not news:
             self._dispatch(self.shares.look())
@@ -75,6 +80,13 @@ class Coordinator:
             self.terms.heard(news)
             self.shares.heard(news)
             self._dispatch({Host(event.host) for event in news if event.host} | self.shares.look())
+
+    def _forget(self) -> None:
+        """Forget some runs; the next turn goes on if there may be more, so that many small ones do not pile up."""
+        gone = self.registry.retention.forget(self.registry.hosts.now(), keep_ms=self.keep_runs)
+        for run in gone:
+            log.info("run %s: forgotten", run)
+        self._forgetting = bool(gone)
 
     def _recover(self) -> None:
         """What others left half done, and what is over by its own time."""

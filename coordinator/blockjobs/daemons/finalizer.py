@@ -67,6 +67,8 @@ class Finalizer:
             self.registry.hosts.daemon_beat("finalizer")
             known = self.registry.hosts.known()
             self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+            # Also of those that another finalizer has ended, of which this one never hears again.
+            self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
             for txn in [txn for txn, waiting in self._waiting.items() if self._impatient(waiting)]:
                 self._advance(txn)
         due, now = self.registry.fate.due(), boottime()
@@ -96,7 +98,10 @@ class Finalizer:
         began = boottime()
         view = self.registry.fate.view(txn)
         took = boottime() - began
-        self._rest[txn] = boottime() + min(2 * took, LONGEST_REST) if took >= LONG_LOOK else 0.0
+        if took >= LONG_LOOK:
+            self._rest[txn] = boottime() + min(2 * took, LONGEST_REST)
+        else:
+            self._rest.pop(txn, None)
         return view
 
     def _impatient(self, waiting: Waiting) -> bool:

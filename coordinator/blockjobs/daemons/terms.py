@@ -11,7 +11,9 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from blockjobs.model.ids import RunId
 from blockjobs.model.policies import span
+from blockjobs.model.states import Status
 from blockjobs.store.events import Event
 from blockjobs.store.registry import Registry
 
@@ -23,13 +25,19 @@ class Terms:
     registry: Registry
 
     def heard(self, news: Iterable[Event]) -> None:
-        """Note what stopped, and launch what waited for a run that ended."""
-        ended = False
+        """Note what stopped, forget what is over, and launch what waited for a run that ended."""
+        runs: list[RunId] = []
+        jobs: list[str] = []
         for event in news:
-            if event.name == "BLOCK_JOB_ERROR" and event.fields.get("action") == "stop":
-                self.registry.timeouts.stopped(event)
-            ended |= event.name == "RUN_ENDED"
-        if ended:
+            match event.name:
+                case "BLOCK_JOB_ERROR" if event.fields.get("action") == "stop":
+                    self.registry.timeouts.stopped(event)
+                case "JOB_STATUS_CHANGE" if event.fields["status"] == Status.CONCLUDED:
+                    jobs.append(event.id)
+                case "RUN_ENDED":
+                    runs.append(RunId(event.id))
+        self.registry.timeouts.over(runs, jobs)
+        if runs:
             self.launch()
 
     def launch(self) -> None:

@@ -23,6 +23,15 @@ class Timeouts:
     def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
         self._redis, self._scripts, self._views = client, scripts, views
 
+    def over(self, runs: Sequence[RunId], jobs: Sequence[str]) -> None:
+        """Forget the terms of what has ended; of what nobody tells here they go when their time comes."""
+        pipe = self._redis.pipeline(transaction=False)
+        if runs:
+            pipe.zrem(keys.deadlines(), *runs)
+        if jobs:
+            pipe.zrem(keys.stopped(), *jobs)
+        pipe.execute()
+
     # --- deadlines --------------------------------------------------------------------------------------
 
     def late(self) -> list[tuple[RunId, int]]:

@@ -27,6 +27,7 @@ from blockworker.targets.folder import LockBusy, folder_of, read_file, release, 
 log = logging.getLogger(__name__)
 
 VERSION: Final = 1
+_CLEAN: Final = b'\n "state": "clean"'  # as a tombstone is written; in a text inside it the quotes would be escaped
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
 
@@ -190,26 +191,27 @@ def read(roots: Roots, root: Root, transaction: str) -> Record | None:
         os.close(folder)
 
 
-def scan(roots: Roots, root: Root) -> list[Record]:
-    """Every journal beneath the root, tombstones included, without their locks."""
+def scan(roots: Roots, root: Root, *, tombstones: bool = False) -> Iterator[Record]:
+    """Every journal beneath the root without its lock, one at a time; ``tombstones``: those, too.
+
+    Where there are many small runs a week's tombstones are thousands: they are not taken apart, and none is kept.
+    """
     try:
         folder = roots.open_dir(folder_of(root))
     except JobFailed as failed:
         if failed.errno == errno.ENOENT:
-            return []
+            return
         raise
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
-        found = []
         for name in names:
+            text = read_file(folder, name)
+            if text is None or (_CLEAN in text and not tombstones):
+                continue
             try:
-                record = _read(folder, name, f"{folder_of(root)}/{name}")
+                yield Record.parse(text, f"{folder_of(root)}/{name}")
             except JobFailed as failed:
                 log.warning("%s", failed)  # one bad journal must not stop the others' work
-                continue
-            if record is not None:
-                found.append(record)
-        return found
     finally:
         os.close(folder)
 
@@ -249,7 +251,7 @@ def sweep_tombstones(roots: Roots, root: Root, older_than_s: float, *, now: floa
     """Remove tombstones of that age; return how many."""
     before = (time.time() if now is None else now) - older_than_s
     swept = 0
-    for seen in scan(roots, root):
+    for seen in scan(roots, root, tombstones=True):
         if seen.state != "clean" or seen.at > before:
             continue
         with suppress(LockBusy), locked(roots, root, seen.transaction, patience=0) as journal:
