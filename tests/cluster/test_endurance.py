@@ -105,8 +105,9 @@ class Lane:
 
     def stories(self) -> list[Callable[[], None]]:
         every = [
-            self.grouped, self.individual, self.failing_member, self.cancelled, self.paused, self.mirrored, self.cut,
-            self.stored, self.queued, self.late, self.stopped, self.restored, self.globbed, self.kept,
+            self.grouped, self.individual, self.failing_member, self.tried_again, self.cancelled, self.paused,
+            self.mirrored, self.cut, self.stored, self.queued, self.late, self.stopped, self.restored, self.globbed,
+            self.kept,
         ]  # fmt: skip
         own = [[self.killed], [self.by_qmp], [self.dismissed, self.manual]][self.number % 3]
         turn = self.number * 5 % len(every)
@@ -207,6 +208,13 @@ class Lane:
         self.ended(run, failed=1, cancelled=1)
         self.told += 1
         self.nothing("fails", run)
+
+    def tried_again(self) -> None:
+        lines = [self.job("again", "one", "a"), self.job("again", "away", "b", source="nobody.img")]
+        words = "completion-mode: individual, retry: 1, retry-wait: 1s"
+        run = self.submit("again", self.transaction(words, *lines))
+        self.ended(run, failed=1)
+        self.clear("again", run)
 
     def cancelled(self) -> None:
         slow = "speed: 64KiB"

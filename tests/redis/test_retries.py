@@ -278,7 +278,8 @@ def test_a_cancel_takes_away_the_next_try_while_it_waits(going):
     going.registry.verbs.cancel(JOB.id)
     going.walk(SECOND)
     assert (going.registry.views.run(RUN).cancelled, going.registry.views.run(RUN).open) == (1, 1)
-    assert begin(going) in ([], [SECOND])  # that its time has come does no harm any more
+    going.close(SECOND)
+    assert not going.client.exists(keys.retries())
     assert view(going).status == "concluded"
 
 
@@ -338,6 +339,18 @@ def test_what_nobody_mended_in_time_is_not_tried_again(fleet):
     fleet.finish(claim, errno=125, text="Operation canceled")
     fleet.walk(FIRST)
     assert view(fleet).error.startswith("No space; nobody resumed it")
+
+
+def test_what_a_later_try_stops_for_is_noted_also_where_both_are_heard_of_at_once(fleet):
+    fleet.registry.submit.submit(plan(hold_timeout=60))
+    fail(fleet, FIRST)
+    fleet.again(FIRST)
+    begin(fleet)
+    fleet.walk(SECOND, Step.RUN)
+    attempts = fleet.host(ALPHA).attempts
+    attempts.error(fleet.claim(JOB), operation="write", action="stop", io_status="nospace", text="No space", errno=28)
+    Terms(fleet.registry).heard(fleet.registry.events.all())
+    assert fleet.client.zscore(keys.stopped(), JOB.id)
 
 
 def test_of_a_host_that_is_given_up_nothing_is_tried_again(going):

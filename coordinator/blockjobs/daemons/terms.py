@@ -27,13 +27,14 @@ class Terms:
     def heard(self, news: Iterable[Event]) -> None:
         """Note what stopped, forget what is over, and launch what waited for a run that ended."""
         runs: list[RunId] = []
-        jobs: list[str] = []
+        jobs: dict[str, None] = {}
         for event in news:
             match event.name:
                 case "BLOCK_JOB_ERROR" if event.fields.get("action") == "stop":
                     self.registry.timeouts.stopped(event)
+                    jobs.pop(event.id, None)  # the one that was over was an earlier one, or an earlier try
                 case "JOB_STATUS_CHANGE" if event.fields["status"] == Status.CONCLUDED:
-                    jobs.append(event.id)
+                    jobs[event.id] = None
                 case "RUN_ENDED":
                     runs.append(RunId(event.id))
         self.registry.timeouts.over(runs, jobs)

@@ -144,5 +144,7 @@ class Fate:
             parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
             forget = [keys.order(due.txn), *(key for pair in parts for key in pair)]
         self._scripts.call(
-            "close", [keys.due(), keys.unfinished(), keys.txn(due.txn), *forget], [due.txn, due.score, int(finished)]
+            "close",
+            [keys.due(), keys.unfinished(), keys.txn(due.txn), keys.retries(), *forget],
+            [due.txn, due.score, int(finished)],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -23,7 +23,7 @@ class Timeouts:
     def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
         self._redis, self._scripts, self._views = client, scripts, views
 
-    def over(self, runs: Sequence[RunId], jobs: Sequence[str]) -> None:
+    def over(self, runs: Collection[RunId], jobs: Collection[str]) -> None:
         """Forget the terms of what has ended; of what nobody tells here they go when their time comes."""
         pipe = self._redis.pipeline(transaction=False)
         if runs:

@@ -2,14 +2,15 @@
 -- A transaction was looked at: take it off the list of due ones, if nothing came up meanwhile; and off the
 -- list of unfinished ones when its last member is concluded.
 --
--- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4...] keys to delete when it is finished
+-- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4] retries   KEYS[5...] keys to delete when it is finished
 -- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished
 --
 -- Returns {"closed"} | {"again"}
 
 if ARGV[3] == "1" then
   redis.call("ZREM", KEYS[2], ARGV[1])
-  for i = 4, #KEYS do redis.call("DEL", KEYS[i]) end
+  redis.call("ZREM", KEYS[4], ARGV[1])  -- it was cancelled before it began
+  for i = 5, #KEYS do redis.call("DEL", KEYS[i]) end
   if redis.call("HGET", KEYS[3], "barrier") ~= "concluded" and redis.call("EXISTS", KEYS[3]) == 1 then
     redis.call("HSET", KEYS[3], "barrier", "concluded", "since", now_ms())
   end
