@@ -82,7 +82,7 @@ class Limits:
 
 
 SHORT: Final = Limits(process=3.0, steps=6.0, children=12.0, redis=1.0, keys=0.2)
-LONG: Final = Limits(process=2.0, steps=2.0, children=12.0, redis=1.0, keys=0.05)
+LONG: Final = Limits(process=4.0, steps=4.0, children=12.0, redis=1.0, keys=0.05)
 
 
 # --- what is run ----------------------------------------------------------------------------------------
