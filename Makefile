@@ -26,8 +26,8 @@ format: $(STAMP) ## let ruff put the files in order
 type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) tools ## all tests, two files side by side; then those that measure times, alone
-	$(BIN)/pytest tests -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) tools ## all tests, three files side by side; then those that measure times, alone
+	$(BIN)/pytest tests -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests -m alone
 
 test-unit: $(STAMP) ## tests of single parts; seconds
