@@ -4,7 +4,7 @@ SIZE ?= 256MiB
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential campaigns endurance check demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential campaigns endurance endurance-short check demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,8 +26,8 @@ format: $(STAMP) ## let ruff put the files in order
 type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) tools ## all tests, three files side by side; then those that measure times, alone
-	$(BIN)/pytest tests -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) tools ## all tests, two files side by side; then those that measure times, alone
+	$(BIN)/pytest tests -m "not alone and not endurance" -n 2 --dist loadfile
 	$(BIN)/pytest tests -m alone
 
 test-unit: $(STAMP) ## tests of single parts; seconds
@@ -48,8 +48,11 @@ test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the sa
 campaigns: $(STAMP) ## the random campaigns at full length (make test has their short versions)
 	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py --long
 
-endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat (make test has five minutes)
+endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat
 	$(BIN)/pytest tests/cluster/test_endurance.py --long -s
+
+endurance-short: $(STAMP) ## five minutes of it
+	$(BIN)/pytest tests/cluster/test_endurance.py -s
 
 check: lint type test ## lint, type, test: what CI runs
 

@@ -20,12 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first: it would be what everybody waits for at the end.
-
-    Lanes take files in this order, as they become free, where xdist is told not to make one of its own.
-    """
-    items.sort(key=lambda item: item.path.name != "test_endurance.py")
-    if config.getoption("--long"):  # more than an hour is no hang then
+    """At full length more than an hour is no hang."""
+    if config.getoption("--long"):
         for item in items:
             item.add_marker(pytest.mark.timeout(2 * 3600), append=False)
 

@@ -575,6 +575,7 @@ def work(lanes: Sequence[Lane], watch: Watch, seconds: float) -> None:
         raise failures.get()
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_nothing_grows_with_the_number_of_runs(site: Fleet, long: bool) -> None:
     seconds, warm, limits = (3600.0, 600.0, LONG) if long else (225.0, 75.0, SHORT)
