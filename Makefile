@@ -37,7 +37,7 @@ test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 	$(BIN)/pytest tests/redis
 
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
-	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest tests/cluster -m "not endurance"
 
 test-qmp: $(STAMP) ## the QMP server, by the public client
 	$(BIN)/pytest tests/qmp

@@ -20,6 +20,14 @@ NUMBERS = count()
 CHANGING = ("card", "bj:daemons", "bj:hosts", "binding_deadlines")  # what beats by itself
 
 
+@pytest.fixture(scope="module")
+def session_fleet(tmp_path_factory):
+    """A fleet of its own: what other stories have begun is not to end while two states of it are compared."""
+    fleet = Fleet(tmp_path_factory.mktemp("plan"), ["a", "b"])
+    yield fleet
+    fleet.close()
+
+
 @pytest.fixture
 def command(fleet, monkeypatch, capfd):
     monkeypatch.setenv("BLOCKJOBS_REDIS_URL", fleet.server.url)
