@@ -5,36 +5,26 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
-from blockjobs.model.volumespec import FileVolume
 from blockworker.copy.digests import CHUNK
 from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
-from blockworker.drivers.staged import Staged, attach
+from blockworker.drivers.published import MOST, Published
+from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.targets.publish import MANIFEST
 from blockworker.volumes.checked import DIGEST, CheckedSource
 
-MOST: Final = 1000  # ranges that differ and are listed
 
-
-class Restore(Staged):
-    cuts = False  # nobody writes to a published image
-
-    def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
-        bottom = spec.source.volume
-        if not isinstance(bottom, FileVolume):
-            raise JobFailed(errno.EINVAL, f"source {spec.source.text}: the file of a published image was expected")
-        try:
-            return _checked(roots, spec, bottom.filename)
-        except BadInput as wrong:
-            raise JobFailed(errno.EINVAL, str(wrong)) from None
+class Restore(Published):
+    def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
+        return _checked(roots, spec, path)
 
     def attached(self, roots: Roots, job: Job) -> Restoring:
         source = self.source(roots, job.spec)

@@ -12,38 +12,30 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from blockjobs.model import volumespec
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.verifications import JOB, RUN, in_words
-from blockjobs.model.volumespec import FileVolume, NullVolume
+from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
-from blockworker.drivers.staged import Staged, attach
+from blockworker.drivers.published import MOST, Published
+from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.targets.publish import MANIFEST
 from blockworker.volumes.checked import CheckedSource
 
-MOST: Final = 1000  # ranges that are listed in the result, and that a checkpoint has
-NAMED: Final = 5  # ... in the error
+NAMED: Final = 5  # ranges in the error
 
 
-class Verify(Staged):
-    cuts = False  # nobody writes to a published image
-
-    def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
-        image = spec.source.volume
-        if not isinstance(image, FileVolume):
-            raise JobFailed(errno.EINVAL, f"source {spec.source.text}: the file of a published image was expected")
+class Verify(Published):
+    def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
         if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else it would be a copy from a write root
             raise JobFailed(errno.EINVAL, f"target {spec.target.text}: nothing but null-co was expected of a verify")
-        try:
-            return _published(roots, image.filename, spec.options)
-        except BadInput as wrong:
-            raise JobFailed(errno.EINVAL, str(wrong)) from None
+        return _published(roots, path, spec.options)
 
     def attached(self, roots: Roots, job: Job) -> Verifying:
         source = self.source(roots, job.spec)
@@ -122,5 +114,5 @@ class Comparing(Copy):
         done = super().flush()
         wrong = RangeSet((start, end) for start, end in self._source.differing)
         good = [part for start, end in done for part in wrong.missing(start, end)]
-        self._snapshot = tuple(good[:MOST])  # where it differs all over, only the first of them
+        self._snapshot = tuple(good[:MOST])  # a checkpoint is to stay small where it differs all over
         return self._snapshot

@@ -1,0 +1,33 @@
+"""What restore and verify have in common: their source is a published image, compared with its digests."""
+
+from __future__ import annotations
+
+import errno
+from abc import abstractmethod
+from typing import Final
+
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FileVolume
+from blockworker.drivers.staged import Staged
+from blockworker.roots import Roots
+from blockworker.volumes.checked import CheckedSource
+
+MOST: Final = 1000  # ranges that differ and are listed in the result
+
+
+class Published(Staged):
+    cuts = False  # nobody writes to a published image
+
+    def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
+        image = spec.source.volume
+        if not isinstance(image, FileVolume):
+            raise JobFailed(errno.EINVAL, f"source {spec.source.text}: the file of a published image was expected")
+        try:
+            return self.checked(roots, spec, image.filename)
+        except BadInput as wrong:
+            raise JobFailed(errno.EINVAL, str(wrong)) from None
+
+    @abstractmethod
+    def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
+        """Open the image at ``path``; raises JobFailed, or BadInput for what is wrong with its manifest."""
