@@ -6,6 +6,7 @@ QEMU's rule (``id_wellformed``): an ASCII letter, then letters, digits and ``-._
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Final, NewType
 
@@ -45,6 +46,14 @@ def run_name(text: str) -> str:
     if not _WELLFORMED.fullmatch(text) or len(text) > 80:
         raise BadInput(f"invalid run name {text!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
     return text
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """``name``, or the first of ``name-2``, ``name-3``... that is not taken."""
+    number = 1
+    while (found := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return found
 
 
 def internal_run(unique: str) -> RunId:

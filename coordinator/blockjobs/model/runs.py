@@ -222,19 +222,19 @@ def plan_backup(
     """
     kind = options.get("type", "backup")
     run = ids.run_id(kind, now)
-    name = _word(str(source) if volumespec.is_name(source) else templates.path_text(source))
+    name = word(str(source) if volumespec.is_name(source) else templates.path_text(source))
     words = templates.words(run, name if job_id is None else job_id, now)
     read, written, base = volumes(
         source, target, words, default_host=default_host, named=named, form=form,
         compress=options.get("compress", False), in_place=options.get("in_place", False),
     )  # fmt: skip
     job = JobSpec(
-        id=ids.job_id(f"{run}.{_word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
+        id=ids.job_id(f"{run}.{word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,
     )  # fmt: skip
     return RunPlan(run, kind, grouped=True, transactions=((job,),))
 
 
-def _word(path: str) -> str:
+def word(path: str) -> str:
     """The last part of a path as a word that an id may contain."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name) or "volume"

@@ -5,18 +5,16 @@ Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 from blockjobs.model import cuts, ids, volumespec
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, Policy, RunFields, Skipped
-from blockjobs.model.runs import RunPlan
+from blockjobs.model.runs import RunPlan, word
 from blockjobs.model.volumespec import FileVolume, HostedVolume, NullVolume
 
 TYPE: Final = "verify"
@@ -75,12 +73,8 @@ def _names(images: Sequence[Image]) -> list[str]:
     names: dict[str, None] = {}
     for image in images:
         job = image.job.removeprefix(f"{image.run}.") if one else image.job
-        word = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(image.path).name)
-        name = (job or f"{image.host}-{word}")[: ids.LONGEST // 2]
-        number = 1
-        while (numbered := name if number == 1 else f"{name}-{number}") in names:
-            number += 1
-        names[numbered] = None
+        name = (job or f"{image.host}-{word(image.path)}")[: ids.LONGEST // 2]
+        names[ids.free(name, names)] = None
     return list(names)
 
 

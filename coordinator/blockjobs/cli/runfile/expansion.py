@@ -15,7 +15,7 @@ from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import units
 from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault
-from blockjobs.model import runs, volumespec
+from blockjobs.model import ids, runs, volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import ALONE, Policy, Skipped
 from blockjobs.model.runs import Named
@@ -126,7 +126,7 @@ def expand(file: RunFile, fleet: Fleet, only: frozenset[str]) -> tuple[list[Draf
                 skipped.append(Skipped(transaction=txn.name, host=host, jobs=(source,), why=paths))
                 continue
             for path in paths:
-                name = _free(f"{host}-{_word(path)}", taken)
+                name = ids.free(f"{host}-{_word(path)}", taken)
                 taken.add(name)
                 drafts.append(_short(file, at, Glob(host, path), place, name=name, policy=known[txn.name]))
     return drafts, skipped
@@ -175,13 +175,6 @@ def _target(file: RunFile, txn: Transaction) -> object:
 def _word(path: str) -> str:
     """A source's name without its ending, as a word that an id may contain."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).stem).strip("-.")[:WORD] or "volume"
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number = 1
-    while (free := name if number == 1 else f"{name}-{number}") in taken:
-        number += 1
-    return free
 
 
 # --- how a draft is run -------------------------------------------------------------------------------
