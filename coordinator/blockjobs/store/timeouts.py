@@ -51,9 +51,8 @@ class Timeouts:
         if self._scripts.call("late", [keys.run(run), keys.events()], [run, why])[0] != b"late":
             return 0
         n, seen = 0, None
-        while (
-            places := self._views.places(run)
-        ) != seen:  # one that was just to be tried again is in another place now
+        # Once more where they changed: a job that was just to be tried again is in another place now.
+        while (places := self._views.places(run)) != seen:
             n += self._call_off(places, why)[0]
             seen = places
         self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
