@@ -7,13 +7,11 @@ those of the beginning, but for those in ``KEPT``.
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,16 +19,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from itertools import chain, count, cycle
+from itertools import count, cycle
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Self
+from typing import Final
 
 import psutil
 import pytest
 from fleet import DEADLINE, MIB, Fleet, files
 from growth import Held, Series, children, grows, growth, held
 from receiver import Receiver
+from talk import Monitor
 
 from blockjobs.cli import run as cli_run
 from blockjobs.cli import runfile
@@ -344,45 +343,14 @@ class Lane:
         assert self.fleet.qmp is not None
         with Monitor(self.fleet.qmp) as monitor:
             for node, path in (("from", source), ("to", target)):
-                monitor.ok("blockdev-add", **{"driver": "file", "node-name": node, "filename": str(path), "host": "a"})
-            monitor.ok("blockdev-backup", **{"job-id": job, "device": "from", "target": "to", "sync": "full"})
-            monitor.until("JOB_STATUS_CHANGE", id=job, status="null")
+                monitor.ok("blockdev-add", driver="file", node_name=node, filename=str(path), host="a")
+            monitor.backup(job, "from", "to")
+            monitor.until_status(job, "null")
             for node in ("from", "to"):
-                monitor.ok("blockdev-del", **{"node-name": node})
+                monitor.ok("blockdev-del", node_name=node)
         assert target.read_bytes() == source.read_bytes()
         for path in root.glob(f"{job}.img*"):
             path.unlink()
-
-
-class Monitor:
-    """A QMP client of the fewest words."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(DEADLINE)
-        self._socket.connect(str(path))
-        self._lines = self._socket.makefile("r")
-        self._events: list[dict[str, Any]] = []
-        assert "QMP" in json.loads(self._lines.readline())
-        self.ok("qmp_capabilities")
-
-    def ok(self, command: str, **arguments: object) -> Any:
-        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        while "event" in (said := json.loads(self._lines.readline())):
-            self._events.append(said)
-        assert "return" in said, (command, said)
-        return said["return"]
-
-    def until(self, name: str, **data: object) -> None:
-        events = chain(self._events, map(json.loads, self._lines))
-        assert any(said["event"] == name and data.items() <= said["data"].items() for said in events)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._socket.close()
 
 
 # --- what is measured -----------------------------------------------------------------------------------
