@@ -4,6 +4,8 @@ SIZE ?= 256MiB
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
+# The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential campaigns endurance endurance-short check demo bench clean
 
 help: ## this list
@@ -26,8 +28,8 @@ format: $(STAMP) ## let ruff put the files in order
 type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) tools ## all tests, two files side by side; then those that measure times, alone
-	$(BIN)/pytest tests -m "not alone and not endurance" -n 2 --dist loadfile
+test: $(STAMP) tools ## all tests, four files side by side, as they wait more than they work; then those that measure times
+	$(BIN)/pytest tests -m "not alone" -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests -m alone
 
 test-unit: $(STAMP) ## tests of single parts; seconds
@@ -45,8 +47,8 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
 
-campaigns: $(STAMP) ## the random campaigns at full length (make test has their short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py --long
+campaigns: $(STAMP) ## random campaigns and cuts at full length, limits on the disk (make test has their short versions)
+	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py --long
 
 endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat
 	$(BIN)/pytest tests/cluster/test_endurance.py --long -s

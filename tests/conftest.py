@@ -20,13 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """At full length more than an hour is no hang."""
+    """What takes longest begins first, beside all others; at full length more than an hour is no hang."""
+    items.sort(key=lambda item: item.get_closest_marker("endurance") is None)
     if config.getoption("--long"):
         for item in items:
             item.add_marker(pytest.mark.timeout(2 * 3600), append=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether a campaign is to run at full length."""
     return bool(request.config.getoption("--long"))

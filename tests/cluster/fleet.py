@@ -43,16 +43,17 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, **config: Any,
+        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, registry: Path | None = None, **config: Any,
     ) -> None:  # fmt: skip
-        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's."""
+        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's;
+        ``registry``: where the server's files lie."""
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
         # Each of Celery's pools has a directory there, which one that is killed leaves.  A short path: sockets, too.
         self.tmp = Path(tempfile.mkdtemp(prefix="fleet-"))
         self.env = {"TMPDIR": str(self.tmp), **(env or {})}
         self.hosts = [Host(host) for host in hosts]
-        self.server = Server(place / "redis").start()
+        self.server = Server(registry or place / "redis").start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -105,7 +106,7 @@ class Fleet:
 
     def close(self) -> None:
         """End every process, and be sure of it."""
-        family = [child for p in self.processes.values() if psutil.pid_exists(p.pid) for child in _family(p.pid)]
+        family = [child for p in self.processes.values() if psutil.pid_exists(p.pid) for child in children(p.pid)]
         for process in self.processes.values():
             if process.poll() is None:
                 process.kill()
@@ -203,7 +204,16 @@ class Fleet:
         )
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def alive(process: psutil.Process) -> bool:
+    """Where nobody collects orphans, what has ended stays as a zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between two looks
+        return False
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """All processes below one."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -211,5 +221,9 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def files(root: Path) -> set[str]:
-    """Every path beneath a root but the journals' own folder."""
-    return {str(path.relative_to(root)) for path in root.rglob("*") if ".blockjobs" not in path.parts}
+    """Every path beneath a root but the journals' own folder; a directory may go while it is looked into."""
+    found = set()
+    for place, directories, names in os.walk(root):
+        directories[:] = [name for name in directories if name != ".blockjobs"]
+        found |= {os.path.relpath(os.path.join(place, name), root) for name in (*directories, *names)}
+    return found

@@ -64,11 +64,3 @@ def held(processes: Iterable[psutil.Process]) -> Held:
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or going: a zombie shows nothing
             continue
     return Held(len(found), *(sum(row[column] for row in found) for column in range(3)))
-
-
-def children(pid: int) -> list[psutil.Process]:
-    """All processes below one."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

@@ -1,4 +1,4 @@
-"""File systems of a test's own, in a file, mounted by a loop device."""
+"""Where a test's files lie, if not in the usual place: memory, or a file system of its own in a file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ MAKE = {
     "btrfs": ["mkfs.btrfs", "-q"],
     "ext4": ["mkfs.ext4", "-q"],
 }
+
+
+def memory(least: int = 0) -> Path | None:
+    """Where directories can be made in memory, if so many bytes are free there; None: the usual place."""
+    place = Path("/dev/shm")  # noqa: S108 - for directories of their own in it
+    return place if os.access(place, os.W_OK) and shutil.disk_usage(place).free >= least else None
 
 
 @contextmanager

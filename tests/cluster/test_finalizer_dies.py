@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from mounts import memory
 from redis.connection import AbstractConnection
 
 from blockjobs.daemons.finalizer import Finalizer
@@ -183,11 +184,9 @@ def _count_down(point: int) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     """In memory where that is possible: processes die here, not disks, and eighty runs flush a lot."""
-    memory = Path("/dev/shm")  # noqa: S108
-    where = memory if os.access(memory, os.W_OK) else tmp_path
-    with tempfile.TemporaryDirectory(dir=where) as place, Server(Path(place) / "redis") as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place) / "redis") as server:
         site = Site(server.url, Path(place))
         yield site
         site.registry.client.close()

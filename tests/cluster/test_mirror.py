@@ -38,7 +38,7 @@ def mirror(
 
 def verified(target: Path) -> bool:
     """Whether the digests beside an image are of what it holds."""
-    return manifest.verify(str(target), manifest.load(f"{target}.manifest.json")) == []
+    return not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
 
 
 def write(path: Path, offset: int, data: bytes) -> None:

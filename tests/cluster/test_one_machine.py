@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fleet import alive
 
 from blockjobs import settings
 from blockjobs.server import Server
@@ -35,7 +37,7 @@ class Up:
 
     def of(self, *words: str) -> list[psutil.Process]:
         """The children (not theirs) that have all ``words`` in their command line."""
-        children = [each for each in psutil.Process(self.process.pid).children() if not gone([each])]
+        children = filter(alive, psutil.Process(self.process.pid).children())
         return [each for each in children if all(word in " ".join(_words(each)) for word in words)]
 
 
@@ -71,11 +73,11 @@ def await_that(happened) -> None:
     deadline = time.monotonic() + DEADLINE
     while not happened():
         assert time.monotonic() < deadline, "the deadline passed"
-        os.sched_yield()
+        select.select([], [], [], 0.02)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return not any(map(alive, processes))
 
 
 def test_it_says_ready_once_and_stops_without_a_trace(start, tmp_path):

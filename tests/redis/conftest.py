@@ -1,4 +1,4 @@
-"""One real server for the suite, emptied before each test."""
+"""Two real servers for the suite, emptied before each test: one that forgets, and one as it must be."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ from blockjobs.store.registry import Registry
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def forgetful(tmp_path_factory):
     """Durability is the subject of ``test_server``: here nothing waits for a disk."""
     with Server(tmp_path_factory.mktemp("redis")) as server:
         with connect(server.url) as client:
             client.config_set("appendonly", "no")
         yield server
+
+
+@pytest.fixture(scope="session")
+def durable(tmp_path_factory):
+    """Every command refuses a server that would forget."""
+    with Server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(request):
+    return request.getfixturevalue("durable" if request.node.get_closest_marker("durable") else "forgetful")
 
 
 @pytest.fixture

@@ -8,22 +8,16 @@ import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, many, spec
 
 from blockjobs.model.barriers import Step
-from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.holds import ALL
 from blockjobs.store.nodes import Node
 
+pytestmark = pytest.mark.durable
+
 LATER = "later-20261122T110000Z"
 HERE, THERE, HELD = spec("here"), spec("there", host=BETA), spec("held")
 NEW = spec("new", run=LATER)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ from puppets import ALPHA, RUN, grouped, spec
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.policies import RunFields, Store
-from blockjobs.server import Server
+
+pytestmark = pytest.mark.durable
 
 NIGHTLY = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=800 << 20)})
 MORE = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=900 << 20)})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

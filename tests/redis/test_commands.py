@@ -17,21 +17,16 @@ from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
+from blockjobs.model.policies import Outcome
 from blockjobs.model.states import Status
-from blockjobs.server import Server
 from blockjobs.store.answers import Answer
 from blockjobs.store.attempts import Progress
 from blockjobs.stream import Stream
 
+pytestmark = pytest.mark.durable
+
 A, B, C = (f"{RUN}.{name}" for name in ("alpha-1", "alpha-2", "beta-1"))
 OTHER = RunId("weekly-20261122T110000Z")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -182,7 +177,7 @@ def test_a_follower_ends_with_its_run(here, fleet, started, late):
         join(here, board, RunId(RUN))
     follow(here, board, Stream(here.registry, seq), Silent(), until=lambda: board.ended)
     tally = board.runs[RunId(RUN)]
-    assert (tally.succeeded, tally.offset, +tally.words) == (True, 3 * SIZE, {"done": 3})
+    assert (tally.outcome, tally.offset, +tally.words) == (Outcome.COMMITTED, 3 * SIZE, {"done": 3})
 
 
 def test_a_follower_takes_in_runs_that_start_meanwhile(here, fleet):

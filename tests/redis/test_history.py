@@ -12,19 +12,13 @@ from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
-from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.retention import KEEP_RUNS
 
+pytestmark = pytest.mark.durable
+
 BYTES = {"read": 700, "written": 600, "zero": 100, "skipped": 5}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def ended(fleet: Fleet, day: int, *names: str, keep: dict[str, int] | None = None, fails: str = "") -> RunPlan:
@@ -70,6 +64,19 @@ def test_a_run_that_failed_says_why_and_has_nothing_to_prune(fleet, command):
     assert (run["outcome"], run["targets"], run["failed"], run["cancelled"]) == ("aborted", 0, 1, 1)
     assert run["why"].endswith(".b: EIO")
     assert fleet.registry.history.due() == []
+
+
+def test_a_run_that_waits_for_its_turn_is_queued_and_no_other(fleet, command):
+    first, second = (grouped(spec(f"night-2026110{n}T100000Z.a", run=f"night-2026110{n}T100000Z")) for n in (1, 2))
+    fleet.registry.submit.submit(replace(first, fields=RunFields(on_overlap="refuse")))
+    fleet.registry.submit.submit(replace(second, fields=RunFields(on_overlap="queue")))
+    outcomes = {run["id"]: run["outcome"] for run in json.loads(command("history", "--json")[1])}
+    assert outcomes == {second.run: "queued", first.run: "running"}
+    fleet.registry.verbs.cancel(first.jobs[0].id)
+    fleet.walk(first.run)
+    fleet.registry.submit.advance()
+    outcomes = {run["id"]: run["outcome"] for run in json.loads(command("history", "--json")[1])}
+    assert outcomes == {second.run: "running", first.run: "cancelled"}
 
 
 def test_history_is_newest_first_and_by_name(fleet, command):

@@ -9,18 +9,12 @@ from blockjobs.client import Coordinator
 from blockjobs.model import errors, ids
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host
-from blockjobs.server import Server
 from blockjobs.store.registry import Registry
+
+pytestmark = pytest.mark.durable
 
 HIDDEN = ids.internal_run("health")
 INNER, OUTER = spec(f"{HIDDEN}.probe", run=HIDDEN), spec("outer")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as a client wants it."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

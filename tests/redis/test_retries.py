@@ -13,23 +13,17 @@ from blockjobs.model.barriers import Again, AwaitTurn, Decision, Do, Step
 from blockjobs.model.ids import LONGEST, RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields, Verdict, next_try
 from blockjobs.model.runs import RunPlan
-from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.history import keeps
 from blockjobs.store.views import Place
 from blockjobs.stream import ending
 
+pytestmark = pytest.mark.durable
+
 JOB = spec(f"{RUN}.a", txn=f"{RUN}.each.a")
 OTHER = spec(f"{RUN}.b", host=BETA, txn=f"{RUN}.each.b")
 FIRST, SECOND, THIRD = (TxnId(f"{RUN}.each.a{end}") for end in ("", ".try2", ".try3"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as a command wants it."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def plan(*, retry=2, wait=0, grouped=False, **fields):

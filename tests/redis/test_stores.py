@@ -7,7 +7,7 @@ import random
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, grouped, spec, who
 
-from blockjobs.daemons.shares import Shares
+from blockjobs.daemons.shares import PAUSED, Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import TxnId
@@ -146,6 +146,30 @@ def test_the_share_travels_beside_the_users_own_speed(running):
     running.registry.verbs.set_speed("a", 0)
     Shares(running.registry).look()
     assert attempts.checkpoint(claim, Progress(0, SIZE)).speed == 0
+
+
+def test_whoever_is_to_have_more_gets_it_when_those_who_are_to_have_less_have_heard(running):
+    limits, mib = running.registry.limits, 1 << 20
+    limits.set_store(NAS, jobs=0, speed=60 * mib)
+    shares = Shares(running.registry)
+    shares.look()
+    claims = {}
+    for job in (A, C):
+        stores = {NAS: 0}
+        running.registry.hosts.ring(job.host, 1, lost_after_ms=30_000, stores=stores, limit=shares.at_first)
+        claims[job.id] = running.claim(job)
+    assert [claim.speed for claim in claims.values()] == [60 * mib, PAUSED], "what is left, and a little"
+
+    def told(job):
+        return running.host(job.host).attempts.checkpoint(claims[job.id], Progress(0, SIZE)).speed
+
+    shares = Shares(running.registry)
+    shares.look()
+    assert told(C) == PAUSED
+    assert shares.patience_ms(60_000) < 30_000, "it asks again soon, whatever happens"
+    assert told(A) == 30 * mib
+    Shares(running.registry).look()
+    assert told(C) == 30 * mib
 
 
 class Campaign:

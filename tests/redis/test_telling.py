@@ -12,24 +12,18 @@ from blockjobs.daemons.notifier import Notifier
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
-from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry
 from blockjobs.store.retention import KEEP_RUNS
+
+pytestmark = pytest.mark.durable
 
 URLS = {
     "success": ("https://one.example.com/hidden", "https://two.example.com"),
     "failure": ("mailto://ops@example.com",),
 }
 JOBS = spec("a"), spec("b")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def ended(fleet: Fleet, *, notify=URLS, bad: bool = False) -> RunId:

@@ -7,18 +7,12 @@ from puppets import RUN, Fleet, spec
 
 from blockjobs.cli import main
 from blockjobs.model.barriers import Step
-from blockjobs.server import Server
 from blockjobs.store import keys
 from blockjobs.store.verbs import Terms
 
+pytestmark = pytest.mark.durable
+
 JOB = spec("j")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as a command wants it."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -11,16 +11,10 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields, Skipped, Store, Verdict
 from blockjobs.model.runs import RunPlan
-from blockjobs.server import Server
+
+pytestmark = pytest.mark.durable
 
 LEFT = Skipped(transaction="each", host="gamma", jobs=("one", "two"), why="host 'gamma' is down")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def member(name, txn, host=ALPHA):

@@ -16,18 +16,12 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.verifications import plan
-from blockjobs.server import Server
 from blockjobs.store.attempts import Progress
 from blockjobs.store.views import RunView
 
+pytestmark = pytest.mark.durable
+
 NIGHT = "nightly-20261122T103000Z"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server as it must be: every command refuses one that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import closing
 
 import pytest
 
 from blockjobs.model.errors import VolumeError
+from blockjobs.model.volumespec import InjectedError
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.plan import pieces
-from blockworker.volumes.checked import CheckedSource
+from blockworker.drivers.verify import said_of
+from blockworker.volumes.blkdebug import DebugSource
+from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource
 
 MIB = 1 << 20
@@ -87,7 +92,7 @@ def test_a_byte_that_changed_is_found_wherever_it_is_and_only_its_chunk(make, at
     assert (found.value.operation, found.value.offset) == ("digest", first)
     with pytest.raises(VolumeError):  # also by one who wants another part of the chunk
         read(make(bytes(content)), first if at != first else first + 1, 1)
-    forced = make(bytes(content), force=True)
+    forced = make(bytes(content), on=Past.DIFFERENCES)
     assert copied(forced) == content
     assert forced.differing == [[first, end]]
 
@@ -102,7 +107,7 @@ def test_a_range_does_not_fail_by_what_lies_beside_it(make):
 def test_what_became_a_hole_or_was_cut_off_is_found(make, content):
     with pytest.raises(VolumeError, match="differ from the digests"):
         copied(make(content))
-    assert copied(make(content, force=True)) == content.ljust(len(IMAGE), b"\0")
+    assert copied(make(content, on=Past.DIFFERENCES)) == content.ljust(len(IMAGE), b"\0")
 
 
 def test_without_digests_nothing_is_compared(tmp_path):
@@ -112,3 +117,24 @@ def test_without_digests_nothing_is_compared(tmp_path):
     assert copied(source) == b"anything"
     assert not source.compares
     source.close()
+
+
+def test_what_cannot_be_read_stops_a_reader_but_one_who_wants_to_know_all_that_is_bad(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(IMAGE[:-1] + b"?")
+    bad = InjectedError(iotype="read", errno=errno.EIO, sector=MIB // 512)
+
+    def source(on: Past) -> CheckedSource:
+        image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), (bad,))
+        return CheckedSource(image, "image", whole=len(IMAGE), digests=digests(IMAGE), size=len(IMAGE), on=on)
+
+    for on in (Past.NOTHING, Past.DIFFERENCES):
+        with closing(source(on)) as stops, pytest.raises(VolumeError) as failed:
+            stops.check(0, len(IMAGE))
+        assert (failed.value.operation, failed.value.errno) == ("read", errno.EIO)
+    with closing(source(Past.ERRORS)) as goes_on:
+        goes_on.check(0, len(IMAGE))
+        assert (goes_on.unreadable, goes_on.differing) == ([[MIB, 2 * MIB]], [[3 * MIB, len(IMAGE)]])
+        assert said_of(goes_on) == (
+            "bytes 1048576 to 2097152 cannot be read; bytes 3145728 to 3145732 differ from the digests of its manifest"
+        )

@@ -116,6 +116,7 @@ def test_columns_are_as_wide_as_their_widest():
         (30, 0, 0, "r: 4 jobs, committed at 12:00:30 after 30 s"),
         (30, 1, 3, "r: 4 jobs, aborted at 12:00:30 after 30 s, 1 failed, 3 cancelled"),
         (30, 1, 0, "r: 4 jobs, partly committed at 12:00:30 after 30 s, 1 failed"),
+        (30, 0, 4, "r: 4 jobs, cancelled at 12:00:30 after 30 s, 4 cancelled"),
     ],
 )
 def test_a_run_is_one_line(ended, failed, cancelled, text):

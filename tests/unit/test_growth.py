@@ -9,7 +9,8 @@ from itertools import cycle, islice
 
 import psutil
 import pytest
-from growth import MIB, Series, children, grows, growth, held
+from fleet import children
+from growth import MIB, Series, grows, growth, held
 
 SECONDS = 240
 

@@ -93,27 +93,53 @@ def test_only_old_tombstones_are_swept(site, root):
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["open"]
 
 
-def test_a_scan_passes_over_tombstones_unless_it_is_asked_for_them(site, root):
-    member = replace(MEMBER, target='/b/\n "state": "clean"/a.img')
-    for name, record in (("a", Record("a").having(member)), ("b", Record("b", state="clean")), ("c", Record("c"))):
+def test_a_tombstone_lies_where_no_scan_meets_it_and_needs_no_lock_file(site, root):
+    for name, record in (("a", Record("a")), ("b", Record("b", state="clean")), ("c", Record("c"))):
         with journal.held(site.roots, root, name) as held:
+            held.write(Record(name).having(MEMBER))
             held.write(record)
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["a", "c"]
-    assert [record.transaction for record in journal.scan(site.roots, root, tombstones=True)] == ["a", "b", "c"]
+    assert "b" not in " ".join(os.listdir(site.backup / ".blockjobs"))
+    assert os.listdir(site.backup / ".blockjobs/settled") == ["b.journal"]
+    with journal.locked(site.roots, root, "b") as late:
+        assert late.record.state == "clean"
+    assert "b" not in " ".join(os.listdir(site.backup / ".blockjobs"))
 
 
-@pytest.mark.parametrize("tombstones", [False, True])
-def test_a_scan_holds_one_journal_at_a_time_however_many_there_are(site, root, tombstones):
+def test_where_a_journal_was_not_removed_behind_its_tombstone_the_tombstone_counts_and_the_next_one_removes_it(
+    site, root
+):
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R").having(MEMBER))
+        left = (site.backup / ".blockjobs/R.journal").read_bytes()
+        held.write(Record("R", state="clean"))
+    (site.backup / ".blockjobs/R.journal").write_bytes(left)
+    assert journal.read(site.roots, root, "R").state == "clean"
+    with journal.held(site.roots, root, "R") as held:
+        assert held.record.state == "clean"
+    assert site.tree() == [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
+
+
+def test_the_folder_of_tombstones_is_no_link(site, root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R"))
+    (site.backup / ".blockjobs/settled").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="Not a directory"), journal.held(site.roots, root, "R"):
+        pytest.fail("it was followed")
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_sweep_holds_one_tombstone_at_a_time_however_many_there_are(site, root):
     with journal.held(site.roots, root, "R0") as held:
         held.write(Record("R0", state="clean"))
-    text = (site.backup / ".blockjobs/R0.journal").read_bytes()
+    text = (site.backup / ".blockjobs/settled/R0.journal").read_bytes()
     for n in range(1, 2000):
-        (site.backup / f".blockjobs/R{n}.journal").write_bytes(text)
+        (site.backup / f".blockjobs/settled/R{n}.journal").write_bytes(text)
     tracemalloc.start()
-    found = sum(1 for _ in journal.scan(site.roots, root, tombstones=tombstones))
+    assert journal.sweep_tombstones(site.roots, root, 60) == 0
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found == (2000 if tombstones else 0)
     assert most < 400_000, "the names of all, twice, and one record"
 
 

@@ -22,7 +22,9 @@ def target(site):
 
 
 def verify(target):
-    return manifest.verify(str(target), manifest.load(f"{target}.manifest.json"))
+    found = manifest.verify(str(target), manifest.load(f"{target}.manifest.json"))
+    assert found.unreadable == []
+    return [tuple(pair) for pair in found.differing]
 
 
 def damage(target, offset, content):

@@ -26,8 +26,9 @@ from blockworker.targets.publish import (
 )
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
-PUBLISHED = [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock", "R", "R/root.img", "R/root.img.blake3"]
-PUBLISHED += ["R/root.img.manifest.json"]
+IMAGE = ["R", "R/root.img", "R/root.img.blake3", "R/root.img.manifest.json"]
+PUBLISHED = [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock", *IMAGE]
+SETTLED = [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
 
 
 def test_a_committed_image_has_its_name_its_digests_and_its_manifest(site):
@@ -38,11 +39,11 @@ def test_a_committed_image_has_its_name_its_digests_and_its_manifest(site):
     assert site.tree() == PUBLISHED
     target = site.backup / "R/root.img"
     assert target.read_bytes() == image.read_bytes()
-    assert manifest.verify(str(target), manifest.load(f"{target}.manifest.json")) == []
+    assert not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
     assert clean_transaction(site.roots, "R", Root(str(site.backup)))
     commit_member(site.roots, member, 7)  # rung again, long after
     commit_job(site.roots, spec, 7)
-    assert site.tree() == PUBLISHED
+    assert site.tree() == SETTLED + IMAGE
 
 
 def test_an_aborted_job_leaves_only_its_tombstone(site):
@@ -50,7 +51,7 @@ def test_an_aborted_job_leaves_only_its_tombstone(site):
     member = site.prepared(site.spec())
     abort_member(site.roots, member, 7)
     assert clean_transaction(site.roots, "R", Root(str(site.backup)))
-    assert site.tree() == [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock"]
+    assert site.tree() == SETTLED
     with pytest.raises(JobFailed, match="already decided"):
         site.opened(site.spec())
     assert journal.sweep_tombstones(site.roots, Root(str(site.backup)), 7 * 86400) == 0
@@ -359,6 +360,7 @@ def test_a_cleaning_that_was_killed_anywhere_is_finished_by_the_next(sites, kill
         record = journal.read(site.roots, root, "R")
         assert record is not None
         assert (record.state, record.decision, record.members) == ("clean", "commit", {})
+        assert site.tree() == SETTLED + IMAGE
         if not killed:
             break
 
@@ -371,4 +373,4 @@ def test_a_transaction_is_clean_only_when_every_member_is_settled(site):
     assert not clean_transaction(site.roots, "R", root)
     abort_member(site.roots, second, 1)
     assert clean_transaction(site.roots, "R", root)
-    assert site.tree() == [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock"]
+    assert site.tree() == SETTLED

@@ -7,9 +7,11 @@ import pytest
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.policies import (
     Count,
+    Outcome,
     Policy,
     Verdict,
     next_try,
+    outcome_of,
     retry_after,
     transaction_id,
     transaction_name,
@@ -90,3 +92,19 @@ def test_a_next_try_is_of_the_same_transaction_of_the_file_and_no_name_grows_too
     assert (second, next_try(second, 3, 200)) == (f"{first}.try2", f"{first}.try3")
     assert transaction_name(RUN, second, ["web"]) == "web"
     assert next_try(TxnId("x" * 250), 10, 200) == "x" * 194 + ".try10"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "failed", "cancelled", "outcome"),
+    [
+        (4, 0, 0, Outcome.COMMITTED),
+        (4, 1, 0, Outcome.PARTLY),
+        (4, 1, 2, Outcome.PARTLY),
+        (4, 0, 3, Outcome.PARTLY),
+        (4, 1, 3, Outcome.ABORTED),
+        (4, 0, 4, Outcome.CANCELLED),
+        (0, 0, 0, Outcome.COMMITTED),
+    ],
+)
+def test_the_word_for_an_end_is_the_same_wherever_it_is_said(jobs, failed, cancelled, outcome):
+    assert outcome_of(jobs, failed, cancelled) is outcome

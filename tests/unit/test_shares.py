@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.shares import ANY, Copy, limits, share, spread, want
+from blockjobs.model.shares import ANY, Copy, Has, limits, share, spread, timely, want
 
 CASES = {
     "nobody": (60, {}, {}),
@@ -115,3 +117,72 @@ def test_neither_a_store_nor_a_host_is_ever_promised_twice(rows, n, m, h):
 )
 def test_whoever_uses_nearly_all_that_he_may_wants_all_that_he_can_get(used, limit, wanted):
     assert want(used, limit) == wanted
+
+
+# --- one after the other ----------------------------------------------------------------------------------
+
+TWO = copies(("a", "h", "n", 0, ANY), ("b", "i", "n", 0, ANY))
+APART = copies(("a", "h", "n", 0, ANY), ("b", "i", "m", 0, ANY))
+ONE_HOST = copies(("a", "h", "n", 0, ANY), ("b", "h", "m", 0, ANY))
+STORES, HOSTS = {"n": 60, "m": 60}, {Host("h"): 60}
+TIMELY = {
+    # case: (new limits, (limit, felt) of each, copies, budgets of stores, of hosts, what is handed out)
+    "less-goes-first": ({"a": 30, "b": 30}, {"a": (60, 60), "b": (1, 1)}, TWO, STORES, {}, {"a": 30}),
+    "more-waits-for-what-was-handed-out": ({"b": 30}, {"a": (30, 60), "b": (1, 1)}, TWO, STORES, {}, {}),
+    "and-comes-when-that-is-felt": ({"b": 30}, {"a": (30, 30), "b": (1, 1)}, TWO, STORES, {}, {"b": 30}),
+    "the-users-own-limit-counts": ({"b": 30}, {"a": (30, 10), "b": (1, 1)}, TWO, STORES, {}, {"b": 30}),
+    "the-first-limit-is-less": ({"a": 30, "b": 30}, {"a": (0, 0), "b": (1, 1)}, TWO, STORES, {}, {"a": 30}),
+    "none-any-more-is-more": ({"a": 0, "b": 5}, {"a": (30, 30), "b": (9, 9)}, TWO, STORES, {}, {"b": 5}),
+    "another-store-is-no-matter": ({"a": 30, "b": 30}, {"a": (60, 60), "b": (1, 1)}, APART, STORES, {},
+                                   {"a": 30, "b": 30}),
+    "one-host-is": ({"a": 30, "b": 30}, {"a": (60, 60), "b": (1, 1)}, ONE_HOST, STORES, HOSTS, {"a": 30}),
+    "but-not-one-without-a-limit": ({"a": 30, "b": 30}, {"a": (60, 60), "b": (1, 1)}, ONE_HOST, STORES, {},
+                                    {"a": 30, "b": 30}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TIMELY.values(), ids=TIMELY)
+def test_whoever_is_to_have_more_waits_for_those_who_are_to_have_less(case):
+    found, has, running, stores, hosts, now = case
+    assert timely(found, {job: Has(*row) for job, row in has.items()}, running, stores, hosts) == now
+
+
+BUDGET_OF_ALL = 1000
+TURNS = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["hears", "hears", "wants all", "wants little", "comes", "goes"])),
+    max_size=60,
+)
+
+
+def worst(turns, hand_out):
+    """The most that five copies may move together at any moment, if each goes by what it heard last."""
+    wants, has, most = {}, {}, 0
+    for number, what in turns:
+        job = JobId(str(number))
+        match what:
+            case "comes" if job not in has:
+                wants[job], has[job] = ANY, Has(1, 1)
+            case "goes":
+                wants.pop(job, None)
+                has.pop(job, None)
+            case "hears" if job in has:
+                has[job] = replace(has[job], felt=has[job].limit)
+            case "wants all" | "wants little" if job in has:
+                wants[job] = ANY if what == "wants all" else 1
+        running = {job: Copy(Host("h"), job, "n", 0, n) for job, n in wants.items()}
+        found = limits(running, {"n": BUDGET_OF_ALL}, {})
+        for job, limit in hand_out(found, has, running, {"n": BUDGET_OF_ALL}, {}).items():
+            has[job] = replace(has[job], limit=limit)
+        most = max(most, sum(max(each.limit, each.felt) for each in has.values()))
+    return most
+
+
+@given(TURNS)
+def test_no_budget_is_exceeded_whenever_anybody_hears_of_anything(turns):
+    assert worst(turns, timely) <= BUDGET_OF_ALL + 4, "who comes may move a byte a second"
+
+
+def test_it_would_be_if_all_were_handed_out_at_once():
+    turns = [(0, "comes"), (0, "hears"), (1, "comes"), (1, "hears")]
+    assert worst(turns, lambda found, *_: found) >= 1.5 * BUDGET_OF_ALL
+    assert worst(turns, timely) <= BUDGET_OF_ALL + 1

@@ -11,13 +11,15 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import InjectedError
 from blockworker import drivers
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.verify import Comparing
 from blockworker.targets.publish import commit_member
-from blockworker.volumes.checked import CheckedSource
+from blockworker.volumes.blkdebug import DebugSource
+from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.null import NullTarget
 
@@ -111,12 +113,16 @@ def test_without_digests_or_with_others_there_is_nothing_to_compare_with(site, p
 # --- what is on record as done --------------------------------------------------------------------------
 
 
-def compared(path, content, *, done=()):
-    """An attempt at an image that was written as ``content``: what is on record as done after it, and what differs."""
+def compared(path, content, *, done=(), bad=()):
+    """An attempt at an image that was written as ``content``: what is on record as done after it, and what is not good.
+
+    ``bad``: where it cannot be read.
+    """
     chunks = [content[at : at + MIB] for at in range(0, len(content), MIB)]
     values = b"".join(digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
-    image = FileSource(os.open(path, os.O_RDONLY), "image")
-    source = CheckedSource(image, "image", whole=len(content), digests=values, size=len(content), force=True)
+    errors = tuple(InjectedError(iotype="read", errno=errno.EIO, sector=at // 512) for at in bad)
+    image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), errors)
+    source = CheckedSource(image, "image", whole=len(content), digests=values, size=len(content), on=Past.ERRORS)
     target, news = NullTarget(len(content)), threading.Event()
     copy = Comparing(
         source, target, size=len(content), done=RangeSet(done), throttle=Throttle(), wake=news.set
@@ -129,7 +135,7 @@ def compared(path, content, *, done=()):
     finally:
         copy.stop()
         source.close()
-    return copy.flush(), source.differing
+    return copy.flush(), source.differing + source.unreadable
 
 
 def test_what_differs_is_never_done_so_that_the_next_attempt_finds_it_again(tmp_path):
@@ -147,6 +153,7 @@ def test_what_differs_is_never_done_so_that_the_next_attempt_finds_it_again(tmp_
     assert compared(path, content, done=done[:1]) == (done, wrong)
     path.write_bytes(content)
     assert compared(path, content) == (((0, size),), [])
+    assert compared(path, content, bad=[3 * MIB]) == (((0, 3 * MIB), (4 * MIB, size)), [[3 * MIB, 4 * MIB]])
 
 
 def test_a_checkpoint_of_an_image_that_differs_all_over_stays_small(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import mmap
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import redis
@@ -42,16 +43,15 @@ from blockworker.watcher import Watcher
 log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
+CONNECTIONS: Final = 2  # of a steps worker to the registry: its steps, heartbeat and watcher talk for moments
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery:
-    """The app, with its tasks."""
-    app = Celery(f"blockjobs-{config.name}", set_as_current=False)
-    configure(app, url)
-    roots = Roots(config)
+def copying(url: str, config: HostConfig) -> Celery:
+    """The app of the copy worker.  Each attempt is a process of its own, with its own line to Redis."""
+    app, roots = _app(url, config), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
     def copy(task: Task[Any, Any], job: str) -> str:
@@ -68,63 +68,59 @@ def make(url: str, config: HostConfig, highest: Highest | None = None) -> Celery
         finally:
             client.close()
 
+    return app
+
+
+def stepping(url: str, registry: HostRegistry, roots: Roots, highest: Highest) -> Celery:
+    """The app of the steps worker, whose threads share the connections of one registry."""
+    config = roots.config
+    app, steps = _app(url, config), Steps(registry.answers, roots, highest)
+
     @app.task(name=STEP_TASK)
     def step(name: str, txn: str) -> None:
-        client = connect(url)
-        try:
-            Steps(HostRegistry(client, config.name).answers, roots, highest).take(name, TxnId(txn))
-        except redis.RedisError as error:
-            log.warning("transaction %s: %s: Redis is away: %s; it is rung for again", txn, name, error)
-        finally:
-            client.close()
+        with _redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
+            steps.take(name, TxnId(txn))
 
     @app.task(name=PROBE_TASK)
     def probe(question: str, looks: list[dict[str, Any]]) -> None:
-        client = connect(url)
-        try:
-            HostRegistry(client, config.name).questions.answer(config.name, question, look(roots, looks))
-        except redis.RedisError as error:
-            log.warning("a question was not answered: Redis is away: %s", error)
-        finally:
-            client.close()
+        with _redis_may_be_away("a question was not answered"):
+            registry.questions.answer(config.name, question, look(roots, looks))
 
     @app.task(name=RESIZE_TASK)
     def resize(question: str, volume: dict[str, Any], size: int) -> None:
-        client = connect(url)
-        try:
-            registry = HostRegistry(client, config.name)
+        with _redis_may_be_away("an image was not resized, or nobody heard of it"):
             answer = resize_image(
                 roots, volume, size, in_use=registry.answers.in_use,
                 permitted=lambda: registry.questions.take_permit(config.name, question),
             )  # fmt: skip
             if answer is not None:
                 registry.questions.answer(config.name, question, answer)
-        except redis.RedisError as error:
-            log.warning("an image was not resized, or nobody heard of it: Redis is away: %s", error)
-        finally:
-            client.close()
-
-    _prune_task(app, url, roots)
-    return app
-
-
-def _prune_task(app: Celery, url: str, roots: Roots) -> None:
-    config = roots.config
 
     @app.task(name=PRUNE_TASK)
     def prune(question: str, keys: dict[str, Any]) -> None:
-        client = connect(url)
-        try:
-            registry = HostRegistry(client, config.name)
+        with _redis_may_be_away("targets were not pruned, or nobody heard of it"):
             pruner = Pruner(
                 roots, in_use=registry.answers.in_use,
                 permitted=lambda: registry.questions.take_permit(config.name, question),
             )  # fmt: skip
             registry.questions.answer(config.name, question, pruner.answer(question_of(keys)))
-        except redis.RedisError as error:
-            log.warning("targets were not pruned, or nobody heard of it: Redis is away: %s", error)
-        finally:
-            client.close()
+
+    return app
+
+
+def _app(url: str, config: HostConfig) -> Celery:
+    app = Celery(f"blockjobs-{config.name}", set_as_current=False)
+    configure(app, url)
+    return app
+
+
+@contextmanager
+def _redis_may_be_away(what: str) -> Iterator[None]:
+    """Whoever asked waits, and asks again."""
+    try:
+        yield
+    except redis.RedisError as error:
+        log.warning("%s: Redis is away: %s", what, error)
 
 
 def serve_copies(url: str, config: HostConfig) -> int:
@@ -134,13 +130,12 @@ def serve_copies(url: str, config: HostConfig) -> int:
         _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
 
     worker_shutting_down.connect(drain, weak=False)
-    return _serve(make(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
+    return _serve(copying(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
-    client = connect(url)
-    registry = HostRegistry(client, config.name)
+    registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
     highest = Highest(config)
     heartbeat = Heartbeat(registry.hosts, config, highest)
     roots = Roots(config)
@@ -157,7 +152,8 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    return _serve(make(url, config, highest), "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
+    app = stepping(url, registry, roots, highest)
+    return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:

@@ -81,11 +81,21 @@ class Attempt:
             return errno.ECANCELED, errors.ECANCELED_TEXT
         except errors.JobFailed as failed:
             log.warning("job %s: %s", spec.id, failed.text)
-            return failed.errno, failed.text
+            return self._unless_cancelled(failed.errno, failed.text)
         except OSError as error:
             log.exception("job %s: an error nobody expected", spec.id)
-            return error.errno or errno.EIO, f"{error.filename or spec.target.text}: {error.strerror}"
+            return self._unless_cancelled(
+                error.errno or errno.EIO, f"{error.filename or spec.target.text}: {error.strerror}"
+            )
         return 0, ""
+
+    def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
+        """What could not even be opened while the job is cancelled was being taken away: no error of the job's own."""
+        if self._work is None:
+            self._point.insist(self._point.line.checkpoint)
+            if self._point.line.orders.cancel:
+                return errno.ECANCELED, errors.ECANCELED_TEXT
+        return code, text
 
     def _finish(self, code: int, text: str) -> None:
         work, progress = self._work, self._point.progress()

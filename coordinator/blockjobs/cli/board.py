@@ -12,6 +12,7 @@ from typing import Final
 
 from blockjobs.cli.words import short
 from blockjobs.model.ids import JobId, RunId
+from blockjobs.model.policies import Outcome, outcome_of
 from blockjobs.model.states import Status
 from blockjobs.store.events import Event
 from blockjobs.store.glances import Glance
@@ -104,8 +105,9 @@ class Tally:
     rate: Rate = field(default_factory=Rate)
 
     @property
-    def succeeded(self) -> bool:
-        return bool(self.ended) and self.words["failed"] == self.words["cancelled"] == 0
+    def outcome(self) -> Outcome:
+        """How it ended, if it has."""
+        return outcome_of(self.jobs, self.words["failed"], self.words["cancelled"])
 
     @property
     def eta(self) -> float | None:

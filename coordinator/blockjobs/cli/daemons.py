@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockjobs.cli.output import start_logging
+from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.settings import find_url, read_settings
 from blockjobs.store.connection import check, connect
@@ -46,7 +46,7 @@ def coordinator(
     from blockjobs.daemons.prune import Prune  # noqa: PLC0415
     from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
 
-    start_logging()
+    begin()
     settings = read_settings()
     where = find_url(url, settings)
     client = connect(where)
@@ -104,7 +104,7 @@ def finalizer(url: str | None) -> None:
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons.finalizer import Finalizer  # noqa: PLC0415
 
-    start_logging()
+    begin()
     where = find_url(url)
     client = connect(where)
     check(client, where)

@@ -34,6 +34,7 @@ from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId
+from blockjobs.model.policies import Outcome
 from blockjobs.server import last_line
 from blockjobs.spawn import spawn
 
@@ -191,7 +192,7 @@ class Demo:
         else:
             title("The first run again: nothing is in its way, it commits under its new name")
         run, board = self.run(here, self.write("nightly", broken=False), pause=pause)
-        if not board.runs[run].succeeded:
+        if board.runs[run].outcome is not Outcome.COMMITTED:
             raise BlockjobsError(f"run {run} was to commit and did not: see {self.state / 'logs'}")
         targets = [self.target(image, run) for image in IMAGES]
         for image, target in zip(IMAGES, targets, strict=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
+from blockjobs.cli.words import count
 from blockjobs.model.checkup import Finding, Level, worst
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.model.ids import Host
@@ -51,8 +54,10 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
     if json:
         print_json([finding.to_json() for finding in findings])
     else:
-        counts = [(sum(each.level is level for each in findings), level) for level in reversed(Level)]
-        click.echo(", ".join(f"{number} {level}" for number, level in counts))
+        found = Counter(finding.level for finding in findings)
+        click.echo(
+            ", ".join(count(found[level], level, "ok" if level is Level.OK else "") for level in reversed(Level))
+        )
     return 1 if worst(findings) is Level.ERROR else 0
 
 

@@ -23,7 +23,7 @@ from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Skipped
+from blockjobs.model.policies import Outcome, Skipped
 from blockjobs.store.events import Event
 from blockjobs.stream import Stream
 
@@ -121,13 +121,13 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
     if len(skipped) > SHOWN:
         without.append(f"  ... and {len(skipped) - SHOWN} more: blockjobs show {run_id}")
     enough = " (its file says that this will do)" if met else ""
-    if tally.succeeded:
+    word = tally.outcome
+    if word is Outcome.COMMITTED:
         all_of_it = f"{count(tally.jobs, 'job')}, {size(tally.len)} in {took}"
-        return [f"run {run_id} committed: {all_of_it}{left_out}{enough}", *without]
+        return [f"run {run_id} {word}: {all_of_it}{left_out}{enough}", *without]
     lost = [f"  {row.place.job}: {row.undefined}" for row in board.rows.values() if row.run == run_id and row.undefined]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     done = tally.jobs - tally.words["failed"] - tally.words["cancelled"]
-    word = "partly committed" if done else "aborted" if failed else "cancelled"
     if failed and tally.jobs == 1 and not skipped:
         return [f"run {run_id} {word} after {took}: {failed[0].error}", *lost]
     late = f" ({tally.late})" if tally.late else ""

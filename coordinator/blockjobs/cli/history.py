@@ -34,12 +34,9 @@ class Past:
 
     @property
     def word(self) -> str:
-        """How it ended."""
+        """How it ended, or that it has not."""
         run = self.run
-        if not run.ended:
-            return "running"
-        good = run.jobs - run.failed - run.cancelled
-        return "committed" if good == run.jobs else "partly committed" if good else "aborted"
+        return run.outcome if run.ended else "queued" if run.queued else "running"
 
     def to_json(self) -> dict[str, Any]:
         run = self.run

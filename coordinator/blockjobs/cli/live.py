@@ -15,12 +15,14 @@ from rich.text import Text
 from blockjobs.cli.board import OVER, Board, Row, Tally
 from blockjobs.cli.output import size, span
 from blockjobs.cli.words import count, sentence
+from blockjobs.model.policies import Outcome
 from blockjobs.store.events import Event
 
 MOST: Final = 20  # job lines at once
 STYLES: Final = {
     "done": "green", "failed": "bold red", "cancelled": "yellow", "aborting": "yellow", "paused": "magenta",
     "pausing": "magenta", "running": "cyan", "queued": "dim", "created": "dim", "waiting": "blue", "pending": "blue",
+    Outcome.COMMITTED: "green", Outcome.PARTLY: "bold red", Outcome.ABORTED: "bold red",
 }  # fmt: skip
 WIDE: Final = 100  # columns of a terminal that has room for amounts
 
@@ -98,14 +100,12 @@ def _job(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
 
 
 def _run(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
-    word = "running"
-    if tally.ended:
-        word = "done" if tally.succeeded else "failed" if tally.words["failed"] else "cancelled"
+    word = tally.outcome if tally.ended else "running"
     style = STYLES[word]
     rate = "" if tally.ended else f"{size(tally.rate.value)}/s"
     yield Text(tally.id, "bold")
-    yield Text({"done": "committed", "failed": "aborted"}.get(word, word), style)
-    yield _bar(tally.offset, tally.len, style, width, full=word == "done")
+    yield Text(word, style)
+    yield _bar(tally.offset, tally.len, style, width, full=word == Outcome.COMMITTED)
     yield from _amounts(tally.offset, tally.len, rate, tally.eta, wide=wide)
 
 

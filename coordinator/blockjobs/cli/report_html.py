@@ -18,6 +18,7 @@ from blockjobs.cli.report_text import (
     summary,
 )
 from blockjobs.cli.words import clock, count, sentence, short
+from blockjobs.model.policies import Outcome
 
 STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --bad: #b3261e; --good: #1b6e3c; --soft: #8881; }
@@ -64,7 +65,7 @@ def page(found: Report, now: float) -> str:
 
 def _body(found: Report, now: float) -> Iterator[str]:
     run = found.past.run
-    good = "good" if found.past.word == "committed" else "" if found.past.word == "running" else "bad"
+    good = "" if not run.ended else "good" if run.outcome is Outcome.COMMITTED else "bad"
     yield f"<h1>{escape(run.id)}</h1>"
     (_, outcome), *facts = summary(found, now)
     yield f'<p class="outcome {good}">{escape(outcome)}</p>'

@@ -114,7 +114,10 @@ def about_job(scene: Scene) -> Iterator[str]:
         "io-status": job.io_status if job.io_status != "ok" else "",
         "error": job.error,
         "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
-        "differing": in_words(job.result.get("differing", ()), job.result.get("differing-more", 0), most=RANGES),
+        **{
+            name: in_words(job.result.get(name, ()), job.result.get(f"{name}-more", 0), most=RANGES)
+            for name in ("differing", "unreadable")
+        },
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
     }

@@ -191,9 +191,7 @@ def heading(run: RunView, now: float) -> str:
     over = run.jobs - run.open
     began = run.published / 1000
     if run.ended:
-        good = not (run.failed or run.cancelled)
-        word = "committed" if good else "partly committed" if run.failed + run.cancelled < run.jobs else "aborted"
-        state = f"{word} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+        state = f"{run.outcome} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
     elif run.queued:
         state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
     else:

@@ -1,20 +1,21 @@
 """The shares of running copies in the budgets of stores and hosts, and who may take a place in a store.
 
 Once a second, and whenever an event says that something changed: look at what runs under a limit, divide, and hand out
-what differs.  Where nothing has a limit this costs two reads a second.
+what differs: what is less at once, what is more when that is felt.  Where nothing has a limit this costs two reads a
+second.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.shares import Copy, limits, want
+from blockjobs.model.shares import ANY, Copy, limits, timely, want
 from blockjobs.store.events import Event
 from blockjobs.store.limits import Running, StoreView
 from blockjobs.store.registry import Registry
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
 CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
 WINDOW: Final = 2_000  # ms over which is measured what a copy uses
+ASK: Final = 0.05  # seconds between two looks whether what is less is felt, while somebody waits for it
 SAME: Final = 0.01  # a share that differs by less is not worth a message
 SAID: Final = frozenset({"STORE_SET", "STORE_REMOVED", "HOST_LIMITED"})
 AFTER: Final = SAID | {
@@ -57,6 +59,18 @@ class Use:
         return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
 
 
+@dataclass(slots=True)
+class Given:
+    """What copies may move of one budget, all together: bytes a second."""
+
+    copies: int = 0
+    speed: int = 0
+
+    def add(self, most: int) -> None:
+        self.copies += 1
+        self.speed += most
+
+
 @dataclass
 class Shares:
     registry: Registry
@@ -64,7 +78,7 @@ class Shares:
     _hosts: dict[Host, int] = field(default_factory=dict)
     _uses: dict[Place, Use] = field(default_factory=dict)
     _copies: dict[Place, Running] = field(default_factory=dict)
-    _asked: list[tuple[Host, str]] = field(default_factory=list)  # for whom since the last look
+    _given: defaultdict[tuple[str, str], Given] = field(default_factory=lambda: defaultdict(Given))  # of each budget
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _not_before: float = 0.0
     _due: bool = True
@@ -79,16 +93,21 @@ class Shares:
         began = boottime()
         if not (self._each_look() or (self._due and began >= self._not_before)):
             return set()
-        self._due, self._asked = False, []
+        self._due = False
+        self._given.clear()
         self.stores = {store.name: store for store in self.registry.limits.stores()}
         self._hosts = self.registry.limits.host_speeds()
         if not self.stores and not self._hosts:
             return set()
         running = self.registry.limits.running(self.stores, self._hosts)
         self._measure(running)
-        self._divide()
+        for each in running:
+            self._give(each.host, each.store, each.has.at_most)
+        waits = self._divide()
         freed = self._free([each for each in running if each.store and not each.claimed])
         self._not_before = boottime() + 4 * (boottime() - began)  # at most a fifth of the time goes into this
+        if waits:
+            self._due, self._not_before = True, max(self._not_before, began + ASK)
         return freed
 
     def patience_ms(self, most: int) -> int:
@@ -96,14 +115,21 @@ class Shares:
         return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
 
     def at_first(self, host: Host, store: str) -> int:
-        """What a copy may move that is rung for now, until it runs and all is divided anew."""
-        self._asked += [(host, store)]
-        known = [(each.host, each.store) for each in self._copies.values()] + self._asked
-        budgets = (
-            (self._hosts.get(host, 0), sum(other == host for other, _ in known)),
-            (self.stores[store].speed if store in self.stores else 0, sum(other == store for _, other in known)),
-        )
-        return min((max(1, budget // mates) for budget, mates in budgets if budget), default=0)
+        """What a copy may move that is rung for now, until it runs and all is divided anew: no more than is left."""
+        first = 0
+        for budget, given in (
+            (self._hosts.get(host, 0), self._given["host", host]),
+            (self.stores[store].speed if store in self.stores else 0, self._given["store", store]),
+        ):
+            if budget:
+                share = max(1, budget // (given.copies + 1))
+                first = min(first or ANY, max(min(PAUSED, share), min(share, budget - given.speed)))
+        self._give(host, store, first or ANY)
+        return first
+
+    def _give(self, host: Host, store: str, most: int) -> None:
+        self._given["host", host].add(most)
+        self._given["store", store].add(most)
 
     def _measure(self, running: Iterable[Running]) -> None:
         self._copies = {(each.host, each.job): each for each in running if each.claimed}
@@ -114,7 +140,8 @@ class Shares:
                 use = self._uses[place] = Use(each.attempt)
             use.add(each.told, each.read, each.limit)
 
-    def _divide(self) -> None:
+    def _divide(self) -> bool:
+        """Hand out what differs and may be handed out by now; whether something has to wait."""
         copies = {
             each.job: Copy(
                 each.host, each.job, each.store, each.speed,
@@ -125,15 +152,18 @@ class Shares:
         budgets = {name: store.speed for name, store in self.stores.items()}
         found = limits(copies, budgets, self._hosts)
         differ = {
-            place: found[each.job] for place, each in self._copies.items()
+            each.job: found[each.job] for each in self._copies.values()
             if abs(found[each.job] - each.limit) > SAME * each.limit or (not found[each.job] and each.limit)
         }  # fmt: skip
-        self.registry.limits.limit(differ)
+        has = {each.job: each.has for each in self._copies.values()}
+        now = timely(differ, has, copies, budgets, self._hosts)
+        self.registry.limits.limit({place: now[place[1]] for place in self._copies if place[1] in now})
         flows = dict.fromkeys(self.stores, 0.0)
         for place, each in self._copies.items():
             if each.store:
                 flows[each.store] += self._uses[place].rate() or 0.0
         self.registry.limits.flow({n: round(flow) for n, flow in flows.items() if round(flow) != self.stores[n].flow})
+        return len(now) < len(differ)
 
     def _free(self, suspects: Iterable[Running]) -> set[Host]:
         """Give back the places of copies that ended, and offer what is free to those that wait."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from blockjobs.model.ids import JobId, RunId, TxnId
@@ -177,6 +177,24 @@ class Verdict(IntEnum):
     ALL = 0
     FAILED = 1
     PARTIAL = 4  # not all of it, and the file says that this will do
+
+
+class Outcome(StrEnum):
+    """How a run ended, in a word: what became of its jobs, whatever its file says will do."""
+
+    COMMITTED = "committed"
+    PARTLY = "partly committed"
+    ABORTED = "aborted"  # nothing is left of it: something failed
+    CANCELLED = "cancelled"  # nothing is left of it, and nothing failed
+
+
+def outcome_of(jobs: int, failed: int, cancelled: int) -> Outcome:
+    """How a run of so many jobs ended, of which so many failed and were cancelled."""
+    if not failed + cancelled:
+        return Outcome.COMMITTED
+    if failed + cancelled < jobs:
+        return Outcome.PARTLY
+    return Outcome.ABORTED if failed else Outcome.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

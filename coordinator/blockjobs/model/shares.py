@@ -76,6 +76,42 @@ def limits(copies: Mapping[JobId, Copy], stores: Mapping[str, int], hosts: Mappi
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Has:
+    """What a copy was handed last, and what it may move as far as it knows."""
+
+    limit: int
+    felt: int
+
+    @property
+    def at_most(self) -> int:
+        """What it may move until it is known to have heard more; ``ANY``: without a limit."""
+        return max(self.limit or ANY, self.felt or ANY)
+
+
+def timely(
+    found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, Copy],
+    stores: Mapping[str, int], hosts: Mapping[Host, int],
+) -> dict[JobId, int]:  # fmt: skip
+    """Of new limits those that may be handed out by now: a lower one always, a higher one behind all lower ones.
+
+    Whoever is to have more waits until everybody who is to have less, in the same store or on the same host, has heard
+    of it: no budget is exceeded meanwhile.
+    """
+
+    def shared(job: JobId) -> set[tuple[str, str]]:
+        copy = copies[job]
+        in_store = {("store", copy.store)} if stores.get(copy.store) else set()
+        return in_store | ({("host", str(copy.host))} if hosts.get(copy.host) else set())
+
+    late = [job for job, had in has.items() if (found.get(job, had.limit) or ANY) < (had.felt or ANY)]
+    awaited = {budget for job in late for budget in shared(job)}
+    return {
+        job: limit for job, limit in found.items()
+        if (limit or ANY) <= (has[job].limit or ANY) or not awaited & shared(job)
+    }  # fmt: skip
+
+
 # --- by store, by host --------------------------------------------------------------------------------
 
 

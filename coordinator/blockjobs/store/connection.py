@@ -31,10 +31,13 @@ SETTINGS: Final = {
 }
 
 
-def connect(url: str) -> Client:
-    """A client for everything but an attempt's control line."""
+def connect(url: str, *, at_most: int = 0) -> Client:
+    """A client for everything but an attempt's control line.
+
+    ``at_most``: connections, 0: any number; a thread waits for one that is free, no longer than for an answer.
+    """
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
-    return _client(url, CLIENT_TIMEOUT, retry)
+    return _client(url, CLIENT_TIMEOUT, retry, at_most)
 
 
 def line(url: str) -> Client:
@@ -42,12 +45,17 @@ def line(url: str) -> Client:
     return _client(url, LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
 
-def _client(url: str, timeout: float, retry: Retry) -> Client:
+def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
+    options: dict[str, Any] = {
+        "socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": retry, "client_name": "blockjobs",
+        "protocol": 3,
+    }  # fmt: skip
     try:
-        client = redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry, client_name="blockjobs",
-            protocol=3,
-        )  # fmt: skip
+        if at_most:
+            waiting = redis.BlockingConnectionPool.from_url(url, max_connections=at_most, timeout=timeout, **options)
+            client = redis.Redis.from_pool(waiting)
+        else:
+            client = redis.Redis.from_url(url, **options)
         # An option of the URL that nobody knows would be found by the first command only.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (ValueError, TypeError):  # their texts quote the URL, with the password in it

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.shares import Has
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
@@ -41,7 +42,10 @@ class StoreView:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A copy that has a claim, or a place without one.  ``read``: bytes, as it told at ``told`` (ms)."""
+    """A copy that has a claim, or a place without one.  ``read``: bytes, as it told at ``told`` (ms).
+
+    ``limit``: bytes/s that it was handed, 0: none; ``felt``: what it may move as far as it knows.
+    """
 
     host: Host
     job: JobId
@@ -51,8 +55,13 @@ class Running:
     attempt: str
     speed: int
     limit: int
+    felt: int
     read: int
     told: int
+
+    @property
+    def has(self) -> Has:
+        return Has(self.limit, self.felt)
 
 
 class Limits:
@@ -170,14 +179,14 @@ class Limits:
         for name, members in zip(by_store, rows, strict=False):
             places |= dict.fromkeys(map(_place, members), name)
         for host, job in places:
-            pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "bytes", "told")
+            pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "felt", "bytes", "told")
         return [
             Running(
                 host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
-                int(speed or 0), int(limit or 0),
+                int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
                 int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
             )
-            for ((host, job), store), (attempt, status, speed, limit, counts, told) in zip(
+            for ((host, job), store), (attempt, status, speed, limit, felt, counts, told) in zip(
                 places.items(), pipe.execute() if places else [], strict=True
             )
         ]  # fmt: skip

@@ -12,7 +12,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.policies import ALONE, Count, RunFields, Verdict, transaction_name, verdict
+from blockjobs.model.policies import ALONE, Count, Outcome, RunFields, Verdict, outcome_of, transaction_name, verdict
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
@@ -135,6 +135,11 @@ class RunView:
         """Bytes read a second, from the first claim to the end."""
         seconds = (self.ended - self.began) / 1000 if self.ended and self.began else 0.0
         return self.sums.get("read", 0) / seconds if seconds > 0 else 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, if it has."""
+        return outcome_of(self.jobs, self.failed, self.cancelled)
 
     @property
     def mode(self) -> str:

@@ -61,14 +61,18 @@ def verify_here(targets: Iterable[Path]) -> int:
     for target in targets:
         try:
             record = manifest.load(f"{target}{MANIFEST}")
-            differing = manifest.verify(os.fspath(target), record)
+            found = manifest.verify(os.fspath(target), record)
         except BlockjobsError as wrong:  # what cannot be read does not keep the others from it
             complain(str(wrong))
             codes.add(wrong.exit_code)
             continue
-        for start, end in differing:
+        for start, end in found.unreadable:
+            click.echo(f"{target}: bytes {start} to {end} cannot be read")
+        for start, end in found.differing:
             click.echo(f"{target}: bytes {start} to {end} differ from the manifest")
-        if not differing:
+        if found.bad:
+            codes.add(1)
+        else:
             click.echo(f"{target}: {record['size']} bytes as in the manifest")
-        codes.add(1 if differing else 0)
+            codes.add(0)
     return 1 if 1 in codes else max(codes)

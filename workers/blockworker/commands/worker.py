@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blockjobs.cli.output import start_logging
+from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
@@ -30,7 +30,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     """
     from blockworker import app  # noqa: PLC0415 - Celery takes half a second to import: only who serves pays it
 
-    start_logging()
+    begin()
     settings, where = find_config(name, config), find_url(url, Settings())
     with connect(where) as client:
         check(client, where)

@@ -19,12 +19,31 @@ from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.targets.publish import MANIFEST
-from blockworker.volumes.checked import DIGEST, CheckedSource
+from blockworker.volumes.checked import DIGEST, CheckedSource, Past
 
 
 class Restore(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-        return _checked(roots, spec, path)
+        record = manifest.load(path + MANIFEST, roots.open_source)
+        whole: int = record["size"]
+        on = Past.DIFFERENCES if spec.options.get(FORCE) else Past.NOTHING
+        offset, size = spec.offset, spec.length or whole - spec.offset
+        if size < 0 or (size == 0 and whole) or offset + size > whole:
+            text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
+            raise JobFailed(errno.EINVAL, text)
+        digests = manifest.read_digests(path, record, roots.open_source) if record.get("digests") else None
+        if digests is None and not on:
+            text = f"image {path} was copied with 'digests: false': only `--force` restores what cannot be checked"
+            raise JobFailed(errno.EINVAL, text)
+        image = manifest.open_image(path, record, roots.open_source)
+        try:
+            if image.size < offset + size and not on:
+                text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
+                raise JobFailed(errno.EBADMSG, text)
+            return CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, on=on)
+        except BaseException:
+            image.close()
+            raise
 
     def attached(self, roots: Roots, job: Job) -> Restoring:
         source = self.source(roots, job.spec)
@@ -33,29 +52,6 @@ class Restore(Published):
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:
         facts = {name: result[name] for name in ("checked", "differing") if name in result}
         return {"restored": {"offset": spec.offset, **facts}}
-
-
-def _checked(roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-    record = manifest.load(path + MANIFEST, roots.open_source)
-    whole: int = record["size"]
-    force = bool(spec.options.get(FORCE))
-    offset, size = spec.offset, spec.length or whole - spec.offset
-    if size < 0 or (size == 0 and whole) or offset + size > whole:
-        text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
-        raise JobFailed(errno.EINVAL, text)
-    digests = manifest.read_digests(path, record, roots.open_source) if record.get("digests") else None
-    if digests is None and not force:
-        text = f"image {path} was copied with 'digests: false': only `--force` restores what cannot be checked"
-        raise JobFailed(errno.EINVAL, text)
-    image = manifest.open_image(path, record, roots.open_source)
-    try:
-        if image.size < offset + size and not force:
-            text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
-            raise JobFailed(errno.EBADMSG, text)
-        return CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, force=force)
-    except BaseException:
-        image.close()
-        raise
 
 
 class Restoring(Copying):

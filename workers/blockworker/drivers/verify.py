@@ -48,17 +48,7 @@ def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSo
     if job and (record.get("job"), record.get("run")) != (job, options.get(RUN)):
         text = f"image {path} was replaced: its manifest is of job '{str(record.get('job'))[:200]}', not of '{job}'"
         raise JobFailed(errno.ESTALE, text)
-    size: int = record["size"]
-    digests = manifest.read_digests(path, record, roots.open_published)
-    image = manifest.open_image(path, record, roots.open_published)
-    try:
-        checked = CheckedSource(image, path, whole=size, digests=digests, size=size, force=True)
-        for start, end in manifest.resized(image, record):
-            checked.note(start, end)
-        return checked
-    except BaseException:
-        image.close()
-        raise
+    return manifest.checked(path, record, roots.open_published)
 
 
 def _record(roots: Roots, path: str) -> dict[str, Any]:
@@ -78,10 +68,8 @@ class Verifying(Copying):
 
     def start(self, job: Job) -> None:
         super().start(job)
-        if wrong := self._wrong:
-            path = volumespec.label(self._spec.source.volume)
-            text = f"image {path}: bytes {in_words(wrong, most=NAMED)} differ from the digests of its manifest"
-            raise JobFailed(errno.EBADMSG, text)
+        if found := said_of(self._checked):
+            raise JobFailed(errno.EBADMSG, f"image {volumespec.label(self._spec.source.volume)}: {found}")
 
     def _copy(self) -> Copy:
         attached = self._attached
@@ -91,9 +79,8 @@ class Verifying(Copying):
         )  # fmt: skip
 
     @property
-    def _wrong(self) -> list[list[int]]:
-        """What is not as it was written, as far as this attempt has come."""
-        return cast(CheckedSource, self._attached.source).differing
+    def _checked(self) -> CheckedSource:
+        return cast(CheckedSource, self._attached.source)
 
     def progress(self) -> Progress:
         """Nothing is ever written, whatever the copy counts."""
@@ -101,18 +88,27 @@ class Verifying(Copying):
         return Progress(told.offset, told.len, {**(told.counts or {}), "written": 0})
 
     def result(self) -> Mapping[str, Any]:
-        wrong, told = self._wrong, super().result()
-        return {**told, "differing": wrong[:MOST], "differing-more": max(0, len(wrong) - MOST)} if wrong else told
+        told = dict(super().result())
+        for name, ranges in (("differing", self._checked.differing), ("unreadable", self._checked.unreadable)):
+            if ranges:
+                told |= {name: ranges[:MOST], f"{name}-more": max(0, len(ranges) - MOST)}
+        return told
+
+
+def said_of(image: CheckedSource) -> str:
+    """What is not as it was written; "": nothing."""
+    ranges = {"cannot be read": image.unreadable, "differ from the digests of its manifest": image.differing}
+    return "; ".join(f"bytes {in_words(found, most=NAMED)} {what}" for what, found in ranges.items() if found)
 
 
 class Comparing(Copy):
-    """Only what was found good is ever on record as done: what differs is read, and found, by every attempt again."""
+    """Only what was found good is ever on record as done: what is not is read, and found, by every attempt again."""
 
     _source: CheckedSource
 
     def flush(self) -> tuple[tuple[int, int], ...]:
         done = super().flush()
-        wrong = RangeSet((start, end) for start, end in self._source.differing)
+        wrong = RangeSet((start, end) for start, end in self._source.differing + self._source.unreadable)
         good = [part for start, end in done for part in wrong.missing(start, end)]
         self._snapshot = tuple(good[:MOST])  # a checkpoint is to stay small where it differs all over
         return self._snapshot

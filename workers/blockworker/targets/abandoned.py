@@ -42,7 +42,7 @@ def settle(answers: Answers, roots: Roots, highest: Highest) -> None:
 def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:
     root = roots.root_of(path, write=True)
     record = journals.read(roots, root, txn)
-    if record is None or record.state == "clean":
+    if record is None or record.clean:
         return
     for member in record.members.values():
         if decision == Decision.COMMIT:

@@ -6,13 +6,15 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockworker.roots import Root, Roots
 
 FOLDER: Final = ".blockjobs"
+SETTLED: Final = "settled"  # in it: the tombstones
 
 
 class LockBusy(BlockjobsError):
@@ -65,6 +67,25 @@ def read_file(folder: int, name: str) -> bytes | None:
         return file.read()
 
 
+@contextmanager
+def settled(folder: int, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder of tombstones; FileNotFoundError where there is none, unless it is to be made."""
+    fd = -1
+    while fd < 0:
+        try:
+            fd = os.open(SETTLED, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            if not make:
+                raise
+            with suppress(FileExistsError):
+                os.mkdir(SETTLED, 0o700, dir_fd=folder)
+                os.fsync(folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _close(*fds: int) -> None:
     for fd in fds:
         if fd >= 0:
@@ -89,6 +110,8 @@ def remove_folder(roots: Roots, root: Root) -> None:
     with suppress(JobFailed, OSError):
         top = roots.open_dir(root.path)
         try:
+            with suppress(FileNotFoundError):
+                os.rmdir(f"{FOLDER}/{SETTLED}", dir_fd=top)
             os.rmdir(FOLDER, dir_fd=top)
             os.fsync(top)
         finally:

@@ -2,8 +2,9 @@
 
 ``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (temporary file, fsync, rename, fsync of the
 directory).  Rule: whoever creates, renames or unlinks anything of the transaction holds the flock of
-``TRANSACTION.lock`` and reads the journal after it got it.  A settled transaction leaves a tombstone, under
-which nothing is ever created again.
+``TRANSACTION.lock`` and reads the journal after it got it.  A settled transaction leaves a tombstone,
+``ROOT/.blockjobs/settled/TRANSACTION.journal``, under which nothing is ever created again.  A week's tombstones of many
+small runs are thousands: whoever looks for open journals does not meet them, and they have no lock files.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockworker.host import boot_id
 from blockworker.roots import Root, Roots
-from blockworker.targets.folder import LockBusy, folder_of, read_file, release, remove_folder, take_lock
+from blockworker.targets import folder as folders
+from blockworker.targets.folder import SETTLED, LockBusy, folder_of, read_file, release, remove_folder, take_lock
 
 log = logging.getLogger(__name__)
 
 VERSION: Final = 1
-_CLEAN: Final = b'\n "state": "clean"'  # as a tombstone is written; in a text inside it the quotes would be escaped
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
 
@@ -96,6 +97,11 @@ class Record:
     members: Mapping[str, Member] = field(default_factory=dict)
     at: float = 0.0
 
+    @property
+    def clean(self) -> bool:
+        """Whether it is a tombstone."""
+        return self.state == "clean"
+
     def having(self, member: Member) -> Record:
         return replace(self, members={**self.members, member.job: member})
 
@@ -141,38 +147,75 @@ class Journal:
         self._folder, self.lock, self._path = folder, lock, path
         self._name = f"{transaction}.journal"
         self.record = _read(folder, self._name, path)
+        if self.record is not None and self.record.clean:
+            self._bury()
         self._removed = False
 
     def write(self, record: Record) -> None:
-        """Replace the journal, durably."""
+        """Replace the journal, durably; by its tombstone where it is clean."""
         record = replace(record, at=time.time())
+        if record.clean:
+            with folders.settled(self._folder, make=True) as settled:
+                self._put(settled, record)
+            self._bury()
+        else:
+            self._put(self._folder, record)
+        self.record = record
+
+    def _put(self, folder: int, record: Record) -> None:
         temporary = f".{self._name}.new"  # one name is enough: the lock is ours
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600, dir_fd=self._folder)
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb", closefd=False) as file:
                 file.write(record.dump())
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        os.fsync(self._folder)
-        self.record = record
+        os.rename(temporary, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+
+    def _bury(self) -> None:
+        """The tombstone is durable: what it stands for may go."""
+        if _unlink(self._folder, f".{self._name}.new", self._name):
+            os.fsync(self._folder)
 
     def remove(self) -> None:
         """Remove the journal, and last its lock file: from then on another may have one of the same name."""
         if self._removed:
             return
         self._removed = True
-        for name in (f".{self._name}.new", self._name, f"{self._name.removesuffix('.journal')}.lock"):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._folder)
+        names = f".{self._name}.new", self._name
+        with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
+            if _unlink(settled, *names):
+                os.fsync(settled)
+        _unlink(self._folder, *names)
+        self.unlock()
         os.fsync(self._folder)
         self.record = None
 
+    def unlock(self) -> None:
+        """Remove the lock file, which is held: whoever waits for it finds it gone, and makes his own."""
+        _unlink(self._folder, f"{self._name.removesuffix('.journal')}.lock")
+
+
+def _unlink(folder: int, *names: str) -> bool:
+    """Whether any of them was there."""
+    found = False
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+            found = True
+    return found
+
 
 def _read(folder: int, name: str, path: str) -> Record | None:
-    text = read_file(folder, name)
+    """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
+    text = None
+    with suppress(FileNotFoundError), folders.settled(folder) as settled:
+        text = read_file(settled, name)
+    if text is None:
+        text = read_file(folder, name)
     return None if text is None else Record.parse(text, path)
 
 
@@ -191,13 +234,14 @@ def read(roots: Roots, root: Root, transaction: str) -> Record | None:
         os.close(folder)
 
 
-def scan(roots: Roots, root: Root, *, tombstones: bool = False) -> Iterator[Record]:
-    """Every journal beneath the root without its lock, one at a time; ``tombstones``: those, too.
+def scan(roots: Roots, root: Root) -> Iterator[Record]:
+    """Every open journal beneath the root without its lock, one at a time."""
+    return _scan(roots, folder_of(root))
 
-    Where there are many small runs a week's tombstones are thousands: they are not taken apart, and none is kept.
-    """
+
+def _scan(roots: Roots, path: str) -> Iterator[Record]:
     try:
-        folder = roots.open_dir(folder_of(root))
+        folder = roots.open_dir(path)
     except JobFailed as failed:
         if failed.errno == errno.ENOENT:
             return
@@ -205,11 +249,10 @@ def scan(roots: Roots, root: Root, *, tombstones: bool = False) -> Iterator[Reco
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
         for name in names:
-            text = read_file(folder, name)
-            if text is None or (_CLEAN in text and not tombstones):
+            if (text := read_file(folder, name)) is None:
                 continue
             try:
-                yield Record.parse(text, f"{folder_of(root)}/{name}")
+                yield Record.parse(text, f"{path}/{name}")
             except JobFailed as failed:
                 log.warning("%s", failed)  # one bad journal must not stop the others' work
     finally:
@@ -230,9 +273,12 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
         journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction)
         yield journal
     finally:
-        if journal is not None and journal.record is None:
-            journal.remove()
-            remove_folder(roots, root)
+        if journal is not None:
+            if journal.record is None:
+                journal.remove()
+                remove_folder(roots, root)
+            elif journal.record.clean:
+                journal.unlock()
         release(lock)
         os.close(folder)
 
@@ -251,11 +297,11 @@ def sweep_tombstones(roots: Roots, root: Root, older_than_s: float, *, now: floa
     """Remove tombstones of that age; return how many."""
     before = (time.time() if now is None else now) - older_than_s
     swept = 0
-    for seen in scan(roots, root, tombstones=True):
-        if seen.state != "clean" or seen.at > before:
+    for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}"):
+        if seen.at > before:
             continue
         with suppress(LockBusy), locked(roots, root, seen.transaction, patience=0) as journal:
-            if journal is not None and journal.record is not None and journal.record.state == "clean":
+            if journal is not None and journal.record is not None and journal.record.clean:
                 journal.remove()
                 swept += 1
     remove_folder(roots, root)

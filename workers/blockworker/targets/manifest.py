@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,8 +14,9 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest, digest_size, root_of
+from blockworker.copy.digests import CHUNK, digest_size, root_of
 from blockworker.volumes.base import Identity, Source
+from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image
@@ -115,26 +117,51 @@ def _plain(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
 
 
-def verify(image_path: str, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Read the image and compare each chunk; the byte ranges that differ, neighbours merged.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The byte ranges that differ from their digests, and those that cannot be read; neighbours merged."""
+
+    differing: list[list[int]]
+    unreadable: list[list[int]]
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.differing or self.unreadable)
+
+
+def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
+    """Read the image and compare each chunk.
+
+    Raises:
+        BadInput: there are no digests to compare with, or they are not the ones the manifest names.
+    """
+    source = checked(image_path, manifest)
+    try:
+        for extent in source.extents(0, source.size):
+            if extent.data:
+                source.check(extent.start, extent.start + extent.length)
+        return Findings(source.differing, source.unreadable)
+    finally:
+        source.close()
+
+
+def checked(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> CheckedSource:
+    """A published image that is read to its end, whatever differs in it and cannot be read; that is noted.
 
     Raises:
         BadInput: there are no digests to compare with, or they are not the ones the manifest names.
     """
     size: int = manifest["size"]
-    values = read_digests(image_path, manifest)
-    image = open_image(image_path, manifest)
+    digests = read_digests(path, manifest, opener)
+    image = open_image(path, manifest, opener)
     try:
-        common = min(image.size, size)
-        bad = resized(image, manifest)
-        wrong = [
-            (start, min(start + CHUNK, size))
-            for start in range(0, size, CHUNK)
-            if start >= common or not _same(image, start, min(start + CHUNK, size), common, values)
-        ]
-        return _merge(sorted(wrong + bad))
-    finally:
+        source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Past.ERRORS)
+        for start, end in resized(image, manifest):
+            source.note(start, end)
+        return source
+    except BaseException:
         image.close()
+        raise
 
 
 def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -185,26 +212,3 @@ def read_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = 
     if root != named.get("root"):
         raise BadInput(f"digests {path} are not the ones that the manifest names")
     return values
-
-
-def _same(image: Source, start: int, end: int, common: int, values: bytes) -> bool:
-    expected = values[start // CHUNK * LENGTH :][:LENGTH]
-    if end > common:
-        return False
-    if not any(extent.data for extent in image.extents(start, end - start)):
-        return expected == ZERO
-    buffer = bytearray(end - start)
-    image.pread_into(memoryview(buffer), start)
-    if expected == ZERO:
-        return buffer.count(0) == len(buffer)
-    return digest(memoryview(buffer)) == expected
-
-
-def _merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in ranges:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

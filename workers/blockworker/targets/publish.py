@@ -112,7 +112,7 @@ def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
         return
     path = target_path(spec)
     record = journals.read(roots, roots.root_of(path, write=True), spec.transaction)
-    if record is None or record.state != "clean" or record.decision != "commit":
+    if record is None or not record.clean or record.decision != "commit":
         text = f"target {path}: no journal on host {roots.config.name} knows its staging file"
         raise NotPublished(errno.ENOENT, text)
 
@@ -212,7 +212,7 @@ def clean_transaction(roots: Roots, transaction: str, root: Root) -> bool:
     """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
     with journals.locked(roots, root, transaction) as journal:
         record = journal.record if journal is not None else None
-        if journal is None or record is None or record.state == "clean":
+        if journal is None or record is None or record.clean:
             return True
         if record.decision is None or not all(member.settled for member in record.members.values()):
             return False
@@ -228,7 +228,7 @@ def _journal(roots: Roots, member: Member) -> AbstractContextManager[Journal | N
 def _tombstone(journal: Journal) -> str | None:
     """The decision under a tombstone."""
     record = journal.record
-    return record.decision if record is not None and record.state == "clean" else None
+    return record.decision if record is not None and record.clean else None
 
 
 def _known(journal: Journal | None, member: Member) -> tuple[Record, Member]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Final
 
 from blockjobs.model.errors import VolumeError
@@ -20,20 +21,28 @@ _BLOCK: Final = 1024  # chunks that are looked at together
 _HOLE, _AS_IT_IS, _WHOLE = range(3)  # what a chunk is: zeros; what the image says; to be read, whatever the image says
 
 
+class Past(IntEnum):
+    """What is only noted, and stops nobody."""
+
+    NOTHING = 0
+    DIFFERENCES = 1
+    ERRORS = 2  # and differences
+
+
 class CheckedSource:
     """``image``, of which it becomes the owner, from ``offset`` on for ``size`` bytes; ``whole``: the size that the
-    manifest tells.  ``digests`` None: there are none, and nothing is compared.  ``force``: what differs is only noted.
+    manifest tells.  ``digests`` None: there are none, and nothing is compared.  ``on``: past what it goes on.
     """
 
     def __init__(
         self, image: Source, label: str, *, whole: int, digests: bytes | None, offset: int = 0, size: int,
-        force: bool = False,
+        on: Past = Past.NOTHING,
     ) -> None:  # fmt: skip
         self.size = size
         self._image, self._label, self._digests = image, label, digests
-        self._whole, self._offset, self._force = whole, offset, force
+        self._whole, self._offset, self._on = whole, offset, on
         self._lock = threading.Lock()
-        self._differing = RangeSet()
+        self._differing, self._unreadable = RangeSet(), RangeSet()
         self._last = threading.local()  # the chunk of which a reader was given a part: it will want the next one
 
     @property
@@ -44,8 +53,16 @@ class CheckedSource:
     @property
     def differing(self) -> list[list[int]]:
         """The ranges of the image that were found to differ, chunk by chunk, neighbours merged."""
+        return self._noted(self._differing)
+
+    @property
+    def unreadable(self) -> list[list[int]]:
+        """The ranges of the image that could not be read, chunk by chunk, neighbours merged."""
+        return self._noted(self._unreadable)
+
+    def _noted(self, ranges: RangeSet) -> list[list[int]]:
         with self._lock:
-            return [list(pair) for pair in self._differing.to_tuple()]
+            return [list(pair) for pair in ranges.to_tuple()]
 
     def note(self, start: int, end: int) -> None:
         """A range of the image is known to differ: it has too many bytes, or too few."""
@@ -83,14 +100,21 @@ class CheckedSource:
 
     def _chunk(self, view: memoryview, start: int) -> None:
         there = max(0, min(len(view), self._image.size - start))
-        if there:
-            self._image.pread_into(view[:there], start)
+        try:
+            if there:
+                self._image.pread_into(view[:there], start)
+        except VolumeError:
+            if self._on < Past.ERRORS:
+                raise
+            with self._lock:
+                self._unreadable.add(start, start + len(view))
+            return
         view[there:] = bytes(len(view) - there)  # an image that was cut
         if self._digests is None or self._same(view, start):
             return
         end = start + len(view)
         self.note(start, end)
-        if not self._force:
+        if self._on < Past.DIFFERENCES:
             text = f"source {self._label}: bytes {start} to {end} differ from the digests of its manifest"
             raise VolumeError(errno.EBADMSG, text, operation=DIGEST, offset=start, length=len(view))
 

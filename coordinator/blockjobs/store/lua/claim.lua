@@ -6,7 +6,7 @@
 --
 -- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts,
 --   cut} | {"held"} | {"state", status} | {"unrung"} | {"missing"}
--- (speed: the lower one of its own and of the limit that it was handed)
+-- (speed: the lower one of its own and of the limit that it was handed, noted as felt)
 
 local f = redis.call("HMGET", KEYS[1], "status", "attempt", "cancelled", "spec", "opened", "durable", "speed", "limit", "store")
 local status, attempt, cancelled = f[1], f[2], f[3]
@@ -26,5 +26,7 @@ if attempt ~= ARGV[2] then
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
+local speed = lower(f[7], f[8])
+redis.call("HSET", KEYS[1], "felt", speed)
 local n = redis.call("HMGET", KEYS[1], "token", "attempts", "offset", "bytes", "cut")
-return {"claimed", n[1], f[4], f[5] or "", f[6] or "", lower(f[7], f[8]), n[2], n[3], n[4] or "", n[5] or ""}
+return {"claimed", n[1], f[4], f[5] or "", f[6] or "", speed, n[2], n[3], n[4] or "", n[5] or ""}

@@ -1,0 +1,132 @@
+"""Attempts of a job whose only process is this one, which plays its host and the finalizer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blockjobs.daemons.finalizer import Finalizer
+from blockjobs.model import templates
+from blockjobs.model.barriers import Step
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.server import Server
+from blockjobs.store.attempts import Claim, Who
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry, Registry
+from blockjobs.store.views import JobView
+from blockworker import attempt, drivers, pausepoint
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+
+MIB = 1 << 20
+RUN, JOB = RunId("here"), JobId("here.j")
+
+
+class Inline:
+    """A doorbell that does the steps itself, at once."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def step(self, host: Host, step: str, txn: TxnId) -> None:
+        self._steps.take(step, txn)
+
+    def copy(self, host: Host, job: JobId) -> None:
+        raise AssertionError("the finalizer rings for no copies")
+
+
+@dataclass
+class Scene:
+    """One job on host a, which may begin."""
+
+    registry: Registry
+    host: HostRegistry
+    roots: Roots
+    finalizer: Finalizer
+    job: JobSpec
+    source: Path
+    target: Path
+
+    def attempt(self) -> str:
+        return attempt.run(self.host.attempts, self.roots, JOB, draining=bool, tell=str)
+
+    def ring(self) -> None:
+        self.registry.hosts.ring(Host("a"), 2, lost_after_ms=1000)
+
+    def view(self) -> JobView:
+        return self.registry.views.job(JOB)
+
+    def conclude(self) -> JobView:
+        while not self.view().ended:
+            self.finalizer.once()
+        return self.view()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    source, target = tmp_path / "disk.img", tmp_path / "copy.img"
+    source.write_bytes(os.urandom(24 * MIB))
+    with Server(tmp_path / "redis") as server, connect(server.url) as client:
+        registry, host = Registry(client), HostRegistry(client, Host("a"))
+        roots = Roots(HostConfig(name=Host("a"), read_roots=(str(tmp_path),), write_roots=(str(tmp_path),)))
+        host.hosts.beat(Host("a"), "m", 2, {})
+        registry.hosts.judge(Host("a"), "up")
+        read, written, base = volumes(f"a:{source}", f"a:{target}", templates.words(RUN, "j", datetime.now(UTC)))
+        job = JobSpec(
+            id=JOB, transaction=TxnId(RUN), run=RUN, source=read, target=written, target_base=base, speed=8 * MIB
+        )
+        registry.submit.submit(RunPlan(RUN, "here", grouped=True, transactions=((job,),)))
+        finalizer = Finalizer(registry, Inline(Steps(host.answers, roots)))
+        while (view := registry.fate.view(job.transaction)) and (view.owing(Step.OPEN) or view.owing(Step.START)):
+            finalizer.once()
+        yield Scene(registry, host, roots, finalizer, job, source, target)
+
+
+def test_a_job_paused_for_longer_than_the_limit_is_parked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives its slot back, and goes on where it was when it is resumed."""
+    monkeypatch.setattr(pausepoint, "PARK_AFTER", 0.3)
+    ended: list[str] = []
+    slot = threading.Thread(target=lambda: ended.append(scene.attempt()))
+    seq = scene.registry.events.last()
+    slot.start()
+    scene.ring()
+    while not any(event.name == "ATTEMPT_CLAIMED" for event in scene.registry.events.after(seq, block_ms=5000)):
+        pass
+    scene.registry.verbs.pause(JOB)
+    slot.join(30)
+    assert ended == ["parked"]
+    parked = scene.view()
+    assert (str(parked.status), parked.claimed, parked.busy, parked.paused) == ("paused", False, False, True)
+
+    assert scene.registry.verbs.resume(JOB) == "running"
+    scene.registry.verbs.set_speed(JOB, 0)
+    assert scene.attempt() == "done"
+    view = scene.conclude()
+    assert (view.attempts, view.bytes["recopied"], view.error) == (2, 0, "")
+    assert scene.target.read_bytes() == scene.source.read_bytes()
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_an_attempt_that_finds_its_target_taken_away_by_a_cancel_is_cancelled(scene: Scene, cancelled: bool) -> None:
+    """That its staging file is gone is an error of its own only where nobody cancelled it."""
+    scene.ring()
+    claim = scene.host.attempts.claim(JOB, Who("me", os.getpid(), 1.0, "boot"))
+    assert isinstance(claim, Claim)
+    if cancelled:
+        scene.registry.verbs.cancel(JOB)
+    drivers.find("backup", "a").abort(scene.roots, scene.job, 1, opened=True)
+    point = pausepoint.PausePoint(scene.host.attempts, claim, draining=bool, tell=str)
+    attempt.Attempt(scene.host.attempts, scene.roots, claim, point).run()
+    view = scene.conclude()
+    assert (view.error == "Operation canceled") is cancelled
+    assert (view.error.startswith(f"staging file {scene.target.parent}")) is not cancelled
+    assert not scene.target.exists()
