@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -17,7 +18,7 @@ from puppets import dump
 from blockjobs.cli import main
 
 NUMBERS = count()
-CHANGING = ("card", "bj:daemons", "bj:hosts", "binding_deadlines")  # what beats by itself
+CHANGING = ("card", "bj:daemons", "bj:hosts", "binding_deadlines", "unacked_mutex")  # what beats by itself
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +63,33 @@ transactions:
     return path
 
 
-def listening(fleet: Fleet) -> None:
-    """Wait until every worker has its queue: what Celery keeps of one is none of the command's doing."""
-    names = [
-        f"bj:celery:_kombu.binding_permanent.{queue}.{host}" for queue in ("copy", "steps") for host in fleet.hosts
-    ]
+def until(fleet: Fleet, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
-    while fleet.client.exists(*names) < len(names):
+    while not condition():
         assert time.monotonic() < deadline, fleet.tails()
         fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
 
 
+def quiet(fleet: Fleet) -> None:
+    """Wait for what Celery does of its own: every worker listens, last of all for remote control; and the receipt of
+    every question is given, which the main process of a worker gives, maybe after the answer is there."""
+    until(fleet, lambda: fleet.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(fleet.hosts))
+    until(fleet, lambda: fleet.client.exists("bj:celery:unacked", "bj:celery:unacked_index") == 0)
+
+
 def settled(fleet: Fleet) -> dict[str, object]:
-    """Every key, and its value where it does not change by itself; every file of every host, its size and its times."""
+    """Once Celery is quiet: every key but what changes by itself, with its value; every file of every host, its size
+    and its times."""
+    quiet(fleet)
     values = {key: value for key, value in dump(fleet.client).items() if not any(word in key for word in CHANGING)}
     trees = {
         str(path): (path.lstat().st_size, path.lstat().st_mtime_ns, path.lstat().st_ino)
         for host in fleet.hosts for path in fleet.root(host).rglob("*")
     }  # fmt: skip
-    return {"keys": {key: repr(value) for key, value in values.items()}, "trees": trees}
+    return values | trees
 
 
 def test_it_changes_nothing_and_its_bytes_are_those_that_the_run_reads(fleet, command, night):
-    listening(fleet)
     before = settled(fleet)
     code, out, err = command("plan", night, "--json")
     assert (code, err) == (0, "")
