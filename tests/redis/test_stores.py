@@ -7,10 +7,11 @@ import random
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, grouped, spec, who
 
-from blockjobs.daemons.shares import PAUSED, Shares
+from blockjobs.daemons.shares import Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import TxnId
+from blockjobs.model.shares import PAUSED
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.shares import ANY, Copy, Has, limits, share, spread, timely, want
+from blockjobs.model.shares import ANY, PAUSED, Copy, Has, limits, share, spread, timely, want
 
 CASES = {
     "nobody": (60, {}, {}),
@@ -59,16 +59,16 @@ def test_nobody_starves(budget, wants):
         assert all(shares[name] > 0 for name, wanted in wants.items() if wanted)
 
 
-@given(st.integers(1, 1 << 40), WANTS)
-def test_as_limits_the_shares_are_never_none_and_use_up_the_budget(budget, wants):
-    found = spread(budget, wants)
+@given(st.integers(1, 1 << 40), WANTS, BUDGET)
+def test_as_limits_the_shares_are_never_none_and_use_up_the_budget(budget, wants, most):
+    found = spread(budget, wants, {name: wanted + most for name, wanted in wants.items()})
     assert all(limit >= 1 for limit in found.values())
     if budget >= len(wants):
         assert budget - len(wants) < sum(found.values()) <= budget or not wants
 
 
 def copies(*rows):
-    return {JobId(job): Copy(Host(host), JobId(job), store, speed, wanted) for job, host, store, speed, wanted in rows}
+    return {JobId(job): Copy(Host(host), JobId(job), *row) for job, host, *row in rows}
 
 
 LIMITS = {
@@ -85,6 +85,17 @@ LIMITS = {
         copies(("a", "h", "n", 0, ANY), ("b", "h", "", 0, ANY)), {"n": 10}, {"h": 60}, {"a": 10, "b": 50},
     ),
     "room-to-begin-in": (copies(("a", "h", "n", 0, 10), ("b", "i", "n", 0, 20)), {"n": 60}, {}, {"a": 25, "b": 35}),
+    "but-none-for-one-who-has-his-own-limit": (
+        copies(("a", "h", "n", 12, 12), ("b", "i", "n", 0, 20)), {"n": 60}, {}, {"a": 12, "b": 48},
+    ),
+    "nor-for-one-whose-host-has-no-more": (
+        copies(("a", "h", "n", 0, 10), ("b", "i", "n", 0, 20)), {"n": 60}, {"h": 10}, {"a": 10, "b": 50},
+    ),
+    "nor-for-one-who-is-paused": (
+        copies(("a", "h", "n", 0, ANY, True), ("b", "i", "n", 0, 1 << 20)), {"n": 1 << 24}, {},
+        {"a": PAUSED, "b": (1 << 24) - PAUSED},
+    ),
+    "if-anybody-is-not": (copies(("a", "h", "n", 0, ANY, True)), {"n": 1 << 24}, {}, {"a": 1 << 24}),
 }  # fmt: skip
 
 
@@ -94,9 +105,12 @@ def test_a_copy_gets_the_least_of_its_own_its_stores_and_its_hosts(running, stor
 
 
 ROWS = st.lists(
-    st.tuples(st.sampled_from("hij"), st.sampled_from(["", "n", "m"]), st.integers(0, 1000), st.integers(0, 1000)),
+    st.tuples(
+        st.sampled_from("hij"), st.sampled_from(["", "n", "m"]), st.integers(0, 1000), st.integers(0, 1000),
+        st.booleans(),
+    ),
     max_size=20,
-)
+)  # fmt: skip
 BUDGETS = st.integers(0, 1000)
 
 

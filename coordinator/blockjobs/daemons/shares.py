@@ -15,14 +15,13 @@ from typing import Final
 
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.shares import ANY, Copy, limits, timely, want
+from blockjobs.model.shares import ANY, PAUSED, Copy, limits, timely, want
 from blockjobs.store.events import Event
 from blockjobs.store.limits import Running, StoreView
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
 
-PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
 CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
 WINDOW: Final = 2_000  # ms over which is measured what a copy uses
 ASK: Final = 0.05  # seconds between two looks whether what is less is felt, while somebody waits for it
@@ -36,14 +35,14 @@ Place = tuple[Host, JobId]
 
 @dataclass(slots=True)
 class Use:
-    """What one attempt told of itself: (ms, bytes, the limit it had), oldest first."""
+    """What one attempt told of itself: (ms, bytes, the limit that it knew of), oldest first."""
 
     attempt: str
     told: deque[tuple[int, int, int]] = field(default_factory=deque)
 
-    def add(self, at: int, read: int, limit: int) -> None:
+    def add(self, at: int, read: int, felt: int) -> None:
         if at and (not self.told or at > self.told[-1][0]):
-            self.told.append((at, read, limit))
+            self.told.append((at, read, felt))
         while len(self.told) > 2 and self.told[-1][0] - self.told[1][0] >= WINDOW:
             self.told.popleft()
 
@@ -138,17 +137,14 @@ class Shares:
             use = self._uses.get(place)
             if use is None or use.attempt != each.attempt or each.paused:  # what it used before says nothing
                 use = self._uses[place] = Use(each.attempt)
-            use.add(each.told, each.read, each.limit)
+            use.add(each.told, each.read, each.felt)
 
     def _divide(self) -> bool:
         """Hand out what differs and may be handed out by now; whether something has to wait."""
         copies = {
-            each.job: Copy(
-                each.host, each.job, each.store, each.speed,
-                PAUSED if each.paused else self._uses[place].want(each.limit),
-            )
+            each.job: Copy(each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused)
             for place, each in self._copies.items()
-        }  # fmt: skip
+        }
         budgets = {name: store.speed for name, store in self.stores.items()}
         found = limits(copies, budgets, self._hosts)
         differ = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from blockjobs.model.ids import Host, JobId
@@ -14,6 +15,7 @@ from blockjobs.model.ids import Host, JobId
 HUNGRY: Final = 0.9  # of its limit: who uses as much wants all that he can get
 ROOM: Final = 1.25  # times what he uses: what somebody wants who is not hungry, so that he can grow
 ANY: Final = 1 << 62  # wants as much as there is
+PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
 K = TypeVar("K", bound=Hashable)
 
 
@@ -29,11 +31,16 @@ def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
     return given
 
 
-def spread(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
-    """The shares as limits: what nobody wants is divided evenly, so that whoever comes to want more can begin."""
-    given = share(budget, {name: max(1, n) for name, n in wants.items()})
-    spare = max(0, budget - sum(given.values())) // max(1, len(given))
-    return {name: max(1, n + spare) for name, n in given.items()}  # 0 would be no limit
+def spread(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K, int]:
+    """The shares as limits: what nobody wants is divided evenly among those who could use it, what they could use at
+    the most, so that whoever comes to want more can begin; and what is left then, among all.
+    """
+    given = dict.fromkeys(wants, 0)
+    for up_to in ({name: max(1, n) for name, n in wants.items()}, most, dict.fromkeys(wants, ANY)):
+        left = max(0, budget - sum(given.values()))
+        more = share(left, {name: max(0, up_to[name] - n) for name, n in given.items()})
+        given = {name: n + more[name] for name, n in given.items()}
+    return {name: max(1, n) for name, n in given.items()}  # 0 would be no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,16 @@ class Copy:
     store: str
     speed: int = 0
     want: int = ANY
+    paused: bool = False
+
+    @property
+    def most(self) -> int:
+        """What it could use."""
+        return min(self.speed or ANY, PAUSED if self.paused else ANY)
 
 
 Of = Callable[[Copy], str]
-Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]
+Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]  # a budget, and what each of its copies wants
 
 
 def want(used: float | None, limit: int) -> int:
@@ -63,12 +76,13 @@ def limits(copies: Mapping[JobId, Copy], stores: Mapping[str, int], hosts: Mappi
 
     What a host's limit keeps a copy from using is left to the others of its store, and the other way round.
     """
-    wants = {job: min(copy.want, copy.speed or ANY) for job, copy in copies.items()}
+    most = {job: copy.most for job, copy in copies.items()}
+    wants = {job: min(copy.want, most[job]) for job, copy in copies.items()}
     by_name = {str(host): n for host, n in hosts.items()}
     from_store = _at_most(wants, _divide(share, copies, wants, by_name, _host))
     from_host = _at_most(wants, _divide(share, copies, from_store, stores, _store))
-    by_host = _divide(spread, copies, from_host, by_name, _host)
-    by_store = _divide(spread, copies, from_store, stores, _store)
+    by_host = _divide(partial(spread, most=most), copies, from_host, by_name, _host)
+    by_store = _divide(partial(spread, most=_at_most(most, by_host)), copies, from_store, stores, _store)
     found = {}
     for job, copy in copies.items():
         given = [n for n in (by_host.get(job), by_store.get(job)) if n is not None]
