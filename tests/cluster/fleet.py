@@ -166,11 +166,17 @@ class Fleet:
     # --- waiting ----------------------------------------------------------------------------------------
 
     def until(self, name: str, id_: str = "", when: Callable[[Event], bool] = lambda _: True) -> Event:
-        """Read on in the stream to the first such event."""
+        """Read on in the stream to the first such event; ``name`` and ``id_``: empty for any."""
         for event in self.stream():
-            if event.name == name and (not id_ or event.id == id_) and when(event):
+            if (not name or event.name == name) and (not id_ or event.id == id_) and when(event):
                 return event
-        raise AssertionError(f"no {name} {id_} within {DEADLINE:.0f} s\n{self.tails()}")
+        raise AssertionError(f"no {name or 'such event'} {id_} within {DEADLINE:.0f} s\n{self.tails()}")
+
+    def until_all(self, names: Iterable[str], id_: str) -> None:
+        """Read on until each has come, in whatever order."""
+        missing = set(names)
+        while missing:
+            missing.remove(self.until("", id_, lambda event: event.name in missing).name)
 
     def until_status(self, job_id: str, status: str) -> Event:
         return self.until("JOB_STATUS_CHANGE", job_id, lambda event: event.fields["status"] == status)
