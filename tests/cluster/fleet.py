@@ -182,18 +182,25 @@ class Fleet:
         return self.until("JOB_STATUS_CHANGE", job_id, lambda event: event.fields["status"] == status)
 
     def until_offset(self, job_id: str, least: int) -> int:
-        """Wait until a job has come so far; progress is no event, so this asks between blocking reads of nothing."""
-        deadline = time.monotonic() + DEADLINE
-        while (offset := self.job(job_id).offset) < least:
-            assert time.monotonic() < deadline, f"{job_id} is at {offset}, not at {least}\n{self.tails()}"
-            self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
-        return offset
+        """Wait until a job has come so far: how far it is then."""
+        self.until_true(lambda: self.job(job_id).offset >= least)
+        return self.job(job_id).offset
 
     def until_durable(self, host: str, job_id: str) -> None:
         """Wait until something of a job is durable, and the registry knows it."""
+        self.until_true(lambda: self.client.hexists(keys.job(Host(host), ids.JobId(job_id)), "durable"))
+
+    def until_quiet(self) -> None:
+        """Wait for what Celery does of its own: every worker listens, last of all for remote control; and the receipt
+        of every question is given, which the main process of a worker gives, maybe after the answer is there."""
+        self.until_true(lambda: self.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(self.hosts))
+        self.until_true(lambda: self.client.exists("bj:celery:unacked", "bj:celery:unacked_index") == 0)
+
+    def until_true(self, what: Callable[[], object]) -> None:
+        """What has no event: asked for between blocking reads of nothing."""
         deadline = time.monotonic() + DEADLINE
-        while not self.client.hexists(keys.job(Host(host), ids.JobId(job_id)), "durable"):
-            assert time.monotonic() < deadline, f"{job_id} has nothing durable\n{self.tails()}"
+        while not what():
+            assert time.monotonic() < deadline, self.tails()
             self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
 
     def stream(self) -> Iterable[Event]:

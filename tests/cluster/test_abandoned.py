@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
-from fleet import DEADLINE, MIB, Fleet, files
+from fleet import MIB, Fleet, files
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
@@ -34,8 +32,5 @@ def test_an_abandoned_host_that_comes_back_removes_what_it_had_begun(fleet: Flee
     assert files(fleet.root("c")) == before["c"]
     assert files(fleet.root("d")) > before["d"], "nobody was there to tidy up"
     fleet.start("steps@d")
-    give_up = time.monotonic() + DEADLINE
-    while fleet.client.exists(keys.abandoned(fleet.hosts[3])):  # the last thing it does
-        assert time.monotonic() < give_up, fleet.tails()
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.1)
+    fleet.until_true(lambda: not fleet.client.exists(keys.abandoned(fleet.hosts[3])))  # the last thing it does
     assert files(fleet.root("d")) == before["d"]

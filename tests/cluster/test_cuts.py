@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from fleet import DEADLINE, MIB, Fleet, files
+from fleet import MIB, Fleet, files
 from mounts import mounted
 
 from blockjobs.model.ids import Host
@@ -142,14 +142,6 @@ def calls(fleet: Fleet, name: str) -> list[tuple[str, float]]:
     return [(line.split()[0], float(line.split()[1])) for line in lines]
 
 
-def until(fleet: Fleet, what: Callable[[], object]) -> None:
-    """What has no event: asked for between blocking reads of nothing."""
-    deadline = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < deadline, fleet.tails()
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
-
-
 def blockjobs(fleet: Fleet, *words: str) -> str:
     argv = [sys.executable, "-m", "blockjobs", *words, "--redis", fleet.server.url]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
@@ -174,7 +166,7 @@ def test_with_reflink_every_target_is_one_generation_and_without_it_they_mix(xfs
         xfs.until_offset(f"{control}.stamped", mib * MIB // 4)
         print(f"\n  {rounds} of {rounds} targets of {mib} MiB are one generation each")
         seen = len(stamper.log[0])
-        until(xfs, lambda: len(stamper.log[0]) > seen + 1)
+        xfs.until_true(lambda: len(stamper.log[0]) > seen + 1)
         xfs.registry.verbs.set_speed(f"{control}.stamped", 0)
         xfs.until("RUN_ENDED", control)
     mixture = generations(target(xfs, "a", control, "stamped"))
@@ -229,7 +221,7 @@ def test_cuts_that_do_lie_apart_are_reported_so(xfs: Fleet) -> None:
     with Stamper([xfs.root(host) / f"{name}.img" for host, name in places], 4) as stamper:
         run = xfs.submit(xfs.plan(jobs))
         xfs.until("JOB_CUT", f"{run}.one")
-        until(xfs, (xfs.place / "snap.hanging").exists)
+        xfs.until_true((xfs.place / "snap.hanging").exists)
         xfs.client.blpop(["test:nobody-pushes-here"], timeout=1.5)
         (xfs.place / "snap.hangs").unlink()
         skew = float(xfs.until("TRANSACTION_CUT", run).fields["skew"])
@@ -245,7 +237,7 @@ def test_no_member_copies_before_every_member_has_its_cut(xfs: Fleet) -> None:
     jobs = [job(xfs, "a", "early"), job(xfs, "b", "late", snapshot="command:snap")]
     run = xfs.submit(xfs.plan(jobs))
     xfs.until("JOB_CUT", f"{run}.early")
-    until(xfs, (xfs.place / "snap.hanging").exists)
+    xfs.until_true((xfs.place / "snap.hanging").exists)
     assert {str(view.status) for view in xfs.jobs(run)} == {"created"}
     (xfs.place / "snap.hangs").unlink()
     assert xfs.until("RUN_ENDED", run).fields["failed"] == "0"
@@ -274,7 +266,7 @@ def hung(fleet: Fleet, **options: object) -> str:
     fleet.image("a", "frozen.img", 4)
     options = {"quiesce": "freeze", **options}
     run = fleet.submit(fleet.plan([job(fleet, "a", "frozen", snapshot="command:snap", options=options)]))
-    until(fleet, (fleet.place / "snap.hanging").exists)
+    fleet.until_true((fleet.place / "snap.hanging").exists)
     assert [word for word, _ in calls(fleet, "freezer")] == ["freeze"]
     return run
 
@@ -283,7 +275,7 @@ def test_a_worker_killed_between_freeze_and_thaw_is_thawed_at_once_and_the_run_g
     run = hung(xfs)
     killed = time.time()
     xfs.kill("steps@a")
-    until(xfs, lambda: len(calls(xfs, "freezer")) == 2)
+    xfs.until_true(lambda: len(calls(xfs, "freezer")) == 2)
     word, at = calls(xfs, "freezer")[1]
     assert word == "thaw"
     assert at - killed < THAW_AFTER
@@ -299,7 +291,7 @@ def test_a_worker_stopped_between_freeze_and_thaw_is_thawed_at_the_deadline_and_
     run = hung(xfs)
     froze = calls(xfs, "freezer")[0][1]
     xfs.kill("steps@a", signal.SIGSTOP)
-    until(xfs, lambda: len(calls(xfs, "freezer")) == 2)
+    xfs.until_true(lambda: len(calls(xfs, "freezer")) == 2)
     assert THAW_AFTER - 0.5 < calls(xfs, "freezer")[1][1] - froze < THAW_AFTER + 2
     (xfs.place / "snap.hangs").unlink()
     xfs.kill("steps@a", signal.SIGCONT)
@@ -335,7 +327,7 @@ def test_a_worker_killed_between_cut_and_clean_leaves_no_cut(xfs: Fleet, end: st
         xfs.registry.verbs.set_speed(name, 0)
     if end != "abandoned":
         xfs.until("RUN_ENDED", run)
-    until(xfs, lambda: not cuts(xfs))
+    xfs.until_true(lambda: not cuts(xfs))
     assert target(xfs, "a", run, "killed").exists() == (end == "commits")
     if end == "commits":
         assert target(xfs, "a", run, "killed").read_bytes() == before, "of the cut, in both attempts"

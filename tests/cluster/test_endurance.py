@@ -40,7 +40,7 @@ EVERY: Final = 2.0  # seconds between two samples
 KEEP: Final = 30.0  # seconds that runs and events are kept
 DAY: Final = 24 * 3600.0
 
-MUTEX: Final = "bj:celery:unacked_mutex"
+MUTEX: Final = "bj:celery:unacked_mutex"  # held for moments
 
 # What is there at the end and was not at the beginning.
 KEPT: Final = {
@@ -184,11 +184,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def names(fleet: Fleet) -> set[str]:
-    """Of all keys; those of one run, and those of Celery, as one.  Celery holds its lock for moments: not in one."""
-    give_up = time.monotonic() + DEADLINE
-    while MUTEX in (found := {name.decode() for name in fleet.client.scan_iter(count=1000)}):
-        assert time.monotonic() < give_up, f"{MUTEX} is held for ever"
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+    """Of all keys once Celery is quiet, but for its lock; those of one run, and those of Celery, as one."""
+    fleet.until_quiet()
+    found = {name.decode() for name in fleet.client.scan_iter(count=1000)} - {MUTEX}
     return {re.sub(r"_kombu.*", "_kombu.*", re.sub(r"[\w.-]+-\d{8}T\d{6}Z", "RUN", name)) for name in found}
 
 
@@ -207,10 +205,7 @@ def sizes(fleet: Fleet) -> dict[str, int]:
 
 def forgotten(fleet: Fleet, lanes: int) -> None:
     """Wait until the coordinator has forgotten all runs but those of which a rule keeps something."""
-    give_up = time.monotonic() + DEADLINE
-    while fleet.client.zcard(keys.runs()) > 2 * lanes or fleet.registry.history.due():
-        assert time.monotonic() < give_up, f"{fleet.registry.views.runs()}\n{fleet.tails()}"
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.5)
+    fleet.until_true(lambda: fleet.client.zcard(keys.runs()) <= 2 * lanes and not fleet.registry.history.due())
 
 
 def seed(fleet: Fleet) -> None:

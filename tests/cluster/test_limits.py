@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fleet import DEADLINE, MIB, Fleet
+from fleet import MIB, Fleet
 from mounts import memory
 
 from blockjobs.model.errors import VerbRefused
@@ -200,11 +200,8 @@ def most_at_once(trio: Fleet, run: RunId) -> int:
 def until_crowded(fleet: Fleet, run: RunId, store: str) -> None:
     """Wait until a job is in the line of the store, as it was told when its host was to be rung for it; what is let out
     for a place that becomes free may find that another has taken it, and comes again."""
-    deadline = time.monotonic() + DEADLINE
     ahead = fleet.registry.limits.ahead
-    while not any(job.crowded and ahead(store, job.host, job.id) is not None for job in fleet.jobs(run)):
-        assert time.monotonic() < deadline, fleet.tails()
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+    fleet.until_true(lambda: any(job.crowded and ahead(store, job.host, job.id) is not None for job in fleet.jobs(run)))
 
 
 def test_no_more_copies_run_than_the_store_takes_also_when_one_is_killed(trio: Fleet, store: str) -> None:

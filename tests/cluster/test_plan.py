@@ -7,12 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from itertools import count
 
 import pytest
-from fleet import DEADLINE, MIB, Fleet
+from fleet import MIB, Fleet
 from puppets import dump
 
 from blockjobs.cli import main
@@ -63,24 +61,10 @@ transactions:
     return path
 
 
-def until(fleet: Fleet, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, fleet.tails()
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
-
-
-def quiet(fleet: Fleet) -> None:
-    """Wait for what Celery does of its own: every worker listens, last of all for remote control; and the receipt of
-    every question is given, which the main process of a worker gives, maybe after the answer is there."""
-    until(fleet, lambda: fleet.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(fleet.hosts))
-    until(fleet, lambda: fleet.client.exists("bj:celery:unacked", "bj:celery:unacked_index") == 0)
-
-
 def settled(fleet: Fleet) -> dict[str, object]:
     """Once Celery is quiet: every key but what changes by itself, with its value; every file of every host, its size
     and its times."""
-    quiet(fleet)
+    fleet.until_quiet()
     values = {key: value for key, value in dump(fleet.client).items() if not any(word in key for word in CHANGING)}
     trees = {
         str(path): (path.lstat().st_size, path.lstat().st_mtime_ns, path.lstat().st_ino)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -87,10 +86,7 @@ class Night:
 
     def settled(self) -> None:
         """Wait until the coordinator has pruned whatever is due."""
-        deadline = time.monotonic() + DEADLINE
-        while self.fleet.registry.history.due():
-            assert time.monotonic() < deadline, self.fleet.tails()
-            self.fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+        self.fleet.until_true(lambda: not self.fleet.registry.history.due())
 
     def history(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = json.loads(self.call("history", self.name, "--json")[1])
