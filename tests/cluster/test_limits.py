@@ -1,7 +1,8 @@
 """Stores: one budget and one number of copies for the whole fleet, whatever dies; and what changes live.
 
 What is measured is how a budget is divided: a disk that stands still for a tenth of a second would be measured, too.
-So the volumes lie in memory, where there is room; with ``--long`` on the disk.
+So the volumes lie in memory, where there is room; with ``--long`` on the disk.  And a virtual machine may not be given
+its processors: the kernel counts what was taken of them, and no window in which that was much is judged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.alone
 
 BUDGET = 60 * MIB
 WINDOW = 2.0  # seconds
+TAKEN = 0.1  # of one processor: what a hypervisor may take of them all in a window that is judged
+FEW = 5  # windows
 LOG = 32 * MIB  # bytes that a registry needs here, with some to spare
 ROOM = 3 << 30  # bytes that all images together need, likewise
 
@@ -74,33 +77,40 @@ def start(trio: Fleet, store: str, *, jobs: int = 0, speed: int = 0, each: int =
 
 @dataclass
 class Meter:
-    """Bytes that writers have written, looked at twenty times a second."""
+    """Bytes that writers have written, and seconds that were taken of this machine's processors, from look to look."""
 
     writers: Sequence[psutil.Process]
-    seen: list[tuple[float, int]] = field(default_factory=list)
+    seen: list[tuple[float, int, float]] = field(default_factory=list)
 
     def look(self) -> None:
-        self.seen.append((time.monotonic(), sum(w.io_counters().write_chars for w in self.writers)))
+        taken = getattr(psutil.cpu_times(), "steal", 0.0)
+        self.seen.append((time.monotonic(), sum(w.io_counters().write_chars for w in self.writers), taken))
 
-    def rates(self, window: float = WINDOW) -> list[float]:
-        """Of every window, in bytes a second."""
+    def rates(self, after: float) -> list[float]:
+        """Of every window that began so much later than the first look, in bytes a second; not of those in which the
+        machine was not all there: a copy that stands still for long does not make up for it.
+        """
         found = []
-        for at, (began, first) in enumerate(self.seen):
-            for ended, last in self.seen[at:]:
-                if ended - began >= window:
-                    found.append((last - first) / (ended - began))
+        for at, (began, first, before) in enumerate(self.seen):
+            for ended, last, taken in self.seen[at:]:
+                if ended - began >= WINDOW:
+                    if began - self.seen[0][0] >= after and taken - before <= TAKEN * (ended - began):
+                        found.append((last - first) / (ended - began))
                     break
         return found
 
 
-def watch(trio: Fleet, run: RunId, seconds: float) -> Meter:
-    """What the three writers of a run write."""
+def rates_of(trio: Fleet, run: RunId, seconds: float, *, after: float = 0.0) -> list[float]:
+    """What the three writers of a run write, window by window, in so many seconds, or in twice as many."""
     meter = Meter([psutil.Process(trio.writer(job.host, job.id)) for job in trio.jobs(run)])
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        meter.look()
-        trio.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
-    return meter
+    for _ in range(2):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            meter.look()
+            trio.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+        if len(rates := meter.rates(after)) >= FEW:
+            return rates
+    pytest.skip("a hypervisor took too much of this machine's processors for anything to be measured")
 
 
 def all_run(trio: Fleet, run: RunId) -> None:
@@ -115,7 +125,7 @@ def figures(rates: Sequence[float]) -> str:
 def test_three_hosts_share_one_budget_within_five_percent_over_any_two_seconds(trio: Fleet, store: str) -> None:
     run = start(trio, store, speed=BUDGET)
     all_run(trio, run)
-    rates = watch(trio, run, 8.0).rates()
+    rates = rates_of(trio, run, 6.0)
     print(figures(rates))
     assert min(rates) >= 0.95 * BUDGET
     assert max(rates) <= 1.05 * BUDGET
@@ -127,12 +137,9 @@ def test_three_hosts_share_one_budget_within_five_percent_over_any_two_seconds(t
 def test_a_new_budget_is_felt_within_a_second_and_kept_from_then_on(trio: Fleet, store: str, new: int) -> None:
     run = start(trio, store, speed=BUDGET)
     all_run(trio, run)
-    watch(trio, run, 1.0)
+    trio.client.blpop(["test:nobody-pushes-here"], timeout=1.0)
     trio.registry.limits.set_store(store, speed=new)
-    meter = watch(trio, run, 4.0)
-    changed = meter.seen[0][0]
-    meter.seen = [(at, n) for at, n in meter.seen if at - changed >= 1.0]
-    rates = meter.rates()
+    rates = rates_of(trio, run, 4.0, after=1.0)
     print(figures(rates), f"from one second after the change to {new / MIB:.0f} MiB/s")
     assert min(rates) >= 0.95 * new
     assert max(rates) <= 1.05 * new
@@ -146,17 +153,15 @@ def test_what_a_paused_or_slow_copy_leaves_is_the_others(trio: Fleet, store: str
     trio.registry.verbs.set_speed(first.id, 6 * MIB)
     trio.registry.verbs.pause(second.id)
     trio.until_status(second.id, "paused")
-    meter = watch(trio, run, 4.0)
-    began = meter.seen[0][0]
-    meter.seen = [(at, n) for at, n in meter.seen if at - began >= 1.0]
-    print(figures(meter.rates()), "with one that is slow and one that is paused")
-    assert min(meter.rates()) >= 0.95 * budget
-    assert max(meter.rates()) <= 1.05 * budget
+    rates = rates_of(trio, run, 4.0, after=1.0)
+    print(figures(rates), "with one that is slow and one that is paused")
+    assert min(rates) >= 0.95 * budget
+    assert max(rates) <= 1.05 * budget
     trio.registry.verbs.resume(second.id)
     trio.until_status(second.id, "running")
-    meter = watch(trio, run, 3.0)
-    assert min(meter.rates()) >= 0.9 * budget, "whoever goes on takes his share from the others, at once"
-    assert max(meter.rates()) <= 1.05 * budget
+    rates = rates_of(trio, run, 3.0)
+    assert min(rates) >= 0.9 * budget, "whoever goes on takes his share from the others, at once"
+    assert max(rates) <= 1.05 * budget
     assert trio.job(third.id).limit == pytest.approx(12 * MIB, rel=0.05)
 
 
@@ -167,12 +172,10 @@ def test_a_limit_of_a_host_holds_for_all_its_copies_and_leaves_the_rest_to_the_s
     trio.registry.limits.set_host("a", 3 * MIB)
     try:
         trio.until("HOST_LIMITED", "a")
-        meter = watch(trio, run, 4.0)
-        began = meter.seen[0][0]
-        meter.seen = [(at, n) for at, n in meter.seen if at - began >= 1.0]
-        print(figures(meter.rates()), "with a host that may do a tenth")
-        assert min(meter.rates()) >= 0.95 * budget
-        assert max(meter.rates()) <= 1.05 * budget
+        rates = rates_of(trio, run, 4.0, after=1.0)
+        print(figures(rates), "with a host that may do a tenth")
+        assert min(rates) >= 0.95 * budget
+        assert max(rates) <= 1.05 * budget
         limits = {job.host: job.limit for job in trio.jobs(run)}
         assert limits["a"] <= 3 * MIB
         assert limits["b"] == pytest.approx(13.5 * MIB, rel=0.05)
