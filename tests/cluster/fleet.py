@@ -181,27 +181,32 @@ class Fleet:
     def until_status(self, job_id: str, status: str) -> Event:
         return self.until("JOB_STATUS_CHANGE", job_id, lambda event: event.fields["status"] == status)
 
-    def until_offset(self, job_id: str, least: int) -> int:
-        """Wait until a job has come so far: how far it is then."""
+    def until_offset(self, job_id: str, least: int) -> None:
+        """Wait until a job has come so far."""
         self.until_true(lambda: self.job(job_id).offset >= least)
-        return self.job(job_id).offset
 
     def until_durable(self, host: str, job_id: str) -> None:
         """Wait until something of a job is durable, and the registry knows it."""
         self.until_true(lambda: self.client.hexists(keys.job(Host(host), ids.JobId(job_id)), "durable"))
 
     def until_quiet(self) -> None:
-        """Wait for what Celery does of its own: every worker listens, last of all for remote control; and the receipt
-        of every question is given, which the main process of a worker gives, maybe after the answer is there."""
+        """Wait for what Celery does of its own: every worker listens, last of all for remote control; the receipt of
+        every question is given, which the main process of a worker gives, maybe after the answer is there; and its lock
+        is free, which it holds for moments."""
         self.until_true(lambda: self.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(self.hosts))
-        self.until_true(lambda: self.client.exists("bj:celery:unacked", "bj:celery:unacked_index") == 0)
+        names = [f"bj:celery:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")]
+        self.until_true(lambda: self.client.exists(*names) == 0)
 
     def until_true(self, what: Callable[[], object]) -> None:
-        """What has no event: asked for between blocking reads of nothing."""
+        """Wait for what has no event."""
         deadline = time.monotonic() + DEADLINE
         while not what():
             assert time.monotonic() < deadline, self.tails()
-            self.client.blpop(["test:nobody-pushes-here"], timeout=0.05)
+            self.rest(0.05)
+
+    def rest(self, seconds: float) -> None:
+        """Let so much time pass: a blocking read of nothing."""
+        self.client.blpop(["test:nobody-pushes-here"], timeout=seconds)
 
     def stream(self) -> Iterable[Event]:
         deadline = time.monotonic() + DEADLINE

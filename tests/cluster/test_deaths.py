@@ -119,7 +119,7 @@ def test_pausing_is_quick_and_nothing_is_written_until_resume(fleet: Fleet) -> N
         view, frozen = fleet.job(job), staging.stat()
         assert view.paused
         assert not view.busy
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.1)
+        fleet.rest(0.1)
         assert staging.stat().st_mtime_ns == frozen.st_mtime_ns
         assert fleet.job(job).offset == view.offset
         fleet.registry.verbs.resume(job)

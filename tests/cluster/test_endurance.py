@@ -184,7 +184,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def names(fleet: Fleet) -> set[str]:
-    """Of all keys once Celery is quiet, but for its lock; those of one run, and those of Celery, as one."""
+    """Of all keys once Celery is quiet; those of one run, and those of Celery, as one.  Its lock it may have again."""
     fleet.until_quiet()
     found = {name.decode() for name in fleet.client.scan_iter(count=1000)} - {MUTEX}
     return {re.sub(r"_kombu.*", "_kombu.*", re.sub(r"[\w.-]+-\d{8}T\d{6}Z", "RUN", name)) for name in found}

@@ -24,7 +24,7 @@ def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:
     fleet.client.set(keys.decisions(), known - 1)  # what a restored backup of Redis looks like
     fleet.until_status(f"{run}.m", "pending")
     txn = fleet.job(f"{run}.m").transaction
-    fleet.until_true(lambda: getattr(fleet.registry.views.transaction(txn), "barrier", "") == "rolled-back")
+    fleet.until_true(lambda: (view := fleet.registry.views.transaction(txn)) and view.barrier == "rolled-back")
     assert not (fleet.root("a") / f"{run}.img").exists()
     with Coordinator(fleet.server.url) as coordinator, pytest.raises(errors.Refused, match="carried out decision"):
         coordinator.submit(fleet.plan(jobs))

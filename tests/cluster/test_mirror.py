@@ -151,7 +151,7 @@ def test_a_paused_mirror_is_on_standby_and_remembers_complete(fleet: Fleet) -> N
     with pytest.raises(errors.Refused, match="currently paused"):
         fleet.registry.verbs.cancel(job, force=False)
     fleet.registry.verbs.complete(job)
-    fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.3)
+    fleet.rest(0.3)
     assert (fleet.job(job).status, fleet.job(job).offset) == ("standby", offset)
     fleet.registry.verbs.resume(job)
     fleet.until("RUN_ENDED", run)
@@ -324,7 +324,7 @@ def test_passes_pause_quickly_and_obey_the_speed_limit(fleet: Fleet) -> None:
         paused = fleet.until("JOB_STATUS_CHANGE", job, lambda event: event.fields["status"] in ("paused", "standby"))
         assert paused.at - held.at < 1.0
         read = fleet.job(job).bytes["read"]
-        fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.2)
+        fleet.rest(0.2)
         assert fleet.job(job).bytes["read"] == read
         fleet.registry.verbs.resume(job)
         fleet.until("JOB_STATUS_CHANGE", job, lambda event: event.fields["status"] in ("running", "ready"))
