@@ -97,7 +97,7 @@ def test_so_it_does_for_a_job_of_a_store(fleet, worker):
     fleet.submit(job)
     fleet.walk(RUN, Step.RUN)
     assert worker.attempts.claim(job.id, who("early")) == "its doorbell came too late"
-    ring = {"lost_after_ms": 1000, "stores": {"nas1": 1}, "limit": lambda *_: 60}
+    ring = {"lost_after_ms": 1000, "limit": lambda *_: 60}
     assert fleet.registry.hosts.ring(ALPHA, 2, **ring) == ["a"]
     claim = fleet.claim(job)
     assert claim.speed == worker.attempts.checkpoint(claim, Progress(1, SIZE)).speed == 60

@@ -33,11 +33,15 @@ def ring(fleet, *hosts, slots=9, lost=30_000):
     """What the coordinator does: sweep, admit, ring."""
     shares = Shares(fleet.registry)
     shares.look()
-    most = {name: store.jobs for name, store in shares.stores.items()}
+    return bells(fleet, shares, *hosts, slots=slots, lost=lost)
+
+
+def bells(fleet, shares, *hosts, slots=9, lost=30_000):
+    """Ring, knowing of stores what was seen at the last look."""
     return [
         job
         for host in hosts or (ALPHA, BETA)
-        for job in fleet.registry.hosts.ring(host, slots, lost_after_ms=lost, stores=most, limit=shares.at_first)
+        for job in fleet.registry.hosts.ring(host, slots, lost_after_ms=lost, limit=shares.at_first)
     ]
 
 
@@ -103,6 +107,31 @@ def test_a_lower_number_lets_finish_what_runs_and_a_higher_one_takes_more_at_onc
     assert ring(running) == ["c", "d"]
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["defined", "lowered"])
+def test_what_a_store_takes_counts_from_the_moment_it_is_said(fleet, new):
+    """Jobs may be waiting before whoever rings has heard of their store."""
+    if not new:
+        fleet.registry.limits.set_store(NAS, path="/mnt/nas1", jobs=4)
+    shares = Shares(fleet.registry)
+    shares.look()
+    fleet.registry.limits.set_store(NAS, path="/mnt/nas1", jobs=1)
+    fleet.submit(A, B, C, D, FREE)
+    fleet.walk(RUN, Step.RUN)
+    assert bells(fleet, shares) == ["a", "free"]
+
+
+def test_the_first_copies_to_a_new_store_share_its_budget(fleet):
+    mib = 1 << 20
+    shares = Shares(fleet.registry)
+    shares.look()
+    fleet.registry.limits.set_store(NAS, path="/mnt/nas1", speed=60 * mib)
+    fleet.submit(A, B, C, D, FREE)
+    fleet.walk(RUN, Step.RUN)
+    assert bells(fleet, shares) == ["a", "b", "free", "c", "d"]
+    speeds = [fleet.claim(job).speed for job in (A, B, C, D, FREE)]
+    assert speeds == [60 * mib, PAUSED, PAUSED, PAUSED, 0]
+
+
 def test_a_change_of_a_store_is_one_event_and_none_where_nothing_changed(running):
     limits = running.registry.limits
     assert limits.set_store(NAS, jobs=2, speed=50, by="me") == (2, 0)
@@ -156,8 +185,7 @@ def test_whoever_is_to_have_more_gets_it_when_those_who_are_to_have_less_have_he
     shares.look()
     claims = {}
     for job in (A, C):
-        stores = {NAS: 0}
-        running.registry.hosts.ring(job.host, 1, lost_after_ms=30_000, stores=stores, limit=shares.at_first)
+        bells(running, shares, job.host, slots=1)
         claims[job.id] = running.claim(job)
     assert [claim.speed for claim in claims.values()] == [60 * mib, PAUSED], "what is left, and a little"
 

@@ -101,9 +101,8 @@ class Coordinator:
     def _dispatch(self, hosts: set[Host]) -> None:
         for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
             for job in self.registry.hosts.ring(
-                host, self._slots[host], lost_after_ms=DOORBELL_LOST,
-                stores={name: store.jobs for name, store in self.shares.stores.items()}, limit=self.shares.at_first,
-            ):  # fmt: skip
+                host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first
+            ):
                 log.debug("job %s: ringing %s", job, host)
                 self.doorbell.copy(host, job)
 

@@ -73,7 +73,7 @@ class Given:
 @dataclass
 class Shares:
     registry: Registry
-    stores: dict[str, StoreView] = field(default_factory=dict)
+    _stores: dict[str, StoreView] = field(default_factory=dict)
     _hosts: dict[Host, int] = field(default_factory=dict)
     _uses: dict[Place, Use] = field(default_factory=dict)
     _copies: dict[Place, Running] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Shares:
 
     def heard(self, news: Iterable[Event]) -> None:
         """Whether something happened that moves shares or frees places; where nothing is limited, little does."""
-        names = AFTER if self.stores or self._hosts else SAID
+        names = AFTER if self._stores or self._hosts else SAID
         self._due |= any(event.name in names for event in news)
 
     def look(self) -> set[Host]:
@@ -94,11 +94,10 @@ class Shares:
             return set()
         self._due = False
         self._given.clear()
-        self.stores = {store.name: store for store in self.registry.limits.stores()}
-        self._hosts = self.registry.limits.host_speeds()
-        if not self.stores and not self._hosts:
+        self._learn()
+        if not self._stores and not self._hosts:
             return set()
-        running = self.registry.limits.running(self.stores, self._hosts)
+        running = self.registry.limits.running(self._stores, self._hosts)
         self._measure(running)
         for each in running:
             self._give(each.host, each.store, each.has.at_most)
@@ -115,16 +114,22 @@ class Shares:
 
     def at_first(self, host: Host, store: str) -> int:
         """What a copy may move that is rung for now, until it runs and all is divided anew: no more than is left."""
+        if store and store not in self._stores:  # it is as new as the run that named it
+            self._learn()
         first = 0
         for budget, given in (
             (self._hosts.get(host, 0), self._given["host", host]),
-            (self.stores[store].speed if store in self.stores else 0, self._given["store", store]),
+            (self._stores[store].speed if store in self._stores else 0, self._given["store", store]),
         ):
             if budget:
                 share = max(1, budget // (given.copies + 1))
                 first = min(first or ANY, max(min(PAUSED, share), min(share, budget - given.speed)))
         self._give(host, store, first or ANY)
         return first
+
+    def _learn(self) -> None:
+        self._stores = {store.name: store for store in self.registry.limits.stores()}
+        self._hosts = self.registry.limits.host_speeds()
 
     def _give(self, host: Host, store: str, most: int) -> None:
         self._given["host", host].add(most)
@@ -145,7 +150,7 @@ class Shares:
             each.job: Copy(each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused)
             for place, each in self._copies.items()
         }
-        budgets = {name: store.speed for name, store in self.stores.items()}
+        budgets = {name: store.speed for name, store in self._stores.items()}
         found = limits(copies, budgets, self._hosts)
         differ = {
             each.job: found[each.job] for each in self._copies.values()
@@ -154,11 +159,11 @@ class Shares:
         has = {each.job: each.has for each in self._copies.values()}
         now = timely(differ, has, copies, budgets, self._hosts)
         self.registry.limits.limit({place: now[place[1]] for place in self._copies if place[1] in now})
-        flows = dict.fromkeys(self.stores, 0.0)
+        flows = dict.fromkeys(self._stores, 0.0)
         for place, each in self._copies.items():
             if each.store:
                 flows[each.store] += self._uses[place].rate() or 0.0
-        self.registry.limits.flow({n: round(flow) for n, flow in flows.items() if round(flow) != self.stores[n].flow})
+        self.registry.limits.flow({n: round(flow) for n, flow in flows.items() if round(flow) != self._stores[n].flow})
         return len(now) < len(differ)
 
     def _free(self, suspects: Iterable[Running]) -> set[Host]:
@@ -167,7 +172,7 @@ class Shares:
         for each in suspects:
             ended.setdefault(each.store, []).append((each.host, each.job))
         hosts: set[Host] = set()
-        for name, store in self.stores.items():
+        for name, store in self._stores.items():
             freed = self.registry.limits.sweep(name, ended[name]) if name in ended else 0
             if store.waiting:
                 free = store.waiting if not store.jobs else store.jobs - store.running + freed

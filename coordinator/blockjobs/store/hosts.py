@@ -136,12 +136,10 @@ class Hosts:
         return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
 
     def ring(
-        self, host: Host, slots: int, *, lost_after_ms: int, stores: Mapping[str, int] | None = None,
-        limit: Callable[[Host, str], int] = lambda _host, _store: 0,
-    ) -> list[JobId]:  # fmt: skip
+        self, host: Host, slots: int, *, lost_after_ms: int, limit: Callable[[Host, str], int] = lambda _host, _store: 0
+    ) -> list[JobId]:
         """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
 
-        ``stores``: how many copies each takes at once (0: any number), what is not there takes any number.
         ``limit``: what a copy of a host to a store ("": to none) may move until it is known better, 0: as it is.
         """
         most = slots + 2
@@ -155,8 +153,8 @@ class Hosts:
         for job, found in zip(jobs, pipe.execute() if jobs else [], strict=True):
             store = (found or b"").decode()
             at_first = limit(host, store)
-            names += [keys.job(host, JobId(job.decode())), keys.places(store), keys.crowd(store)]
-            args += [job, (stores or {}).get(store, 0) if store else "", at_first or ""]
+            names += [keys.job(host, JobId(job.decode())), keys.store(store), keys.places(store), keys.crowd(store)]
+            args += [job, store, at_first or ""]
         return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
 
     def lost_memory(self, hosts: Iterable[Host]) -> str:

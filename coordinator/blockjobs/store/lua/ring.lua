@@ -1,11 +1,13 @@
 -- Choose the jobs of one host to ring for: the longest waiting, and never more doorbells outstanding than asked.
 --
 -- None while the host is drained.  A job whose store is full goes behind all others, into the crowd of that store.
+-- How many copies a store takes is read here: what the caller knew of it may be older than the store.
 --
--- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding   KEYS[5...]  per candidate: job, places, crowd
+-- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding
+-- KEYS[5...]  per candidate: job, and of its store: itself, places, crowd
 -- ARGV[1] doorbells outstanding at most   ARGV[2] slots   ARGV[3] milliseconds after which a doorbell counts as lost
--- ARGV[4] host   ARGV[5...]  per candidate, the longest waiting first: id, copies its store takes at once (0: any
---           number, "": it is in none), limit in bytes per second until it is known better ("": as it is)
+-- ARGV[4] host   ARGV[5...]  per candidate, the longest waiting first: id, store ("": none), limit in bytes per second
+--           until it is known better ("": as it is)
 --
 -- Returns {"ring", id, ...}
 
@@ -17,19 +19,19 @@ if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) then
 end
 local reply = {"ring"}
 local room = tonumber(ARGV[1]) - redis.call("ZCARD", KEYS[2])
-for i = 5, #ARGV, 3 do
+for i = 0, (#ARGV - 4) / 3 - 1 do
   if room <= 0 then return reply end
-  local id, most, limit = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local job, places, crowd = unpack(KEYS, i, i + 2)
+  local id, name, limit = unpack(ARGV, 5 + 3 * i, 7 + 3 * i)
+  local job, store, places, crowd = unpack(KEYS, 5 + 4 * i, 8 + 4 * i)
   local since, place = tonumber(redis.call("ZSCORE", KEYS[1], id) or FULL), ARGV[4] .. " " .. id
   if since < FULL and not redis.call("ZSCORE", KEYS[2], id) then
-    if most ~= "" and not redis.call("ZSCORE", places, place) and most ~= "0"
-      and redis.call("ZCARD", places) >= tonumber(most) then
+    local most = name ~= "" and tonumber(redis.call("HGET", store, "jobs") or 0) or 0  -- 0: any number
+    if most > 0 and not redis.call("ZSCORE", places, place) and redis.call("ZCARD", places) >= most then
       redis.call("ZADD", crowd, since, place)
       redis.call("ZADD", KEYS[1], since + FULL, id)
       redis.call("HSET", job, "full", 1)
     else
-      if most ~= "" then
+      if name ~= "" then
         redis.call("ZADD", places, now, place)
         redis.call("ZREM", crowd, place)
         redis.call("HDEL", job, "full")
