@@ -353,7 +353,7 @@ def test_a_cut_that_cannot_be_removed_is_shown_and_tried_again(xfs: Fleet) -> No
 
 def test_a_cut_that_is_written_to_fails_its_job(xfs: Fleet) -> None:
     xfs.image("a", "touched.img", 24)
-    run = xfs.submit(xfs.plan([job(xfs, "a", "touched")], speed=8 * MIB, on_source_change=OnChange.REPORT))
+    run = xfs.submit(xfs.plan([job(xfs, "a", "touched")], speed=MIB, on_source_change=OnChange.REPORT))
     xfs.until("ATTEMPT_CLAIMED", f"{run}.touched")
     (name,) = cuts(xfs)
     with (xfs.root("a") / name).open("r+b") as file:

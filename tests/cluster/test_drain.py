@@ -13,8 +13,8 @@ from blockjobs.model import errors
 Job = tuple[str, str, Path, Path]
 
 
-def backup(fleet: Fleet, host: str, name: str, *, mib: int = 40, speed: int = 10 * MIB) -> Job:
-    """Start one backup; run, job id, source, target."""
+def backup(fleet: Fleet, host: str, name: str, *, mib: int = 40, speed: int = 2 * MIB) -> Job:
+    """Start one backup, which takes longer than what a test does meanwhile; run, job id, source, target."""
     source = fleet.root(host) / f"{name}.img"
     if not source.exists():
         fleet.image(host, source.name, mib)
@@ -31,7 +31,7 @@ def here(fleet: Fleet) -> Coordinator:
 def test_a_drained_host_parks_its_jobs_and_continues_from_the_very_byte(fleet: Fleet, here: Coordinator) -> None:
     with here:
         run, job, source, target = backup(fleet, "a", "drained")
-        fleet.until_offset(job, 5 * MIB)
+        fleet.until_offset(job, 2 * MIB)
         assert here.drain("a", cause="kernel update") == 1
         here.wait_drained("a", 10)
         view = fleet.job(job)

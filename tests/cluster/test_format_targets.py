@@ -129,7 +129,7 @@ def test_a_killed_writer_goes_on_in_its_image_or_begins_it_anew(fleet: Fleet, ki
 
 def test_a_server_that_is_killed_fails_the_job_and_leaves_nothing(fleet: Fleet) -> None:
     before = files(fleet.root("c"))
-    run, job, source, _ = backup(fleet, "c", "qcow2", mib=24, speed=8 * MIB)
+    run, job, source, _ = backup(fleet, "c", "qcow2", mib=24, speed=2 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)
     fleet.until_offset(job, 2 * MIB)
     server_of(fleet.writer("c", job)).kill()

@@ -38,13 +38,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 
 
 def backup(fleet: Shared, place: Path, *more: dict[str, object]) -> tuple[str, str, Path, Path]:
-    """Start a backup on host m from and to one directory; run, job id, source, target."""
+    """Start a backup on host m from and to one directory, which takes longer than what a test does meanwhile, whatever
+    the disk has to do; run, job id, source, target."""
     source = place / "source.img"
     if not source.exists():
         fleet.image("m", "fresh.img", 40).rename(source)
-    job = {"id": "job", "source": f"m:{source}", "target": f"m:{place}/{{run}}.img", "speed": 10 * MIB}
+    job = {"id": "job", "source": f"m:{source}", "target": f"m:{place}/{{run}}.img", "speed": 2 * MIB}
     run = fleet.submit(fleet.plan([job, *more]))
-    fleet.until_offset(f"{run}.job", 5 * MIB)
+    fleet.until_offset(f"{run}.job", 2 * MIB)
     return run, f"{run}.job", source, place / f"{run}.img"
 
 
