@@ -102,7 +102,13 @@ class FormatTarget:
         self._do("compare", lambda: self._export.read(view, offset), offset, len(view))
 
     def zero(self, offset: int, length: int) -> None:
-        self._do("write", lambda: self._export.zero(offset, length), offset, length)
+        self._do("write", lambda: self._zero(offset, length), offset, length)
+
+    def _zero(self, offset: int, length: int) -> None:
+        """Only what reads as something else: to a vmdk zeros are data, and take the room of data."""
+        for state in self._export.states(offset, length):
+            if state.data:
+                self._export.zero(state.start, state.length)
 
     def flush(self) -> None:
         self._do("flush", self._export.flush, 0, self.size)
