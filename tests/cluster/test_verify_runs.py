@@ -112,7 +112,7 @@ def test_a_verification_whose_writer_was_killed_goes_on_and_forgets_no_differenc
 ) -> None:
     run, images = backed_up(fleet, "a", mib=24)
     flip(images["a"], MIB + 1, 20 * MIB + 1)
-    code, out, err = terminal.call("verify", run, "--detach", "--json", "--speed", "8MiB")
+    code, out, err = terminal.call("verify", run, "--detach", "--json", "--speed", "4MiB")
     assert code == 0, err
     job = json.loads(out)["jobs"][0]["id"]
     fleet.until_offset(job, 6 * MIB)

@@ -97,7 +97,7 @@ def test_a_disk_that_fills_up_fails_the_group_that_does_not_fit_and_the_copy_it_
         assert f"the file system of {full} on host a needs {3 * (3 * MIB - 5)} bytes, {8 * MIB} are free" in said.err
         assert site.disks() == before
 
-        slow = site.say("run", "--detach", site.file({**jobs[0], "id": "slow", "speed": "1MiB"}))
+        slow = site.say("run", "--detach", site.file({**jobs[0], "id": "slow", "speed": "512KiB"}))
         job = slow.out.split()[1].removesuffix(":") + ".slow"
         site.fleet.until_offset(job, MIB)
         with (full / "rest").open("wb", buffering=0) as file, suppress(OSError):  # of a disk that is full
