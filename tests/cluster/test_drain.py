@@ -13,13 +13,13 @@ from blockjobs.model import errors
 Job = tuple[str, str, Path, Path]
 
 
-def backup(fleet: Fleet, host: str, name: str, *, mib: int = 40, speed: int = 2 * MIB) -> Job:
+def backup(fleet: Fleet, host: str, name: str, *, mib: int = 40) -> Job:
     """Start one backup, which takes longer than what a test does meanwhile; run, job id, source, target."""
     source = fleet.root(host) / f"{name}.img"
     if not source.exists():
         fleet.image(host, source.name, mib)
     target = f"{host}:{fleet.root(host)}/{{run}}.img"
-    run = fleet.submit(fleet.plan([{"id": name, "source": f"{host}:{source}", "target": target}], speed=speed))
+    run = fleet.submit(fleet.plan([{"id": name, "source": f"{host}:{source}", "target": target}], speed=2 * MIB))
     return run, f"{run}.{name}", source, fleet.root(host) / f"{run}.img"
 
 
