@@ -189,10 +189,15 @@ class Fleet:
         """Wait until something of a job is durable, and the registry knows it."""
         self.until_true(lambda: self.client.hexists(keys.job(Host(host), ids.JobId(job_id)), "durable"))
 
+    def until_closed(self) -> None:
+        """Wait for what the finalizer does to a transaction after the end of its run was told."""
+        self.until_true(lambda: self.client.exists(keys.unfinished(), keys.due()) == 0)
+
     def until_quiet(self) -> None:
-        """Wait for what Celery does of its own: every worker listens, last of all for remote control; the receipt of
-        every question is given, which the main process of a worker gives, maybe after the answer is there; and its lock
-        is free, which it holds for moments."""
+        """Wait for that, and for what Celery does of its own: every worker listens, last of all for remote control; the
+        receipt of every question is given, which the main process of a worker gives, maybe after the answer is there;
+        and its lock is free, which it holds for moments."""
+        self.until_closed()
         self.until_true(lambda: self.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(self.hosts))
         names = [f"bj:celery:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")]
         self.until_true(lambda: self.client.exists(*names) == 0)

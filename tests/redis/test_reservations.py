@@ -9,6 +9,7 @@ from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.store import keys
 from blockjobs.store.nodes import RESERVED_FOR, Node, NodeBusy
+from blockjobs.store.questions import KEEP
 
 IMAGE = volumespec.parse("alpha:/srv/an image.img")
 OTHER = volumespec.parse("alpha:/srv/other.img")
@@ -90,3 +91,8 @@ def test_a_host_knows_the_files_that_its_jobs_use(fleet):
     assert in_use(reads, "none") != in_use(writes, "none")
     assert in_use("none", writes) != in_use("none", reads)
     assert not in_use("none", "none")
+
+
+def test_an_answer_that_nobody_fetches_is_forgotten(fleet):
+    fleet.host(ALPHA).questions.answer(ALPHA, "question", [1])
+    assert 0 < fleet.client.ttl(keys.reply(ALPHA, "question")) <= KEEP

@@ -21,8 +21,8 @@ from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
 
 COMMANDS = (
-    "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +time +blpop +lpush +ltrim +lrange "
-    "+del +expire +get +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd +zrem "
+    "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +multi +exec +time +blpop +lpush +ltrim "
+    "+lrange +del +expire +get +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd +zrem "
     "+zscore +xadd"
 )
 LEAST = [

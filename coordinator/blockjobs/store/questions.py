@@ -33,7 +33,7 @@ class Questions:
         return bool(self._redis.delete(keys.permit(host, question)))
 
     def answer(self, host: Host, question: str, value: Any) -> None:
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=True)  # both or none: without an end it would stay for ever
         pipe.lpush(keys.reply(host, question), codec.pack(value))
         pipe.expire(keys.reply(host, question), KEEP)
         pipe.execute()

@@ -16,7 +16,10 @@ from pathlib import Path
 from fleet import Fleet
 
 SECRET = "S3CRET"  # noqa: S105 - what must never be shown
-VOLATILE = (b":card", b"bj:daemons", b"bj:hosts", b"bj:events", b"bj:due", b":wake", b"bj:celery")  # beats and bells
+VOLATILE = (
+    b":card", b"bj:daemons", b"bj:hosts", b"bj:events", b"bj:due", b":wake", b"bj:celery",  # beats and bells
+    b":reply:", b":permit:",  # they expire by themselves
+)  # fmt: skip
 DISK, FREE = "a:ROOT/disk.img", "a:ROOT/backup/new.img"
 _numbers = count(1)
 
@@ -88,6 +91,7 @@ class Site:
 
     def registry(self) -> dict[bytes, bytes]:
         """Every key but the volatile ones; of the events the newest one of a run."""
+        self.fleet.until_closed()
         client = self.fleet.client
         names = [name for name in client.scan_iter("bj:*") if not any(part in name for part in VOLATILE)]
         newest = next((seq for seq, fields in client.xrevrange("bj:events", count=50) if fields.get(b"run")), b"")
