@@ -73,3 +73,16 @@ def test_where_nothing_is_cut_there_is_no_skew_and_no_event(fleet):
     assert told(fleet, "JOB_CUT") == told(fleet, "TRANSACTION_CUT") == []
     assert fleet.registry.views.transaction(TXN).skew is None
     assert set(fleet.registry.views.transaction(TXN).owing[ALPHA]) == {*map(str, Step), "failed"} - {"failed"}
+
+
+def test_an_open_that_finds_nothing_to_cut_owes_no_cut_from_the_same_instant(client):
+    fleet = Fleet(client)
+    fleet.submit(*JOBS)
+    nothing = Cut(why="no reflink").to_dict()
+    fleet.host(ALPHA).answers.answer(TXN, Step.OPEN, [Answer("a", size=SIZE, uncut=nothing), Answer("b", size=SIZE)])
+    owed = [(member.spec.id, member.passed) for member in fleet.host(ALPHA).answers.members(TXN)]
+    assert owed == [("a", Step.CUT), ("b", Step.OPEN)]
+    assert fleet.view(TXN).shares[ALPHA].owing[Step.CUT] == 1
+    fleet.host(ALPHA).answers.answer(TXN, Step.OPEN, [Answer("a", size=SIZE, uncut=nothing)])  # again
+    assert fleet.view(TXN).shares[ALPHA].owing[Step.CUT] == 1
+    assert fleet.registry.views.job("a").to_json()["cut"] == {"how": "none", "why": "no reflink"}

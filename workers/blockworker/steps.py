@@ -63,7 +63,6 @@ class Steps:
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
         answers: list[Answer] = []
-        uncut: list[Answer] = []
         needs: list[tuple[str, int]] = []
         for member in owing:
             spec = member.spec
@@ -76,13 +75,10 @@ class Steps:
                     Answer(
                         spec.id, result={"size": opened.size, "identity": opened.identity.to_list()},
                         reads=opened.reads, writes=opened.writes, size=opened.size,
+                        uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
                     )
                 )  # fmt: skip
-                if not opened.cut:
-                    uncut.append(Answer(spec.id, result=Cut(why=opened.uncut).to_dict()))
         self._answers.answer(txn, Step.OPEN, answers)
-        # Where there is nothing to cut the host says so at once, and a message is saved.
-        self._answers.answer(txn, Step.CUT, uncut)
 
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
         answers: list[Answer] = []

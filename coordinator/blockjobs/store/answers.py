@@ -32,7 +32,8 @@ class Member:
 class Answer:
     """A host's answer for one member.  ``errno`` 0: done; a settle's ``text`` then says what is left undefined.
 
-    Locks by identity, ``""`` for none.
+    Locks by identity, ``""`` for none.  ``uncut``: of an OPEN that finds nothing to cut, what its CUT would say.  The
+    two are one answer: with an instant in between the host would be asked for a cut that it knows nothing of.
     """
 
     job: JobId
@@ -42,6 +43,7 @@ class Answer:
     reads: str = ""
     writes: str = ""
     size: int = 0
+    uncut: Mapping[str, Any] | None = None
 
 
 class Answers:
@@ -117,5 +119,6 @@ class Answers:
         ]  # fmt: skip
         args: list[Any] = [txn, step, before(step)]
         for a in answers:
-            args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size]
+            uncut = "" if a.uncut is None else codec.pack(dict(a.uncut))
+            args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size, uncut]
         self._scripts.call("answer", names, args)

@@ -4,7 +4,8 @@
 -- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
 -- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
---           result packed ("" none), lock to read ("" none), lock to write ("" none), size in bytes (open only)
+--           result packed ("" none), lock to read ("" none), lock to write ("" none), size in bytes (open only),
+--           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
 -- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them.
 --
 -- Returns {"answered", still owing}
@@ -12,8 +13,8 @@
 local step = ARGV[2]
 local failed = 0
 for i = 0, #KEYS - 6 do
-  local job, a = KEYS[6 + i], 3 + i * 7
-  local id, errno, text, result, reads, writes, size = unpack(ARGV, a + 1, a + 7)
+  local job, a = KEYS[6 + i], 3 + i * 8
+  local id, errno, text, result, reads, writes, size, uncut = unpack(ARGV, a + 1, a + 8)
   local f = redis.call("HMGET", job, "status", "passed", "reads", "writes", "attempt")
   local status, passed = f[1], f[2]
   if status and is_of(job, ARGV[1]) and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
@@ -44,6 +45,10 @@ for i = 0, #KEYS - 6 do
         end
       end
       if step == "open" then redis.call("HSET", job, "opened", result, "len", size) end
+      if uncut ~= "" then
+        redis.call("HSET", job, "passed", "cut", "cut", uncut)
+        redis.call("HINCRBY", KEYS[1], "cut", -1)
+      end
       redis.call("HINCRBY", KEYS[1], step, -1)
       if step == "settle" then
         if f[3] and f[3] ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. f[3], -1) <= 0 then
