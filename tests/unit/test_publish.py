@@ -20,6 +20,7 @@ from blockworker.targets.publish import (
     NotPublished,
     abort_member,
     clean_transaction,
+    close_settled,
     commit_job,
     commit_member,
     prepare_member,
@@ -373,4 +374,18 @@ def test_a_transaction_is_clean_only_when_every_member_is_settled(site):
     assert not clean_transaction(site.roots, "R", root)
     abort_member(site.roots, second, 1)
     assert clean_transaction(site.roots, "R", root)
+    assert site.tree() == SETTLED
+
+
+def test_what_was_settled_and_left_open_is_closed_and_nothing_else_is(site):
+    site.image()
+    root = Root(str(site.backup))
+    first, second = site.opened(site.spec("R.a", "a.img")), site.opened(site.spec("R.b", "b.img"))
+    assert close_settled(site.roots, root) == 0  # undecided
+    abort_member(site.roots, first, 1)
+    assert close_settled(site.roots, root) == 0  # half settled
+    abort_member(site.roots, second, 1)
+    with journal.held(site.roots, root, "R"):
+        assert close_settled(site.roots, root) == 0  # somebody is at work on it
+    assert (close_settled(site.roots, root), close_settled(site.roots, root)) == (1, 0)
     assert site.tree() == SETTLED

@@ -1,5 +1,5 @@
 """The watcher: knows the attempts of its host, releases the dead ones, and kills those whose end was ordered;
-and sweeps old tombstones.
+and closes and sweeps what is left of transactions that are settled.
 
 A thread of the steps worker's main process: it needs no slot, so a takeover never waits for one that a zombie
 holds.  Only after the old process is gone is its job released: then its flock is free, and the fence is real.
@@ -24,12 +24,13 @@ from blockjobs.store.attempts import Attempts, Standing, Who
 from blockworker.host import boot_id
 from blockworker.roots import Roots
 from blockworker.targets.journal import sweep_tombstones
+from blockworker.targets.publish import close_settled
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
-SWEEP: Final = 3600.0  # seconds between sweeps of tombstones
+SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
 TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
 DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
 
@@ -102,9 +103,11 @@ class Watcher:
     def _sweep(self) -> None:
         for path in self._roots.config.write_roots:
             try:
-                sweep_tombstones(self._roots, self._roots.root_of(path, write=True), TOMBSTONE)
+                root = self._roots.root_of(path, write=True)
+                close_settled(self._roots, root)
+                sweep_tombstones(self._roots, root, TOMBSTONE)
             except (JobFailed, OSError) as error:
-                log.warning("tombstones beneath %s are not swept: %s", path, error)
+                log.warning("what is settled beneath %s is not swept: %s", path, error)
 
     def _follow(self) -> None:
         while not self._stop.wait(LOOK):

@@ -23,7 +23,7 @@ from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
-from blockworker.targets.folder import release
+from blockworker.targets.folder import LockBusy, release
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.staged import open_staging
@@ -214,10 +214,24 @@ def clean_transaction(roots: Roots, transaction: str, root: Root) -> bool:
         record = journal.record if journal is not None else None
         if journal is None or record is None or record.clean:
             return True
-        if record.decision is None or not all(member.settled for member in record.members.values()):
+        if not _is_settled(record):
             return False
         journal.write(replace(record, state="clean", members={}))
         return True
+
+
+def close_settled(roots: Roots, root: Root) -> int:
+    """Close what is settled and was left open, as whoever settled it died before he did so; how many journals."""
+    left = [record for record in journals.scan(roots, root) if _is_settled(record)]
+    closed = 0
+    for record in left:
+        with suppress(LockBusy):  # somebody does it
+            closed += clean_transaction(roots, record.transaction, root)
+    return closed
+
+
+def _is_settled(record: Record) -> bool:
+    return record.decision is not None and all(member.settled for member in record.members.values())
 
 
 def _journal(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:

@@ -1,0 +1,166 @@
+"""Two hosts without processes: their steps and copies are done where a test says so; and processes that die on a count.
+
+Disks and server are real; only Celery's bell is a list.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mounts import memory
+from redis.connection import AbstractConnection
+
+from blockjobs.daemons.finalizer import Finalizer
+from blockjobs.model import templates
+from blockjobs.model.barriers import Step
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.server import Server
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry, Registry
+from blockworker import attempt
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+
+BELL = "test:bell"
+HOSTS = ("a", "b")
+SNAP = """case $2 in
+create) cp "$3" "$1/$4"; echo "$1/$4" ;;
+remove) rm -f "$1/$4" ;;
+esac
+"""  # cuts by copying, into the directory that comes first
+
+
+class ListBell:
+    """A doorbell that leaves its rings where the test can pick them up."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._client = registry.client
+
+    def step(self, host: Host, step: str, txn: TxnId) -> None:
+        self._client.rpush(BELL, f"{host} {step} {txn}")
+
+    def copy(self, host: Host, job: JobId) -> None:
+        raise AssertionError("the finalizer rings for no copies")
+
+
+@dataclass
+class Site:
+    """Two hosts without processes; ``cuts``: where their command ``snap`` leaves a file for each cut that is there."""
+
+    url: str
+    place: Path
+    cuts: Path
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(connect(self.url))
+        self.hosts: dict[str, HostRegistry] = {}
+        self.roots: dict[str, Roots] = {}
+        (self.place / "snap").write_text(SNAP)
+        commands = {"snap": ("/bin/sh", f"{self.place}/snap", str(self.cuts))}
+        for name in HOSTS:
+            (self.place / name).mkdir()
+            root = str(self.place / name)
+            self.hosts[name] = HostRegistry(self.registry.client, Host(name))
+            reads = (root, str(self.cuts))
+            config = HostConfig(name=Host(name), read_roots=reads, write_roots=(root,), commands=commands)
+            self.roots[name] = Roots(config)
+            self.hosts[name].hosts.beat(Host(name), "m", 2, {})
+            self.registry.hosts.judge(Host(name), "up")
+            (self.place / name / "disk.img").write_bytes(os.urandom(3 << 20))
+
+    def finalizer(self) -> Finalizer:
+        """One that knows nothing of what was rung for before."""
+        return Finalizer(self.registry, ListBell(self.registry))
+
+    def submit(self, run: RunId, **of_x: Any) -> tuple[JobSpec, ...]:
+        """Submit a group: jobs x and y on host a, and x on host b; ``of_x``: what else a's job x is told."""
+        specs = []
+        for host in HOSTS:
+            for copy in ("x", "y") if host == "a" else ("x",):
+                path = f"{host}:{self.place / host}"
+                words = templates.words(run, copy, datetime.now(UTC))
+                source, target, base = volumes(f"{path}/disk.img", f"{path}/{{run}}/{copy}.img", words)
+                more = of_x if (host, copy) == ("a", "x") else {}
+                specs.append(
+                    JobSpec(id=JobId(f"{run}.{host}{copy}"), transaction=TxnId(run), run=run,
+                            source=source, target=target, target_base=base, **more)
+                )  # fmt: skip
+        self.registry.submit.submit(RunPlan(run, "run", True, (tuple(specs),)))  # noqa: FBT003
+        return tuple(specs)
+
+    def copy(self, *specs: JobSpec) -> None:
+        for spec in specs:
+            self.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
+            attempts = self.hosts[spec.host].attempts
+            assert attempt.run(attempts, self.roots[spec.host], spec.id, draining=bool, tell=str) == "done"
+
+    def owed(self, txn: str, step: Step) -> bool:
+        view = self.registry.fate.view(TxnId(txn))
+        assert view is not None
+        return bool(view.owing(step))
+
+    def steps(self, host: str, url: str = "") -> Steps:
+        """A host's steps; with ``url`` by a connection of their own, for another process."""
+        door = HostRegistry(connect(url), Host(host)) if url else self.hosts[host]
+        return Steps(door.answers, self.roots[host])
+
+    def rung(self, seconds: float = 0.01) -> Iterator[tuple[str, str, TxnId]]:
+        """What was rung for: host, step and transaction."""
+        while (found := self.registry.client.blpop([BELL], timeout=seconds)) is not None:
+            host, step, txn = found[1].decode().split()
+            yield host, step, TxnId(txn)
+
+    def serve(self) -> None:
+        """Do what was rung for."""
+        for host, step, txn in self.rung():
+            self.steps(host).take(step, txn)
+
+    def finish(self, run: RunId) -> None:
+        """A new finalizer takes over; the reaper has reminded it."""
+        self.registry.fate.remind()
+        finalizer = self.finalizer()
+        for _ in range(40):
+            finalizer.once()
+            self.serve()
+            if run not in self.registry.views.unfinished():
+                return
+        raise AssertionError(f"{run} does not end: {self.registry.views.transaction(TxnId(run))}")
+
+
+@contextmanager
+def site_in_memory(cuts: Path) -> Iterator[Site]:
+    """Where that is possible: processes die here, not disks, and a hundred runs flush a lot.
+
+    ``cuts`` are elsewhere: memory lies below ``/dev``, where a host takes a command's word for a device's.
+    """
+    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place) / "redis") as server:
+        site = Site(server.url, Path(place), cuts)
+        yield site
+        site.registry.client.close()
+
+
+def die_before(point: int, *more: tuple[Any, str]) -> None:
+    """This process gets SIGKILL before its n-th send to Redis, or call of ``more``, which are attributes of modules."""
+    left = iter(range(point - 1, -1, -1))
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            if next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return counting
+
+    for of, name in [(AbstractConnection, "send_packed_command"), *more]:
+        setattr(of, name, counted(getattr(of, name)))
