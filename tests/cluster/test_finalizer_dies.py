@@ -7,13 +7,12 @@ n = 1, 2, 3, ... until a finalizer comes through.  Hosts, disks and server are r
 from __future__ import annotations
 
 import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unstaffed import HOSTS, ListBell, Site, die_before, site_in_memory
+from unstaffed import HOSTS, ListBell, Site, die_before, forked, site_in_memory, was_killed
 
 from blockjobs.daemons.finalizer import Finalizer
 from blockjobs.model.barriers import Step
@@ -81,21 +80,21 @@ def tried(site: Site, run: RunId) -> str:
 
 def finalizer_killed_at(site: Site, txn: str, point: int) -> bool:
     """Run a finalizer in a process of its own until it dies before its n-th send; False: it came through."""
-    pid = os.fork()
-    if pid == 0:
+
+    def work() -> None:
         die_before(point)
         registry = Registry(connect(site.url))
         finalizer = Finalizer(registry, ListBell(registry))
         while txn in registry.views.unfinished():
             finalizer.once()
-        os._exit(0)
+
+    pid = forked(work)
     while True:
         site.serve()
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             site.serve()
-            assert status in (0, signal.SIGKILL), status
-            return os.WIFSIGNALED(status)
+            return was_killed(status)
 
 
 @pytest.mark.parametrize("fail", [False, True], ids=["commit", "abort"])

@@ -7,7 +7,6 @@ by SIGKILL, for n = 1, 2, 3, ... until one comes through.  One of the host's job
 from __future__ import annotations
 
 import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
-from unstaffed import HOSTS, Site, die_before, site_in_memory
+from unstaffed import HOSTS, Site, die_before, forked, site_in_memory, was_killed
 
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId, TxnId
@@ -46,8 +45,8 @@ class Worker:
 
     def __init__(self, site: Site, point: int, *, disk: bool) -> None:
         self._here, there = Pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
+
+        def work() -> None:
             self._here.close()
             steps = site.steps("a", site.url)
             die_before(point, *(OF_THE_DISK if disk else ()))
@@ -55,7 +54,8 @@ class Worker:
                 while True:
                     steps.take(*there.recv())
                     there.send("done")
-            os._exit(0)
+
+        self._pid = forked(work)
         there.close()
 
     def take(self, step: str, txn: TxnId) -> bool:
@@ -69,9 +69,7 @@ class Worker:
     def died(self) -> bool:
         """Whether it did, now that nothing is left to do."""
         self._here.close()
-        _, status = os.waitpid(self._pid, 0)
-        assert status in (0, signal.SIGKILL), status
-        return os.WIFSIGNALED(status)
+        return was_killed(os.waitpid(self._pid, 0)[1])
 
 
 def killed_at(site: Site, run: RunId, point: int, *, fail: bool, disk: bool) -> bool:
@@ -96,16 +94,14 @@ def killed_at(site: Site, run: RunId, point: int, *, fail: bool, disk: bool) -> 
 
 def writer_killed_at(site: Site, spec: JobSpec, point: int, *, disk: bool) -> bool:
     """Copy a job in a process of its own that dies at its n-th point; False: it came through."""
-    site.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
-    pid = os.fork()
-    if pid == 0:
+
+    def work() -> None:
         attempts = HostRegistry(connect(site.url), spec.host).attempts
         die_before(point, *(OF_THE_DISK if disk else ()))
         attempt.run(attempts, site.roots[spec.host], spec.id, draining=bool, tell=str)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert status in (0, signal.SIGKILL), status
-    return os.WIFSIGNALED(status)
+
+    site.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
+    return was_killed(os.waitpid(forked(work), 0)[1])
 
 
 def swept(roots: Roots, place: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,6 +149,27 @@ def site_in_memory(cuts: Path) -> Iterator[Site]:
         site = Site(server.url, Path(place), cuts)
         yield site
         site.registry.client.close()
+
+
+def forked(act: Callable[[], object]) -> int:
+    """A process that does this and nothing else; its id."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException:  # it must not go on as a second pytest
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def was_killed(status: int) -> bool:
+    """Of a process that ended: whether by its count; else it came through."""
+    assert status in (0, signal.SIGKILL), status
+    return os.WIFSIGNALED(status)
 
 
 def die_before(point: int, *more: tuple[Any, str]) -> None:
