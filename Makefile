@@ -48,7 +48,7 @@ test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the sa
 	$(BIN)/pytest tests/differential
 
 campaigns: $(STAMP) ## random campaigns, cuts and deaths at full length, limits on the disk (make test has their short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py --long
+	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py --long
 
 endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat
 	$(BIN)/pytest tests/cluster/test_endurance.py --long -s

@@ -24,6 +24,7 @@ from blockjobs.model import templates
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
@@ -33,7 +34,7 @@ from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 
-BELL = "test:bell"
+BELL, COPY = "test:bell", "copy"
 HOSTS = ("a", "b")
 SNAP = """case $2 in
 create) cp "$3" "$1/$4"; echo "$1/$4" ;;
@@ -52,7 +53,7 @@ class ListBell:
         self._client.rpush(BELL, f"{host} {step} {txn}")
 
     def copy(self, host: Host, job: JobId) -> None:
-        raise AssertionError("the finalizer rings for no copies")
+        self._client.rpush(BELL, f"{host} {COPY} {job}")
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Site:
         """One that knows nothing of what was rung for before."""
         return Finalizer(self.registry, ListBell(self.registry))
 
-    def submit(self, run: RunId, **of_x: Any) -> tuple[JobSpec, ...]:
+    def submit(self, run: RunId, fields: RunFields | None = None, **of_x: Any) -> tuple[JobSpec, ...]:
         """Submit a group: jobs x and y on host a, and x on host b; ``of_x``: what else a's job x is told."""
         specs = []
         for host in HOSTS:
@@ -97,7 +98,7 @@ class Site:
                     JobSpec(id=JobId(f"{run}.{host}{copy}"), transaction=TxnId(run), run=run,
                             source=source, target=target, target_base=base, **more)
                 )  # fmt: skip
-        self.registry.submit.submit(RunPlan(run, "run", True, (tuple(specs),)))  # noqa: FBT003
+        self.registry.submit.submit(RunPlan(run, "run", True, (tuple(specs),), fields or RunFields()))  # noqa: FBT003
         return tuple(specs)
 
     def copy(self, *specs: JobSpec) -> None:
@@ -117,15 +118,18 @@ class Site:
         return Steps(door.answers, self.roots[host])
 
     def rung(self, seconds: float = 0.01) -> Iterator[tuple[str, str, TxnId]]:
-        """What was rung for: host, step and transaction."""
+        """What was rung for: host, step and transaction; or host, COPY and job."""
         while (found := self.registry.client.blpop([BELL], timeout=seconds)) is not None:
             host, step, txn = found[1].decode().split()
             yield host, step, TxnId(txn)
 
     def serve(self) -> None:
         """Do what was rung for."""
-        for host, step, txn in self.rung():
-            self.steps(host).take(step, txn)
+        for host, step, what in self.rung():
+            if step == COPY:
+                attempt.run(self.hosts[host].attempts, self.roots[host], JobId(what), draining=bool, tell=str)
+            else:
+                self.steps(host).take(step, what)
 
     def finish(self, run: RunId) -> None:
         """A new finalizer takes over; the reaper has reminded it."""
