@@ -14,7 +14,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from unstaffed import ListBell, Site, die_before, forked, site_in_memory
+from killed import die_before, forked, was_killed
+from unstaffed import ListBell, Site, site_in_memory
 
 from blockjobs.daemons import coordinator
 from blockjobs.daemons.coordinator import Coordinator
@@ -48,7 +49,8 @@ def killed_at(site: Site, runs: list[RunId], point: int) -> bool:
     while left():
         if second is not None:
             second.once()
-        elif os.waitpid(pid, os.WNOHANG)[0]:
+        elif (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            assert was_killed(ended[1])
             second = Coordinator(site.registry, ListBell(site.registry))
         finalizer.once()
         site.serve()

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unstaffed import HOSTS, ListBell, Site, die_before, forked, site_in_memory, was_killed
+from killed import die_before, forked, was_killed
+from unstaffed import HOSTS, ListBell, Site, site_in_memory
 
 from blockjobs.daemons.finalizer import Finalizer
 from blockjobs.model.barriers import Step
@@ -35,11 +36,7 @@ def prepared(site: Site, number: int, *, fail: bool) -> RunId:
     """Submit a group and bring it to just before its decision: commit, or abort for a cancelled member."""
     run = RunId(f"run{number}")
     specs = site.submit(run)
-    finalizer = site.finalizer()
-    for step in (Step.OPEN, Step.START):
-        while site.owed(run, step):
-            finalizer.once()
-            site.serve()
+    site.start(run)
     site.copy(*specs)
     if fail:
         site.registry.verbs.cancel(f"{run}.bx")
@@ -61,10 +58,7 @@ def failed(site: Site, number: int) -> RunId:
                    target_base=base)  # fmt: skip
     fields = RunFields(policies={"each": Policy(grouped=False, retry=1, retry_wait=3600)})
     site.registry.submit.submit(RunPlan(run, "run", False, ((spec,),), fields))  # noqa: FBT003
-    finalizer = site.finalizer()
-    while site.owed(spec.transaction, Step.OPEN) or site.owed(spec.transaction, Step.START):
-        finalizer.once()
-        site.serve()
+    site.start(spec.transaction)
     site.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
     attempts = site.hosts["a"].attempts
     claim = attempts.claim(spec.id, Who("attempt", 1, 1.0, "boot"))

@@ -15,7 +15,8 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
-from unstaffed import HOSTS, Site, die_before, forked, site_in_memory, was_killed
+from killed import die_before, forked, killed, was_killed
+from unstaffed import HOSTS, Site, site_in_memory
 
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId, TxnId
@@ -101,7 +102,7 @@ def writer_killed_at(site: Site, spec: JobSpec, point: int, *, disk: bool) -> bo
         attempt.run(attempts, site.roots[spec.host], spec.id, draining=bool, tell=str)
 
     site.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
-    return was_killed(os.waitpid(forked(work), 0)[1])
+    return killed(work)
 
 
 def swept(roots: Roots, place: Path) -> None:
@@ -145,10 +146,7 @@ def test_a_writer_killed_anywhere_is_followed_by_one_that_copies_the_rest(site: 
     for point in count(1):
         run = RunId(f"run{point}")
         cut, *others = site.submit(run, snapshot="command:snap")
-        finalizer = site.finalizer()
-        while site.owed(run, Step.START):
-            finalizer.once()
-            site.serve()
+        site.start(run)
         dies = writer_killed_at(site, cut, point, disk=long)
         Watcher(site.hosts["a"].attempts, site.roots["a"]).look()
         if site.registry.views.job(cut.id).status == "running":

@@ -1,4 +1,4 @@
-"""Two hosts without processes: their steps and copies are done where a test says so; and processes that die on a count.
+"""Two hosts without processes: their steps and copies are done where a test says so.
 
 Disks and server are real; only Celery's bell is a list.
 """
@@ -6,10 +6,8 @@ Disks and server are real; only Celery's bell is a list.
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from mounts import memory
-from redis.connection import AbstractConnection
 
 from blockjobs.daemons.finalizer import Finalizer
 from blockjobs.model import templates
@@ -104,8 +101,17 @@ class Site:
     def copy(self, *specs: JobSpec) -> None:
         for spec in specs:
             self.registry.hosts.ring(spec.host, 8, lost_after_ms=1000)
-            attempts = self.hosts[spec.host].attempts
-            assert attempt.run(attempts, self.roots[spec.host], spec.id, draining=bool, tell=str) == "done"
+            assert self._attempt(spec.host, spec.id) == "done"
+
+    def _attempt(self, host: str, job: JobId) -> str:
+        return attempt.run(self.hosts[host].attempts, self.roots[host], job, draining=bool, tell=str)
+
+    def start(self, txn: str) -> None:
+        """Bring a transaction to where its copies begin."""
+        finalizer = self.finalizer()
+        while self.owed(txn, Step.START):
+            finalizer.once()
+            self.serve()
 
     def owed(self, txn: str, step: Step) -> bool:
         view = self.registry.fate.view(TxnId(txn))
@@ -127,7 +133,7 @@ class Site:
         """Do what was rung for."""
         for host, step, what in self.rung():
             if step == COPY:
-                attempt.run(self.hosts[host].attempts, self.roots[host], JobId(what), draining=bool, tell=str)
+                self._attempt(host, JobId(what))
             else:
                 self.steps(host).take(step, what)
 
@@ -153,40 +159,3 @@ def site_in_memory(cuts: Path) -> Iterator[Site]:
         site = Site(server.url, Path(place), cuts)
         yield site
         site.registry.client.close()
-
-
-def forked(act: Callable[[], object]) -> int:
-    """A process that does this and nothing else; its id."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            act()
-            code = 0
-        except BaseException:  # it must not go on as a second pytest
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return pid
-
-
-def was_killed(status: int) -> bool:
-    """Of a process that ended: whether by its count; else it came through."""
-    assert status in (0, signal.SIGKILL), status
-    return os.WIFSIGNALED(status)
-
-
-def die_before(point: int, *more: tuple[Any, str]) -> None:
-    """This process gets SIGKILL before its n-th send to Redis, or call of ``more``, which are attributes of modules."""
-    left = iter(range(point - 1, -1, -1))
-
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            if next(left) == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*args, **kwargs)
-
-        return counting
-
-    for of, name in [(AbstractConnection, "send_packed_command"), *more]:
-        setattr(of, name, counted(getattr(of, name)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import countdown, killed
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
@@ -150,26 +150,9 @@ def killed_before() -> Callable[[int, Callable[[], object]], bool]:
 
 
 def _killed_before(n: int, action: Callable[[], object]) -> bool:
-    child = os.fork()
-    if child == 0:
-        left = n
+    def act() -> None:
+        passing = countdown(n)
+        sys.addaudithook(lambda event, _: passing() if event in CHANGES else None)
+        action()
 
-        def hook(event: str, _: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in CHANGES:
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        code = 70
-        try:
-            sys.addaudithook(hook)
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, "the action failed without being killed"
-    return False
+    return killed(act)

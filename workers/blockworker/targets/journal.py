@@ -102,6 +102,11 @@ class Record:
         """Whether it is a tombstone."""
         return self.state == "clean"
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is decided and nothing is left to do for its members."""
+        return self.decision is not None and all(member.settled for member in self.members.values())
+
     def having(self, member: Member) -> Record:
         return replace(self, members={**self.members, member.job: member})
 

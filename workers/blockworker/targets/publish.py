@@ -208,13 +208,13 @@ def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
         journal.write(record.having(replace(current, discarded=True)))
 
 
-def clean_transaction(roots: Roots, transaction: str, root: Root) -> bool:
+def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
     """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
-    with journals.locked(roots, root, transaction) as journal:
+    with journals.locked(roots, root, transaction, patience=patience) as journal:
         record = journal.record if journal is not None else None
         if journal is None or record is None or record.clean:
             return True
-        if not _is_settled(record):
+        if not record.settled:
             return False
         journal.write(replace(record, state="clean", members={}))
         return True
@@ -222,16 +222,12 @@ def clean_transaction(roots: Roots, transaction: str, root: Root) -> bool:
 
 def close_settled(roots: Roots, root: Root) -> int:
     """Close what is settled and was left open, as whoever settled it died before he did so; how many journals."""
-    left = [record for record in journals.scan(roots, root) if _is_settled(record)]
     closed = 0
-    for record in left:
-        with suppress(LockBusy):  # somebody does it
-            closed += clean_transaction(roots, record.transaction, root)
+    for record in journals.scan(roots, root):
+        if record.settled:
+            with suppress(LockBusy):  # somebody does it
+                closed += clean_transaction(roots, record.transaction, root, patience=0)
     return closed
-
-
-def _is_settled(record: Record) -> bool:
-    return record.decision is not None and all(member.settled for member in record.members.values())
 
 
 def _journal(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:
