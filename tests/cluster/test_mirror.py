@@ -337,6 +337,21 @@ def test_passes_pause_quickly_and_obey_the_speed_limit(fleet: Fleet) -> None:
     assert target.read_bytes() == source.read_bytes()
 
 
+def test_a_hold_right_behind_the_end_of_another_is_acknowledged_as_well(fleet: Fleet) -> None:
+    run, job, _, _ = mirror(fleet, "c", mib=16, name="held.img", speed=MIB)
+    fleet.until_offset(job, MIB)
+    fleet.registry.verbs.pause(job)
+    fleet.until_status(job, "paused")
+    for _ in range(30):
+        fleet.registry.verbs.resume(job)
+        fleet.until_status(job, "running")
+        fleet.registry.verbs.pause(job)
+        held = fleet.until("JOB_HELD", job)
+        assert fleet.until_status(job, "paused").at - held.at < 5.0
+    fleet.registry.verbs.cancel(job, force=True)
+    fleet.until("RUN_ENDED", run)
+
+
 def test_a_mirror_killed_in_its_bulk_goes_on_and_its_offset_never_goes_down(fleet: Fleet) -> None:
     run, job, source, target = mirror(fleet, "b", mib=40, name="storm.img", speed=30 * MIB)
     seen = []

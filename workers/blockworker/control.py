@@ -31,14 +31,15 @@ MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy sta
 class ControlLine:
     """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at.
 
-    ``pulse``: a number that changes while the work is alive.
+    ``pulse``: a number that changes while the work is alive.  ``quiet``: the copy writes nothing, and every checkpoint
+    says so: a hold that comes right behind the end of another one is acknowledged as well.
     """
 
     def __init__(
         self, attempts: Attempts, claim: Claim, progress: Callable[[], Progress], pulse: Callable[[], int]
     ) -> None:
         self.orders = Orders(speed=claim.speed)
-        self.lost = False
+        self.lost = self.quiet = False
         self._attempts, self._claim, self._progress = attempts, claim, progress
         self._pulse = pulse
         self._renewed = boottime()
@@ -73,7 +74,13 @@ class ControlLine:
         """Whether the lease surely still holds, by this host's own clock."""
         return boottime() < self._renewed + LEASE - MARGIN
 
-    def checkpoint(self, *, durable: Checkpoint | None = None, quiet: bool = False) -> Orders:
+    def goes_on(self) -> bool:
+        """Whether nothing holds the job any more; then no checkpoint says that it is quiet, not even one on its way."""
+        with self._one:
+            self.quiet = self.orders.pause
+            return not self.quiet
+
+    def checkpoint(self, *, durable: Checkpoint | None = None) -> Orders:
         """Progress up, orders down.
 
         Raises:
@@ -83,7 +90,7 @@ class ControlLine:
         with self._one:
             sent = boottime()
             try:
-                orders = self._attempts.checkpoint(self._claim, self._progress(), durable=durable, quiet=quiet)
+                orders = self._attempts.checkpoint(self._claim, self._progress(), durable=durable, quiet=self.quiet)
             except LeaseLost:
                 self.lost = True
                 self._news.set()

@@ -123,8 +123,9 @@ class PausePoint:
         running = self._running
         if running is not None:
             running.pause()
+        self.line.quiet = True
         since, told = boottime(), False
-        while self.line.orders.pause:
+        while not self.line.goes_on():
             if not told:
                 told = self._acknowledge()
                 if running is not None:  # after the acknowledgement: a slow disk is no reason to look busy
@@ -139,7 +140,7 @@ class PausePoint:
 
     def _acknowledge(self) -> bool:
         try:
-            self.line.checkpoint(quiet=True)
+            self.line.checkpoint()
         except redis.RedisError:
             return False
         return True
