@@ -7,6 +7,7 @@ import os
 from contextlib import closing
 
 import pytest
+from sparse import proven
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import InjectedError
@@ -39,7 +40,7 @@ def make(tmp_path):
                     file.write(content[at : at + 4096])
             file.truncate(len(content))
         source = CheckedSource(
-            FileSource(os.open(path, os.O_RDONLY), "image"), "image", whole=len(of), digests=digests(of),
+            FileSource(os.open(path, os.O_RDONLY), "image"), "image", whole=len(of), digests=proven(digests(of)),
             offset=offset, size=len(of) - offset if size < 0 else size, **more,
         )  # fmt: skip
         made.append(source)
@@ -126,7 +127,7 @@ def test_what_cannot_be_read_stops_a_reader_but_one_who_wants_to_know_all_that_i
 
     def source(on: Past) -> CheckedSource:
         image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), (bad,))
-        return CheckedSource(image, "image", whole=len(IMAGE), digests=digests(IMAGE), size=len(IMAGE), on=on)
+        return CheckedSource(image, "image", whole=len(IMAGE), digests=proven(digests(IMAGE)), size=len(IMAGE), on=on)
 
     for on in (Past.NOTHING, Past.DIFFERENCES):
         with closing(source(on)) as stops, pytest.raises(VolumeError) as failed:

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from sparse import proven
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
@@ -122,7 +123,8 @@ def compared(path, content, *, done=(), bad=()):
     values = b"".join(digest(memoryview(chunk)) if any(chunk) else ZERO for chunk in chunks)
     errors = tuple(InjectedError(iotype="read", errno=errno.EIO, sector=at // 512) for at in bad)
     image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), errors)
-    source = CheckedSource(image, "image", whole=len(content), digests=values, size=len(content), on=Past.ERRORS)
+    kept = proven(values)
+    source = CheckedSource(image, "image", whole=len(content), digests=kept, size=len(content), on=Past.ERRORS)
     target, news = NullTarget(len(content)), threading.Event()
     copy = Comparing(
         source, target, size=len(content), done=RangeSet(done), throttle=Throttle(), wake=news.set

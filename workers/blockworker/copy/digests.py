@@ -6,7 +6,9 @@ exactly at 32 bytes a chunk; its own blake3 is the root that the manifest names.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from blake3 import blake3
@@ -16,7 +18,8 @@ from blockworker.volumes.base import trouble
 CHUNK: Final = 1 << 20  # bytes of the image that one digest stands for
 LENGTH: Final = 32
 ZERO: Final = bytes(LENGTH)
-_PIECE: Final = 1 << 20
+PIECE: Final = 1 << 20  # bytes of a digest file that are read at once: they stand for 32 GiB of the image
+ZEROS: Final = bytes(PIECE)
 
 
 def digest_size(size: int) -> int:
@@ -67,7 +70,7 @@ class DigestFile:
         start, end = first * LENGTH, min(last * LENGTH, self._length)
         try:
             while start < end:
-                piece = os.pread(self._fd, min(_PIECE, end - start), start)
+                piece = os.pread(self._fd, min(PIECE, end - start), start)
                 if not piece:
                     return
                 if piece.count(0) != len(piece):  # only where an attempt before us wrote: the file stays sparse
@@ -94,9 +97,35 @@ class DigestFile:
 
 
 def root_of(fd: int) -> str:
-    """The root of the digest file behind ``fd``."""
-    whole, offset = blake3(), 0
-    while piece := os.pread(fd, _PIECE, offset):
+    """The root of the digest file behind ``fd``, in hexadecimal digits."""
+    whole = blake3()
+    for piece in pieces_of(fd):
         whole.update(piece)
-        offset += len(piece)
     return whole.hexdigest()
+
+
+def pieces_of(fd: int) -> Iterator[bytes]:
+    """The content of a digest file in pieces of 1 MiB; the holes of the file are not read.
+
+    Each piece that is a hole is the one object ``ZEROS`` (the last piece of the file may be shorter than 1 MiB).
+    """
+    size, data = os.fstat(fd).st_size, -1
+    for offset in range(0, size, PIECE):
+        length = min(PIECE, size - offset)
+        if data < offset:
+            data = _next_data(fd, offset, size)
+        if data >= offset + length:
+            yield ZEROS if length == PIECE else bytes(length)
+            continue
+        piece = os.pread(fd, length, offset)
+        if len(piece) != length:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        yield piece
+
+
+def _next_data(fd: int, offset: int, size: int) -> int:
+    """Where the next data of a file begins; ``size`` where there is none behind ``offset``."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset  # a file system without SEEK_DATA: all of it is data

@@ -59,6 +59,16 @@ class RangeSet:
         """How many bytes are in the set."""
         return self._total
 
+    @property
+    def end(self) -> int:
+        """Where the last range ends; 0 for an empty set."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def count(self) -> int:
+        """How many ranges there are; what lies between them is not in the set."""
+        return len(self._starts)
+
     def to_tuple(self) -> tuple[tuple[int, int], ...]:
         return tuple(zip(self._starts, self._ends, strict=True))
 

@@ -12,6 +12,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.jobs import Checkpoint, OnChange
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
+from blockworker.copy.proven import DIGEST
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
 from blockworker.drivers.staged import Attached, cut_of
@@ -92,6 +93,8 @@ class Copying(Work):
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
+                if trouble.operation == DIGEST:  # not an error of a disk: a second try changes nothing
+                    raise trouble
                 self._job.judge(trouble)
             judged = len(troubles)
             copy.hold()  # no lane is in a piece any more: what else has failed is known

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from typing import Any
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
 from blockworker.copy.digests import CHUNK
-from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
@@ -19,7 +19,7 @@ from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.targets.publish import MANIFEST
-from blockworker.volumes.checked import DIGEST, CheckedSource, Past
+from blockworker.volumes.checked import CheckedSource, Past
 
 
 class Restore(Published):
@@ -31,19 +31,20 @@ class Restore(Published):
         if size < 0 or (size == 0 and whole) or offset + size > whole:
             text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
             raise JobFailed(errno.EINVAL, text)
-        digests = manifest.read_digests(path, record, roots.open_source) if record.get("digests") else None
-        if digests is None and not on:
+        if not record.get("digests") and not on:
             text = f"image {path} was copied with 'digests: false': only `--force` restores what cannot be checked"
             raise JobFailed(errno.EINVAL, text)
-        image = manifest.open_image(path, record, roots.open_source)
-        try:
+        with ExitStack() as opened:  # closes what was opened before an error
+            digests = None
+            if record.get("digests"):
+                digests = opened.enter_context(closing(manifest.open_digests(path, record, roots.open_source)))
+            image = opened.enter_context(closing(manifest.open_image(path, record, roots.open_source)))
             if image.size < offset + size and not on:
                 text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
                 raise JobFailed(errno.EBADMSG, text)
-            return CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, on=on)
-        except BaseException:
-            image.close()
-            raise
+            source = CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, on=on)
+            opened.pop_all()
+            return source
 
     def attached(self, roots: Roots, job: Job) -> Restoring:
         source = self.source(roots, job.spec)
@@ -71,12 +72,6 @@ class Restoring(Copying):
                     self._source.check(here, min(here + CHUNK, end))
                     job.point()
         super().start(job)
-
-    def _weigh(self, copy: Copy) -> None:
-        for trouble in copy.troubles:
-            if trouble.operation == DIGEST:  # no error of a disk: to try again, or later, changes nothing
-                raise trouble
-        super()._weigh(copy)
 
     def result(self) -> Mapping[str, Any]:
         told = {**super().result(), "checked": self._source.compares}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,7 +15,8 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.copy.digests import CHUNK, digest_size, root_of
+from blockworker.copy.digests import CHUNK, digest_size
+from blockworker.copy.proven import ProvenDigests
 from blockworker.volumes.base import Identity, Source
 from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource
@@ -152,16 +154,14 @@ def checked(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) 
         BadInput: there are no digests to compare with, or they are not the ones the manifest names.
     """
     size: int = manifest["size"]
-    digests = read_digests(path, manifest, opener)
-    image = open_image(path, manifest, opener)
-    try:
+    with ExitStack() as opened:  # closes what was opened before an error
+        digests = opened.enter_context(closing(open_digests(path, manifest, opener)))
+        image = opened.enter_context(closing(open_image(path, manifest, opener)))
         source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Past.ERRORS)
         for start, end in resized(image, manifest):
             source.note(start, end)
+        opened.pop_all()
         return source
-    except BaseException:
-        image.close()
-        raise
 
 
 def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -189,8 +189,8 @@ def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_ar
     return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd)
 
 
-def read_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> bytes:
-    """The digests of all chunks, one behind the other.
+def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> ProvenDigests:
+    """The digests of all chunks of an image, which whoever gets them closes.
 
     Raises:
         BadInput: there are none, they are of another kind, or not those that the manifest names.
@@ -202,13 +202,18 @@ def read_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = 
     if named.get("algorithm") != "blake3" or named.get("chunk") != CHUNK or not _plain(named.get("file")):
         raise BadInput(f"image {image_path}: its manifest has digests of an unknown kind: blake3 by 1 MiB was expected")
     path = os.path.join(os.path.dirname(image_path), named["file"])
+    foreign = f"digests {path} are not the ones that the manifest names"
     try:
-        with open(opener(path), "rb") as file:
-            if os.fstat(file.fileno()).st_size != digest_size(size):
-                raise BadInput(f"digests {path} are not the ones that the manifest names")
-            root, values = root_of(file.fileno()), file.read()
+        fd = opener(path)
+        try:
+            if os.fstat(fd).st_size != digest_size(size):
+                raise BadInput(foreign)
+            digests = ProvenDigests(fd, f"digests {path}")
+            if digests.root != named.get("root"):
+                raise BadInput(foreign)
+        except BaseException:
+            os.close(fd)
+            raise
     except OSError as error:
         raise BadInput(f"digests {path}: {error.strerror}") from None
-    if root != named.get("root"):
-        raise BadInput(f"digests {path} are not the ones that the manifest names")
-    return values
+    return digests

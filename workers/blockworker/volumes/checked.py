@@ -14,10 +14,11 @@ from typing import Final
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest
 from blockworker.copy.extents import RangeSet
+from blockworker.copy.proven import DIGEST, ProvenDigests
 from blockworker.volumes.base import Extent, Identity, Source
 
-DIGEST: Final = "digest"  # the operation of the error that a mismatch is
 _BLOCK: Final = 1024  # chunks that are looked at together
+_MOST_RANGES: Final = 1 << 16  # that are noted one by one: an image that is bad all over takes no memory for it
 _HOLE, _AS_IT_IS, _WHOLE = range(3)  # what a chunk is: zeros; what the image says; to be read, whatever the image says
 
 
@@ -30,12 +31,14 @@ class Past(IntEnum):
 
 
 class CheckedSource:
-    """``image``, of which it becomes the owner, from ``offset`` on for ``size`` bytes; ``whole``: the size that the
-    manifest tells.  ``digests`` None: there are none, and nothing is compared.  ``on``: past what it goes on.
+    """``image`` from ``offset`` on for ``size`` bytes; this becomes the owner of the image and of the digests.
+
+    ``whole``: the size that the manifest tells.  ``digests`` None: there are none, and nothing is compared.
+    ``on``: past what it goes on.
     """
 
     def __init__(
-        self, image: Source, label: str, *, whole: int, digests: bytes | None, offset: int = 0, size: int,
+        self, image: Source, label: str, *, whole: int, digests: ProvenDigests | None, offset: int = 0, size: int,
         on: Past = Past.NOTHING,
     ) -> None:  # fmt: skip
         self.size = size
@@ -66,8 +69,12 @@ class CheckedSource:
 
     def note(self, start: int, end: int) -> None:
         """A range of the image is known to differ: it has too many bytes, or too few."""
+        self._add(self._differing, start, end)
+
+    def _add(self, ranges: RangeSet, start: int, end: int) -> None:
+        """Note a range.  Where very many are noted, the next one is told as one with the range before it."""
         with self._lock:
-            self._differing.add(start, end)
+            ranges.add(min(start, ranges.end) if ranges.count >= _MOST_RANGES else start, end)
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Raises VolumeError: ``read``, or ``digest`` where a chunk differs."""
@@ -106,8 +113,7 @@ class CheckedSource:
         except VolumeError:
             if self._on < Past.ERRORS:
                 raise
-            with self._lock:
-                self._unreadable.add(start, start + len(view))
+            self._add(self._unreadable, start, start + len(view))
             return
         view[there:] = bytes(len(view) - there)  # an image that was cut
         if self._digests is None or self._same(view, start):
@@ -119,13 +125,10 @@ class CheckedSource:
             raise VolumeError(errno.EBADMSG, text, operation=DIGEST, offset=start, length=len(view))
 
     def _same(self, view: memoryview, start: int) -> bool:
-        expected = self._expected(start // CHUNK)
+        expected = self._digests.get(start // CHUNK) if self._digests is not None else ZERO
         if expected == ZERO:
             return bytearray(len(view)) == view
         return digest(view) == expected
-
-    def _expected(self, index: int) -> bytes:
-        return self._digests[index * LENGTH : (index + 1) * LENGTH] if self._digests is not None else ZERO
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         here, end = self._offset + start, self._offset + start + length
@@ -158,10 +161,11 @@ class CheckedSource:
                 if extent.data:
                     low, high = extent.start // CHUNK, -(-(extent.start + extent.length) // CHUNK)
                     flags[low - first : high - first] = bytes([_AS_IT_IS]) * (high - low)
-        if self._digests is not None and self._digests.count(0, first * LENGTH, last * LENGTH) < len(flags) * LENGTH:
-            for index in range(first, last):
-                if not flags[index - first] and self._expected(index) != ZERO:
-                    flags[index - first] = _WHOLE
+        values = self._digests.get(first, last - first) if self._digests is not None else b""
+        if values.count(0) < len(values):
+            for index, flag in enumerate(flags):
+                if not flag and values[index * LENGTH : (index + 1) * LENGTH] != ZERO:
+                    flags[index] = _WHOLE
         return flags
 
     def identity(self) -> Identity:
@@ -172,3 +176,5 @@ class CheckedSource:
 
     def close(self) -> None:
         self._image.close()
+        if self._digests is not None:
+            self._digests.close()
