@@ -1,0 +1,112 @@
+"""What version 1 left on a disk is read, resumed, committed and aborted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from recorded import RECORDS, STATES, lay_out
+
+from blockjobs.model.errors import JobFailed
+from blockworker.roots import Root
+from blockworker.targets import devices, journal, manifest, publish
+from blockworker.targets.devices import State
+from blockworker.targets.opening import find_member
+from blockworker.targets.staged import StagedTarget
+
+IMAGE = b"A" * (1 << 20) + b"B" * (1 << 20) + b"tail"
+NAMES = ("root", "data")
+
+
+@pytest.fixture
+def old(site):
+    """A host whose write root holds a transaction of two jobs in the given state."""
+    site.image(IMAGE)
+
+    def left(state):
+        lay_out(state, site.base, IMAGE)
+        return site, [site.spec(f"R.{name}", f"R/{name}.img") for name in NAMES]
+
+    return left
+
+
+def published(site):
+    """Whether both images are there, whole, and nothing else is beside them."""
+    beside = ("", ".blake3", ".manifest.json")
+    expected = sorted(f"{name}.img{suffix}" for name in NAMES for suffix in beside)
+    assert sorted(os.listdir(site.backup / "R")) == expected
+    for name in NAMES:
+        path = f"{site.backup}/R/{name}.img"
+        assert Path(path).read_bytes() == IMAGE
+        assert not manifest.verify(path, manifest.load(f"{path}.manifest.json")).bad
+    return True
+
+
+def settle(site, specs, how):
+    for spec in specs:
+        if how == "commit":
+            publish.commit_job(site.roots, spec, 9)
+        else:
+            publish.abort_job(site.roots, spec, 9, opened=True)
+    assert publish.clean_transaction(site.roots, "R", Root(str(site.backup)))
+
+
+def test_every_state_that_is_recorded_is_tested():
+    assert {path.name for path in RECORDS.iterdir()} == {*STATES, "devices", "highest.json"}
+
+
+@pytest.mark.parametrize("state", ["opened", "copied"])
+def test_what_was_opened_is_opened_again_copied_prepared_and_committed(old, state):
+    site, specs = old(state)
+    before = [find_member(site.roots, spec).uuid for spec in specs]
+    members = [site.prepared(spec) for spec in specs]
+    assert [member.uuid for member in members] == before, "another OPEN finds the files that the first one made"
+    settle(site, specs, "commit")
+    assert published(site)
+
+
+def test_a_token_of_an_earlier_attempt_still_counts(old):
+    site, specs = old("copied")
+    StagedTarget.take(site.roots, find_member(site.roots, specs[0]), 1).close()
+    with pytest.raises(Exception, match=r"R\.root"):
+        StagedTarget.take(site.roots, find_member(site.roots, specs[0]), 0)
+
+
+@pytest.mark.parametrize("state", ["prepared", "commit-half-done"])
+def test_what_was_prepared_is_committed(old, state):
+    site, specs = old(state)
+    settle(site, specs, "commit")
+    assert published(site)
+
+
+@pytest.mark.parametrize("state", ["opened", "copied", "prepared", "abort-half-done"])
+def test_what_is_undecided_or_was_to_be_aborted_is_aborted_and_leaves_nothing(old, state):
+    site, specs = old(state)
+    settle(site, specs, "abort")
+    assert site.tree() == [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
+
+
+def test_a_decision_that_was_noted_is_not_turned(old):
+    site, specs = old("commit-half-done")
+    with pytest.raises(JobFailed, match="committed"):
+        publish.abort_job(site.roots, specs[1], 9, opened=True)
+    settle(site, specs, "commit")
+    assert published(site)
+
+
+def test_a_tombstone_answers_a_commit_that_comes_again_and_lets_nothing_be_opened(old):
+    site, specs = old("tombstone")
+    settle(site, specs, "commit")
+    assert published(site)
+    with pytest.raises(JobFailed):
+        site.opened(site.spec("R.late", "R/late.img"))
+    record = journal.read(site.roots, Root(str(site.backup)), "R")
+    assert (record.clean, record.decision, record.decision_number) == (True, "commit", 9)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_record_of_a_device_is_read(state):
+    record = devices.Record.parse((RECORDS / "devices" / f"{state}.json").read_bytes(), "it")
+    assert (record.state, record.job, record.size, record.device_size) == (state, "R.root", 2 << 20, 4 << 20)
+    assert bool(record.left_by) == (state in (State.INVALID, State.UNDEFINED))
