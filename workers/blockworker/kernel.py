@@ -19,6 +19,9 @@ _FICLONERANGE: Final = 0x4020940D
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # of an inode: lsattr and chattr
 _NO_COPY_ON_WRITE: Final = 0x00800000
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
+_AT_EMPTY_PATH: Final = 0x1000
+_LONGEST_HANDLE: Final = 128  # bytes
+_STATX_BTIME: Final = 0x800
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _SYS_CACHESTAT: Final = 451
 
@@ -110,3 +113,21 @@ def locked(fd: int, offset: int) -> bool:
     """Whether another open file of anybody's has a record lock of any kind on this byte."""
     lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
     return bool(struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK)
+
+
+def file_handle(fd: int) -> tuple[int, bytes]:
+    """The type and the bytes of an open file's handle (name_to_handle_at); ``EOPNOTSUPP`` where there is none."""
+    room, mount = ctypes.create_string_buffer(8 + _LONGEST_HANDLE), ctypes.c_int()
+    struct.pack_into("Ii", room, 0, _LONGEST_HANDLE, 0)
+    _check(_libc.name_to_handle_at(fd, b"", ctypes.byref(room), ctypes.byref(mount), _AT_EMPTY_PATH))
+    length, kind = struct.unpack_from("Ii", room, 0)
+    return kind, room.raw[8 : 8 + length]
+
+
+def birth_time(fd: int) -> int:
+    """Nanoseconds of the epoch at which an open file was made; 0 where the file system does not know."""
+    room = ctypes.create_string_buffer(256)
+    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, ctypes.byref(room)))
+    known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
+    seconds, nanoseconds = struct.unpack_from("qI", room, 80)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds) if known else 0

@@ -23,15 +23,19 @@ from typing import Any, Final, Self
 from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
+from blockworker.identity import backing_file, identify
 from blockworker.roots import Root, Roots
 from blockworker.targets.folder import LockBusy, folder_of, read_file, release
+
+__all__ = [
+    "Held", "Record", "State", "backing_file", "clear", "every", "identify", "of_job", "open_source", "take", "told",
+    "undefined",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 VERSION: Final = 1
 PATIENCE: Final = 2.0  # seconds; whoever holds a lock for longer writes, or is stopped
-# What a device says of itself below /sys/dev/block/MAJOR:MINOR, the most telling first; numbers are given out anew.
-_NAMES: Final = ("dm/uuid", "loop/backing_file", "wwid", "device/wwid", "device/serial", "serial", "md/uuid")
 
 
 class State(StrEnum):
@@ -79,32 +83,6 @@ class Record:
             return cls(**{**keys, "state": State(keys["state"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
-
-
-def identify(rdev: int, path: str) -> str:
-    """A device's identity, the same under all its names and, where the device has a name of its own, after a reboot."""
-    place = f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
-    part = _read_line(f"{place}/partition")
-    if part:
-        place = os.path.dirname(os.path.realpath(place))
-    for name in _NAMES:
-        if text := _read_line(f"{place}/{name}"):
-            more = [_read_line(f"{place}/loop/{each}") for each in ("offset", "sizelimit")] if "loop" in name else []
-            return ":".join([name, text, *more, *(["part", part] if part else [])])
-    return f"path:{os.path.realpath(path)}"
-
-
-def backing_file(rdev: int) -> str:
-    """The file that a loop device lies in."""
-    return _read_line(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}/loop/backing_file")
-
-
-def _read_line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 # --- reading, without a lock --------------------------------------------------------------------------
