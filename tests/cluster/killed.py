@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from redis.connection import AbstractConnection
+
+from blockworker import kernel
+
+T = TypeVar("T")
+
+# What changes a file system, as audit events of Python; before each of them a process can die.
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
+# The same for system calls by ctypes, of which Python's audit hooks see nothing: attributes of ``blockworker.kernel``.
+KERNEL_CHANGES = ("rename_noreplace", "clone", "clone_range", "punch_hole", "allocate")
 
 
 def forked(act: Callable[[], object]) -> int:
@@ -61,3 +72,48 @@ def die_before(point: int, *more: tuple[Any, str]) -> None:
 
     for of, name in [(AbstractConnection, "send_packed_command"), *more]:
         setattr(of, name, counted(getattr(of, name)))
+
+
+def die_before_change(point: int) -> None:
+    """Kill this process with SIGKILL before its n-th change of a file system."""
+    passing = countdown(point)
+
+    def audited(event: str, args: tuple[Any, ...]) -> None:
+        makes_file = event == "open" and isinstance(args[2], int) and args[2] & (os.O_CREAT | os.O_TRUNC)
+        if makes_file or event in CHANGES:
+            passing()
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any) -> Any:
+            passing()
+            return call(*args)
+
+        return counting
+
+    for name in KERNEL_CHANGES:
+        setattr(kernel, name, counted(getattr(kernel, name)))
+    sys.addaudithook(audited)
+
+
+def _die_at(point: int, action: Callable[[T], object], place: T) -> None:
+    die_before_change(point)
+    action(place)
+
+
+def kill_at_every_change(
+    set_up: Callable[[], T], action: Callable[[T], object], check: Callable[[T, bool], object], *, at_least: int
+) -> None:
+    """Kill ``action`` before its first change of the file system, then before its second one, until it comes through.
+
+    Each time ``set_up`` makes a fresh place for it, ``action`` runs there in a process of its own, and ``check`` judges
+    what is there; its second argument says whether the process was killed.  Fails where fewer than ``at_least`` kills
+    happened: a loop in which nobody is killed shows nothing.
+    """
+    kills, died = 0, True
+    while died:
+        place = set_up()
+        died = killed(partial(_die_at, kills + 1, action, place))
+        check(place, died)
+        kills += died
+    print("KILLS", kills)
+    assert kills >= at_least, f"the process was killed at {kills} changes: at least {at_least} were expected"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import countdown, killed
+from killed import kill_at_every_change
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
@@ -27,8 +27,6 @@ from blockworker.volumes import open_source
 
 MIB = 1 << 20
 AT = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
-# What changes a file system, as Python's own audit events; before each of these a process can die.
-CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "fcntl.flock"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class Site:
         read, write = str(self.images), str(self.backup)
         config = HostConfig(
             name=Host("web1"), read_roots=(read,), write_roots=(write, read) if self.cuts else (write,),
-            allow_overwrite=self.allow_overwrite, commands={"copy": (f"{self.base}/cutter",)} if self.cuts else {},
+            allow_overwrite=self.allow_overwrite,
+            commands={"copy": ("/bin/sh", f"{self.base}/cutter")} if self.cuts else {},
         )  # fmt: skip
         return Roots(config)
 
@@ -144,15 +143,15 @@ def _site(base: Path, **more: Any) -> Site:
 
 
 @pytest.fixture
-def killed_before() -> Callable[[int, Callable[[], object]], bool]:
-    """Run an action in a process of its own that is killed before its n-th change; whether it came that far."""
-    return _killed_before
+def largest_file() -> Iterator[int]:
+    """The size in bytes beyond which the kernel lets this process make no file, whatever the file system could hold."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, before[1]))
+    yield 1 << 30
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def _killed_before(n: int, action: Callable[[], object]) -> bool:
-    def act() -> None:
-        passing = countdown(n)
-        sys.addaudithook(lambda event, _: passing() if event in CHANGES else None)
-        action()
-
-    return killed(act)
+@pytest.fixture
+def killed_at_every_change() -> Callable[..., None]:
+    """Kill an action before each change of the file system, one after the other: see ``kill_at_every_change``."""
+    return kill_at_every_change

@@ -203,10 +203,8 @@ def test_a_command_that_never_was_called_is_not_called_to_remove(host):
 
 
 @pytest.mark.parametrize("how", ["commit", "abort"])
-def test_killed_anywhere_in_settling_the_next_one_leaves_nothing(hosts, killed_before, how):
-    step = 0
-    while True:
-        step += 1
+def test_killed_anywhere_in_settling_the_next_one_leaves_nothing(hosts, killed_at_every_change, how):
+    def set_up():
         host = hosts()
         spec = host.spec()
         opened(host, spec)
@@ -215,28 +213,25 @@ def test_killed_anywhere_in_settling_the_next_one_leaves_nothing(hosts, killed_b
         Backup().cut(host.roots, spec, {})
         if how == "commit":
             publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
-        killed = killed_before(step, lambda host=host, spec=spec: settled(host, how, spec))
-        settled(host, how, spec)
-        assert beside(host) == ["root.img"], step
-        if not killed:
-            break
-    assert step > 5
+        return host
+
+    def check(host, _):
+        settled(host, how, host.spec())
+        assert beside(host) == ["root.img"]
+
+    killed_at_every_change(set_up, lambda host: settled(host, how, host.spec()), check, at_least=18)
 
 
-def test_killed_anywhere_in_open_an_abort_leaves_nothing(hosts, killed_before):
-    step = 0
-    while True:
-        step += 1
-        host = hosts()
-        spec = host.spec()
-        killed = killed_before(step, lambda host=host, spec=spec: opened(host, spec))
-        if killed and step % 2:  # the next worker's OPEN, which makes it all anew
-            assert opened(host, spec).cut == "reflink"
-        publish.abort_job(host.roots, spec, 1, opened=False)
-        assert beside(host) == ["root.img"], step
-        if not killed:
-            break
-    assert step > 10
+def test_killed_anywhere_in_open_an_abort_leaves_nothing(hosts, killed_at_every_change):
+    turns = count()
+
+    def check(host, died):
+        if died and next(turns) % 2:  # the OPEN of the next worker, which makes all of it anew
+            assert opened(host, host.spec()).cut == "reflink"
+        publish.abort_job(host.roots, host.spec(), 1, opened=False)
+        assert beside(host) == ["root.img"]
+
+    killed_at_every_change(hosts, lambda host: opened(host, host.spec()), check, at_least=15)
 
 
 def test_a_source_that_changed_its_size_since_open_is_refused(host):

@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -223,10 +222,10 @@ def test_another_disk_under_the_same_number_is_another_device(site, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["commit", "abort"])
-def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, killed_before, way):
+def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, killed_at_every_change, way):
     """A whole life of a job, killed before each change and then gone through again."""
 
-    def live() -> None:
+    def live(_=None) -> None:
         spec = site.spec()
         record = site.prepared(spec)
         if way == "commit":
@@ -234,21 +233,18 @@ def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, kille
         else:
             inplace.abort(site.roots, spec.id, 1)
 
-    for n in count(1):
-        reset(site)
-        died = killed_before(n, live)
-        record, changed = site.record, site.content() != b"x" * 4 * MIB
-        if changed:
+    def check(_, died) -> None:
+        record = site.record
+        if site.content() != b"x" * 4 * MIB:
             assert record is not None
             assert record.left_by == "R.a" or record.state is State.VALID
-        if not died:
-            break
-        if record is None or record.state in (State.OPENED, State.INVALID):
+        if died and (record is None or record.state in (State.OPENED, State.INVALID)):
             live()
         final = site.record
         assert final is not None
         assert (final.state, final.left_by) == {"commit": (State.VALID, ""), "abort": (State.UNDEFINED, "R.a")}[way]
-    assert n > 20
+
+    killed_at_every_change(lambda: reset(site), live, check, at_least=20)
 
 
 def reset(site: Site) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -30,6 +29,30 @@ from blockworker.targets.staged import StagedTarget, StagingBusy
 IMAGE = ["R", "R/root.img", "R/root.img.blake3", "R/root.img.manifest.json"]
 PUBLISHED = [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock", *IMAGE]
 SETTLED = [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
+
+
+@pytest.fixture
+def new_site(sites):
+    """A call makes a host with an image to be backed up."""
+
+    def make():
+        site = sites()
+        site.image()
+        return site
+
+    return make
+
+
+@pytest.fixture
+def prepared_site(new_site):
+    """A call makes a host with a backup that is copied and prepared."""
+
+    def make():
+        site = new_site()
+        site.prepared(site.spec())
+        return site
+
+    return make
 
 
 def test_a_committed_image_has_its_name_its_digests_and_its_manifest(site):
@@ -60,94 +83,88 @@ def test_an_aborted_job_leaves_only_its_tombstone(site):
     assert site.tree() == []
 
 
-def test_an_open_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        killed = killed_before(n, lambda site=site: site.opened(site.spec()))
+def test_an_open_that_was_killed_anywhere_is_finished_by_the_next(new_site, killed_at_every_change):
+    def check(site, _):
         member = site.opened(site.spec())
         assert find_member(site.roots, site.spec()) == member
         assert len([name for name in site.tree() if name.endswith(".part")]) == 1
         StagedTarget.take(site.roots, member, 1).close()
-        if not killed:
-            break
-    assert n > 12
+
+    killed_at_every_change(new_site, lambda site: site.opened(site.spec()), check, at_least=12)
 
 
-def test_an_open_that_was_killed_anywhere_is_removed_by_an_abort(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        killed = killed_before(n, lambda site=site: site.opened(site.spec()))
+def test_an_open_that_was_killed_anywhere_is_removed_by_an_abort(new_site, killed_at_every_change):
+    def check(site, _):
         if (member := find_member(site.roots, site.spec())) is not None:
             abort_member(site.roots, member, 1)
         assert clean_transaction(site.roots, "R", Root(str(site.backup)))
-        assert not any(name.startswith("R") for name in site.tree()), (n, site.tree())
-        if not killed:
-            break
+        assert not any(name.startswith("R") for name in site.tree()), site.tree()
+
+    killed_at_every_change(new_site, lambda site: site.opened(site.spec()), check, at_least=12)
 
 
-def test_a_commit_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        image = site.image()
-        member = site.prepared(site.spec())
-        killed = killed_before(n, lambda site=site, member=member: commit_member(site.roots, member, 1))
+def commit_prepared(site):
+    commit_member(site.roots, find_member(site.roots, site.spec()), 1)
+
+
+def test_a_commit_that_was_killed_anywhere_is_finished_by_the_next(prepared_site, killed_at_every_change):
+    def check(site, _):
+        member = find_member(site.roots, site.spec())
         commit_member(site.roots, member, 1)
-        assert site.tree() == PUBLISHED, n
-        assert (site.backup / "R/root.img").read_bytes() == image.read_bytes()
-        if not killed:
-            break
-    assert n > 6
+        assert site.tree() == PUBLISHED
+        target = site.backup / "R/root.img"
+        assert target.read_bytes() == (site.images / "root.img").read_bytes()
+        assert not manifest.verify(str(target), manifest.load(f"{target}.manifest.json")).bad
+
+    killed_at_every_change(prepared_site, commit_prepared, check, at_least=9)
 
 
-def test_a_commit_is_in_the_journal_before_anything_is_visible(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        member = site.prepared(site.spec())
-        killed = killed_before(n, lambda site=site, member=member: commit_member(site.roots, member, 1))
+def test_a_commit_is_in_the_journal_before_anything_is_visible(prepared_site, killed_at_every_change):
+    visible = []
+
+    def check(site, _):
         if (site.backup / "R/root.img").exists():
+            visible.append(site)
             record = journal.read(site.roots, Root(str(site.backup)), "R")
             assert record is not None
             assert record.decision == "commit"
             with pytest.raises(JobFailed, match="committed"):
-                abort_member(site.roots, member, 1)
-        if not killed:
-            break
+                abort_member(site.roots, find_member(site.roots, site.spec()), 1)
+
+    killed_at_every_change(prepared_site, commit_prepared, check, at_least=9)
+    assert len(visible) >= 3  # between the renames as well as behind the last one
 
 
-def test_an_abort_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        member = site.prepared(site.spec())
-        killed = killed_before(n, lambda site=site, member=member: abort_member(site.roots, member, 1))
+def test_an_abort_that_was_killed_anywhere_is_finished_by_the_next(prepared_site, killed_at_every_change):
+    def abort(site):
+        abort_member(site.roots, find_member(site.roots, site.spec()), 1)
+
+    def check(site, _):
+        member = find_member(site.roots, site.spec())
         abort_member(site.roots, member, 1)
-        assert not any(name.startswith("R") for name in site.tree()), (n, site.tree())
+        assert not any(name.startswith("R") for name in site.tree()), site.tree()
         with pytest.raises(JobFailed, match="aborted"):
             commit_member(site.roots, member, 1)
-        if not killed:
-            break
+
+    killed_at_every_change(prepared_site, abort, check, at_least=9)
 
 
-def test_a_prepare_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        spec = site.spec()
-        member = site.copied(spec)
-        record = site.manifest(spec, member.size)
+def test_a_prepare_that_was_killed_anywhere_is_finished_by_the_next(new_site, killed_at_every_change):
+    def set_up():
+        site = new_site()
+        site.copied(site.spec())
+        return site
 
-        def prepare(site=site, member=member, record=record):
-            prepare_member(site.roots, member, ((0, member.size),), record)
+    def prepare(site):
+        member = find_member(site.roots, site.spec())
+        prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
 
-        killed = killed_before(n, prepare)
-        prepare()
-        commit_member(site.roots, member, 1)
+    def check(site, _):
+        prepare(site)
+        commit_prepared(site)
         assert site.tree() == PUBLISHED
-        if not killed:
-            break
+
+    killed_at_every_change(set_up, prepare, check, at_least=3)
 
 
 def test_prepare_refuses_what_is_not_durable_everywhere(site):
@@ -335,10 +352,10 @@ def test_space_is_added_up_by_file_system(site):
     assert refused.value.errno == errno.ENOSPC
 
 
-def test_a_target_that_cannot_be_made_leaves_nothing(site):
+def test_a_target_that_cannot_be_made_leaves_nothing(site, largest_file):
     site.image()
-    with pytest.raises(JobFailed):
-        open_member(site.roots, site.spec(), size=1 << 62)  # larger than a file can be
+    with pytest.raises(JobFailed, match="File too large"):
+        open_member(site.roots, site.spec(), size=largest_file + 1)
     assert site.tree() == []
 
 
@@ -348,22 +365,24 @@ def test_a_null_volume_is_not_staged(site):
         open_member(Roots(HostConfig(name=spec.host, read_roots=(), write_roots=())), spec, size=1)
 
 
-def test_a_cleaning_that_was_killed_anywhere_is_finished_by_the_next(sites, killed_before):
-    for n in count(1):
-        site = sites()
-        site.image()
-        member = site.prepared(site.spec())
-        root = Root(str(site.backup))
-        assert not clean_transaction(site.roots, "R", root)  # undecided
-        commit_member(site.roots, member, 1)
-        killed = killed_before(n, lambda site=site, root=root: clean_transaction(site.roots, "R", root))
-        assert clean_transaction(site.roots, "R", root)
-        record = journal.read(site.roots, root, "R")
+def test_a_cleaning_that_was_killed_anywhere_is_finished_by_the_next(prepared_site, killed_at_every_change):
+    def set_up():
+        site = prepared_site()
+        assert not clean_transaction(site.roots, "R", Root(str(site.backup)))  # undecided
+        commit_prepared(site)
+        return site
+
+    def clean(site):
+        return clean_transaction(site.roots, "R", Root(str(site.backup)))
+
+    def check(site, _):
+        assert clean(site)
+        record = journal.read(site.roots, Root(str(site.backup)), "R")
         assert record is not None
         assert (record.state, record.decision, record.members) == ("clean", "commit", {})
         assert site.tree() == SETTLED + IMAGE
-        if not killed:
-            break
+
+    killed_at_every_change(set_up, clean, check, at_least=7)
 
 
 def test_a_transaction_is_clean_only_when_every_member_is_settled(site):

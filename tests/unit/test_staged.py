@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -132,14 +131,18 @@ def test_digests_end_exactly_and_zeros_are_holes(site, tmp_path):
     assert path.read_bytes() == bytes(5001 * 32)
 
 
-def test_a_taking_that_was_killed_anywhere_can_be_repeated(sites, killed_before):
-    for n in count(1):
+def test_a_taking_that_was_killed_anywhere_can_be_repeated(sites, killed_at_every_change):
+    def set_up():
         site = sites()
         site.image(b"x")
-        member = site.opened(site.spec())
-        killed = killed_before(n, lambda site=site, member=member: StagedTarget.take(site.roots, member, 3))
-        StagedTarget.take(site.roots, member, 3).close()
+        site.opened(site.spec())
+        return site
+
+    def take(site):
+        return StagedTarget.take(site.roots, find_member(site.roots, site.spec()), 3)
+
+    def check(site, _):
+        take(site).close()
         assert find_member(site.roots, site.spec()).token == 3
-        if not killed:
-            break
-    assert n > 5
+
+    killed_at_every_change(set_up, take, check, at_least=4)
