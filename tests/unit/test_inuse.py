@@ -151,6 +151,39 @@ def test_an_image_of_a_format_in_use_is_cut_or_refused_but_never_read_as_it_is(t
         assert cut.identity[3] == 4 * MIB
 
 
+def layered(site):
+    """An image on a raw layer: the layer's path, and the source."""
+    low, top = site.images / "low.img", site.images / "top.qcow2"
+    low.write_bytes(b"L" * (2 * MIB))
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(low), "-F", "raw", str(top)]
+    subprocess.run(argv, check=True)
+    file = {"driver": "file", "filename": str(top)}
+    keys = {"driver": "qcow2", "host": "web1", "file": file, "backing": {"driver": "file", "filename": str(low)}}
+    return low, volumespec.parse(keys)
+
+
+@needs_qemu
+@pytest.mark.parametrize("options", [{}, {"live": True}, {"snapshot": "none"}], ids=["auto", "live", "no snapshot"])
+def test_a_layer_that_qemu_writes_to_is_refused_whatever_the_top_is(site, options):
+    low, source = layered(site)
+    with exported(low, "raw"), pytest.raises(JobFailed, match=rf"layer {low} of source .* is in use") as refused:
+        opened(site, source=source, **options)
+    assert refused.value.errno == errno.EBUSY
+    assert site.tree() == []
+    with exported(low, "raw", "--read-only"):
+        opened(site, source=source, **options)
+
+
+@needs_qemu
+def test_a_layer_that_qemu_writes_to_is_refused_though_the_top_is_cut(tmp_path, site_at):
+    with mounted("xfs", tmp_path / "xfs") as top:
+        site = site_at(top / "host", cuts=True)
+        low, source = layered(site)
+        with exported(low, "raw"), pytest.raises(JobFailed, match="is in use"):
+            opened(site, source=source)
+        assert opened(site, source=source).cut == "reflink"
+
+
 @pytest.fixture
 def device(tmp_path):
     """A loop device, and where it can be mounted."""

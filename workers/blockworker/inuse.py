@@ -22,31 +22,34 @@ _WRITE, _WRITE_UNCHANGED, _RESIZE = 1, 2, 3
 _TRIES, _REST = 3, 0.02  # another job of ours may be at this very question
 
 
-def expect_still(volume: Volume, roots: Roots, *, live: bool = False) -> None:
-    """Refuse a source that is read as it is while somebody writes to it: old and new would be mixed.
+def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
+    """Refuse a source while somebody writes to a file that is read as it is: old and new would be mixed.
 
-    ``live``: that is what is wanted.  Not so of an image of a format: its tables would be mixed as well.
+    ``live``: that is what is wanted.  ``cut``: the top file is read as it was at one instant.  Neither counts for the
+    tables of an image of a format, nor for the layers below it, which stand still as long as anybody reads them.
 
     Raises:
-        JobFailed: it is in use.
+        JobFailed: a file or device of the source is in use.
     """
     image = volumespec.formatted(volume) is not None
-    if live and not image:
-        return
-    match volumespec.bottom(volume):
-        case FileVolume(filename):
-            fd, device = roots.open_source(filename), False
-        case DeviceVolume(filename):
-            fd, device = roots.open_device(filename), True
-        case _:
-            return
+    for number, store in enumerate(volumespec.stores(volume)):
+        if number:
+            text = f"layer {store.filename} of source {volumespec.label(volume)}"
+            _expect_free(store, roots, text, "a layer that nobody writes to was expected")
+        elif not cut and (image or not live):
+            wanted = "a snapshot was expected" if image else "a snapshot was expected, or 'live: true'"
+            _expect_free(store, roots, f"source {store.filename}", wanted)
+
+
+def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:
+    device = isinstance(store, DeviceVolume)
+    fd = roots.open_device(store.filename) if device else roots.open_source(store.filename)
     try:
         who = _user(fd, device=device)
     finally:
         os.close(fd)
     if who:
-        wanted = "a snapshot was expected" if image else "a snapshot was expected, or 'live: true'"
-        raise JobFailed(errno.EBUSY, f"source {filename} is in use ({who}): {wanted}")
+        raise JobFailed(errno.EBUSY, f"{called} is in use ({who}): {wanted}")
 
 
 def _user(fd: int, *, device: bool) -> str:

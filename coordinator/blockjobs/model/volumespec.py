@@ -161,6 +161,19 @@ def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolu
             return volume
 
 
+def stores(volume: Volume) -> list[FileVolume | DeviceVolume]:
+    """Every file and device that a volume is read from: the top one first, then those of the layers below it."""
+    match volume:
+        case FileVolume() | DeviceVolume():
+            return [volume]
+        case DebugVolume(image=below):
+            return stores(below)
+        case FormatVolume(file=file, backing=backing):
+            return stores(file) + (stores(backing) if backing is not None else [])
+        case _:
+            return []
+
+
 def instead(volume: Volume, path: str) -> Volume:
     """The volume with another file, or device, at its bottom: what lies in it now lies there."""
     match volume:

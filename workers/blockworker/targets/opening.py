@@ -119,8 +119,7 @@ def open_member(
         if cutting:
             cut, uncut = cuts.intend(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
-            if cut is None:
-                expect_still(spec.source.volume, roots, live=spec.live)
+            expect_still(spec.source.volume, roots, live=spec.live, cut=cut is not None)
         return _make(roots, journal, record, member, spec=spec, base=base)
 
 
