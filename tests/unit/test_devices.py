@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -168,15 +169,50 @@ def test_what_one_has_committed_is_still_on_record_after_another_was_only_opened
     assert (site.record.state, site.record.manifest["version"]) == (State.VALID, 1)
 
 
-def test_a_job_whose_device_another_one_took_can_do_nothing_more(site):
+@pytest.mark.parametrize("far", ["opened", "written", "prepared"])
+def test_no_other_job_is_let_to_a_device_before_the_first_one_is_over(site, far):
+    first = getattr(site, {"opened": "open"}.get(far, far))(site.spec())
+    before = site.record
+    with pytest.raises(JobFailed, match=r"is in use: job 'R\.a' has the device") as refused:
+        site.open(site.spec("R.b"))
+    assert refused.value.errno == errno.EBUSY
+    assert inplace.abort(site.roots, "R.b", 1) == ""
+    assert site.record == before
+    if far == "opened":
+        return
+    if far == "written":
+        inplace.prepare(site.roots, first, Checkpoint(first.uuid, DONE), {"version": 1})
+    inplace.commit(site.roots, first, 2)
+    assert (site.record.state, site.record.job) == (State.VALID, "R.a")
+    site.open(site.spec("R.b"))
+
+
+def test_another_name_of_the_device_leads_to_the_same_record(site, tmp_path):
+    alias = f"/dev/blockjobs-test-{os.getpid()}"
+    os.symlink(site.device, alias)
+    try:
+        first = site.prepared(site.spec())
+        config = replace(site.roots.config, devices=(site.device, alias))
+        other = replace(site, roots=Roots(config), device=alias)
+        with pytest.raises(JobFailed, match=f"job 'R.a' has the device, as {site.device}"):
+            other.open(other.spec("R.b"))
+        inplace.abort(other.roots, "R.b", 1)
+        inplace.commit(site.roots, first, 2)
+    finally:
+        os.unlink(alias)
+
+
+def test_a_job_whose_record_is_gone_can_do_nothing_more(site):
     mine = site.written(site.spec())
+    with devices.take(site.roots, mine.identity) as held:
+        held.remove()
     site.open(site.spec("R.b"))
     with pytest.raises(JobFailed, match="was never opened, or another job has it now"):
         DeviceTarget.take(site.roots, site.spec(), 2)
     with pytest.raises(JobFailed, match=r"job 'R\.b' has it"):
         inplace.commit(site.roots, mine, 1)
     assert inplace.abort(site.roots, "R.a", 1) == ""
-    assert (site.record.job, site.left()) == ("R.b", ["R.a"])
+    assert site.record.job == "R.b"
 
 
 def test_one_writer_at_a_time_and_never_an_older_one(site):

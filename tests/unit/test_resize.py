@@ -107,6 +107,31 @@ def test_what_is_no_plain_file_of_ours_is_refused_and_costs_no_permit(free, imag
     assert image.stat().st_size == MIB
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".root.img.0123abcd.part", ".root.img.0123abcd.blake3", ".root.img.0123abcd.manifest", ".root.img.0123abcd.cut",
+        ".root.img.reserved", "root.img.blake3", "root.img.manifest.json", "root.img.part", ".blockjobs/R.journal",
+        ".blockjobs/devices/0123.json",
+    ],
+)  # fmt: skip
+def test_no_file_of_our_own_gets_another_size(free, name):
+    path = free.backup / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(b"A" * MIB)
+    asker = Asker()
+    answer = asker.resize(free, path, 0)
+    assert answer == {"errno": errno.EACCES, "text": f"{path} is a file of blockjobs' own: an image was expected"}
+    assert (path.stat().st_size, asker.permits) == (MIB, 1)
+
+
+@pytest.mark.parametrize("name", [".hidden.img", "part", ".img.0123abcd", "root.img.reserved"])
+def test_a_name_that_only_looks_like_one_of_ours_is_anybodys(free, name):
+    path = free.backup / name
+    path.write_bytes(b"A" * MIB)
+    assert Asker().resize(free, path, 1) == {"size": 1}
+
+
 def test_only_where_the_host_allows_overwriting(site):
     path = site.backup / "root.img"
     path.write_bytes(b"A" * MIB)

@@ -18,6 +18,7 @@ _FICLONE: Final = 0x40049409
 _FICLONERANGE: Final = 0x4020940D
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # of an inode: lsattr and chattr
 _NO_COPY_ON_WRITE: Final = 0x00800000
+_SECTOR_SIZE: Final = 0x1268  # BLKSSZGET
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
 _AT_EMPTY_PATH: Final = 0x1000
 _LONGEST_HANDLE: Final = 128  # bytes
@@ -109,9 +110,14 @@ def like_its_source(target: int, source: int) -> None:
         fcntl.ioctl(target, _SET_FLAGS, struct.pack("i", flags & _NO_COPY_ON_WRITE))
 
 
-def locked(fd: int, offset: int) -> bool:
-    """Whether another open file of anybody's has a record lock of any kind on this byte."""
-    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+def sector_size(fd: int) -> int:
+    """The bytes of a block device's logical block: direct reads begin and end with one."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, _SECTOR_SIZE, bytes(4)))[0])
+
+
+def locked(fd: int, offset: int, length: int = 1) -> bool:
+    """Whether another open file of anybody's has a record lock of any kind on any of these bytes."""
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
     return bool(struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK)
 
 
@@ -131,3 +137,17 @@ def birth_time(fd: int) -> int:
     known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
     seconds, nanoseconds = struct.unpack_from("qI", room, 80)
     return int(seconds) * 1_000_000_000 + int(nanoseconds) if known else 0
+
+
+def lock_shared(fd: int, offset: int, length: int = 1) -> None:
+    """Take a shared record lock of the open file description (F_OFD_SETLK), which goes with its last descriptor.
+
+    Raises:
+        BlockingIOError: somebody has an exclusive lock on one of the bytes.
+    """
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, offset, length, 0))
+
+
+def unlock(fd: int, offset: int, length: int = 1) -> None:
+    """Give up the record locks of this open file description on these bytes."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, offset, length, 0))

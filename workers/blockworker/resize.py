@@ -17,6 +17,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.volumespec import FileVolume
 from blockworker.roots import Roots
+from blockworker.targets.names import expect_foreign
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def _resize(
     roots: Roots, path: str, size: int, in_use: Callable[[str, str], bool], permitted: Callable[[], bool]
 ) -> bool:
     host = roots.config.name
+    expect_foreign(path)
     fd = roots.open_image(path)
     try:
         st = os.fstat(fd)

@@ -17,7 +17,7 @@ from typing import Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
-from blockworker import kernel
+from blockworker import kernel, locks
 from blockworker.host import HostConfig
 
 _BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
@@ -105,7 +105,8 @@ class Roots:
     def open_device(self, path: str, *, write: bool = False) -> int:
         """A descriptor of a block device of the allow-list, whose links are followed now.
 
-        For reading; or, where the host allows it, for reading and writing, and then it is nobody else's (O_EXCL).
+        For reading; or, where the host allows it, for reading and writing, and then it is nobody else's until the
+        descriptor is closed: neither a mount's (O_EXCL) nor QEMU's (its image locks).
         """
         what = "target" if write else "source"
         if write and not self.config.allow_in_place:
@@ -121,6 +122,8 @@ class Roots:
         with self._told(what, path):
             if not stat.S_ISBLK((st := os.stat(real)).st_mode):  # before it is opened: that can have effects
                 raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+            if write and _takes_no_writes(st.st_rdev):
+                raise JobFailed(errno.EROFS, f"target {path} on host {self.config.name} is a read-only device")
             mode = os.O_RDWR | os.O_EXCL if write else os.O_RDONLY
             try:
                 fd = os.open(real, mode | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -129,10 +132,14 @@ class Roots:
                     raise
                 text = f"target {path} on host {self.config.name} is in use: one that is not mounted, and no part of"
                 raise JobFailed(errno.EBUSY, f"{text} anything that is, was expected") from None
-            if not stat.S_ISBLK(os.fstat(fd).st_mode):
-                kind = kind_of(os.fstat(fd))
+            try:
+                if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
+                    raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+                if write:  # O_EXCL keeps mounts and mappings away; QEMU looks at its own locks alone
+                    locks.own(fd, f"target {path} on host {self.config.name}")
+            except BaseException:
                 os.close(fd)
-                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind}: a block device was expected")
+                raise
             return fd
 
     def open_dir(self, path: str, *, write: bool = True, what: str = "directory") -> int:
@@ -224,6 +231,15 @@ def _fits(path: str, pattern: str) -> bool:
 def _same_name(name: str, pattern: str) -> bool:
     first, *middle = map(re.escape, pattern.split("*"))
     return re.fullmatch(".*".join((first, *middle)), name) is not None
+
+
+def _takes_no_writes(rdev: int) -> bool:
+    """Whether the kernel has a block device as read-only; a device that does not say so is asked by writing."""
+    try:
+        with open(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}/ro", encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
 
 
 def kind_of(st: os.stat_result) -> str:

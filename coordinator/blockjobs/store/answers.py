@@ -32,8 +32,10 @@ class Member:
 class Answer:
     """A host's answer for one member.  ``errno`` 0: done; a settle's ``text`` then says what is left undefined.
 
-    Locks by identity, ``""`` for none.  ``uncut``: of an OPEN that finds nothing to cut, what its CUT would say.  The
-    two are one answer: with an instant in between the host would be asked for a cut that it knows nothing of.
+    Locks are names, one a line: the volume by its identity, and behind ``^`` what the volume lies on.
+
+    ``uncut``: of an OPEN that finds nothing to cut, what its CUT would say.  The two are one answer: with an instant in
+    between the host would be asked for a cut that it knows nothing of.
     """
 
     job: JobId
@@ -105,8 +107,9 @@ class Answers:
         self._redis.hdel(keys.abandoned(self.host), txn)
 
     def in_use(self, read: str, written: str) -> bool:
-        """Whether a job of this host reads a volume, or writes one, by their identity."""
-        found = self._redis.hmget(keys.locks(self.host), f"r:{read}", f"w:{written}")
+        """Whether a job of this host reads or writes the volume ``read``, or what lies on it, or writes ``written``."""
+        fields = (f"r:{read}", f"v:{read}", f"s:{read}", f"w:{written}")
+        found = self._redis.hmget(keys.locks(self.host), fields)
         return any(lock is not None for lock in found)
 
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:

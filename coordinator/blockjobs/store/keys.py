@@ -62,7 +62,8 @@ def fences(host: Host) -> str:
 
 
 def locks(host: Host) -> str:
-    """hash: volume locks by identity (device and inode): ``w:...`` -> job, ``r:...`` -> number of readers."""
+    """hash: volume locks by identity (device and inode): ``w:...`` -> the job that writes it, ``r:...`` -> how many
+    jobs read it, ``v:...`` and ``s:...`` -> how many jobs write, and read, volumes that lie on it."""
     return f"bj:h:{host}:locks"
 
 

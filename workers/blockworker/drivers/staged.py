@@ -13,12 +13,13 @@ from blockjobs.model import cuts, volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.model.volumespec import NullVolume, OtherVolume
+from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
 from blockworker.inuse import expect_still
+from blockworker.overlap import lock_text, spans_of_volume
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, publish
@@ -72,7 +73,7 @@ class Staged(Driver):
         try:
             self.check(roots, spec, source)
             identity, size = source.identity(), source.size
-            reads = "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
+            reads = _source_locks(roots, spec, identity)
             if is_null(spec):
                 return Opened(size, 0, identity, reads, "", uncut=self._uncut(roots, spec))
             if spec.in_place:
@@ -245,6 +246,14 @@ def _kept(roots: Roots, spec: JobSpec) -> Kept:
 def _durable(durable: Checkpoint, staging: str) -> RangeSet:
     """What an earlier attempt made durable; it counts only for the very file it was written to."""
     return RangeSet(durable.ranges if durable.staging == staging else ())
+
+
+def _source_locks(roots: Roots, spec: JobSpec, identity: Identity) -> str:
+    """The names under which nobody may write what is read, one a line."""
+    volume = spec.source.volume
+    if identity.kind == "none" or isinstance(volume, FileVolume):  # a file's disk is mounted: nobody writes it in place
+        return "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
+    return lock_text(spans_of_volume(roots, volume))
 
 
 def _target_lock(roots: Roots, member: Member) -> str:

@@ -23,12 +23,12 @@ from typing import Any, Final, Self
 from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
-from blockworker.identity import backing_file, identify
+from blockworker.identity import identify
 from blockworker.roots import Root, Roots
 from blockworker.targets.folder import LockBusy, folder_of, read_file, release
 
 __all__ = [
-    "Held", "Record", "State", "backing_file", "clear", "every", "identify", "of_job", "open_source", "take", "told",
+    "Held", "Record", "State", "clear", "every", "identify", "of_job", "open_source", "take", "told",
     "undefined",
 ]  # fmt: skip
 

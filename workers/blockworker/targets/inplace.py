@@ -20,6 +20,7 @@ from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockworker import kernel
 from blockworker.copy.extents import RangeSet
+from blockworker.overlap import lock_text, meet, spans_of, spans_of_volume
 from blockworker.roots import Roots
 from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
@@ -39,17 +40,23 @@ _STEP: Final = 16 << 20  # bytes of a hole that are made zeros at once: a pause 
 def open_target(
     roots: Roots, spec: JobSpec, *, size: int, source: Identity, wanted: Callable[[], bool]
 ) -> tuple[Record, str]:
-    """Look at the device and note that the job has it; its record, and the name of the lock that the job needs.
+    """Look at the device and note that the job has it; its record, and the locks that the job needs.
 
     Nothing is written to the device.  ``wanted`` is asked under the lock, as for a staging file.
+
+    Raises:
+        JobFailed: the device is in use, too small, read-only, shares bytes with the source, or another job has it.
     """
     path = _path(spec)
     fd = _open(roots, path)
     try:
-        rdev, there = os.fstat(fd).st_rdev, os.lseek(fd, 0, os.SEEK_END)
+        rdev, there, spans = os.fstat(fd).st_rdev, os.lseek(fd, 0, os.SEEK_END), spans_of(fd)
     finally:
         os.close(fd)
-    _expect_another(path, rdev, source)
+    if source.kind != "none" and meet(spans_of_volume(roots, spec.source.volume), spans):
+        text = f"target {path} is the source itself, lies in it, or contains it ({spec.source.text})"
+        raise JobFailed(errno.EINVAL, text)
+    needed = lock_text(spans)
     if spec.offset + size > there:
         raise JobFailed(errno.ENOSPC, f"target {path} has {there} bytes, {spec.offset + size} are needed")
     identity = devices.identify(rdev, path)
@@ -60,7 +67,10 @@ def open_target(
         if before is not None and before.job == spec.id and before.state in (State.OPENED, State.INVALID):
             if before.size != size and before.state is State.INVALID:
                 raise JobFailed(errno.EBUSY, f"the source of {path} changed its size from {before.size} to {size}")
-            return held.write(replace(before, size=size, device_size=there)), f"{rdev}:0"
+            return held.write(replace(before, size=size, device_size=there)), needed
+        if before is not None and before.state in (State.OPENED, State.INVALID):
+            text = f"target {path} is in use: job '{before.job}' has the device, as {before.path}, and is not over"
+            raise JobFailed(errno.EBUSY, text)
         record = Record(
             identity=identity, path=path, state=State.OPENED, job=spec.id, transaction=spec.transaction,
             uuid=uuid4().hex, size=size, offset=spec.offset, device_size=there,
@@ -68,7 +78,7 @@ def open_target(
         if before is not None:
             kept = before.manifest if not before.left_by else None
             record = replace(record, left_by=before.left_by, left_at=before.left_at, manifest=kept)
-        return held.write(record), f"{rdev}:0"
+        return held.write(record), needed
 
 
 def find(roots: Roots, spec: JobSpec) -> Record:
@@ -259,16 +269,3 @@ def _expect(held: Held, record: Record) -> Record:
         other = f"job '{current.job}' has it" if current is not None else "its record is gone"
         raise NotPublished(errno.ENOENT, f"target {record.path} is not job '{record.job}'s any more: {other}")
     return current
-
-
-def _expect_another(path: str, rdev: int, source: Identity) -> None:
-    """Refuse a device that is the source, or that lies in it."""
-    itself = source.kind == "device" and source.dev == rdev
-    if source.kind == "file" and (name := devices.backing_file(rdev)):
-        try:
-            st = os.stat(name)
-        except OSError:
-            return
-        itself = (st.st_dev, st.st_ino) == (source.dev, source.ino)
-    if itself:
-        raise JobFailed(errno.EINVAL, f"target {path} is the source itself, or lies in it")

@@ -29,9 +29,9 @@ from blockworker.targets.files import failing, remove_dirs, remove_files, stat_o
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.names import SUFFIXES
 from blockworker.volumes import qemuimg
 
-SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of our own files beside an image
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
 
 

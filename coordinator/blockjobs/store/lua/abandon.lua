@@ -30,10 +30,7 @@ for i = 4, #ARGV do
     if redis.call("HSETNX", job, "stopped", 1) == 1 then redis.call("HINCRBY", KEYS[1], "stop", -1) end
     redis.call("HSET", job, "passed", "settle")
     redis.call("HINCRBY", KEYS[1], "settle", -1)
-    if f[5] and f[5] ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. f[5], -1) <= 0 then
-      redis.call("HDEL", KEYS[5], "r:" .. f[5])
-    end
-    if f[6] and f[6] ~= "" then redis.call("HDEL", KEYS[5], "w:" .. f[6]) end
+    drop_locks(KEYS[5], f[5], f[6])
     redis.call("HDEL", job, "reads", "writes", "unsettled")
     n = n + 1
   end

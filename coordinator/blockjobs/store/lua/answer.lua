@@ -4,7 +4,7 @@
 -- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
 -- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
---           result packed ("" none), lock to read ("" none), lock to write ("" none), size in bytes (open only),
+--           result packed ("" none), locks to read and to write (names, one a line), size in bytes (open only),
 --           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
 -- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them.
 --
@@ -19,14 +19,12 @@ for i = 0, #KEYS - 6 do
   local status, passed = f[1], f[2]
   if status and is_of(job, ARGV[1]) and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
     if errno == "0" and step == "open" then
-      local holder = (reads ~= "" and redis.call("HGET", KEYS[5], "w:" .. reads))
-        or (writes ~= "" and redis.call("HGET", KEYS[5], "w:" .. writes))
-      if not holder and writes ~= "" and redis.call("HEXISTS", KEYS[5], "r:" .. writes) == 1 then holder = "a reader" end
+      local holder = lock_holder(KEYS[5], reads, writes, id)
       if holder then
-        errno, text = "16", "the volume is in use by job '" .. holder .. "' under another name"
+        if not string.find(holder, " ", 1, true) then holder = "job '" .. holder .. "'" end
+        errno, text = "16", "the volume is in use by " .. holder .. " under another name"
       else
-        if reads ~= "" then redis.call("HINCRBY", KEYS[5], "r:" .. reads, 1) end
-        if writes ~= "" then redis.call("HSET", KEYS[5], "w:" .. writes, id) end
+        take_locks(KEYS[5], reads, writes, id)
         redis.call("HSET", job, "reads", reads, "writes", writes)
       end
     end
@@ -51,10 +49,7 @@ for i = 0, #KEYS - 6 do
       end
       redis.call("HINCRBY", KEYS[1], step, -1)
       if step == "settle" then
-        if f[3] and f[3] ~= "" and redis.call("HINCRBY", KEYS[5], "r:" .. f[3], -1) <= 0 then
-          redis.call("HDEL", KEYS[5], "r:" .. f[3])
-        end
-        if f[4] and f[4] ~= "" then redis.call("HDEL", KEYS[5], "w:" .. f[4]) end
+        drop_locks(KEYS[5], f[3], f[4])
         redis.call("HDEL", job, "reads", "writes")
         if text ~= "" then
           redis.call("HSET", job, "undefined", text)

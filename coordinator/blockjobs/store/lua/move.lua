@@ -5,7 +5,7 @@
 --       of the new host: [9] job  [10] holds  [11] ready  [12] share  [13] members  [14] locks
 --       [15] txn  [16] order  [17] run jobs  [18] ids  [19] texts  [20] events  [21] holding
 -- ARGV[1] id  ARGV[2] transaction id  ARGV[3] old host  ARGV[4] new host  ARGV[5] spec, packed
--- ARGV[6] source text  ARGV[7] target text  ARGV[8] lock to read  ARGV[9] lock to write ("" none), on the new host
+-- ARGV[6] source text  ARGV[7] target text  ARGV[8] locks to read  ARGV[9] locks to write (names, one a line), on the new host
 --
 -- Returns {"moved", status} | {"missing"} | {"refused", status} | {"busy"} (it does not rest) | {"decided"} | {"drained"}
 --   | {"locked", text, holder}
@@ -23,19 +23,17 @@ local function held(locks, text, mine, writing)
   if writer and writer ~= id then return writer end
   if writing and text ~= "" and text ~= mine and redis.call("HEXISTS", locks, "r:" .. text) == 1 then return "a reader" end
 end
-local holder = held(KEYS[19], ARGV[6], source, false) or held(KEYS[14], ARGV[8], "", false)
+local holder = held(KEYS[19], ARGV[6], source, false) or lock_holder(KEYS[14], ARGV[8], "", id)
 if holder then return {"locked", ARGV[6], holder} end
-holder = held(KEYS[19], ARGV[7], target, true) or held(KEYS[14], ARGV[9], "", true)
+holder = held(KEYS[19], ARGV[7], target, true) or lock_holder(KEYS[14], "", ARGV[9], id)
 if holder then return {"locked", ARGV[7], holder} end
 
-local function relock(from, was_read, was_written, to, reads, writes)
-  if was_read ~= "" and redis.call("HINCRBY", from, "r:" .. was_read, -1) <= 0 then redis.call("HDEL", from, "r:" .. was_read) end
-  if was_written ~= "" then redis.call("HDEL", from, "w:" .. was_written) end
-  if reads ~= "" then redis.call("HINCRBY", to, "r:" .. reads, 1) end
-  if writes ~= "" then redis.call("HSET", to, "w:" .. writes, id) end
-end
-relock(KEYS[19], source, target, KEYS[19], ARGV[6], ARGV[7])
-relock(KEYS[8], reads, writes, KEYS[14], ARGV[8], ARGV[9])
+if source ~= "" and redis.call("HINCRBY", KEYS[19], "r:" .. source, -1) <= 0 then redis.call("HDEL", KEYS[19], "r:" .. source) end
+if target ~= "" then redis.call("HDEL", KEYS[19], "w:" .. target) end
+if ARGV[6] ~= "" then redis.call("HINCRBY", KEYS[19], "r:" .. ARGV[6], 1) end
+if ARGV[7] ~= "" then redis.call("HSET", KEYS[19], "w:" .. ARGV[7], id) end
+drop_locks(KEYS[8], reads, writes)
+take_locks(KEYS[14], ARGV[8], ARGV[9], id)
 redis.call("RENAME", KEYS[1], KEYS[9])
 redis.call("RENAME", KEYS[2], KEYS[10])
 redis.call("DEL", KEYS[3])

@@ -69,6 +69,51 @@ local function abort(stream, job, id)
   end
 end
 
+-- The names of a lock, one a line, as pairs: whether it is the volume itself that is locked, and a name.  Behind ``^``
+-- are the names of what the volume lies on: the disk of a partition, the file of a loop device.
+local function lock_names(text)
+  local names = {}
+  for line in string.gmatch(text or "", "[^\n]+") do
+    local own = string.sub(line, 1, 1) ~= "^"
+    table.insert(names, {own, own and line or string.sub(line, 2)})
+  end
+  return names
+end
+
+-- Who keeps a job ``me`` from locking volumes on its host; nil: nobody.  Of each name a lock has four fields:
+-- ``w:`` the job that writes it, ``r:`` how many read it, ``v:`` and ``s:`` how many write, and read, what lies on it.
+local function lock_holder(locks, reads, writes, me)
+  local function found(name, fields)
+    for field in string.gmatch(fields, ".") do
+      local holder = redis.call("HGET", locks, field .. ":" .. name)
+      if holder and holder ~= me then return field == "w" and holder or (field == "v" and "a writer of a part") or "a reader" end
+    end
+  end
+  for _, each in ipairs(lock_names(reads)) do
+    local holder = found(each[2], each[1] and "wv" or "w")
+    if holder then return holder end
+  end
+  for _, each in ipairs(lock_names(writes)) do
+    local holder = found(each[2], each[1] and "wrvs" or "wr")
+    if holder then return holder end
+  end
+end
+
+local function take_locks(locks, reads, writes, id)
+  for _, each in ipairs(lock_names(reads)) do redis.call("HINCRBY", locks, (each[1] and "r:" or "s:") .. each[2], 1) end
+  for _, each in ipairs(lock_names(writes)) do
+    if each[1] then redis.call("HSET", locks, "w:" .. each[2], id) else redis.call("HINCRBY", locks, "v:" .. each[2], 1) end
+  end
+end
+
+local function drop_locks(locks, reads, writes)
+  local function less(field) if redis.call("HINCRBY", locks, field, -1) <= 0 then redis.call("HDEL", locks, field) end end
+  for _, each in ipairs(lock_names(reads)) do less((each[1] and "r:" or "s:") .. each[2]) end
+  for _, each in ipairs(lock_names(writes)) do
+    if each[1] then redis.call("HDEL", locks, "w:" .. each[2]) else less("v:" .. each[2]) end
+  end
+end
+
 -- A list that holds at most one element wakes whoever blocks on it.
 local function knock(list)
   redis.call("LPUSH", list, "1")

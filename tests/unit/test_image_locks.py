@@ -1,0 +1,145 @@
+"""QEMU's image locks: QEMU does not start on what a job writes, a job does not write what QEMU has open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.ids import Host
+from blockworker import locks
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+
+MIB = 1 << 20
+pytestmark = pytest.mark.skipif(
+    not shutil.which("qemu-storage-daemon") or not shutil.which("qemu-img"),
+    reason="QEMU's tools are not installed: `make tools` as root",
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+
+
+def daemon(path, *, writable=True, driver="raw", **keys):
+    """The command of a storage daemon that opens an image and exports it."""
+    file = "host_device" if str(path).startswith("/dev/") else "file"
+    node = f"driver={driver},node-name=image,read-only={'off' if writable else 'on'}"
+    node += f",file.driver={file},file.filename={path}" + "".join(f",{key}={value}" for key, value in keys.items())
+    export = "type=nbd,id=export,node-name=image" + (",writable=on" if writable else "")
+    return ["qemu-storage-daemon", "--blockdev", node, "--nbd-server", "addr.type=inet,addr.host=127.0.0.1,addr.port=0",
+            "--export", export]  # fmt: skip
+
+
+@contextmanager
+def started(path, tmp_path, **options):
+    """A storage daemon that has the image open, or has ended because it could not open it."""
+    ready = tmp_path / "qemu.pid"
+    ready.unlink(missing_ok=True)
+    argv = [*daemon(path, **options), "--pidfile", str(ready)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(1000):
+            if ready.exists() or process.poll() is not None:
+                break
+            select.select([], [], [], 0.01)
+        assert ready.exists() or process.returncode, "it neither opened the image nor gave up"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def qemu(path, tmp_path, **options):
+    """A storage daemon has the image open."""
+    with started(path, tmp_path, **options) as process:
+        assert process.poll() is None, process.stderr.read()
+        yield
+
+
+def refusal(path, tmp_path, **options):
+    """Why a storage daemon does not open an image; "" where it does."""
+    with started(path, tmp_path, **options) as process:
+        return process.stderr.read() if process.poll() else ""
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"x" * MIB)
+    return path
+
+
+@contextmanager
+def opened(path, flags=os.O_RDONLY):
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def test_qemu_does_not_start_on_an_image_that_is_owned_and_starts_on_one_that_is_not(image, tmp_path):
+    with opened(image) as fd:
+        for writable in (True, False):
+            assert refusal(image, tmp_path, writable=writable) == "", "without a lock"
+        locks.own(fd, "image")
+        for writable in (True, False):
+            assert "Failed to get" in refusal(image, tmp_path, writable=writable)
+    assert refusal(image, tmp_path) == "", "the lock went with its descriptor"
+
+
+@pytest.mark.parametrize("writable", [True, False], ids=["writes", "reads"])
+def test_an_image_that_qemu_has_open_cannot_be_owned(image, tmp_path, writable):
+    with opened(image) as fd:
+        with qemu(image, tmp_path, writable=writable):
+            assert locks.is_open(fd)
+            assert locks.is_written(fd) == writable
+            with pytest.raises(JobFailed, match="image is in use: QEMU has it open") as refused:
+                locks.own(fd, "image")
+            assert refused.value.errno == errno.EBUSY
+            with opened(image) as other:
+                assert not locks.is_written(other) or writable, "a refusal leaves no lock"
+        locks.own(fd, "image")
+
+
+def test_a_reader_that_shares_everything_keeps_nobody_from_starting(image, tmp_path):
+    with opened(image) as fd:
+        locks.share(fd)
+        with qemu(image, tmp_path):
+            assert locks.is_written(fd)
+        with opened(image) as other:
+            assert locks.is_open(other), "and whoever wants it alone sees the reader"
+
+
+@pytest.fixture
+def device(tmp_path):
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"x" * 4 * MIB)
+    attach = ["losetup", "-f", "--show", str(disk)]
+    done = subprocess.run(attach, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    yield done.stdout.strip()
+    subprocess.run(["losetup", "-d", done.stdout.strip()], check=True)
+
+
+@needs_root
+def test_a_device_is_written_in_place_only_while_qemu_does_not_have_it(tmp_path, device):
+    root = (str(tmp_path),)
+    config = HostConfig(name=Host("h"), read_roots=root, write_roots=root, allow_in_place=True, devices=(device,))
+    roots = Roots(config)
+    with (
+        qemu(device, tmp_path),
+        pytest.raises(JobFailed, match=f"target {device} on host h is in use: QEMU has it open"),
+    ):
+        roots.open_device(device, write=True)
+    fd = roots.open_device(device, write=True)
+    assert "Failed to get" in refusal(device, tmp_path)
+    os.close(fd)
+    assert refusal(device, tmp_path) == ""

@@ -1,0 +1,26 @@
+"""The names of our own files beside those of other people: no pattern takes them, no target and no resize is one."""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import Final
+
+from blockjobs.model.errors import JobFailed
+from blockworker.targets.folder import FOLDER
+
+SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of files beside a published image, and of staging files
+# ``.NAME.`` and eight digits of a staging file's uuid, then the kind of file; ``.NAME.reserved`` keeps a target's name.
+_HIDDEN: Final = re.compile(r"\..+\.(?:[0-9a-f]{8}\..+|reserved)", re.DOTALL)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path names a file of ours: a staging file, a cut, a journal, digests or a manifest."""
+    *above, name = path.split("/")
+    return FOLDER in above or name == FOLDER or name.endswith(SUFFIXES) or _HIDDEN.fullmatch(name) is not None
+
+
+def expect_foreign(path: str) -> None:
+    """Refuse a path that names a file of ours.  Raises JobFailed."""
+    if is_ours(path):
+        raise JobFailed(errno.EACCES, f"{path} is a file of blockjobs' own: an image was expected")
