@@ -32,6 +32,7 @@ GOOD = {
     "device": {"size": GIB, "user": "blockjobs"},
     "command": {"program": "/usr/local/sbin/freeze", "executable": True, "world-writable": False, "user": "blockjobs"},
     "tool": {"version": "7.2.4"},
+    "cage": {"landlock": 7, "lack": "", "uncaged": False, "user": "blockjobs"},
 }  # fmt: skip
 
 BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what is said
@@ -79,6 +80,9 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
     ("command", {"executable": False}, "error", "may execute"),
     ("command", {"world-writable": True}, "error", "written by everybody"),
     ("tool", {"version": ""}, "note", "qcow2"),
+    ("cage", {"lack": "no Landlock", "uncaged": True}, "warning", "an image may read any file of user blockjobs"),
+    ("cage", {"lack": "no Landlock"}, "note", "the kernel has no Landlock: images in qcow2 and vmdk are refused"),
+    ("cage", {"uncaged": True}, "note", "is not needed"),
 ]  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_what_is_not_of_the_format_is_refused(site, form, content):
 @needs_qemu
 def test_the_words_of_qemu_name_the_file_and_not_its_descriptor(site):
     path = site.image(b"QFI\xfb" + struct.pack(">I", 99) + bytes(200))
-    assert refused(site, image(path)) == "Unsupported qcow2 version 99"
+    assert refused(site, image(path)) == f"{path}: Unsupported qcow2 version 99"
 
 
 @needs_qemu
@@ -113,7 +113,7 @@ def test_an_image_that_a_program_has_locked_is_refused(site):
         used.stdin.write(b"read 0 512\n")
         used.stdin.flush()
         used.stdout.readline()  # it has it open
-        assert refused(site, image(path)) == 'Failed to get shared "write" lock'
+        assert refused(site, image(path)) == f'{path}: Failed to get shared "write" lock'
     finally:
         used.communicate(b"quit\n")
 

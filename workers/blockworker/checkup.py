@@ -67,6 +67,7 @@ def facts(config: HostConfig) -> dict[str, Any]:
         *(("device", path, partial(_device, roots, path)) for path in config.devices),
         *(("command", name, partial(_command, argv[0])) for name, argv in config.commands.items()),
         *(("tool", name, partial(_tool, name)) for name in TOOLS),
+        ("cage", "cage", partial(_cage, roots)),
     ]
     results: list[dict[str, Any]] = [{"kind": kind, "name": name, "hangs": True} for kind, name, _ in looks]
 
@@ -152,6 +153,11 @@ def _tool(name: str) -> dict[str, Any]:
         return {"version": "", "error": str(error)}
     found = re.search(r"\d+(\.\d+)+", done.stdout)
     return {"version": found[0] if found else "unknown"}
+
+
+def _cage(roots: Roots) -> dict[str, Any]:
+    """What keeps QEMU's tools from other files on this host, and whether its owner goes without."""
+    return {"landlock": roots.cage.abi, "lack": roots.cage.lack, "uncaged": roots.cage.uncaged}
 
 
 def main() -> None:

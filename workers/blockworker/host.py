@@ -36,6 +36,7 @@ class HostConfig:
     devices: tuple[str, ...] = ()
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
     thaw_after: int = THAW_AFTER  # seconds that a source stands still for a cut at most
+    uncaged_formats: bool = False  # QEMU's tools may run without the cage where the kernel has none
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {
@@ -47,6 +48,7 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "allow-in-place":  (bool, "true or false"),
     "devices":         (list, "a list of paths under /dev, * for any part of a name"),
     "thaw-after":      (int,  "an integer from 1 to 600, of seconds"),
+    "uncaged-formats": (bool, "true or false"),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
@@ -97,6 +99,7 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         devices=_device_paths(keys.get("devices", [])),
         commands=_commands(keys.get("commands", {})),
         thaw_after=thaw_after,
+        uncaged_formats=keys.get("uncaged-formats", False),
     )
 
 
@@ -146,6 +149,7 @@ def dump(config: HostConfig) -> str:
         "allow-in-place": config.allow_in_place,
         "devices": list(config.devices),
         "thaw-after": config.thaw_after,
+        "uncaged-formats": config.uncaged_formats,
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
     text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

@@ -18,6 +18,7 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
 from blockworker import checkup
+from blockworker.cage.limits import PATIENCE
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.forecast import forecast, room
@@ -104,7 +105,7 @@ def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
 
 
 def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
-    source = open_source(volume, roots)
+    source = open_source(volume, roots, answer=PATIENCE.glance)
     try:
         return {"size": source.size, "allocated": source.allocated()}
     finally:

@@ -12,12 +12,13 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker import kernel, locks
+from blockworker.cage import Cage, kernel_cage
 from blockworker.host import HostConfig
 
 _BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
@@ -51,6 +52,7 @@ class Roots:
 
     def __init__(self, config: HostConfig) -> None:
         self.config = config
+        self.cage: Cage = replace(kernel_cage(), uncaged=config.uncaged_formats)  # where QEMU's tools run
 
     def root_of(self, path: str, *, write: bool) -> Root:
         """The longest root that holds ``path``."""

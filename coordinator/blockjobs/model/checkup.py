@@ -162,6 +162,16 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(N, lambda f: not f.get("version"), "not found: images in qcow2 and vmdk cannot be used there",
              "install qemu-utils, where they are wanted"),
     ),
+    "cage": (
+        Rule(W, lambda f: bool(f["lack"]) and f["uncaged"],
+             "QEMU's tools run without a cage, for the kernel has {lack}: an image may read any file of user {user}",
+             "use a newer kernel, or remove 'uncaged-formats' from host.toml"),
+        Rule(N, lambda f: bool(f["lack"]) and not f["uncaged"],
+             "the kernel has {lack}: images in qcow2 and vmdk are refused there",
+             "use a newer kernel, where they are wanted"),
+        Rule(N, lambda f: not f["lack"] and f["uncaged"], "'uncaged-formats' is not needed: the kernel has a cage",
+             "remove it from host.toml"),
+    ),
 }  # fmt: skip
 
 FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
@@ -176,6 +186,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "device": "{size_}, readable",
     "command": "{program}",
     "tool": "version {version}",
+    "cage": "Landlock version {landlock}: QEMU's tools open nothing but the files of their job",
 }  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def add(fleet: Fleet, arguments: Arguments) -> Any:
         raise QmpError(str(wrong)) from None
     seen = fleet.look([("node", volume)])["node", volume]
     if seen.errno:
-        raise QmpError(f"Could not open '{volumespec.label(volume.volume)}': {why(seen.errno, seen.text)}")
+        label = volumespec.label(volume.volume)
+        raise QmpError(f"Could not open '{label}': {why(seen.errno, seen.text).removeprefix(f'{label}: ')}")
     read_only = arguments.get("read-only", False)
     fleet.registry.nodes.add(Node(name, volume, _shown(arguments), tuple(children), seen.size, read_only))
     return {}

@@ -38,7 +38,7 @@ class Restore(Published):
             digests = None
             if record.get("digests"):
                 digests = opened.enter_context(closing(manifest.open_digests(path, record, roots.open_source)))
-            image = opened.enter_context(closing(manifest.open_image(path, record, roots.open_source)))
+            image = opened.enter_context(closing(manifest.open_image(path, record, roots.open_source, roots.cage)))
             if image.size < offset + size and not on:
                 text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
                 raise JobFailed(errno.EBADMSG, text)

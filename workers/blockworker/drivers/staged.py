@@ -15,6 +15,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
+from blockworker.cage.limits import PATIENCE
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
@@ -62,7 +63,9 @@ class Staged(Driver):
     def source(self, roots: Roots, spec: JobSpec) -> Source:
         """What is copied.  Raises JobFailed."""
         # QEMU may write to what is going to be cut; what is not is looked at by itself.
-        return open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts)
+        return open_source(
+            spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts, answer=PATIENCE.glance
+        )  # fmt: skip
 
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
         """What the manifest says besides."""
@@ -196,7 +199,7 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: 
     image = volumespec.formatted(spec.target.volume)
     again = image is None or rewritable(image, compress=spec.compress)
     if not again and claim.number > 1:
-        lay_out_image(staged.fileno(), member)
+        lay_out_image(roots, staged.fileno(), member)
         done = RangeSet()
     target = filter_target(
         spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)

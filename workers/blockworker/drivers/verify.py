@@ -48,7 +48,7 @@ def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSo
     if job and (record.get("job"), record.get("run")) != (job, options.get(RUN)):
         text = f"image {path} was replaced: its manifest is of job '{str(record.get('job'))[:200]}', not of '{job}'"
         raise JobFailed(errno.ESTALE, text)
-    return manifest.checked(path, record, roots.open_published)
+    return manifest.checked(path, record, roots.open_published, roots.cage)
 
 
 def _record(roots: Roots, path: str) -> dict[str, Any]:

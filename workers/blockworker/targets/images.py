@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FormatVolume, formatted, label
-from blockworker.volumes import qemuimg
+from blockworker.cage import Cage
 from blockworker.volumes.layers import MAGIC, expect
+from blockworker.volumes.qemuimg import ImageTool
 
 _GRAIN: Final = 64 << 10  # bytes of a vmdk that are compressed together
 _STREAM: Final = "streamOptimized"  # the kind of vmdk that holds compressed data
@@ -21,7 +22,9 @@ def rewritable(volume: FormatVolume, *, compress: bool) -> bool:
     return not (volume.driver == "vmdk" and compress)
 
 
-def words_for(volume: FormatVolume, size: int, existing: int | None, *, compress: bool) -> tuple[str, ...]:
+def words_for(
+    volume: FormatVolume, size: int, existing: int | None, *, compress: bool, cage: Cage | None = None
+) -> tuple[str, ...]:
     """How a target's image is to be made: like the one that it replaces, if there is one of its format (a descriptor),
     and on the layer that its volume names.
 
@@ -31,7 +34,7 @@ def words_for(volume: FormatVolume, size: int, existing: int | None, *, compress
     options: dict[str, Any] = {"subformat": _STREAM} if volume.driver == "vmdk" and compress else {}
     if existing is not None and os.pread(existing, 4, 0) == MAGIC[volume.driver]:
         expect(existing, replace(volume, alone=True))
-        options = _like(existing, volume.driver)
+        options = _like(ImageTool(existing, volume.driver, label(volume), cage=cage))
     kind = options.get("subformat")
     if volume.driver == "vmdk" and compress and kind != _STREAM:
         text = f"Compression is not supported: {label(volume)} is a {kind} vmdk, a {_STREAM} one was expected"
@@ -46,11 +49,11 @@ def words_for(volume: FormatVolume, size: int, existing: int | None, *, compress
     return tuple(words)
 
 
-def _like(fd: int, form: str) -> dict[str, Any]:
+def _like(image: ImageTool) -> dict[str, Any]:
     """The tool's options that make an image of the same kind."""
-    told = qemuimg.describe(fd, form)
+    told = image.describe()
     data = told["format-specific"]["data"]
-    if form == "vmdk":
+    if told["format"] == "vmdk":
         return {"subformat": data["create-type"]}
     return {
         "cluster_size": told["cluster-size"], "compat": data["compat"],
@@ -69,8 +72,8 @@ class Contents:
     backing_format: str = ""
 
 
-def look_into(fd: int, volume: FormatVolume) -> Contents:
+def look_into(fd: int, volume: FormatVolume, cage: Cage | None = None) -> Contents:
     """What an image says, for somebody who only looks.  Raises JobFailed."""
     expect(fd, replace(volume, alone=True))
-    told = qemuimg.describe(fd, volume.driver)
+    told = ImageTool(fd, volume.driver, label(volume), cage=cage).describe()
     return Contents(told["virtual-size"], told.get("backing-filename", ""), told.get("backing-filename-format", ""))

@@ -15,6 +15,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
+from blockworker.cage import Cage
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
 from blockworker.volumes.base import Identity, Source
@@ -147,7 +148,9 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
         source.close()
 
 
-def checked(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> CheckedSource:
+def checked(
+    path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None
+) -> CheckedSource:
     """A published image that is read to its end, whatever differs in it and cannot be read; that is noted.
 
     Raises:
@@ -156,7 +159,7 @@ def checked(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) 
     size: int = manifest["size"]
     with ExitStack() as opened:  # closes what was opened before an error
         digests = opened.enter_context(closing(open_digests(path, manifest, opener)))
-        image = opened.enter_context(closing(open_image(path, manifest, opener)))
+        image = opened.enter_context(closing(open_image(path, manifest, opener, cage)))
         source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Past.ERRORS)
         for start, end in resized(image, manifest):
             source.note(start, end)
@@ -171,7 +174,7 @@ def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]
     return [] if image.size == expected else [(min(image.size, size), max(image.size, size))]
 
 
-def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> Source:
+def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None) -> Source:
     """A published image, as its manifest says it.
 
     One with digests is whole, whatever it says of a layer below it; one without may be a layer alone, and is refused.
@@ -186,7 +189,7 @@ def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_ar
     if form == "raw":
         return FileSource(fd, path)
     whole = bool(manifest.get("digests"))
-    return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd)
+    return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd, cage=cage)
 
 
 def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> ProvenDigests:

@@ -30,7 +30,7 @@ from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.names import SUFFIXES
-from blockworker.volumes import qemuimg
+from blockworker.volumes.qemuimg import ImageTool
 
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
 
@@ -198,7 +198,7 @@ def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress:
     """How the image is to be made: as the one that it replaces."""
     fd = open_existing(roots, path)
     try:
-        return words_for(image, size, fd, compress=compress)
+        return words_for(image, size, fd, compress=compress, cage=roots.cage)
     finally:
         if fd is not None:
             os.close(fd)
@@ -229,7 +229,7 @@ def existing(roots: Roots, volume: Volume) -> Contents | None:
         return None
     try:
         image = volumespec.formatted(volume)
-        return Contents(os.fstat(fd).st_size) if image is None else look_into(fd, image)
+        return Contents(os.fstat(fd).st_size) if image is None else look_into(fd, image, roots.cage)
     finally:
         os.close(fd)
 
@@ -272,7 +272,7 @@ def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
         try:
             directory = roots.open_dir(member.directory)
             try:
-                return _create_in(directory, member)
+                return _create_in(roots, directory, member)
             finally:
                 os.close(directory)
         except (JobFailed, FileNotFoundError) as error:
@@ -282,23 +282,23 @@ def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
     raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
 
 
-def _create_in(directory: int, member: Member) -> os.stat_result:
+def _create_in(roots: Roots, directory: int, member: Member) -> os.stat_result:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for name in filter(None, (member.staging, member.digests)):
         # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
         unlink(directory, name)
-        _lay_out(os.open(name, flags, 0o600, dir_fd=directory), name, member)
+        _lay_out(roots, os.open(name, flags, 0o600, dir_fd=directory), name, member)
     os.fsync(directory)
     return os.stat(member.staging, dir_fd=directory, follow_symlinks=False)
 
 
-def _lay_out(fd: int, name: str, member: Member) -> None:
+def _lay_out(roots: Roots, fd: int, name: str, member: Member) -> None:
     """Give a file of the member's its size, durably, and close it."""
     try:
         if name == member.digests:
             os.ftruncate(fd, digest_size(member.size))
         elif member.format:
-            lay_out_image(fd, member)
+            lay_out_image(roots, fd, member)
         else:
             os.ftruncate(fd, member.size)
         os.fsync(fd)
@@ -306,9 +306,10 @@ def _lay_out(fd: int, name: str, member: Member) -> None:
         os.close(fd)
 
 
-def lay_out_image(fd: int, member: Member) -> None:
+def lay_out_image(roots: Roots, fd: int, member: Member) -> None:
     """Make the open staging file an empty image, whatever is in it."""
-    qemuimg.create(fd, member.format, member.size, member.words, member.name)
+    image = ImageTool(fd, member.format, member.target, cage=roots.cage)
+    image.create(member.size, member.words, member.name)
 
 
 def _undo(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
@@ -338,7 +339,8 @@ def _found(roots: Roots, journal: Journal, record: Record, member: Member, size:
             raise JobFailed(errno.EBUSY, f"the source of {member.target} changed its size from {member.size} to {size}")
         member = replace(member, size=size)
         for name in filter(None, (member.staging, member.digests)):
-            _lay_out(os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), name, member)
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            _lay_out(roots, fd, name, member)
     finally:
         os.close(directory)
     journal.write(record.having(member))

@@ -27,7 +27,7 @@ from blockworker.targets.folder import LockBusy, release
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.staged import open_staging
-from blockworker.volumes import qemuimg
+from blockworker.volumes.qemuimg import ImageTool
 
 DIGESTS, MANIFEST = ".blake3", ".manifest.json"  # beside the image
 
@@ -53,7 +53,7 @@ def prepare_member(
         try:
             os.fsync(fd)
             if member.format:
-                qemuimg.finish(fd, member.format, member.size)
+                ImageTool(fd, member.format, member.target, cage=roots.cage).finish(member.size)
         finally:
             release(fd)
         manifest = {**manifest, "digests": _digests(roots, member, manifest.get("digests"))}

@@ -19,6 +19,7 @@ from blockjobs.model.volumespec import (
     label,
     other,
 )  # fmt: skip
+from blockworker.cage.limits import PATIENCE
 from blockworker.roots import Roots
 from blockworker.targets.devices import open_source as open_device
 from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target, VolumeDriver
@@ -35,10 +36,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def open_source(volume: Volume, roots: Roots, *, top_only: bool = False, shared: bool = False) -> Source:
+def open_source(
+    volume: Volume, roots: Roots, *, top_only: bool = False, shared: bool = False, answer: float = PATIENCE.answer
+) -> Source:
     """Open a volume for reading.  The format is never probed: what is in the image is only bytes.
 
     ``top_only``: of an image in layers only the top one.  ``shared``: also if QEMU writes to an image of a format.
+    ``answer``: seconds that QEMU has for one answer about an image of a format.
     """
     match volume:
         case FileVolume(filename):
@@ -48,9 +52,12 @@ def open_source(volume: Volume, roots: Roots, *, top_only: bool = False, shared:
         case NullVolume():
             return NullSource(volume)
         case DebugVolume(image, rules):
-            return DebugSource(open_source(image, roots, top_only=top_only, shared=shared), rules, label(image))
+            below = open_source(image, roots, top_only=top_only, shared=shared, answer=answer)
+            return DebugSource(below, rules, label(image))
         case FormatVolume():
-            return open_format(volume, by(roots), top_only=top_only, shared=shared)
+            return open_format(
+                volume, by(roots), top_only=top_only, shared=shared, cage=roots.cage, answer=answer
+            )  # fmt: skip
         case OtherVolume(driver, _, keys):
             return _other(driver, roots).open_source(keys, roots)
         case _:

@@ -1,7 +1,7 @@
 """Images that QEMU reads and writes for us: ``qemu-nbd`` on descriptors that are open here, spoken to by NBD.
 
-It lives as long as we talk to it, and dies with the thread that started it.  The lock of a file that it was handed is
-held until it is gone: what it may still be writing when we die stays fenced.
+It runs in the cage, lives as long as we talk to it, and is killed with the thread that started it.  The lock of a file
+that it was handed is held until it is gone: what it may still be writing when we die stays fenced.
 """
 
 from __future__ import annotations
@@ -14,34 +14,23 @@ import queue
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
+from blockworker.cage import Cage, kernel_cage
+from blockworker.cage.limits import PATIENCE, Patience
+from blockworker.cage.tool import end_process
 from blockworker.volumes.nbd import Connection, Gone, NbdError, State
-from blockworker.volumes.qemuimg import missing, verdict
+from blockworker.volumes.qemuimg import verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
-PATIENCE: Final = 30.0  # seconds for the first word, and for the last
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
 _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
-# Runs in the child: the listening socket where systemd would put it, and SIGTERM when the parent's thread is gone.
-_LAUNCH: Final = """
-import ctypes, os, sys
-parent, listener, *argv = sys.argv[1:]
-ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)
-if os.getppid() == int(parent):
-    os.dup2(int(listener), 3)
-    os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-    try:
-        os.execvp(argv[0], argv)
-    except OSError as error:
-        sys.exit(f"{argv[0]}: {error.strerror}")
-"""
+_BELOW: Final = "Could not open backing file: "  # QEMU says it once for each layer on top of the one that it is about
 
 
 def handed(fd: int) -> int:
@@ -52,21 +41,38 @@ def handed(fd: int) -> int:
 class Export:
     """Any thread may call any method."""
 
-    def __init__(self, node: dict[str, Any], files: Mapping[int, str], *, writable: bool = False) -> None:
-        """Serve a node of QEMU's, whose files are the descriptors ``files``, each with what people call it.
+    def __init__(
+        self,
+        node: dict[str, Any],
+        files: Mapping[int, str],
+        *,
+        writable: bool = False,
+        cage: Cage | None = None,
+        patience: Patience = PATIENCE,
+        answer: float = PATIENCE.answer,
+    ) -> None:
+        """Serve a node of QEMU's, whose files are the descriptors ``files``, each with what people call it, the topmost
+        layer first.
+
+        ``answer``: seconds that one answer may take; then the server counts as broken, and is killed.
 
         Raises:
-            JobFailed: it cannot be opened; the text is QEMU's.
+            JobFailed: it cannot be opened; the text is QEMU's, and names the file.
         """
-        self._files = dict(files)
+        self._files, self._patience = dict(files), patience
+        self._broken = ""  # why nothing more can be asked of the server
         self._said = os.memfd_create("qemu-nbd")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._connections: list[Connection] = []
-        sockets = self._start(node, [] if writable else ["--read-only"])
+        try:
+            sockets = self._start(cage or kernel_cage(), node, [] if writable else ["--read-only"])
+        except BaseException:
+            os.close(self._said)
+            raise
         try:
             for sock in sockets:
                 connection = Connection(sock)
-                sock.settimeout(None)  # a slow disk is no broken one: who judges a hang has a limit of his own
+                sock.settimeout(answer)
                 self._connections.append(connection)
                 self._idle.put(connection)
         except Gone as gone:
@@ -104,11 +110,10 @@ class Export:
         """End it.  Says nothing about what is durable: only ``flush`` does."""
         for connection in self._connections:
             connection.close()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if not self._broken:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._patience.start)
+        end_process(self._process, self._patience)
         with suppress(OSError):
             os.close(self._said)
 
@@ -119,23 +124,28 @@ class Export:
         try:
             yield connection
         except Gone as gone:
-            raise NbdError(errno.EIO, self._last_words() or gone.text) from None
+            raise NbdError(errno.EIO, self._give_up(gone)) from None
         finally:
             self._idle.put(connection)
 
-    def _start(self, node: dict[str, Any], words: list[str]) -> list[socket.socket]:
+    def _give_up(self, gone: Gone) -> str:
+        """Kill a server that broke a connection, or did not answer in time; why, for all who asked it."""
+        if not self._broken:
+            self._broken = self._last_words() or gone.text
+            self._process.kill()
+        return self._broken
+
+    def _start(self, cage: Cage, node: dict[str, Any], words: list[str]) -> list[socket.socket]:
         """Start the server and call it; the calls are made before it runs, so that nobody else can make them."""
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place, socket.socket(socket.AF_UNIX) as listener:
+            text = "json:" + json.dumps(node)
+            self._preface = f"Failed to blk_new_open '{text}': "
+            arguments = [f"--shared={CONNECTIONS}", "--allocation-depth", *words, text]
+            argv = cage.command_line(_TOOL, arguments, self._files, listener=listener.fileno())
             path = os.path.join(place, "nbd")
             listener.bind(path)
             listener.listen(CONNECTIONS)
-            calls = [_called(path) for _ in range(CONNECTIONS)]
-            text = "json:" + json.dumps(node)
-            self._preface = f"Failed to blk_new_open '{text}': "
-            argv = [
-                sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), str(listener.fileno()), _TOOL,
-                f"--shared={CONNECTIONS}", "--allocation-depth", *words, text,
-            ]  # fmt: skip
+            calls = [_called(path, self._patience.start) for _ in range(CONNECTIONS)]
             try:
                 self._process = subprocess.Popen(
                     argv, pass_fds=[listener.fileno(), *self._files], stdin=subprocess.DEVNULL, stdout=self._said,
@@ -144,30 +154,37 @@ class Export:
             except OSError as error:
                 for sock in calls:
                     sock.close()
-                os.close(self._said)
-                raise missing(sys.executable, error) from None
+                code = error.errno or errno.EIO
+                raise JobFailed(code, f"{_TOOL}: {argv[0]}: {os.strerror(code)}") from None
             return calls
 
     def _why(self, gone: Gone) -> JobFailed:
+        """Why the image could not be opened; the server is killed."""
         for connection in self._connections:
             connection.close()
-        self._process.kill()
-        self._process.wait()
+        end_process(self._process, self._patience)
         said = self._last_words() or gone.text
         os.close(self._said)
-        if said == os.strerror(errno.ENOENT):
-            return missing(_TOOL, OSError(errno.ENOENT, said))
         code = errno.EBUSY if " lock " in said else errno.EIO
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        """Why QEMU gave up, with the files named as people call them."""
+        """Why QEMU gave up, with the file that it is about as people call it; "" where it said nothing."""
         said = verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
-        return _HANDED.sub(lambda fd: self._files.get(int(fd[1]), fd[0]), said)
+        return name_file(said, self._files)
 
 
-def _called(path: str) -> socket.socket:
+def name_file(said: str, files: Mapping[int, str]) -> str:
+    """A message of QEMU's that names the file it is about: ``files`` by descriptor, the topmost layer first."""
+    named = _HANDED.sub(lambda fd: files.get(int(fd[1]), fd[0]), said)
+    if not said or named != said or not files:
+        return named
+    layer = min(said.count(_BELOW), len(files) - 1)
+    return f"{list(files.values())[layer]}: {said}"
+
+
+def _called(path: str, seconds: float) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(seconds)
     sock.connect(path)
     return sock

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from blockjobs.model.volumespec import FormatVolume, bottom, label
+from blockworker.cage import Cage
+from blockworker.cage.limits import PATIENCE
 from blockworker.roots import Roots
 from blockworker.volumes.base import Extent, Identity, trouble
 from blockworker.volumes.export import Export
@@ -15,11 +17,23 @@ from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError
 
 
-def open_format(volume: FormatVolume, open_: Open, *, top_only: bool = False, shared: bool = False) -> FormatSource:
-    """Open an image for reading; ``shared``: whether QEMU writes to it or not.  Raises JobFailed."""
+def open_format(
+    volume: FormatVolume,
+    open_: Open,
+    *,
+    top_only: bool = False,
+    shared: bool = False,
+    cage: Cage | None = None,
+    answer: float = PATIENCE.answer,
+) -> FormatSource:
+    """Open an image for reading; ``shared``: whether QEMU writes to it or not; ``answer``: seconds for one answer.
+
+    Raises JobFailed.
+    """
     layers = Layers(open_, shared=shared)
     try:
-        return FormatSource(layers, Export(layers.node(volume), layers.files), label(volume), top_only=top_only)
+        export = Export(layers.node(volume), layers.files, cage=cage, answer=answer)
+        return FormatSource(layers, export, label(volume), top_only=top_only)
     except BaseException:
         layers.close()
         raise
@@ -89,7 +103,7 @@ class FormatTarget:
             node = self._layers.node(replace(volume, alone=True))
             if compress:
                 node = {"driver": "compress", "file": node}
-            self._export = Export(node, self._layers.files, writable=True)
+            self._export = Export(node, self._layers.files, writable=True, cage=roots.cage)
         except BaseException:
             self._layers.close()
             raise

@@ -218,6 +218,8 @@ class Connection:
 
 
 def _gone(broken: OSError) -> Gone:
+    if isinstance(broken, TimeoutError):
+        return Gone("the server did not answer in time")
     return Gone(broken.strerror or str(broken))
 
 

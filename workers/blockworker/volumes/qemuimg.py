@@ -1,6 +1,7 @@
-"""QEMU's image tool, on files that are open here already: it opens no path of its own choice.
+"""QEMU's image tool, in the cage, on files that are open here already: it opens no path of its own choice.
 
-Every file is handed over as a descriptor, and every image with its format and without a layer below.
+Every file is handed over as a descriptor, and every image with its format and without a layer below.  Each function
+raises JobFailed, with the name of the file: the tool is missing, says what is wrong, or its time is over.
 """
 
 from __future__ import annotations
@@ -8,17 +9,20 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR
+from blockworker.cage import Cage, kernel_cage
+from blockworker.cage.limits import PATIENCE, Patience
+from blockworker.cage.tool import Ended, run_tool
 
-PACKAGE: Final = "qemu-utils"  # Debian's name of what brings the tools
+_TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
 _LEAKS: Final = 3  # exit code of a check: clusters that nobody uses, and nothing worse
+_UNCHECKED: Final = 63  # exit code of a check: the format has none
 
 
 def path_of(fd: int) -> str:
@@ -31,62 +35,64 @@ def size_of_image(size: int) -> int:
     return -(-size // SECTOR) * SECTOR
 
 
-def create(fd: int, form: str, size: int, words: Sequence[str], name: str) -> None:
-    """Make the open file an empty image of ``size`` bytes.  ``words``: more of the tool's; ``name``: what some formats
-    write into the image as their own.
+class ImageTool:
+    """``qemu-img`` on one open file.  ``label``: what people call the file."""
 
-    A qcow2 is made in whole clusters, for QEMU compresses nothing less; ``finish`` cuts it to its size.
+    def __init__(
+        self, fd: int, form: str, label: str, *, cage: Cage | None = None, patience: Patience = PATIENCE
+    ) -> None:
+        self._fd, self._form, self._label = fd, form, label
+        self._cage, self._patience = cage or kernel_cage(), patience
 
-    Raises:
-        JobFailed: the tool is missing, or says what is wrong.
-    """
-    with tempfile.TemporaryDirectory(prefix="blockjobs-") as place:
-        link = os.path.join(place, name)
-        os.symlink(path_of(fd), link)
-        made = -(-size // _CLUSTER) * _CLUSTER if form == "qcow2" else size_of_image(size)
-        _run(["qemu-img", "create", "-q", "-f", form, *words, link, str(made)], fd)
+    def create(self, size: int, words: Sequence[str], name: str) -> None:
+        """Make the file an empty image of ``size`` bytes.  ``words``: more of the tool's; ``name``: what some formats
+        write into the image as their own.
+
+        A qcow2 is made in whole clusters, for QEMU compresses nothing less; ``finish`` cuts it to its size.
+        """
+        with tempfile.TemporaryDirectory(prefix="blockjobs-") as place:
+            link = os.path.join(place, name)
+            os.symlink(path_of(self._fd), link)
+            made = -(-size // _CLUSTER) * _CLUSTER if self._form == "qcow2" else size_of_image(size)
+            self._run(["create", "-q", "-f", self._form, *words, link, str(made)])
+
+    def describe(self) -> dict[str, Any]:
+        """What the tool says of the image: ``virtual-size``, ``cluster-size``, ``format-specific``..."""
+        described: dict[str, Any] = json.loads(self._run(["info", "--output=json", self._alone()]).output)
+        return described
+
+    def finish(self, size: int) -> None:
+        """Cut the image to its size and prove that its own tables are sound; what an attempt that died left allocated
+        is given back."""
+        whole = size_of_image(size)
+        if self.describe()["virtual-size"] != whole:
+            self._run(["resize", "-q", "--shrink", self._alone(), str(whole)])
+        if self.check():
+            self._run(["check", "-q", "-r", "leaks", self._alone()], seconds=self._patience.check)
+
+    def check(self) -> bool:
+        """Prove that the image's own tables are sound; returns whether clusters leak, which is no damage."""
+        ended = self._run(["check", "-q", self._alone()], _LEAKS, _UNCHECKED, seconds=self._patience.check)
+        return ended.code == _LEAKS
+
+    def _alone(self) -> str:
+        file = {"driver": "file", "filename": path_of(self._fd)}
+        return "json:" + json.dumps({"driver": self._form, "backing": None, "file": file})
+
+    def _run(self, words: Sequence[str], *accepted: int, seconds: float | None = None) -> Ended:
+        limit = self._patience.call if seconds is None else seconds
+        ended = run_tool(self._cage, [_TOOL, *words], [self._fd], seconds=limit, patience=self._patience)
+        what = f"{self._label}: {_TOOL} {words[0]}"
+        if ended.code is None:
+            raise JobFailed(errno.ETIMEDOUT, f"{what} was not through after {limit:.0f} s, and was killed")
+        if ended.code not in (0, *accepted):
+            said = verdict(ended.errors + ended.output, _TOOL).replace(path_of(self._fd), self._label)
+            raise JobFailed(errno.EIO, f"{what}: {said or _way_of_ending(ended.code)}")
+        return ended
 
 
-def describe(fd: int, form: str) -> dict[str, Any]:
-    """What the tool tells of an image: ``virtual-size``, ``cluster-size``, ``format-specific``..."""
-    told: dict[str, Any] = json.loads(_run(["qemu-img", "info", "--output=json", _alone(fd, form)], fd).stdout)
-    return told
-
-
-def finish(fd: int, form: str, size: int) -> None:
-    """Cut the image to its size and prove that its own tables are sound; what an attempt that died left allocated is
-    given back.
-
-    Raises:
-        JobFailed: it is damaged.
-    """
-    whole = size_of_image(size)
-    if describe(fd, form)["virtual-size"] != whole:
-        _run(["qemu-img", "resize", "-q", "--shrink", _alone(fd, form), str(whole)], fd)
-    if _run(["qemu-img", "check", "-q", _alone(fd, form)], fd, _LEAKS).returncode == _LEAKS:
-        _run(["qemu-img", "check", "-q", "-r", "leaks", _alone(fd, form)], fd)
-
-
-def _alone(fd: int, form: str) -> str:
-    return "json:" + json.dumps({"driver": form, "backing": None, "file": {"driver": "file", "filename": path_of(fd)}})
-
-
-def _run(argv: list[str], fd: int, *accepted: int) -> subprocess.CompletedProcess[bytes]:
-    try:
-        done = subprocess.run(argv, pass_fds=[fd], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except OSError as error:
-        raise missing(argv[0], error) from None
-    if done.returncode not in (0, *accepted):
-        said = verdict(done.stderr + done.stdout, argv[0]) or f"ended with {done.returncode}"
-        raise JobFailed(errno.EIO, f"{' '.join(argv[:2])}: {said}")
-    return done
-
-
-def missing(tool: str, error: OSError) -> JobFailed:
-    """Why a tool could not be started."""
-    if error.errno == errno.ENOENT:
-        return JobFailed(errno.ENOTSUP, f"images of a format need {tool} on this host (Debian's package {PACKAGE})")
-    return JobFailed(error.errno or errno.EIO, f"{tool}: {os.strerror(error.errno or errno.EIO)}")
+def _way_of_ending(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
 
 
 def verdict(said: bytes, tool: str) -> str:

@@ -1,0 +1,260 @@
+"""The cage of QEMU's tools: no image opens a file that was not handed over, and the control without a cage does.
+
+The headers are looked at before QEMU sees an image; here that is left out, so that nothing but the cage is in the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import struct
+import subprocess
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockworker.cage import Cage, kernel_cage
+from blockworker.targets.opening import open_member
+from blockworker.volumes import open_source
+from blockworker.volumes.export import Export, handed
+from blockworker.volumes.qemuimg import ImageTool, path_of
+
+MIB = 1 << 20
+SECRET = b"THE SECRET OF THIS HOST"
+UNCAGED = Cage(0, filters=False, uncaged=True)
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("qemu-nbd"), reason="qemu-utils is not installed: `make tools` as root"),
+    pytest.mark.skipif(bool(kernel_cage().lack), reason=f"this kernel has {kernel_cage().lack}"),
+]
+
+
+def qemu_img(*words):
+    subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "outside" / "secret.img"
+    path.parent.mkdir()
+    path.write_bytes(SECRET.ljust(MIB, b"#"))
+    return path
+
+
+# --- images that name another file: each makes one at ``path`` and returns its format --------------------
+
+
+def sparse_vmdk(path, descriptor):
+    """A vmdk whose header says capacity 0: QEMU takes it for a file that holds nothing but its descriptor."""
+    header = struct.pack("<4sIIQQQQIQQQB4sH", b"KDMV", 1, 3, 0, 128, 1, 20, 512, 0, 0, 0, 0, b"\n \r\n", 0)
+    path.write_bytes(header.ljust(512, b"\0") + descriptor.encode().ljust(20 * 512, b"\0"))
+
+
+def descriptor_of(kind, extent):
+    return (
+        f'# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="{kind}"\n\n{extent}\n\n'
+        'ddb.adapterType = "ide"\nddb.geometry.sectors="63"\nddb.geometry.heads="16"\nddb.geometry.cylinders="1"\n'
+    )
+
+
+def vmdk_of(kind):
+    def make(path, secret):
+        sparse_vmdk(path, descriptor_of(kind, f'RW 8 FLAT "{secret}" 0'))
+        return "vmdk"
+
+    return make
+
+
+def vmdk_as_text(path, secret):
+    path.write_text(descriptor_of("monolithicFlat", f'RW 8 FLAT "{secret}" 0'))
+    return "vmdk"
+
+
+def vmdk_with_json(path, secret):
+    name = "json:" + json.dumps({"driver": "raw", "file.filename": str(secret)})
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", name, "-F", "raw", path, "1M")
+    return "qcow2"
+
+
+def qcow2_with_data_file(path, secret):
+    other = path.with_suffix(".data")
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={other},data_file_raw=on", path, "1M")
+    subprocess.run(["qemu-io", "-c", "write 0 1M", str(path)], check=True, capture_output=True)
+    raw = path.read_bytes()
+    name = str(secret).encode()
+    assert len(name) <= len(str(other)) + 64
+    at = raw.index(struct.pack(">II", 0x44415441, len(str(other))))  # the header extension with the name
+    tail = struct.pack(">II", 0x44415441, len(name)) + name.ljust(-(-len(name) // 8) * 8, b"\0") + bytes(8)
+    path.write_bytes(raw[:at] + tail + raw[at + len(tail) :])
+    return "qcow2"
+
+
+def qcow2_with_backing(path, secret):
+    qemu_img("create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", path)
+    return "qcow2"
+
+
+def qcow2_over_a_socket(path, secret):
+    name = f"nbd+unix:///?socket={secret.parent}/socket"
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", name, "-F", "raw", path, "1M")
+    return "qcow2"
+
+
+def vmdk_with_parent(path, secret):
+    below = secret.with_suffix(".vmdk")
+    qemu_img("convert", "-f", "raw", "-O", "vmdk", secret, below)
+    qemu_img("create", "-q", "-f", "vmdk", "-b", below, "-F", "vmdk", path)
+    return "vmdk"
+
+
+NAMING = {
+    "a monolithicFlat vmdk": vmdk_of("monolithicFlat"),
+    "a twoGbMaxExtentFlat vmdk": vmdk_of("twoGbMaxExtentFlat"),
+    "a vmfs vmdk": vmdk_of("vmfs"),
+    "the text of a vmdk": vmdk_as_text,
+    "a vmdk with a parent": vmdk_with_parent,
+    "a data file": qcow2_with_data_file,
+    "a backing file": qcow2_with_backing,
+    "a json: name": vmdk_with_json,
+    "a socket": qcow2_over_a_socket,
+}
+
+
+@contextmanager
+def serving(secret):
+    """The secret behind a socket of another program on this host."""
+    path = secret.parent / "socket"
+    server = subprocess.Popen(
+        ["qemu-nbd", "-r", "-t", "-f", "raw", "-k", str(path), "--fork", "--pid-file", f"{path}.pid", str(secret)]
+    )
+    assert server.wait(10) == 0
+    try:
+        yield
+    finally:
+        os.kill(int(path.with_suffix(".pid").read_text()), 15)
+
+
+def content(path, form, cage):
+    """The first bytes of an image that nobody looked at before QEMU does."""
+    fd = handed(os.open(path, os.O_RDONLY))
+    try:
+        export = Export(
+            {"driver": form, "file": {"driver": "file", "filename": path_of(fd)}}, {fd: str(path)}, cage=cage
+        )
+        try:
+            view = memoryview(bytearray(len(SECRET)))
+            export.read(view, 0)
+            return bytes(view)
+        finally:
+            export.close()
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("make", NAMING.values(), ids=NAMING)
+def test_no_image_opens_a_file_that_it_names_and_without_the_cage_it_does(tmp_path, secret, make):
+    path = tmp_path / "image"
+    with serving(secret):
+        form = make(path, secret)
+        assert content(path, form, UNCAGED) == SECRET, "the control: without the cage it is read"
+        for abi in sorted({1, 2, 3, kernel_cage().abi}):
+            with pytest.raises(JobFailed) as failed:
+                content(path, form, replace(kernel_cage(), abi=abi))
+            assert str(path) in failed.value.text
+            assert "Permission denied" in failed.value.text
+
+
+@pytest.mark.parametrize("make", [vmdk_of("monolithicFlat"), qcow2_with_data_file], ids=["vmdk", "qcow2"])
+def test_a_file_that_an_image_names_is_not_opened_by_a_check_either(tmp_path, secret, make):
+    path = tmp_path / "image"
+    form = make(path, secret)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        ImageTool(fd, form, str(path), cage=UNCAGED).check()  # the control: nothing is wrong with it
+        with pytest.raises(JobFailed) as failed:
+            ImageTool(fd, form, str(path)).check()
+        assert failed.value.text.startswith(f"{path}: qemu-img check: Could not open '")
+        assert failed.value.text.endswith("': Permission denied")
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("abi", sorted({1, 2, 3, 4, 5, 6, kernel_cage().abi} & {*range(kernel_cage().abi + 1)}))
+def test_what_was_handed_over_is_read_and_written_under_each_version_of_landlock(tmp_path, abi):
+    path = tmp_path / "image.qcow2"
+    cage = replace(kernel_cage(), abi=abi)
+    path.touch()
+    fd = handed(os.open(path, os.O_RDWR))
+    try:
+        tool = ImageTool(fd, "qcow2", str(path), cage=cage)
+        tool.create(3 * MIB, [], "image.qcow2")
+        node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}
+        export = Export(node, {fd: str(path)}, writable=True, cage=cage)
+        export.write(memoryview(b"x" * 1000), 70_000)
+        export.flush()
+        assert lock_kinds(path) == {"OFDLCK"}, "locks that closing another descriptor of the file does not drop"
+        export.close()
+        tool.finish(3 * MIB)
+    finally:
+        os.close(fd)
+    assert content(path, "qcow2", cage) == bytes(len(SECRET))
+
+
+def lock_kinds(path):
+    """The kinds of record locks that are held on a file."""
+    inode = os.stat(path).st_ino
+    with open("/proc/locks", encoding="ascii") as file:
+        return {line.split()[1] for line in file if f":{inode} " in line}
+
+
+def test_a_file_that_is_handed_over_for_reading_is_not_written(tmp_path):
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    fd = handed(os.open(path, os.O_RDONLY))
+    node = {"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}
+    try:
+        Export(node, {fd: str(path)}, writable=True, cage=UNCAGED).close()  # the control: QEMU opens it for writing
+        with pytest.raises(JobFailed) as failed:
+            Export(node, {fd: str(path)}, writable=True)
+    finally:
+        os.close(fd)
+    assert failed.value.text == f"Could not open '{path}': Permission denied"
+
+
+# --- where the kernel has no cage -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lack", [{"abi": 0}, {"filters": False}], ids=["no Landlock", "no seccomp"])
+def test_without_a_cage_formats_are_refused_unless_the_owner_of_the_host_allows_it(site, lack):
+    path = site.images / "root.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    spec = site.spec(
+        source=volumespec.parse(f"web1:{site.image()}"),
+        target=volumespec.parse({"host": "web1", "driver": "qcow2", "file": {
+            "driver": "file", "filename": f"{site.backup}/R/root.qcow2"}}),
+    )  # fmt: skip
+    image = volumespec.parse(
+        {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
+    ).volume  # fmt: skip
+    roots = site.roots
+    roots.cage = replace(kernel_cage(), **lack)
+    for attempt in (lambda: open_source(image, roots), lambda: open_member(roots, spec, size=MIB)):
+        with pytest.raises(JobFailed) as failed:
+            attempt()
+        assert failed.value.errno == errno.ENOTSUP
+        assert "images of a format are refused: the kernel of this host has no" in failed.value.text
+        assert "'uncaged-formats = true' in host.toml" in failed.value.text
+        assert "\n" not in failed.value.text
+    assert site.tree() == []
+    roots.cage = replace(roots.cage, uncaged=True)
+    open_source(image, roots).close()
+    open_member(roots, spec, size=MIB)
+
+
+def test_what_the_host_file_says_of_the_cage_is_what_its_roots_use(site):
+    assert not site.roots.cage.uncaged
+    assert type(site.roots)(replace(site.roots.config, uncaged_formats=True)).cage.uncaged
