@@ -36,7 +36,7 @@ def test_what_is_written_is_read_back(site, root):
     assert record.members == {"R.a": MEMBER}
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["R"]
     assert (site.backup / ".blockjobs").stat().st_mode & 0o777 == 0o700
-    assert json.loads((site.backup / ".blockjobs/R.journal").read_text())["version"] == 1
+    assert json.loads((site.backup / ".blockjobs/R.journal").read_text())["version"] == 2
 
 
 def test_a_journal_that_was_not_written_leaves_no_trace(site, root):
@@ -143,13 +143,13 @@ def test_a_sweep_holds_one_tombstone_at_a_time_however_many_there_are(site, root
     assert most < 400_000, "the names of all, twice, and one record"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "members": {"a": {}}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 3}', '{"version": 1, "members": {"a": {}}}'])
 def test_a_journal_that_is_not_ours_to_read_stops_its_transaction_and_no_other(site, root, text):
     for name in ("R", "good"):
         with journal.held(site.roots, root, name) as held:
             held.write(Record(name))
     (site.backup / ".blockjobs/R.journal").write_text(text)
-    with pytest.raises(JobFailed, match=r"R\.journal is not one of version 1"):
+    with pytest.raises(JobFailed, match=r"R\.journal is not one of version 1 or 2"):
         journal.read(site.roots, root, "R")
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["good"]
 

@@ -27,7 +27,7 @@ from blockworker.targets.publish import (
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
 IMAGE = ["R", "R/root.img", "R/root.img.blake3", "R/root.img.manifest.json"]
-PUBLISHED = [".blockjobs", ".blockjobs/R.journal", ".blockjobs/R.lock", *IMAGE]
+PUBLISHED = [".blockjobs", ".blockjobs/.R.journal.new", ".blockjobs/R.journal", ".blockjobs/R.lock", *IMAGE]
 SETTLED = [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
 
 

@@ -13,6 +13,7 @@ RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
 WAIT_BEFORE, WRITE, WAIT_AFTER = 1, 2, 4  # sync_file_range
 _FICLONE: Final = 0x40049409
 _FICLONERANGE: Final = 0x4020940D
@@ -69,6 +70,11 @@ def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
 def rename_noreplace(dirfd: int, old: str, new: str) -> None:
     """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` where it is not supported."""
     _check(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
+
+
+def rename_exchange(dirfd: int, one: str, other: str) -> None:
+    """Exchange the names of two files of one directory; ``EINVAL`` where it is not supported."""
+    _check(_renameat2(dirfd, os.fsencode(one), dirfd, os.fsencode(other), RENAME_EXCHANGE), other)
 
 
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:

@@ -107,18 +107,17 @@ def probe(roots: Roots, kept: Kept) -> str:
 
 def begin(journal: Journal, jobs: Collection[str]) -> None:
     """Note that the cuts of these jobs are about to be made: from now on they have to be removed."""
-    record = journal.record
-    if record is None:
+    if journal.record is None:
         return
     # A command that makes one may outlive us: until it has ended nobody gets the lock, and so removes too early.
     fcntl.fcntl(journal.lock, fcntl.F_SETFD, 0)
-    begun = {
-        name: replace(member, cut=replace(member.cut, begun=True))
-        for name, member in record.members.items()
-        if name in jobs and member.cut is not None and not member.cut.begun
-    }
+    begun = [
+        replace(member, cut=replace(member.cut, begun=True))
+        for member in map(journal.member, jobs)
+        if member is not None and member.cut is not None and not member.cut.begun
+    ]
     if begun:
-        journal.write(replace(record, members={**record.members, **begun}))
+        journal.put(*begun)
 
 
 def brace(roots: Roots, kept: Kept) -> None:

@@ -25,7 +25,8 @@ from blake3 import blake3
 from blockjobs.model.errors import JobFailed
 from blockworker.identity import identify
 from blockworker.roots import Root, Roots
-from blockworker.targets.folder import LockBusy, folder_of, read_file, release
+from blockworker.sparefile import read_text
+from blockworker.targets.folder import LockBusy, folder_of, release
 
 __all__ = [
     "Held", "Record", "State", "clear", "every", "identify", "of_job", "open_source", "take", "told",
@@ -275,7 +276,7 @@ def _open_folder(roots: Roots, root: Root) -> int:
 
 
 def _read(folder: int, name: str, path: str) -> Record | None:
-    text = read_file(folder, name)
+    text = read_text(folder, name)
     return None if text is None else Record.parse(text, path)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from blockjobs.model.errors import JobFailed
+from blockworker.identity import which_file
 from blockworker.roots import Roots
-from blockworker.targets.journal import Member
+from blockworker.targets.entries import Member, Proven
 
 
 @contextmanager
@@ -36,6 +38,54 @@ def unlink(directory: int, name: str) -> None:
         os.unlink(name, dir_fd=directory)
 
 
+def look_at(directory: int, name: str) -> Proven | None:
+    """Which file has this name, and how large it is; None where it is none, or no regular one."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink, a socket
+            return None
+        raise
+    try:
+        return seen(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
+
+
+def seen(fd: int) -> Proven:
+    """Which file is open, and how large it is."""
+    return Proven(which=which_file(fd), size=os.fstat(fd).st_size)
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two names (``identity.which_file``) are of one file.
+
+    Where a file system is known by nothing that lasts, the handles are compared, which are never given out twice.
+    """
+    (system, _, handle), (other_system, _, other_handle) = one.rpartition("/"), other.rpartition("/")
+    if system.startswith("boot:") or other_system.startswith("boot:"):
+        return handle == other_handle
+    return one == other
+
+
+def is_staging_file(member: Member, fd: int) -> bool:
+    """Whether an open file is the staging file that OPEN made, under whatever name."""
+    if member.which:
+        return same_file(member.which, which_file(fd))
+    return member.is_file(os.fstat(fd))
+
+
+def has_staging_file(member: Member, directory: int, name: str) -> bool:
+    """Whether this name is the one of the staging file that OPEN made."""
+    if member.which:
+        found = look_at(directory, name)
+        return found is not None and same_file(member.which, found.which)
+    st = stat_of(directory, name)
+    return st is not None and member.is_file(st)
+
+
 def remove_files(roots: Roots, member: Member) -> None:
     """Remove exactly the member's own files; a staging name that leads to another file is left alone."""
     try:
@@ -45,10 +95,9 @@ def remove_files(roots: Roots, member: Member) -> None:
             return
         raise
     try:
-        st = stat_of(directory, member.staging)
-        if st is not None and (not member.ino or member.is_file(st)):
+        if not member.ino or has_staging_file(member, directory, member.staging):
             unlink(directory, member.staging)
-        for name in (member.digests, member.manifest):
+        for name in (member.digests, member.manifest, unfinished(member)):
             if name:
                 unlink(directory, name)
         os.fsync(directory)
@@ -56,13 +105,27 @@ def remove_files(roots: Roots, member: Member) -> None:
         os.close(directory)
 
 
-def remove_dirs(roots: Roots, made: Iterable[str]) -> None:
-    """Remove the directories that are empty, innermost first."""
-    for path in sorted(set(made), key=len, reverse=True):
-        with suppress(JobFailed, OSError):  # not empty: another job's, or somebody put something there
-            parent = roots.open_dir(os.path.dirname(path))
-            try:
-                os.rmdir(os.path.basename(path), dir_fd=parent)
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+def unfinished(member: Member) -> str:
+    """The name of a manifest until all of it is on the disk."""
+    return f"{member.manifest}.new"
+
+
+def remove_dirs(roots: Roots, made: Iterable[str]) -> list[str]:
+    """Remove the directories that are empty, innermost first; those that stay."""
+    return [path for path in sorted(set(made), key=len, reverse=True) if not _remove_dir(roots, path)]
+
+
+def _remove_dir(roots: Roots, path: str) -> bool:
+    """Whether a directory is gone."""
+    try:
+        parent = roots.open_dir(os.path.dirname(path))
+    except (JobFailed, OSError) as error:
+        return error.errno == errno.ENOENT
+    try:
+        os.rmdir(os.path.basename(path), dir_fd=parent)
+        os.fsync(parent)
+    except OSError as error:  # not empty: another job's, or somebody put something there
+        return error.errno == errno.ENOENT
+    finally:
+        os.close(parent)
+    return True

@@ -15,6 +15,7 @@ from blockworker.roots import Root, Roots
 
 FOLDER: Final = ".blockjobs"
 SETTLED: Final = "settled"  # in it: the tombstones
+MADE_DIRS: Final = "directories"  # in it: a note for each directory that was made for a target
 
 
 class LockBusy(BlockjobsError):
@@ -55,16 +56,6 @@ def release(lock: int) -> None:
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
-
-
-def read_file(folder: int, name: str) -> bytes | None:
-    """What a file of the folder holds; None while there is none."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
 
 
 @contextmanager
@@ -110,8 +101,9 @@ def remove_folder(roots: Roots, root: Root) -> None:
     with suppress(JobFailed, OSError):
         top = roots.open_dir(root.path)
         try:
-            with suppress(FileNotFoundError):
-                os.rmdir(f"{FOLDER}/{SETTLED}", dir_fd=top)
+            for name in (SETTLED, MADE_DIRS):
+                with suppress(FileNotFoundError):
+                    os.rmdir(f"{FOLDER}/{name}", dir_fd=top)
             os.rmdir(FOLDER, dir_fd=top)
             os.fsync(top)
         finally:

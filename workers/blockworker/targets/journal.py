@@ -10,139 +10,43 @@ small runs are thousands: whoever looks for open journals does not meet them, an
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Final
 
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
-from blockworker.host import boot_id
-from blockworker.roots import Root, Roots
+from blockworker.roots import Root, Roots, between
+from blockworker.sparefile import NO_SPACE, read_text, remove_file, replace_file, spare_name
 from blockworker.targets import folder as folders
-from blockworker.targets.folder import SETTLED, LockBusy, folder_of, read_file, release, remove_folder, take_lock
+from blockworker.targets.entries import Kept, Member, Proven, Record
+from blockworker.targets.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock
+
+__all__ = [
+    "Journal",
+    "Kept",
+    "LockBusy",
+    "Member",
+    "Proven",
+    "Record",
+    "held",
+    "locked",
+    "place_of",
+    "read",
+    "read_member",
+    "read_members",
+    "scan",
+    "sweep_tombstones",
+]
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+FEW: Final = 4  # members that are noted in the journal itself: most transactions are one file
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A cut of a source, from before it is made until it is removed."""
-
-    how: str  # reflink, command:NAME
-    source: str  # the path that was cut
-    id: str  # what tells it from other cuts of that source
-    path: str = ""  # of a reflink: the file beside it
-    begun: bool = False  # it was, or is about to be, made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One job's files: all that is needed to publish or to remove them."""
-
-    job: str
-    transaction: str
-    target: str  # absolute; the name it is published under
-    staging: str  # a name in the target's directory, as are the next two
-    digests: str = ""  # "": none asked for
-    manifest: str
-    uuid: str
-    dev: int = 0
-    ino: int = 0  # 0: intended, perhaps created, not yet recorded
-    boot: str = ""  # the boot that ``dev`` belongs to: device numbers move
-    size: int
-    format: str = ""  # of the image in the staging file; "": raw
-    words: tuple[str, ...] = ()  # what else QEMU's tool is told when it makes that image
-    cut: Kept | None = None
-    uncut: str = ""  # why ``snapshot: auto`` came to no cut
-    made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
-    overwrite: bool = False
-    replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
-    token: int = 0  # the highest claim that was let near the staging file
-    published: bool = False
-    discarded: bool = False
-
-    @property
-    def name(self) -> str:
-        return os.path.basename(self.target)
-
-    @property
-    def directory(self) -> str:
-        return os.path.dirname(self.target)
-
-    @property
-    def settled(self) -> bool:
-        return (self.published or self.discarded) and self.cut is None
-
-    def is_file(self, st: os.stat_result) -> bool:
-        """Whether ``st`` is the staging file, under whatever name."""
-        return self.ino != 0 and st.st_ino == self.ino and (st.st_dev == self.dev or self.boot != boot_id())
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The journal's content."""
-
-    transaction: str
-    decision: str | None = None  # "commit" or "abort"
-    decision_number: int = 0
-    state: str = "open"  # or "clean": a tombstone
-    members: Mapping[str, Member] = field(default_factory=dict)
-    at: float = 0.0
-
-    @property
-    def clean(self) -> bool:
-        """Whether it is a tombstone."""
-        return self.state == "clean"
-
-    @property
-    def settled(self) -> bool:
-        """Whether it is decided and nothing is left to do for its members."""
-        return self.decision is not None and all(member.settled for member in self.members.values())
-
-    def having(self, member: Member) -> Record:
-        return replace(self, members={**self.members, member.job: member})
-
-    def without(self, job: str) -> Record:
-        return replace(self, members={name: member for name, member in self.members.items() if name != job})
-
-    def dump(self) -> bytes:
-        keys: dict[str, Any] = {
-            "version": VERSION,
-            "transaction": self.transaction,
-            "state": self.state,
-            "decision": self.decision,
-            "decision_number": self.decision_number,
-            "at": self.at,
-            "members": {name: asdict(member) for name, member in self.members.items()},
-        }
-        return json.dumps(keys, indent=1).encode() + b"\n"
-
-    @classmethod
-    def parse(cls, text: bytes, path: str) -> Record:
-        try:
-            keys = json.loads(text)
-            if keys.pop("version") != VERSION:
-                raise ValueError("another version")
-            members = {name: _member(values) for name, values in keys.pop("members").items()}
-            return cls(members=members, **keys)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise JobFailed(errno.EBADMSG, f"journal {path} is not one of version {VERSION}: {error}") from None
-
-
-def _member(values: dict[str, Any]) -> Member:
-    replaces = values.pop("replaces")
-    made, words = tuple(values.pop("made_dirs")), tuple(values.pop("words", ()))
-    cut = values.pop("cut", None)
-    pair = None if replaces is None else (replaces[0], replaces[1])
-    return Member(made_dirs=made, words=words, replaces=pair, cut=None if cut is None else Kept(**cut), **values)
 
 
 class Journal:
@@ -150,39 +54,119 @@ class Journal:
 
     def __init__(self, folder: int, lock: int, path: str, transaction: str) -> None:
         self._folder, self.lock, self._path = folder, lock, path
-        self._name = f"{transaction}.journal"
+        self._transaction, self._name = transaction, f"{transaction}.journal"
         self.record = _read(folder, self._name, path)
         if self.record is not None and self.record.clean:
             self._bury()
         self._removed = False
 
+    def member(self, job: str) -> Member | None:
+        """What the journal says of a job."""
+        return _member_of(self._folder, self.record, self._transaction, job, self._path)
+
+    def members(self) -> Iterator[Member]:
+        """Every member, one at a time."""
+        return _members_of(self._folder, self.record, self._transaction, self._path)
+
+    def put(self, *members: Member) -> None:
+        """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
+        record = self.record or Record(self._transaction)
+        inside = record
+        with ExitStack() as opened:
+            files = -1
+            for member in members:
+                if self._is_inside(inside, member.job):
+                    inside = inside.having(member)
+                    continue
+                if files < 0:
+                    files = opened.enter_context(_files(self._folder, self._transaction, make=True))
+                replace_file(files, member.job, member.dump(), sync=False)
+            if files >= 0:
+                os.fsync(files)
+        if inside is not record or self.record is None:
+            self.write(inside)
+
+    def _is_inside(self, record: Record, job: str) -> bool:
+        """Whether the journal itself has, or is to have, what is said of a job."""
+        if job in record.members:
+            return True
+        if len(record.members) >= FEW:
+            return False
+        with _files(self._folder, self._transaction) as files:
+            return files < 0 or not _exists(files, job)
+
+    def drop(self, job: str) -> None:
+        """Forget a job that made nothing; the journal as well where no other is left in it."""
+        if (record := self.record) is None:
+            return
+        with _files(self._folder, self._transaction) as files:
+            if files >= 0 and remove_file(files, job):
+                os.fsync(files)
+        rest = record.without(job)
+        if not rest.members and next(self.members_but(job), None) is None:
+            self.remove()
+        elif rest.members != record.members:
+            self.write(rest)
+
+    def members_but(self, job: str) -> Iterator[Member]:
+        """Every member but one."""
+        return (member for member in self.members() if member.job != job)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is decided and nothing is left to do for its members."""
+        record = self.record
+        return record is not None and record.decision is not None and all(each.settled for each in self.members())
+
+    def decide(self, decision: str, number: int) -> None:
+        """Note the decision, durably, where there is none."""
+        if self.record is not None and self.record.decision is None:
+            self.write(replace(self.record, decision=decision, decision_number=number))
+
     def write(self, record: Record) -> None:
-        """Replace the journal, durably; by its tombstone where it is clean."""
+        """Replace the journal itself, durably; by its tombstone where it is clean."""
         record = replace(record, at=time.time())
         if record.clean:
             with folders.settled(self._folder, make=True) as settled:
-                self._put(settled, record)
+                self._put_tombstone(settled, record)
             self._bury()
         else:
-            self._put(self._folder, record)
+            record = self._outside(record)
+            replace_file(self._folder, self._name, record.dump())
         self.record = record
 
-    def _put(self, folder: int, record: Record) -> None:
-        temporary = f".{self._name}.new"  # one name is enough: the lock is ours
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+    def _outside(self, record: Record) -> Record:
+        """Give the members of a journal of version 1 files of their own, if they are more than a few."""
+        if len(record.members) <= FEW:
+            return record
+        names = list(record.members)
         try:
-            with os.fdopen(fd, "wb", closefd=False) as file:
-                file.write(record.dump())
+            with _files(self._folder, self._transaction, make=True) as files:
+                for name in names[FEW:]:
+                    replace_file(files, name, record.members[name].dump(), sync=False)
+                os.fsync(files)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            return record  # as it always was: what it says can be said all the same
+        return replace(record, members={name: record.members[name] for name in names[:FEW]})
+
+    def _put_tombstone(self, settled: int, record: Record) -> None:
+        """Write it where the journal's next version has its room."""
+        spare = spare_name(self._name)
+        fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+        with os.fdopen(fd, "wb") as file:
+            file.write(record.dump())
+            file.truncate()
+            file.flush()
             os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, self._name, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)
+        os.rename(spare, self._name, src_dir_fd=self._folder, dst_dir_fd=settled)
+        os.fsync(settled)
 
     def _bury(self) -> None:
         """The tombstone is durable: what it stands for may go."""
-        if _unlink(self._folder, f".{self._name}.new", self._name):
+        _remove_files(self._folder, self._transaction)
+        if remove_file(self._folder, self._name):
             os.fsync(self._folder)
 
     def remove(self) -> None:
@@ -190,53 +174,153 @@ class Journal:
         if self._removed:
             return
         self._removed = True
-        names = f".{self._name}.new", self._name
         with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
-            if _unlink(settled, *names):
+            if remove_file(settled, self._name):
                 os.fsync(settled)
-        _unlink(self._folder, *names)
+        _remove_files(self._folder, self._transaction)
+        remove_file(self._folder, self._name)
         self.unlock()
         os.fsync(self._folder)
         self.record = None
 
     def unlock(self) -> None:
         """Remove the lock file, which is held: whoever waits for it finds it gone, and makes his own."""
-        _unlink(self._folder, f"{self._name.removesuffix('.journal')}.lock")
-
-
-def _unlink(folder: int, *names: str) -> bool:
-    """Whether any of them was there."""
-    found = False
-    for name in names:
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-            found = True
-    return found
+            os.unlink(f"{self._transaction}.lock", dir_fd=self._folder)
+
+
+# --- the members' own files ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _files(folder: int, transaction: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder of the members' files; -1 where there is none, unless it is to be made."""
+    name = f"{transaction}.members"
+    if make:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+            os.fsync(folder)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        fd = -1
+    try:
+        yield fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_files(folder: int, transaction: str) -> None:
+    with _files(folder, transaction) as files:
+        if files < 0:
+            return
+        for name in os.listdir(files):
+            os.unlink(name, dir_fd=files)
+    os.rmdir(f"{transaction}.members", dir_fd=folder)
+
+
+def _member_of(folder: int, record: Record | None, transaction: str, job: str, path: str) -> Member | None:
+    if record is None or record.clean:
+        return None
+    if (member := record.members.get(job)) is not None:
+        return member
+    ids.job_id(job)  # it becomes a file name
+    with _files(folder, transaction) as files:
+        text = read_text(files, job) if files >= 0 else None
+    return None if text is None else Member.parse(text, f"{path}: {job}")
+
+
+def _members_of(folder: int, record: Record | None, transaction: str, path: str) -> Iterator[Member]:
+    if record is None or record.clean:
+        return
+    yield from record.members.values()
+    with _files(folder, transaction) as files:
+        for job in sorted(os.listdir(files)) if files >= 0 else ():
+            if job.startswith(".") or job in record.members:
+                continue
+            if (text := read_text(files, job)) is not None:
+                yield Member.parse(text, f"{path}: {job}")
+
+
+# --- reading, and taking the lock ---------------------------------------------------------------------
 
 
 def _read(folder: int, name: str, path: str) -> Record | None:
     """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
     text = None
     with suppress(FileNotFoundError), folders.settled(folder) as settled:
-        text = read_file(settled, name)
+        text = read_text(settled, name)
     if text is None:
-        text = read_file(folder, name)
+        text = read_text(folder, name)
     return None if text is None else Record.parse(text, path)
 
 
 def read(roots: Roots, root: Root, transaction: str) -> Record | None:
-    """The journal without its lock: for looking only."""
+    """The journal itself without its lock: for looking only."""
+    with _looked_into(roots, root, transaction) as (_, record):
+        return record
+
+
+def read_member(roots: Roots, root: Root, transaction: str, job: str) -> Member | None:
+    """What the journal says of a job, without its lock."""
+    with _looked_into(roots, root, transaction) as (folder, record):
+        return _member_of(folder, record, transaction, job, f"{folder_of(root)}/{transaction}.journal")
+
+
+def read_members(roots: Roots, root: Root, transaction: str) -> list[Member]:
+    """What the journal says of all its jobs, without its lock."""
+    with _looked_into(roots, root, transaction) as (folder, record):
+        return list(_members_of(folder, record, transaction, f"{folder_of(root)}/{transaction}.journal"))
+
+
+@contextmanager
+def _looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[tuple[int, Record | None]]:
+    """The folder and the journal in it; no descriptor and None where there is no folder."""
     ids.job_id(transaction)
     try:
         folder = roots.open_dir(folder_of(root))
     except JobFailed as failed:
-        if failed.errno == errno.ENOENT:
-            return None
-        raise
+        if failed.errno != errno.ENOENT:
+            raise
+        yield -1, None
+        return
     try:
-        return _read(folder, f"{transaction}.journal", f"{folder_of(root)}/{transaction}.journal")
+        yield folder, _read(folder, f"{transaction}.journal", f"{folder_of(root)}/{transaction}.journal")
     finally:
         os.close(folder)
+
+
+def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
+    """The root, or what was one, whose journal knows the job: where OPEN put it, whatever the write roots are now.
+
+    Where none knows it: the root of the target.  A journal above all of today's write roots is not found.
+    """
+    root = roots.root_of(target, write=True)
+    places = [root, *(place for place in _places(roots, target) if place != root)]
+    for place in places:
+        if read_member(roots, place, transaction, job) is not None:
+            return place
+    for place in places:
+        record = read(roots, place, transaction)
+        if record is not None and record.clean:
+            return place
+    return root
+
+
+def _places(roots: Roots, target: str) -> list[Root]:
+    """The directories above the target that may have been write roots, the innermost first."""
+    top = min((each for each in map(Root, roots.config.write_roots) if each.holds(target)), key=lambda it: len(it.path))
+    inner = [Root(path) for path in between(top.path, os.path.dirname(target))] if target != top.path else []
+    return [*reversed(inner), top]
 
 
 def scan(roots: Roots, root: Root) -> Iterator[Record]:
@@ -254,7 +338,7 @@ def _scan(roots: Roots, path: str) -> Iterator[Record]:
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
         for name in names:
-            if (text := read_file(folder, name)) is None:
+            if (text := read_text(folder, name)) is None:
                 continue
             try:
                 yield Record.parse(text, f"{path}/{name}")

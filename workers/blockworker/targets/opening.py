@@ -21,14 +21,16 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FormatVolume, Volume
 from blockworker.copy.digests import digest_size
 from blockworker.host import boot_id
+from blockworker.identity import which_file
 from blockworker.inuse import expect_still
-from blockworker.roots import Roots, between, kind_of
+from blockworker.roots import Root, Roots, between, kind_of
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
-from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
+from blockworker.targets.files import failing, has_staging_file, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
 from blockworker.volumes.qemuimg import ImageTool
 
@@ -47,9 +49,8 @@ def target_path(spec: JobSpec) -> str:
 
 def find_member(roots: Roots, spec: JobSpec) -> Member | None:
     """The job's entry in its journal; None if it was never opened, or is settled and swept into the tombstone."""
-    root = roots.root_of(target_path(spec), write=True)
-    record = journals.read(roots, root, spec.transaction)
-    return record.members.get(spec.id) if record is not None else None
+    root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
+    return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
 def check_space(roots: Roots, needs: Iterable[tuple[str, int]]) -> None:
@@ -102,25 +103,28 @@ def open_member(
     between(base, os.path.dirname(path))
     os.close(roots.open_dir(base, what="target directory"))
     _check_target(roots, spec, path)
-    with failing(path), journals.held(roots, root, spec.transaction) as journal:
+    place = journals.place_of(roots, path, spec.transaction, spec.id)
+    with failing(path), journals.held(roots, place, spec.transaction) as journal:
         record = journal.record or Record(spec.transaction)
         if record.decision is not None or record.state != "open" or not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
-        member = record.members.get(spec.id)
+        member = journal.member(spec.id)
         if member is not None and member.ino:
-            return _found(roots, journal, record, member, size)
+            return _found(roots, journal, member, size)
         replaces = _check_target(roots, spec, path)  # again, now that nobody of ours can interfere
         if member is None:
             member = _intent(spec, path, size, token_uuid().hex)
         if image := volumespec.formatted(spec.target.volume):
             words = _words(roots, image, path, size, compress=spec.compress)
             member = replace(member, format=image.driver, words=words)
-        member = replace(member, size=size, replaces=replaces, made_dirs=_own_dirs(roots, spec, base, path))
+        member = replace(
+            member, size=size, replaces=replaces, made_dirs=own_dirs(roots, place, base, os.path.dirname(path))
+        )
         if cutting:
             cut, uncut = cuts.intend(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
             expect_still(spec.source.volume, roots, live=spec.live, cut=cut is not None)
-        return _make(roots, journal, record, member, spec=spec, base=base)
+        return _make(roots, journal, member, spec=spec, base=base, place=place)
 
 
 def _check_name(path: str) -> None:
@@ -234,39 +238,22 @@ def existing(roots: Roots, volume: Volume) -> Contents | None:
         os.close(fd)
 
 
-def _own_dirs(roots: Roots, spec: JobSpec, base: str, path: str) -> tuple[str, ...]:
-    """The directories that an abort has to remove: those that are missing, and those that another job of ours made.
-
-    Jobs of one run share ``{run}`` directories: whoever aborts last finds them empty.
-    """
-    missing = set(roots.missing_dirs(base, os.path.dirname(path)))
-    existing = [directory for directory in between(base, os.path.dirname(path)) if directory not in missing]
-    if existing:
-        root = roots.root_of(path, write=True)
-        for record in journals.scan(roots, root):
-            if record.transaction == spec.transaction or record.state == "open":
-                missing.update(*(member.made_dirs for member in record.members.values()))
-    return tuple(directory for directory in between(base, os.path.dirname(path)) if directory in missing)
-
-
-def _make(
-    roots: Roots, journal: Journal, record: Record, member: Member, *, spec: JobSpec, base: str
-) -> Member:  # fmt: skip
-    journal.write(record.having(member))
+def _make(roots: Roots, journal: Journal, member: Member, *, spec: JobSpec, base: str, place: Root) -> Member:
     try:
+        journal.put(member)
+        note_dirs(roots, place, member.made_dirs)
         if member.cut is not None and member.cut.path and (why := cuts.probe(roots, member.cut)):
             member = replace(member, cut=None, uncut=cuts.refused(spec, why))
             expect_still(spec.source.volume, roots, live=spec.live)
-        st = _create(roots, member, base)
-        member = replace(member, dev=st.st_dev, ino=st.st_ino, boot=boot_id())
-        journal.write(record.having(member))
+        member = _create(roots, member, base)
+        journal.put(member)
         return member
     except BaseException:
-        _undo(roots, journal, record, member)
+        _undo(roots, journal, member, place)
         raise
 
 
-def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
+def _create(roots: Roots, member: Member, base: str) -> Member:
     for _ in range(10):
         roots.make_dirs(base, member.directory)
         try:
@@ -282,14 +269,19 @@ def _create(roots: Roots, member: Member, base: str) -> os.stat_result:
     raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
 
 
-def _create_in(roots: Roots, directory: int, member: Member) -> os.stat_result:
+def _create_in(roots: Roots, directory: int, member: Member) -> Member:
+    """Make the files of the member; the member with the identity of its staging file."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for name in filter(None, (member.staging, member.digests)):
         # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
         unlink(directory, name)
-        _lay_out(roots, os.open(name, flags, 0o600, dir_fd=directory), name, member)
+        fd = os.open(name, flags, 0o600, dir_fd=directory)
+        if name == member.staging:
+            st = os.fstat(fd)
+            member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=boot_id())
+        _lay_out(roots, fd, name, member)
     os.fsync(directory)
-    return os.stat(member.staging, dir_fd=directory, follow_symlinks=False)
+    return member
 
 
 def _lay_out(roots: Roots, fd: int, name: str, member: Member) -> None:
@@ -312,26 +304,22 @@ def lay_out_image(roots: Roots, fd: int, member: Member) -> None:
     image.create(member.size, member.words, member.name)
 
 
-def _undo(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
+def _undo(roots: Roots, journal: Journal, member: Member, place: Root) -> None:
     """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
         if member.cut is not None:
             cuts.remove(roots, member.cut)
-        remove_dirs(roots, member.made_dirs)
-        rest = record.without(member.job)
-        if rest.members:
-            journal.write(rest)
-        else:
-            journal.remove()
+        remove_made_dirs(roots, place, member.directory, member.made_dirs)
+        journal.drop(member.job)
 
 
-def _found(roots: Roots, journal: Journal, record: Record, member: Member, size: int) -> Member:
+def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Member:
     """The staging file of an OPEN that came through before."""
     directory = roots.open_dir(member.directory)
     try:
         st = stat_of(directory, member.staging)
-        if st is None or not member.is_file(st):
+        if st is None or not has_staging_file(member, directory, member.staging):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
         if size == member.size and (member.format or st.st_size == size):
             return member
@@ -343,5 +331,5 @@ def _found(roots: Roots, journal: Journal, record: Record, member: Member, size:
             _lay_out(roots, fd, name, member)
     finally:
         os.close(directory)
-    journal.write(record.having(member))
+    journal.put(member)
     return member

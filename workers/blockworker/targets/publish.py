@@ -19,21 +19,23 @@ from blockjobs.model.jobs import JobSpec
 from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.roots import Root, Roots
+from blockworker.sparefile import NO_SPACE
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
-from blockworker.targets.files import failing, remove_dirs, remove_files, stat_of, unlink
+from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
 from blockworker.targets.folder import LockBusy, release
-from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.journal import Journal, Member, Proven, Record
+from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.opening import find_member, target_path
+from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished, expect_proven
 from blockworker.targets.staged import open_staging
 from blockworker.volumes.qemuimg import ImageTool
 
-DIGESTS, MANIFEST = ".blake3", ".manifest.json"  # beside the image
-
-
-class NotPublished(JobFailed):
-    """Committed, but its name cannot be given to it: staging file and locks stay until somebody resolves it."""
+__all__ = [
+    "DIGESTS", "MANIFEST", "NotPublished", "abort_job", "abort_member", "clean_transaction", "close_settled",
+    "commit_job", "commit_member", "prepare_member",
+]  # fmt: skip
 
 
 def prepare_member(
@@ -52,30 +54,51 @@ def prepare_member(
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
-            if member.format:
+            if member.format and not _is_prepared(roots, member):
                 ImageTool(fd, member.format, member.target, cage=roots.cage).finish(member.size)
+            image = seen(fd)
         finally:
             release(fd)
-        manifest = {**manifest, "digests": _digests(roots, member, manifest.get("digests"))}
+        named, digests = _digests(roots, member, manifest.get("digests"))
+        proven = {"image": image} if digests is None else {"image": image, "digests": digests}
         with _journal(roots, member) as journal:
             record, current = _known(journal, member)
-            if record.decision is not None or current.discarded:
+            if record.decision is not None or current.discarded or journal is None:
                 raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is already decided")
             directory = roots.open_dir(member.directory)
             try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(member.manifest, flags, 0o600, dir_fd=directory)
-                with os.fdopen(fd, "wb") as file:
-                    file.write(manifests.dump(manifest))
-                    file.flush()
-                    os.fsync(fd)
-                os.fsync(directory)
+                if current.proven:  # this is a second PREPARE: what the first one proved stays as it is
+                    expect_proven(directory, current)
+                else:
+                    proven["manifest"] = _write_manifest(directory, member, {**manifest, "digests": named})
+                    journal.put(replace(current, proven=proven))
             finally:
                 os.close(directory)
 
 
+def _write_manifest(directory: int, member: Member, manifest: Mapping[str, Any]) -> Proven:
+    """Write it under another name, and give it its own when all of it is on the disk."""
+    name = unfinished(member)
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    with os.fdopen(fd, "wb") as file:
+        file.write(manifests.dump(manifest))
+        file.flush()
+        os.fsync(fd)
+        written = seen(fd)
+    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+    return written
+
+
+def _is_prepared(roots: Roots, member: Member) -> bool:
+    place = _place(roots, member)
+    current = journals.read_member(roots, place, member.transaction, member.job)
+    return current is not None and bool(current.proven)
+
+
 def _is_committed(roots: Roots, member: Member) -> bool:
-    record = journals.read(roots, roots.root_of(member.target, write=True), member.transaction)
+    record = journals.read(roots, _place(roots, member), member.transaction)
     return record is not None and record.decision == "commit"
 
 
@@ -90,13 +113,16 @@ def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
         raise JobFailed(errno.EIO, text)
 
 
-def _digests(roots: Roots, member: Member, named: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not member.digests or named is None:
-        return None
+def _digests(
+    roots: Roots, member: Member, named: Mapping[str, Any] | None
+) -> tuple[dict[str, Any] | None, Proven | None]:
+    """What the manifest says of the digests, with their root, and the file that they are in."""
+    if not member.digests:
+        return None, None
     fd = open_staging(roots, member, member.digests, patience=journals.PATIENCE)
     try:
         os.fsync(fd)
-        return {**named, "root": root_of(fd)}
+        return (None if named is None else {**named, "root": root_of(fd)}), seen(fd)
     finally:
         release(fd)
 
@@ -111,7 +137,7 @@ def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
         commit_member(roots, member, decision_number)
         return
     path = target_path(spec)
-    record = journals.read(roots, roots.root_of(path, write=True), spec.transaction)
+    record = journals.read(roots, journals.place_of(roots, path, spec.transaction, spec.id), spec.transaction)
     if record is None or not record.clean or record.decision != "commit":
         text = f"target {path}: no journal on host {roots.config.name} knows its staging file"
         raise NotPublished(errno.ENOENT, text)
@@ -130,17 +156,17 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         if record.decision == "abort" or current.discarded or journal is None:
             raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is aborted on this host")
         if current.published:
-            _remove_cut(roots, journal, record, current)
+            _remove_cut(roots, journal, current)
             return
         directory = roots.open_dir(current.directory)
         try:
-            _expect_prepared(directory, current)
-            record = _decide(journal, record, "commit", decision_number)
             try:
+                expect_proven(directory, current)
+                journal.decide("commit", decision_number)
                 _publish_image(roots, directory, current)
             except NotPublished:
                 with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
-                    _remove_cut(roots, journal, record, current)
+                    _remove_cut(roots, journal, current)
                 raise
             if current.digests:
                 _publish_beside(roots, directory, current, current.digests, current.name + DIGESTS)
@@ -150,17 +176,17 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+        keep_dirs(roots, _place(roots, member), current.made_dirs)
         current = replace(current, published=True)
-        record = record.having(current)
-        journal.write(record)
-        _remove_cut(roots, journal, record, current)
+        journal.put(current)
+        _remove_cut(roots, journal, current)
 
 
-def _remove_cut(roots: Roots, journal: Journal, record: Record, member: Member) -> None:
-    """Of a published member.  Until nothing is left of its cut it is not settled."""
+def _remove_cut(roots: Roots, journal: Journal, member: Member) -> None:
+    """Remove the cut of a published member.  Until nothing is left of the cut the member is not settled."""
     if member.cut is not None:
         cuts.remove(roots, member.cut)
-        journal.write(record.having(replace(member, cut=None)))
+        journal.put(replace(member, cut=None))
 
 
 def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool) -> None:
@@ -171,52 +197,58 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
     its root must be there; one that never was may lie outside all roots.
     """
     try:
-        root = roots.root_of(target_path(spec), write=True)
+        root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
         with journals.held(roots, root, spec.transaction) as journal:
-            member = journal.record.members.get(spec.id) if journal.record is not None else None
+            member = journal.member(spec.id)
+            ended = journal.record is not None and journal.record.clean
     except (JobFailed, OSError):
         if opened:
             raise
         return
     if member is not None:
         abort_member(roots, member, decision_number)
+    elif opened and not ended:
+        text = (
+            f"target {target_path(spec)}: no journal on host {roots.config.name} knows its staging file: the disk and "
+            f"the write root that it was opened beneath were expected"
+        )
+        raise JobFailed(errno.ENOENT, text)
 
 
 def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
     """Remove the member's files, and the directories that were made for them if nothing else is in them."""
     with failing(member.target), _journal(roots, member) as journal:
         record = journal.record if journal is not None else None
-        current = record.members.get(member.job) if record is not None else None
+        current = journal.member(member.job) if journal is not None else None
         if journal is None or record is None or current is None or current.discarded:
             return
         if record.decision == "commit":
             raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
         full = False
         try:
-            record = _decide(journal, record, "abort", decision_number)
+            journal.decide("abort", decision_number)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_SPACE:
                 raise
             full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
         remove_files(roots, current)
         if current.cut is not None:
             cuts.remove(roots, current.cut)
             current = replace(current, cut=None)
-        remove_dirs(roots, [path for other in record.members.values() for path in other.made_dirs])
+        remove_made_dirs(roots, _place(roots, member), current.directory, current.made_dirs)
         if full:
-            record = _decide(journal, record, "abort", decision_number)
-        journal.write(record.having(replace(current, discarded=True)))
+            journal.decide("abort", decision_number)
+        journal.put(replace(current, discarded=True))
 
 
 def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
     """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
     with journals.locked(roots, root, transaction, patience=patience) as journal:
-        record = journal.record if journal is not None else None
-        if journal is None or record is None or record.clean:
+        if journal is None or journal.record is None or journal.record.clean:
             return True
-        if not record.settled:
+        if not journal.settled:
             return False
-        journal.write(replace(record, state="clean", members={}))
+        journal.write(replace(journal.record, state="clean", members={}))
         return True
 
 
@@ -224,15 +256,18 @@ def close_settled(roots: Roots, root: Root) -> int:
     """Close what is settled and was left open, as whoever settled it died before he did so; how many journals."""
     closed = 0
     for record in journals.scan(roots, root):
-        if record.settled:
+        if record.decision is not None and all(each.settled for each in record.members.values()):
             with suppress(LockBusy):  # somebody does it
                 closed += clean_transaction(roots, record.transaction, root, patience=0)
     return closed
 
 
+def _place(roots: Roots, member: Member) -> Root:
+    return journals.place_of(roots, member.target, member.transaction, member.job)
+
+
 def _journal(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:
-    root = roots.root_of(member.target, write=True)
-    return journals.locked(roots, root, member.transaction)
+    return journals.locked(roots, _place(roots, member), member.transaction)
 
 
 def _tombstone(journal: Journal) -> str | None:
@@ -243,41 +278,20 @@ def _tombstone(journal: Journal) -> str | None:
 
 def _known(journal: Journal | None, member: Member) -> tuple[Record, Member]:
     record = journal.record if journal is not None else None
-    current = record.members.get(member.job) if record is not None else None
+    current = journal.member(member.job) if journal is not None else None
     if record is None or current is None or current.uuid != member.uuid:
         raise JobFailed(errno.ENOENT, f"target {member.target}: the journal of '{member.transaction}' does not know it")
     return record, current
 
 
-def _decide(journal: Journal, record: Record, decision: str, number: int) -> Record:
-    """The decision, durable before its first side effect."""
-    if record.decision is None:
-        record = replace(record, decision=decision, decision_number=number)
-        journal.write(record)
-    return record
-
-
-def _expect_prepared(directory: int, member: Member) -> None:
-    """A commit of what was never prepared would be our bug; it must not make an incomplete file visible."""
-    if stat_of(directory, member.manifest) is None and stat_of(directory, member.name + MANIFEST) is None:
-        raise JobFailed(errno.ENOENT, f"target {member.target} was never prepared: its manifest is missing")
-    try:
-        fd = os.open(member.staging, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return  # renamed by a commit before this one
-    try:
-        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed
-    finally:
-        os.close(fd)
-
-
 def _publish_image(roots: Roots, directory: int, member: Member) -> None:
-    staged, final = stat_of(directory, member.staging), stat_of(directory, member.name)
-    if final is not None and member.is_file(final):
-        if staged is not None and member.is_file(staged):
+    final = stat_of(directory, member.name)
+    staged = has_staging_file(member, directory, member.staging)
+    if has_staging_file(member, directory, member.name):
+        if staged:
             unlink(directory, member.staging)  # linked, and then the power went
         return
-    if staged is None or not member.is_file(staged):
+    if not staged:
         text = f"target {member.target}: its staging file {member.staging} is gone, and was not published"
         raise NotPublished(errno.ENOENT, text)
     if not _may_replace(roots, member):

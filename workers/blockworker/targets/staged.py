@@ -17,6 +17,7 @@ from blockworker import kernel
 from blockworker.copy.digests import DigestFile
 from blockworker.roots import Roots
 from blockworker.targets import journal as journals
+from blockworker.targets.files import is_staging_file
 from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
 from blockworker.targets.written import Written
@@ -45,7 +46,7 @@ def open_staging(roots: Roots, member: Member, name: str, *, patience: float = 0
     try:
         st = os.fstat(fd)
         cut = not member.format and st.st_size != member.size
-        if name == member.staging and (not member.is_file(st) or cut):
+        if name == member.staging and (not is_staging_file(member, fd) or cut):
             raise JobFailed(errno.ENOENT, f"staging file {path} is not the one that was opened: it was replaced or cut")
         _own(fd, path, time.monotonic() + patience)
     except BaseException:
@@ -132,10 +133,10 @@ class StagedTarget(Written):
 
 def _raise_token(roots: Roots, member: Member, token: int) -> int:
     """Note the token in the journal, durably, before the first byte is written; return the highest so far."""
-    root = roots.root_of(member.target, write=True)
+    root = journals.place_of(roots, member.target, member.transaction, member.job)
     with journals.locked(roots, root, member.transaction) as journal:
         record = journal.record if journal is not None else None
-        known = record.members.get(member.job) if record is not None else None
+        known = journal.member(member.job) if journal is not None else None
         if journal is None or record is None or known is None or known.uuid != member.uuid:
             raise JobFailed(errno.ENOENT, f"no journal beneath {root.path} knows the staging file of {member.target}")
         if record.decision is not None or known.settled:
@@ -145,5 +146,5 @@ def _raise_token(roots: Roots, member: Member, token: int) -> int:
         if token < known.token:
             raise LeaseLost(member.job)
         if token > known.token:
-            journal.write(record.having(replace(known, token=token)))
+            journal.put(replace(known, token=token))
         return known.token

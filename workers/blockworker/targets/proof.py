@@ -1,0 +1,93 @@
+"""Whether a member's files are still those that PREPARE has proven: asked before any of them gets its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.targets import manifest as manifests
+from blockworker.targets.files import has_staging_file, look_at, same_file, stat_of
+from blockworker.targets.journal import Member, Proven
+
+DIGESTS: Final = ".blake3"  # beside the image
+MANIFEST: Final = ".manifest.json"
+
+
+class NotPublished(JobFailed):
+    """Committed, but its name cannot be given to it: staging file and locks stay until somebody resolves it."""
+
+
+def expect_proven(directory: int, member: Member) -> None:
+    """Look at every file of a prepared member, under the name that it has now; make nothing, change nothing.
+
+    Raises:
+        NotPublished: a file is gone, is another one, has another size, or is no whole manifest.
+        JobFailed: the member was never prepared.
+    """
+    if member.proven:
+        for what, staging, final in _names(member):
+            if what in member.proven:
+                _expect_file(directory, member, member.proven[what], staging, final)
+    else:
+        _expect_prepared(directory, member)
+    _expect_manifest(directory, member)
+
+
+def _names(member: Member) -> Iterator[tuple[str, str, str]]:
+    """What each file is, its name before it is published, and the one after."""
+    yield "image", member.staging, member.name
+    yield "digests", member.digests, member.name + DIGESTS
+    yield "manifest", member.manifest, member.name + MANIFEST
+
+
+def _expect_file(directory: int, member: Member, proven: Proven, staging: str, final: str) -> None:
+    found = look_at(directory, staging)
+    if found is None and (found := look_at(directory, final)) is not None and not same_file(found.which, proven.which):
+        found = None  # not ours: it only has the name
+    if found is None:
+        text = f"target {member.target}: its staging file {staging} is gone, and was not published"
+        raise NotPublished(errno.ENOENT, text)
+    if not same_file(found.which, proven.which):
+        text = f"target {member.target}: its staging file {staging} is another file than the one that was prepared"
+        raise NotPublished(errno.ESTALE, text)
+    if found.size != proven.size:
+        text = f"{staging} has {found.size} bytes, {proven.size} were expected: it was changed since it was prepared"
+        raise NotPublished(errno.ESTALE, f"target {member.target}: {text}")
+
+
+def _expect_prepared(directory: int, member: Member) -> None:
+    """Look at what version 1 prepared: its journals say nothing of it.
+
+    A commit of what was never prepared would be our bug; it must not make an incomplete file visible.
+    """
+    if stat_of(directory, member.manifest) is None and stat_of(directory, member.name + MANIFEST) is None:
+        raise JobFailed(errno.ENOENT, f"target {member.target} was never prepared: its manifest is missing")
+    try:
+        fd = os.open(member.staging, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return  # renamed by a commit before this one
+    try:
+        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed
+        if not member.format and has_staging_file(member, directory, member.staging):
+            _expect_size(member, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+
+
+def _expect_size(member: Member, size: int) -> None:
+    if size != member.size:
+        text = f"{member.staging} has {size} bytes, {member.size} were expected: it was changed since it was prepared"
+        raise NotPublished(errno.ESTALE, f"target {member.target}: {text}")
+
+
+def _expect_manifest(directory: int, member: Member) -> None:
+    """The manifest, under the name that it has now, is a whole one."""
+    name = member.manifest if stat_of(directory, member.manifest) is not None else member.name + MANIFEST
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        manifests.load(f"{member.directory}/{name}", lambda _: os.open(name, flags, dir_fd=directory))
+    except BadInput as bad:
+        raise NotPublished(errno.EBADMSG, f"target {member.target}: {bad}") from None
