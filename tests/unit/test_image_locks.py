@@ -7,15 +7,21 @@ import os
 import select
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 import pytest
 
-from blockjobs.model.errors import JobFailed
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.ids import Host
+from blockjobs.model.jobs import Checkpoint, OnChange
+from blockjobs.store.attempts import Claim
 from blockworker import locks
+from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
+from blockworker.targets import publish
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(
@@ -143,3 +149,140 @@ def test_a_device_is_written_in_place_only_while_qemu_does_not_have_it(tmp_path,
     assert "Failed to get" in refusal(device, tmp_path)
     os.close(fd)
     assert refusal(device, tmp_path) == ""
+
+
+# --- sources --------------------------------------------------------------------------------------------
+
+
+class Reading:
+    """An attempt at a backup of one image, with nobody to obey; ``between`` is called once its volumes are open."""
+
+    def __init__(self, site, volume, **options):
+        self.spec = site.spec(source=volume, **options)
+        driver = Backup()
+        opened = driver.open(site.roots, self.spec, lambda: True)
+        self.claim = Claim(
+            1, "attempt", self.spec, {"size": opened.size, "identity": opened.identity.to_list()}, Checkpoint(),
+            self.spec.speed, 1, 0, {},
+        )  # fmt: skip
+        self.between = lambda: None
+        self.work = driver.attached(site.roots, self)
+
+    def run(self):
+        with closing(self.work):
+            self.work.set_speed(0)
+            self.between()
+            self.work.start(self)
+        return self.work.result()["source-change"]
+
+    def point(self):
+        pass
+
+    def wait(self, seconds):
+        pass
+
+    def wake(self):
+        pass
+
+    def checkpoint(self, durable):
+        pass
+
+
+def layered(site):
+    """A qcow2 on a raw layer."""
+    low = site.image()
+    top = site.images / "top.qcow2"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(low), "-F", "raw", str(top)]
+    subprocess.run(argv, check=True)
+    return low, top, volumespec.parse(
+        {"driver": "qcow2", "host": "web1", "file": {"driver": "file", "filename": str(top)},
+         "backing": {"driver": "file", "filename": str(low)}}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["raw", "top", "layer"])
+def test_a_guest_starts_on_what_is_read_and_that_ends_the_attempt(site, tmp_path, kind):
+    low, top, volume = layered(site)
+    if kind == "raw":
+        volume = volumespec.parse(f"web1:{low}")
+    attempt, driver = Reading(site, volume, snapshot="none"), "qcow2" if kind == "top" else "raw"
+    written = top if kind == "top" else low
+    with ExitStack() as stack:
+        attempt.between = lambda: stack.enter_context(qemu(written, tmp_path, driver=driver))
+        with pytest.raises(SourceChanged, match=f"{written}: QEMU writes to it"):
+            attempt.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "writable", "said"),
+    [({"live": True}, True, "unchanged"), ({"on_source_change": OnChange.REPORT}, True, "unchanged"),
+     ({}, False, "unchanged")],
+    ids=["live", "only reported", "a reader"],
+)  # fmt: skip
+def test_a_guest_that_may_be_there_ends_nothing(site, tmp_path, options, writable, said):
+    path = site.image()
+    attempt = Reading(site, volumespec.parse(f"web1:{path}"), snapshot="none", **options)
+    with ExitStack() as stack:
+        attempt.between = lambda: stack.enter_context(qemu(path, tmp_path, writable=writable))
+        assert attempt.run() == said
+
+
+def test_a_guest_that_is_there_when_an_attempt_begins_ends_it(site, tmp_path):
+    path = site.image()
+    spec = volumespec.parse(f"web1:{path}")
+    attempt = Reading(site, spec, snapshot="none")
+    attempt.work.close()
+    with qemu(path, tmp_path), pytest.raises(SourceChanged, match="QEMU writes to it"):
+        Backup().attached(site.roots, attempt)
+
+
+# --- what is replaced -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def over(site):
+    """A host that may overwrite, an image of its target's name, and the job."""
+    allowed = replace(site, allow_overwrite=True)
+    allowed.image()
+    (allowed.backup / "R").mkdir()
+    target = allowed.backup / "R/root.img"
+    target.write_bytes(b"guest" * 1000)
+    return allowed, target, allowed.spec(overwrite=True, snapshot="none")
+
+
+def test_an_image_that_qemu_has_open_is_not_replaced_from_open_to_prepare(over, tmp_path):
+    site, target, spec = over
+    for writable in (True, False):
+        with qemu(target, tmp_path, writable=writable), pytest.raises(JobFailed, match="QEMU has it open") as refused:
+            Backup().open(site.roots, spec, lambda: True)
+        assert refused.value.errno == errno.EBUSY
+    member = site.copied(spec)
+    with qemu(target, tmp_path):
+        with pytest.raises(JobFailed, match="QEMU has it open"):
+            Reading(site, spec.source, overwrite=True)
+        with pytest.raises(JobFailed, match="QEMU has it open"):
+            publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    publish.commit_job(site.roots, spec, 1)
+    assert target.read_bytes() == (site.images / "root.img").read_bytes()
+
+
+def test_one_that_qemu_opened_since_prepare_is_left_and_published_once_it_is_closed(over, tmp_path):
+    site, target, spec = over
+    site.prepared(spec)
+    with qemu(target, tmp_path):
+        for _ in range(2):
+            with pytest.raises(publish.NotPublished, match="QEMU has it open"):
+                publish.commit_job(site.roots, spec, 1)
+            assert target.read_bytes() == b"guest" * 1000
+    publish.commit_job(site.roots, spec, 1)
+    assert target.read_bytes() == (site.images / "root.img").read_bytes()
+
+
+def test_qemu_does_not_start_on_what_an_attempt_is_about_to_replace(over, tmp_path):
+    site, target, spec = over
+    attempt = Reading(site, spec.source, overwrite=True, snapshot="none")
+    for writable in (True, False):
+        assert "Failed to get" in refusal(target, tmp_path, writable=writable)
+    attempt.run()
+    assert refusal(target, tmp_path) == "", "nothing is held between the attempt and the commit"

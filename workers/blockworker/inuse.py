@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
-from blockworker import kernel
+from blockworker import locks
 from blockworker.roots import Roots
 
-# QEMU, block/file-posix.c: whoever has an image open holds a lock on byte 100 + n for each permission n it uses.
-_PERMISSIONS: Final = 100
-_WRITE, _WRITE_UNCHANGED, _RESIZE = 1, 2, 3
+WATCH_INTERVAL: Final = 1.0  # seconds between two looks at the locks of a source that is being read
+_QEMU: Final = "QEMU writes to it"
 _TRIES, _REST = 3, 0.02  # another job of ours may be at this very question
 
 
@@ -42,19 +46,22 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
 
 
 def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:
-    device = isinstance(store, DeviceVolume)
-    fd = roots.open_device(store.filename) if device else roots.open_source(store.filename)
+    fd = _open(store, roots)
     try:
-        who = _user(fd, device=device)
+        who = _user(fd, device=isinstance(store, DeviceVolume))
     finally:
         os.close(fd)
     if who:
         raise JobFailed(errno.EBUSY, f"{called} is in use ({who}): {wanted}")
 
 
+def _open(store: FileVolume | DeviceVolume, roots: Roots) -> int:
+    return roots.open_device(store.filename) if isinstance(store, DeviceVolume) else roots.open_source(store.filename)
+
+
 def _user(fd: int, *, device: bool) -> str:
-    if any(kernel.locked(fd, _PERMISSIONS + n) for n in (_WRITE, _WRITE_UNCHANGED, _RESIZE)):
-        return "QEMU writes to it"
+    if locks.is_written(fd):
+        return _QEMU
     if device and not _free(fd):
         return "it is mounted, or somebody has it for himself"
     return ""
@@ -71,3 +78,94 @@ def _free(fd: int) -> bool:
         if left:
             time.sleep(_REST)
     return False
+
+
+# --- while it is read ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes to a file or device of a source.  ``mixed``: what is read is not even bytes of one image, but tables
+    of several moments, or a layer that nobody expects to be written to."""
+
+    who: str
+    mixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    fd: int
+    called: str
+    still: bool  # nobody may write to it
+    mixed: bool  # where somebody does
+    numbers: frozenset[str]  # of a device, and of its partitions
+
+
+class SourceWatch:
+    """The files and devices of a source, for one attempt: locked as QEMU locks what it reads, sharing everything.
+
+    So a guest starts on the source at any time; the attempt sees it, by the lock of whoever writes.
+    """
+
+    def __init__(self, volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
+        """``live`` and ``cut``: as of ``expect_still``.  Raises JobFailed: a file cannot be opened."""
+        self._watched: list[_Watched] = []
+        self._next = 0.0
+        image = volumespec.formatted(volume) is not None
+        try:
+            for number, store in enumerate(volumespec.stores(volume)):
+                if number == 0 and cut:
+                    continue
+                called = f"layer {store.filename}" if number else store.filename
+                mixed = image or number > 0
+                fd = _open(store, roots)
+                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd)))
+                locks.share(fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def writer(self, *, at_once: bool = True) -> Writer | None:
+        """Who writes to what has to stand still; None for nobody.
+
+        Not ``at_once``: None, too, where the look before this one was less than ``WATCH_INTERVAL`` ago.
+        """
+        if not at_once and boottime() < self._next:
+            return None
+        self._next = boottime() + WATCH_INTERVAL
+        for each in self._watched:
+            if each.still and locks.is_written(each.fd):
+                return Writer(f"{each.called}: {_QEMU}", each.mixed)
+            if each.still and each.numbers & _mounted():
+                return Writer(f"{each.called}: it is mounted", each.mixed)
+        return None
+
+    def close(self) -> None:
+        """Give up the locks.  May be called again."""
+        for each in self._watched:
+            locks.close(each.fd)
+        self._watched = []
+
+
+def _numbers(fd: int) -> frozenset[str]:
+    """``MAJOR:MINOR`` of a block device and of its partitions; none of a file."""
+    if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
+        return frozenset()
+    number = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+    found = {number}
+    with suppress(OSError), os.scandir(f"/sys/dev/block/{number}") as entries:
+        for entry in entries:
+            if os.path.exists(f"{entry.path}/partition"):
+                found.add(Path(f"{entry.path}/dev").read_text(encoding="ascii").strip())
+    return frozenset(found)
+
+
+def _mounted() -> frozenset[str]:
+    """``MAJOR:MINOR`` of every file system that is mounted for writing, as far as this process sees."""
+    found = set()
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            fields = line.split()
+            if fields[-1].split(",")[0] == "rw":  # the last field has the options of the file system itself
+                found.add(fields[2])
+    return frozenset(found)

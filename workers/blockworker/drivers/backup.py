@@ -10,4 +10,4 @@ from blockworker.roots import Roots
 
 class Backup(Staged):
     def attached(self, roots: Roots, job: Job) -> Copying:
-        return Copying.of(attach(roots, job.claim), job)
+        return Copying.of(attach(roots, job.claim, still=True), job)

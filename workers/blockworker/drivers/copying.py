@@ -17,6 +17,7 @@ from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
 from blockworker.drivers.staged import Attached, cut_of
 from blockworker.durability import Durability
+from blockworker.inuse import SourceWatch
 from blockworker.volumes import Identity
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Copying(Work):
             attached.close()
             raise
         try:
+            work.expect_no_writer(attached.watch)
             work.check_source()
         except BaseException:
             work.close()
@@ -67,6 +69,7 @@ class Copying(Work):
 
     def start(self, job: Job) -> None:  # noqa: ARG002
         self.run(self._made)
+        self.expect_no_writer(self._attached.watch)
         self.check_source()
 
     def run(self, made: Durability) -> None:
@@ -79,6 +82,7 @@ class Copying(Work):
                     self._job.wait(LOOK)
                     self._job.point()
                     made.check()
+                    self.expect_no_writer(self._attached.watch, at_once=False)
                     if copy.troubles:
                         self._weigh(copy)
                         self._rest_from_trouble(copy)
@@ -113,6 +117,15 @@ class Copying(Work):
             self._job.wait(min(LOOK, left))
             self._ticks += 1
             self._job.point()
+
+    def expect_no_writer(self, watch: SourceWatch | None, *, at_once: bool = True) -> None:
+        """Raise SourceChanged where somebody has begun to write to what is read as it is, unless the job allows it.
+
+        What would only be mixed up is never allowed.  Not ``at_once``: the last look may be a second old.
+        """
+        writer = watch.writer(at_once=at_once) if watch is not None else None
+        if writer is not None and (writer.mixed or self._spec.on_source_change is OnChange.FAIL):
+            raise errors.SourceChanged(f"source {self._spec.source.text}", writer.who)
 
     def check_source(self) -> None:
         """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""

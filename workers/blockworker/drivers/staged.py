@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -19,11 +20,11 @@ from blockworker.cage.limits import PATIENCE
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
-from blockworker.inuse import expect_still
+from blockworker.inuse import SourceWatch, expect_still
 from blockworker.overlap import lock_text, spans_of_volume
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
-from blockworker.targets import inplace, manifest, publish
+from blockworker.targets import inplace, manifest, publish, replaced
 from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.images import rewritable
 from blockworker.targets.inplace import DeviceTarget, InSteps
@@ -47,12 +48,15 @@ class Attached:
     done: RangeSet
     staging: str  # the uuid of what is written
     untouched: int = 0  # bytes of a device beside the copy
+    watch: SourceWatch | None = None  # who writes to the source meanwhile
+    locks: ExitStack = field(default_factory=ExitStack)  # of what else has to stay as it is until the attempt ends
     whole: bool = False
     lanes: int = 2
 
     def close(self) -> None:
         self.source.close()
         self.target.close()
+        self.locks.close()
 
 
 class Staged(Driver):
@@ -158,16 +162,34 @@ class Staged(Driver):
             publish.clean_transaction(roots, spec.transaction, root)
 
 
-def attach(roots: Roots, claim: Claim, *, rewrites: bool = False, source: Source | None = None) -> Attached:
+def attach(
+    roots: Roots, claim: Claim, *, rewrites: bool = False, source: Source | None = None, still: bool = False
+) -> Attached:
     """Open both volumes for one attempt; the lock of the staging file, or of the device, is held until ``close``.
 
-    ``rewrites``: parts of the target may be written more than once.  ``source``: it is open already.
+    ``rewrites``: parts of the target may be written more than once.  ``source``: it is open already.  ``still``: the
+    source is read as it is, and whoever begins to write to it ends the attempt.
     """
+    spec = claim.spec
+    with ExitStack() as stack:
+        if spec.overwrite and not spec.in_place and not is_null(spec):
+            stack.enter_context(replaced.held(roots, _member(roots, spec)))
+        if not still:
+            attached = _attach(roots, claim, rewrites=rewrites, source=source, shared=False)
+            return replace(attached, locks=stack.pop_all())
+        watch = SourceWatch(spec.source.volume, roots, live=spec.live, cut=bool(cut_of(claim)))
+        stack.callback(watch.close)
+        # QEMU's own lock would keep a guest from starting: its server goes without, and the watch sees the guest.
+        attached = _attach(roots, claim, rewrites=rewrites, source=source, shared=True)
+        return replace(attached, watch=watch, locks=stack.pop_all())
+
+
+def _attach(roots: Roots, claim: Claim, *, rewrites: bool, source: Source | None, shared: bool) -> Attached:
     spec = claim.spec
     cut = cut_of(claim)
     if source is None:
         volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
-        source = open_source(volume, roots, top_only=spec.sync == "top")
+        source = open_source(volume, roots, top_only=spec.sync == "top", shared=shared)
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)

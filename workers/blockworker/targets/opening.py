@@ -32,6 +32,7 @@ from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
+from blockworker.targets.replaced import expect_closed
 from blockworker.volumes.qemuimg import ImageTool
 
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
@@ -148,6 +149,8 @@ def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | N
     try:
         name = os.path.basename(path)
         st = stat_of(directory, name)
+        if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):
+            expect_closed(directory, path)
         if st is None:
             for suffix in SUFFIXES[1:]:
                 if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):

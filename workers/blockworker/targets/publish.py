@@ -20,7 +20,7 @@ from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.roots import Root, Roots
 from blockworker.sparefile import NO_SPACE
-from blockworker.targets import cuts
+from blockworker.targets import cuts, replaced
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
@@ -59,6 +59,8 @@ def prepare_member(
             image = seen(fd)
         finally:
             release(fd)
+        with replaced.held(roots, member):
+            pass  # a guest that has the file to be replaced open would go on with a file that has no name
         named, digests = _digests(roots, member, manifest.get("digests"))
         proven = {"image": image} if digests is None else {"image": image, "digests": digests}
         with _journal(roots, member) as journal:
@@ -302,7 +304,11 @@ def _publish_image(roots: Roots, directory: int, member: Member) -> None:
     expected = member.replaces is not None and member.replaces[1] == final.st_ino and stat.S_ISREG(final.st_mode)
     if not expected or final.st_nlink != 1 or not roots.config.allow_overwrite:
         raise _taken(member, member.name)
-    os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
+    try:
+        with replaced.owned(directory, member.target):
+            os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
+    except JobFailed as busy:
+        raise NotPublished(busy.errno, busy.text) from None
 
 
 def _expect_free(directory: int, member: Member) -> None:

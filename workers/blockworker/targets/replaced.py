@@ -1,0 +1,69 @@
+"""The file that a target replaces: neither while QEMU has it open, nor does QEMU start on it while an attempt copies.
+
+What is held when: every attempt holds QEMU's image locks on the file, as a writer that shares nothing, until it ends;
+OPEN and PREPARE look at the locks and refuse; between them, and between PREPARE and COMMIT, nothing is held, for locks
+end with their process.  COMMIT takes the locks for the rename.  Where QEMU has opened the file since PREPARE, the
+member is committed and not published: only a person can end that guest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from blockworker import locks
+from blockworker.roots import Roots
+from blockworker.targets.journal import Member
+
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def expect_closed(directory: int, path: str) -> None:
+    """Refuse to replace a file that QEMU has open.  ``directory``: a descriptor of the one that it is in.
+
+    Raises:
+        JobFailed: QEMU has it open (EBUSY).
+    """
+    try:
+        fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    try:
+        locks.expect_closed(fd, f"target {path}")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def owned(directory: int, path: str) -> Iterator[None]:
+    """Keep QEMU away from a file for as long as the context lasts; a file that is not there needs no lock.
+
+    Raises:
+        JobFailed: QEMU has it open (EBUSY).
+    """
+    try:
+        fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        locks.own(fd, f"target {path}")
+        yield
+    finally:
+        locks.close(fd)
+
+
+@contextmanager
+def held(roots: Roots, member: Member) -> Iterator[None]:
+    """Keep QEMU away from what a member will replace, if it replaces anything.  Raises JobFailed (EBUSY)."""
+    if member.replaces is None:
+        yield
+        return
+    directory = roots.open_dir(member.directory)
+    try:
+        with owned(directory, member.target):
+            yield
+    finally:
+        os.close(directory)
