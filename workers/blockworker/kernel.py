@@ -23,7 +23,8 @@ _SECTOR_SIZE: Final = 0x1268  # BLKSSZGET
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
 _AT_EMPTY_PATH: Final = 0x1000
 _LONGEST_HANDLE: Final = 128  # bytes
-_STATX_BTIME: Final = 0x800
+_FORCE_SYNC: Final = 0x2000  # AT_STATX_FORCE_SYNC
+_STATX_BASIC, _STATX_BTIME = 0x7FF, 0x800
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _SYS_CACHESTAT: Final = 451
 
@@ -99,6 +100,16 @@ def cached_pages(fd: int, offset: int, length: int) -> int:
     return int(stat.cache)
 
 
+def write_back(fd: int) -> None:
+    """Write the dirty pages of an open file to its disk and wait: after that nobody has one of them mapped as writable.
+
+    Where there are none, nothing is done, and nothing waits on a file system that is frozen.
+    """
+    span, stat = _CacheRange(0, 0), _CacheStat()  # the length 0: up to the end
+    if _syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0) < 0 or stat.dirty or stat.writeback:
+        os.fdatasync(fd)
+
+
 def clone(target: int, source: int) -> None:
     """Make ``target`` share every block of ``source``, at one instant; ``EOPNOTSUPP`` where blocks are not shared."""
     fcntl.ioctl(target, _FICLONE, source)
@@ -157,3 +168,9 @@ def lock_shared(fd: int, offset: int, length: int = 1) -> None:
 def unlock(fd: int, offset: int, length: int = 1) -> None:
     """Give up the record locks of this open file description on these bytes."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, offset, length, 0))
+
+
+def refresh(fd: int) -> None:
+    """Ask the server of a network file system for the size and the times of an open file, past what is cached here."""
+    room = ctypes.create_string_buffer(256)
+    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | _FORCE_SYNC, _STATX_BASIC, ctypes.byref(room)))

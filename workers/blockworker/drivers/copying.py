@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from blockjobs.daemons.loop import boottime
@@ -15,14 +16,15 @@ from blockworker.copy.engine import Copy
 from blockworker.copy.proven import DIGEST
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
-from blockworker.drivers.staged import Attached, cut_of
+from blockworker.drivers.staged import CHANGED, Attached, cut_of
 from blockworker.durability import Durability
 from blockworker.inuse import SourceWatch
-from blockworker.volumes import Identity
+from blockworker.volumes import REPLACED, Identity
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for
+_CHANGES: Final = {None: "unknown", "": "unchanged"}  # what Identity.changed says, as manifests say it
 LONGEST: Final = 5.0  # seconds between two tries of what fails again and again, and is ignored
 
 
@@ -41,6 +43,7 @@ class Copying(Work):
         self._ticks = 0  # looks while there is nothing to do but wait: a sign of life
         self._stuck_at, self._patience = -1, 0.0
         self._source_change = "unknown"
+        self._opened = Identity.from_list(self._claim.opened.get("identity") or ["none"])
         self._made = Durability(self._copy(), job, attached.staging)
 
     @classmethod
@@ -128,30 +131,36 @@ class Copying(Work):
             raise errors.SourceChanged(f"source {self._spec.source.text}", writer.who)
 
     def check_source(self) -> None:
-        """Compare the source with what OPEN saw: a source that changed under the copy is never silent."""
+        """Compare the source with what OPEN saw: a source that changed under the copy is never silent.
+
+        Raises:
+            SourceChanged: it is another one, or of another size; or it was written to, and the job's policy is to fail.
+        """
         if cut := cut_of(self._claim):
             return self._check_cut(cut)
-        opened = self._claim.opened.get("identity")
-        if opened is None:
-            return None
-        what = Identity.from_list(opened).changed(self._attached.source.identity())
-        before = self._source_change
-        self._source_change = "unknown" if what is None else "changed" if what else "unchanged"
-        if what:
-            if before != "changed":
-                log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
-            if self._matters(what):
-                raise errors.SourceChanged(f"source {self._spec.source.text}", what)
-        return None
+        if self._size != self._claim.opened.get("size", self._size):  # also of a source that has no identity
+            self._judge_change("size")
+        return self._judge_change(self._opened.changed(self._attached.source.identity()))
 
     def _check_cut(self, cut: Cut) -> None:
-        """What was cut does not change; that the source does is no matter."""
-        if what := Identity.from_list(cut.identity).changed(self._attached.source.identity()):
+        """What was cut does not change, and that the source does is no matter; but the layers below it are no cuts."""
+        now, made = self._attached.source.identity(), Identity.from_list(cut.identity)
+        if what := made.changed(replace(now, layers=())):
             raise errors.SourceChanged(f"the cut of source {self._spec.source.text}", what)
-        self._source_change = "unchanged"
+        self._judge_change(self._opened.layers_changed(now))
+
+    def _judge_change(self, what: str | None) -> None:
+        """Note whether the source changed; ``what`` as ``Identity.changed`` says it.  Raises SourceChanged."""
+        before, self._source_change = self._source_change, _CHANGES.get(what, CHANGED)
+        if not what:
+            return
+        if before != CHANGED:
+            log.warning("job %s: %s changed (%s)", self._spec.id, self._spec.source.text, what)
+        if what in REPLACED or self._matters(what):
+            raise errors.SourceChanged(f"source {self._spec.source.text}", what)
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
-        """Whether a source that changed so fails the job."""
+        """Whether a source that was written to so fails the job."""
         return self._spec.on_source_change is OnChange.FAIL
 
     def _wake(self) -> None:

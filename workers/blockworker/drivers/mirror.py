@@ -32,7 +32,7 @@ from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets.opening import existing
-from blockworker.volumes import REPLACED, Identity, Source
+from blockworker.volumes import Identity, Source
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ ASKED: Final = 1.0  # seconds of rest at most once the end is asked for
 
 
 class Mirror(Staged):
-    cuts = False  # it follows its source
+    cuts, follows = False, True
 
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
         # ``none``: the target is no copy of anything, and the digests that are kept are of the source.
@@ -137,7 +137,8 @@ class Mirroring(Copying):
 
     def _follow(self, job: Job) -> bool:
         """One pass, durably; whether it found nothing dirty."""
-        before, began = self._attached.source.identity(), boottime()
+        # Of the last pass nobody asks what the source was before it; and while it is frozen, each moment counts.
+        before, began = None if self._asked else self._attached.source.identity(), boottime()
         settled, counts, last = self._now
         this = self._pass()
         self._made = Durability(this, job, self._attached.staging)
@@ -160,7 +161,7 @@ class Mirroring(Copying):
         if self._asked or self._clean is None:
             return False
         now = self._attached.source.identity()
-        return now.kind == "file" and now == self._clean
+        return self._clean.changed(now) == ""
 
     def _rest(self, *, ready: bool) -> None:
         following = ready and not self._convergence.diverging
@@ -169,8 +170,8 @@ class Mirroring(Copying):
             boottime() + seconds, lambda left: self._asked and (following or left <= seconds - ASKED)
         )  # fmt: skip
 
-    def _matters(self, what: str) -> bool:
-        return what in REPLACED  # that it is written is what a mirror is for
+    def _matters(self, what: str) -> bool:  # noqa: ARG002
+        return False  # that it is written to is what a mirror is for
 
     # --- orders and the view ------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from blockjobs.model import cuts, volumespec
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import JobFailed
-from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.model.errors import JobFailed, SourceChanged
+from blockjobs.model.jobs import Checkpoint, JobSpec, OnChange
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
 from blockworker.cage.limits import PATIENCE
@@ -33,6 +33,8 @@ from blockworker.targets.opening import find_member, lay_out_image, open_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
 from blockworker.volumes.formats import FormatTarget
+
+CHANGED: Final = "changed"  # the result of an attempt whose source was written to under the copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
 
     cuts: ClassVar[bool] = True  # whether it copies a point in time of its source, if there is one to be had
+    follows: ClassVar[bool] = False  # whether a source that is written to meanwhile is what it is for
 
     def source(self, roots: Roots, spec: JobSpec) -> Source:
         """What is copied.  Raises JobFailed."""
@@ -129,6 +132,7 @@ class Staged(Driver):
         place = inplace.find(roots, spec) if spec.in_place else _member(roots, spec)
         if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
+        self._expect_promised(spec, place.size, opened, result)
         record = manifest.build(
             replace(spec, digests=False) if spec.in_place else spec, size=place.size,
             identity=Identity.from_list(opened["identity"]), source_change=result["source-change"],
@@ -142,6 +146,13 @@ class Staged(Driver):
             publish.prepare_member(roots, place, durable.ranges, record)
         else:
             inplace.prepare(roots, place, durable, record)
+
+    def _expect_promised(self, spec: JobSpec, size: int, opened: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Raises SourceChanged: the copy is not of what OPEN saw, whatever the attempt has made of that."""
+        if size != opened.get("size", size):
+            raise SourceChanged(f"source {spec.source.text}", "size")
+        if result["source-change"] == CHANGED and spec.on_source_change is OnChange.FAIL and not self.follows:
+            raise SourceChanged(f"source {spec.source.text}", "it was written to")
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         if spec.in_place:

@@ -25,7 +25,7 @@ from blockworker.calls import allowed, call
 from blockworker.roots import Roots
 from blockworker.targets.files import unlink
 from blockworker.targets.journal import Journal, Kept, Member
-from blockworker.volumes.base import Identity
+from blockworker.volumes.condition import look_at
 
 _PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
 _LONGEST: Final = 255  # bytes of a name
@@ -205,19 +205,13 @@ def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec)
 
 
 def _cut(member: Member, kept: Kept, path: str, fd: int, spec: JobSpec) -> Cut:
-    st = os.fstat(fd)
-    device = stat.S_ISBLK(st.st_mode)
-    size = os.lseek(fd, 0, os.SEEK_END) if device else st.st_size
+    made = look_at(fd, path, still=True)
+    size = made.size
     if volumespec.formatted(spec.source.volume):
         size = member.size  # of what is in it: whoever opens it will see
     if size != member.size:
         raise JobFailed(errno.EBUSY, f"source {kept.source} changed its size from {member.size} to {size} bytes")
-    found = (
-        Identity("device", st.st_rdev, 0, size)
-        if device
-        else Identity("file", st.st_dev, st.st_ino, size, st.st_mtime_ns, st.st_ctime_ns)
-    )
-    return Cut(how=kept.how, path=path, identity=tuple(found.to_list()))
+    return Cut(how=kept.how, path=path, identity=tuple(replace(made, size=size).to_list()))
 
 
 @contextmanager

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import VolumeKind
 from blockworker.roots import Roots
+from blockworker.volumes.condition import REPLACED, Identity
 
-REPLACED: Final = ("another file", "size")  # what may differ between two identities beyond having been written to
+__all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "trouble"]
 
 
 class Extent(NamedTuple):
@@ -25,38 +25,6 @@ class Extent(NamedTuple):
     length: int
     data: bool
     own: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which source was opened, and in what condition; ``kind`` is ``file``, ``device`` or ``none``."""
-
-    kind: str
-    dev: int = 0
-    ino: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
-
-    def changed(self, other: Identity) -> str | None:
-        """What differs in ``other``: ``""`` for nothing, None where it cannot be known (only files tell).
-
-        ``dev`` is not compared: it may be another number after a reboot.
-        """
-        if self.kind != "file" or other.kind != "file":
-            return None
-        for name in ("ino", "size", "mtime_ns", "ctime_ns"):
-            if getattr(self, name) != getattr(other, name):
-                return {"ino": "another file", "mtime_ns": "mtime", "ctime_ns": "ctime"}.get(name, name)
-        return ""
-
-    def to_list(self) -> list[Any]:
-        return [self.kind, self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns]
-
-    @classmethod
-    def from_list(cls, values: Sequence[Any]) -> Identity:
-        kind, *numbers = values
-        return cls(str(kind), *map(int, numbers))
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from blockworker.volumes.base import Extent, Identity
+from blockworker.volumes.condition import look_at
 from blockworker.volumes.file import CacheTrail, read_full
 
 
@@ -26,8 +27,7 @@ class DeviceSource:
             yield Extent(start, length, data=True)
 
     def identity(self) -> Identity:
-        st = os.fstat(self._fd)
-        return Identity("device", st.st_rdev, 0, self.size)
+        return look_at(self._fd, self._label)
 
     def allocated(self) -> int:
         return self.size

@@ -11,6 +11,7 @@ from typing import Final
 
 from blockworker import kernel
 from blockworker.volumes.base import Extent, Identity, trouble
+from blockworker.volumes.condition import look_at
 
 _STRIDE: Final = 32 << 20  # bytes; the cache is looked at and dropped in pieces of this size
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -105,8 +106,7 @@ class FileSource:
             start = max(hole, data)
 
     def identity(self) -> Identity:
-        st = os.fstat(self._fd)
-        return Identity("file", st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+        return look_at(self._fd, self._label)
 
     def allocated(self) -> int:
         return min(os.fstat(self._fd).st_blocks * 512, self.size)

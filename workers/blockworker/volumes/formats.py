@@ -12,6 +12,7 @@ from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
 from blockworker.roots import Roots
 from blockworker.volumes.base import Extent, Identity, trouble
+from blockworker.volumes.condition import look_at_layers
 from blockworker.volumes.export import Export
 from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError
@@ -70,9 +71,9 @@ class FormatSource:
             yield pending
 
     def identity(self) -> Identity:
-        """The file's, with the size of what is in it: the file grows with whatever is written."""
-        st = os.fstat(next(iter(self._layers.files)))
-        return Identity("file", st.st_dev, st.st_ino, self.size, st.st_mtime_ns, st.st_ctime_ns)
+        """The identity of the file with all layers below, and with the size of what is in it: a file grows when it is
+        written to."""
+        return look_at_layers(self._layers.files, self.size)
 
     def allocated(self) -> int:
         return sum(extent.length for extent in self.extents(0, self.size) if extent.data)

@@ -1,0 +1,182 @@
+"""The identity of a source as one value: which file or device it is, how large it is, and in which condition.
+
+It is taken at OPEN, stored with the job, and taken again by every attempt before and behind its copy.  That it is the
+same thing of the same size is always known; that it was not written to is known only where its time stamps prove it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from blockworker import kernel
+from blockworker.filesystem import kind_of
+from blockworker.identity import same_thing, which_device, which_file
+
+# What may differ beyond having been written to.  No policy lets a job go on then: its target is for another source.
+REPLACED: Final = ("another file", "another device", "another layer", "size")
+
+
+class Proof(StrEnum):
+    """What proves that a file was not written to between two looks."""
+
+    TIMES = "times"  # its mtime and ctime are the same: every write moves them
+    CONTENT = "content"  # only its content is: a write through a shared mapping moves no time
+    NOTHING = "nothing"
+
+
+# The kinds of file systems by what proves it.  Any other kind proves nothing: FAT has no ctime, and a file system of
+# the network is written by other machines, whose writes are seen late.  tmpfs has no writeback, so that a page of a
+# shared mapping stays writable for ever; overlayfs may lie on one.
+_PROOFS: Final[Mapping[str, Proof]] = {
+    **dict.fromkeys(("ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs"), Proof.TIMES),
+    **dict.fromkeys(("tmpfs", "ramfs", "overlayfs"), Proof.CONTENT),
+}
+_TICK: Final = 20_000_000  # ns; two of the kernel's coarsest: what is written later has another stamp
+_SECOND: Final = 1_000_000_000  # ns; of a file system that keeps whole seconds
+_LOOKS: Final = 3  # at a file that is being written
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``kind``: ``file``, ``device`` or ``none`` (nothing of this host).
+
+    ``size``: of what is in it, in bytes.  ``dev`` and ``ino`` are numbers of the moment: locks are named by them, and
+    two identities are not compared by them.  ``layers``: the files below an image, the topmost first.
+    """
+
+    kind: str
+    dev: int = 0
+    ino: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    which: str = ""  # blockworker.identity; "" in records of versions that did not know it
+    proof: Proof = Proof.TIMES
+    layers: tuple[Identity, ...] = ()
+
+    def changed(self, other: Identity) -> str | None:
+        """What differs in ``other``: ``""`` for nothing, None where nothing is seen and nothing proves that.
+
+        One of ``REPLACED``: it is another thing, or of another size.  Else it was written to.
+        """
+        return _first(self._replaced(other), self.layers_changed(other), _written(self, other))
+
+    def layers_changed(self, other: Identity) -> str | None:
+        """As ``changed``, of the layers below alone."""
+        if not (self.which and other.which):  # a record that does not know them
+            return None if self.layers or other.layers else ""
+        if len(self.layers) != len(other.layers) or not all(map(_same, self.layers, other.layers)):
+            return "another layer"
+        return _first(*(_written(*pair, below=True) for pair in zip(self.layers, other.layers, strict=True)))
+
+    def proved_by_content(self) -> bool:
+        """Whether the content has to be compared, as some time stamps prove nothing, and all others do."""
+        proofs = {each.proof for each in (self, *self.layers)}
+        return Proof.CONTENT in proofs and Proof.NOTHING not in proofs
+
+    def _replaced(self, other: Identity) -> str:
+        if "none" in (self.kind, other.kind):
+            known = self.kind == other.kind and self.size and other.size
+            return "size" if known and self.size != other.size else ""
+        if not _same(self, other):
+            return f"another {self.kind}"
+        return "size" if self.size != other.size else ""
+
+    def to_list(self) -> list[Any]:
+        layers = [layer.to_list() for layer in self.layers]
+        return [
+            self.kind, self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns, self.which, str(self.proof), layers
+        ]  # fmt: skip
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> Identity:
+        """Read what ``to_list`` made, here or in the version that had the first six values only."""
+        given = [*values, *("none", 0, 0, 0, 0, 0, "", Proof.TIMES, ())[len(values) :]]
+        kind, dev, ino, size, mtime, ctime, which, proof, layers = given[:9]
+        numbers = {"dev": int(dev), "ino": int(ino), "size": int(size), "mtime_ns": int(mtime), "ctime_ns": int(ctime)}
+        return cls(str(kind), **numbers, which=str(which), proof=Proof(proof), layers=tuple(map(cls.from_list, layers)))
+
+
+def _first(*found: str | None) -> str | None:
+    """The first change that was found; else None where one look proves nothing."""
+    return next(filter(None, found), None if None in found else "")
+
+
+def _written(one: Identity, other: Identity, *, below: bool = False) -> str | None:
+    """Which time (or size, of a layer below) says that a file was written to."""
+    if (one.kind, other.kind) != ("file", "file"):
+        return None
+    for name in ("mtime_ns", "ctime_ns", "size"):
+        if getattr(one, name) != getattr(other, name) and (below or name != "size"):
+            return name.removesuffix("_ns") + (" of a layer below" if below else "")
+    return "" if one.proof is other.proof is Proof.TIMES else None
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    """Whether two looks are at one thing, as far as both of them know which."""
+    if one.which and other.which:
+        return one.kind == other.kind and same_thing(one.which, other.which)
+    return one.ino == other.ino or (one.kind, other.kind) != ("file", "file")
+
+
+def look_at(fd: int, path: str, *, still: bool = False) -> Identity:
+    """The identity of an open file or device.  ``still``: it is ours, and nobody writes to it.
+
+    The time stamps of a file prove that it was not written only where the next write moves them.  So its dirty pages
+    are written back first, or a program that has mapped one could write to it in silence; and where the last write was
+    just now, the clock that stamps are taken from is let go on.  Raises OSError.
+    """
+    st = os.fstat(fd)
+    if stat.S_ISBLK(st.st_mode):
+        size, name = os.lseek(fd, 0, os.SEEK_END), which_device(st.st_rdev, path)
+        return Identity("device", st.st_rdev, 0, size, which=name, proof=Proof.NOTHING)
+    proof = Proof.TIMES if still else _PROOFS.get(kind_of(fd)[0], Proof.NOTHING)
+    match proof:
+        case Proof.TIMES if not still:
+            st, proof = _settled(fd)
+        case Proof.NOTHING:
+            kernel.refresh(fd)
+            st = os.fstat(fd)
+    return Identity(
+        "file", st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns, which=which_file(fd), proof=proof
+    )  # fmt: skip
+
+
+def look_at_layers(files: Mapping[int, str], size: int) -> Identity:
+    """The identity of an image of a format: of its file, with the layers below; ``size``: of what is in it."""
+    top, *below = [look_at(fd, path) for fd, path in files.items()]
+    return replace(top, size=size, layers=tuple(below))
+
+
+def _settled(fd: int) -> tuple[os.stat_result, Proof]:
+    """A file as it was while no page of it was dirty; without proof where it is written all the time."""
+    for _ in range(_LOOKS):
+        before = os.fstat(fd)
+        _outlive(before.st_ctime_ns)
+        try:
+            kernel.write_back(fd)
+        except OSError:
+            return os.fstat(fd), Proof.NOTHING  # its disk takes no writes: the copy reads what it can
+        after = os.fstat(fd)
+        # A page that became dirty behind the writeback has moved the time, or else it would be writable in silence.
+        if _times(before) == _times(after):
+            return after, Proof.TIMES
+    return after, Proof.NOTHING
+
+
+def _times(st: os.stat_result) -> tuple[int, int, int]:
+    return st.st_size, st.st_mtime_ns, st.st_ctime_ns
+
+
+def _outlive(stamp: int) -> None:
+    """Wait until a write would have another ctime; a stamp in whole seconds may be of a file system without others."""
+    step = _TICK if stamp % _SECOND else _SECOND + _TICK
+    age = time.time_ns() - stamp
+    if -step < age < step:
+        time.sleep((step - age) / _SECOND)
