@@ -26,7 +26,7 @@ from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
 from blockworker.targets.publish import NotPublished
 from blockworker.targets.written import Written
-from blockworker.volumes.base import Extent, Identity, Source, trouble
+from blockworker.volumes.base import Extent, Identity, Source, expect_within, trouble
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,7 @@ class DeviceTarget(Written):
             raise
 
     def zero(self, offset: int, length: int) -> None:
+        expect_within(self.size, self._label, offset, length)
         start, end = self._base + offset, self._base + offset + length
         first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
         try:

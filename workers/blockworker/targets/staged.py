@@ -21,7 +21,7 @@ from blockworker.targets.files import is_staging_file
 from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
 from blockworker.targets.written import Written
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import expect_within, trouble
 
 
 class StagingBusy(BlockjobsError):
@@ -107,6 +107,7 @@ class StagedTarget(Written):
             raise
 
     def zero(self, offset: int, length: int) -> None:
+        expect_within(self.size, self._label, offset, length)
         if self._fresh:
             return None
         try:

@@ -11,7 +11,7 @@ from typing import Final
 
 from blockjobs.model.errors import VolumeError
 from blockworker import kernel
-from blockworker.volumes.base import trouble
+from blockworker.volumes.base import expect_within, trouble
 
 _STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete
 _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
@@ -29,6 +29,7 @@ class Written:
         self._writeback = Writeback(fd, base + size)
 
     def pwrite(self, view: memoryview, offset: int) -> None:
+        expect_within(self.size, self._label, offset, len(view))
         at, done = self._base + offset, 0
         try:
             while done < len(view):

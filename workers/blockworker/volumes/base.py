@@ -12,7 +12,7 @@ from blockjobs.model.volumespec import VolumeKind
 from blockworker.roots import Roots
 from blockworker.volumes.condition import REPLACED, Identity
 
-__all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "trouble"]
+__all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "expect_within", "trouble"]
 
 
 class Extent(NamedTuple):
@@ -53,6 +53,8 @@ class Target(Protocol):
     @property
     def size(self) -> int: ...
 
+    # What does not lie within ``size`` is refused, see ``expect_within``: what is behind it is nobody's to write.
+
     def pwrite(self, view: memoryview, offset: int) -> None:
         """Write all of ``view``, or raise VolumeError (``operation="write"``)."""
 
@@ -86,3 +88,10 @@ def trouble(operation: str, label: str, offset: int, length: int, code: int | No
     place = f" at offset {offset}" if operation != "flush" else ""
     text = f"{operation} of {label}{place}: {why or os.strerror(code)}"
     return VolumeError(code, text, operation=operation, offset=offset, length=length)
+
+
+def expect_within(size: int, label: str, offset: int, length: int) -> None:
+    """Raise VolumeError (``internal``: no policy tries it again) for bytes that do not lie within a target."""
+    if offset < 0 or length < 0 or offset + length > size:
+        text = f"write of {label}: bytes {offset} to {offset + length} do not lie within its {size} bytes"
+        raise VolumeError(errno.EINVAL, text, operation="internal", offset=offset, length=length)

@@ -11,7 +11,7 @@ from blockjobs.model.volumespec import FormatVolume, bottom, label
 from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
 from blockworker.roots import Roots
-from blockworker.volumes.base import Extent, Identity, trouble
+from blockworker.volumes.base import Extent, Identity, expect_within, trouble
 from blockworker.volumes.condition import look_at_layers
 from blockworker.volumes.export import Export
 from blockworker.volumes.layers import Layers, Open, by
@@ -87,6 +87,10 @@ class FormatSource:
 class Staging(Protocol):
     """The file that an image is made in."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of what is going to be in the image; the image itself may be larger until it is finished."""
+
     def fileno(self) -> int: ...
 
     def close(self) -> None: ...
@@ -111,12 +115,14 @@ class FormatTarget:
         self.size = self._export.size
 
     def pwrite(self, view: memoryview, offset: int) -> None:
+        expect_within(self._staged.size, self._label, offset, len(view))
         self._do("write", lambda: self._export.write(view, offset), offset, len(view))
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         self._do("compare", lambda: self._export.read(view, offset), offset, len(view))
 
     def zero(self, offset: int, length: int) -> None:
+        expect_within(self._staged.size, self._label, offset, length)
         self._do("write", lambda: self._zero(offset, length), offset, length)
 
     def _zero(self, offset: int, length: int) -> None:

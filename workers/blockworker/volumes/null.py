@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from blockjobs.model.volumespec import NullVolume
-from blockworker.volumes.base import Extent, Identity
+from blockworker.volumes.base import Extent, Identity, expect_within
 
 _GARBAGE: Final = memoryview(bytes(range(1, 256)) * 4112)  # a little over 1 MiB, nowhere a zero
 
@@ -49,7 +49,8 @@ class NullTarget:
         self.size = size
         self._latency = latency_ns / 1e9
 
-    def pwrite(self, view: memoryview, offset: int) -> None:  # noqa: ARG002
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        expect_within(self.size, "null-co", offset, len(view))
         if self._latency:
             time.sleep(self._latency)
 
@@ -57,7 +58,7 @@ class NullTarget:
         view[:] = bytes(len(view))
 
     def zero(self, offset: int, length: int) -> None:
-        pass
+        expect_within(self.size, "null-co", offset, length)
 
     def flush(self) -> None:
         pass
