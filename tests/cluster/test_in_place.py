@@ -16,6 +16,8 @@ import pytest
 from fleet import MIB, Fleet, files
 from test_restore import backup, call, ext4, flip, sound
 
+from blockworker.targets import manifest
+
 SIZE = 72  # MiB of the device: more than what is copied to it
 FILL = b"\xa5"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
@@ -232,7 +234,7 @@ def test_a_flipped_bit_stops_a_restore_onto_a_device_which_is_undefined_then(fle
         shutil.copy(f"{made}{suffix}", f"{copied}{suffix}")
     told = json.loads(Path(f"{copied}.manifest.json").read_text())
     told["digests"]["file"] = "copied.img.blake3"
-    Path(f"{copied}.manifest.json").write_text(json.dumps(told))
+    Path(f"{copied}.manifest.json").write_bytes(manifest.dump(told))
     flip(copied, 5)
     said = call(fleet, "restore", f"a:{copied}", f"a:{loop.path}", "--in-place")
     assert said.returncode == 1

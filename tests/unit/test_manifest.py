@@ -35,7 +35,7 @@ def damage(target, offset, content):
 
 def test_it_says_all_there_is_to_know(site, target):
     keys = manifest.load(f"{target}.manifest.json")
-    assert keys["version"] == 1
+    assert keys["version"] == 2
     assert keys["source"]["volume"] == f"web1:{site.images}/root.img"
     assert keys["source"]["identity"][:1] + keys["source"]["identity"][3:4] == ["file", len(CONTENT)]
     assert keys["digests"]["algorithm"], keys["digests"]["chunk"] == ("blake3", MIB)
@@ -98,7 +98,7 @@ def test_without_digests_there_is_nothing_to_verify_with(site):
         verify(site.backup / "R/root.img")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}'], ids=["empty", "list", "future"])
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 3}'], ids=["empty", "list", "future"])
 def test_what_is_no_manifest_is_refused(tmp_path, text):
     path = tmp_path / "m.json"
     path.write_text(text)

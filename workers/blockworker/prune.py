@@ -159,12 +159,15 @@ class Pruner:
 
 
 def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
-    """The manifest beside a target, through no symlink."""
+    """The manifest beside a target, through no symlink.
+
+    A bit of it may have flipped: what it says of its job, its run and the image's size is compared, and that is enough.
+    """
     path = target["path"] + MANIFEST
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(os.path.basename(path), flags, dir_fd=directory)
     try:
-        return manifests.load(f"/proc/self/fd/{fd}")
+        return manifests.load(f"/proc/self/fd/{fd}", changed=True)
     except BadInput:
         raise Left(f"{path} is no manifest that is known here") from None
     finally:

@@ -77,7 +77,7 @@ def _below(directory: int, name: str) -> Iterator[str]:
     """Every name by which a published image says what it lies on."""
     fd = os.open(name + MANIFEST, _FLAGS, dir_fd=directory)
     try:
-        manifest = manifests.load(f"/proc/self/fd/{fd}")
+        manifest = manifests.load(f"/proc/self/fd/{fd}", changed=True)
     finally:
         os.close(fd)
     yield from _names(manifest.get("parent"))

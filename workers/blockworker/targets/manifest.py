@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from blake3 import blake3
+
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
@@ -24,7 +26,15 @@ from blockworker.volumes.file import FileSource
 from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image
 
-VERSION: Final = 1
+VERSION: Final = 2  # with a digest of itself; one of version 1 has none, and is read
+_BLANK: Final = "0" * 64  # what stands for the digest of the text while it is computed
+_SHOULD: Final = f"a manifest of version 1 or {VERSION} was expected"
+# What each key holds, where a manifest has it.  Keys of a later release are kept, and mean nothing here.
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "run": (str,), "transaction": (str,), "job": (str,), "source": (dict,), "target": (str,), "cut": (dict,),
+    "format": (str,), "digests": (dict, type(None)), "attempts": (list,), "bytes": (dict,), "source_change": (str,),
+    "started": (str,), "finished": (str,), "digest": (str,),
+}  # fmt: skip
 LARGEST: Final = 1 << 20  # bytes
 
 
@@ -81,7 +91,20 @@ def _iso(at: datetime) -> str:
 
 
 def dump(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, indent=2).encode() + b"\n"
+    """The text of a manifest, with the digest of all its other bytes: no byte of it changes unnoticed."""
+    keys = {name: value for name, value in manifest.items() if name != "digest"}
+    text = json.dumps({**keys, "digest": _BLANK}, indent=2).encode() + b"\n"
+    at = text.rindex(_BLANK.encode())
+    return text[:at] + blake3(text).hexdigest().encode() + text[at + len(_BLANK) :]
+
+
+def _is_whole(text: bytes, manifest: Mapping[str, Any]) -> bool:
+    """Whether the text is the one that its digest was made of; version 1 has none."""
+    if "digest" not in manifest:
+        return bool(manifest["version"] == 1)
+    digest = str(manifest["digest"]).encode(errors="replace")
+    before, _, after = text.rpartition(digest)
+    return len(digest) == len(_BLANK) and blake3(before + _BLANK.encode() + after).hexdigest().encode() == digest
 
 
 Opener = Callable[[str], int]  # a descriptor for reading, that the caller owns
@@ -92,32 +115,54 @@ def as_we_are(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def load(path: str, opener: Opener = as_we_are) -> dict[str, Any]:
-    """Read a manifest.
+def load(path: str, opener: Opener = as_we_are, *, changed: bool = False) -> dict[str, Any]:
+    """Read a manifest; ``changed``: one that was changed since it was written too, to find what to leave alone.
 
     Raises:
-        BadInput: it is missing, not JSON, of a version that is not known here, or not a manifest.
+        BadInput: it is missing, not JSON, of a version that is not known here, changed since it was written, or not a
+            manifest.
     """
     try:
         with open(opener(path), "rb") as file:
-            manifest = json.loads(file.read(LARGEST))  # one is of a few kB
+            text = file.read(LARGEST)  # one is of a few kB
     except OSError as error:
         raise BadInput(f"manifest {path}: {error.strerror}; an image that a job has committed was expected") from None
+    return parse(text, path, changed=changed)
+
+
+def parse(text: bytes, path: str, *, changed: bool = False) -> dict[str, Any]:
+    """What a manifest's text says; ``path`` is what messages call it.  Raises BadInput, as ``load`` does."""
+    try:
+        manifest: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise BadInput(f"manifest {path} is not JSON: a manifest of version {VERSION} was expected") from None
-    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise BadInput(f"manifest {path}: a manifest of version {VERSION} was expected")
-    size, digests = manifest.get("size"), manifest.get("digests", 0)
+        raise BadInput(f"manifest {path} is not JSON: {_SHOULD}") from None
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise BadInput(f"manifest {path}: {_SHOULD}")
+    if not changed and not _is_whole(text, manifest):
+        raise BadInput(f"manifest {path} was changed since it was written: it does not have its digest")
+    _expect_kinds(path, manifest)
+    return dict(manifest)
+
+
+def _expect_kinds(path: str, manifest: Mapping[str, Any]) -> None:
+    size = manifest.get("size")
     if type(size) is not int or not 0 <= size < 1 << 63:
         raise BadInput(f"manifest {path}: size: {str(size)[:60]}: a number of bytes was expected")
-    if not (digests is None or isinstance(digests, dict)):
-        raise BadInput(f"manifest {path}: digests: null, or the digests' kind and file were expected")
-    return manifest
+    for name, kinds in _KINDS.items():
+        if name in manifest and not isinstance(manifest[name], kinds):
+            known = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise BadInput(f"manifest {path}: {name}: {str(manifest[name])[:60]}: {known} was expected")
 
 
 def _plain(name: object) -> bool:
     """Whether it is the name of a file beside the image."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
+    if not isinstance(name, str) or name in ("", ".", "..") or {"/", "\0"} & set(name):
+        return False
+    try:
+        return bool(os.fsencode(name))
+    except UnicodeEncodeError:  # half of a pair, as JSON may have it
+        return False
 
 
 @dataclass(frozen=True, slots=True)
