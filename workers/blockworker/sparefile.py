@@ -43,7 +43,7 @@ def replace_file(folder: int, name: str, text: bytes, *, sync: bool = True) -> N
         if there < room:  # XFS may refuse on a full disk to allocate what is allocated already
             _allocate(fd, room)
         _write_whole(fd, text.ljust(room))
-        os.fdatasync(fd)
+        os.fsync(fd)
     finally:
         os.close(fd)
     if not _exchange(folder, spare, name):
