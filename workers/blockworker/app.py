@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+from contextlib import suppress
 from typing import Any, Final
 
-import redis
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
@@ -28,22 +27,26 @@ from blockjobs.daemons.doorbell import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt
+from blockworker import attempt, drivers
+from blockworker.errands.desk import Desk
+from blockworker.errands.forker import Forker
+from blockworker.errands.lanes import Lanes
+from blockworker.errands.mounts import MountTable
+from blockworker.errands.questions import redis_may_be_away
+from blockworker.errands.work import serve as serve_errands
 from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
-from blockworker.probe import look
-from blockworker.prune import Pruner, question_of
-from blockworker.resize import resize as resize_image
 from blockworker.roots import Roots
-from blockworker.steps import Steps
-from blockworker.targets import abandoned
 from blockworker.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
-CONNECTIONS: Final = 2  # of a steps worker to the registry: its steps, heartbeat and watcher talk for moments
+CONNECTIONS: Final = 2  # of a steps worker's main process to the registry: its threads talk for moments
+QUESTION: Final = 3.0  # seconds that whoever asks a question waits, if the question does not say how long
+PRUNE: Final = 60.0  # seconds that whoever has targets pruned waits
+LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
 _DRAIN: Final = mmap.mmap(-1, 1)
@@ -71,39 +74,29 @@ def copying(url: str, config: HostConfig) -> Celery:
     return app
 
 
-def stepping(url: str, registry: HostRegistry, roots: Roots, highest: Highest) -> Celery:
-    """The app of the steps worker, whose threads share the connections of one registry."""
-    config = roots.config
-    app, steps = _app(url, config), Steps(registry.answers, roots, highest)
+def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
+    """The app of the steps worker.  Its threads hand over what touches a path, and never wait for a path."""
+    app = _app(url, config)
 
     @app.task(name=STEP_TASK)
     def step(name: str, txn: str) -> None:
-        with _redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
-            steps.take(name, TxnId(txn))
+        with redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
+            desk.step(name, TxnId(txn))
 
     @app.task(name=PROBE_TASK)
-    def probe(question: str, looks: list[dict[str, Any]]) -> None:
-        with _redis_may_be_away("a question was not answered"):
-            registry.questions.answer(config.name, question, look(roots, looks))
+    def probe(question: str, looks: list[dict[str, Any]], patience: float = QUESTION) -> None:
+        with redis_may_be_away("a question was not answered"):
+            desk.questions.probe(question, looks, patience)
 
     @app.task(name=RESIZE_TASK)
     def resize(question: str, volume: dict[str, Any], size: int) -> None:
-        with _redis_may_be_away("an image was not resized, or nobody heard of it"):
-            answer = resize_image(
-                roots, volume, size, in_use=registry.answers.in_use,
-                permitted=lambda: registry.questions.take_permit(config.name, question),
-            )  # fmt: skip
-            if answer is not None:
-                registry.questions.answer(config.name, question, answer)
+        with redis_may_be_away("an image was not resized, or nobody heard of it"):
+            desk.questions.resize(question, volume, size, QUESTION)
 
     @app.task(name=PRUNE_TASK)
     def prune(question: str, keys: dict[str, Any]) -> None:
-        with _redis_may_be_away("targets were not pruned, or nobody heard of it"):
-            pruner = Pruner(
-                roots, in_use=registry.answers.in_use,
-                permitted=lambda: registry.questions.take_permit(config.name, question),
-            )  # fmt: skip
-            registry.questions.answer(config.name, question, pruner.answer(question_of(keys)))
+        with redis_may_be_away("targets were not pruned, or nobody heard of it"):
+            desk.questions.prune(question, keys, PRUNE)
 
     return app
 
@@ -112,15 +105,6 @@ def _app(url: str, config: HostConfig) -> Celery:
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
     configure(app, url)
     return app
-
-
-@contextmanager
-def _redis_may_be_away(what: str) -> Iterator[None]:
-    """Whoever asked waits, and asks again."""
-    try:
-        yield
-    except redis.RedisError as error:
-        log.warning("%s: Redis is away: %s", what, error)
 
 
 def serve_copies(url: str, config: HostConfig) -> int:
@@ -135,24 +119,34 @@ def serve_copies(url: str, config: HostConfig) -> int:
 
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
+    lock = os.memfd_create("highest")
+    # First of all: it forks, which a program with threads should not.
+    forker = Forker(lambda connection: serve_errands(connection, url, config, lock), drivers.preload)
+    mounts = MountTable((*config.read_roots, *config.write_roots))
+    lanes = Lanes(forker.start, mounts.point_of)
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
     highest = Highest(config)
-    heartbeat = Heartbeat(registry.hosts, config, highest)
-    roots = Roots(config)
-    watcher = Watcher(registry.attempts, roots, lambda: abandoned.settle(registry.answers, roots, highest))
+    known = {"decision": highest.number, "incarnation": highest.incarnation}
+    desk = Desk(registry, config, lanes, mounts.point_of, known)
+    heartbeat = Heartbeat(registry.hosts, config, desk.told)
+    watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat.register()
 
     def begin(**_: object) -> None:
+        desk.start()
         heartbeat.start()
         watcher.start()
 
     def end(**_: object) -> None:
         watcher.close()
+        lanes.close(LAST_ERRANDS)
+        desk.close()
         heartbeat.close()
+        forker.close()
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    app = stepping(url, registry, roots, highest)
+    app = stepping(url, config, desk)
     return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import redis
 
-from blockjobs.model.errors import JobFailed
 from blockjobs.store.hosts import Hosts, HostTaken
-from blockworker.highest import Highest
 from blockworker.host import HostConfig, facts, machine_id
-from blockworker.roots import Roots
-from blockworker.targets import devices
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +19,12 @@ TAKEOVER: Final = 8.0  # seconds another machine's counter must stand still befo
 
 
 class Heartbeat:
-    def __init__(self, hosts: Hosts, config: HostConfig, highest: Highest) -> None:
-        self._hosts, self._config, self._highest = hosts, config, highest
-        self._machine, self._roots = machine_id(), Roots(config)
+    """``more``: facts that change, which are asked for at every beat and must not touch a path."""
+
+    def __init__(self, hosts: Hosts, config: HostConfig, more: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._hosts, self._config, self._more = hosts, config, more
+        self._machine = machine_id()
         self._facts: dict[str, Any] = dict(facts())
-        self._unread = ""  # why the state of devices could not be read, as it was logged
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="heartbeat", daemon=True)
 
@@ -56,22 +54,8 @@ class Heartbeat:
             log.warning("host %s: left without a word: %s", self._config.name, error)
 
     def _beat(self, *, word: str = "beat", seen: str = "") -> None:
-        config = self._config
-        facts = self._facts | {"decision": self._highest.number, "incarnation": self._highest.incarnation}
-        if undefined := self._undefined():
-            facts = facts | {"undefined": undefined}
-        self._hosts.beat(config.name, self._machine, config.slots, facts, word=word, seen=seen)
-
-    def _undefined(self) -> list[dict[str, Any]]:
-        """The devices that jobs have left half-written."""
-        try:
-            found = devices.undefined(self._roots)
-        except (JobFailed, OSError) as error:
-            if str(error) != self._unread:
-                self._unread = str(error)
-                log.warning("host %s: the state of its devices cannot be read: %s", self._config.name, error)
-            return []
-        return [{"device": record.path, "job": record.left_by, "since": record.left_at} for record in found]
+        config, told = self._config, self._facts | dict(self._more())
+        self._hosts.beat(config.name, self._machine, config.slots, told, word=word, seen=seen)
 
     def _follow(self) -> None:
         while not self._stop.wait(INTERVAL):

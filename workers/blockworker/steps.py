@@ -16,7 +16,7 @@ from typing import Any
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
-from blockjobs.model.ids import TxnId
+from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
 from blockworker import drivers
@@ -45,9 +45,9 @@ class Steps:
             Step.SETTLE: self._settle,
         }
 
-    def take(self, step: str, txn: TxnId) -> None:
-        """Do a step for every member here that owes it, and answer."""
-        members = self._answers.members(txn)
+    def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
+        """Do a step for every member here that owes it, and answer.  ``jobs``: only for those of these members."""
+        members = self._answers.members(txn, jobs)
         log.info("transaction %s: %s of %d members", txn, step, len(members))
         try:
             if step == Step.CUT:  # all at once

@@ -12,34 +12,36 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import psutil
 import redis
 
 from blockjobs.daemons.loop import Every
-from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import Attempts, Standing, Who
 from blockworker.host import boot_id
 from blockworker.roots import Roots
-from blockworker.targets.journal import sweep_tombstones
-from blockworker.targets.publish import close_settled
+from blockworker.targets.abandoned import sweep_roots
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
 SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
-TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
 DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
 
 
 class Watcher:
-    """``settle``: what else a host has to tidy up at its start, after an absence of Redis, and now and then."""
+    """``tidy``: has a host tidied up, at its start, after an absence of Redis, and now and then, and must not hang.
 
-    def __init__(self, attempts: Attempts, roots: Roots, settle: Callable[[], None] = lambda: None) -> None:
-        self._attempts, self._roots, self._settle = attempts, roots, settle
+    Without it the watcher itself sweeps the write roots, which nobody should want whose file systems may hang.
+    """
+
+    def __init__(self, attempts: Attempts, roots: Roots, tidy: Callable[[], None] | None = None) -> None:
+        self._attempts = attempts
+        self._tidy = tidy or partial(sweep_roots, roots)
         self._each_sweep = Every(SWEEP)
         self._boot = boot_id()
         self._reported: set[str] = set()
@@ -100,22 +102,14 @@ class Watcher:
         if self._attempts.release(job, standing.txn, standing.token, standing.attempt, why=why):
             log.warning("job %s: its attempt was %s; released", job, why)
 
-    def _sweep(self) -> None:
-        for path in self._roots.config.write_roots:
-            try:
-                root = self._roots.root_of(path, write=True)
-                close_settled(self._roots, root)
-                sweep_tombstones(self._roots, root, TOMBSTONE)
-            except (JobFailed, OSError) as error:
-                log.warning("what is settled beneath %s is not swept: %s", path, error)
-
     def _follow(self) -> None:
         while not self._stop.wait(LOOK):
             try:
                 self.look()
                 if self._each_sweep():
-                    self._settle()
-                    self._sweep()
+                    self._tidy()
             except redis.RedisError as error:
                 self._each_sweep = Every(SWEEP)  # whoever was cut off may have been given up
                 log.warning("watcher: Redis is away: %s", error)
+            except Exception:  # one odd claim or journal is no reason to leave all others unwatched
+                log.exception("watcher: an error nobody expected")

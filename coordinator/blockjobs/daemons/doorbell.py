@@ -65,8 +65,9 @@ class Doorbell:
     def step(self, host: Host, step: str, txn: TxnId) -> None:
         self._ring(STEP_TASK, [step, str(txn)], steps_queue(host))
 
-    def probe(self, host: Host, question: str, looks: list[dict[str, Any]]) -> None:
-        self._ring(PROBE_TASK, [question, looks], steps_queue(host))
+    def probe(self, host: Host, question: str, looks: list[dict[str, Any]], patience: float | None = None) -> None:
+        """``patience``: seconds that the answer is waited for, if they are not the usual ones."""
+        self._ring(PROBE_TASK, [question, looks, *([] if patience is None else [patience])], steps_queue(host))
 
     def resize(self, host: Host, question: str, volume: dict[str, Any], size: int) -> None:
         self._ring(RESIZE_TASK, [question, volume, size], steps_queue(host))

@@ -41,7 +41,7 @@ class Probe:
         """The same for many: what one does not answer is said in its place."""
         asked = {host: self._registry.questions.new() for host in looks}
         for host, question in asked.items():
-            self._doorbell.probe(host, question, looks[host])
+            self._doorbell.probe(host, question, looks[host], None if patience == PATIENCE else patience)
         give_up = time.monotonic() + patience
         answers: dict[Host, list[dict[str, Any]] | HostDown] = {}
         for host, question in asked.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Final
@@ -28,6 +29,13 @@ def find(name: str, host: str) -> Driver:
     if driver is None:
         raise NoDriver(name, host)
     return driver
+
+
+def preload() -> None:
+    """Load every driver that is installed, so that processes forked afterwards have them."""
+    for point in entry_points(group=GROUP):
+        with suppress(Exception):  # one that cannot be loaded: whoever asks for it is told
+            _load(point.name)
 
 
 @cache

@@ -6,9 +6,10 @@ The decision of each transaction is carried out as it would have been, from the 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from blockjobs.model.barriers import Decision
-from blockjobs.model.errors import JobFailed
+from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answers
 from blockworker.highest import Highest
@@ -20,23 +21,47 @@ from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
 
+TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
 
-def settle(answers: Answers, roots: Roots, highest: Highest) -> None:
-    """Settle every transaction that was ended without this host; what cannot be settled yet stays on the list."""
+
+def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
+    """Settle beneath one write root every transaction that was ended without this host.
+
+    Returns the transactions of which nothing is left beneath that root.  Devices, which lie beneath none, are settled
+    with the first root; ``path`` "": there is no root.
+    """
+    done = []
     for txn in answers.abandoned():
         decision, number, incarnation = answers.decision(txn)
         if not decision:
             continue
         try:
             highest.raise_to(incarnation, number)
-            for path in roots.config.write_roots:
+            if path:
                 _settle(roots, path, txn, decision, number)
-            _settle_devices(roots, txn, decision, number)
+            if path in ("", *roots.config.write_roots[:1]):
+                _settle_devices(roots, txn, decision, number)
         except (JobFailed, OSError, LockBusy, StagingBusy) as error:
             log.warning("transaction %s: what it left here is not settled yet: %s", txn, error)
         else:
-            log.info("transaction %s: this host was abandoned; %s carried out", txn, decision)
-            answers.settled(txn)
+            done.append(txn)
+    return done
+
+
+def sweep_roots(roots: Roots) -> None:
+    """Sweep every write root of the host."""
+    for path in roots.config.write_roots:
+        sweep_root(roots, path)
+
+
+def sweep_root(roots: Roots, path: str) -> None:
+    """Close what is settled beneath a write root and was left open, and remove old tombstones."""
+    try:
+        root = roots.root_of(path, write=True)
+        publish.close_settled(roots, root)
+        journals.sweep_tombstones(roots, root, TOMBSTONE)
+    except (BlockjobsError, OSError) as error:
+        log.warning("what is settled beneath %s is not swept: %s", path, error)
 
 
 def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:

@@ -1,0 +1,106 @@
+"""Which errand is begun next: the pure part of the lanes.
+
+An errand names the file systems that it touches; errands that touch the same ones share a lane.  Rules: a lane has at
+most ``WIDTH`` errands under way; the same errand is never queued twice, nor under way twice; a file system on which
+``WIDTH`` errands hang gets no more; what hangs does not count among the ``MOST`` that may be under way at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+WIDTH: Final = 2  # errands under way in one lane, and errands that may hang on one file system before it gets no more
+MOST: Final = 8  # errands under way at once, without those that hang
+LONGEST: Final = 10_000  # errands that may wait in one lane
+
+Lane = frozenset[str]  # the mount points of the file systems that its errands touch
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One piece of work.
+
+    ``key``: two errands of one key are the same.  ``paths``: what it touches, for people.  ``until``: the monotonic
+    time at which nobody waits for it any more.  ``done`` is told the result, once, by some thread of the lanes; None:
+    there is none, as the process that did it is gone, or the time was over.
+    """
+
+    kind: str
+    key: tuple[str, ...]
+    lane: Lane
+    words: Mapping[str, Any]
+    about: str = ""
+    paths: tuple[str, ...] = ()
+    until: float = float("inf")
+    done: Callable[[Any], None] = field(default=lambda _: None, compare=False)
+
+
+class Board:
+    """What waits and what is under way.  Not for several threads: its owner has a lock."""
+
+    def __init__(self, width: int = WIDTH, most: int = MOST, longest: int = LONGEST) -> None:
+        self._width, self._most, self._longest = width, most, longest
+        self._waiting: dict[Lane, deque[Errand]] = {}
+        self._queued: set[tuple[str, ...]] = set()
+        self._busy: dict[tuple[str, ...], Lane] = {}
+
+    def put(self, errand: Errand) -> bool:
+        """Queue an errand; False where the same one waits already, or its lane is full.
+
+        One that is under way is queued once more: what it has looked at may have changed since.
+        """
+        queue = self._waiting.setdefault(errand.lane, deque())
+        if errand.key in self._queued or len(queue) >= self._longest:
+            return False
+        self._queued.add(errand.key)
+        queue.append(errand)
+        return True
+
+    def take(self, hanging: Mapping[tuple[str, ...], str]) -> Errand | None:
+        """The next errand to begin; None: nothing may.  ``hanging``: keys of what hangs, each with its mount point."""
+        if len(self._busy.keys() - hanging.keys()) >= self._most:
+            return None
+        stuck = Counter(hanging.values())
+        blocked = {point for point, number in stuck.items() if number >= self._width}
+        under_way = Counter(self._busy.values())
+        for lane in list(self._waiting):
+            if under_way[lane] >= self._width or lane & blocked:
+                continue
+            if (errand := self._first(lane)) is not None:
+                # The lane goes behind the others.
+                self._waiting[lane] = self._waiting.pop(lane)
+                self._begin(errand)
+                return errand
+        return None
+
+    def end(self, errand: Errand) -> None:
+        """An errand is over."""
+        self._busy.pop(errand.key, None)
+
+    def expire(self, now: float) -> list[Errand]:
+        """Take away, and return, the waiting errands whose time is over."""
+        late = [errand for queue in self._waiting.values() for errand in queue if errand.until <= now]
+        for errand in late:
+            self._remove(errand)
+        return late
+
+    def waiting(self) -> Iterable[Errand]:
+        """Every errand that waits."""
+        return [errand for queue in self._waiting.values() for errand in queue]
+
+    def _first(self, lane: Lane) -> Errand | None:
+        return next((errand for errand in self._waiting[lane] if errand.key not in self._busy), None)
+
+    def _begin(self, errand: Errand) -> None:
+        self._remove(errand)
+        self._busy[errand.key] = errand.lane
+
+    def _remove(self, errand: Errand) -> None:
+        queue = self._waiting[errand.lane]
+        queue.remove(errand)
+        self._queued.discard(errand.key)
+        if not queue:
+            del self._waiting[errand.lane]

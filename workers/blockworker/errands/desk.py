@@ -1,0 +1,159 @@
+"""What the steps worker hands to its lanes: steps and its own housekeeping, sorted by file system.
+
+Rule: nothing here touches a path or waits for an errand.  Steps are answered to the registry by the errands themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from blockjobs.model.ids import JobId, TxnId
+from blockjobs.store.registry import HostRegistry
+from blockworker.errands.board import Errand, Lane
+from blockworker.errands.lanes import Lanes
+from blockworker.errands.questions import Questions, redis_may_be_away
+from blockworker.errands.touched import TOUCHED, PointOf, lane_of, spec_paths
+from blockworker.host import HostConfig
+
+log = logging.getLogger(__name__)
+
+TICK: Final = 0.25  # seconds between looks at what hangs, and at the questions whose time is over
+KNOWN: Final = 256  # transactions whose shares are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Members of a transaction here that touch the same file systems."""
+
+    lane: Lane
+    jobs: tuple[JobId, ...]
+    paths: tuple[str, ...]
+
+
+class Desk:
+    """Hands errands to the lanes of one host.
+
+    ``facts``: what the heartbeat tells of this host's records, until they have been read once more.
+    """
+
+    def __init__(
+        self, registry: HostRegistry, config: HostConfig, lanes: Lanes, point_of: PointOf,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self._registry, self._config, self._lanes, self._point_of = registry, config, lanes, point_of
+        self.questions = Questions(registry.questions, config, lanes, point_of)
+        self._one = threading.Lock()
+        self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
+        self.facts = dict(facts or {})
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="desk", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(3.0)
+
+    # --- steps ------------------------------------------------------------------------------------------
+
+    def step(self, step: str, txn: TxnId) -> None:
+        """Hand a step of a transaction to the lanes of its members here."""
+        parts = self._parts_of(txn)
+        if step == "cut" and len(parts) > 1:  # all at one instant, so by one errand
+            lane = frozenset[str]().union(*(part.lane for part in parts))
+            jobs = tuple(job for part in parts for job in part.jobs)
+            parts = [Part(lane, jobs, tuple(path for part in parts for path in part.paths)[:TOUCHED])]
+        for part in parts:
+            about = f"{step.upper()} of transaction {txn}"
+            words = {"step": step, "txn": txn, "jobs": list(part.jobs)}
+            key = ("step", step, txn, *sorted(part.lane))
+            self._lanes.hand(Errand("step", key, part.lane, words, about, part.paths))
+
+    def _parts_of(self, txn: TxnId) -> list[Part]:
+        """A transaction's members here by lane.  They are the same at each of its steps, so they are read once."""
+        with self._one:
+            if txn in self._parts:
+                self._parts.move_to_end(txn)
+                return self._parts[txn]
+        jobs: dict[Lane, list[JobId]] = {}
+        paths: dict[Lane, dict[str, None]] = {}
+        for member in self._registry.answers.members(txn):
+            touched = spec_paths(self._config, member.spec)
+            lane = lane_of(touched, self._point_of)
+            jobs.setdefault(lane, []).append(member.spec.id)
+            if len(known := paths.setdefault(lane, {})) < TOUCHED:
+                known.update(dict.fromkeys(touched))
+        parts = [Part(lane, tuple(members), tuple(paths[lane])) for lane, members in jobs.items()]
+        with self._one:
+            self._parts[txn] = parts
+            while len(self._parts) > KNOWN:
+                self._parts.popitem(last=False)
+        return parts
+
+    # --- housekeeping -----------------------------------------------------------------------------------
+
+    def told(self) -> dict[str, Any]:
+        """What the heartbeat says besides; what is on disk is as it was read a beat ago."""
+        self._refresh()
+        hanging = [each.to_dict() for each in self._lanes.hanging()]
+        return self.facts | ({"hanging": hanging} if hanging else {})
+
+    def tidy(self) -> None:
+        """Tidy up what others left: at the start, after an absence of Redis, and now and then."""
+        self.settle_abandoned()
+        self.sweep()
+
+    def _refresh(self) -> None:
+        """Have the facts read that the heartbeat tells of this host's records."""
+
+        def done(found: Any) -> None:
+            if found is not None:
+                self.facts = found
+
+        self._tend("facts", self._config.write_roots[:1], "this host's records", done)
+
+    def sweep(self) -> None:
+        """Have what is settled closed and swept, root by root."""
+        for path in self._config.write_roots:
+            self._tend("sweep", [path], f"the sweep of {path}")
+
+    def settle_abandoned(self) -> None:
+        """Have carried out, root by root, what was decided while this host was given up."""
+        if not self._registry.answers.abandoned():
+            return
+        roots = self._config.write_roots or ("",)
+        settled: dict[str, set[str]] = {}
+
+        def settled_below(path: str, found: Any) -> None:
+            if found is None:
+                return
+            with self._one:
+                settled[path] = set(found)
+                everywhere = set.intersection(*settled.values()) if len(settled) == len(roots) else set()
+            for txn in sorted(everywhere):
+                log.info("transaction %s: this host was abandoned; its decision is carried out", txn)
+                with redis_may_be_away(f"transaction {txn}: its end is noted the next time"):
+                    self._registry.answers.settled(TxnId(txn))
+
+        for path in roots:
+            self._tend("abandoned", [path], f"what was abandoned beneath {path}", partial(settled_below, path))
+
+    def _tend(
+        self, kind: str, paths: Sequence[str], about: str, done: Callable[[Any], None] = lambda _: None
+    ) -> None:  # fmt: skip
+        """Hand in work on a write root, if there is one, that nobody asked for."""
+        path = paths[0] if paths else ""
+        lane = lane_of(filter(None, paths), self._point_of)
+        self._lanes.hand(Errand(kind, (kind, path), lane, {"path": path}, about, tuple(paths), done=done))
+
+    def _follow(self) -> None:
+        while not self._stop.wait(TICK):
+            self._lanes.look()
+            self.questions.expire()

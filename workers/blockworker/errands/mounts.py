@@ -1,0 +1,53 @@
+"""Which file system a path lies on, told from its text and the kernel's table of mounts.
+
+No path is touched for the answer, so that the answer comes although the file system hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable
+from typing import Final
+
+TABLE: Final = "/proc/self/mountinfo"
+KEEP: Final = 1.0  # seconds for which a table that was read is used
+_POINT: Final = 4  # the field of a line that is the mount point
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+
+
+def mount_points(table: str) -> tuple[str, ...]:
+    """The mount points of the kernel's table, the longest first."""
+    lines = [line.split(" ") for line in table.splitlines()]
+    found = {_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), line[_POINT]) for line in lines if len(line) > _POINT}
+    return tuple(sorted(found, key=lambda point: (-len(point), point)))
+
+
+def point_of(path: str, points: Iterable[str]) -> str:
+    """The longest of the mount points that hold the path; ``/`` where none does."""
+    return next((point for point in points if path == point or path.startswith(point.rstrip("/") + "/")), "/")
+
+
+class MountTable:
+    """The mounts of this host.  ``roots``: paths of the configuration, whose symlinks are resolved once, here."""
+
+    def __init__(self, roots: Iterable[str] = ()) -> None:
+        pairs = ((root, os.path.realpath(root)) for root in roots)
+        self._aliases = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -len(pair[0]))
+        self._points: tuple[str, ...] = ()
+        self._read_at = float("-inf")
+
+    def point_of(self, path: str) -> str:
+        """The mount point of the file system that a path lies on; a device is a file system of its own."""
+        if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only looked at as text
+            return path
+        if time.monotonic() - self._read_at > KEEP:
+            with open(TABLE, encoding="utf-8", errors="surrogateescape") as file:
+                self._points = mount_points(file.read())
+            self._read_at = time.monotonic()
+        for root, real in self._aliases:
+            if path == root or path.startswith(root + "/"):
+                path = real + path[len(root) :]
+                break
+        return point_of(path, self._points)

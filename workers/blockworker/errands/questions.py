@@ -1,0 +1,182 @@
+"""Questions that somebody waits for: volumes to be looked at, an image to be resized, targets to be pruned.
+
+Each is split by file system and handed to the lanes.  It is answered when all its parts are known, or when the asker's
+patience is nearly over: then what did not come back is answered with the path that hangs.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import redis
+
+from blockjobs.store import questions as store
+from blockworker import checkup
+from blockworker.errands.board import Errand, Lane
+from blockworker.errands.lanes import Lanes
+from blockworker.errands.touched import TOUCHED, PointOf, lane_of, look_paths, prune_paths
+from blockworker.host import HostConfig
+
+log = logging.getLogger(__name__)
+
+SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
+DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
+
+
+@dataclass
+class Pending:
+    """A question of which some parts are not answered yet.  ``late`` makes the answer when the time is over."""
+
+    until: float
+    missing: int
+    finish: Callable[[], None]
+    late: Callable[[], None]
+    over: bool = False
+
+
+@contextmanager
+def redis_may_be_away(what: str) -> Iterator[None]:
+    """Log, and go on: whoever asked waits, and asks again."""
+    try:
+        yield
+    except redis.RedisError as error:
+        log.warning("%s: Redis is away: %s", what, error)
+
+
+class Questions:
+    """Hands questions to the lanes, and answers them."""
+
+    def __init__(self, answers: store.Questions, config: HostConfig, lanes: Lanes, point_of: PointOf) -> None:
+        self._answers, self._config, self._lanes, self._point_of = answers, config, lanes, point_of
+        self._one = threading.Lock()
+        self._pending: list[Pending] = []
+
+    # --- questions --------------------------------------------------------------------------------------
+
+    def probe(self, question: str, looks: Sequence[Mapping[str, Any]], patience: float) -> None:
+        """Have volumes looked at; what hangs is answered with its path when the asker's patience is nearly over."""
+        answers: list[dict[str, Any] | None] = [None] * len(looks)
+        sorted_: dict[Lane, list[int]] = {}
+        for at, look in enumerate(looks):
+            if look.get("as") == "machine":
+                answers[at] = checkup.itself()
+            elif look.get("as") == "doctor":
+                patience = max(patience, DOCTOR + SLACK)
+                sorted_.setdefault(frozenset(), []).append(at)
+            else:
+                sorted_.setdefault(lane_of(look_paths(self._config, look), self._point_of), []).append(at)
+
+        def finish() -> None:
+            told = [answer or self._hangs(look, patience) for answer, look in zip(answers, looks, strict=True)]
+            self._answers.answer(self._config.name, question, told)
+
+        pending = self._await(patience, len(sorted_), finish, finish)
+        for lane, places in sorted_.items():
+
+            def done(found: Any, places: Sequence[int] = tuple(places)) -> None:
+                for at, answer in zip(places, found or (), strict=False):
+                    answers[at] = answer
+                self._part_done(pending)
+
+            touched = tuple(path for at in places for path in look_paths(self._config, looks[at]))
+            words = {"looks": [dict(looks[at]) for at in places]}
+            self._ask(Errand("look", ("look", question, *sorted(lane)), lane, words, "a question", touched,
+                             pending.until, done))  # fmt: skip
+
+    def resize(self, question: str, volume: Mapping[str, Any], size: int, patience: float) -> None:
+        """Have an image resized, if its question is still permitted."""
+        paths = look_paths(self._config, {"volume": volume})
+        words = {"question": question, "volume": dict(volume), "size": size}
+        self._change(
+            Errand("resize", ("resize", question), lane_of(paths, self._point_of), words, "a resize", paths),
+            patience, lambda why: {"errno": errno.ETIMEDOUT, "text": why},
+        )  # fmt: skip
+
+    def prune(self, question: str, keys: Mapping[str, Any], patience: float) -> None:
+        """Have targets pruned, if their question is still permitted."""
+        words, paths = {"question": question, "keys": dict(keys)}, prune_paths(keys)
+        self._change(
+            Errand("prune", ("prune", question), lane_of(paths, self._point_of), words, "a prune", paths[:TOUCHED]),
+            patience, lambda why: [{"state": "left", "text": why}] * len(keys["going"]), free=bool(keys.get("dry")),
+        )  # fmt: skip
+
+    def _change(
+        self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False
+    ) -> None:  # fmt: skip
+        """Hand in what changes something, for which it needs a permit unless it is ``free``.
+
+        It is refused in time only where it has surely not been begun and never will be: the permit, which only one can
+        take, is taken away from it.
+        """
+        question = errand.words["question"]
+        found: list[Any] = []
+
+        def finish() -> None:
+            if found[0] is not None:
+                self._answers.answer(self._config.name, question, found[0])
+
+        def late() -> None:
+            if free or self._answers.take_permit(self._config.name, question):
+                why = self._why(errand.paths, patience)
+                self._answers.answer(self._config.name, question, refused(why))
+
+        pending = self._await(patience, 1, finish, late)
+
+        def done(value: Any) -> None:
+            found.append(value)
+            self._part_done(pending)
+
+        self._ask(replace(errand, until=pending.until, done=done))
+
+    def _ask(self, errand: Errand) -> None:
+        if not self._lanes.hand(errand):
+            errand.done(None)
+
+    def _await(self, patience: float, parts: int, finish: Callable[[], None], late: Callable[[], None]) -> Pending:
+        pending = Pending(time.monotonic() + patience - SLACK, parts, finish, late)
+        if not parts:
+            pending.over = True
+            finish()
+            return pending
+        with self._one:
+            self._pending.append(pending)
+        return pending
+
+    def _part_done(self, pending: Pending) -> None:
+        with self._one:
+            pending.missing -= 1
+            if pending.missing or pending.over:
+                return
+            pending.over = True
+            self._pending.remove(pending)
+        self._answer(pending.finish)
+
+    def expire(self) -> None:
+        """Answer what nobody waits for much longer."""
+        now = time.monotonic()
+        with self._one:
+            late = [each for each in self._pending if each.until <= now]
+            self._pending = [each for each in self._pending if each.until > now]
+            for each in late:
+                each.over = True
+        for each in late:
+            self._answer(each.late)
+
+    def _answer(self, finish: Callable[[], None]) -> None:
+        with redis_may_be_away("a question was not answered"):
+            finish()
+
+    def _hangs(self, look: Mapping[str, Any], patience: float) -> dict[str, Any]:
+        return {"errno": errno.ETIMEDOUT, "text": self._why(look_paths(self._config, look), patience)}
+
+    def _why(self, paths: Sequence[str], patience: float) -> str:
+        lane = lane_of(paths, self._point_of)
+        path = self._lanes.blamed(lane) or (paths[0] if paths else "a path")
+        return f"{path} on host {self._config.name} hangs: nothing came back within {patience - SLACK:.1f} s"

@@ -1,0 +1,140 @@
+"""What a process of the lanes does for each kind of errand.
+
+It is told what to do by the worker's main process, has a connection to the registry of its own, and may hang: nobody
+waits for it who has something else to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockjobs.model.ids import JobId, TxnId
+from blockjobs.store import codec
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry
+from blockworker.highest import Highest
+from blockworker.host import HostConfig
+from blockworker.probe import look
+from blockworker.prune import Pruner, question_of
+from blockworker.resize import resize
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+from blockworker.targets import abandoned, devices
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 2  # of one process to the registry
+
+Words = Mapping[str, Any]
+
+
+class SharedHighest(Highest):
+    """The highest decision, as several processes share it.  ``lock``: a file that all of them have had from birth."""
+
+    def __init__(self, config: HostConfig, lock: int) -> None:
+        super().__init__(config)
+        self._lock = lock
+
+    def raise_to(self, incarnation: str, number: int) -> None:
+        with _alone(self._lock):
+            self.incarnation, self.number = self._load()
+            super().raise_to(incarnation, number)
+
+
+class Work:
+    """The errands of one process."""
+
+    def __init__(self, registry: HostRegistry, roots: Roots, highest: Highest) -> None:
+        self._registry, self._roots, self._highest = registry, roots, highest
+        self._steps = Steps(registry.answers, roots, highest)
+        self._by_kind: dict[str, Callable[[Words], Any]] = {
+            "step": self._step,
+            "look": lambda words: look(roots, words["looks"]),
+            "resize": self._resize,
+            "prune": self._prune,
+            "sweep": self._sweep,
+            "abandoned": self._abandoned,
+            "facts": self._facts,
+        }
+
+    def run(self, kind: str, words: Words) -> tuple[Any, bool]:
+        """Do an errand: its result, None where there is none, and whether this process may go on."""
+        try:
+            return self._by_kind[kind](words), True
+        except redis.RedisError as error:
+            log.warning("%s: Redis is away: %s", kind, error)
+        except (BlockjobsError, OSError) as error:
+            log.warning("%s: %s", kind, error)
+        except Exception:
+            log.exception("%s: an error nobody expected", kind)
+        return None, True
+
+    def _step(self, words: Words) -> None:
+        self._steps.take(words["step"], TxnId(words["txn"]), [JobId(job) for job in words["jobs"]])
+
+    def _resize(self, words: Words) -> dict[str, Any] | None:
+        return resize(
+            self._roots, words["volume"], words["size"], in_use=self._registry.answers.in_use,
+            permitted=lambda: self._permitted(words),
+        )  # fmt: skip
+
+    def _prune(self, words: Words) -> list[dict[str, str]]:
+        pruner = Pruner(
+            self._roots, in_use=self._registry.answers.in_use, permitted=lambda: self._permitted(words)
+        )  # fmt: skip
+        return pruner.answer(question_of(words["keys"]))
+
+    def _permitted(self, words: Words) -> bool:
+        return self._registry.questions.take_permit(self._roots.config.name, words["question"])
+
+    def _sweep(self, words: Words) -> None:
+        abandoned.sweep_root(self._roots, words["path"])
+
+    def _abandoned(self, words: Words) -> list[str]:
+        return [str(txn) for txn in abandoned.settle(self._registry.answers, self._roots, self._highest, words["path"])]
+
+    def _facts(self, _: Words) -> dict[str, Any]:
+        """What the heartbeat tells of this host's own records."""
+        highest = Highest(self._roots.config)
+        found = {"decision": highest.number, "incarnation": highest.incarnation}
+        try:
+            undefined = devices.undefined(self._roots)
+        except (JobFailed, OSError) as error:
+            log.warning("host %s: the state of its devices cannot be read: %s", self._roots.config.name, error)
+            return found
+        told = [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in undefined]
+        return found | ({"undefined": told} if told else {})
+
+
+def serve(connection: Connection, url: str, config: HostConfig, lock: int) -> None:
+    """Do the errands that come by ``connection`` until it is closed."""
+    client = connect(url, at_most=CONNECTIONS)
+    work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config, lock))
+    while True:
+        try:
+            kind, words = codec.unpack(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        answer = work.run(kind, words)
+        try:
+            connection.send_bytes(codec.pack(list(answer)))
+        except OSError:
+            return
+
+
+@contextmanager
+def _alone(lock: int) -> Iterator[None]:
+    """Hold the lock that the processes of this worker share: it is one of the process, and ends with the process."""
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(lock, fcntl.LOCK_UN)
