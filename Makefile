@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-cluster test-qmp test-differential campaigns endurance endurance-short check demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-power test-cluster test-qmp test-differential campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ test-unit: $(STAMP) ## tests of single parts; seconds
 test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 	$(BIN)/pytest tests/redis
 
+test-power: $(STAMP) tools ## power cuts at changes of the disk, on XFS and ext4
+	$(BIN)/pytest tests/power -s
+
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
 	$(BIN)/pytest tests/cluster -m "not endurance"
 
@@ -47,14 +50,17 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
 
-campaigns: $(STAMP) ## random campaigns, cuts and deaths at full length, limits on the disk (make test has their short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py --long
+campaigns: $(STAMP) tools ## random campaigns, cuts, deaths and 1,000 power cuts at full length (make test has short versions)
+	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py tests/power --long
 
 endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat
 	$(BIN)/pytest tests/cluster/test_endurance.py --long -s
 
 endurance-short: $(STAMP) ## five minutes of it
 	$(BIN)/pytest tests/cluster/test_endurance.py -s
+
+check-fast: lint type $(STAMP) ## lint, types, tests of single parts and of the registry; within 3 minutes on 2 cores
+	$(BIN)/pytest tests/unit tests/redis -n 2 -q
 
 check: lint type test ## lint, type, test: what CI runs
 

@@ -53,15 +53,26 @@ def open_job(driver: Driver, roots: Roots, spec: JobSpec) -> tuple[Opened, dict[
 
 def attempt(driver: Driver, roots: Roots, spec: JobSpec, kept: Mapping[str, Any]) -> tuple[Checkpoint, dict[str, Any]]:
     """The first attempt, to its end: what is durable, and the job's result."""
-    job = Unhindered(Claim(1, "a1", spec, kept, Checkpoint(), spec.speed, 1, 0, {}))
+    return attempt_with(driver, roots, Unhindered(Claim(1, "a1", spec, kept, Checkpoint(), spec.speed, 1, 0, {})))
+
+
+def attempt_with(
+    driver: Driver, roots: Roots, job: Unhindered, *, interval: int = 0
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """An attempt at a claimed job, to its end: what is durable, and the job's result.
+
+    ``interval``: bytes between two durable checkpoints, where they are not to be as the product has them.
+    """
     work: Work = driver.attached(roots, job)
     try:
-        began = time.time()
+        if interval:
+            work._made.copy._interval = interval
+        began, claim = time.time(), job.claim
         work.start(job)
         durable = work.durable
         assert durable is not None
-        told = {"attempts": 1, "token": 1, "started": began, "finished": time.time(), "counts": {}, **work.result()}
-        return durable, told
+        facts = {"attempts": claim.number, "token": claim.token, "started": began, "finished": time.time()}
+        return durable, {**facts, "counts": {}, **work.result()}
     finally:
         work.close()
 
