@@ -308,7 +308,8 @@ def test_zeros_are_written_exactly_where_they_belong(site, start, length):
     for punches in (True, False):
         target.pwrite(memoryview(b"z" * 4 * MIB), 0)
         target._punches = punches
-        target.zero(start, length)
+        for here, till in target.zero(start, length):  # the parts that only data can make zeros
+            target.pwrite(memoryview(bytes(till - here)), here)
         target.flush()
         assert site.content() == b"z" * start + bytes(length) + b"z" * (4 * MIB - start - length)
     target.close()

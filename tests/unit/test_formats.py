@@ -237,3 +237,31 @@ def test_states_join_what_two_contexts_say():
     with said(*BEGUN, chunk(5, allocation, done=False), chunk(5, depth)) as sock:
         states = Connection(sock).states(0, 200)
     assert states == [(0, 50, True, 1), (50, 50, True, 2), (100, 100, False, 2)]
+
+
+# --- a server that is gone ----------------------------------------------------------------------------
+
+
+@needs_qemu
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_dead_qemu_is_noticed_while_nobody_asks_it_anything(site, side):
+    """An attempt that is held, or waits for its limit of speed, reads and writes nothing."""
+    if side == "source":
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(site.images / "root.img"), "8M"], check=True)
+        volume = open_source(image(site.images / "root.img"), site.roots)
+    else:
+        spec = site.spec(target=volumespec.parse({"host": "web1", "driver": "qcow2", "file": {
+            "driver": "file", "filename": f"{site.backup}/R/root.qcow2"}}))  # fmt: skip
+        site.image(b"A" * MIB)
+        staged = StagedTarget.take(site.roots, site.opened(spec), 1)
+        volume = FormatTarget(spec.target.volume, staged, site.roots, compress=False)
+    try:
+        volume.check_alive()
+        process = volume._export._process
+        process.kill()
+        process.wait(10)
+        with pytest.raises(VolumeError) as gone:
+            volume.check_alive()
+        assert gone.value.errno == errno.ECONNABORTED, "no error of a sector: nothing is read around it"
+    finally:
+        volume.close()

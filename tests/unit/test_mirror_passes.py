@@ -39,7 +39,7 @@ class Mirrored:
         self.woken = threading.Event()
         self.throttle = Throttle()
         self.source = open_source(site.spec().source.volume, site.roots)
-        self.staged = StagedTarget.take(site.roots, member, next(self.tokens), rewrites=True)
+        self.staged = StagedTarget.take(site.roots, member, next(self.tokens))
         image = {"driver": "file", "filename": "/x"}
         debug = {"host": "web1", "driver": "blkdebug", "image": image, "inject-error": list(rules)}
         self.target = filter_target(volumespec.parse(debug).volume, self.staged)

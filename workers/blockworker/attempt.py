@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psutil
+import redis
 
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
@@ -87,6 +88,11 @@ class Attempt:
             return self._unless_cancelled(
                 error.errno or errno.EIO, f"{error.filename or spec.target.text}: {error.strerror}"
             )
+        except (errors.BlockjobsError, redis.RedisError):
+            raise  # it says what becomes of the attempt
+        except Exception as error:
+            log.exception("job %s: an error nobody expected", spec.id)
+            return errno.EIO, f"internal error: {error!r}"
         return 0, ""
 
     def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:

@@ -23,10 +23,11 @@ def allowed(config: HostConfig, name: str) -> tuple[str, ...]:
     return config.commands[name]
 
 
-def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fenced: bool = False) -> str:
+def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fence: int = -1) -> str:
     """What the command prints.  ``words``: the first says what is to be done, and is named in errors.
 
-    ``fenced``: it inherits the descriptors that are inheritable, locks that stay held while it runs although we die.
+    ``fence``: the descriptor of a lock that stays held while the command runs, although we die; the command is handed
+    this one and no other.
 
     Raises:
         JobFailed: it could not be started, took too long (and was killed), or says that it failed.
@@ -34,7 +35,7 @@ def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fenc
     try:
         process = subprocess.Popen(
             [*argv, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, close_fds=not fenced,
+            start_new_session=True, pass_fds=[fence] if fence >= 0 else [],
         )  # fmt: skip
     except OSError as error:
         raise JobFailed(error.errno or errno.EIO, f"command '{name}': {error.strerror}") from None

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import redis
 
-from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
+from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint
 from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
@@ -27,7 +27,7 @@ class Durability:
     def __init__(self, copy: Copy, job: Job, staging: str) -> None:
         self.durable: Checkpoint | None = None
         self.copy, self._job, self._staging = copy, job, staging
-        self._failure: BlockjobsError | None = None
+        self._failure: Exception | None = None
         self._one = threading.Lock()
         self._stop = threading.Event()
         self._news = threading.Event()
@@ -76,7 +76,10 @@ class Durability:
             if self.copy.flush_due:
                 try:
                     self.flush()
-                except (JobFailed, LeaseLost) as error:
+                except Exception as error:
+                    # Also what nobody expected: the lanes would wait for ever for a flush that never comes.
+                    if not isinstance(error, JobFailed | LeaseLost):
+                        log.exception("making the copy durable failed")
                     self._failure = error
                     self._job.wake()
                     return

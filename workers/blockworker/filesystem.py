@@ -84,7 +84,7 @@ def _file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
     name = f"{PREFIX}{secrets.token_hex(8)}"
     fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        os.write(fd, content)
+        kernel.pwrite_all(fd, content, 0)
         yield fd, name
     finally:
         os.close(fd)
@@ -142,7 +142,7 @@ def _allocate(directory: int) -> None:
 def _seek(directory: int) -> None:
     with _file(directory) as (fd, _):
         os.ftruncate(fd, 16 * SIZE)
-        os.pwrite(fd, b"x", 8 * SIZE)
+        kernel.pwrite_all(fd, b"x", 8 * SIZE)
         _expect(os.lseek(fd, 0, os.SEEK_DATA) > 0, "holes are reported as data")
 
 

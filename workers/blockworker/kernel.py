@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -86,6 +87,31 @@ def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """Make a range of a file a hole; ``EOPNOTSUPP`` where the file system has none."""
     _check(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
+
+
+def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data``.  One call of the kernel's may write less, on a disk that is almost full above all."""
+    view, done = memoryview(data), 0
+    while done < len(view):
+        n = os.pwrite(fd, view[done:], offset + done)
+        if not n:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        done += n
+
+
+def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of a range of a file that are no holes; all of it where the file system does not know."""
+    while start < end:
+        try:
+            data = min(os.lseek(fd, start, os.SEEK_DATA), end)
+            hole = min(os.lseek(fd, data, os.SEEK_HOLE), end) if data < end else end
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data up to the end of the file
+                return
+            data, hole = start, end
+        if data < hole:
+            yield data, hole
+        start = max(hole, data)
 
 
 def allocate(fd: int, offset: int, length: int) -> None:

@@ -17,6 +17,7 @@ from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Attempts, Claim, Progress
 from blockworker.control import ControlLine
+from blockworker.copy.lanes import INTERNAL
 from blockworker.drivers.base import Work
 from blockworker.policy import Action, judge
 
@@ -82,7 +83,7 @@ class PausePoint:
 
     def judge(self, trouble: errors.VolumeError) -> None:
         policy = self.spec.on_source_error if trouble.operation == "read" else self.spec.on_target_error
-        if trouble.operation == "internal":
+        if trouble.operation == INTERNAL:
             raise trouble
         action, io_status = judge(policy, trouble.errno)
         log.warning("job %s: %s: %s", self.spec.id, trouble.text, action)
@@ -124,8 +125,9 @@ class PausePoint:
         if running is not None:
             running.pause()
         self.line.quiet = True
-        since, told = boottime(), False
+        since, told, lost = boottime(), False, False
         while not self.line.goes_on():
+            lost = lost or self._lost()
             if not told:
                 told = self._acknowledge()
                 if running is not None:  # after the acknowledgement: a slow disk is no reason to look busy
@@ -137,6 +139,16 @@ class PausePoint:
         log.info("job %s: resumed", self.spec.id)
         if running is not None:
             running.resume()
+
+    def _lost(self) -> bool:
+        """Whether the work cannot go on, for which its error policy was asked; raises where that ends the job."""
+        try:
+            if self._work is not None:
+                self._work.check()
+        except errors.VolumeError as trouble:
+            self.judge(trouble)
+            return True
+        return False
 
     def _acknowledge(self) -> bool:
         try:

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 
 from blake3 import blake3
 
+from blockworker import kernel
+from blockworker.copy.traces import Traces
 from blockworker.volumes.base import trouble
 
 CHUNK: Final = 1 << 20  # bytes of the image that one digest stands for
@@ -20,6 +22,7 @@ LENGTH: Final = 32
 ZERO: Final = bytes(LENGTH)
 PIECE: Final = 1 << 20  # bytes of a digest file that are read at once: they stand for 32 GiB of the image
 ZEROS: Final = bytes(PIECE)
+_TRACED: Final = 4096  # bytes of the file that are remembered together
 
 
 def digest_size(size: int) -> int:
@@ -43,16 +46,18 @@ class Digests(Protocol):
 
 
 class DigestFile:
-    """The digest file of a staging file.  Owns the descriptor.  ``fresh``: nobody ever wrote to it."""
+    """The digest file of a staging file.  Owns the descriptor.  ``fresh``: nobody before us wrote to it."""
 
     def __init__(self, fd: int, size: int, *, label: str, fresh: bool) -> None:
-        self._fd, self._label, self._fresh = fd, label, fresh
+        self._fd, self._label = fd, label
         self._length = digest_size(size)
+        self._traces = Traces(self._length, _TRACED, fresh=fresh)
 
     def put(self, index: int, value: bytes) -> None:
         """Note the digest of chunk ``index``."""
+        self._traces.mark(index * LENGTH, LENGTH)
         try:
-            os.pwrite(self._fd, value, index * LENGTH)
+            kernel.pwrite_all(self._fd, value, index * LENGTH)
         except OSError as error:
             raise trouble("write", self._label, index * LENGTH, LENGTH, error.errno) from None
 
@@ -63,21 +68,39 @@ class DigestFile:
         except OSError as error:
             raise trouble("compare", self._label, index * LENGTH, LENGTH, error.errno) from None
 
+    def may_hold(self, first: int, last: int) -> bool:
+        """Whether any of the chunks from ``first`` to before ``last`` may have a digest that is not zero."""
+        start, end = first * LENGTH, last * LENGTH
+        if not self._traces.may_hold(start, end - start):
+            return False
+        return next(kernel.data_ranges(self._fd, start, end), None) is not None
+
     def zero(self, first: int, last: int) -> None:
         """Note that the chunks from ``first`` to before ``last`` are zeros."""
-        if self._fresh:
-            return
         start, end = first * LENGTH, min(last * LENGTH, self._length)
+        if not self._traces.may_hold(start, end - start):
+            return
         try:
-            while start < end:
-                piece = os.pread(self._fd, min(PIECE, end - start), start)
-                if not piece:
-                    return
-                if piece.count(0) != len(piece):  # only where an attempt before us wrote: the file stays sparse
-                    os.pwrite(self._fd, bytes(len(piece)), start)
-                start += len(piece)
+            for here, till in kernel.data_ranges(self._fd, start, end):
+                self._blank(here, till)
         except OSError as error:
             raise trouble("write", self._label, start, end - start, error.errno) from None
+
+    def _blank(self, start: int, end: int) -> None:
+        while start < end:
+            piece = os.pread(self._fd, min(PIECE, end - start), start)
+            if not piece:
+                return
+            if piece.count(0) != len(piece):  # the file stays sparse
+                self._traces.mark(start, len(piece))
+                kernel.pwrite_all(self._fd, bytes(len(piece)), start)
+            start += len(piece)
+
+    def start_over(self) -> None:
+        """Forget every digest.  Raises OSError."""
+        os.ftruncate(self._fd, 0)
+        os.ftruncate(self._fd, self._length)
+        self._traces = Traces(self._length, _TRACED, fresh=True)
 
     def flush(self) -> None:
         """Make durable what was noted before the call."""

@@ -43,6 +43,11 @@ class RangeSet:
         index = bisect_right(self._starts, start) - 1
         return index >= 0 and self._ends[index] >= end
 
+    def meets(self, start: int, end: int) -> bool:
+        """Whether any of the range is in the set."""
+        index = bisect_right(self._ends, start)
+        return start < end and index < len(self._starts) and self._starts[index] < end
+
     def missing(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """What of the range is not in the set, in order; as it was when the iteration began."""
         index = bisect_right(self._ends, start)

@@ -10,6 +10,7 @@ import threading
 from typing import Final
 
 from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest_size
+from blockworker.copy.zeros import append_range
 
 _PIECE: Final = 1 << 15  # chunks that are looked at in one read
 
@@ -45,19 +46,22 @@ class Ledger:
             self._known[first:last] = b"\1" * (last - first)
 
     def not_zero(self, first: int, last: int) -> list[tuple[int, int]]:
-        """The runs of chunks from ``first`` to before ``last`` that are not certainly zeros."""
+        """The runs of chunks from ``first`` to before ``last`` that are not certainly zeros.
+
+        Blocks of which all is known and zero are passed by at once: the work follows what is there.
+        """
         runs: list[tuple[int, int]] = []
         for start in range(first, last, _PIECE):
             end = min(start + _PIECE, last)
-            values = self._digests.get(start, end - start)
+            values = self._digests.get(start, end - start) if self._digests.may_hold(start, end) else b""
+            known = self._known.count(1, start, end) == end - start
+            if known and values.count(0) == len(values):
+                continue
             for index in range(start, end):
                 at = (index - start) * LENGTH
-                if self._known[index] and values[at : at + LENGTH] == ZERO:
+                if self._known[index] and values[at : at + LENGTH] in (ZERO, b""):
                     continue
-                if runs and runs[-1][1] == index:
-                    runs[-1] = (runs[-1][0], index + 1)
-                else:
-                    runs.append((index, index + 1))
+                append_range(runs, index, index + 1)
         return runs
 
     def flush(self) -> None:
@@ -68,4 +72,4 @@ def scratch(size: int) -> DigestFile:
     """Digests that nobody asked for: in memory, 32 MiB for each TiB of data."""
     fd = os.memfd_create("digests")
     os.ftruncate(fd, digest_size(size))
-    return DigestFile(fd, size, label="digests", fresh=False)
+    return DigestFile(fd, size, label="digests", fresh=True)

@@ -13,9 +13,11 @@ from typing import Final
 from blockworker.copy.digests import CHUNK, ZERO, digest
 from blockworker.copy.engine import Copy
 from blockworker.copy.extents import RangeSet
+from blockworker.copy.lanes import Turn
 from blockworker.copy.ledger import Ledger
 from blockworker.copy.plan import Piece
 from blockworker.copy.throttle import Throttle
+from blockworker.copy.zeros import append_range, split_zeros
 from blockworker.volumes.base import Source, Target
 
 SMALLEST: Final = 4096  # bytes; what is compared in one piece when a dirty chunk is written only where it differs
@@ -26,11 +28,12 @@ class Pass(Copy):
 
     def __init__(
         self, source: Source, target: Target, *, size: int, ledger: Ledger, throttle: Throttle,
-        wake: Callable[[], None], granularity: int, lanes: int, learning: bool = False,
+        wake: Callable[[], None], granularity: int, lanes: int, learning: bool = False, hole_step: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(
-            source, target, size=size, done=RangeSet(), throttle=throttle, wake=wake, digests=ledger, lanes=lanes
-        )
+            source, target, size=size, done=RangeSet(), throttle=throttle, wake=wake, digests=ledger, lanes=lanes,
+            hole_step=hole_step,
+        )  # fmt: skip
         self._ledger = ledger
         self._granularity = max(granularity, SMALLEST)
         self._learning = learning  # note what is there, write nothing
@@ -42,35 +45,35 @@ class Pass(Copy):
         with self._state:
             return self.copied + sum(self._pending.values())
 
-    def flush(self) -> tuple[tuple[int, int], ...]:
+    def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
         """What was copied before stays durable: a pass only makes it newer."""
-        super().flush()
-        self._snapshot = ((0, self.size),) if self.size else ()
-        return self._snapshot
+        return ((0, self.size),) if self.size else ()
 
-    def _copy(self, piece: Piece, view: memoryview) -> int:
+    def _copy(self, turn: Turn, piece: Piece, view: memoryview) -> None:
         if not piece.data:
-            return 0 if piece.left else self._hole(piece)
-        self._read(piece, view)
+            if not piece.left:
+                self._hole(turn, piece)
+            return
+        self._read(turn, piece, view)
         index, length = piece.start // CHUNK, len(view)
-        zero = self._zeros == view if length == CHUNK else self._zeros[:length] == view
+        zero = not split_zeros(view, [(0, length)])[0]
         value = ZERO if zero else digest(view)
         if self._learning:
             self._ledger.put(index, value)
         elif not self._ledger.has(index, value):
-            return self._renew(piece, index, view, value)
+            self._renew(turn, piece, index, view, value)
+            return
         self._count(read=piece.bytes, zero=length if zero else 0)
-        return 0
 
-    def _renew(self, piece: Piece, index: int, view: memoryview, value: bytes) -> int:
-        """The chunk differs, or it is not known whether it does; the bytes written."""
+    def _renew(self, turn: Turn, piece: Piece, index: int, view: memoryview, value: bytes) -> None:
+        """The chunk differs, or it is not known whether it does: write what differs."""
         start, length = piece.start, len(view)
         if piece.left:  # of a layer below: what is not ours must not become zeros
             self._expect(start, piece.bytes)
             self._ledger.forget(index, index + 1)
-            super()._copy(piece, view)
+            super()._copy(turn, piece, view)
             self._done(start)
-            return piece.bytes
+            return
         ranges = [(0, length)]
         if not self._ledger.known(index) or self._granularity < CHUNK:
             old = bytearray(length)
@@ -79,31 +82,32 @@ class Pass(Copy):
         written = sum(end - begin for begin, end in ranges)
         self._expect(start, written)
         self._ledger.forget(index, index + 1)
-        if value == ZERO and ranges:
-            self._target.zero(start, length)
-        else:
-            for begin, end in ranges:
-                self._target.pwrite(view[begin:end], start + begin)
+        data, zeros = split_zeros(view, ranges)
+        for begin, end in zeros:
+            self._zero(turn, start + begin, start + end, paid=True)
+        for begin, end in data:
+            self._target.pwrite(view[begin:end], start + begin)
         self._ledger.put(index, value)
         self._count(read=piece.bytes, written=written)
+        turn.written += written
         self._done(start)
-        return written
 
-    def _hole(self, piece: Piece) -> int:
+    def _hole(self, turn: Turn, piece: Piece) -> None:
         first, last = piece.start // CHUNK, -(-piece.end // CHUNK)
         if self._learning:
             self._ledger.zero(first, last)
-            return 0
+            return
         runs = self._ledger.not_zero(first, last)
         written = sum(min(end * CHUNK, self.size) - begin * CHUNK for begin, end in runs)
         self._expect(piece.start, written)
         for begin, end in runs:
             self._ledger.forget(begin, end)
-            self._target.zero(begin * CHUNK, min(end * CHUNK, self.size) - begin * CHUNK)
+            self._zero(turn, begin * CHUNK, min(end * CHUNK, self.size))
             self._ledger.zero(begin, end)
+            self._obey(turn)
         self._count(skipped=piece.end - piece.start, zero=written)
+        turn.written += written
         self._done(piece.start)
-        return written
 
     def _expect(self, start: int, length: int) -> None:
         with self._state:
@@ -124,8 +128,5 @@ def _differing(old: bytearray, new: memoryview, granularity: int) -> list[tuple[
         end = min(start + granularity, len(old))
         if old[start:end] == new[start:end]:
             continue
-        if ranges and ranges[-1][1] == start:
-            ranges[-1] = (ranges[-1][0], end)
-        else:
-            ranges.append((start, end))
+        append_range(ranges, start, end)
     return ranges

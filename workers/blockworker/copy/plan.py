@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from blockworker.volumes.base import Source
+from blockworker.volumes.base import Extent, Source, trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,60 @@ class Piece:
         return holes
 
 
-def pieces(source: Source, missing: Iterable[tuple[int, int]], chunk: int) -> Iterator[Piece]:
+class Plan:
+    """The pieces of the missing ranges, one by one.  Not for two threads at once.
+
+    A source that fails while it is asked for its extents spoils nothing: the next call asks again, from the end of the
+    last piece that was handed out.
+    """
+
+    def __init__(self, source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_step: int = 0) -> None:
+        """``hole_step``: the most bytes of a piece that is only a hole, a multiple of ``chunk``; 0: any number."""
+        self._source, self._chunk, self._step = source, chunk, hole_step
+        self._missing = deque(missing)
+        self._pieces: Iterator[Piece] | None = None
+
+    def take_piece(self) -> Piece | None:
+        """The next piece; None behind the last one.
+
+        Raises:
+            VolumeError: the source cannot say what comes next (``operation="read"``), or its answer has gaps.
+        """
+        while self._missing:
+            start, end = self._missing[0]
+            if self._pieces is None:
+                self._pieces = _range(self._source, start, end, self._chunk, self._step)
+            try:
+                piece = next(self._pieces, None)
+            except BaseException:
+                self._pieces = None
+                raise
+            if piece is not None:
+                self._missing[0] = piece.end, end
+                return piece
+            self._pieces = None
+            self._missing.popleft()
+        return None
+
+
+def pieces(source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_step: int = 0) -> Iterator[Piece]:
     """The missing ranges (aligned to ``chunk``, but for the end of the volume) as pieces, in order."""
-    for start, end in missing:
-        yield from _range(source, start, end, chunk)
+    plan = Plan(source, missing, chunk, hole_step)
+    while (piece := plan.take_piece()) is not None:
+        yield piece
 
 
-def _range(source: Source, start: int, end: int, chunk: int) -> Iterator[Piece]:
+def _range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> Iterator[Piece]:
     data: list[tuple[int, int]] = []  # of the chunk that begins at ``start``
     left: list[tuple[int, int]] = []
-    for extent in source.extents(start, end - start):
+    for extent in _gapless(source, start, end):
         here, stop = extent.start, extent.start + extent.length
         while here < stop:
             border = min(start + chunk, end)
             if not extent.data and here == start and stop >= border:
                 here = end if stop == end else start + (stop - start) // chunk * chunk
+                if hole_step and extent.own:
+                    here = min(here, start + hole_step)
                 yield Piece(start, here, left=() if extent.own else ((start, here),))
                 start = here
                 continue
@@ -60,3 +100,15 @@ def _range(source: Source, start: int, end: int, chunk: int) -> Iterator[Piece]:
             if here == border:
                 yield Piece(start, border, tuple(data), tuple(left))
                 start, data, left = border, [], []
+
+
+def _gapless(source: Source, start: int, end: int) -> Iterator[Extent]:
+    """The extents of a range.  An answer that leaves anything out would be a copy with a part missing: an error."""
+    for extent in source.extents(start, end - start):
+        if extent.start != start or extent.length <= 0 or extent.start + extent.length > end:
+            break
+        yield extent
+        start += extent.length
+    if start < end:
+        why = "the source does not say what is there: its list of extents has a gap"
+        raise trouble("read", "the source's allocation", start, end - start, None, why=why)

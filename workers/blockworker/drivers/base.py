@@ -104,6 +104,9 @@ class Work(ABC):
     def resume(self) -> None:
         """Go on."""
 
+    def check(self) -> None:
+        """Raise VolumeError where it is known that the work cannot go on; called a few times a second while paused."""
+
     def set_speed(self, speed: int) -> None:
         """The limit in bytes a second, 0: none; called first before ``start``."""
 

@@ -10,9 +10,11 @@ from typing import Any, Final, Self
 from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.cuts import Cut
+from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, OnChange
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
+from blockworker.copy.lanes import INTERNAL
 from blockworker.copy.proven import DIGEST
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
@@ -42,6 +44,7 @@ class Copying(Work):
         self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
         self._ticks = 0  # looks while there is nothing to do but wait: a sign of life
         self._stuck_at, self._patience = -1, 0.0
+        self._lost = False  # a volume is gone, and the error policy was asked
         self._source_change = "unknown"
         self._opened = Identity.from_list(self._claim.opened.get("identity") or ["none"])
         self._made = Durability(self._copy(), job, attached.staging)
@@ -67,7 +70,7 @@ class Copying(Work):
         return Copy(
             attached.source, attached.target, size=self._size, done=attached.done,
             throttle=self._throttle, digests=attached.digests, wake=self._wake, lanes=attached.lanes,
-            whole=attached.whole,
+            whole=attached.whole, hole_step=attached.hole_step,
         )  # fmt: skip
 
     def start(self, job: Job) -> None:  # noqa: ARG002
@@ -85,6 +88,7 @@ class Copying(Work):
                     self._job.wait(LOOK)
                     self._job.point()
                     made.check()
+                    self._notice_death()
                     self.expect_no_writer(self._attached.watch, at_once=False)
                     if copy.troubles:
                         self._weigh(copy)
@@ -94,6 +98,15 @@ class Copying(Work):
                 made.flush()
         finally:
             copy.stop()
+
+    def _notice_death(self) -> None:
+        """Ask the error policy once about a volume that is gone: its lanes may be waiting for the throttle."""
+        try:
+            if not self._lost:
+                self._attached.check_alive()
+        except VolumeError as gone:
+            self._lost = True
+            self._job.judge(gone)
 
     def _weigh(self, copy: Copy) -> None:
         """Judge every error in flight, before any piece is tried again: several at a time are one stop."""
@@ -169,6 +182,12 @@ class Copying(Work):
         self._made.wake()
 
     # --- orders -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        for failed in self._made.copy.troubles:
+            if failed.operation == INTERNAL:
+                raise failed
+        self._attached.check_alive()
 
     def pause(self) -> None:
         self._made.copy.hold()

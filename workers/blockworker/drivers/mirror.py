@@ -62,7 +62,7 @@ class Mirror(Staged):
         quiesce = Quiesce.of(roots.config, job.spec)
         if job.claim.number > 1:
             quiesce.recover()
-        return Mirroring.of(attach(roots, job.claim, rewrites=True), job).with_hook(quiesce)
+        return Mirroring.of(attach(roots, job.claim), job).with_hook(quiesce)
 
 
 class Mirroring(Copying):
@@ -99,13 +99,14 @@ class Mirroring(Copying):
         return Copy(
             attached.source, attached.target, size=self._size, done=attached.done,
             throttle=self._throttle, digests=self._ledger, wake=self._wake, lanes=self._lanes,
+            hole_step=attached.hole_step,
         )  # fmt: skip
 
     def _pass(self, *, learning: bool = False) -> Pass:
         return Pass(
             self._attached.source, self._attached.target, size=self._size, ledger=self._ledger,
             throttle=self._throttle, wake=self._wake, granularity=self._granularity, lanes=self._lanes,
-            learning=learning,
+            learning=learning, hole_step=self._attached.hole_step,
         )  # fmt: skip
 
     # --- the work -----------------------------------------------------------------------------------------

@@ -27,21 +27,24 @@ from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, publish, replaced
 from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.images import rewritable
-from blockworker.targets.inplace import DeviceTarget, InSteps
+from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
-from blockworker.targets.opening import find_member, lay_out_image, open_member
+from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
+from blockworker.volumes.base import Mortal
 from blockworker.volumes.formats import FormatTarget
 
 CHANGED: Final = "changed"  # the result of an attempt whose source was written to under the copy
+LONGEST_HOLE: Final = 1 << 30  # bytes of a hole that are made zeros at once in a file that may hold something there
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
     """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file.
 
-    ``whole``: chunks are written in one request; ``lanes``: how many at once.
+    ``whole``: blocks are written whole; ``lanes``: how many pieces at once; ``hole_step``: bytes of a hole that are
+    one piece, 0: any number.
     """
 
     source: Source
@@ -54,6 +57,13 @@ class Attached:
     locks: ExitStack = field(default_factory=ExitStack)  # of what else has to stay as it is until the attempt ends
     whole: bool = False
     lanes: int = 2
+    hole_step: int = 0
+
+    def check_alive(self) -> None:
+        """Raise VolumeError where a volume is gone."""
+        for volume in (self.source, self.target):
+            if isinstance(volume, Mortal):
+                volume.check_alive()
 
     def close(self) -> None:
         self.source.close()
@@ -173,29 +183,27 @@ class Staged(Driver):
             publish.clean_transaction(roots, spec.transaction, root)
 
 
-def attach(
-    roots: Roots, claim: Claim, *, rewrites: bool = False, source: Source | None = None, still: bool = False
-) -> Attached:
+def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:
     """Open both volumes for one attempt; the lock of the staging file, or of the device, is held until ``close``.
 
-    ``rewrites``: parts of the target may be written more than once.  ``source``: it is open already.  ``still``: the
-    source is read as it is, and whoever begins to write to it ends the attempt.
+    ``source``: it is open already.  ``still``: the source is read as it is, and whoever begins to write to it ends the
+    attempt.
     """
     spec = claim.spec
     with ExitStack() as stack:
         if spec.overwrite and not spec.in_place and not is_null(spec):
             stack.enter_context(replaced.held(roots, _member(roots, spec)))
         if not still:
-            attached = _attach(roots, claim, rewrites=rewrites, source=source, shared=False)
+            attached = _attach(roots, claim, source=source, shared=False)
             return replace(attached, locks=stack.pop_all())
         watch = SourceWatch(spec.source.volume, roots, live=spec.live, cut=bool(cut_of(claim)))
         stack.callback(watch.close)
         # QEMU's own lock would keep a guest from starting: its server goes without, and the watch sees the guest.
-        attached = _attach(roots, claim, rewrites=rewrites, source=source, shared=True)
+        attached = _attach(roots, claim, source=source, shared=True)
         return replace(attached, watch=watch, locks=stack.pop_all())
 
 
-def _attach(roots: Roots, claim: Claim, *, rewrites: bool, source: Source | None, shared: bool) -> Attached:
+def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) -> Attached:
     spec = claim.spec
     cut = cut_of(claim)
     if source is None:
@@ -208,7 +216,7 @@ def _attach(roots: Roots, claim: Claim, *, rewrites: bool, source: Source | None
         if spec.in_place:
             return _in_place(roots, claim, source)
         member = _member(roots, spec)
-        staged = StagedTarget.take(roots, member, claim.token, rewrites=rewrites)
+        staged = StagedTarget.take(roots, member, claim.token)
         try:
             return _staged(roots, claim, source, member, staged)
         except BaseException:
@@ -224,21 +232,24 @@ def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
     device = DeviceTarget.take(roots, spec, claim.token)
     target = filter_target(spec.target.volume, device)
     done, untouched = _durable(claim.durable, device.record.uuid), device.record.untouched
-    return Attached(InSteps(source), target, None, done, device.record.uuid, untouched=untouched)
+    return Attached(
+        source, target, None, done, device.record.uuid, untouched=untouched, hole_step=HOLE_STEP
+    )  # fmt: skip
 
 
 def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: StagedTarget) -> Attached:
     spec, done = claim.spec, _durable(claim.durable, member.uuid)
     image = volumespec.formatted(spec.target.volume)
     again = image is None or rewritable(image, compress=spec.compress)
-    if not again and claim.number > 1:
-        lay_out_image(roots, staged.fileno(), member)
+    if not staged.fresh and not (again and done.total()):
+        staged.start_over(roots)  # nothing that counts is in it: an empty file needs no zeros
         done = RangeSet()
     target = filter_target(
         spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)
     )
     return Attached(
-        source, target, staged.digests, done, member.uuid, whole=spec.compress, lanes=2 if again else 1
+        source, target, staged.digests, done, member.uuid, whole=spec.compress, lanes=2 if again else 1,
+        hole_step=0 if staged.fresh else LONGEST_HOLE,
     )  # fmt: skip
 
 

@@ -106,9 +106,7 @@ class Comparing(Copy):
 
     _source: CheckedSource
 
-    def flush(self) -> tuple[tuple[int, int], ...]:
-        done = super().flush()
+    def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         wrong = RangeSet((start, end) for start, end in self._source.differing + self._source.unreadable)
-        good = [part for start, end in done for part in wrong.missing(start, end)]
-        self._snapshot = tuple(good[:MOST])  # a checkpoint is to stay small where it differs all over
-        return self._snapshot
+        good = [part for start, end in flushed for part in wrong.missing(start, end)]
+        return tuple(good[:MOST])  # a checkpoint is to stay small where it differs all over

@@ -7,13 +7,13 @@ this is done under the journal's lock.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
+from weakref import WeakValueDictionary
 
 from blockjobs.model import cuts, volumespec
 from blockjobs.model.cuts import Cut
@@ -44,6 +44,9 @@ _CANNOT: Final = {
     errno.ENOSPC: "there is no space left beside it",
     errno.EDQUOT: "there is no space left beside it",
 }
+
+# The journal of each job whose cut is being made, for as long as its lock is held: commands are handed that lock.
+_journals: Final[WeakValueDictionary[str, Journal]] = WeakValueDictionary()
 
 
 def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
@@ -109,8 +112,8 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
     """Note that the cuts of these jobs are about to be made: from now on they have to be removed."""
     if journal.record is None:
         return
-    # A command that makes one may outlive us: until it has ended nobody gets the lock, and so removes too early.
-    fcntl.fcntl(journal.lock, fcntl.F_SETFD, 0)
+    for name in jobs:
+        _journals[name] = journal
     begun = [
         replace(member, cut=replace(member.cut, begun=True))
         for member in map(journal.member, jobs)
@@ -191,7 +194,9 @@ def remove(roots: Roots, kept: Kept) -> None:
 
 def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec) -> Cut:
     """A cut that the host's command made: what it printed is what is read, where that is allowed."""
-    said = call(name, allowed(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fenced=True)
+    # The command may outlive us: until it has ended nobody else gets the lock, and so nobody removes too early.
+    fence = journal.lock if (journal := _journals.get(spec.id)) is not None else -1
+    said = call(name, allowed(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fence=fence)
     path = said.strip()
     try:
         volumespec.checked_path(path)

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -26,12 +26,12 @@ from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
 from blockworker.targets.publish import NotPublished
 from blockworker.targets.written import Written
-from blockworker.volumes.base import Extent, Identity, Source, expect_within, trouble
+from blockworker.volumes.base import Identity, expect_within, trouble
 
 log = logging.getLogger(__name__)
 
 _PAGE: Final = 4096  # bytes; what is made zeros by one call begins and ends with a page
-_STEP: Final = 16 << 20  # bytes of a hole that are made zeros at once: a pause waits for so much
+HOLE_STEP: Final = 16 << 20  # bytes of a hole that a device is told to make zeros at once: a pause waits for so much
 
 
 # --- the steps ----------------------------------------------------------------------------------------
@@ -187,23 +187,21 @@ class DeviceTarget(Written):
             held.close()
             raise
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
+        """Make the range zeros; what the device cannot is returned, and the caller writes zeros there."""
         expect_within(self.size, self._label, offset, length)
         start, end = self._base + offset, self._base + offset + length
         first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
-        try:
-            if self._punches and first < last:
-                try:
-                    kernel.punch_hole(self._fd, first, last - first)  # on a device: zeros, or it is refused
-                    self.write_zeros(start, first)
-                    return self.write_zeros(last, end)
-                except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                        raise
-                    self._punches = False
-            self.write_zeros(start, end)
-        except OSError as error:
-            raise trouble("write", self._label, start, length, error.errno) from None
+        rest = [(start, end)]
+        if self._punches and first < last:
+            try:
+                kernel.punch_hole(self._fd, first, last - first)  # on a device: zeros, or it is refused
+                rest = [(start, first), (last, end)]
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise trouble("write", self._label, start, length, error.errno) from None
+                self._punches = False
+        return [(here - self._base, till - self._base) for here, till in rest if here < till]
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -211,22 +209,6 @@ class DeviceTarget(Written):
             os.close(self._fd)
             self._fd = -1
             self._held.close()  # last: whoever has this lock next finds the device free
-
-
-class InSteps:
-    """A source whose holes come in steps: on a device each of them is work."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.size = source.size
-        self.pread_into, self.identity = source.pread_into, source.identity
-        self.allocated, self.close = source.allocated, source.close
-
-    def extents(self, start: int, length: int) -> Iterator[Extent]:
-        for extent in self._source.extents(start, length):
-            step = extent.length if extent.data else _STEP
-            for here in range(extent.start, extent.start + extent.length, max(1, step)):
-                yield extent._replace(start=here, length=min(step, extent.start + extent.length - here))
 
 
 # --- what they share ----------------------------------------------------------------------------------

@@ -368,6 +368,7 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
                 remove_folder(roots, root)
             elif journal.record.clean:
                 journal.unlock()
+            journal.lock = -1
         release(lock)
         os.close(folder)
 

@@ -10,11 +10,13 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
-from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost, VolumeError
+from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
 from blockworker import kernel
-from blockworker.copy.digests import DigestFile
+from blockworker.copy.digests import CHUNK, DigestFile
+from blockworker.copy.traces import Traces
 from blockworker.roots import Roots
 from blockworker.targets import journal as journals
 from blockworker.targets.files import is_staging_file
@@ -22,6 +24,7 @@ from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
 from blockworker.targets.written import Written
 from blockworker.volumes.base import expect_within, trouble
+from blockworker.volumes.qemuimg import ImageTool
 
 
 class StagingBusy(BlockjobsError):
@@ -72,11 +75,12 @@ class StagedTarget(Written):
         super().__init__(fd, member.size, f"{member.directory}/{member.staging}")
         self.member = member
         self.digests = digests
-        self._fresh = fresh  # all that we did not write is a hole
+        self.fresh = fresh  # nobody wrote to it before this attempt, or all of that is gone
+        self._traces = Traces(member.size, CHUNK, fresh=fresh)
 
     @classmethod
-    def take(cls, roots: Roots, member: Member, token: int, *, rewrites: bool = False) -> StagedTarget:
-        """Own the member's staging file under the claim ``token``; ``rewrites``: what was written may become zeros.
+    def take(cls, roots: Roots, member: Member, token: int) -> StagedTarget:
+        """Own the member's staging file under the claim ``token``.
 
         Raises:
             StagingBusy: another process still has it.
@@ -85,7 +89,7 @@ class StagedTarget(Written):
         """
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
-            fresh = _raise_token(roots, member, token) == 0 and not rewrites
+            fresh = _raise_token(roots, member, token) == 0
             digests = None
             if member.digests:
                 path = f"{member.directory}/{member.digests}"
@@ -96,29 +100,45 @@ class StagedTarget(Written):
             release(fd)
             raise
 
+    def start_over(self, roots: Roots) -> None:
+        """Make the file what OPEN has made, whatever an attempt before this one wrote.  Raises JobFailed."""
+        member, place = self.member, f"{self.member.directory}/{self.member.staging}"
+        try:
+            os.ftruncate(self._fd, 0)
+            if member.format:
+                image = ImageTool(self._fd, member.format, member.target, cage=roots.cage)
+                image.create(member.size, member.words, member.name)
+            else:
+                os.ftruncate(self._fd, member.size)
+            if self.digests is not None:
+                self.digests.start_over()
+        except OSError as error:
+            code = error.errno or errno.EIO
+            raise JobFailed(code, f"staging file {place} cannot be made anew: {os.strerror(code)}") from None
+        self.fresh, self._traces = True, Traces(member.size, CHUNK, fresh=True)
+
     def fileno(self) -> int:
         return self._fd
 
     def pwrite(self, view: memoryview, offset: int) -> None:
-        try:
-            super().pwrite(view, offset)
-        except VolumeError:
-            self._fresh = False  # part of it may be there
-            raise
+        self._traces.mark(offset, len(view))
+        super().pwrite(view, offset)
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
+        """Make the range a hole; what cannot become one is returned, and the caller writes zeros there."""
         expect_within(self.size, self._label, offset, length)
-        if self._fresh:
-            return None
+        if not self._traces.may_hold(offset, length):
+            return ()
         try:
             if self._punches:
                 try:
-                    return kernel.punch_hole(self._fd, offset, length)
+                    kernel.punch_hole(self._fd, offset, length)
+                    return ()
                 except OSError as error:
                     if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                         raise
                     self._punches = False
-            self.write_zeros(offset, offset + length)
+            return [*kernel.data_ranges(self._fd, offset, offset + length)]
         except OSError as error:
             raise trouble("write", self._label, offset, length, error.errno) from None
 

@@ -15,7 +15,6 @@ from blockworker.volumes.base import expect_within, trouble
 
 _STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete
 _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
-_ZEROS: Final = memoryview(bytes(1 << 20))
 
 
 class Written:
@@ -30,10 +29,9 @@ class Written:
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         expect_within(self.size, self._label, offset, len(view))
-        at, done = self._base + offset, 0
+        at = self._base + offset
         try:
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done:], at + done)
+            kernel.pwrite_all(self._fd, view, at)
         except OSError as error:
             raise trouble("write", self._label, at, len(view), error.errno) from None
         self._writeback.wrote(at, len(view))
@@ -48,11 +46,6 @@ class Written:
                 done += got
         except OSError as error:
             raise trouble("compare", self._label, at, len(view), error.errno) from None
-
-    def write_zeros(self, start: int, end: int) -> None:
-        """Zeros as data, where a hole cannot be; offsets are the file's."""
-        while start < end:
-            start += os.pwrite(self._fd, _ZEROS[: end - start], start)
 
     def flush(self) -> None:
         """Make all of it durable; raises VolumeError, and after that for ever: the kernel tells it only once."""

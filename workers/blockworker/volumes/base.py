@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import VolumeKind
@@ -61,13 +61,25 @@ class Target(Protocol):
     def pread_into(self, view: memoryview, offset: int) -> None:
         """Fill ``view`` with what was written, or raise VolumeError (``operation="compare"``)."""
 
-    def zero(self, offset: int, length: int) -> None:
-        """Make the range read as zeros, as a hole where that is possible."""
+    def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]] | None:
+        """Make the range read as zeros, as a hole where that is possible, without writing data.
+
+        Returns the parts ``(start, end)`` that only data can make zeros; the caller writes zeros there, at the speed
+        that the job is allowed.  None: nothing is left to do.
+        """
 
     def flush(self) -> None:
         """Make durable what was written before the call.  VolumeError (``operation="flush"``) is final."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A source or a target that lives in another process, which may be gone."""
+
+    def check_alive(self) -> None:
+        """Raise VolumeError where it is gone."""
 
 
 class VolumeDriver(VolumeKind, Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from blockjobs.model.volumespec import SECTOR, InjectedError
-from blockworker.volumes.base import Extent, Identity, Source, Target, trouble
+from blockworker.volumes.base import Extent, Identity, Mortal, Source, Target, trouble
 
 
 class Rules:
@@ -76,6 +76,10 @@ class DebugSource:
     def allocated(self) -> int:
         return self._image.allocated()
 
+    def check_alive(self) -> None:
+        if isinstance(self._image, Mortal):
+            self._image.check_alive()
+
     def close(self) -> None:
         self._image.close()
 
@@ -98,13 +102,17 @@ class DebugTarget:
     def pread_into(self, view: memoryview, offset: int) -> None:
         self._image.pread_into(view, offset)
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]] | None:
         self._rules.judge("write-zeroes", offset, length)
-        self._image.zero(offset, length)
+        return self._image.zero(offset, length)
 
     def flush(self) -> None:
         self._rules.judge("flush", 0, self.size)
         self._image.flush()
+
+    def check_alive(self) -> None:
+        if isinstance(self._image, Mortal):
+            self._image.check_alive()
 
     def close(self) -> None:
         self._image.close()

@@ -15,6 +15,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -23,10 +24,12 @@ from blockjobs.model.errors import JobFailed
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
 from blockworker.cage.tool import end_process
-from blockworker.volumes.nbd import Connection, Gone, NbdError, State
+from blockworker.volumes.nbd import LARGEST, Connection, Gone, NbdError, State
 from blockworker.volumes.qemuimg import verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
+MOMENT: Final = 0.05  # seconds that an answer about what is allocated should take
+SHORTEST_ANSWER: Final = 64 << 20  # bytes of the image that one is about
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
 _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
@@ -64,6 +67,7 @@ class Export:
         self._said = os.memfd_create("qemu-nbd")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._connections: list[Connection] = []
+        self._asked = SHORTEST_ANSWER
         try:
             sockets = self._start(cage or kernel_cage(), node, [] if writable else ["--read-only"])
         except BaseException:
@@ -98,13 +102,24 @@ class Export:
             connection.flush()
 
     def states(self, start: int, length: int) -> Iterator[State]:
-        """The range in order, without gaps; neighbours may be alike."""
+        """The range in order, without gaps; neighbours may be alike.
+
+        QEMU needs milliseconds for a GiB of a qcow2, and a second for a GiB of a vmdk: it is asked for as much as it
+        tells of within a moment, so that whoever waits behind the answer can be stopped.
+        """
         end = start + length
         while start < end:
+            began = time.monotonic()
             with self._one() as connection:
-                states = connection.states(start, end - start)
+                states = connection.states(start, min(self._asked, end - start))
+            self._asked = next_length(self._asked, time.monotonic() - began)
             yield from states
             start = states[-1].start + states[-1].length
+
+    def check_alive(self) -> None:
+        """Raise NbdError where QEMU is gone."""
+        if self._broken or self._process.poll() is not None:
+            raise NbdError(errno.ECONNABORTED, self._broken or self._last_words() or "the server is gone")
 
     def close(self) -> None:
         """End it.  Says nothing about what is durable: only ``flush`` does."""
@@ -124,7 +139,7 @@ class Export:
         try:
             yield connection
         except Gone as gone:
-            raise NbdError(errno.EIO, self._give_up(gone)) from None
+            raise NbdError(gone.errno, self._give_up(gone)) from None
         finally:
             self._idle.put(connection)
 
@@ -181,6 +196,13 @@ def name_file(said: str, files: Mapping[int, str]) -> str:
         return named
     layer = min(said.count(_BELOW), len(files) - 1)
     return f"{list(files.values())[layer]}: {said}"
+
+
+def next_length(asked: int, seconds: float) -> int:
+    """How many bytes QEMU is to tell of next, when it took so long for those that it was asked for."""
+    if seconds > 2 * MOMENT:
+        return max(SHORTEST_ANSWER, asked // 2)
+    return min(LARGEST, asked * 2) if seconds < MOMENT else asked
 
 
 def _called(path: str, seconds: float) -> socket.socket:

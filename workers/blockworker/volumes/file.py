@@ -90,20 +90,13 @@ class FileSource:
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         end = start + length
-        while start < end:
-            try:
-                data = min(os.lseek(self._fd, start, os.SEEK_DATA), end)
-                hole = min(os.lseek(self._fd, data, os.SEEK_HOLE), end) if data < end else end
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # no data up to the end of the file
-                    data, hole = end, end
-                else:  # a file system that does not know: all of it is data, and reading says what is wrong
-                    data, hole = start, end
+        for data, hole in kernel.data_ranges(self._fd, start, end):
             if data > start:
                 yield Extent(start, data - start, data=False)
-            if hole > data:
-                yield Extent(data, hole - data, data=True)
-            start = max(hole, data)
+            yield Extent(data, hole - data, data=True)
+            start = hole
+        if start < end:
+            yield Extent(start, end - start, data=False)
 
     def identity(self) -> Identity:
         return look_at(self._fd, self._label)

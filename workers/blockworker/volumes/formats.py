@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from blockjobs.model.volumespec import FormatVolume, bottom, label
 from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
+from blockworker.copy.traces import Traces
 from blockworker.roots import Roots
 from blockworker.volumes.base import Extent, Identity, expect_within, trouble
 from blockworker.volumes.condition import look_at_layers
-from blockworker.volumes.export import Export
+from blockworker.volumes.export import MOMENT, Export
 from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError
+
+_TRACED: Final = 1 << 20  # bytes of an image that are remembered together
 
 
 def open_format(
@@ -56,19 +60,29 @@ class FormatSource:
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         pending: Extent | None = None
+        since = time.monotonic()
         try:
             for state in self._export.states(start, length):
                 own = not self._top_only or state.depth == 1
-                if pending is not None and (pending.data, pending.own) == (state.data and own, own):
+                alike = pending is not None and (pending.data, pending.own) == (state.data and own, own)
+                if pending is not None and alike and time.monotonic() - since < MOMENT:
                     pending = pending._replace(length=pending.length + state.length)
                     continue
                 if pending is not None:
                     yield pending
+                    since = time.monotonic()
                 pending = Extent(state.start, state.length, state.data and own, own)
         except NbdError as error:
             raise trouble("read", self._label, start, length, error.errno, why=error.text) from None
         if pending is not None:
             yield pending
+
+    def check_alive(self) -> None:
+        """Raise VolumeError where QEMU is gone."""
+        try:
+            self._export.check_alive()
+        except NbdError as error:
+            raise trouble("read", self._label, 0, self.size, error.errno, why=error.text) from None
 
     def identity(self) -> Identity:
         """The identity of the file with all layers below, and with the size of what is in it: a file grows when it is
@@ -90,6 +104,10 @@ class Staging(Protocol):
     @property
     def size(self) -> int:
         """Bytes of what is going to be in the image; the image itself may be larger until it is finished."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was written to it since the image was laid out."""
 
     def fileno(self) -> int: ...
 
@@ -113,23 +131,36 @@ class FormatTarget:
             self._layers.close()
             raise
         self.size = self._export.size
+        # What is not written to an image on a layer below reads as that layer.
+        self._traces = Traces(self.size, _TRACED, fresh=staged.fresh and volume.backing is None)
+        self._zeros_are_data = volume.driver == "vmdk"
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         expect_within(self._staged.size, self._label, offset, len(view))
+        self._traces.mark(offset, len(view))
         self._do("write", lambda: self._export.write(view, offset), offset, len(view))
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         self._do("compare", lambda: self._export.read(view, offset), offset, len(view))
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
+        """Make the range zeros where it reads as anything else.  In a vmdk only data can: that is returned."""
         expect_within(self._staged.size, self._label, offset, length)
-        self._do("write", lambda: self._zero(offset, length), offset, length)
+        if not self._traces.may_hold(offset, length):
+            return ()
+        try:
+            found = [(state.start, state.length) for state in self._export.states(offset, length) if state.data]
+            if self._zeros_are_data:
+                return [(start, start + n) for start, n in found]
+            for start, n in found:
+                self._export.zero(start, n)
+        except NbdError as error:
+            raise trouble("write", self._label, offset, length, error.errno, why=error.text) from None
+        return ()
 
-    def _zero(self, offset: int, length: int) -> None:
-        """Only what reads as something else: to a vmdk zeros are data, and take the room of data."""
-        for state in self._export.states(offset, length):
-            if state.data:
-                self._export.zero(state.start, state.length)
+    def check_alive(self) -> None:
+        """Raise VolumeError where QEMU is gone."""
+        self._do("write", self._export.check_alive, 0, self.size)
 
     def flush(self) -> None:
         self._do("flush", self._export.flush, 0, self.size)

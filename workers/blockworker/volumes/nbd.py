@@ -10,8 +10,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
+
+from blockworker.copy.extents import RangeSet
 
 CONTEXTS: Final = ("base:allocation", "qemu:allocation-depth")
 LARGEST: Final = 1 << 30  # bytes of one request that carries no data
@@ -23,6 +25,8 @@ _ACK, _INFO, _CONTEXT, _ERROR = 1, 3, 4, 1 << 31  # replies to options
 _REQUEST, _SIMPLE, _CHUNK = 0x25609513, 0x67446698, 0x668E33EF
 _READ, _WRITE, _DISCONNECT, _FLUSH, _ZERO, _STATUS = 0, 1, 2, 3, 6, 7
 _DONE, _NONE, _DATA, _HOLE, _STATES, _FAILED = 1, 0, 1, 2, 5, 1 << 15  # chunks; errors have the highest bit
+_LONGEST: Final = 1 << 16  # bytes of a text or of an option's answer
+_MOST_STATES: Final = 1 << 24  # bytes of an answer about what is allocated
 _ZERO_STATE: Final = 2  # of base:allocation: reads as zeros
 
 
@@ -38,7 +42,7 @@ class Gone(NbdError):
     """The connection broke, or the server speaks something else; nothing more can be asked of it."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(errno.EIO, why)
+        super().__init__(errno.ECONNABORTED, why)
 
 
 class State(NamedTuple):
@@ -51,64 +55,97 @@ class State(NamedTuple):
 
 
 class Connection:
-    """Owns the socket.  Not for two threads at once."""
+    """Owns the socket.  Not for two threads at once.
+
+    A reply that is not exactly what was asked for breaks the connection: whatever came behind it could be taken for
+    something else.  From then on every request raises the same ``Gone``.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         """Raises Gone: the server did not come that far."""
         self._sock = sock
         self._contexts: dict[int, str] = {}
         self._handle = 0
-        try:
+        self.broken: Gone | None = None
+        with self._unbroken():
             self.size = self._negotiate()
-        except OSError as broken:
-            raise _gone(broken) from None
 
     # --- requests -----------------------------------------------------------------------------------------
 
     def read(self, view: memoryview, offset: int) -> None:
         """Fill ``view``."""
-        self._send(_READ, offset, len(view))
-        for kind, length in self._chunks():
-            if kind == _DATA and length >= 8:
-                at = struct.unpack(">Q", self._receive(8))[0]
-                self._into(_part(view, at - offset, length - 8))
-            elif kind == _HOLE and length == 12:
-                at, n = struct.unpack(">QI", self._receive(12))
-                _part(view, at - offset, n)[:] = bytes(n)
-            else:
-                raise Gone(f"an unexpected chunk {kind}")
+        filled = RangeSet()
+        with self._unbroken():
+            self._send(_READ, offset, len(view))
+            for kind, length in self._chunks():
+                if kind == _DATA and length > 8:
+                    at, n = struct.unpack(">Q", self._receive(8))[0] - offset, length - 8
+                    self._into(_part(view, at, n, filled))
+                elif kind == _HOLE and length == 12:
+                    at, n = struct.unpack(">QI", self._receive(12))
+                    at -= offset
+                    _part(view, at, n, filled)[:] = bytes(n)
+                else:
+                    raise Gone(f"an unexpected chunk {kind} of {length} bytes")
+                filled.add(at, at + n)
+            if not filled.covers(0, len(view)):
+                raise Gone(f"the server sent {filled.total()} of the {len(view)} bytes that were asked for")
 
     def write(self, view: memoryview, offset: int) -> None:
-        self._send(_WRITE, offset, len(view), view)
-        self._expect_done()
+        with self._unbroken():
+            self._send(_WRITE, offset, len(view), view)
+            self._expect_done()
 
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, as a hole where the server can."""
         for start in range(offset, offset + length, LARGEST):
-            self._send(_ZERO, start, min(LARGEST, offset + length - start))
-            self._expect_done()
+            with self._unbroken():
+                self._send(_ZERO, start, min(LARGEST, offset + length - start))
+                self._expect_done()
 
     def flush(self) -> None:
         """Make durable what was answered before, on any connection."""
-        self._send(_FLUSH, 0, 0)
-        self._expect_done()
+        with self._unbroken():
+            self._send(_FLUSH, 0, 0)
+            self._expect_done()
 
     def states(self, start: int, length: int) -> list[State]:
         """What the range is, in order and without gaps, from ``start`` on as far as one answer goes."""
-        found = self._status(start, min(length, LARGEST))
+        with self._unbroken():
+            found = self._status(start, min(length, LARGEST))
         known = min(sum(n for n, _ in runs) for runs in found.values())
-        if not known:
-            raise Gone("the server does not tell what is allocated")
         states = []
-        for n, flags, depth in _zipped(found[CONTEXTS[0]], found[CONTEXTS[1]], min(known, length)):
+        for n, flags, depth in _zipped(found[CONTEXTS[0]], found[CONTEXTS[1]], known):
             states.append(State(start, n, not flags & _ZERO_STATE, depth))
             start += n
         return states
 
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """One exchange with the server.  Raises Gone, also for all that a server could do to a parser."""
+        if self.broken is not None:
+            raise self.broken
+        try:
+            yield
+        except Gone as gone:
+            self.broken = gone
+            raise
+        except NbdError:
+            raise  # it was refused in good order
+        except OSError as broken:
+            self.broken = _gone(broken)
+            raise self.broken from None
+        except (struct.error, ValueError, LookupError) as nonsense:
+            self.broken = Gone(f"the server sent something that is not NBD: {nonsense}")
+            raise self.broken from nonsense
+        except BaseException:
+            self.broken = Gone("an exchange with the server was broken off")
+            raise
+
     def close(self) -> None:
         """Say goodbye; the server of the last connection that goes comes to its end."""
         try:
-            with suppress(Gone):
+            with suppress(Gone), self._unbroken():
                 self._send(_DISCONNECT, 0, 0)
         finally:
             self._sock.close()
@@ -120,6 +157,8 @@ class Connection:
         if self._receive(8) != _MAGIC or self._receive(8) != _HAVE_OPTION:
             raise Gone("not an NBD server")
         flags = struct.unpack(">H", self._receive(2))[0]
+        if not flags & _FIXED_NEWSTYLE:
+            raise Gone("the server does not speak the fixed newstyle of NBD")
         self._sock.sendall(struct.pack(">I", flags & (_FIXED_NEWSTYLE | _NO_ZEROES)))
         for _ in self._option(_STRUCTURED, b""):
             pass
@@ -131,7 +170,7 @@ class Connection:
         for kind, text in self._option(_GO, struct.pack(">IH", 0, 0)):
             if kind == _INFO and text[:2] == b"\0\0":
                 size = struct.unpack(">Q", text[2:10])[0]
-        if size < 0 or sorted(self._contexts.values()) != sorted(CONTEXTS):
+        if not 0 <= size < 1 << 63 or sorted(self._contexts.values()) != sorted(CONTEXTS):
             raise Gone("the server does not offer what is needed")
         return int(size)
 
@@ -139,9 +178,11 @@ class Connection:
         """The replies to an option, without the last."""
         self._sock.sendall(_HAVE_OPTION + struct.pack(">II", option, len(text)) + text)
         while True:
-            magic, _, kind, length = struct.unpack(">QIII", self._receive(20))
+            magic, answered, kind, length = struct.unpack(">QIII", self._receive(20))
+            if magic != _OPTION_REPLY or answered != option or length > _LONGEST:
+                raise Gone("a reply to something that was not asked")
             said = self._receive(length)
-            if magic != _OPTION_REPLY or kind & _ERROR:
+            if kind & _ERROR:
                 raise Gone(said.decode(errors="replace") or f"option {option} was refused")
             if kind == _ACK:
                 return
@@ -151,12 +192,9 @@ class Connection:
 
     def _send(self, command: int, offset: int, length: int, data: memoryview | None = None) -> None:
         self._handle += 1
-        try:
-            self._sock.sendall(struct.pack(">IHHQQI", _REQUEST, 0, command, self._handle, offset, length))
-            if data is not None:
-                self._sock.sendall(data)
-        except OSError as broken:
-            raise _gone(broken) from None
+        self._sock.sendall(struct.pack(">IHHQQI", _REQUEST, 0, command, self._handle, offset, length))
+        if data is not None:
+            self._sock.sendall(data)
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
         """Kind and length of each chunk of a reply, its content still to be received.
@@ -176,11 +214,15 @@ class Connection:
             if magic not in (_SIMPLE, _CHUNK) or handle != self._handle:
                 raise Gone("a reply to something that was not asked")
             if kind & _FAILED:
+                if not 6 <= length <= _LONGEST:
+                    raise Gone(f"an error of {length} bytes")
                 code = struct.unpack(">IH", self._receive(6))[0]
                 self._receive(length - 6)  # its words, and perhaps an offset
-                failed = failed or NbdError(code)
+                failed = failed or NbdError(code or errno.EIO)
             elif kind != _NONE:
                 yield kind, length
+            elif length or not flags & _DONE:
+                raise Gone("a chunk of nothing that is not the last one")
             if flags & _DONE:
                 if failed is not None:
                     raise failed
@@ -191,14 +233,22 @@ class Connection:
             raise Gone(f"an unexpected chunk {kind}")
 
     def _status(self, start: int, length: int) -> dict[str, list[tuple[int, int]]]:
-        """By context: runs of ``(length, value)`` from ``start`` on."""
-        found: dict[str, list[tuple[int, int]]] = {name: [] for name in CONTEXTS}
+        """By context: runs of ``(length, value)`` from ``start`` on, none of them empty."""
+        found: dict[str, list[tuple[int, int]]] = {}
         self._send(_STATUS, start, length)
         for kind, size in self._chunks():
+            if kind != _STATES or not 12 <= size <= _MOST_STATES or size % 8 != 4:
+                raise Gone(f"an unexpected chunk {kind} of {size} bytes")
             text = self._receive(size)
-            if kind != _STATES:
-                raise Gone(f"an unexpected chunk {kind}")
-            found[self._contexts[struct.unpack(">I", text[:4])[0]]] = list(struct.iter_unpack(">II", text[4:]))
+            name = self._contexts.get(struct.unpack(">I", text[:4])[0], "")
+            runs = [(n, value) for n, value in struct.iter_unpack(">II", text[4:])]
+            if not name or name in found:
+                raise Gone("the server tells of something that was not asked")
+            if min(n for n, _ in runs) == 0 or sum(n for n, _ in runs) > length:
+                raise Gone("the server tells of ranges that were not asked for")
+            found[name] = runs
+        if len(found) != len(CONTEXTS):
+            raise Gone("the server does not tell what is allocated")
         return found
 
     def _receive(self, n: int) -> bytes:
@@ -208,10 +258,7 @@ class Connection:
 
     def _into(self, view: memoryview) -> None:
         while view:
-            try:
-                got = self._sock.recv_into(view)
-            except OSError as broken:
-                raise _gone(broken) from None
+            got = self._sock.recv_into(view)
             if not got:
                 raise Gone("the server is gone")
             view = view[got:]
@@ -223,9 +270,9 @@ def _gone(broken: OSError) -> Gone:
     return Gone(broken.strerror or str(broken))
 
 
-def _part(view: memoryview, start: int, length: int) -> memoryview:
-    """Where a chunk belongs.  Raises Gone: outside of what was asked for."""
-    if start < 0 or start + length > len(view):
+def _part(view: memoryview, start: int, length: int, filled: RangeSet) -> memoryview:
+    """Where a chunk belongs.  Raises Gone: outside of what was asked for, or there again."""
+    if length <= 0 or start < 0 or start + length > len(view) or filled.meets(start, start + length):
         raise Gone("data that was not asked for")
     return view[start : start + length]
 

@@ -1,0 +1,50 @@
+"""Reading around bad sectors: what can be read of a range is read, page by page at last, and the rest is named."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+from blockjobs.model.errors import VolumeError
+from blockworker.copy.zeros import Ranges, append_range
+
+PAGE: Final = 4096  # bytes; the least that is given up
+# What a disk says of a place on it.  Any other error is one of the whole disk, or of the way to it: it skips nothing.
+_OF_A_SECTOR: Final = frozenset({errno.EIO, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.EBADMSG, errno.EUCLEAN})
+
+
+def is_of_sector(error: VolumeError) -> bool:
+    """Whether a read error may be one of a few sectors, so that what lies around them is worth a try."""
+    return error.operation == "read" and error.errno in _OF_A_SECTOR
+
+
+def read_around(
+    read: Callable[[memoryview, int], None], view: memoryview, offset: int, step: Callable[[], None]
+) -> Ranges:
+    """Fill ``view`` with what can be read from ``offset`` on, and the pages that cannot be read with zeros.
+
+    Returns those pages (offsets of the volume), neighbours merged.  ``step`` is called before each try: it may raise.
+
+    Raises:
+        VolumeError: an error that is not one of a few sectors.
+    """
+    lost: Ranges = []
+    todo = [(offset, offset + len(view))]
+    while todo:
+        start, end = todo.pop()
+        step()
+        part = view[start - offset : end - offset]
+        try:
+            read(part, start)
+        except VolumeError as error:
+            if not is_of_sector(error):
+                raise
+            if -(-end // PAGE) - start // PAGE == 1:
+                part[:] = bytes(end - start)
+                append_range(lost, start, end)
+            else:
+                middle = (start + end) // 2 // PAGE * PAGE
+                middle = middle if middle > start else (start // PAGE + 1) * PAGE
+                todo += [(middle, end), (start, middle)]
+    return lost
