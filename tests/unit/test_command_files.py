@@ -18,19 +18,18 @@ from blockworker.drivers.backup import Backup
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 
-LISTING = f"""#!{sys.executable}
-import json, os, shutil, sys
-links = {{}}
+LISTING = """import json, os, shutil, sys
+links = {}
 for name in os.listdir("/proc/self/fd"):
     try:
-        links[int(name)] = os.readlink(f"/proc/self/fd/{{name}}")
+        links[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     except OSError:
         pass  # of the listing itself
 verb, source, id = sys.argv[1:4] if len(sys.argv) > 3 else ("", "", "")
 if verb == "create":
-    cut = f"{{os.path.dirname(source)}}/.snapshot.{{id}}"
+    cut = f"{os.path.dirname(source)}/.snapshot.{id}"
     shutil.copy(source, cut)
-    with open(f"{{cut}}.files", "w") as file:
+    with open(f"{cut}.files", "w") as file:
         json.dump(links, file)
     print(cut)
 else:
@@ -42,8 +41,8 @@ else:
 def host(site_at, tmp_path):
     """A host whose command writes down which files it was handed."""
     made = site_at(tmp_path / "host", cuts=True)
-    (made.base / "cutter").write_text(LISTING)
-    (made.base / "cutter").chmod(0o700)
+    (made.base / "listing.py").write_text(LISTING)
+    (made.base / "cutter").write_text(f'exec {sys.executable} {made.base}/listing.py "$@"\n')
     made.image()
     return made
 
@@ -112,6 +111,6 @@ def inheritable(tmp_path):
 
 
 def test_a_command_inherits_nothing_that_it_was_not_given(host, inheritable):
-    said = call("copy", [f"{host.base}/cutter"], "list")
+    said = call("copy", ["/bin/sh", f"{host.base}/cutter"], "list")
     assert {int(number) for number in json.loads(said)} == {0, 1, 2}
     assert not {int(number) for number in json.loads(said)} & set(inheritable)
