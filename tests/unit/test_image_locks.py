@@ -7,16 +7,16 @@ import os
 import select
 import shutil
 import subprocess
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
+from alone import Alone
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.ids import Host
-from blockjobs.model.jobs import Checkpoint, OnChange
-from blockjobs.store.attempts import Claim
+from blockjobs.model.jobs import OnChange
 from blockworker import locks
 from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
@@ -154,40 +154,6 @@ def test_a_device_is_written_in_place_only_while_qemu_does_not_have_it(tmp_path,
 # --- sources --------------------------------------------------------------------------------------------
 
 
-class Reading:
-    """An attempt at a backup of one image, with nobody to obey; ``between`` is called once its volumes are open."""
-
-    def __init__(self, site, volume, **options):
-        self.spec = site.spec(source=volume, **options)
-        driver = Backup()
-        opened = driver.open(site.roots, self.spec, lambda: True)
-        self.claim = Claim(
-            1, "attempt", self.spec, {"size": opened.size, "identity": opened.identity.to_list()}, Checkpoint(),
-            self.spec.speed, 1, 0, {},
-        )  # fmt: skip
-        self.between = lambda: None
-        self.work = driver.attached(site.roots, self)
-
-    def run(self):
-        with closing(self.work):
-            self.work.set_speed(0)
-            self.between()
-            self.work.start(self)
-        return self.work.result()["source-change"]
-
-    def point(self):
-        pass
-
-    def wait(self, seconds):
-        pass
-
-    def wake(self):
-        pass
-
-    def checkpoint(self, durable):
-        pass
-
-
 def layered(site):
     """A qcow2 on a raw layer."""
     low = site.image()
@@ -205,7 +171,7 @@ def test_a_guest_starts_on_what_is_read_and_that_ends_the_attempt(site, tmp_path
     low, top, volume = layered(site)
     if kind == "raw":
         volume = volumespec.parse(f"web1:{low}")
-    attempt, driver = Reading(site, volume, snapshot="none"), "qcow2" if kind == "top" else "raw"
+    attempt, driver = Alone(site.roots, site.spec(source=volume, snapshot="none")), "qcow2" if kind == "top" else "raw"
     written = top if kind == "top" else low
     with ExitStack() as stack:
         attempt.between = lambda: stack.enter_context(qemu(written, tmp_path, driver=driver))
@@ -221,16 +187,16 @@ def test_a_guest_starts_on_what_is_read_and_that_ends_the_attempt(site, tmp_path
 )  # fmt: skip
 def test_a_guest_that_may_be_there_ends_nothing(site, tmp_path, options, writable, said):
     path = site.image()
-    attempt = Reading(site, volumespec.parse(f"web1:{path}"), snapshot="none", **options)
+    attempt = Alone(site.roots, site.spec(source=volumespec.parse(f"web1:{path}"), snapshot="none", **options))
     with ExitStack() as stack:
         attempt.between = lambda: stack.enter_context(qemu(path, tmp_path, writable=writable))
-        assert attempt.run() == said
+        assert attempt.run()["source-change"] == said
 
 
 def test_a_guest_that_is_there_when_an_attempt_begins_ends_it(site, tmp_path):
     path = site.image()
     spec = volumespec.parse(f"web1:{path}")
-    attempt = Reading(site, spec, snapshot="none")
+    attempt = Alone(site.roots, site.spec(source=spec, snapshot="none"))
     attempt.work.close()
     with qemu(path, tmp_path), pytest.raises(SourceChanged, match="QEMU writes to it"):
         Backup().attached(site.roots, attempt)
@@ -259,7 +225,7 @@ def test_an_image_that_qemu_has_open_is_not_replaced_from_open_to_prepare(over, 
     member = site.copied(spec)
     with qemu(target, tmp_path):
         with pytest.raises(JobFailed, match="QEMU has it open"):
-            Reading(site, spec.source, overwrite=True)
+            Alone(site.roots, site.spec(source=spec.source, overwrite=True))
         with pytest.raises(JobFailed, match="QEMU has it open"):
             publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
     publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
@@ -281,7 +247,7 @@ def test_one_that_qemu_opened_since_prepare_is_left_and_published_once_it_is_clo
 
 def test_qemu_does_not_start_on_what_an_attempt_is_about_to_replace(over, tmp_path):
     site, target, spec = over
-    attempt = Reading(site, spec.source, overwrite=True, snapshot="none")
+    attempt = Alone(site.roots, site.spec(source=spec.source, overwrite=True, snapshot="none"))
     for writable in (True, False):
         assert "Failed to get" in refusal(target, tmp_path, writable=writable)
     attempt.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -19,12 +19,14 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
-from blockjobs.model.verifications import in_words
+from blockjobs.model.verifications import FROM_MEDIUM, in_words
 from blockjobs.store.notices import NoticeView
 from blockjobs.store.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
 RANGES = 20  # that differ from their digests
+
+_READ_FROM: Final[dict[object, str]] = {True: "from the medium", False: "maybe from the page cache, not the medium"}
 
 
 @click.command()
@@ -118,6 +120,7 @@ def about_job(scene: Scene) -> Iterator[str]:
             name: in_words(job.result.get(name, ()), job.result.get(f"{name}-more", 0), most=RANGES)
             for name in ("differing", "unreadable")
         },
+        "read": _READ_FROM.get(job.result.get(FROM_MEDIUM), ""),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
     }

@@ -18,6 +18,7 @@ from blockjobs.model.runs import RunPlan, word
 from blockjobs.model.volumespec import FileVolume, HostedVolume, NullVolume
 
 TYPE: Final = "verify"
+FROM_MEDIUM: Final = "from-medium"  # in a job's result: whether all that was read came from the medium, not a cache
 RUN, JOB = "run", "job"  # options: who has to have made the image, by its manifest
 
 

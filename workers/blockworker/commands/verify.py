@@ -73,6 +73,7 @@ def verify_here(targets: Iterable[Path]) -> int:
         if found.bad:
             codes.add(1)
         else:
-            click.echo(f"{target}: {record['size']} bytes as in the manifest")
+            doubt = "" if found.from_medium else ", which may have come from the page cache and not from the medium"
+            click.echo(f"{target}: {record['size']} bytes as in the manifest{doubt}")
             codes.add(0)
     return 1 if 1 in codes else max(codes)

@@ -11,6 +11,7 @@ from typing import Any
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
+from blockjobs.model.verifications import FROM_MEDIUM
 from blockworker.copy.digests import CHUNK
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
@@ -74,7 +75,7 @@ class Restoring(Copying):
         super().start(job)
 
     def result(self) -> Mapping[str, Any]:
-        told = {**super().result(), "checked": self._source.compares}
+        told = {**super().result(), "checked": self._source.compares, FROM_MEDIUM: self._source.from_medium}
         if differing := self._source.differing:
             told["differing"] = differing[:MOST]
         return told

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.verifications import JOB, RUN, in_words
+from blockjobs.model.verifications import FROM_MEDIUM, JOB, RUN, in_words
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
@@ -88,7 +88,7 @@ class Verifying(Copying):
         return Progress(told.offset, told.len, {**(told.counts or {}), "written": 0})
 
     def result(self) -> Mapping[str, Any]:
-        told = dict(super().result())
+        told = {**super().result(), FROM_MEDIUM: self._checked.from_medium}
         for name, ranges in (("differing", self._checked.differing), ("unreadable", self._checked.unreadable)):
             if ranges:
                 told |= {name: ranges[:MOST], f"{name}-more": max(0, len(ranges) - MOST)}

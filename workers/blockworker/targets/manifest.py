@@ -20,9 +20,9 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.cage import Cage
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
-from blockworker.volumes.base import Identity, Source
+from blockworker.volumes.base import Identity, MediumSource, Source
 from blockworker.volumes.checked import CheckedSource, Past
-from blockworker.volumes.file import FileSource
+from blockworker.volumes.direct import MediumFile, drop_cache
 from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image
 
@@ -171,6 +171,7 @@ class Findings:
 
     differing: list[list[int]]
     unreadable: list[list[int]]
+    from_medium: bool = True  # else what was compared may have come from the page cache
 
     @property
     def bad(self) -> bool:
@@ -188,7 +189,7 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
         for extent in source.extents(0, source.size):
             if extent.data:
                 source.check(extent.start, extent.start + extent.length)
-        return Findings(source.differing, source.unreadable)
+        return Findings(source.differing, source.unreadable, source.from_medium)
     finally:
         source.close()
 
@@ -219,8 +220,10 @@ def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]
     return [] if image.size == expected else [(min(image.size, size), max(image.size, size))]
 
 
-def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None) -> Source:
-    """A published image, as its manifest says it.
+def open_image(
+    path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None
+) -> MediumSource:
+    """A published image, as its manifest says it, read from its medium where that is possible.
 
     One with digests is whole, whatever it says of a layer below it; one without may be a layer alone, and is refused.
     """
@@ -232,9 +235,9 @@ def open_image(path: str, manifest: Mapping[str, Any], opener: Opener = as_we_ar
     except OSError as error:
         raise BadInput(f"image {path}: {error.strerror}") from None
     if form == "raw":
-        return FileSource(fd, path)
+        return MediumFile(fd, path)
     whole = bool(manifest.get("digests"))
-    return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd, cage=cage)
+    return open_format(FormatVolume(str(form), FileVolume(path), alone=whole), lambda _: fd, direct=True, cage=cage)
 
 
 def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> ProvenDigests:
@@ -254,6 +257,7 @@ def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = 
     try:
         fd = opener(path)
         try:
+            drop_cache(fd)
             if os.fstat(fd).st_size != digest_size(size):
                 raise BadInput(foreign)
             digests = ProvenDigests(fd, f"digests {path}")

@@ -47,6 +47,14 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class MediumSource(Source, Protocol):
+    """A source that is read from its medium, past the page cache, where that is possible."""
+
+    @property
+    def from_medium(self) -> bool:
+        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+
+
 class Target(Protocol):
     """A volume that is written.  Any thread may call any method."""
 

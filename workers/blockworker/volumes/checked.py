@@ -15,7 +15,7 @@ from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.proven import DIGEST, ProvenDigests
-from blockworker.volumes.base import Extent, Identity, Source
+from blockworker.volumes.base import Extent, Identity, MediumSource
 
 _BLOCK: Final = 1024  # chunks that are looked at together
 _MOST_RANGES: Final = 1 << 16  # that are noted one by one: an image that is bad all over takes no memory for it
@@ -38,7 +38,7 @@ class CheckedSource:
     """
 
     def __init__(
-        self, image: Source, label: str, *, whole: int, digests: ProvenDigests | None, offset: int = 0, size: int,
+        self, image: MediumSource, label: str, *, whole: int, digests: ProvenDigests | None, offset: int = 0, size: int,
         on: Past = Past.NOTHING,
     ) -> None:  # fmt: skip
         self.size = size
@@ -47,6 +47,11 @@ class CheckedSource:
         self._lock = threading.Lock()
         self._differing, self._unreadable = RangeSet(), RangeSet()
         self._last = threading.local()  # the chunk of which a reader was given a part: it will want the next one
+
+    @property
+    def from_medium(self) -> bool:
+        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+        return self._image.from_medium
 
     @property
     def compares(self) -> bool:

@@ -1,4 +1,8 @@
-"""A block device as a source: no holes are known, and it cannot tell whether it changed."""
+"""A block device as a source, read past the page cache: no holes are known, and no time says that it changed.
+
+Somebody may have read the device before, and a file system on it has written since without the cache of the device
+knowing: what is read there would be old.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterator
 
 from blockworker.volumes.base import Extent, Identity
 from blockworker.volumes.condition import look_at
-from blockworker.volumes.file import CacheTrail, read_full
+from blockworker.volumes.direct import MediumReader
 
 
 class DeviceSource:
@@ -16,11 +20,15 @@ class DeviceSource:
     def __init__(self, fd: int, label: str) -> None:
         self._fd, self._label = fd, label
         self.size = os.lseek(fd, 0, os.SEEK_END)
-        self._trail = CacheTrail(fd)
+        self._reader = MediumReader(fd, label)
+
+    @property
+    def from_medium(self) -> bool:
+        """Whether all that was read came from the device itself, and nothing from a cache."""
+        return self._reader.from_medium
 
     def pread_into(self, view: memoryview, offset: int) -> None:
-        self._trail.before_read(offset)
-        read_full(self._fd, view, offset, self._label)
+        self._reader.read(view, offset)
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         if length:
@@ -34,6 +42,6 @@ class DeviceSource:
 
     def close(self) -> None:
         if self._fd >= 0:
-            self._trail.finish()
+            self._reader.close()
             os.close(self._fd)
             self._fd = -1

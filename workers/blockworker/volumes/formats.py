@@ -28,14 +28,16 @@ def open_format(
     *,
     top_only: bool = False,
     shared: bool = False,
+    direct: bool = False,
     cage: Cage | None = None,
     answer: float = PATIENCE.answer,
 ) -> FormatSource:
-    """Open an image for reading; ``shared``: whether QEMU writes to it or not; ``answer``: seconds for one answer.
+    """Open an image for reading; ``shared``: whether QEMU writes to it or not; ``direct``: from its medium, not from
+    the page cache; ``answer``: seconds for one answer.
 
     Raises JobFailed.
     """
-    layers = Layers(open_, shared=shared)
+    layers = Layers(open_, shared=shared, direct=direct)
     try:
         export = Export(layers.node(volume), layers.files, cage=cage, answer=answer)
         return FormatSource(layers, export, label(volume), top_only=top_only)
@@ -51,6 +53,11 @@ class FormatSource:
         self._layers, self._export, self._label = layers, export, label_
         self._top_only = top_only
         self.size = export.size
+
+    @property
+    def from_medium(self) -> bool:
+        """Whether the page cache was out of the way when the image was opened."""
+        return self._layers.from_medium
 
     def pread_into(self, view: memoryview, offset: int) -> None:
         try:

@@ -11,6 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, assert_never
 
 from blockjobs.model.errors import JobFailed
@@ -29,6 +30,7 @@ from blockjobs.model.volumespec import (
 from blockworker.roots import Roots
 from blockworker.targets.devices import open_source as open_device
 from blockworker.volumes import qemuimg
+from blockworker.volumes.direct import drop_cache, takes_direct
 from blockworker.volumes.export import handed
 
 MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
@@ -53,8 +55,10 @@ def by(roots: Roots) -> Open:
 class Layers:
     """A volume as QEMU's options say it, with the descriptors that it is read from."""
 
-    def __init__(self, open_: Open, *, shared: bool = False) -> None:
-        self._open, self._shared = open_, shared
+    def __init__(self, open_: Open, *, shared: bool = False, direct: bool = False) -> None:
+        """``direct``: files are read from their medium; devices always are, as far as this is possible."""
+        self._open, self._shared, self._direct = open_, shared, direct
+        self.from_medium = True  # so far
         self.files: dict[int, str] = {}  # the topmost first
 
     def node(self, volume: Volume) -> dict[str, Any]:
@@ -63,7 +67,8 @@ class Layers:
             case FileVolume() | DeviceVolume():
                 fd = self._keep(self._open(volume), volume.filename)
                 locking = {"locking": "off"} if self._shared else {}
-                return {"driver": volume.driver, "filename": qemuimg.path_of(fd), **locking}
+                cache = self._cache(fd) if self._direct or isinstance(volume, DeviceVolume) else {}
+                return {"driver": volume.driver, "filename": qemuimg.path_of(fd), **locking, **cache}
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
@@ -82,6 +87,15 @@ class Layers:
         for fd in self.files:
             os.close(fd)
         self.files = {}
+
+    def _cache(self, fd: int) -> dict[str, Any]:
+        """QEMU's options for reading past the page cache; where that cannot be, the cache is dropped now."""
+        if takes_direct(fd):
+            return {"cache": {"direct": True}}
+        with suppress(OSError):
+            os.fdatasync(fd)
+        self.from_medium = drop_cache(fd) and self.from_medium
+        return {}
 
     def _below(self, volume: Volume) -> dict[str, Any]:
         """A layer below: with a ``filename`` of ``file``, or QEMU would take the one in the image's header."""

@@ -1,0 +1,67 @@
+"""Attempts of a job without a registry: nobody gives orders, and nobody is told anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from blockjobs.model.errors import VolumeError
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.store.attempts import Claim
+from blockworker.drivers.backup import Backup
+from blockworker.drivers.base import Driver
+from blockworker.roots import Roots
+
+
+class Alone:
+    """One attempt at a job: OPEN, and its volumes open.  ``between`` is called then, before anything is read."""
+
+    def __init__(self, roots: Roots, spec: JobSpec, driver: Driver | None = None) -> None:
+        self.roots, self.spec, self.driver = roots, spec, driver or Backup()
+        opened = self.driver.open(roots, spec, lambda: True)
+        self.opened = {"size": opened.size, "identity": opened.identity.to_list()}
+        self.claim = Claim(1, "attempt", spec, self.opened, Checkpoint(), spec.speed, 1, 0, {})
+        self.between: Callable[[], object] = lambda: None
+        self.work = self.driver.attached(roots, self)
+
+    def run(self) -> dict[str, Any]:
+        """Copy to the end; what PREPARE is given of it."""
+        began = time.time()
+        with closing(self.work):
+            self.work.set_speed(0)
+            self.between()
+            self.work.start(self)
+        facts = {"attempts": 1, "token": 1, "started": began, "finished": time.time(), "counts": {}}
+        return {**facts, **self.work.result()}
+
+    def publish(self) -> None:
+        """Copy to the end, prepare and commit."""
+        result = self.run()
+        assert self.work.durable is not None
+        self.driver.prepare(self.roots, self.spec, self.work.durable, self.opened, result)
+        self.driver.commit(self.roots, self.spec, 1)
+
+    # --- the job as its driver sees it --------------------------------------------------------------------
+
+    def point(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))
+
+    def wake(self) -> None:
+        pass
+
+    def judge(self, trouble: VolumeError) -> None:
+        raise trouble
+
+    def ready(self) -> None:
+        pass
+
+    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        pass
+
+    def checkpoint(self, durable: Checkpoint) -> None:
+        pass

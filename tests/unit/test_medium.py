@@ -1,0 +1,160 @@
+"""What is read from the medium is what lies there: not what somebody has left in the page cache."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from alone import Alone
+from mounts import PATH, memory
+
+from blockjobs.model import volumespec
+from blockworker.targets import manifest
+from blockworker.volumes.device import DeviceSource
+from blockworker.volumes.direct import MediumFile, MediumReader, takes_direct
+
+MIB = 1 << 20
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+
+
+@contextmanager
+def loop(file, *words):
+    argv = ["losetup", "-f", "--show", *words, str(file)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    try:
+        yield done.stdout.strip()
+    finally:
+        subprocess.run(["losetup", "-d", done.stdout.strip()], check=True)
+
+
+@contextmanager
+def mounted(device, place):
+    place.mkdir()
+    subprocess.run(["mount", device, str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def content(read, size):
+    """Read in pieces of every kind of alignment, into buffers of every kind of alignment."""
+    pieces, room = random.Random(1), memoryview(bytearray(3 * MIB))  # noqa: S311
+    found, here = bytearray(), 0
+    while here < size:
+        length = min(size - here, pieces.choice([1, 511, 512, 513, 4095, 4096, 65536, MIB, MIB + 7]))
+        view = room[(first := pieces.choice([0, 1, 512])) : first + length]
+        read(view, here)
+        found += view
+        here += length
+    return bytes(found)
+
+
+@pytest.mark.parametrize("size", [1, 511, 4096, 3 * MIB, 3 * MIB + 5])
+def test_a_file_is_read_whole_whatever_its_tail_is(tmp_path, size):
+    data = random.Random(size).randbytes(size)  # noqa: S311
+    (tmp_path / "file").write_bytes(data)
+    source = MediumFile(os.open(tmp_path / "file", os.O_RDONLY), "file")
+    assert content(source.pread_into, size) == data
+    assert source.from_medium == takes_direct(source._fd)
+    source.close()
+
+
+@needs_root
+@pytest.mark.parametrize("block", [512, 4096])
+def test_a_device_is_read_whole_whatever_its_blocks_are(tmp_path, block):
+    data = random.Random(block).randbytes(4 * MIB + 4096)  # noqa: S311
+    (tmp_path / "disk").write_bytes(data)
+    with loop(tmp_path / "disk", "--sector-size", str(block)) as device:
+        source = DeviceSource(os.open(device, os.O_RDONLY), device)
+        assert content(source.pread_into, source.size) == data
+        assert source.from_medium
+        source.close()
+
+
+@needs_root
+def test_a_device_that_somebody_read_before_its_file_system_wrote_is_read_as_it_is_now(tmp_path):
+    disk = tmp_path / "disk"
+    os.truncate(os.open(disk, os.O_CREAT | os.O_WRONLY), 32 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(disk)], env={**os.environ, "PATH": PATH}, check=True)
+    with loop(disk) as device, mounted(device, tmp_path / "mnt") as top:
+        (top / "file").write_bytes(b"old!" * MIB)
+        os.sync()
+        Path(device).read_bytes()
+        with open(top / "file", "r+b") as file:
+            file.write(b"NEW!" * MIB)
+            file.flush()
+            os.fsync(file.fileno())
+        source = DeviceSource(os.open(device, os.O_RDONLY), device)
+        read = content(source.pread_into, source.size)
+        source.close()
+        cached = Path(device).read_bytes()
+    assert (read.count(b"old!"), read.count(b"NEW!")) == (0, MIB)
+    assert cached.count(b"old!") == MIB, "a read through the cache is stale: without that the test proves nothing"
+
+
+def test_where_the_file_system_has_no_direct_reads_it_is_said(tmp_path):
+    if (place := memory()) is None:
+        pytest.skip("no tmpfs on this machine")
+    file = place / f"blockjobs-{os.getpid()}"
+    file.write_bytes(b"x" * MIB)
+    try:
+        fd = os.open(file, os.O_RDONLY)
+        assert not takes_direct(fd)
+        reader = MediumReader(fd, "file")
+        assert reader.from_medium, "nothing was read"
+        assert content(reader.read, MIB) == b"x" * MIB
+        assert not reader.from_medium
+        reader.close()
+        os.close(fd)
+    finally:
+        file.unlink()
+
+
+@needs_root
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_verify_finds_what_is_rotten_on_the_medium_and_sound_in_the_cache(tmp_path, site_at, form):
+    disk, mark = tmp_path / "disk", b"MARK-%d " % os.getpid()
+    os.truncate(os.open(disk, os.O_CREAT | os.O_WRONLY), 64 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(disk)], env={**os.environ, "PATH": PATH}, check=True)
+    with ExitStack() as stack:
+        device = stack.enter_context(loop(disk))
+        top = stack.enter_context(mounted(device, tmp_path / "mnt"))
+        image = published(site_at(top / "host"), form, os.urandom(MIB) + mark * 10000)
+        os.sync()
+        image.read_bytes()  # somebody has read it
+        rot(disk, mark)
+        assert mark in image.read_bytes(), "the cache is sound: without that the test proves nothing"
+        found = manifest.verify(str(image), manifest.load(f"{image}.manifest.json"))
+        assert (found.bad, found.from_medium) == (True, True)
+
+
+def published(site, form, data):
+    """An image whose source is gone."""
+    source = site.image(data)
+    target = {"driver": "file", "filename": f"{site.backup}/R/root.img"}
+    if form != "raw":
+        target = {"driver": form, "file": target}
+    spec = site.spec(target=volumespec.parse({**target, "host": "web1"}), snapshot="none")
+    Alone(site.roots, spec).publish()
+    source.unlink()
+    return site.backup / "R/root.img"
+
+
+def rot(disk, mark):
+    """Change every mark on the medium, behind the back of the file system."""
+    data, at, changed = disk.read_bytes(), -1, 0
+    with open(disk, "r+b") as file:
+        while (at := data.find(mark, at + 1)) >= 0:
+            file.seek(at)
+            file.write(b"X")
+            changed += 1
+        file.flush()
+        os.fsync(file.fileno())
+    assert changed >= 10000
