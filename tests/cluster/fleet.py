@@ -61,7 +61,8 @@ class Fleet:
         self.seq = "0"
         for host in self.hosts:
             self.root(host).mkdir()
-            mine = {"read_roots": (str(self.root(host)),), "write_roots": (str(self.root(host)),), **config}
+            mine = {"read_roots": (str(self.root(host)),), "write_roots": (str(self.root(host)),),
+                    "state": str(place / "state" / host), **config}  # fmt: skip
             if devices:
                 mine |= {"devices": tuple(devices), "allow_in_place": True}
             allowed = HostConfig(name=host, slots=slots, allow_overwrite=allow_overwrite, **mine)

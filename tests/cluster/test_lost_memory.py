@@ -17,7 +17,7 @@ def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:
     jobs: list[dict[str, object]] = [{"id": "m", "source": f"a:{source}", "target": f"a:{fleet.root('a')}/{{run}}.img"}]
     fleet.until("RUN_ENDED", fleet.submit(fleet.plan(jobs)))
     known = int(fleet.client.get(keys.decisions()))
-    record = json.loads((fleet.root("a") / ".blockjobs" / "highest.json").read_text())
+    record = json.loads((fleet.place / "state" / "a" / "highest.json").read_text())
     assert record["number"] == known
     run = fleet.submit(fleet.plan(jobs, speed=4 * MIB))
     fleet.until("ATTEMPT_CLAIMED", f"{run}.m")

@@ -111,4 +111,5 @@ def verified(name, tmp_path, more=""):
 def test_the_host_file_is_toml_with_the_documented_keys():
     keys = tomllib.loads((DEPLOY / "host.toml").read_text())
     roots = {"read-roots", "write-roots", "allow-overwrite", "allow-in-place", "devices"}
-    assert set(keys) == {"name", "slots", "thaw-after", "uncaged-formats", "commands"} | roots
+    more = {"thaw-after", "state", "must-be-mounted", "uncaged-formats", "commands"}
+    assert set(keys) == {"name", "slots"} | more | roots

@@ -46,7 +46,8 @@ def test_a_host_file_keeps_what_its_owner_wrote(tmp_path):
     (host,) = local.local_hosts((f"a={root}",), tmp_path)
     path = local.write_host(tmp_path, host, 2)
     fresh = {"name": "a", "slots": 2, "read-roots": [str(root)], "write-roots": [str(root)],
-             "allow-overwrite": False, "allow-in-place": False, "devices": []}  # fmt: skip
+             "allow-overwrite": False, "allow-in-place": False, "devices": [],
+             "state": str(tmp_path / "state" / "a")}  # fmt: skip
     assert tomllib.loads(path.read_text()) == fresh
     path.write_text("allow-overwrite = true\nslots = 9\n")
     local.write_host(tmp_path, host, 3)

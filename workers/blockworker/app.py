@@ -27,7 +27,7 @@ from blockjobs.daemons.doorbell import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt, drivers
+from blockworker import attempt, drivers, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
@@ -125,9 +125,11 @@ def serve_steps(url: str, config: HostConfig) -> int:
     mounts = MountTable((*config.read_roots, *config.write_roots))
     lanes = Lanes(forker.start, mounts.point_of)
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
+    state.make_directory(config)
     highest = Highest(config)
     known = {"decision": highest.number, "incarnation": highest.incarnation}
-    desk = Desk(registry, config, lanes, mounts.point_of, known)
+    ever = Roots(config).with_former().config  # what began beneath a root that went is ended there
+    desk = Desk(registry, ever, lanes, mounts.point_of, known)
     heartbeat = Heartbeat(registry.hosts, config, desk.told)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat.register()

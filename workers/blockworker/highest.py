@@ -1,6 +1,6 @@
 """The highest decision this host ever carried out, and of which registry: what a rolled-back Redis is known by.
 
-Kept durably beside the journals, and told with every heartbeat: the finalizer decides nothing while a member
+Kept durably in the host's state directory, and told with every heartbeat: the finalizer decides nothing while a member
 host knows of a later decision than the registry does, and a host carries out none of another registry.
 """
 
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+import logging
 import threading
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
+from blockworker import state
 from blockworker.host import HostConfig
-from blockworker.targets.folder import FOLDER
+from blockworker.state import Place
+
+log = logging.getLogger(__name__)
 
 NAME: Final = "highest.json"
 
@@ -23,7 +26,9 @@ class Highest:
     """One for each host, shared by its steps; any thread may call it."""
 
     def __init__(self, config: HostConfig) -> None:
-        self._folder = f"{config.write_roots[0].rstrip('/')}/{FOLDER}" if config.write_roots else ""
+        places = state.places_of(config)
+        self._place: Place | None = next(iter(places), None)
+        self._earlier = places[1:]
         self._one = threading.Lock()
         self.incarnation, self.number = self._load()
 
@@ -38,35 +43,46 @@ class Highest:
                 raise JobFailed(
                     errno.ESTALE,
                     f"the registry is another one than before ({incarnation or 'none'}, not {self.incarnation}): "
-                    f"nothing is decided here until {self._folder}/{NAME} is removed",
+                    f"nothing is decided here until {self._path} is removed",
                 )
             if number > self.number or not self.incarnation:
                 self.incarnation, self.number = incarnation, max(number, self.number)
                 self._save()
 
+    @property
+    def _path(self) -> str:
+        return f"{self._place.path}/{NAME}" if self._place is not None else ""
+
     def _load(self) -> tuple[str, int]:
-        if not self._folder:
+        """The record; where there is none yet, the one of an earlier version or configuration is carried over."""
+        if self._place is None:
             return "", 0
+        if found := _read(self._place):
+            return found
+        earlier = {place: found for place in self._earlier if (found := _read(place))}
+        if not earlier:
+            return "", 0
+        found = max(earlier.values(), key=lambda each: each[1])
         try:
-            with open(f"{self._folder}/{NAME}", encoding="ascii") as file:
-                record = json.load(file)
-            return str(record["incarnation"]), int(record["number"])
-        except FileNotFoundError:
-            return "", 0
+            self._write(*found)
+            for place in earlier:
+                state.remove_record(place, NAME)
+        except OSError as error:  # it is known all the same, and carried over with the next decision
+            log.warning("%s of earlier versions is not carried over to %s: %s", NAME, self._path, error)
+        return found
 
     def _save(self) -> None:
-        if not self._folder:
-            return
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            fd = os.open(f".{NAME}.new", flags, 0o600, dir_fd=folder)
-            with os.fdopen(fd, "w", encoding="ascii") as file:
-                json.dump({"incarnation": self.incarnation, "number": self.number}, file)
-                file.flush()
-                os.fsync(fd)
-            os.rename(f".{NAME}.new", NAME, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._write(self.incarnation, self.number)
+
+    def _write(self, incarnation: str, number: int) -> None:
+        if self._place is not None:
+            content = json.dumps({"incarnation": incarnation, "number": number}).encode("ascii")
+            state.write_record(self._place, NAME, content)
+
+
+def _read(place: Place) -> tuple[str, int] | None:
+    text = state.read_record(place, NAME)
+    if text is None:
+        return None
+    record = json.loads(text)
+    return str(record["incarnation"]), int(record["number"])

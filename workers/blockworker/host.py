@@ -37,6 +37,8 @@ class HostConfig:
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
     thaw_after: int = THAW_AFTER  # seconds that a source stands still for a cut at most
     uncaged_formats: bool = False  # QEMU's tools may run without the cage where the kernel has none
+    state: str = ""  # the directory for what this host remembers; "": beneath the first write root
+    must_be_mounted: bool = False  # each write root has to be a mount point
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {
@@ -49,8 +51,11 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "devices":         (list, "a list of paths under /dev, * for any part of a name"),
     "thaw-after":      (int,  "an integer from 1 to 600, of seconds"),
     "uncaged-formats": (bool, "true or false"),
+    "state":           (str,  "an absolute directory, which need not exist"),
+    "must-be-mounted": (bool, "true or false"),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
+STATE: Final = "/var/lib/blockjobs"  # in it, where host.toml names none: the state directory of each host
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
 
 
@@ -100,7 +105,18 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         commands=_commands(keys.get("commands", {})),
         thaw_after=thaw_after,
         uncaged_formats=keys.get("uncaged-formats", False),
+        state=_state(keys.get("state", default_state(ids.host(keys["name"])))),
+        must_be_mounted=keys.get("must-be-mounted", False),
     )
+
+
+def default_state(name: Host) -> str:
+    """The state directory of a host whose host.toml names none."""
+    return f"{STATE}/{name}"
+
+
+def _state(path: str) -> str:
+    return path and _plain("state", path.removesuffix("/"))
 
 
 def _directories(key: str, values: list[object]) -> tuple[str, ...]:
@@ -150,6 +166,8 @@ def dump(config: HostConfig) -> str:
         "devices": list(config.devices),
         "thaw-after": config.thaw_after,
         "uncaged-formats": config.uncaged_formats,
+        "state": config.state,
+        "must-be-mounted": config.must_be_mounted,
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
     text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

@@ -20,6 +20,7 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockworker import kernel, locks
 from blockworker.cage import Cage, kernel_cage
 from blockworker.host import HostConfig
+from blockworker.mounts import Mounts, mount_point_of
 
 _BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
 _KINDS: Final = {
@@ -53,6 +54,44 @@ class Roots:
     def __init__(self, config: HostConfig) -> None:
         self.config = config
         self.cage: Cage = replace(kernel_cage(), uncaged=config.uncaged_formats)  # where QEMU's tools run
+        self.mounts = Mounts(config)
+
+    def with_former(self) -> Roots:
+        """These roots and the write roots that host.toml has no longer: what began beneath them is ended there."""
+        former = self.mounts.former_roots()
+        return Roots(replace(self.config, write_roots=(*self.config.write_roots, *former))) if former else self
+
+    def remember_root(self, path: str) -> None:
+        """Note which file system a write root is on, where that is not noted.
+
+        Raises:
+            RootAway: it is on another one than what was noted.
+        """
+        fd = self.open_dir(path)
+        try:
+            with self._told("write root", path):
+                self.mounts.remember(path, fd)
+        finally:
+            os.close(fd)
+
+    def remember_mount(self, path: str) -> None:
+        """Note the file system of a target's directory, where it is mounted below the write root.
+
+        Raises:
+            JobFailed: there is no such directory, or its file system is another one than before.
+        """
+        root, fd = self.root_of(path, write=True), self.open_dir(path, what="target directory")
+        try:
+            with self._told("target directory", path):
+                mount = mount_point_of(fd)
+                if mount != root.path and root.holds(mount) and mount not in self.mounts.seen():
+                    below = self._open(root, mount, os.O_RDONLY | os.O_DIRECTORY)
+                    try:
+                        self.mounts.remember(mount, below, write_root=False)
+                    finally:
+                        os.close(below)
+        finally:
+            os.close(fd)
 
     def root_of(self, path: str, *, write: bool) -> Root:
         """The longest root that holds ``path``."""
@@ -183,18 +222,32 @@ class Roots:
         return made
 
     def _open(self, root: Root, path: str, flags: int) -> int:
-        flags |= os.O_CLOEXEC
-        top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            try:
-                return kernel.openat2(top, root.relative(path), flags, _BENEATH)
-            except OSError as error:
-                # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
-                if error.errno not in (errno.ENOSYS, errno.EPERM):
-                    raise
-                return _walk(top, root.relative(path), flags | os.O_NOFOLLOW)
+            top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if root.path in self.config.write_roots:
+                raise self.mounts.missing(root.path) from None
+            raise
+        try:
+            self._expect_mounted(root, top, path)
+            return _beneath(top, root.relative(path), flags | os.O_CLOEXEC)
         finally:
             os.close(top)
+
+    def _expect_mounted(self, root: Root, top: int, path: str) -> None:
+        """Refuse what lies in a write root, or in a mount below one, that is not the one that was used before."""
+        for place in self.mounts.above(path):
+            if place == root.path:
+                self.mounts.expect(place, top)
+            elif root.holds(place):
+                try:
+                    fd = _beneath(top, root.relative(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    raise self.mounts.missing(place) from None
+                try:
+                    self.mounts.expect(place, fd)
+                finally:
+                    os.close(fd)
 
     def _expect_file(self, what: str, path: str, st: os.stat_result) -> None:
         if stat.S_ISLNK(st.st_mode):
@@ -257,6 +310,17 @@ def between(base: str, path: str) -> list[str]:
     parts = inner.split("/") if inner else []
     top = base.rstrip("/")
     return [f"{top}/{'/'.join(parts[: i + 1])}" for i in range(len(parts))]
+
+
+def _beneath(top: int, relative: str, flags: int) -> int:
+    """Open a path beneath an open directory, through no symlink."""
+    try:
+        return kernel.openat2(top, relative, flags, _BENEATH)
+    except OSError as error:
+        # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        return _walk(top, relative, flags | os.O_NOFOLLOW)
 
 
 def _walk(top: int, relative: str, flags: int) -> int:

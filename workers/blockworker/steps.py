@@ -98,6 +98,7 @@ class Steps:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
         answers: list[Answer] = []
+        roots = self._roots.with_former()
         for member in members:
             if member.passed == Step.SETTLE or member.claimed:
                 continue  # a live attempt unwinds first; its end rings for this step again
@@ -105,24 +106,25 @@ class Steps:
                 self._highest.raise_to(incarnation, number)
                 left = ""  # undefined
                 if decision == Decision.COMMIT:
-                    self._driver(member).commit(self._roots, member.spec, number)
+                    self._driver(member).commit(roots, member.spec, number)
                 else:
-                    left = self._abort(member, number)
+                    left = self._abort(roots, member, number)
                 answers.append(Answer(member.spec.id, text=left))
         self._answers.answer(txn, Step.SETTLE, answers)
 
     def _clean(self, members: Sequence[Member]) -> None:
         seen = set()
+        roots = self._roots.with_former()
         for member in members:
             if (place := member.spec.target.text.rpartition("/")[0]) not in seen:
                 seen.add(place)
                 with _logged(member):
-                    self._driver(member).clean(self._roots, member.spec)
+                    self._driver(member).clean(roots, member.spec)
 
-    def _abort(self, member: Member, number: int) -> str:
+    def _abort(self, roots: Roots, member: Member, number: int) -> str:
         opened = bool(member.opened)
         try:
-            return self._driver(member).abort(self._roots, member.spec, number, opened=opened) or ""
+            return self._driver(member).abort(roots, member.spec, number, opened=opened) or ""
         except drivers.NoDriver:
             if opened:
                 raise  # a driver was here and is gone: what it made is still there

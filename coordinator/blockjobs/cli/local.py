@@ -66,10 +66,13 @@ def write_host(
         kept["allow-in-place"] = True
     kept["devices"] = list(dict.fromkeys([*kept["devices"], *devices]))
     root = [str(host.root)]
-    keys = kept | {"name": host.name, "slots": slots, "read-roots": root, "write-roots": root}
+    keys = kept | {
+        "name": host.name, "slots": slots, "read-roots": root, "write-roots": root,
+        "state": str(directory / "state" / host.name),
+    }  # fmt: skip
     # These values are texts, numbers, booleans and lists of texts: TOML writes them as JSON does.
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(keys.items())]
     path.write_text(
-        "# `blockjobs up` sets name, slots and the roots at every start.\n" + "".join(lines), encoding="utf-8"
+        "# `blockjobs up` sets name, slots, state and the roots at every start.\n" + "".join(lines), encoding="utf-8"
     )
     return path

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from blockjobs.daemons.loop import Every
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.registry import HostRegistry
+from blockworker import state
 from blockworker.errands.board import Errand, Lane
 from blockworker.errands.lanes import Lanes
 from blockworker.errands.questions import Questions, redis_may_be_away
@@ -24,6 +26,7 @@ from blockworker.host import HostConfig
 log = logging.getLogger(__name__)
 
 TICK: Final = 0.25  # seconds between looks at what hangs, and at the questions whose time is over
+VISIT: Final = 5.0  # seconds between looks at a write root
 KNOWN: Final = 256  # transactions whose shares are remembered
 
 
@@ -51,6 +54,8 @@ class Desk:
         self._one = threading.Lock()
         self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
         self.facts = dict(facts or {})
+        self._records = [place.path for place in state.places_of(config)]
+        self._each_visit = Every(VISIT)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="desk", daemon=True)
 
@@ -117,7 +122,12 @@ class Desk:
             if found is not None:
                 self.facts = found
 
-        self._tend("facts", self._config.write_roots[:1], "this host's records", done)
+        self._tend("facts", self._records, "this host's records", done)
+
+    def visit(self) -> None:
+        """Have each write root looked at: whether it is what it was, and whether anything is owed beneath it."""
+        for path in self._config.write_roots:
+            self._tend("visit", [path], f"a look at {path}")
 
     def sweep(self) -> None:
         """Have what is settled closed and swept, root by root."""
@@ -155,5 +165,7 @@ class Desk:
 
     def _follow(self) -> None:
         while not self._stop.wait(TICK):
+            if self._each_visit():
+                self.visit()
             self._lanes.look()
             self.questions.expire()

@@ -60,7 +60,8 @@ class Work:
             "look": lambda words: look(roots, words["looks"]),
             "resize": self._resize,
             "prune": self._prune,
-            "sweep": self._sweep,
+            "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
+            "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
             "facts": self._facts,
         }
@@ -95,11 +96,9 @@ class Work:
     def _permitted(self, words: Words) -> bool:
         return self._registry.questions.take_permit(self._roots.config.name, words["question"])
 
-    def _sweep(self, words: Words) -> None:
-        abandoned.sweep_root(self._roots, words["path"])
-
     def _abandoned(self, words: Words) -> list[str]:
-        return [str(txn) for txn in abandoned.settle(self._registry.answers, self._roots, self._highest, words["path"])]
+        roots = self._roots.with_former()
+        return [str(txn) for txn in abandoned.settle(self._registry.answers, roots, self._highest, words["path"])]
 
     def _facts(self, _: Words) -> dict[str, Any]:
         """What the heartbeat tells of this host's own records."""

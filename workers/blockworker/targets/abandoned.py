@@ -6,6 +6,7 @@ The decision of each transaction is carried out as it would have been, from the 
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 
 from blockjobs.model.barriers import Decision
@@ -13,8 +14,9 @@ from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import TxnId
 from blockjobs.store.answers import Answers
 from blockworker.highest import Highest
+from blockworker.mounts import RootAway
 from blockworker.roots import Roots
-from blockworker.targets import devices, inplace, publish
+from blockworker.targets import devices, inplace, owed, publish
 from blockworker.targets import journal as journals
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.staged import StagingBusy
@@ -48,6 +50,32 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
     return done
 
 
+def visit_root(roots: Roots, path: str) -> None:
+    """Take over what is new of a write root: its file system, records of earlier versions, and that it is back."""
+    try:
+        roots.remember_root(path)
+        devices.carry_over(roots, path)
+        settle_owed(roots, path)
+    except RootAway as away:
+        log.log(logging.WARNING if roots.mounts.is_news(path) else logging.DEBUG, "%s", away)
+    except (BlockjobsError, OSError) as error:
+        log.warning("write root %s: %s", path, error)
+
+
+def settle_owed(roots: Roots, path: str) -> None:
+    """Carry out the aborts of transactions that may have begun beneath a write root while it was away.
+
+    Raises:
+        RootAway: it is still away.
+        JobFailed: something of a transaction cannot be removed.
+    """
+    for txn, number in owed.read(roots.config).get(path, {}).items():
+        os.close(roots.open_dir(path))
+        _settle(roots, path, TxnId(txn), Decision.ABORT, number)
+        owed.strike(roots.config, path, txn)
+        log.info("transaction %s: write root %s is back; abort carried out", txn, path)
+
+
 def sweep_roots(roots: Roots) -> None:
     """Sweep every write root of the host."""
     for path in roots.config.write_roots:
@@ -69,7 +97,7 @@ def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> 
     record = journals.read(roots, root, txn)
     if record is None or record.clean:
         return
-    for member in record.members.values():
+    for member in journals.read_members(roots, root, txn):
         if decision == Decision.COMMIT:
             publish.commit_member(roots, member, number)
         else:

@@ -1,8 +1,9 @@
 """What this host knows of the devices that are written in place: a record each, on disk, and a lock each.
 
-``ROOT/.blockjobs/devices/NAME.json`` beneath the first write root, NAME made of the device's own identity and not of
-its path.  Rule: from before the first byte is written until a job commits, the record says that what is on the device
-is undefined; whoever writes the record, or the device, holds the flock of ``NAME.lock``.
+``devices/NAME.json`` in the host's state directory, NAME made of the device's own identity and not of its path.  A
+record that lies beneath a write root is found as well, and carried over by whoever takes it.  Rule: from before the
+first byte is written until a job commits, the record says that what is on the device is undefined; whoever writes the
+record, or the device, holds the flock of ``NAME.lock``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -23,10 +24,12 @@ from typing import Any, Final, Self
 from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
+from blockworker import state
 from blockworker.identity import identify
-from blockworker.roots import Root, Roots
-from blockworker.sparefile import read_text
-from blockworker.targets.folder import LockBusy, folder_of, release
+from blockworker.roots import Roots
+from blockworker.sparefile import read_text, remove_file, replace_file
+from blockworker.state import Place, failing
+from blockworker.targets.folder import LockBusy, release
 
 __all__ = [
     "Held", "Record", "State", "clear", "every", "identify", "of_job", "open_source", "take", "told",
@@ -91,26 +94,17 @@ class Record:
 
 def every(roots: Roots) -> list[Record]:
     """All records; one that cannot be read is left out, and logged."""
-    root = _root(roots)
-    try:
-        folder = roots.open_dir(_folder(root)) if root is not None else -1
-    except JobFailed as failed:
-        if failed.errno != errno.ENOENT:
-            raise
-        folder = -1
-    if root is None or folder < 0:
-        return []
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith("."))
-        found = []
-        for name in names:
-            try:
-                found.append(_read(folder, name, f"{_folder(root)}/{name}"))
-            except JobFailed as failed:
-                log.warning("%s", failed)
-        return [record for record in found if record is not None]
-    finally:
-        os.close(folder)
+    found: dict[str, Record] = {}
+    for place in _places(roots):
+        with suppress(FileNotFoundError), _opened(place) as folder:
+            for name in sorted(os.listdir(folder)):
+                if name.endswith(".json") and not name.startswith(".") and name not in found:
+                    try:
+                        if (record := _read(folder, name, f"{place.path}/{name}")) is not None:
+                            found[name] = record
+                    except JobFailed as failed:
+                        log.warning("%s", failed)
+    return [found[name] for name in sorted(found)]
 
 
 def of_job(roots: Roots, job: str) -> Record | None:
@@ -144,8 +138,9 @@ def open_source(roots: Roots, path: str) -> int:
 def told(roots: Roots, record: Record) -> str:
     """Why a device is undefined, for people."""
     at = datetime.fromtimestamp(record.left_at).astimezone()
-    root = _root(roots)
-    where = f"; see {_folder(root)}/{_name(record.identity)}.json" if root is not None else ""
+    name = f"{_name(record.identity)}.json"
+    paths = [path for place in _places(roots) if os.path.exists(path := f"{place.path}/{name}")]
+    where = f"; see {paths[0]}" if paths else ""
     return (
         f"what is on device {record.path} is undefined: job '{record.left_by}' has written to it since "
         f"{at:%Y-%m-%d %H:%M:%S}, and no job onto it has completed{where}"
@@ -169,21 +164,12 @@ class Held:
     def write(self, record: Record) -> Record:
         """Replace the record, durably."""
         record = replace(record, at=time.time())
-        temporary, name = f".{self._name}.new", f"{self._name}.json"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600, dir_fd=self._folder)
-        with os.fdopen(fd, "wb") as file:
-            file.write(record.dump())
-            file.flush()
-            os.fsync(fd)
-        os.rename(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        os.fsync(self._folder)
+        replace_file(self._folder, f"{self._name}.json", record.dump())
         self.record = record
         return record
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self._name}.json", dir_fd=self._folder)
+        remove_file(self._folder, f"{self._name}.json")
         os.fsync(self._folder)
         self.record = None
 
@@ -207,29 +193,89 @@ def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
         LockBusy: another process has it.
         JobFailed: this host has no place for it.
     """
-    root = _root(roots)
-    if root is None:
-        text = f"host {roots.config.name} has no write root, in which the state of devices is kept"
+    places = _places(roots)
+    if not places:
+        text = (
+            f"host {roots.config.name} has no state directory and no write root, in which the state of devices is kept"
+        )
         raise JobFailed(errno.EACCES, text)
-    name, deadline = _name(identity), time.monotonic() + patience
-    folder = _open_folder(roots, root)
+    name, place = _name(identity), places[0]
+    with failing(place.path):
+        folder = place.open(make=True)
     lock = -1
     try:
-        lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        lock = _take_lock(folder, name, place, patience)
+        held = Held(folder, lock, name, f"{place.path}/{name}.json")
+    except BaseException:
+        if lock >= 0:
+            release(lock)
+        os.close(folder)
+        raise
+    try:
+        for earlier in places[1:]:
+            with suppress(FileNotFoundError):
+                _adopt(held, earlier, name)
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def _take_lock(folder: int, name: str, place: Place, patience: float) -> int:
+    deadline = time.monotonic() + patience
+    lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                return lock
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise LockBusy(f"another process has the device ({_folder(root)}/{name}.lock)") from None
+                    raise LockBusy(f"another process has the device ({place.path}/{name}.lock)") from None
             time.sleep(0.005)
     except BaseException:
-        if lock >= 0:
-            os.close(lock)
-        os.close(folder)
+        os.close(lock)
         raise
-    return Held(folder, lock, name, f"{_folder(root)}/{name}.json")
+
+
+def _adopt(held: Held, earlier: Place, name: str) -> None:
+    """Carry the record over from where an earlier version, or another order of the write roots, has put it.
+
+    A worker that has not been restarted yet may still write by that record: then its lock is busy.
+    """
+    with _opened(earlier) as folder:
+        os.stat(f"{name}.json", dir_fd=folder, follow_symlinks=False)
+        lock = _take_lock(folder, name, earlier, patience=0)
+        try:
+            record = _read(folder, f"{name}.json", f"{earlier.path}/{name}.json")
+            if held.record is None and record is not None:
+                held.write(record)
+            remove_file(folder, f"{name}.json")
+            os.fsync(folder)
+        finally:
+            release(lock)
+
+
+def carry_over(roots: Roots, root: str) -> None:
+    """Bring the records beneath a write root to the host's state directory, if it has one.
+
+    A record that another process has stays where it is, and is found there, until this is called again.
+    """
+    if not state.is_uncarried(roots.config, root):
+        return
+    whole, place = True, state.beneath(root).below("devices")
+    with suppress(FileNotFoundError), _opened(place) as folder:
+        for name in os.listdir(folder):
+            if not name.endswith(".json") or name.startswith("."):
+                continue
+            try:
+                if (record := _read(folder, name, f"{place.path}/{name}")) is not None:
+                    take(roots, record.identity, patience=0).close()
+            except (LockBusy, JobFailed, OSError) as error:
+                whole = False
+                log.warning("%s/%s is not carried over: %s", place.path, name, error)
+    if whole:
+        state.mark_carried(roots.config, root)
 
 
 def clear(roots: Roots, path: str) -> list[Record]:
@@ -263,29 +309,23 @@ def _identity_at(path: str) -> str:
         return ""
 
 
-def _open_folder(roots: Roots, root: Root) -> int:
-    for _ in range(10):
-        try:
-            roots.make_dirs(root.path, _folder(root))
-            return roots.open_dir(_folder(root))
-        except (JobFailed, FileNotFoundError) as error:
-            # The folder above was removed in between, by one who found it empty.
-            if error.errno != errno.ENOENT:
-                raise
-    raise JobFailed(errno.ENOENT, f"directory {_folder(root)} is removed again and again")
+def _places(roots: Roots) -> list[Place]:
+    """Where records of devices lie, the first being where they are written."""
+    return [place.below("devices") for place in state.places_of(roots.config)]
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[int]:
+    folder = place.open()
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _read(folder: int, name: str, path: str) -> Record | None:
     text = read_text(folder, name)
     return None if text is None else Record.parse(text, path)
-
-
-def _root(roots: Roots) -> Root | None:
-    return Root(roots.config.write_roots[0]) if roots.config.write_roots else None
-
-
-def _folder(root: Root) -> str:
-    return f"{folder_of(root)}/devices"
 
 
 def _name(identity: str) -> str:

@@ -11,9 +11,10 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockworker import state
 from blockworker.roots import Root, Roots
 
-FOLDER: Final = ".blockjobs"
+FOLDER: Final = state.FOLDER
 SETTLED: Final = "settled"  # in it: the tombstones
 MADE_DIRS: Final = "directories"  # in it: a note for each directory that was made for a target
 

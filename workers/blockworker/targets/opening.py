@@ -102,7 +102,7 @@ def open_member(
     base = spec.target_base or os.path.dirname(path)
     _check_name(path)
     between(base, os.path.dirname(path))
-    os.close(roots.open_dir(base, what="target directory"))
+    roots.remember_mount(base)
     _check_target(roots, spec, path)
     place = journals.place_of(roots, path, spec.transaction, spec.id)
     with failing(path), journals.held(roots, place, spec.transaction) as journal:

@@ -18,9 +18,10 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockworker import kernel
 from blockworker.copy.digests import root_of
+from blockworker.mounts import RootAway
 from blockworker.roots import Root, Roots
 from blockworker.sparefile import NO_SPACE
-from blockworker.targets import cuts, replaced
+from blockworker.targets import cuts, owed, replaced
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
@@ -196,13 +197,20 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
 
     Where no journal knows it, an OPEN may be at work on it this instant: it holds the lock, so this waits for the
     lock and looks again; an OPEN that comes later is not wanted any more.  ``opened``: it was answered for, so
-    its root must be there; one that never was may lie outside all roots.
+    its root must be there; one that never was may lie outside all roots, and where its root is away, the abort is
+    noted and carried out when it is back.
     """
     try:
         root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
         with journals.held(roots, root, spec.transaction) as journal:
             member = journal.member(spec.id)
             ended = journal.record is not None and journal.record.clean
+    except RootAway:
+        if opened:
+            raise
+        root = roots.root_of(target_path(spec), write=True)
+        owed.note(roots.config, root.path, spec.transaction, decision_number)
+        return
     except (JobFailed, OSError):
         if opened:
             raise

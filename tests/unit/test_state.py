@@ -1,0 +1,166 @@
+"""The state directory: what a host remembers there, and what earlier versions and other orders of roots have left."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.ids import Host
+from blockworker import host, state
+from blockworker.highest import Highest
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.targets import devices
+from blockworker.targets.devices import Record, State
+
+RECORD = Record(
+    identity="dm/uuid:LVM-1", path="/dev/vg/a", state=State.UNDEFINED, job="R.a", transaction="R", uuid="u", size=1,
+    device_size=2, left_by="R.a", left_at=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    roots = (str(tmp_path / "one"), str(tmp_path / "two"))
+    return HostConfig(name=Host("h"), read_roots=(), write_roots=roots, state=str(tmp_path / "var" / "h"))
+
+
+def write_device(config):
+    with devices.take(Roots(config), RECORD.identity) as held:
+        held.write(RECORD)
+
+
+def carry_over(config):
+    for root in config.write_roots:
+        devices.carry_over(Roots(config), root)
+
+
+def jobs_of(config):
+    return [record.left_by for record in devices.undefined(Roots(config))]
+
+
+def test_the_highest_decision_of_a_host_without_write_roots_is_kept(config):
+    reader = replace(config, write_roots=())
+    Highest(reader).raise_to("here", 7)
+    again = Highest(reader)
+    assert (again.incarnation, again.number) == ("here", 7)
+    with pytest.raises(JobFailed, match=f"until {config.state}/highest.json is removed"):
+        again.raise_to("elsewhere", 8)
+    nowhere = replace(reader, state="")
+    Highest(nowhere).raise_to("here", 7)
+    assert Highest(nowhere).number == 0
+
+
+CHANGES = {
+    "in another order": lambda c: replace(c, write_roots=c.write_roots[::-1]),
+    "the first removed": lambda c: replace(c, write_roots=c.write_roots[1:]),
+    "all removed": lambda c: replace(c, write_roots=()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_becomes_of_the_write_roots_nothing_is_forgotten(config, change):
+    Highest(config).raise_to("here", 7)
+    write_device(config)
+    later = change(config)
+    assert Highest(later).number == 7
+    assert jobs_of(later) == ["R.a"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first root", "second root"])
+def test_what_an_earlier_version_wrote_beneath_a_root_is_carried_over(config, which):
+    earlier = replace(config, state="", write_roots=(config.write_roots[which],))
+    Highest(earlier).raise_to("here", 7)
+    write_device(earlier)
+    assert os.listdir(config.write_roots[which]) == [".blockjobs"]
+    assert Highest(config).number == 7
+    assert jobs_of(config) == ["R.a"]
+    carry_over(config)
+    gone = replace(config, write_roots=())
+    assert Highest(gone).number == 7
+    assert jobs_of(gone) == ["R.a"]
+    left = [os.path.join(top, name) for top, _, names in os.walk(config.write_roots[which]) for name in names]
+    assert not [path for path in left if path.endswith(".json")], left
+
+
+def test_without_a_state_directory_records_are_found_whatever_the_order_of_the_roots(config):
+    plain = replace(config, state="")
+    Highest(plain).raise_to("here", 7)
+    write_device(plain)
+    turned = replace(plain, write_roots=plain.write_roots[::-1])
+    assert Highest(turned).number == 7
+    assert jobs_of(turned) == ["R.a"]
+    devices.clear(Roots(turned), "/dev/vg/a")
+    assert jobs_of(turned) == jobs_of(plain) == []
+
+
+def test_a_record_that_another_process_has_is_not_carried_over_under_it(config):
+    earlier = replace(config, state="")
+    write_device(earlier)
+    with devices.take(Roots(earlier), RECORD.identity):
+        carry_over(config)
+        with pytest.raises(devices.LockBusy):
+            devices.take(Roots(config), RECORD.identity, patience=0)
+        assert jobs_of(config) == ["R.a"]
+    carry_over(config)
+    assert jobs_of(replace(config, write_roots=())) == ["R.a"]
+
+
+def test_a_host_that_is_killed_while_it_carries_over_forgets_nothing(config, tmp_path, killed_at_every_change):
+    numbers = count()
+
+    def set_up():
+        top = tmp_path / str(next(numbers))
+        (top / "one").mkdir(parents=True)
+        here = replace(config, write_roots=(f"{top}/one",), state=f"{top}/state")
+        write_device(replace(here, state=""))
+        Highest(replace(here, state="")).raise_to("here", 7)
+        return here
+
+    def start(here):
+        Highest(here)
+        carry_over(here)
+
+    def check(here, _):
+        assert Highest(here).number == 7
+        assert jobs_of(here) == ["R.a"]
+
+    killed_at_every_change(set_up, start, check, at_least=8)
+
+
+def test_the_directory_is_private_and_made_where_its_parent_allows_it(config, tmp_path, monkeypatch):
+    state.make_directory(config)
+    assert os.stat(config.state).st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JobFailed, match=f"state directory {tmp_path}/file/h: File exists"):
+        state.make_directory(replace(config, state=str(tmp_path / "file" / "h")))
+    monkeypatch.setattr(host, "STATE", str(tmp_path / "lib"))
+    default = replace(config, state=host.default_state(Host("h")))
+    assert state.place_of(default).path == f"{config.write_roots[0]}/.blockjobs"  # a service manager would make it
+    (tmp_path / "lib").mkdir()
+    state.make_directory(default)
+    assert os.stat(tmp_path / "lib" / "h").st_mode & 0o777 == 0o700
+    assert state.place_of(default).path == default.state
+
+
+def test_host_toml_names_it_or_leaves_it_to_the_default(tmp_path):
+    path = tmp_path / "host.toml"
+    keys = 'name = "web1"\nread-roots = []\nwrite-roots = []\n'
+    path.write_text(keys)
+    assert host.load(path).state == "/var/lib/blockjobs/web1"
+    path.write_text(keys + 'state = "/srv/state/"\nmust-be-mounted = true\n')
+    assert (host.load(path).state, host.load(path).must_be_mounted) == ("/srv/state", True)
+
+
+def test_a_record_lies_behind_no_symlink(config, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", f"{config.write_roots[0]}/.blockjobs")
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        Highest(replace(config, state="")).raise_to("here", 7)
+    assert os.listdir(tmp_path / "elsewhere") == []

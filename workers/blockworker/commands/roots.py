@@ -1,0 +1,125 @@
+"""``roots``: on which file systems the write roots of a host are, and were; said on that host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blockjobs.cli.output import print_json
+from blockjobs.cli.status import aligned
+from blockjobs.model.errors import JobFailed, Refused
+from blockworker.host import load
+from blockworker.mounts import Mounts, describe
+from blockworker.roots import Root, Roots
+from blockworker.targets import journal
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("/etc/blockjobs/host.toml"), show_default=True
+)
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@click.option("--json", "json", is_flag=True, help="Print it as JSON: a list of path, was, is, write_root and state.")
+@click.pass_context
+def roots(context: click.Context, config: Path, *, json: bool) -> None:
+    """The write roots of this host, and the mounts below them, with the file systems that they are on.
+
+    A write root that is on another file system than before is refused: its disk is mostly not mounted.
+
+    \b
+    Example:
+      blockjobs roots
+      blockjobs roots accept /backup
+      blockjobs roots forget /old-backup
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with _refusing():
+        rows = [*_rows(Roots(load(config)))]
+    if json:
+        print_json(rows)
+        return
+    for line in aligned([[row["path"], row["state"], row["is"] or row["was"]] for row in rows]):
+        click.echo(line)
+
+
+@roots.command()
+@click.argument("path")
+@config_option
+def accept(path: str, config: Path) -> None:
+    """Take the file system on which PATH is now for the one that it has to be on.
+
+    PATH is a write root of this host, or a mount below one: after its disk was replaced, or its data moved.
+
+    \b
+    Example:
+      blockjobs roots accept /backup
+    """
+    with _refusing():
+        before, now = Mounts(load(config)).accept(_plain(path))
+    was = f" (before: {before.title})" if before is not None else ""
+    click.echo(f"{now.path}: on file system {now.title}{was}")
+
+
+@roots.command()
+@click.argument("path")
+@config_option
+def forget(path: str, config: Path) -> None:
+    """Forget a PATH that is no write root any more, or no mount. Refused while a transaction beneath it is not over.
+
+    \b
+    Example:
+      blockjobs roots forget /old-backup
+    """
+    with _refusing():
+        here, path = Roots(load(config)), _plain(path)
+        known = here.with_former()
+        if any(Root(each) == Root(path) and os.path.isdir(each) for each in known.config.write_roots):
+            for record in journal.scan(known, Root(path)):
+                raise Refused(f"{path}: transaction '{record.transaction}' is not over beneath it")
+        here.mounts.forget(path)
+    click.echo(f"{path}: forgotten")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """The record is the workers' user's, or root's."""
+    try:
+        yield
+    except JobFailed as why:
+        raise Refused(why.text) from None
+    except OSError as error:
+        raise Refused(f"{error.filename or 'the record of write roots'}: {error.strerror}") from None
+
+
+def _plain(path: str) -> str:
+    return path if path == "/" else path.removesuffix("/")
+
+
+def _rows(here: Roots) -> Iterator[dict[str, Any]]:
+    seen = here.mounts.seen()
+    for path in dict.fromkeys((*here.config.write_roots, *seen)):
+        before, now, state = seen.get(path), "", "not used yet"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                found = describe(path, fd)
+            finally:
+                os.close(fd)
+            now = found.title
+            if before is not None:
+                state = "ok" if before.is_same(found) else "CHANGED"
+        except OSError as error:
+            state = error.strerror or str(error)
+        if before is not None and before.write_root and path not in here.config.write_roots:
+            state = f"no longer a write root, {state}"
+        yield {
+            "path": path, "was": before.title if before is not None else "", "is": now, "state": state,
+            "write_root": before is None or before.write_root,
+        }  # fmt: skip

@@ -1,0 +1,292 @@
+"""On which file system each write root, and each mount below one, was when it was first used; asked at every use.
+
+A disk that is not mounted leaves a directory of the same name, in which nothing is found and everything fits.  The
+record ``roots.json`` of the host's state directory says which file system was there.  Where another one is, whoever
+comes through ``Roots`` is refused, until it is mounted again or a user accepts the change.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+from blockjobs.model.errors import JobFailed
+from blockworker import identity, state
+from blockworker.filesystem import kind_of
+from blockworker.host import HostConfig
+from blockworker.state import Place
+
+NAME: Final = "roots.json"
+VERSION: Final = 1
+# The kinds that are new ones after each boot or mount: they are known by where they are mounted.
+_PASSING: Final = frozenset({"tmpfs", "ramfs", "overlayfs"})
+
+
+class RootAway(JobFailed):
+    """A write root, or a mount below one, is not on the file system that it was on; what it holds is not known."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.ENODEV, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A directory of the host, and what it was when it was used."""
+
+    path: str
+    file_system: str  # identity.file_system_of
+    kind: str  # ext4, xfs...
+    mount: str  # the path at which that file system is mounted
+    directory: str  # identity.handle_of
+    write_root: bool = True  # False: a mount of its own below one
+    at: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The file system in words."""
+        return f"{self.file_system} ({self.kind}, mounted at {self.mount})"
+
+    def is_same(self, now: Seen) -> bool:
+        """Whether ``now`` is that directory: of the same file system and, where mounts are bound, the same of it."""
+        if self.file_system != now.file_system:
+            if (self.kind, self.mount) != (now.kind, now.mount):
+                return False
+            schemes = {each.file_system.partition(":")[0] for each in (self, now)}
+            if schemes == {"boot"} or now.kind in _PASSING:
+                return True
+            # Another kernel, or a container, may name one file system in another way.
+            return len(schemes) > 1 and self.directory == now.directory
+        return self.directory == now.directory or self.mount == now.mount
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The record as a whole.  Keys of later versions are kept."""
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        paths = {path: asdict(each) for path, each in sorted(self.seen.items())}
+        return json.dumps({**self.other, "version": VERSION, "paths": paths}, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Memory:
+        try:
+            keys = json.loads(text)
+            names = Seen.__dataclass_fields__
+            seen = {
+                place: Seen(**{name: value for name, value in each.items() if name in names})
+                for place, each in keys.pop("paths").items()
+            }
+            return cls(seen, keys)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
+
+
+def describe(path: str, fd: int, *, write_root: bool = True) -> Seen:
+    """What an open directory is now.  Raises OSError."""
+    with suppress(PermissionError):  # one that may be searched, and not listed, is known by less
+        fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # O_PATH tells too little
+        try:
+            return _described(path, fd, write_root=write_root)
+        finally:
+            os.close(fd)
+    return _described(path, fd, write_root=write_root)
+
+
+def _described(path: str, fd: int, *, write_root: bool) -> Seen:
+    return Seen(
+        path=path, file_system=identity.file_system_of(fd), kind=kind_of(fd)[0], mount=mount_point_of(fd),
+        directory=identity.handle_of(fd), write_root=write_root, at=time.time(),
+    )  # fmt: skip
+
+
+def mount_point_of(fd: int) -> str:
+    """The path at which the file system of an open file is mounted; "" where the kernel does not tell."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as about:
+        number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            words = line.split()
+            if words[0] == number:
+                return words[4].encode("utf-8", "surrogateescape").decode("unicode_escape")  # a space is \\040
+    return ""
+
+
+class Mounts:
+    """The memory of one host, shared by all that open its roots; any thread may ask.
+
+    Without a state directory only what the steps worker has written at its start is known.
+    """
+
+    def __init__(self, config: HostConfig) -> None:
+        self._config = config
+        self._one = threading.RLock()
+        self._memory, self._stamp = Memory(), (-1, -1)
+        self._away: set[str] = set()
+        self._trusted: dict[str, tuple[int, int]] = {}  # path -> device and inode, as this process has found it right
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def expect(self, path: str, fd: int) -> None:
+        """Refuse a write root, or a mount below one, that is another than before; remember it at the first use.
+
+        ``fd``: of any kind.
+
+        Raises:
+            RootAway: it is on another file system.
+        """
+        st = os.fstat(fd)
+        if self._trusted.get(path) == (st.st_dev, st.st_ino):
+            return
+        now = describe(path, fd, write_root=path in self._config.write_roots)
+        if now.write_root:
+            self._expect_mount_point(now, st)
+        with self._one:
+            before = self.seen().get(path)
+            if before is not None and not before.is_same(now):
+                raise RootAway(changed(before, now))
+            if before is None and state.has_directory(self._config):
+                self._write(now)
+            self._trusted[path] = st.st_dev, st.st_ino
+            self._away.discard(path)
+
+    def _expect_mount_point(self, now: Seen, st: os.stat_result) -> None:
+        if not self._config.must_be_mounted:
+            return
+        if now.mount != now.path or st.st_dev == os.stat("/").st_dev:
+            text = f"write root {now.path} is no mount point of its own (it is on {now.title})"
+            raise RootAway(f"{text}: host.toml says must-be-mounted = true; is it mounted?")
+
+    def is_news(self, path: str) -> bool:
+        """Whether it was not said before that a path is away, since it was there last."""
+        with self._one:
+            news = path not in self._away
+            self._away.add(path)
+            return news
+
+    def missing(self, path: str) -> RootAway:
+        """Of a root that does not exist at all."""
+        before = self.seen().get(path)
+        was = f": it was on {before.title}" if before is not None else ""
+        return RootAway(f"root {path} of host {self._config.name} does not exist{was}: is it mounted?")
+
+    def above(self, path: str) -> list[str]:
+        """The write roots, and the mounts on record below one, that a path lies in."""
+        with_mounts = dict.fromkeys((*self._config.write_roots, *self.seen()))
+        return [place for place in with_mounts if path == place or path.startswith(f"{place.rstrip('/')}/")]
+
+    def seen(self) -> Mapping[str, Seen]:
+        """Every path on record, as it is on disk now."""
+        with self._one:
+            place = state.place_of(self._config)
+            if place is not None and self._stamp != (stamp := _stamp(f"{place.path}/{NAME}")):
+                self._memory, self._stamp = self._read(), stamp
+            return self._memory.seen
+
+    def former_roots(self) -> list[str]:
+        """Write roots that are no longer in host.toml: transactions that began beneath them may not be over."""
+        known = self._config.write_roots
+        return [path for path, each in self.seen().items() if each.write_root and path not in known]
+
+    # --- telling --------------------------------------------------------------------------------------
+
+    def remember(self, path: str, fd: int, *, write_root: bool = True) -> None:
+        """Note what a directory is, if nothing is noted of it.
+
+        Raises:
+            OSError: it cannot be looked at.
+            JobFailed: the record cannot be written.
+        """
+        with self._one:
+            if path not in self.seen():
+                self._write(describe(path, fd, write_root=write_root))
+
+    def accept(self, path: str) -> tuple[Seen | None, Seen]:
+        """Take what a path is now for what it has to be; what it was before, and what it is.
+
+        Raises:
+            JobFailed: it is no write root of this host and no mount below one, or it cannot be looked at.
+        """
+        with self._one:
+            before, is_root = self.seen().get(path), path in self._config.write_roots
+            if before is None and not is_root:
+                text = f"{path} is neither a write root of host {self._config.name} nor a mount on record below one"
+                raise JobFailed(errno.ENOENT, text)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise JobFailed(error.errno or errno.EIO, f"{path}: {error.strerror}") from None
+            try:
+                now = describe(path, fd, write_root=is_root or (before is not None and before.write_root))
+            finally:
+                os.close(fd)
+            self._write(now)
+            return before, now
+
+    def forget(self, path: str) -> None:
+        """Remove a path from the record.
+
+        Raises:
+            JobFailed: it is not on record, or is still a write root of host.toml.
+        """
+        with self._one:
+            if path in self._config.write_roots or path not in self.seen():
+                text = f"{path} is not on record on host {self._config.name} as a path that host.toml no longer has"
+                raise JobFailed(errno.ENOENT, text)
+            self._change(lambda seen: {key: each for key, each in seen.items() if key != path})
+            self._trusted.pop(path, None)
+
+    # --- the record -----------------------------------------------------------------------------------
+
+    def _read(self) -> Memory:
+        """What lies where this host writes; of other places what is not in it."""
+        found = [_parsed(place) for place in state.places_of(self._config)]
+        seen: dict[str, Seen] = {}
+        for memory in reversed(found):
+            seen |= memory.seen
+        return Memory(seen, found[0].other if found else {})
+
+    def _write(self, look: Seen) -> None:
+        self._change(lambda seen: {**seen, look.path: look})
+
+    def _change(self, change: Callable[[Mapping[str, Seen]], Mapping[str, Seen]]) -> None:
+        place = state.place_of(self._config)
+        if place is None:
+            return
+        with state.failing(place.path), state.changing(place, NAME):
+            memory = self._read()
+            memory = replace(memory, seen=change(memory.seen))
+            state.write_record(place, NAME, memory.dump())
+            self._memory, self._stamp = memory, _stamp(f"{place.path}/{NAME}")
+
+
+def changed(before: Seen, now: Seen) -> str:
+    """Why a path is refused, for people."""
+    what = "write root" if before.write_root else "directory"
+    return (
+        f"{what} {before.path} was on file system {before.title}, and is now on {now.title}: is it mounted? "
+        f"`blockjobs roots accept {before.path}` takes the change"
+    )
+
+
+def _parsed(place: Place) -> Memory:
+    text = state.read_record(place, NAME)
+    return Memory() if text is None else Memory.parse(text, f"{place.path}/{NAME}")
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """What changes when the record is replaced."""
+    try:
+        st = os.stat(path)
+    except OSError:
+        return 0, 0
+    return st.st_ino, st.st_mtime_ns
