@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
+from blockjobs.cli.words import sentence
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.ids import TxnId
@@ -42,6 +43,21 @@ def test_the_cuts_of_a_transaction_are_from_the_first_begin_to_the_last_end(flee
     assert told(fleet, "JOB_CUT")[1] == {
         "how": "reflink", "begin": "1000.250000", "end": "1000.500000", "frozen": "0.125000",
     }  # fmt: skip
+
+
+def test_cuts_of_images_that_qemu_writes_to_are_of_no_instant_and_have_no_skew(fleet):
+    answer(fleet, ALPHA, a=cut(1000.5, 1000.75), b=cut(1000.25, 1000.5, consistency="crash"))
+    answer(fleet, BETA, c=cut(1001.0, 1001.5, consistency="crash"))
+    fleet.walk(TXN, Step.RUN)
+    assert fleet.host(BETA).answers.skew(TXN) is None
+    assert fleet.registry.views.transaction(TXN).skew is None
+    assert [event.get("consistency") for event in told(fleet, "JOB_CUT")] == [None, "crash", "crash"]
+    (whole,) = told(fleet, "TRANSACTION_CUT")
+    assert whole == {"begin": "1000.250000", "end": "1001.500000", "consistency": "crash", "crash": "2"}
+    (event,) = [event for event in fleet.registry.events.all() if event.name == "TRANSACTION_CUT"]
+    assert sentence(event).startswith("warning: its sources are cut, but not at one instant: 2 images had a writer")
+    assert fleet.registry.views.job("b").to_json()["cut"]["consistency"] == "crash"
+    assert "consistency" not in fleet.registry.views.job("a").to_json()["cut"]
 
 
 def told(fleet, name):

@@ -21,6 +21,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
+from blockworker.forecast import forecast
 from blockworker.host import HostConfig
 from blockworker.inuse import expect_still
 from blockworker.roots import Roots
@@ -182,6 +183,33 @@ def test_a_layer_that_qemu_writes_to_is_refused_though_the_top_is_cut(tmp_path, 
         with exported(low, "raw"), pytest.raises(JobFailed, match="is in use"):
             opened(site, source=source)
         assert opened(site, source=source).cut == "reflink"
+
+
+@needs_qemu
+def test_a_cut_of_an_image_that_qemu_writes_to_claims_no_instant(tmp_path, site_at):
+    with mounted("xfs", tmp_path / "xfs") as top:
+        site = site_at(top / "host", cuts=True)
+        _, source = layered(site)
+        image = site.images / "top.qcow2"
+        raw = volumespec.parse(f"web1:{site.image()}")
+
+        def made(name, of=source, **options):
+            spec = site.spec(name, f"{name}/x.img", source=of, **options)
+            opened(site, **{"source": of, "id": spec.id, "target": spec.target, **options})
+            told = forecast(site.roots, spec)["warnings"]
+            cut = Backup().cut(site.roots, spec, {})
+            assert bool(told) == (cut.consistency == "crash")
+            return cut.consistency, cut.told().get("consistency")
+
+        assert made("R.still") == ("", None)
+        with exported(image, "qcow2"):
+            assert made("R.written") == ("crash", "crash")
+            assert made("R.quiesced", options={"quiesce": "copy"}) == ("", None)
+        with exported(image, "qcow2", "--read-only"):
+            assert made("R.read") == ("", None)
+        with exported(site.images / "root.img", "raw"):
+            assert made("R.raw", raw) == ("", None)
+        assert made("R.later") == ("", None)
 
 
 @pytest.fixture

@@ -6,23 +6,31 @@ Nothing is made and nothing is changed.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
-from blockjobs.model import volumespec
+from blockjobs.model import cuts, volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
+from blockworker.inuse import is_torn
 from blockworker.roots import Roots
 from blockworker.targets.files import stat_of
 from blockworker.volumes import open_source
 
+TORN: Final = (
+    "source {path}: QEMU has it open for writing, and no 'quiesce' is given: "
+    "its cut is what a power cut would have left, and cuts of a group are not of one instant"
+)
+
 
 def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     """Size and data of the source, room at the target; raises JobFailed where one of them cannot be looked at."""
-    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top")
+    cut = spec.type == "backup" and spec.snapshot != cuts.NONE
+    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=cut)
     try:
         data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
-        return {"size": source.size, "bytes": data, **room(roots, spec)}
+        warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
+        return {"size": source.size, "bytes": data, "warnings": warnings, **room(roots, spec)}
     finally:
         source.close()
 

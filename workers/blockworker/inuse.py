@@ -17,6 +17,7 @@ from typing import Final
 from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
 from blockworker import locks
 from blockworker.roots import Roots
@@ -43,6 +44,29 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
         elif not cut and (image or not live):
             wanted = "a snapshot was expected" if image else "a snapshot was expected, or 'live: true'"
             _expect_free(store, roots, f"source {store.filename}", wanted)
+
+
+def is_written(volume: Volume, roots: Roots) -> bool:
+    """Whether QEMU has a file of a volume open for writing.  Raises JobFailed: a file cannot be opened."""
+    for store in volumespec.stores(volume):
+        fd = _open(store, roots)
+        try:
+            if locks.is_written(fd):
+                return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def is_torn(spec: JobSpec, roots: Roots) -> bool:
+    """Whether a cut made now would lack writes that a guest was told are complete: QEMU has them in its memory.
+
+    So it is with an image of a format that QEMU has open for writing, unless a ``quiesce`` command makes QEMU write
+    them.  The writes to a raw image are in its file, or in the page cache, which a cut has as well.
+    """
+    if spec.options.get("quiesce") or volumespec.formatted(spec.source.volume) is None:
+        return False
+    return is_written(spec.source.volume, roots)
 
 
 def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:

@@ -59,6 +59,8 @@ def telling(event: Event) -> bool:
     match event.name:
         case "JOB_UNSETTLED" | "BLOCK_JOB_PENDING" | "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED":
             return True
+        case "TRANSACTION_CUT":
+            return "consistency" in event.fields
         case "BLOCK_JOB_ERROR":
             return event.fields["action"] != "report"  # else it is the end of the job, which tells it
         case "ATTEMPT_RELEASED":

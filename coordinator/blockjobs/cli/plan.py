@@ -122,6 +122,8 @@ def lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Seque
         yield f"skipped: {left.host}: {', '.join(left.jobs)}: {left.why}"
     for other in same:
         yield f"run {other} is not over"
+    for job in jobs:
+        yield from (f"warning: {short(job.job, run.run)} on {job.host}: {text}" for text in job.warnings)
     total = f"{count(len(jobs), 'job')}, {size(sum(job.bytes for job in jobs))} to read"
     about = f", about {span(took)} by earlier runs" if took is not None else ""
     wrong = sum(bool(job.wrong) for job in jobs)

@@ -64,8 +64,9 @@ def job_cells(job: JobView) -> list[str]:
 
 def cut(job: JobView) -> str:
     """How the point in time was made, as far as the job's record says: by its own field, or in its result."""
-    told: Any = job.to_json().get("cut") or job.result.get("cut") or {}
-    how = str(told.get("how", "")) if isinstance(told, Mapping) else ""
+    found: Any = job.to_json().get("cut") or job.result.get("cut") or {}
+    told = found if isinstance(found, Mapping) else {}
+    how = " ".join(str(told[key]) for key in ("how", "consistency") if told.get(key))
     change = str(job.result.get("source-change", ""))
     return ", ".join(word for word in (how, f"source {change}" if change == "changed" else "") if word)
 

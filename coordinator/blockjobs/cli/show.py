@@ -13,9 +13,10 @@ from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.status import heading
 from blockjobs.cli.why import Scene, slowed, why
-from blockjobs.cli.words import apart, clock, count, since, speed
+from blockjobs.cli.words import CRASHED, apart, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
+from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.states import Status
@@ -153,6 +154,8 @@ def _cut(scene: Scene) -> str:
         return f"none: {cut.why}" if cut.why else ""
     frozen = f", frozen for {apart(cut.frozen)}" if cut.frozen else ""
     text = f"{cut.how}, at {clock(cut.begin, scene.now)}, within {apart(cut.end - cut.begin)}{frozen}"
+    if cut.consistency == CRASH:
+        return f"{text}; {CRASHED}"
     return text + (f"; all of its transaction within {apart(txn.skew)}" if txn and txn.skew is not None else "")
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from blockjobs.cli.output import size
+from blockjobs.model.cuts import CRASH
 from blockjobs.store.events import Event
 
 
@@ -66,6 +67,9 @@ def sentence(event: Event) -> str:
     return told(event.fields)
 
 
+CRASHED: Final = "QEMU has it open for writing and nothing was quiesced: the cut is what a power cut would have left"
+
+
 def _status(f: Mapping[str, str]) -> str:
     return f"{f['from']} -> {f['status']}"
 
@@ -77,7 +81,15 @@ def _held(f: Mapping[str, str]) -> str:
 def _cut(f: Mapping[str, str]) -> str:
     frozen = float(f["frozen"])
     stood = f", it stood still for {apart(frozen)}" if frozen else ""
-    return f"its source is cut: {f['how']}, in {apart(float(f['end']) - float(f['begin']))}{stood}"
+    said = f"its source is cut: {f['how']}, in {apart(float(f['end']) - float(f['begin']))}{stood}"
+    return f"{said}; {CRASHED}" if f.get("consistency") == CRASH else said
+
+
+def _all_cut(f: Mapping[str, str]) -> str:
+    if f.get("consistency") != CRASH:
+        return f"its sources are cut, within {apart(float(f['skew']))}"
+    number = count(int(f["crash"]), "image")
+    return f"warning: its sources are cut, but not at one instant: {number} had a writer in QEMU; {CRASHED}"
 
 
 def _ended(f: Mapping[str, str]) -> str:
@@ -114,7 +126,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_LAUNCHED":        lambda _: "its turn has come: it begins",
     "RUN_LATE":            lambda f: f"{f['reason']}: what is not decided is cancelled",
     "RUN_ENDED":           _ended,
-    "TRANSACTION_CUT":     lambda f: f"its sources are cut, within {apart(float(f['skew']))}",
+    "TRANSACTION_CUT":     _all_cut,
     "NOTICE_SENT":         lambda f: f"{f['outcome']} was told to {f['url']}",
     "NOTICE_FAILED":       lambda f: f"{f['outcome']} could not be told to {f['url']}: {f['error']}",
     "TRANSACTION_DECIDED": lambda f: f"decided: {f['decision']} ({f['why']})",

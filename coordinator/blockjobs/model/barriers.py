@@ -61,11 +61,14 @@ class Share:
     owing: Mapping[Step, int]
     failed: int = 0
     cut: tuple[int, int] | None = None  # the first and the last instant of its cuts, in microseconds
+    crash: int = 0  # cuts that are of no instant
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> Share:
         cut = (counts["cut-begin"], counts["cut-end"]) if "cut-end" in counts else None
-        return cls({step: counts.get(step, 0) for step in Step}, counts.get("failed", 0), cut)
+        return cls(
+            {step: counts.get(step, 0) for step in Step}, counts.get("failed", 0), cut, counts.get("cut-crash", 0)
+        )
 
     def owes(self, step: Step) -> bool:
         return self.owing[step] > 0
@@ -94,6 +97,11 @@ class View:
         """The first and the last instant of all cuts, in microseconds; None where nothing was cut."""
         cuts = [share.cut for share in self.shares.values() if share.cut]
         return (min(begin for begin, _ in cuts), max(end for _, end in cuts)) if cuts else None
+
+    @property
+    def crash(self) -> int:
+        """How many cuts are of no instant: what a power cut would have left."""
+        return sum(share.crash for share in self.shares.values())
 
     def owing(self, step: Step) -> frozenset[Host]:
         return frozenset(host for host, share in self.shares.items() if share.owes(step))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 
+CRASH: Final = "crash"  # a consistency: what a power cut would have left, as QEMU had writes of its guest in memory
 AUTO, REFLINK, NONE, COMMAND = "auto", "reflink", "none", "command:"
 EXPECTED: Final = f"{AUTO}, {REFLINK}, {NONE} or {COMMAND}NAME was expected"
 
@@ -39,6 +40,7 @@ class Cut:
     begin: float = 0.0  # it was made not before
     end: float = 0.0  # and not after
     frozen: float = 0.0  # seconds that its source stood still; 0: nobody froze it
+    consistency: str = ""  # or CRASH: then the cut is of no instant
 
     def __bool__(self) -> bool:
         return self.how != NONE
@@ -46,7 +48,7 @@ class Cut:
     def to_dict(self) -> dict[str, Any]:
         return {
             "how": self.how, "why": self.why, "path": self.path, "identity": list(self.identity),
-            "begin": self.begin, "end": self.end, "frozen": self.frozen,
+            "begin": self.begin, "end": self.end, "frozen": self.frozen, "consistency": self.consistency,
         }  # fmt: skip
 
     @classmethod
@@ -60,7 +62,7 @@ class Cut:
             return {"how": NONE} | ({"why": self.why} if self.why else {})
         return {
             "how": self.how, "at": iso(self.begin), "seconds": round(self.end - self.begin, 6),
-            "frozen": round(self.frozen, 6),
+            "frozen": round(self.frozen, 6), **({"consistency": self.consistency} if self.consistency else {}),
         }  # fmt: skip
 
 

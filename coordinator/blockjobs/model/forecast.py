@@ -14,7 +14,7 @@ from blockjobs.model.jobs import JobSpec
 class Outlook:
     """One job: bytes that it would read, free space at its target less what others still owe there, seconds (or None).
 
-    ``wrong``: what stands in its way.
+    ``wrong``: what stands in its way; ``warnings``: what does not, and should be known.
     """
 
     job: JobId
@@ -25,12 +25,13 @@ class Outlook:
     exists: bool
     seconds: float | None
     wrong: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.job, "host": self.host, "size": self.size, "bytes": self.bytes, "free": self.free,
             "target-exists": self.exists, "seconds": None if self.seconds is None else round(self.seconds, 1),
-            "problems": list(self.wrong),
+            "problems": list(self.wrong), "warnings": list(self.warnings),
         }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def outlook(
             wrong.append(f"not enough space at {job.target.text}: the run needs {needed[where]} bytes there of {free}")
         found.append(Outlook(
             job.id, job.host, about.get("size", 0), about.get("bytes", 0), free, bool(about.get("exists")),
-            rates.seconds(job, about.get("bytes", 0)), tuple(wrong),
+            rates.seconds(job, about.get("bytes", 0)), tuple(wrong), tuple(about.get("warnings", ())),
         ))  # fmt: skip
     return found
 

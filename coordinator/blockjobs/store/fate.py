@@ -75,7 +75,7 @@ class Fate:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
             names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
-            self._scripts.call("start", names, [view.txn, *instants, *batch])
+            self._scripts.call("start", names, [view.txn, *instants, view.crash, *batch])
 
     def pend(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):

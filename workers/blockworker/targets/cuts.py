@@ -22,6 +22,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
 from blockworker import kernel
 from blockworker.calls import allowed, call
+from blockworker.inuse import is_torn
 from blockworker.roots import Roots
 from blockworker.targets.files import unlink
 from blockworker.targets.journal import Journal, Kept, Member
@@ -136,6 +137,12 @@ def make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
     Raises:
         JobFailed: it cannot be made, or is not of the size that the source had at OPEN.
     """
+    torn = is_torn(spec, roots)
+    made = _make(roots, member, spec)
+    return replace(made, consistency=cuts.CRASH) if torn or is_torn(spec, roots) else made
+
+
+def _make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
     if (kept := member.cut) is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
     if name := cuts.command(kept.how):

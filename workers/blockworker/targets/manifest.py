@@ -82,7 +82,7 @@ def build(
 def _cut(spec: JobSpec, cut: Mapping[str, Any]) -> dict[str, Any]:
     """How, when and for how long; ``skew``: of all cuts of the transaction."""
     made = Cut.from_dict(cut)
-    told = made.told() | ({"skew": round(cut["skew"], 6)} if made and "skew" in cut else {})
+    told = made.told() | ({"skew": round(cut["skew"], 6)} if made and not made.consistency and "skew" in cut else {})
     return told | ({"live": True} if spec.live and not made else {})
 
 

@@ -6,7 +6,8 @@
 -- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
 --           result packed ("" none), locks to read and to write (names, one a line), size in bytes (open only),
 --           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
--- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them.
+-- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them, and
+-- counts those that have a ``consistency``: they are of no instant.
 --
 -- Returns {"answered", still owing}
 
@@ -38,8 +39,14 @@ for i = 0, #KEYS - 6 do
           local least, most = unpack(redis.call("HMGET", KEYS[1], "cut-begin", "cut-end"))
           if not least or from < tonumber(least) then redis.call("HSET", KEYS[1], "cut-begin", string.format("%.0f", from)) end
           if not most or to > tonumber(most) then redis.call("HSET", KEYS[1], "cut-end", string.format("%.0f", to)) end
-          emit(KEYS[2], "JOB_CUT", job, id, "how", cut.how, "begin", string.format("%.6f", cut.begin),
-            "end", string.format("%.6f", cut["end"]), "frozen", string.format("%.6f", cut.frozen))
+          local told = {"how", cut.how, "begin", string.format("%.6f", cut.begin),
+            "end", string.format("%.6f", cut["end"]), "frozen", string.format("%.6f", cut.frozen)}
+          if (cut.consistency or "") ~= "" then
+            redis.call("HINCRBY", KEYS[1], "cut-crash", 1)
+            table.insert(told, "consistency")
+            table.insert(told, cut.consistency)
+          end
+          emit(KEYS[2], "JOB_CUT", job, id, unpack(told))
         end
       end
       if step == "open" then redis.call("HSET", job, "opened", result, "len", size) end

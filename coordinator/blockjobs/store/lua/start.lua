@@ -4,20 +4,26 @@
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5] holding   KEYS[6...]  per job: job, holds
 -- ARGV[1] transaction id
--- ARGV[2] [3] microseconds of the first and the last instant of all its cuts ("": none)   ARGV[4...] job ids
+-- ARGV[2] [3] microseconds of the first and the last instant of all its cuts ("": none)
+-- ARGV[4] how many of them are of no instant: then the transaction has no last one   ARGV[5...] job ids
 --
 -- Returns {"started", still owing}
 
 if redis.call("HEXISTS", KEYS[4], "decision") == 1 then return {"decided"} end
 local drains = redis.call("HLEN", KEYS[5]) > 0
 if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[4], "cut-begin", ARGV[2]) == 1 then
-  redis.call("HSET", KEYS[4], "cut-end", ARGV[3])
+  local how = {"skew", string.format("%.6f", (ARGV[3] - ARGV[2]) / 1e6)}
+  if ARGV[4] == "0" then
+    redis.call("HSET", KEYS[4], "cut-end", ARGV[3])
+  else
+    how = {"consistency", "crash", "crash", ARGV[4]}
+  end
   redis.call("XADD", KEYS[2], "*", "event", "TRANSACTION_CUT", "id", ARGV[1], "txn", ARGV[1],
     "run", redis.call("HGET", KEYS[4], "run"), "begin", string.format("%.6f", ARGV[2] / 1e6),
-    "end", string.format("%.6f", ARGV[3] / 1e6), "skew", string.format("%.6f", (ARGV[3] - ARGV[2]) / 1e6))
+    "end", string.format("%.6f", ARGV[3] / 1e6), unpack(how))
 end
-for i = 4, #ARGV do
-  local id, job, holds = ARGV[i], KEYS[2 * i - 2], KEYS[2 * i - 1]
+for i = 5, #ARGV do
+  local id, job, holds = ARGV[i], KEYS[2 * i - 4], KEYS[2 * i - 3]
   if is_of(job, ARGV[1]) and redis.call("HGET", job, "status") == "created" and redis.call("HDEL", holds, "created") == 1 then
     move(KEYS[2], job, id, "running")
     redis.call("HSET", job, "begun", now_ms())
