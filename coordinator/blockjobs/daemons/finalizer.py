@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,8 +47,19 @@ class Waiting:
     """What this process remembers of a step it waits for; losing it costs a repeated bell, no more."""
 
     step: Step
-    since: float
     rung: dict[Host, tuple[float, Share]] = field(default_factory=dict)
+    # When each host that was rung gave its last answer, and how many of its members owed the step then.
+    heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
+
+    def listen(self, shares: Mapping[Host, Share], now: float) -> None:
+        """Note the time for the hosts that have answered for some of their members since the last look."""
+        for host, (_, owing) in self.heard.items():
+            if (left := shares[host].owing[self.step]) != owing:
+                self.heard[host] = (now, left)
+
+    def silent_for(self, seconds: float, now: float) -> frozenset[Host]:
+        """The hosts that have answered nothing for so long: one that answers piece by piece is not late."""
+        return frozenset(host for host, (at, _) in self.heard.items() if now - at > seconds)
 
 
 @dataclass
@@ -106,14 +118,16 @@ class Finalizer:
 
     def _impatient(self, waiting: Waiting) -> bool:
         now = boottime()
-        return now - waiting.since > self.deadlines[waiting.step] or any(
+        return bool(waiting.silent_for(self.deadlines[waiting.step], now)) or any(
             now - at > RING_AGAIN for at, _ in waiting.rung.values()
         )
 
     def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
         """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
         while (view := self._view(txn)) is not None:
-            match plan(view, self._silent | self._late(txn)):
+            if waiting := self._waiting.get(txn):
+                waiting.listen(view.shares, boottime())
+            match plan(view, self._silent | self._late(txn, Step.SETTLE)):
                 case Decide(decision):
                     if lost := self.registry.hosts.lost_memory(view.shares):
                         log.error("transaction %s: nothing is decided: %s", txn, lost)
@@ -168,33 +182,35 @@ class Finalizer:
         now = boottime()
         if waiting is None or waiting.step is not step:
             self._note(view, step)
-            waiting = self._waiting[view.txn] = Waiting(step, now)
+            waiting = self._waiting[view.txn] = Waiting(step)
         for host in sorted(hosts):
+            waiting.heard.setdefault(host, (now, view.shares[host].owing[step]))
             at, share = waiting.rung.get(host, (0.0, None))
             if share != view.shares[host] or now - at > RING_AGAIN:
                 waiting.rung[host] = (now, view.shares[host])
                 self.doorbell.step(host, step, view.txn)
 
     def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:
-        """Past the deadline of a barrier before the decision: its members fail, and the host is named."""
-        if view.decision is not None or step not in self._late_steps(view.txn):
+        """Past the deadline of a barrier before the decision: the members of late hosts fail, and each host is named.
+
+        The deadline counts from the last answer of each host.
+        """
+        late = self._late(view.txn, step) & hosts
+        if view.decision is not None or not late:
             return False
         limit = self.deadlines[step]
-        for host in sorted(hosts):
+        for host in sorted(late):
             text = f"host {host} did not answer {step.upper()} within {limit:.0f} s"
             log.warning("transaction %s: %s", view.txn, text)
             self.registry.fate.fail(view, host, step, errno.ETIMEDOUT, text)
         return True
 
-    def _late_steps(self, txn: TxnId) -> frozenset[Step]:
+    def _late(self, txn: TxnId, step: Step) -> frozenset[Host]:
+        """Hosts that were asked for this step and did not answer in time; late to settle, they keep only their own."""
         waiting = self._waiting.get(txn)
-        late = waiting is not None and boottime() - waiting.since > self.deadlines[waiting.step]
-        return frozenset({waiting.step}) if waiting is not None and late else frozenset()
-
-    def _late(self, txn: TxnId) -> frozenset[Host]:
-        """Hosts that were asked to settle and did not answer in time: they keep only their own members."""
-        late = Step.SETTLE in self._late_steps(txn)
-        return frozenset(self._waiting[txn].rung) if late else frozenset()
+        if waiting is None or waiting.step is not step:
+            return frozenset()
+        return waiting.silent_for(self.deadlines[step], boottime())
 
     def _rest_at(self, view: View, barrier: str) -> None:
         """Nobody has to be asked: whoever ends the waiting makes the transaction due."""

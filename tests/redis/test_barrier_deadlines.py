@@ -1,0 +1,119 @@
+"""The deadline of a barrier counts from a host's last answer: a host that answers batch after batch is not late."""
+
+from __future__ import annotations
+
+import pytest
+from puppets import ALPHA, BETA, RUN, spec
+
+from blockjobs.daemons import finalizer
+from blockjobs.daemons.loop import Every
+from blockjobs.model.barriers import Step
+
+STEPS = [Step.OPEN, Step.CUT, Step.PREPARE]
+
+
+class Clock:
+    """The clock of the finalizer, which goes when a test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Bell:
+    """A doorbell that counts."""
+
+    def __init__(self):
+        self.rung = []
+
+    def step(self, host, step, _txn):
+        self.rung.append((host, step))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(finalizer, "boottime", clock)
+    return clock
+
+
+@pytest.fixture
+def mine(fleet):
+    return finalizer.Finalizer(fleet.registry, Bell(), _each_look=Every(0))
+
+
+def waiting_at(fleet, mine, step, *jobs):
+    """A transaction of these jobs, whose hosts owe this step, and have been asked for it."""
+    fleet.submit(*jobs)
+    if step is Step.PREPARE:
+        fleet.walk(RUN, Step.RUN)
+        fleet.copy(*jobs)
+    fleet.walk(RUN, step)
+    mine.once()
+    assert {host for host, asked in mine.doorbell.rung if asked is step} == {job.host for job in jobs}
+
+
+def answer(fleet, step, *jobs):
+    for job in jobs:
+        fleet.host(job.host).answers.answer(RUN, step, [fleet._said(step, job.id)])
+
+
+def failed(fleet, *jobs):
+    return [job.id for job in jobs if "did not answer" in fleet.registry.views.job(job.id).error]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_host_that_goes_on_answering_is_not_late_however_long_all_of_it_takes(fleet, mine, clock, step):
+    jobs = [spec(f"j{n}") for n in range(6)]
+    waiting_at(fleet, mine, step, *jobs)
+    for job in jobs[:-1]:
+        clock.now += mine.deadlines[step] - 1
+        answer(fleet, step, job)
+        mine.once()
+    assert failed(fleet, *jobs) == []
+    answer(fleet, step, jobs[-1])
+    mine.once()
+    assert fleet.next(RUN) != finalizer.Do(step, frozenset({ALPHA}))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_host_that_stops_answering_is_late_when_its_deadline_has_passed_since(fleet, mine, clock, step):
+    jobs = [spec(f"j{n}") for n in range(3)]
+    waiting_at(fleet, mine, step, *jobs)
+    clock.now += mine.deadlines[step] - 1
+    answer(fleet, step, jobs[0])
+    mine.once()
+    clock.now += mine.deadlines[step] - 1
+    mine.once()
+    assert failed(fleet, *jobs) == []
+    clock.now += 2
+    mine.once()
+    assert failed(fleet, *jobs) == ["j1", "j2"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_answers_of_one_host_are_none_of_another(fleet, mine, clock, step):
+    busy, dead = [spec(f"a{n}") for n in range(3)], [spec("b0", host=BETA)]
+    waiting_at(fleet, mine, step, *busy, *dead)
+    for job in busy[:2]:
+        clock.now += mine.deadlines[step] * 0.6
+        answer(fleet, step, job)
+        mine.once()
+    assert failed(fleet, *busy, *dead) == ["b0"]
+
+
+def test_a_host_that_goes_on_settling_is_waited_for(fleet, mine, clock):
+    jobs = [spec(f"a{n}") for n in range(3)]
+    waiting_at(fleet, mine, Step.OPEN, *jobs)
+    fleet.registry.verbs.cancel("a0")
+    mine.once()
+    fleet.walk(RUN, Step.SETTLE)
+    mine.once()
+    for job in jobs:
+        clock.now += mine.deadlines[Step.SETTLE] - 1
+        mine.once()
+        assert mine._late(RUN, Step.SETTLE) == frozenset()
+        answer(fleet, Step.SETTLE, job)
+        mine.once()
