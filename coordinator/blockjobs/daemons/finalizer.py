@@ -109,7 +109,10 @@ class Finalizer:
         """
         began = boottime()
         view = self.registry.fate.view(txn)
-        took = boottime() - began
+        now = boottime()
+        if view is not None and (waiting := self._waiting.get(txn)):
+            waiting.listen(view.shares, now)
+        took = now - began
         if took >= LONG_LOOK:
             self._rest[txn] = boottime() + min(2 * took, LONGEST_REST)
         else:
@@ -125,8 +128,6 @@ class Finalizer:
     def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
         """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
         while (view := self._view(txn)) is not None:
-            if waiting := self._waiting.get(txn):
-                waiting.listen(view.shares, boottime())
             match plan(view, self._silent | self._late(txn, Step.SETTLE)):
                 case Decide(decision):
                     if lost := self.registry.hosts.lost_memory(view.shares):
