@@ -18,11 +18,13 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.cage import Cage, kernel_cage
 from blockworker.targets.opening import open_member
 from blockworker.volumes import open_source
 from blockworker.volumes.export import Export, handed
 from blockworker.volumes.qemuimg import ImageTool, path_of
+from blockworker.volumes.soundness import finish_image
 
 MIB = 1 << 20
 SECRET = b"THE SECRET OF THIS HOST"
@@ -174,11 +176,10 @@ def test_a_file_that_an_image_names_is_not_opened_by_a_check_either(tmp_path, se
     form = make(path, secret)
     fd = os.open(path, os.O_RDWR)
     try:
-        ImageTool(fd, form, str(path), cage=UNCAGED).check()  # the control: nothing is wrong with it
-        with pytest.raises(JobFailed) as failed:
-            ImageTool(fd, form, str(path)).check()
-        assert failed.value.text.startswith(f"{path}: qemu-img check: Could not open '")
-        assert failed.value.text.endswith("': Permission denied")
+        assert ImageTool(fd, form, str(path), cage=UNCAGED).faults(60) == [], "the control: nothing is wrong with it"
+        (fault,) = ImageTool(fd, form, str(path)).faults(60)
+        assert fault.startswith(f"{path}: qemu-img check: Could not open '")
+        assert fault.endswith("': Permission denied")
     finally:
         os.close(fd)
 
@@ -198,7 +199,7 @@ def test_what_was_handed_over_is_read_and_written_under_each_version_of_landlock
         export.flush()
         assert lock_kinds(path) == {"OFDLCK"}, "locks that closing another descriptor of the file does not drop"
         export.close()
-        tool.finish(3 * MIB)
+        finish_image(fd, FormatVolume("qcow2", FileVolume(str(path))), 3 * MIB, cage)
     finally:
         os.close(fd)
     assert content(path, "qcow2", cage) == bytes(len(SECRET))

@@ -90,10 +90,10 @@ def test_a_parent_that_a_vmdk_names_is_not_read(site, secret):
 
 
 @pytest.mark.parametrize("form", volumespec.FORMATS)
-@pytest.mark.parametrize("content", [b"", b"raw bytes", b"QFI\xfa" + bytes(200), b"# Disk DescriptorFile\n"])
+@pytest.mark.parametrize("content", [b"", b"raw bytes", b"QFI\xfa" + bytes(200), b"COWD" + bytes(508)])
 def test_what_is_not_of_the_format_is_refused(site, form, content):
-    site.image(content)
-    assert refused(site, image(site.images / "root.img", form)) == f"Image is not in {form} format"
+    path = site.image(content)
+    assert refused(site, image(path, form)) == f"{path}: Image is not in {form} format"
 
 
 @needs_qemu

@@ -20,6 +20,8 @@ class Patience:
     glance: float = 20.0  # qemu-nbd: one answer while OPEN, or a plan, looks at an image
     call: float = 60.0  # qemu-img: making, describing or resizing an image
     check: float = 240.0  # qemu-img: checking all tables of an image at PREPARE, whose barrier waits for 300
+    look_check: float = 20.0  # the same at OPEN, whose barrier waits for 60; what is not through is checked by the copy
+    copy_check: float = 3600.0  # the same in an attempt, before the first byte is copied
     death: float = 5.0  # after SIGKILL: who is still there hangs in the kernel, and is not waited for
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FormatVolume, formatted, label
 from blockworker.cage import Cage
-from blockworker.volumes.layers import MAGIC, expect
+from blockworker.volumes.headers import MAGIC, expect_header
 from blockworker.volumes.qemuimg import ImageTool
 
 _GRAIN: Final = 64 << 10  # bytes of a vmdk that are compressed together
@@ -33,7 +33,7 @@ def words_for(
     """
     options: dict[str, Any] = {"subformat": _STREAM} if volume.driver == "vmdk" and compress else {}
     if existing is not None and os.pread(existing, 4, 0) == MAGIC[volume.driver]:
-        expect(existing, replace(volume, alone=True))
+        expect_header(existing, replace(volume, alone=True))
         options = _like(ImageTool(existing, volume.driver, label(volume), cage=cage))
     kind = options.get("subformat")
     if volume.driver == "vmdk" and compress and kind != _STREAM:
@@ -74,6 +74,6 @@ class Contents:
 
 def look_into(fd: int, volume: FormatVolume, cage: Cage | None = None) -> Contents:
     """What an image says, for somebody who only looks.  Raises JobFailed."""
-    expect(fd, replace(volume, alone=True))
+    expect_header(fd, replace(volume, alone=True))
     told = ImageTool(fd, volume.driver, label(volume), cage=cage).describe()
     return Contents(told["virtual-size"], told.get("backing-filename", ""), told.get("backing-filename-format", ""))

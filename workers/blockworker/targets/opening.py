@@ -304,7 +304,19 @@ def _lay_out(roots: Roots, fd: int, name: str, member: Member) -> None:
 def lay_out_image(roots: Roots, fd: int, member: Member) -> None:
     """Make the open staging file an empty image, whatever is in it."""
     image = ImageTool(fd, member.format, member.target, cage=roots.cage)
-    image.create(member.size, member.words, member.name)
+    below = _parent_of(roots, member)
+    try:
+        image.create(member.size, member.words, member.name, below)
+    finally:
+        if below is not None:
+            os.close(below)
+
+
+def _parent_of(roots: Roots, member: Member) -> int | None:
+    """The layer that a vmdk is going to lie on: QEMU opens it by its name, and the cage lets it open this one file."""
+    if member.format != "vmdk" or "-b" not in member.words:
+        return None
+    return roots.open_source(member.words[member.words.index("-b") + 1])
 
 
 def _undo(roots: Roots, journal: Journal, member: Member, place: Root) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.mounts import RootAway
@@ -31,7 +32,7 @@ from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished, expect_proven
 from blockworker.targets.staged import open_staging
-from blockworker.volumes.qemuimg import ImageTool
+from blockworker.volumes.soundness import finish_image
 
 __all__ = [
     "DIGESTS", "MANIFEST", "NotPublished", "abort_job", "abort_member", "clean_transaction", "close_settled",
@@ -56,7 +57,7 @@ def prepare_member(
         try:
             os.fsync(fd)
             if member.format and not _is_prepared(roots, member):
-                ImageTool(fd, member.format, member.target, cage=roots.cage).finish(member.size)
+                finish_image(fd, FormatVolume(member.format, FileVolume(member.target)), member.size, roots.cage)
             image = seen(fd)
         finally:
             release(fd)

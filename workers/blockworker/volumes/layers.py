@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import (
-    SECTOR,
     DebugVolume,
     DeviceVolume,
     FileVolume,
@@ -32,11 +29,7 @@ from blockworker.targets.devices import open_source as open_device
 from blockworker.volumes import qemuimg
 from blockworker.volumes.direct import drop_cache, takes_direct
 from blockworker.volumes.export import handed
-
-MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
-_DATA_FILE: Final = 1 << 2  # of qcow2's incompatible features
-_LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
-_PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
+from blockworker.volumes.headers import expect_header
 
 Open = Callable[[FileVolume | DeviceVolume], int]  # a descriptor that the caller owns; raises JobFailed
 
@@ -76,7 +69,7 @@ class Layers:
                 return {"driver": "blkdebug", "image": self.node(image), **faults}
             case FormatVolume(driver, file, backing):
                 node = {"driver": driver, "file": self.node(file)}
-                expect(list(self.files)[-1], volume)
+                expect_header(list(self.files)[-1], volume)
                 return {**node, "backing": backing and self._below(backing)}
             case OtherVolume():
                 raise JobFailed(errno.EINVAL, f"{label(volume)} cannot be a layer of an image")
@@ -107,41 +100,3 @@ class Layers:
         os.close(fd)
         self.files[kept] = name
         return kept
-
-
-def expect(fd: int, volume: FormatVolume) -> None:
-    """Look at the header of an image before QEMU does.
-
-    Raises:
-        JobFailed: it is no such image, or it needs a file that its volume does not name.
-    """
-    header = os.pread(fd, 104, 0).ljust(104, b"\0")
-    if header[:4] != MAGIC[volume.driver]:
-        raise JobFailed(errno.EINVAL, f"Image is not in {volume.driver} format")
-    if volume.driver == "qcow2" and _has_data_file(header):
-        raise JobFailed(errno.EINVAL, f"{label(volume)} keeps its data in another file: that is not followed")
-    if (not volume.alone if volume.backing is None else not _in_file(volume.backing)) and (name := _below(fd, header)):
-        wanted = "its volume or null" if volume.backing is None else "a file, a device, or an image in one"
-        text = f"{label(volume)} lies on '{name}', which is not followed: 'backing' was expected, {wanted}"
-        raise JobFailed(errno.EINVAL, text)
-
-
-def _in_file(volume: Volume) -> bool:
-    """Whether QEMU can be told a layer completely: to any other it adds the name that the image above has for it."""
-    return isinstance(volume.file if isinstance(volume, FormatVolume) else volume, FileVolume | DeviceVolume)
-
-
-def _has_data_file(header: bytes) -> bool:
-    """Of a qcow2; version 2 has no features."""
-    version, features = struct.unpack(">I", header[4:8])[0], struct.unpack(">Q", header[72:80])[0]
-    return bool(version >= 3 and features & _DATA_FILE)
-
-
-def _below(fd: int, header: bytes) -> str:
-    """The layer below that an image names."""
-    if header[:4] == MAGIC["qcow2"]:
-        at, length = struct.unpack(">QI", header[8:20])
-        return os.pread(fd, min(length, 1023), at).decode(errors="replace") if at else ""
-    start, sectors = struct.unpack("<QQ", header[28:44])
-    named = _PARENT.search(os.pread(fd, min(sectors * SECTOR, _LONGEST), start * SECTOR))
-    return named[1].decode(errors="replace") if named else ""

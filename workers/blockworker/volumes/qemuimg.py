@@ -22,7 +22,6 @@ from blockworker.cage.tool import Ended, run_tool
 _TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
 _LEAKS: Final = 3  # exit code of a check: clusters that nobody uses, and nothing worse
-_UNCHECKED: Final = 63  # exit code of a check: the format has none
 
 
 def path_of(fd: int) -> str:
@@ -44,51 +43,64 @@ class ImageTool:
         self._fd, self._form, self._label = fd, form, label
         self._cage, self._patience = cage or kernel_cage(), patience
 
-    def create(self, size: int, words: Sequence[str], name: str) -> None:
+    def create(self, size: int, words: Sequence[str], name: str, below: int | None = None) -> None:
         """Make the file an empty image of ``size`` bytes.  ``words``: more of the tool's; ``name``: what some formats
-        write into the image as their own.
+        write into the image as their own; ``below``: a layer that ``words`` name, which the tool may look at.
 
-        A qcow2 is made in whole clusters, for QEMU compresses nothing less; ``finish`` cuts it to its size.
+        A qcow2 is made in whole clusters, for QEMU compresses nothing less; ``shrink`` cuts it to its size.
         """
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place:
             link = os.path.join(place, name)
             os.symlink(path_of(self._fd), link)
             made = -(-size // _CLUSTER) * _CLUSTER if self._form == "qcow2" else size_of_image(size)
-            self._run(["create", "-q", "-f", self._form, *words, link, str(made)])
+            self._succeed(["create", "-q", "-f", self._form, *words, link, str(made)], below)
 
     def describe(self) -> dict[str, Any]:
         """What the tool says of the image: ``virtual-size``, ``cluster-size``, ``format-specific``..."""
-        described: dict[str, Any] = json.loads(self._run(["info", "--output=json", self._alone()]).output)
+        described: dict[str, Any] = json.loads(self._succeed(["info", "--output=json", self._alone()]).output)
         return described
 
-    def finish(self, size: int) -> None:
-        """Cut the image to its size and prove that its own tables are sound; what an attempt that died left allocated
-        is given back."""
+    def shrink(self, size: int) -> None:
+        """Cut the image to what holds ``size`` bytes."""
         whole = size_of_image(size)
         if self.describe()["virtual-size"] != whole:
-            self._run(["resize", "-q", "--shrink", self._alone(), str(whole)])
-        if self.check():
-            self._run(["check", "-q", "-r", "leaks", self._alone()], seconds=self._patience.check)
+            self._succeed(["resize", "-q", "--shrink", self._alone(), str(whole)])
 
-    def check(self) -> bool:
-        """Prove that the image's own tables are sound; returns whether clusters leak, which is no damage."""
-        ended = self._run(["check", "-q", self._alone()], _LEAKS, _UNCHECKED, seconds=self._patience.check)
-        return ended.code == _LEAKS
+    def faults(self, seconds: float, *, repair_leaks: bool = False) -> list[str]:
+        """What QEMU's own check of the image's tables finds, a line; [] for nothing.  Clusters that nobody uses (leaks)
+        are no fault; ``repair_leaks``: they are given back.  Raises JobFailed: ETIMEDOUT after so many seconds."""
+        words = ["check", "-q", *(["-r", "leaks"] if repair_leaks else []), self._alone()]
+        ended = self._run(words, seconds)
+        if ended.code in (0, _LEAKS):
+            return []
+        errors = [line for line in ended.errors.decode(errors="replace").splitlines() if line.startswith("ERROR")]
+        if not errors:
+            return [self._complaint(words, ended)]
+        more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
+        return [f"{self._label}: {_TOOL} check: {errors[0]}{more}"]
 
     def _alone(self) -> str:
         file = {"driver": "file", "filename": path_of(self._fd)}
         return "json:" + json.dumps({"driver": self._form, "backing": None, "file": file})
 
-    def _run(self, words: Sequence[str], *accepted: int, seconds: float | None = None) -> Ended:
-        limit = self._patience.call if seconds is None else seconds
-        ended = run_tool(self._cage, [_TOOL, *words], [self._fd], seconds=limit, patience=self._patience)
-        what = f"{self._label}: {_TOOL} {words[0]}"
-        if ended.code is None:
-            raise JobFailed(errno.ETIMEDOUT, f"{what} was not through after {limit:.0f} s, and was killed")
-        if ended.code not in (0, *accepted):
-            said = verdict(ended.errors + ended.output, _TOOL).replace(path_of(self._fd), self._label)
-            raise JobFailed(errno.EIO, f"{what}: {said or _way_of_ending(ended.code)}")
+    def _succeed(self, words: Sequence[str], *more: int | None) -> Ended:
+        ended = self._run(words, self._patience.call, *more)
+        if ended.code:
+            raise JobFailed(errno.EIO, self._complaint(words, ended))
         return ended
+
+    def _run(self, words: Sequence[str], seconds: float, *more: int | None) -> Ended:
+        files = [self._fd, *(fd for fd in more if fd is not None)]
+        ended = run_tool(self._cage, [_TOOL, *words], files, seconds=seconds, patience=self._patience)
+        if ended.code is None:
+            text = f"{self._label}: {_TOOL} {words[0]} was not through after {seconds:.0f} s, and was killed"
+            raise JobFailed(errno.ETIMEDOUT, text)
+        return ended
+
+    def _complaint(self, words: Sequence[str], ended: Ended) -> str:
+        """What the tool says, with the file as people call it."""
+        said = verdict(ended.errors + ended.output, _TOOL).replace(path_of(self._fd), self._label)
+        return f"{self._label}: {_TOOL} {words[0]}: {said or _way_of_ending(ended.code or 0)}"
 
 
 def _way_of_ending(code: int) -> str:

@@ -1,0 +1,243 @@
+"""Headers and tables of images: which kinds are refused, and what damage is found before QEMU reads an image."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import FileVolume, FormatVolume
+from blockworker.volumes import open_source
+from blockworker.volumes.headers import seems_formatted
+from blockworker.volumes.soundness import damage_of, finish_image
+
+MIB = 1 << 20
+pytestmark = pytest.mark.skipif(
+    not shutil.which("qemu-img"), reason="qemu-utils is not installed: `make tools` as root"
+)  # fmt: skip
+
+
+def tool(*words):
+    subprocess.run([*map(str, words)], check=True, capture_output=True)
+
+
+def image(path, form, *options, size="64M", written=("0 1M", "40M 128k")):
+    tool("qemu-img", "create", "-q", "-f", form, *options, path, size)
+    for where in written:
+        tool("qemu-io", "-f", form, "-c", f"write {where}", path)
+    return path
+
+
+def damage(path, form, **more):
+    fd = os.open(path, os.O_RDWR)
+    try:
+        return damage_of(fd, FormatVolume(form, FileVolume(str(path))), None, **more)
+    finally:
+        os.close(fd)
+
+
+# --- kinds of vmdk ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("monolithicFlat", "is the description of a vmdk whose data lies in other files"),
+        ("twoGbMaxExtentFlat", "is the description of a vmdk whose data lies in other files"),
+        ("twoGbMaxExtentSparse", "is the description of a vmdk whose data lies in other files"),
+    ],
+)
+def test_a_vmdk_of_several_files_is_refused_by_its_kind(site, kind, said):
+    path = image(site.images / "disk.vmdk", "vmdk", "-o", f"subformat={kind}", written=())
+    parts = [part for part in site.images.iterdir() if part != path]
+    assert parts, "its data lies in other files"
+    for each, words in ((path, said), *((part, "") for part in parts)):
+        with pytest.raises(JobFailed) as failed:
+            open_source(FormatVolume("vmdk", FileVolume(str(each))), site.roots)
+        assert failed.value.errno == errno.EINVAL
+        assert failed.value.text.startswith(str(each))
+        assert words in failed.value.text
+
+
+@pytest.mark.parametrize("kind", ["vmfs", "fullDevice", "custom", "monolithicFlat", ""])
+def test_a_description_within_a_vmdk_is_believed_by_its_kind(site, kind):
+    path = image(site.images / "disk.vmdk", "vmdk", written=())
+    raw = path.read_bytes()
+    old = b'createType="monolithicSparse"'
+    assert old in raw
+    path.write_bytes(raw.replace(old, f'createType="{kind}"'.encode().ljust(len(old))))
+    with pytest.raises(JobFailed) as failed:
+        open_source(FormatVolume("vmdk", FileVolume(str(path))), site.roots)
+    assert failed.value.text == (
+        f"{path} is a vmdk of the kind '{kind}': one that is a single file was expected "
+        "(monolithicSparse or streamOptimized)"
+    )
+
+
+def test_a_vmdk_with_capacity_0_is_refused(site):
+    path = image(site.images / "disk.vmdk", "vmdk", written=())
+    with path.open("r+b") as file:
+        file.seek(12)
+        file.write(bytes(8))
+    with pytest.raises(JobFailed) as failed:
+        open_source(FormatVolume("vmdk", FileVolume(str(path))), site.roots)
+    assert "is a vmdk without data of its own (capacity 0)" in failed.value.text
+
+
+# --- damage -----------------------------------------------------------------------------------------------
+
+KINDS = {
+    "qcow2": ("qcow2",),
+    "qcow2, small clusters": ("qcow2", "-o", "cluster_size=4096"),
+    "qcow2, extended": ("qcow2", "-o", "extended_l2=on"),
+    "qcow2, version 2": ("qcow2", "-o", "compat=0.10"),
+    "vmdk": ("vmdk",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("size", ["64M", "67108352"], ids=["whole", "odd"])
+def test_a_sound_image_has_no_damage_and_one_that_was_cut_has(tmp_path, kind, size):
+    path = image(tmp_path / "disk", *kind, size=size, written=("0 1M", "40M 128k", "67107840 512"))
+    assert damage(path, kind[0]) == []
+    whole = path.stat().st_size
+    for length in (whole - 70_000, whole // 2, 70_000, 600):
+        os.truncate(path, length)
+        found = damage(path, kind[0])
+        assert found, f"cut to {length} of {whole} bytes"
+        assert all(line.startswith(str(path)) for line in found)
+
+
+def test_a_stream_of_a_vmdk_is_sound_until_it_is_cut(tmp_path):
+    plain, path = tmp_path / "plain", tmp_path / "stream"
+    plain.write_bytes(os.urandom(MIB))
+    tool("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", plain, path)
+    assert damage(path, "vmdk") == []
+    os.truncate(path, path.stat().st_size - 1024)
+    assert damage(path, "vmdk") != []
+
+
+def qcow2_with(offset, value):
+    def change(path):
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(value)
+
+    return change
+
+
+def counted_as_free(path):
+    """A cluster that is in use, in the table of counts, as one that nobody uses."""
+    with path.open("r+b") as file:
+        table = struct.unpack_from(">Q", file.read(104), 48)[0]
+        file.seek(table)
+        block = struct.unpack(">Q", file.read(8))[0]
+        file.seek(block + 2 * 6)
+        file.write(b"\0\0")
+
+
+def lost(path):
+    """A table of a qcow2 at a place that is no cluster's."""
+    with path.open("r+b") as file:
+        table = struct.unpack_from(">Q", file.read(104), 40)[0]
+        file.seek(table)
+        file.write(struct.pack(">Q", (1 << 63) | (1 << 40)))
+
+
+DAMAGE = {
+    "marked as corrupt": (qcow2_with(79, b"\2"), "is marked as corrupt"),
+    "dirty": (qcow2_with(79, b"\1"), "was not closed by its last writer (dirty)"),
+    "a table that is too small": (qcow2_with(24, struct.pack(">Q", 1 << 40)), "has a table of 1 entries"),
+    "a count that is wrong": (counted_as_free, "qemu-img check: ERROR cluster 6 refcount=0 reference=1"),
+    "a table that is lost": (lost, "qemu-img check: "),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_of_a_qcow2_is_named_with_its_file(tmp_path, change, said):
+    path = image(tmp_path / "disk.qcow2", "qcow2")
+    change(path)
+    found = damage(path, "qcow2")
+    assert found[0].startswith(str(path))
+    assert said in found[0]
+
+
+def test_clusters_that_nobody_uses_are_no_damage_and_are_given_back(tmp_path):
+    path = image(tmp_path / "disk.qcow2", "qcow2")
+    with path.open("r+b") as file:
+        table = struct.unpack_from(">Q", file.read(104), 48)[0]
+        file.seek(table)
+        block = struct.unpack(">Q", file.read(8))[0]
+        file.seek(block + 2 * 200)
+        file.write(b"\0\1")
+    os.truncate(path, 201 << 16)
+    leaking = subprocess.run(["qemu-img", "check", str(path)], capture_output=True, check=False)
+    assert leaking.returncode == 3, "the control"
+    assert damage(path, "qcow2") == []
+    fd = os.open(path, os.O_RDWR)
+    finish_image(fd, FormatVolume("qcow2", FileVolume(str(path))), 64 * MIB, None)
+    os.close(fd)
+    assert subprocess.run(["qemu-img", "check", str(path)], capture_output=True, check=False).returncode == 0
+
+
+def test_a_dirty_image_that_was_cut_under_its_writer_is_in_order(tmp_path):
+    path = image(tmp_path / "disk.qcow2", "qcow2")
+    qcow2_with(79, b"\1")(path)
+    assert damage(path, "qcow2", crashed=True) == []
+    qcow2_with(79, b"\2")(path)
+    assert damage(path, "qcow2", crashed=True), "the control: corrupt is not in order"
+
+
+def test_an_empty_vmdk_of_3_tib_is_checked_at_once(tmp_path):
+    path = image(tmp_path / "disk.vmdk", "vmdk", size="3T", written=())
+    assert damage(path, "vmdk", seconds=5) == []
+    with pytest.raises(JobFailed) as failed:
+        damage(path, "vmdk", seconds=-1)
+    assert failed.value.errno == errno.ETIMEDOUT
+    assert failed.value.text.startswith(str(path))
+
+
+# --- what is copied as raw bytes --------------------------------------------------------------------------
+
+
+def test_what_begins_as_an_image_is_known_and_said_loudly_where_it_lies_on_another(tmp_path):
+    base = image(tmp_path / "base.vmdk", "vmdk", written=())
+    flat = image(tmp_path / "flat.vmdk", "vmdk", "-o", "subformat=monolithicFlat", written=())
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "vmdk", tmp_path / "top.qcow2")
+    tool("qemu-img", "create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", tmp_path / "top.vmdk")
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/d", tmp_path / "data.qcow2", "1M")
+    (tmp_path / "raw.img").write_bytes(b"\xeb\x63\x90" + bytes(1000))
+    (tmp_path / "empty.img").touch()
+    loud = ": WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
+    said = {
+        image(tmp_path / "whole.qcow2", "qcow2"): "a qcow2 image",
+        base: "a vmdk image",
+        flat: "the description of a vmdk whose data lies in other files" + loud,
+        tmp_path / "top.qcow2": f"a qcow2 image that lies on '{base}'" + loud,
+        tmp_path / "top.vmdk": f"a vmdk image that lies on '{base}'" + loud,
+        tmp_path / "data.qcow2": "a qcow2 image that lies on another file" + loud,
+        tmp_path / "raw.img": "",
+        tmp_path / "empty.img": "",
+    }
+    for path, words in said.items():
+        fd = os.open(path, os.O_RDONLY)
+        assert seems_formatted(fd) == words, path
+        os.close(fd)
+
+
+def test_a_name_in_an_image_does_not_reach_a_terminal_as_it_is(site):
+    path = site.images / "top.qcow2"
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/x\x1b[2J\n", "-F", "raw", path, "1M")
+    volume = volumespec.parse(
+        {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(path)}}
+    ).volume  # fmt: skip
+    with pytest.raises(JobFailed) as failed:
+        open_source(volume, site.roots)
+    assert f"{path} lies on '/x\\x1b[2J\\n'" in failed.value.text
+    assert failed.value.text.isprintable()

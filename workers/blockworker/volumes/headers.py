@@ -1,0 +1,174 @@
+"""The headers of images, read here before QEMU reads them: for messages that say what is wrong with an image.
+
+What keeps an image from opening other files is the cage; here it is told in good words.  Facts: QEMU's
+``docs/interop/qcow2.txt``, and ``block/vmdk.c`` with the "Virtual Disk Format 5.0" of VMware.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import SECTOR, DeviceVolume, FileVolume, FormatVolume, Volume, label, printable
+
+MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
+TEXT: Final = b"# Disk DescriptorFile"  # how a vmdk begins whose data lies in other files
+WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk that are one file
+_DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
+_LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
+_PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
+_KIND: Final = re.compile(rb'^\s*createType\s*=\s*"(.*?)"', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2:
+    """The header of a qcow2; sizes and offsets in bytes."""
+
+    version: int
+    backing: str
+    cluster: int
+    size: int
+    l1_entries: int
+    l1_offset: int
+    refcounts_offset: int
+    refcounts_clusters: int
+    features: int
+
+    @classmethod
+    def read(cls, fd: int) -> Qcow2:
+        header = os.pread(fd, 104, 0).ljust(104, b"\0")
+        version, at, length, bits, size = struct.unpack_from(">IQIIQ", header, 4)
+        entries, l1, refcounts, clusters = struct.unpack_from(">IQQI", header, 36)
+        features = struct.unpack_from(">Q", header, 72)[0] if version >= 3 else 0
+        backing = os.pread(fd, min(length, 1023), at) if 0 < at < 1 << 62 else b""
+        return cls(
+            version, _name(backing), 1 << min(bits, 21), size, entries, l1, refcounts, clusters, features
+        )  # fmt: skip
+
+    @property
+    def has_data_file(self) -> bool:
+        return bool(self.features & _DATA_FILE)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether its writer keeps no count of its clusters: lazily, while it is open."""
+        return bool(self.features & _DIRTY)
+
+    def faults(self, length: int, *, dirty_is_fine: bool = False) -> list[str]:
+        """What is wrong with an image of so many bytes, as far as its header tells: words behind its name."""
+        table = 8 * self.l1_entries
+        entry = 16 if self.features & _EXTENDED else 8
+        needed = -(-self.size // (self.cluster * (self.cluster // entry)))
+        refcounts = self.refcounts_offset + self.refcounts_clusters * self.cluster
+        wrong = {
+            "is marked as corrupt": bool(self.features & _CORRUPT),
+            "was not closed by its last writer (dirty)": self.dirty and not dirty_is_fine,
+            f"has a table of {self.l1_entries} entries, {needed} were expected": self.l1_entries < needed,
+            f"is cut: its table ends at {self.l1_offset + table}, the file at {length}": self.l1_offset + table
+            > length,
+            f"is cut: its counts end at {refcounts}, the file at {length}": refcounts > length,
+        }
+        return [text for text, holds in wrong.items() if holds]
+
+
+@dataclass(frozen=True, slots=True)
+class Vmdk:
+    """The header of a vmdk, and what its descriptor says; sizes and offsets in bytes."""
+
+    capacity: int
+    grain: int
+    table_entries: int
+    directory: int
+    unclean: bool
+    kind: str
+    parent: str
+
+    @classmethod
+    def read(cls, fd: int) -> Vmdk:
+        header = os.pread(fd, SECTOR, 0).ljust(SECTOR, b"\0")
+        capacity, grain, start, sectors, entries, _, directory = struct.unpack_from("<QQQQIQQ", header, 12)
+        if directory == _AT_THE_END:
+            footer = os.pread(fd, SECTOR, max(0, os.lseek(fd, 0, os.SEEK_END) - 2 * SECTOR)).ljust(SECTOR, b"\0")
+            directory = struct.unpack_from("<Q", footer, 56)[0] if footer[:4] == MAGIC["vmdk"] else 0
+        text = os.pread(fd, min(sectors * SECTOR, _LONGEST), start * SECTOR) if 0 < start < 1 << 50 else b""
+        kind, parent = _KIND.search(text), _PARENT.search(text)
+        return cls(
+            capacity * SECTOR, grain * SECTOR, entries, directory * SECTOR, header[72] == 1,
+            _name(kind[1]) if kind else "", _name(parent[1]) if parent else "",
+        )  # fmt: skip
+
+
+_AT_THE_END: Final = (1 << 64) - 1  # where a vmdk that is written as a stream has its directory
+
+
+def _name(text: bytes) -> str:
+    """A name in an image as a message can show it."""
+    return printable(text.split(b"\0", 1)[0].decode(errors="replace"))
+
+
+def expect_header(fd: int, volume: FormatVolume) -> None:
+    """Look at the header of an image before QEMU does.
+
+    Raises:
+        JobFailed: it is no such image, or it needs a file that its volume does not name.
+    """
+    named, magic = label(volume), os.pread(fd, len(TEXT), 0)
+    if volume.driver == "vmdk" and magic == TEXT:
+        raise _refusal(f"{named} is the description of a vmdk whose data lies in other files: {_ONE_FILE}")
+    if magic[:4] != MAGIC[volume.driver]:
+        raise _refusal(f"{named}: Image is not in {volume.driver} format")
+    if volume.driver == "qcow2":
+        header = Qcow2.read(fd)
+        if header.has_data_file:
+            raise _refusal(f"{named} keeps its data in another file: that is not followed")
+        below = header.backing
+    else:
+        vmdk = Vmdk.read(fd)
+        if vmdk.kind not in WHOLE_KINDS:
+            raise _refusal(f"{named} is a vmdk of the kind '{vmdk.kind}': {_ONE_FILE}")
+        if not vmdk.capacity:
+            raise _refusal(f"{named} is a vmdk without data of its own (capacity 0): {_ONE_FILE}")
+        below = vmdk.parent
+    if below and (not volume.alone if volume.backing is None else not _in_file(volume.backing)):
+        wanted = "its volume or null" if volume.backing is None else "a file, a device, or an image in one"
+        raise _refusal(f"{named} lies on '{below}', which is not followed: 'backing' was expected, {wanted}")
+
+
+_ONE_FILE: Final = f"one that is a single file was expected ({' or '.join(WHOLE_KINDS)})"
+
+
+def _refusal(text: str) -> JobFailed:
+    return JobFailed(errno.EINVAL, text)
+
+
+def _in_file(volume: Volume) -> bool:
+    """Whether QEMU can be told a layer completely: to any other it adds the name that the image above has for it."""
+    return isinstance(volume.file if isinstance(volume, FormatVolume) else volume, FileVolume | DeviceVolume)
+
+
+def seems_formatted(fd: int) -> str:
+    """What a file that is copied as raw bytes seems to be, as the end of "it begins as ..."; "" for nothing known.
+
+    Where the data of its disk lies in other files as well, a copy of its bytes is no backup, and that is said.
+    """
+    magic = os.pread(fd, len(TEXT), 0)
+    if magic == TEXT:
+        return f"the description of a vmdk whose data lies in other files: {_NO_BACKUP}"
+    form = next((form for form, begin in MAGIC.items() if magic[:4] == begin), "")
+    if form == "qcow2":
+        header = Qcow2.read(fd)
+        elsewhere = "another file" if header.has_data_file else f"'{header.backing}'" if header.backing else ""
+    elif form:
+        vmdk = Vmdk.read(fd)
+        elsewhere = f"'{vmdk.parent}'" if vmdk.parent else "" if vmdk.kind in WHOLE_KINDS else "other files"
+    else:
+        return ""
+    return f"a {form} image that lies on {elsewhere}: {_NO_BACKUP}" if elsewhere else f"a {form} image"
+
+
+_NO_BACKUP: Final = "WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
