@@ -301,7 +301,7 @@ def checked(path):
 
 @needs_qemu
 @pytest.mark.parametrize("what", ["a grain", "a table", "cut"])
-def test_a_vmdk_whose_tables_lead_out_of_its_file_is_damaged_as_qemu_says(vmdk, what):
+def test_a_vmdk_whose_tables_lead_out_of_its_file_is_damaged(vmdk, what):
     assert checked(vmdk) == []
     (directory,) = struct.unpack_from("<Q", vmdk.read_bytes(), 56)
     (table,) = struct.unpack_from("<I", vmdk.read_bytes(), directory * 512)
@@ -312,7 +312,8 @@ def test_a_vmdk_whose_tables_lead_out_of_its_file_is_damaged_as_qemu_says(vmdk, 
             damaged(vmdk, directory * 512, 1 << 24)
         case _:
             os.truncate(vmdk, vmdk.stat().st_size - 65 * KIB)
-    assert subprocess.run(["qemu-img", "check", "-q", "-f", "vmdk", vmdk], check=False).returncode != 0
+    said = subprocess.run(["qemu-img", "check", "-q", "-f", "vmdk", vmdk], check=False).returncode
+    assert said or what == "a table", "QEMU takes a table beyond the end for one of zeros: all its data would be gone"
     (fault,) = checked(vmdk)
     assert fault.startswith("disk.vmdk: the tables of the vmdk are damaged: ")
 
