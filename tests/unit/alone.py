@@ -16,12 +16,14 @@ from blockworker.roots import Roots
 
 
 class Alone:
-    """One attempt at a job: OPEN, and its volumes open.  ``between`` is called then, before anything is read."""
+    """One attempt at a job: OPEN, CUT, and its volumes open.  ``between`` is called then, before anything is read."""
 
     def __init__(self, roots: Roots, spec: JobSpec, driver: Driver | None = None) -> None:
         self.roots, self.spec, self.driver = roots, spec, driver or Backup()
         opened = self.driver.open(roots, spec, lambda: True)
         self.opened = {"size": opened.size, "identity": opened.identity.to_list()}
+        if opened.cut:
+            self.opened["cut"] = self.driver.cut(roots, spec, self.opened).to_dict()
         self.claim = Claim(1, "attempt", spec, self.opened, Checkpoint(), spec.speed, 1, 0, {})
         self.between: Callable[[], object] = lambda: None
         self.work = self.driver.attached(roots, self)

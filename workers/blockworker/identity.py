@@ -88,8 +88,11 @@ def which_file(fd: int) -> str:
 def same_thing(one: str, other: str) -> bool:
     """Whether two names are of one file or device.
 
-    Parts that hold within one boot only are not compared with those of another boot.
+    Parts that hold within one boot only are not compared with those of another boot.  Of a network file system the
+    handles are compared alone: they are the server's, and two hosts may mount it under two names.
     """
+    if one.startswith("mount:") and other.startswith("mount:"):
+        return one.rpartition("/")[2] == other.rpartition("/")[2]
     (first, first_boot), (second, second_boot) = _parted(one), _parted(other)
     if first_boot and second_boot and first_boot[0] == second_boot[0]:
         return first == second and first_boot == second_boot

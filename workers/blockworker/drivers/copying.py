@@ -16,6 +16,7 @@ from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL
 from blockworker.copy.proven import DIGEST
+from blockworker.copy.recheck import find_difference
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
 from blockworker.drivers.staged import CHANGED, Attached, cut_of
@@ -77,6 +78,7 @@ class Copying(Work):
         self.run(self._made)
         self.expect_no_writer(self._attached.watch)
         self.check_source()
+        self._compare_content()
 
     def run(self, made: Durability) -> None:
         """Carry one copy to its end, durably."""
@@ -161,6 +163,18 @@ class Copying(Work):
         if what := made.changed(replace(now, layers=())):
             raise errors.SourceChanged(f"the cut of source {self._spec.source.text}", what)
         self._judge_change(self._opened.layers_changed(now))
+
+    def _compare_content(self) -> None:
+        """Read a source again whose time stamps prove nothing, but whose content can."""
+        digests = self._attached.digests
+        if self._source_change != _CHANGES[None] or digests is None or not self._opened.proved_by_content():
+            return
+        at = find_difference(self._attached.source, digests, self._rest_between_chunks)
+        self._judge_change("" if at is None else f"content at {at}")
+
+    def _rest_between_chunks(self) -> None:
+        self._ticks += 1
+        self._job.point()
 
     def _judge_change(self, what: str | None) -> None:
         """Note whether the source changed; ``what`` as ``Identity.changed`` says it.  Raises SourceChanged."""
