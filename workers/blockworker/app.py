@@ -127,6 +127,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
     state.make_directory(config)
     highest = Highest(config)
+    highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}
     ever = Roots(config).with_former().config  # what began beneath a root that went is ended there
     desk = Desk(registry, ever, lanes, mounts.point_of, known)

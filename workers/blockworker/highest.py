@@ -46,8 +46,17 @@ class Highest:
                     f"nothing is decided here until {self._path} is removed",
                 )
             if number > self.number or not self.incarnation:
-                self.incarnation, self.number = incarnation, max(number, self.number)
-                self._save()
+                number = max(number, self.number)
+                self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either
+                self.incarnation, self.number = incarnation, number
+
+    def keep_room(self) -> None:
+        """Write the record anew, so that the room for its next version is there: a decision is noted on a full disk."""
+        with self._one:
+            try:
+                self._write(self.incarnation, self.number)
+            except OSError as error:
+                log.warning("%s: %s: where the disk is full no decision can be noted", self._path, error.strerror)
 
     @property
     def _path(self) -> str:
@@ -70,9 +79,6 @@ class Highest:
         except OSError as error:  # it is known all the same, and carried over with the next decision
             log.warning("%s of earlier versions is not carried over to %s: %s", NAME, self._path, error)
         return found
-
-    def _save(self) -> None:
-        self._write(self.incarnation, self.number)
 
     def _write(self, incarnation: str, number: int) -> None:
         if self._place is not None:

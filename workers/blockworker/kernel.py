@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # a disk is full, or the share of it that a user has
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from enum import StrEnum
 from typing import assert_never
 
 from blockjobs.model.jobs import IoStatus, OnError
+from blockworker.kernel import NO_SPACE
 
 
 class Action(StrEnum):
@@ -19,7 +19,7 @@ class Action(StrEnum):
 
 def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
     """What to do about the error ``code`` (a positive errno), and the io-status a stopped job shows."""
-    status = IoStatus.NOSPACE if code == errno.ENOSPC else IoStatus.FAILED
+    status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
     match policy:
         case OnError.REPORT:
             return Action.REPORT, status
@@ -28,6 +28,6 @@ def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
         case OnError.STOP:
             return Action.STOP, status
         case OnError.ENOSPC | OnError.AUTO:
-            return (Action.STOP if code == errno.ENOSPC else Action.REPORT), status
+            return (Action.STOP if code in NO_SPACE else Action.REPORT), status
         case _:
             assert_never(policy)

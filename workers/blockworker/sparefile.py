@@ -16,8 +16,6 @@ from typing import Final
 
 from blockworker import kernel
 
-# A disk, or the share of it that a user has, is full.
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BLOCK: Final = 4096  # bytes: what file systems allocate at once
 _SLACK: Final = 256  # bytes by which a version may grow, and still has its room
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -33,7 +31,7 @@ def replace_file(folder: int, name: str, text: bytes, *, sync: bool = True) -> N
     Where this ends without an error, another version of up to 256 more bytes has its room.
 
     Raises:
-        OSError: with one of ``NO_SPACE`` where the new version is larger than the last one and the disk is full.
+        OSError: with one of ``kernel.NO_SPACE`` where the new version is larger than the last one and the disk is full.
     """
     spare = spare_name(name)
     fd = os.open(spare, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)

@@ -17,15 +17,18 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.model.jobs import JobSpec
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
 from blockworker import drivers
 from blockworker.cutting import cut
 from blockworker.drivers.base import Driver
 from blockworker.highest import Highest
+from blockworker.kernel import NO_SPACE
+from blockworker.policy import Action, judge
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
-from blockworker.targets.opening import check_space, target_path
+from blockworker.targets.opening import Room, target_path
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
@@ -39,38 +42,36 @@ class Steps:
     def __init__(self, answers: Answers, roots: Roots, highest: Highest | None = None) -> None:
         self._answers, self._roots = answers, roots
         self._highest = highest or Highest(roots.config)
-        self._by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
-            Step.OPEN: self._open,
-            Step.PREPARE: self._prepare,
-            Step.SETTLE: self._settle,
-        }
 
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
         """Do a step for every member here that owes it, and answer.  ``jobs``: only for those of these members."""
         members = self._answers.members(txn, jobs)
         log.info("transaction %s: %s of %d members", txn, step, len(members))
+        by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
+            Step.OPEN: partial(self._open, Room(self._roots)),
+            Step.PREPARE: self._prepare,
+            Step.SETTLE: self._settle,
+        }
         try:
             if step == Step.CUT:  # all at once
                 cut(self._answers, self._roots, txn, self._driver)
             else:
                 for batch in batches(members, BATCH):
-                    self._by_name[Step(step)](txn, batch)
+                    by_name[Step(step)](txn, batch)
             if step == Step.SETTLE:
                 self._clean(members)
         except (LockBusy, StagingBusy) as busy:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
-    def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
+    def _open(self, room: Room, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
         answers: list[Answer] = []
-        needs: list[tuple[str, int]] = []
         for member in owing:
             spec = member.spec
             with _answered(answers, member):
                 opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
                 if opened.writes and not spec.in_place:  # a device has its room
-                    needs.append((os.path.dirname(target_path(spec)), opened.allocated))
-                    check_space(self._roots, needs)
+                    _take_room(room, spec, opened.allocated)
                 answers.append(
                     Answer(
                         spec.id, result={"size": opened.size, "identity": opened.identity.to_list()},
@@ -113,10 +114,11 @@ class Steps:
         self._answers.answer(txn, Step.SETTLE, answers)
 
     def _clean(self, members: Sequence[Member]) -> None:
+        """Close the books, once for each root: the driver of one member there does it for all."""
         seen = set()
         roots = self._roots.with_former()
         for member in members:
-            if (place := member.spec.target.text.rpartition("/")[0]) not in seen:
+            if (place := (member.spec.type, _root_of(roots, member.spec))) not in seen:
                 seen.add(place)
                 with _logged(member):
                     self._driver(member).clean(roots, member.spec)
@@ -139,6 +141,24 @@ def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, An
     if skew is None or "cut" not in opened:
         return opened
     return {**opened, "cut": {**opened["cut"], "skew": skew}}
+
+
+def _take_room(room: Room, spec: JobSpec, needed: int) -> None:
+    """Refuse a target that cannot fit, unless its job is to wait for room: the copy stops where the disk is full."""
+    try:
+        room.take(os.path.dirname(target_path(spec)), needed)
+    except JobFailed as failed:
+        if failed.errno not in NO_SPACE or judge(spec.on_target_error, failed.errno)[0] is not Action.STOP:
+            raise
+        log.warning("job %s: %s; it will stop and wait for room", spec.id, failed.text)
+
+
+def _root_of(roots: Roots, spec: JobSpec) -> str:
+    """The write root of a target; the directory of what lies beneath none."""
+    try:
+        return roots.root_of(target_path(spec), write=True).path
+    except JobFailed:
+        return spec.target.text.rpartition("/")[0]
 
 
 @contextmanager

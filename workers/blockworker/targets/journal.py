@@ -20,8 +20,9 @@ from typing import Final
 
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
+from blockworker.kernel import NO_SPACE
 from blockworker.roots import Root, Roots, between
-from blockworker.sparefile import NO_SPACE, read_text, remove_file, replace_file, spare_name
+from blockworker.sparefile import read_text, remove_file, replace_file, spare_name
 from blockworker.targets import folder as folders
 from blockworker.targets.entries import Kept, Member, Proven, Record
 from blockworker.targets.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock

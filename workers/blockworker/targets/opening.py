@@ -54,31 +54,46 @@ def find_member(roots: Roots, spec: JobSpec) -> Member | None:
     return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
-def check_space(roots: Roots, needs: Iterable[tuple[str, int]]) -> None:
-    """Refuse what cannot fit: the directories' needs in bytes, added up by file system."""
-    wanted: dict[int, int] = {}
-    free: dict[int, tuple[int, str]] = {}
-    for directory, needed in needs:
+class Room:
+    """The room on the file systems of some targets, and how much of it they are going to need, in bytes."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._needed: dict[int, int] = {}  # by file system
+        self._free: dict[int, int] = {}  # as it was when the first target was looked at
+
+    def take(self, directory: str, needed: int) -> None:
+        """Add the need of one more target in this directory.
+
+        Raises:
+            JobFailed: ENOSPC: the targets of its file system need more than is free.
+        """
         existing = directory
         while True:
             try:
-                fd = roots.open_dir(existing)
+                fd = self._roots.open_dir(existing)
                 break
             except JobFailed as failed:
-                if failed.errno != errno.ENOENT or existing == roots.root_of(existing, write=True).path:
+                if failed.errno != errno.ENOENT or existing == self._roots.root_of(existing, write=True).path:
                     raise
                 existing = os.path.dirname(existing)  # a directory that OPEN is going to make
         try:
             dev, room = os.fstat(fd).st_dev, os.fstatvfs(fd)
         finally:
             os.close(fd)
-        wanted[dev] = wanted.get(dev, 0) + needed
-        free.setdefault(dev, (room.f_bavail * room.f_frsize, directory))
-    for dev, needed in wanted.items():
-        room_left, directory = free[dev]
-        if needed > room_left:
-            where = f"{directory} on host {roots.config.name}"
-            raise JobFailed(errno.ENOSPC, f"the file system of {where} needs {needed} bytes, {room_left} are free")
+        total = self._needed.get(dev, 0) + needed
+        free = self._free.setdefault(dev, room.f_bavail * room.f_frsize)
+        if total > free:
+            where = f"{directory} on host {self._roots.config.name}"
+            raise JobFailed(errno.ENOSPC, f"the file system of {where} needs {total} bytes, {free} are free")
+        self._needed[dev] = total
+
+
+def check_space(roots: Roots, needs: Iterable[tuple[str, int]]) -> None:
+    """Refuse what cannot fit: the directories' needs in bytes, added up by file system.  Raises JobFailed."""
+    room = Room(roots)
+    for directory, needed in needs:
+        room.take(directory, needed)
 
 
 def open_member(

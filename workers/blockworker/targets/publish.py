@@ -21,7 +21,6 @@ from blockworker import kernel
 from blockworker.copy.digests import root_of
 from blockworker.mounts import RootAway
 from blockworker.roots import Root, Roots
-from blockworker.sparefile import NO_SPACE
 from blockworker.targets import cuts, owed, replaced
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
@@ -239,7 +238,7 @@ def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
         try:
             journal.decide("abort", decision_number)
         except OSError as error:
-            if error.errno not in NO_SPACE:
+            if error.errno not in kernel.NO_SPACE:
                 raise
             full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
         remove_files(roots, current)
