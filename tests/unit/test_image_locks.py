@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from alone import Alone
+from guests import qemu, refusal
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
@@ -29,49 +29,6 @@ pytestmark = pytest.mark.skipif(
     reason="QEMU's tools are not installed: `make tools` as root",
 )
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
-
-
-def daemon(path, *, writable=True, driver="raw", **keys):
-    """The command of a storage daemon that opens an image and exports it."""
-    file = "host_device" if str(path).startswith("/dev/") else "file"
-    node = f"driver={driver},node-name=image,read-only={'off' if writable else 'on'}"
-    node += f",file.driver={file},file.filename={path}" + "".join(f",{key}={value}" for key, value in keys.items())
-    export = "type=nbd,id=export,node-name=image" + (",writable=on" if writable else "")
-    return ["qemu-storage-daemon", "--blockdev", node, "--nbd-server", "addr.type=inet,addr.host=127.0.0.1,addr.port=0",
-            "--export", export]  # fmt: skip
-
-
-@contextmanager
-def started(path, tmp_path, **options):
-    """A storage daemon that has the image open, or has ended because it could not open it."""
-    ready = tmp_path / "qemu.pid"
-    ready.unlink(missing_ok=True)
-    argv = [*daemon(path, **options), "--pidfile", str(ready)]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-    try:
-        for _ in range(1000):
-            if ready.exists() or process.poll() is not None:
-                break
-            select.select([], [], [], 0.01)
-        assert ready.exists() or process.returncode, "it neither opened the image nor gave up"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@contextmanager
-def qemu(path, tmp_path, **options):
-    """A storage daemon has the image open."""
-    with started(path, tmp_path, **options) as process:
-        assert process.poll() is None, process.stderr.read()
-        yield
-
-
-def refusal(path, tmp_path, **options):
-    """Why a storage daemon does not open an image; "" where it does."""
-    with started(path, tmp_path, **options) as process:
-        return process.stderr.read() if process.poll() else ""
 
 
 @pytest.fixture

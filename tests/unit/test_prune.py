@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
+import subprocess
+from dataclasses import replace
 
 import pytest
+from guests import qemu
 
+from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import JobId, RunId, TxnId
+from blockworker.drivers.backup import Backup
 from blockworker.prune import Pruner, Question
 from blockworker.roots import Root
+from blockworker.targets import manifest
 from blockworker.targets.publish import clean_transaction, commit_member
 
 TARGET = "R/root.img"
@@ -95,9 +102,33 @@ def linked_manifest(site):
     path.symlink_to(site.images / "elsewhere.json")
 
 
+def swapped_by_hand(site):
+    """An operator has put another backup, of the same size and older, under its name."""
+    (site.backup / TARGET).rename(site.backup / "aside")
+    (site.backup / "S/root.img").rename(site.backup / TARGET)
+    (site.backup / "aside").rename(site.backup / "S/root.img")
+
+
+def copied_without_its_times(site):
+    path = site.backup / TARGET
+    shutil.copy(path, site.backup / "copy")
+    (site.backup / "copy").rename(path)
+
+
+def another_file_with_its_times(site):
+    path = site.backup / TARGET
+    st = path.stat()
+    path.rename(site.backup / "aside")
+    path.write_bytes(b"Z" * st.st_size)
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
+        (swapped_by_hand, "was changed or replaced"),
+        (copied_without_its_times, "was changed or replaced"),
+        (another_file_with_its_times, "was changed or replaced"),
         (replaced, "was changed or replaced"),
         (changed, "was changed or replaced"),
         (swapped, "is a symlink"),
@@ -118,6 +149,103 @@ def test_what_is_not_as_it_was_published_stays_and_is_told(site, spoil, told):
         assert answer["state"] == "left"
         assert told in answer["text"]
         assert files(site) == before
+
+
+def clock_stepped_back(site):
+    path = site.backup / f"{TARGET}.manifest.json"
+    before = path.stat().st_mtime_ns - 2_000_000_000
+    os.utime(path, ns=(before, before))
+
+
+def moved_to_another_file_system(site):
+    """With all times, as by ``cp -a``: the manifest says which file system the image was in."""
+    path = site.backup / f"{TARGET}.manifest.json"
+    keys = json.loads(path.read_text())
+    keys["image"]["which"] = "uuid:0123456789abcdef/" + keys["image"]["which"].rpartition("/")[2] + "0"
+    path.write_bytes(manifest.dump(keys))
+
+
+def of_an_older_version(site):
+    path = site.backup / f"{TARGET}.manifest.json"
+    keys = json.loads(path.read_text())
+    path.write_bytes(manifest.dump({name: value for name, value in keys.items() if name != "image"}))
+
+
+def linked(site):
+    os.link(site.backup / TARGET, site.backup / "kept-by-hand.img")
+
+
+@pytest.mark.parametrize("happened", [clock_stepped_back, moved_to_another_file_system, of_an_older_version, linked])
+def test_a_backup_that_is_as_it_was_goes_whatever_the_clock_did(site, happened):
+    old, new = published(site, "R"), published(site, "S")
+    happened(site)
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+    assert not (site.backup / TARGET).exists()
+
+
+needs_qemu = pytest.mark.skipif(not shutil.which("qemu-img"), reason="QEMU's tools are not installed: `make tools`")
+
+
+@needs_qemu
+def test_nothing_goes_under_a_guest_wherever_its_overlay_lies(site, tmp_path):
+    old, new = published(site, "R"), published(site, "S")
+    overlay = tmp_path / "overlay.qcow2"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", old["path"], "-F", "raw", str(overlay)]
+    subprocess.run(argv, check=True)
+    before = files(site)
+    with qemu(overlay, tmp_path, driver="qcow2"):
+        for dry in (True, False):
+            (answer,) = ask(site, old, remaining=[new["path"]], dry=dry)
+            assert (answer["state"], "QEMU has it open" in answer["text"]) == ("left", True)
+        assert files(site) == before
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+
+
+QCOW2 = ("-f", "qcow2", "-F", "raw")
+
+
+@needs_qemu
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*QCOW2, "-b", "root.img"), (*QCOW2, "-b", "./root.img"), (*QCOW2, "-b", "{path}"),
+        (*QCOW2, "-b", "file:{path}"), (*QCOW2, "-b", "../R/root.img"),
+        (*QCOW2, "-b", 'json:{"driver": "file", "filename": "{path}"}'),
+    ],
+    ids=["name", "dot", "path", "protocol", "up and down", "json"],
+)  # fmt: skip
+def test_a_backup_that_an_image_beside_it_lies_on_stays(site, words):
+    old, new = published(site, "R"), published(site, "S")
+    above = site.backup / "R/by-hand.qcow2"
+    named = [word.replace("{path}", old["path"]) for word in words]
+    subprocess.run(["qemu-img", "create", "-q", "-u", *named, str(above), "1M"], check=True)
+    (answer,) = ask(site, old, remaining=[new["path"]])
+    assert (answer["state"], "by-hand.qcow2 lies on it" in answer["text"]) == ("left", True), answer
+    with pytest.raises(JobFailed, match=r"by-hand\.qcow2 in the same directory lies on it"):
+        Backup().open(*over(site))
+    above.unlink()
+    Backup().open(*over(site))
+
+
+def over(site):
+    """OPEN of a job that would replace the backup."""
+    allowed = replace(site, allow_overwrite=True)
+    return allowed.roots, allowed.spec(transaction=TxnId("T"), overwrite=True, snapshot="none"), lambda: True
+
+
+@pytest.mark.parametrize(
+    ("embedded", "named"),
+    [(True, b'parentFileNameHint="root.img"'), (False, b'parentFileNameHint="root.img"'),
+     (False, b'RW 4096 FLAT "root.img" 0')],
+    ids=["parent of an image", "parent of a description", "extent"],
+)  # fmt: skip
+def test_a_vmdk_that_names_it_keeps_it(site, embedded, named):
+    old, new = published(site, "R"), published(site, "S")
+    text = b"# Disk DescriptorFile\nversion=1\n" + named + b"\n"
+    header = b"KDMV" + struct.pack("<IIQQQQ", 1, 3, 2048, 128, 1, 20)
+    (site.backup / "R/top.vmdk").write_bytes(header.ljust(512, b"\0") + text if embedded else text)
+    (answer,) = ask(site, old, remaining=[new["path"]])
+    assert (answer["state"], "top.vmdk lies on it" in answer["text"]) == ("left", True), answer
 
 
 def test_a_directory_in_which_somebody_put_something_stays(site):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockjobs.model.errors import BadInput, JobFailed
+from blockworker import locks
+from blockworker.copy.digests import root_of
 from blockworker.roots import Root, Roots, between, kind_of
 from blockworker.targets import chains, journal
 from blockworker.targets import manifest as manifests
@@ -91,15 +93,16 @@ class Pruner:
                 return self._without_manifest(directory, target, staying, dry=dry)
             manifest = _manifest(directory, target)
             image = self._checked(directory, target, manifest, beside)
-            if why := staying.needs(target):
-                raise Left(why)
-            identity = f"{image.st_dev}:{image.st_ino}" if image else ""
-            place = os.fstat(directory)
-            if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
-                raise Left(f"{path} is in use by a job")
-            if not dry:
-                with self._alone(root, target["transaction"]):
-                    self._remove(directory, os.path.basename(path), beside, digests=bool(manifest.get("digests")))
+            try:
+                if why := staying.needs(target):
+                    raise Left(why)
+                self._expect_unused(directory, path, image)
+                if not dry:
+                    with self._alone(root, target["transaction"]):
+                        self._remove(directory, os.path.basename(path), manifest)
+            finally:
+                if image >= 0:
+                    locks.close(image)
         finally:
             os.close(directory)
         if not dry:
@@ -116,22 +119,41 @@ class Pruner:
             self._tidy(target["path"], target["base"])
         return state
 
+    def _expect_unused(self, directory: int, path: str, image: int) -> None:
+        """Raises Left: a job has the file, or JobFailed: QEMU has it open.  From here on QEMU does not start on it."""
+        identity = ""
+        if image >= 0:
+            st = os.fstat(image)
+            identity = f"{st.st_dev}:{st.st_ino}"
+            locks.own(image, path)
+        place = os.fstat(directory)
+        if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
+            raise Left(f"{path} is in use by a job")
+
     def _checked(
         self, directory: int, target: Mapping[str, str], manifest: Mapping[str, Any], beside: os.stat_result
-    ) -> os.stat_result | None:
-        """The image, if it is there; raises Left: it is not the one that was published."""
+    ) -> int:
+        """A descriptor of the image, -1 if it is not there; raises Left: it is not the one that was published."""
         path, name = target["path"], os.path.basename(target["path"])
         if (manifest.get("job"), manifest.get("run")) != (target["job"], target["run"]):
             raise Left(f"{path} was replaced: its manifest is of job '{str(manifest.get('job'))[:200]}'")
-        image = stat_of(directory, name)
-        if image is None:
-            return None
-        if not stat.S_ISREG(image.st_mode):
-            raise Left(f"{path} is {kind_of(image)}: a regular file was expected")
-        raw = manifest.get("format", "raw") == "raw"
-        if image.st_mtime_ns > beside.st_mtime_ns or (raw and image.st_size != manifest["size"]):
-            raise Left(f"{path} was changed or replaced after it was committed")
-        return image
+        found = stat_of(directory, name)
+        if found is None:
+            return -1
+        if not stat.S_ISREG(found.st_mode):
+            raise Left(f"{path} is {kind_of(found)}: a regular file was expected")
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            same = manifests.describes(manifest, fd)
+            if same is None:  # of a version that did not note which file it is: nothing but the order of times tells
+                raw, st = manifest.get("format", "raw") == "raw", os.fstat(fd)
+                same = st.st_mtime_ns <= beside.st_mtime_ns and (not raw or st.st_size == manifest["size"])
+            if not same:
+                raise Left(f"{path} was changed or replaced after it was committed")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _asked(self) -> bool:
         if self._permit is None:
@@ -143,12 +165,10 @@ class Pruner:
             raise Left("whoever asked gave up waiting")
         return journal.locked(self._roots, root, transaction)
 
-    def _remove(self, directory: int, name: str, beside: os.stat_result, *, digests: bool) -> None:
+    def _remove(self, directory: int, name: str, manifest: Mapping[str, Any]) -> None:
         unlink(directory, name)
-        if digests:
-            found = stat_of(directory, name + DIGESTS)
-            if found is not None and stat.S_ISREG(found.st_mode) and found.st_mtime_ns <= beside.st_mtime_ns:
-                unlink(directory, name + DIGESTS)
+        if _has_digests(directory, name + DIGESTS, manifest):
+            unlink(directory, name + DIGESTS)
         os.fsync(directory)
         unlink(directory, name + MANIFEST)
         os.fsync(directory)
@@ -156,6 +176,21 @@ class Pruner:
     def _tidy(self, path: str, base: str) -> None:
         if base and Root(base).holds(path):
             remove_dirs(self._roots, between(base, os.path.dirname(path)))
+
+
+def _has_digests(directory: int, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Whether the digests beside an image are those that its manifest names, by their content."""
+    named = manifest.get("digests")
+    if not named:
+        return False
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return False
+    try:
+        return bool(stat.S_ISREG(os.fstat(fd).st_mode) and root_of(fd) == named.get("root"))
+    finally:
+        os.close(fd)
 
 
 def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:

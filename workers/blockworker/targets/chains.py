@@ -1,12 +1,13 @@
-"""What backups lie on, as far as the disk tells: a manifest that names its parent, a qcow2 image its layer.
+"""What images lie on, as far as the disk tells: a manifest that names its parent, an image that names its layer.
 
 Only names are read; nothing that an image names is opened.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import struct
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -14,10 +15,9 @@ from typing import Any, Final
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Root, Roots
 from blockworker.targets import manifest as manifests
-from blockworker.targets.publish import MANIFEST
+from blockworker.targets.proof import MANIFEST
+from blockworker.volumes.headers import named_files
 
-_QCOW2: Final = b"QFI\xfb"
-_LONGEST: Final = 1023  # bytes of a backing file's name in a qcow2 header
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -53,36 +53,46 @@ class Staying:
         self._look(os.path.dirname(path), [os.path.basename(path)])
 
     def _look(self, path: str, names: list[str] | None) -> None:
-        """Read the manifests of some images of a directory; of all: None."""
+        """Read what some images of a directory lie on; None: what every file in it lies on."""
         try:
             directory = self._roots.open_dir(path)
         except JobFailed:
             return
         try:
-            if names is None:
-                names = [name.removesuffix(MANIFEST) for name in os.listdir(directory) if name.endswith(MANIFEST)]
-            for name in names:
-                image = f"{path}/{name}"
+            for name in os.listdir(directory) if names is None else names:
+                image = f"{path}/{name.removesuffix(MANIFEST)}"
                 if image not in self._seen and image not in self._leaving:
                     self._seen.add(image)
-                    with suppress(OSError, BadInput):
-                        for below in _below(directory, name):  # a job, or a path, maybe from here
-                            self._needed[below] = self._needed[os.path.normpath(os.path.join(path, below))] = image
-                        self._there.add(image)
+                    self._read(directory, path, os.path.basename(image))
         finally:
             os.close(directory)
 
+    def _read(self, directory: int, path: str, name: str) -> None:
+        image = f"{path}/{name}"
+        for below in _layers_named(directory, path, name):
+            self._needed[below] = image
+        with suppress(OSError, BadInput):
+            for below in _names(_manifest(directory, name).get("parent")):  # a job, or a path, maybe from here
+                self._needed[below] = self._needed[os.path.normpath(os.path.join(path, below))] = image
+            self._there.add(image)
 
-def _below(directory: int, name: str) -> Iterator[str]:
-    """Every name by which a published image says what it lies on."""
+
+def lying_on(directory: int, path: str) -> str:
+    """The name of an image beside the file ``path`` that lies on it; "" for none.  ``directory``: an open one."""
+    place, itself = os.path.split(path)
+    for name in sorted(os.listdir(directory)):
+        if name != itself and path in _layers_named(directory, place, name):
+            return name
+    return ""
+
+
+def _manifest(directory: int, name: str) -> dict[str, Any]:
+    """Raises OSError, or BadInput: there is none that is known here."""
     fd = os.open(name + MANIFEST, _FLAGS, dir_fd=directory)
     try:
-        manifest = manifests.load(f"/proc/self/fd/{fd}", changed=True)
+        return manifests.load(f"/proc/self/fd/{fd}", changed=True)
     finally:
         os.close(fd)
-    yield from _names(manifest.get("parent"))
-    if manifest.get("format", "raw") != "raw":
-        yield from _backing(directory, name)
 
 
 def _names(parent: Any) -> Iterator[str]:
@@ -95,14 +105,36 @@ def _names(parent: Any) -> Iterator[str]:
                 yield from _names(value)
 
 
-def _backing(directory: int, name: str) -> Iterator[str]:
-    """The name in a qcow2 header."""
-    fd = os.open(name, _FLAGS, dir_fd=directory)
+def _layers_named(directory: int, place: str, name: str) -> list[str]:
+    """Every path that an image can mean by the names of the files that it lies on."""
     try:
-        head = os.pread(fd, 20, 0)
-        if head[:4] == _QCOW2 and len(head) == 20:
-            at, length = struct.unpack(">QI", head[8:20])
-            if at and 0 < length <= _LONGEST:
-                yield os.pread(fd, length, at).decode(errors="replace").removeprefix("file:")
+        fd = os.open(name, _FLAGS, dir_fd=directory)
+    except OSError:
+        return []
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        below = named_files(fd)
+    except OSError:
+        return []
     finally:
         os.close(fd)
+    return [os.path.normpath(os.path.join(place, path)) for each in below for path in _paths(each)]
+
+
+def _paths(name: str) -> Iterator[str]:
+    """The paths in a name as QEMU writes it: a path, ``file:PATH``, or ``json:`` with a node's options."""
+    if name.startswith("json:"):
+        with suppress(ValueError, RecursionError):
+            yield from _texts(json.loads(name.removeprefix("json:")))
+    elif name:
+        yield name.removeprefix("file:")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value.removeprefix("file:")
+        case Mapping():
+            for each in value.values():
+                yield from _texts(each)

@@ -20,6 +20,7 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.cage import Cage
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
+from blockworker.identity import which_file
 from blockworker.volumes.base import Identity, MediumSource, Source
 from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.direct import MediumFile, drop_cache
@@ -153,6 +154,30 @@ def _expect_kinds(path: str, manifest: Mapping[str, Any]) -> None:
         if name in manifest and not isinstance(manifest[name], kinds):
             known = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
             raise BadInput(f"manifest {path}: {name}: {str(manifest[name])[:60]}: {known} was expected")
+
+
+def recognize(fd: int) -> dict[str, Any]:
+    """What a manifest says of its image's file, by which the file is known again: which one, how large, last written.
+
+    A time is compared with itself alone, never with another one: a clock may have been set between the two.
+    """
+    st = os.fstat(fd)
+    return {"which": which_file(fd), "size": st.st_size, "mtime_ns": st.st_mtime_ns}
+
+
+def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
+    """Whether an open file is the image of a manifest, as it was when it was published; None: the manifest is too old.
+
+    A copy of it in another file system counts as it, if it was copied with its times (``cp -a``, ``rsync -a``).
+    """
+    noted = manifest.get("image")
+    if not isinstance(noted, dict):
+        return None
+    found = recognize(fd)
+    if (found["size"], found["mtime_ns"]) != (noted.get("size"), noted.get("mtime_ns")):
+        return False
+    (system, _, handle), (other, _, noted_handle) = found["which"].rpartition("/"), str(noted["which"]).rpartition("/")
+    return bool(handle == noted_handle or system != other)
 
 
 def _plain(name: object) -> bool:

@@ -58,6 +58,7 @@ def prepare_member(
             if member.format and not _is_prepared(roots, member):
                 finish_image(fd, FormatVolume(member.format, FileVolume(member.target)), member.size, roots.cage)
             image = seen(fd)
+            manifest = {**manifest, "image": manifests.recognize(fd)}
         finally:
             release(fd)
         with replaced.held(roots, member):

@@ -22,6 +22,7 @@ WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmd
 _DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
 _LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
 _PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
+_EXTENT: Final = re.compile(rb'^\s*(?:RW|RDONLY)\s+\d+\s+\w+\s+"(.+?)"', re.MULTILINE)
 _KIND: Final = re.compile(rb'^\s*createType\s*=\s*"(.*?)"', re.MULTILINE)
 
 
@@ -169,6 +170,17 @@ def seems_formatted(fd: int) -> str:
     else:
         return ""
     return f"a {form} image that lies on {elsewhere}: {_NO_BACKUP}" if elsewhere else f"a {form} image"
+
+
+def named_files(fd: int) -> list[str]:
+    """The files that an image names in its header or its description, as it writes them: what it lies on."""
+    magic = os.pread(fd, len(TEXT), 0)
+    if magic[:4] == MAGIC["qcow2"]:
+        return [name] if (name := Qcow2.read(fd).backing) else []
+    if magic[:4] == MAGIC["vmdk"]:
+        return [name] if (name := Vmdk.read(fd).parent) else []
+    text = os.pread(fd, _LONGEST, 0) if magic == TEXT else b""
+    return [_name(name) for name in (*_PARENT.findall(text), *_EXTENT.findall(text))]
 
 
 _NO_BACKUP: Final = "WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
