@@ -72,6 +72,8 @@ class Member:
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
+    run: str = ""
+    reserved: str = ""  # the file in the target's directory that keeps its name free; "": there is none
     token: int = 0  # the highest claim that was let near the staging file
     proven: Mapping[str, Proven] = field(default_factory=dict, hash=False)  # by PREPARE: the files by their names
     published: bool = False

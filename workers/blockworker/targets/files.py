@@ -12,6 +12,7 @@ from blockjobs.model.errors import JobFailed
 from blockworker.identity import which_file
 from blockworker.roots import Roots
 from blockworker.targets.entries import Member, Proven
+from blockworker.targets.reserved import release_name
 
 
 @contextmanager
@@ -100,6 +101,7 @@ def remove_files(roots: Roots, member: Member) -> None:
         for name in (member.digests, member.manifest, unfinished(member)):
             if name:
                 unlink(directory, name)
+        release_name(directory, member)
         os.fsync(directory)
     finally:
         os.close(directory)

@@ -34,6 +34,7 @@ from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
 from blockworker.targets.replaced import expect_closed
+from blockworker.targets.reserved import reserve_name, reserved_name
 from blockworker.volumes.qemuimg import ImageTool
 
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
@@ -216,6 +217,8 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
         uuid=uuid,
         size=size,
         overwrite=spec.overwrite,
+        run=spec.run,
+        reserved=reserved_name(os.path.basename(path)),
     )
 
 
@@ -292,6 +295,8 @@ def _create(roots: Roots, member: Member, base: str) -> Member:
 
 def _create_in(roots: Roots, directory: int, member: Member) -> Member:
     """Make the files of the member; the member with the identity of its staging file."""
+    if member.reserved:
+        reserve_name(directory, member, roots.config.name)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for name in filter(None, (member.staging, member.digests)):
         # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
@@ -354,6 +359,8 @@ def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Member:
         st = stat_of(directory, member.staging)
         if st is None or not has_staging_file(member, directory, member.staging):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
+        if member.reserved:
+            reserve_name(directory, member, roots.config.name)  # a power cut may have taken it
         if size == member.size and (member.format or st.st_size == size):
             return member
         if member.token:

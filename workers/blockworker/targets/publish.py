@@ -30,6 +30,7 @@ from blockworker.targets.journal import Journal, Member, Proven, Record
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.opening import find_member, target_path
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished, expect_proven
+from blockworker.targets.reserved import give_name, release_name
 from blockworker.targets.staged import open_staging
 from blockworker.volumes.soundness import finish_image
 
@@ -177,6 +178,7 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
             elif _may_replace(roots, current):
                 unlink(directory, current.name + DIGESTS)  # they were of another image
             _publish_beside(roots, directory, current, current.manifest, current.name + MANIFEST)
+            release_name(directory, current)
             os.fsync(directory)
         finally:
             os.close(directory)
@@ -351,14 +353,7 @@ def _publish_beside(roots: Roots, directory: int, member: Member, staging: str, 
 def _rename(directory: int, member: Member, staging: str, name: str) -> None:
     """Give a file its name, never taking it from another."""
     try:
-        try:
-            kernel.rename_noreplace(directory, staging, name)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):
-                raise
-            # NFS and others cannot: the link refuses a taken name as well.
-            os.link(staging, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-            os.unlink(staging, dir_fd=directory)
+        give_name(directory, staging, name)
     except FileExistsError:
         raise _taken(member, name) from None
 
