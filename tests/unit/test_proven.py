@@ -1,184 +1,159 @@
-"""Digests of a published image: read piece by piece, and never others than those that the root was made of."""
+"""What is published is what PREPARE has proven: the very files, of the very size, with a whole manifest."""
 
 from __future__ import annotations
 
-import errno
+import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
-from multiprocessing import get_context
-from pathlib import Path
-from typing import TypeVar
+import shutil
 
 import pytest
-from carried import carry_out
-from click.testing import CliRunner
-from sparse import proven, publish_sparse
+from disks import Disk
 
-from blockjobs.model import volumespec
-from blockjobs.model.errors import VolumeError
-from blockjobs.model.ids import Host, JobId, RunId, TxnId
-from blockjobs.model.jobs import JobSpec
-from blockjobs.model.volumespec import NullVolume
-from blockworker.commands.verify import verify
-from blockworker.copy.digests import CHUNK, LENGTH, PIECE, ZERO, root_of
-from blockworker.copy.proven import ProvenDigests
-from blockworker.drivers.restore import Restore
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.volumes.checked import CheckedSource
-from blockworker.volumes.null import NullSource
+from blockjobs.model.errors import JobFailed
+from blockworker.targets import journal, manifest, publish
+from blockworker.targets.opening import find_member
+from blockworker.targets.publish import NotPublished
+from blockworker.targets.staged import StagedTarget
 
-T = TypeVar("T")
-
-MIB, TIB = 1 << 20, 1 << 40
-HUGE = 15 * TIB
-LIMIT = 200 * MIB  # bytes of resident memory of a whole process that compares an image of 15 TiB
-CHUNKS = {0: b"a", 1: b"b", 40_000: b"c", 9_000_000: b"d", HUGE // CHUNK - 1: b"e"}
+FILES = {"image": "staging", "digests": "digests", "manifest": "manifest"}
+CHANGES = {
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "emptied": lambda path: os.truncate(path, 0),
+    "grown": lambda path: os.truncate(path, path.stat().st_size + 1),
+    "replaced": lambda path: (shutil.copy(path, f"{path}.x"), os.rename(f"{path}.x", path)),
+    "a symlink": lambda path: (os.rename(path, f"{path}.x"), path.symlink_to(f"{path}.x")),
+    "gone": os.unlink,
+}
 
 
-def digest_file(path: Path, values: dict[int, bytes], count: int) -> int:
-    with path.open("w+b") as file:
-        file.truncate(count * LENGTH)
-        for index, value in values.items():
-            os.pwrite(file.fileno(), value, index * LENGTH)
-    return os.open(path, os.O_RDONLY)
+def staged(site, member, what):
+    return site.backup / "R" / getattr(member, FILES[what])
 
 
-@pytest.mark.parametrize("count", [0, 1, 32_767, 32_768, 32_769, 100_001])
-def test_every_digest_is_the_one_that_the_file_holds(tmp_path, count):
-    values = {index: bytes([1 + index % 250]) * LENGTH for index in (0, 7, 32_767, 32_768, 99_999) if index < count}
-    fd = digest_file(tmp_path / "digests", values, count)
-    whole = os.pread(fd, count * LENGTH + 1, 0)
-    with closing(ProvenDigests(fd, "digests")) as digests:
-        assert digests.root == root_of(fd)
-        for first, last in ((0, count), (32_000, 34_000), (count - 1, count)):
-            if 0 <= first < last <= count:
-                assert digests.get(first, last - first) == whole[first * LENGTH : last * LENGTH]
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("what", FILES)
+def test_a_file_that_is_not_as_it_was_prepared_is_not_published(site, what, change):
+    site.image()
+    member = site.prepared(site.spec())
+    change(staged(site, member, what))
+    with pytest.raises(NotPublished, match=r"root\.img"):
+        publish.commit_member(site.roots, member, 7)
+    assert not (site.backup / "R/root.img").exists()
 
 
-@pytest.mark.parametrize(
-    ("offset", "content"),
-    [(40_000 * LENGTH, b"x"), (PIECE, b"x"), (2 * PIECE - 1, b"x"), (40_001 * LENGTH, ZERO + b"\1")],
-    ids=["a digest itself", "the first byte of its piece", "the last byte of its piece", "a digest beside it"],
-)
-def test_digests_that_change_after_their_root_was_made_are_never_used(tmp_path, offset, content):
-    path = tmp_path / "digests"
-    with closing(ProvenDigests(digest_file(path, {40_000: b"d" * LENGTH}, 100_000), f"digests {path}")) as digests:
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(content)
-        with pytest.raises(VolumeError, match=f"digests {path}.* were changed") as failed:
-            digests.get(40_000)
-        assert failed.value.errno == errno.EBADMSG
-        assert digests.get(0, 32_768) == bytes(PIECE), "another piece is as it was"
+def test_files_that_are_as_they_were_prepared_are_published(site):
+    image = site.image()
+    publish.commit_member(site.roots, site.prepared(site.spec()), 7)
+    assert (site.backup / "R/root.img").read_bytes() == image.read_bytes()
 
 
-def test_digests_that_are_cut_after_their_root_was_made_are_never_used(tmp_path):
-    path = tmp_path / "digests"
-    with closing(ProvenDigests(digest_file(path, {40_000: b"d" * LENGTH}, 100_000), "digests")) as digests:
-        os.truncate(path, 0)
-        with pytest.raises(VolumeError, match="were changed"):
-            digests.get(40_000)
+@pytest.mark.parametrize("form", ["", "digests: false"])
+def test_a_manifest_of_version_1_that_is_torn_is_not_published(site, form):
+    site.image()
+    member = site.prepared(site.spec(digests=not form))
+    path = site.backup / ".blockjobs/R.journal"
+    keys = json.loads(path.read_text())
+    keys["members"]["R.root"]["proven"] = {}  # as version 1 knew nothing of it
+    path.write_text(json.dumps(keys))
+    os.truncate(staged(site, member, "manifest"), 100)
+    with pytest.raises(NotPublished, match="is not JSON"):
+        publish.commit_member(site.roots, member, 7)
+    assert not (site.backup / "R/root.img").exists()
 
 
-def test_zeros_that_became_digests_are_still_zeros(tmp_path):
-    path = tmp_path / "digests"
-    with closing(ProvenDigests(digest_file(path, {}, 100_000), "digests")) as digests:
-        path.write_bytes(b"d" * 100_000 * LENGTH)
-        assert digests.get(99_000, 1000) == bytes(1000 * LENGTH)
+def test_a_foreign_file_with_the_inode_number_of_the_staging_file_is_not_taken_for_it(tmp_path, site_at):
+    disk = Disk(tmp_path / "disk", "ext4", 64)
+    try:
+        disk.mount()
+        site = site_at(disk.top / "site")
+        site.image()
+        member = site.prepared(site.spec())
+        path = staged(site, member, "image")
+        number = path.stat().st_ino
+        path.unlink()
+        foreign = site.backup / "R/root.img"
+        for n in range(200):  # ext4 gives the number to the next file
+            foreign.write_bytes(b"foreign")
+            if foreign.stat().st_ino == number:
+                break
+            foreign.rename(site.backup / f"R/x{n}")
+        assert foreign.stat().st_ino == number, "the control: it has the very number"
+        with pytest.raises(NotPublished, match="is gone"):
+            publish.commit_member(site.roots, member, 7)
+        foreign.rename(path)
+        with pytest.raises(NotPublished, match="another file"):
+            publish.commit_member(site.roots, member, 7)
+        with pytest.raises(JobFailed, match="not the one that was opened"):
+            StagedTarget.take(site.roots, member, 2)
+        publish.abort_member(site.roots, member, 7)
+        assert path.read_bytes() == b"foreign", "an abort leaves it alone as well"
+    finally:
+        disk.close()
 
 
-def test_no_more_than_a_few_pieces_are_kept(tmp_path):
-    content = b"d" * (12 * PIECE)
-    with closing(proven(content)) as digests:
-        for _ in range(2):
-            for index in range(0, len(content) // LENGTH, 1024):
-                assert digests.get(index, 1024) == content[: 1024 * LENGTH]
-        assert len(digests._cache) == 4
+def test_a_second_prepare_changes_nothing_and_notices_what_changed_since_the_first(site):
+    site.image()
+    spec = site.spec()
+    member = site.prepared(spec)
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in site.backup.rglob("*") if path.is_file()}
+    again = {**site.manifest(spec, member.size), "source_change": "changed"}
+    publish.prepare_member(site.roots, member, ((0, member.size),), again)
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
+    os.truncate(staged(site, member, "manifest"), 100)
+    with pytest.raises(JobFailed, match="changed since it was prepared"):
+        publish.prepare_member(site.roots, member, ((0, member.size),), again)
 
 
-@pytest.fixture
-def huge() -> Iterator[Path]:
-    """An image of 15 TiB, all holes but a few MiB."""
-    with tempfile.TemporaryDirectory(prefix="blockjobs-", dir="/var/tmp") as folder:  # /tmp may be a tmpfs
-        image = Path(folder) / "huge.img"
-        try:
-            yield publish_sparse(image, HUGE, CHUNKS)
-        except OSError as error:
-            if error.errno not in {errno.EFBIG, errno.EINVAL}:
-                raise
-            pytest.skip(f"{folder}: files of 15 TiB cannot be made here")
+def test_a_second_prepare_that_is_killed_anywhere_leaves_what_the_first_one_proved(sites, killed_at_every_change):
+    def set_up():
+        site = sites()
+        site.image()
+        return site, site.prepared(site.spec())
+
+    def act(place):
+        site, member = place
+        publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
+
+    def check(place, _):
+        site, member = place
+        publish.commit_member(site.roots, member, 1)
+        target = str(site.backup / "R/root.img")
+        assert not manifest.verify(target, manifest.load(f"{target}.manifest.json")).bad
+        assert [name for name in os.listdir(site.backup / "R") if name.startswith(".")] == []
+
+    killed_at_every_change(set_up, act, check, at_least=1)
 
 
-def peak() -> int:
-    """The largest resident memory of this process so far, in bytes."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) << 10
+def test_keys_of_a_later_release_are_kept_in_the_journal_its_members_and_their_cuts(site):
+    site.image()
+    spec = site.spec()
+    site.opened(spec)
+    path = site.backup / ".blockjobs/R.journal"
+    keys = json.loads(path.read_text())
+    keys["epoch"] = [1, {"two": 3}]
+    keys["members"]["R.root"] |= {
+        "generation": 7,
+        "cut": {"how": "reflink", "source": "/s", "id": "1", "path": f"{site.backup}/c", "begun": False, "tool": "x"},
+    }
+    path.write_text(json.dumps(keys))
+    member = site.prepared(spec)
+    with journal.held(site.roots, journal.place_of(site.roots, member.target, "R", "R.root"), "R") as held:
+        held.decide("commit", 7)
+    told = json.loads(path.read_text())
+    assert (told["epoch"], told["decision"]) == ([1, {"two": 3}], "commit")
+    assert told["members"]["R.root"]["generation"] == 7
+    assert told["members"]["R.root"]["cut"]["tool"] == "x"
+    assert set(told["members"]["R.root"]["proven"]) == set(FILES)
 
 
-def run_verify(words: list[str]) -> tuple[int, str, int]:
-    """The exit code and the output of the command ``verify``, and the peak memory of this process."""
-    ran = CliRunner().invoke(verify, words, standalone_mode=False)
-    return ran.return_value, ran.output, peak()
-
-
-def run_restore(image: str, target: str) -> int:
-    """Restore an image through all steps of its driver; the peak memory of this process."""
-    folder = os.path.dirname(image)
-    roots = Roots(HostConfig(name=Host("web1"), read_roots=(folder,), write_roots=(folder,)))
-    spec = JobSpec(
-        id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), type="restore", snapshot="none", target_base=folder,
-        source=volumespec.parse(f"web1:{image}"), target=volumespec.parse(f"web1:{target}"),
-    )  # fmt: skip
-    carry_out(Restore(), roots, spec)
-    return peak()
-
-
-def fresh_process(function: Callable[..., T], *words: object) -> T:
-    """Call a function in a process that has not grown by other tests."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *words).result(timeout=120)
-
-
-def test_verify_of_15_tib_takes_less_than_200_mib(huge):
-    code, said, memory = fresh_process(run_verify, [str(huge)])
-    assert (code, said) == (0, f"{huge}: {HUGE} bytes as in the manifest\n")
-    assert memory < LIMIT, f"{memory >> 20} MiB"
-
-
-def test_verify_of_15_tib_names_what_is_not_as_it_was(huge):
-    with huge.open("r+b") as file:
-        file.seek(40_000 * MIB + 5)
-        file.write(b"?")
-        file.seek(9_000_001 * MIB)
-        file.write(b"?")
-    code, said, memory = fresh_process(run_verify, [str(huge)])
-    first, second = 40_000 * MIB, 9_000_001 * MIB
-    assert code == 1
-    assert [f"bytes {start} to {start + MIB} differ" in said for start in (first, second)] == [True, True], said
-    assert memory < LIMIT, f"{memory >> 20} MiB"
-
-
-def test_restore_of_15_tib_takes_less_than_200_mib(huge):
-    target = huge.with_name("back.img")
-    memory = fresh_process(run_restore, str(huge), str(target))
-    with target.open("rb") as file:
-        assert os.fstat(file.fileno()).st_size == HUGE
-        for index, byte in CHUNKS.items():
-            assert os.pread(file.fileno(), CHUNK, index * CHUNK) == byte * CHUNK
-        assert os.lseek(file.fileno(), 2 * MIB, os.SEEK_DATA) == 40_000 * MIB, "what was a hole is one"
-    assert memory < LIMIT, f"{memory >> 20} MiB"
-
-
-def test_an_image_that_is_bad_all_over_takes_no_memory_for_its_ranges(tmp_path):
-    ranges = 70_000
-    source = CheckedSource(NullSource(NullVolume(4 * ranges)), "image", whole=4 * ranges, digests=None, size=1)
-    for at in range(ranges):
-        source.note(4 * at, 4 * at + 1)
-    noted = source.differing
-    assert len(noted) == 1 << 16
-    assert noted[:2] == [[0, 1], [4, 5]]
-    assert noted[-1] == [4 * ((1 << 16) - 1), 4 * (ranges - 1) + 1], "the last ones are told as one"
+def test_keys_of_a_later_release_are_kept_in_a_member_s_own_file(site):
+    site.image()
+    for n in range(journal.FEW):
+        site.opened(site.spec(f"R.j{n}", f"R/j{n}.img"))
+    spec = site.spec()
+    site.opened(spec)
+    path = site.backup / ".blockjobs/R.members/R.root"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "generation": 7}))
+    site.prepared(spec)
+    assert json.loads(path.read_text())["generation"] == 7
+    assert find_member(site.roots, spec).rest == {"generation": 7}
