@@ -181,6 +181,19 @@ def test_an_abort_that_leaves_a_target_undefined_says_so_once_and_on_the_job(run
     assert {job.id: job.undefined for job in ends(running).values() if job.undefined} == {"b": "half of it is written"}
 
 
+def test_warnings_of_an_open_and_of_a_prepare_are_told_once_and_kept_on_the_job(fleet):
+    fleet.submit(*GROUP)
+    fleet.sick = {(Step.OPEN, "b"): (0, "no estimate\nnor room"), (Step.PREPARE, "b"): (0, "no owner")}
+    fleet.walk(RUN, Step.RUN)
+    fleet.copy(*GROUP)
+    fleet.walk(RUN)
+    assert fleet.events("JOB_WARNING") == [("JOB_WARNING", "b")] * 3
+    told = {job.id: job.warnings for job in ends(fleet).values() if job.warnings}
+    assert told == {"b": ("no estimate", "nor room", "no owner")}
+    assert ends(fleet)["b"].to_json()["warnings"] == ["no estimate", "nor room", "no owner"]
+    assert ends(fleet)["b"].status == "concluded"
+
+
 def test_a_silent_host_keeps_only_its_own_members(running):
     running.copy(*GROUP)
     running.walk(RUN, Step.SETTLE)

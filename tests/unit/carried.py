@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim
+from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened, Work
+from blockworker.host import HostConfig
 from blockworker.roots import Roots
 
 
@@ -78,11 +86,10 @@ def attempt_with(
 
 
 def prepare_job(driver: Driver, roots: Roots, spec: JobSpec) -> dict[str, Any]:
-    """All steps up to PREPARE; the job's result."""
+    """All steps up to PREPARE; the job's result, and its ``warnings``."""
     _, kept = open_job(driver, roots, spec)
     durable, result = attempt(driver, roots, spec, kept)
-    driver.prepare(roots, spec, durable, kept, result)
-    return result
+    return {**result, "warnings": list(driver.prepare(roots, spec, durable, kept, result) or ())}
 
 
 def carry_out(driver: Driver, roots: Roots, spec: JobSpec) -> dict[str, Any]:
@@ -91,3 +98,54 @@ def carry_out(driver: Driver, roots: Roots, spec: JobSpec) -> dict[str, Any]:
     driver.commit(roots, spec, 1)
     driver.clean(roots, spec)
     return result
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host with its VM images below a read and restore root, and its backups below a write root."""
+
+    base: Path
+
+    @property
+    def config(self) -> HostConfig:
+        images, backup = str(self.base / "images"), str(self.base / "backup")
+        return HostConfig(
+            name=Host("web1"), read_roots=(images,), write_roots=(backup,), restore_roots=(images,),
+            path="/etc/here/host.toml",
+        )  # fmt: skip
+
+    def job(self, kind: str, source: str, target: str, **more: object) -> JobSpec:
+        parsed = volumespec.parse(f"web1:{self.base}/{target}")
+        values: dict[str, Any] = {
+            "id": JobId(f"{kind}.a"), "transaction": TxnId(kind), "run": RunId(kind), "type": kind,
+            "source": volumespec.parse(f"web1:{self.base}/{source}"), "target": parsed, "snapshot": "none",
+            "target_base": str((self.base / target).parent), **more,
+        }  # fmt: skip
+        return JobSpec(**values)
+
+    def backed_up(self, config: HostConfig | None = None, target: str = "backup/root.img") -> Path:
+        """A published backup of ``images/root.img``."""
+        carry_out(Backup(), Roots(config or self.config), self.job("backup", "images/root.img", target))
+        return self.base / target
+
+
+def unprivileged(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns in a process of user and group 65534; it ends by itself."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            os.write(write_end, json.dumps(call()).encode())
+        except BaseException as error:
+            os.write(write_end, json.dumps([repr(error)]).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as answer:
+        said = json.load(answer)
+    os.waitpid(pid, 0)
+    return said

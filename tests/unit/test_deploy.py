@@ -110,6 +110,6 @@ def verified(name, tmp_path, more=""):
 
 def test_the_host_file_is_toml_with_the_documented_keys():
     keys = tomllib.loads((DEPLOY / "host.toml").read_text())
-    roots = {"read-roots", "write-roots", "allow-overwrite", "allow-in-place", "devices"}
-    more = {"thaw-after", "state", "must-be-mounted", "uncaged-formats", "commands"}
+    roots = {"read-roots", "write-roots", "restore-roots", "allow-overwrite", "allow-in-place", "devices"}
+    more = {"thaw-after", "state", "must-be-mounted", "uncaged-formats", "commands", "backup-owner", "backup-mode"}
     assert set(keys) == {"name", "slots"} | more | roots

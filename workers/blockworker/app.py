@@ -122,7 +122,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     lock = os.memfd_create("highest")
     # First of all: it forks, which a program with threads should not.
     forker = Forker(lambda connection: serve_errands(connection, url, config, lock), drivers.preload)
-    mounts = MountTable((*config.read_roots, *config.write_roots))
+    mounts = MountTable((*config.read_roots, *config.target_roots))
     lanes = Lanes(forker.start, mounts.point_of)
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
     state.make_directory(config)

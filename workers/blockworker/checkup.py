@@ -63,7 +63,7 @@ def facts(config: HostConfig) -> dict[str, Any]:
     roots = Roots(config)
     looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
         *(("read-root", path, partial(_root, roots, path, write=False)) for path in config.read_roots),
-        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.write_roots),
+        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.target_roots),
         *(("device", path, partial(_device, roots, path)) for path in config.devices),
         *(("command", name, partial(_command, argv[0])) for name, argv in config.commands.items()),
         *(("tool", name, partial(_tool, name)) for name in TOOLS),
@@ -162,7 +162,7 @@ def _cage(roots: Roots) -> dict[str, Any]:
 
 def main() -> None:
     keys = json.load(sys.stdin)
-    lists = {name: tuple(keys[name]) for name in ("read_roots", "write_roots", "devices")}
+    lists = {name: tuple(keys[name]) for name in ("read_roots", "write_roots", "restore_roots", "devices")}
     commands = {name: tuple(argv) for name, argv in keys["commands"].items()}
     config = HostConfig(**{**keys, **lists, "commands": commands, "name": Host(keys["name"])})
     json.dump(facts(config), sys.stdout)

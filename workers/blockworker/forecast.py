@@ -11,11 +11,13 @@ from typing import Any, Final
 from blockjobs.model import cuts, volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FileVolume
+from blockworker.drivers.restore import Restore
 from blockworker.inuse import is_torn
 from blockworker.roots import Roots
 from blockworker.targets.files import stat_of
-from blockworker.volumes import open_source
+from blockworker.volumes import Source, open_source
 
 TORN: Final = (
     "source {path}: QEMU has it open for writing, and no 'quiesce' is given: "
@@ -26,13 +28,20 @@ TORN: Final = (
 def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     """Size and data of the source, room at the target; raises JobFailed where one of them cannot be looked at."""
     cut = spec.type == "backup" and spec.snapshot != cuts.NONE
-    source = open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=cut)
+    source = _source(roots, spec, cut=cut)
     try:
         data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
         return {"size": source.size, "bytes": data, "warnings": warnings, **room(roots, spec)}
     finally:
         source.close()
+
+
+def _source(roots: Roots, spec: JobSpec, *, cut: bool) -> Source:
+    """The source as OPEN will see it."""
+    if spec.type == RESTORE:
+        return Restore().source(roots, spec)
+    return open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=cut)
 
 
 def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:
@@ -43,6 +52,7 @@ def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     bottom = volumespec.bottom(spec.target.volume)
     if not isinstance(bottom, FileVolume):
         return {"device": 0, "total": 0, "free": 0, "exists": False}
+    roots.expect_target(bottom.filename, restore=spec.type == RESTORE)
     base = roots.open_dir(spec.target_base, what="target directory")
     try:
         about, device = os.fstatvfs(base), os.fstat(base).st_dev

@@ -17,9 +17,11 @@ import blockjobs
 from blockjobs.model import ids, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
+from blockworker import ownership
 
 # Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
 THAW_AFTER: Final = 10
+CONFIG: Final = "/etc/blockjobs/host.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,28 @@ class HostConfig:
     uncaged_formats: bool = False  # QEMU's tools may run without the cage where the kernel has none
     state: str = ""  # the directory for what this host remembers; "": beneath the first write root
     must_be_mounted: bool = False  # each write root has to be a mount point
+    restore_roots: tuple[str, ...] = ()  # only jobs of type ``restore`` write below these, besides the write roots
+    backup_owner: str = ""  # of what backups publish: USER, USER:GROUP or :GROUP; "": the worker's user and group
+    backup_mode: int = 0o600  # permission bits of what backups publish; directories that jobs make follow
+    path: str = field(default=CONFIG, compare=False)  # the file that all this was read from, for messages
+
+    @property
+    def target_roots(self) -> tuple[str, ...]:
+        """The directories below which targets of any job lie: write roots, and restore roots outside of them."""
+        inside = [root.rstrip("/") + "/" for root in self.write_roots]
+        return self.write_roots + tuple(
+            root for root in self.restore_roots if not any(f"{root}/".startswith(each) for each in inside)
+        )
+
+    @property
+    def backup_ids(self) -> tuple[int, int]:
+        """User and group id of what backups publish; -1 where the worker's own stays.  Raises BadInput."""
+        return ownership.ids_of(self.backup_owner)
+
+    @property
+    def directory_mode(self) -> int:
+        """Permission bits of directories that jobs make: who may read a backup may search its directory."""
+        return ownership.mode_of_directories(self.backup_mode)
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {
@@ -53,6 +77,9 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "uncaged-formats": (bool, "true or false"),
     "state":           (str,  "an absolute directory, which need not exist"),
     "must-be-mounted": (bool, "true or false"),
+    "restore-roots":   (list, "a list of absolute directories"),
+    "backup-owner":    (str,  ownership.OWNER),
+    "backup-mode":     (str,  ownership.MODE),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
 STATE: Final = "/var/lib/blockjobs"  # in it, where host.toml names none: the state directory of each host
@@ -73,12 +100,12 @@ def load(path: str | os.PathLike[str]) -> HostConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{os.fspath(path)}: {error}: TOML was expected") from None
     try:
-        return _config(keys)
+        return _config(keys, os.fspath(path))
     except BadInput as error:
         raise BadInput(f"{os.fspath(path)}: {error}") from None
 
 
-def _config(keys: Mapping[str, Any]) -> HostConfig:
+def _config(keys: Mapping[str, Any], path: str) -> HostConfig:
     for key, value in keys.items():
         if key not in _KEYS:
             raise BadInput(f"{key}: unknown key: one of {', '.join(_KEYS)} was expected")
@@ -107,6 +134,10 @@ def _config(keys: Mapping[str, Any]) -> HostConfig:
         uncaged_formats=keys.get("uncaged-formats", False),
         state=_state(keys.get("state", default_state(ids.host(keys["name"])))),
         must_be_mounted=keys.get("must-be-mounted", False),
+        restore_roots=_directories("restore-roots", keys.get("restore-roots", [])),
+        backup_owner=ownership.parse_owner(keys.get("backup-owner", "")),
+        backup_mode=ownership.parse_mode(keys.get("backup-mode", "0600")),
+        path=path,
     )
 
 
@@ -168,6 +199,9 @@ def dump(config: HostConfig) -> str:
         "uncaged-formats": config.uncaged_formats,
         "state": config.state,
         "must-be-mounted": config.must_be_mounted,
+        "restore-roots": list(config.restore_roots),
+        "backup-owner": config.backup_owner,
+        "backup-mode": f"{config.backup_mode:04o}",
     }
     # JSON's strings, integers, booleans and lists of strings are TOML's, but for DEL, which no path here contains.
     text = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

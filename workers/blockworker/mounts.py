@@ -147,7 +147,7 @@ class Mounts:
         st = os.fstat(fd)
         if self._trusted.get(path) == (st.st_dev, st.st_ino):
             return
-        now = describe(path, fd, write_root=path in self._config.write_roots)
+        now = describe(path, fd, write_root=path in self._config.target_roots)
         if now.write_root:
             self._expect_mount_point(now, st)
         with self._one:
@@ -160,7 +160,7 @@ class Mounts:
             self._away.discard(path)
 
     def _expect_mount_point(self, now: Seen, st: os.stat_result) -> None:
-        if not self._config.must_be_mounted:
+        if not self._config.must_be_mounted or now.path not in self._config.write_roots:
             return
         if now.mount != now.path or st.st_dev == os.stat("/").st_dev:
             text = f"write root {now.path} is no mount point of its own (it is on {now.title})"
@@ -181,7 +181,7 @@ class Mounts:
 
     def above(self, path: str) -> list[str]:
         """The write roots, and the mounts on record below one, that a path lies in."""
-        with_mounts = dict.fromkeys((*self._config.write_roots, *self.seen()))
+        with_mounts = dict.fromkeys((*self._config.target_roots, *self.seen()))
         return [place for place in with_mounts if path == place or path.startswith(f"{place.rstrip('/')}/")]
 
     def seen(self) -> Mapping[str, Seen]:
@@ -194,7 +194,7 @@ class Mounts:
 
     def former_roots(self) -> list[str]:
         """Write roots that are no longer in host.toml: transactions that began beneath them may not be over."""
-        known = self._config.write_roots
+        known = self._config.target_roots
         return [path for path, each in self.seen().items() if each.write_root and path not in known]
 
     # --- telling --------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Mounts:
             JobFailed: it is no write root of this host and no mount below one, or it cannot be looked at.
         """
         with self._one:
-            before, is_root = self.seen().get(path), path in self._config.write_roots
+            before, is_root = self.seen().get(path), path in self._config.target_roots
             if before is None and not is_root:
                 text = f"{path} is neither a write root of host {self._config.name} nor a mount on record below one"
                 raise JobFailed(errno.ENOENT, text)
@@ -239,7 +239,7 @@ class Mounts:
             JobFailed: it is not on record, or is still a write root of host.toml.
         """
         with self._one:
-            if path in self._config.write_roots or path not in self.seen():
+            if path in self._config.target_roots or path not in self.seen():
                 text = f"{path} is not on record on host {self._config.name} as a path that host.toml no longer has"
                 raise JobFailed(errno.ENOENT, text)
             self._change(lambda seen: {key: each for key, each in seen.items() if key != path})

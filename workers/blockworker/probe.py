@@ -93,7 +93,7 @@ def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
     """Whether the cut that a job reads is seen here as well, and can be removed here."""
     if command(cut.how):
         raise JobFailed(errno.EXDEV, f"its source is cut by '{cut.how}' of the host that it comes from")
-    roots.root_of(cut.path, write=True)
+    roots.expect_target(cut.path)
     file = open_source(FileVolume(cut.path), roots)
     try:
         seen = replace(file.identity(), size=int(cut.identity[3]))  # of an image of a format: what is in it
@@ -122,6 +122,7 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
     if not isinstance(bottom, FileVolume):
         raise JobFailed(errno.EINVAL, f"{bottom.filename} is a block device; a file was expected as target")
     path = bottom.filename
+    roots.expect_target(path)
     directory = roots.open_dir(os.path.dirname(path), what="target directory")
     try:
         st = stat_of(directory, os.path.basename(path))

@@ -80,6 +80,7 @@ class Pruner:
 
     def _prune(self, target: Mapping[str, str], staying: chains.Staying, *, dry: bool) -> str:
         path, base = target["path"], target["base"]
+        self._roots.expect_target(path)
         root = self._roots.root_of(path, write=True)
         try:
             directory = self._roots.open_dir(os.path.dirname(path), what="target directory")

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -94,12 +94,32 @@ class Roots:
             os.close(fd)
 
     def root_of(self, path: str, *, write: bool) -> Root:
-        """The longest root that holds ``path``."""
+        """The longest root that holds ``path``; ``write``: of those below which targets and their journals lie.
+
+        A target may lie below a restore root only if a restore makes it: ``expect_target`` is the check for that.
+        """
         if write:
-            return self._root_among(path, self.config.write_roots, "write")
+            return self._root_among(path, self.config.target_roots, "write")
         return self._root_among(path, self.config.read_roots, "read")
 
-    def _root_among(self, path: str, roots: Sequence[str], side: str) -> Root:
+    def expect_target(self, path: str, *, restore: bool = False) -> None:
+        """Refuse a path below which nothing may be made, replaced or removed; ``restore``: by a job of that type.
+
+        Raises:
+            JobFailed: names the path, what holds it, and the key of ``host.toml`` that would allow it.
+        """
+        if restore:
+            remedy = self._remedy("restore-roots", self.config.restore_roots, path)
+            self._root_among(path, self.config.target_roots, "write and restore", remedy)
+        else:
+            self._root_among(path, self.config.write_roots, "write")
+
+    def _remedy(self, key: str, roots: Sequence[str], path: str) -> str:
+        """The line of ``host.toml`` that would allow a path."""
+        wanted = ", ".join(f'"{root}"' for root in (*roots, os.path.dirname(path)))
+        return f"; to allow it, set {key} = [{wanted}] in {self.config.path} of host {self.config.name}"
+
+    def _root_among(self, path: str, roots: Sequence[str], side: str, remedy: str = "") -> Root:
         try:
             if path != "/":
                 volumespec.checked_path(path)
@@ -108,7 +128,8 @@ class Roots:
         fitting = [root for root in map(Root, roots) if root.holds(path)]
         if not fitting:
             known = ", ".join(roots) or "none"
-            raise JobFailed(errno.EACCES, f"{path} is outside the {side} roots of host {self.config.name} ({known})")
+            text = f"{path} is outside the {side} roots of host {self.config.name} ({known}){remedy}"
+            raise JobFailed(errno.EACCES, text)
         return max(fitting, key=lambda root: len(root.path))
 
     def open_source(self, path: str) -> int:
@@ -117,15 +138,18 @@ class Roots:
 
     def open_image(self, path: str) -> int:
         """A descriptor of a regular file beneath the write roots, for reading and writing."""
-        return self._open_file("image", path, self.root_of(path, write=True), write=True)
+        return self._open_file("image", path, self._root_among(path, self.config.write_roots, "write"), write=True)
 
     def open_published(self, path: str) -> int:
-        """A read-only descriptor of a regular file beneath either kind of roots, for one who passes nothing of it on.
+        """A read-only descriptor of a regular file beneath any of the roots, for a verify and for a restore.
 
-        A folder of backups is a write root, and mostly no read root: what lies there can be checked, not copied.
+        A folder of backups is a write root, and mostly no read root.  Who opens something there asks for the manifest
+        beside it first: what a job has published can be compared and given back, and no other file can be read.
         """
-        both = dict.fromkeys((*self.config.read_roots, *self.config.write_roots))
-        return self._open_file("image", path, self._root_among(path, tuple(both), "read and write"))
+        config = self.config
+        every = dict.fromkeys((*config.read_roots, *config.write_roots, *config.restore_roots))
+        remedy = self._remedy("read-roots", config.read_roots, path)
+        return self._open_file("image", path, self._root_among(path, tuple(every), "read and write", remedy))
 
     def _open_file(self, what: str, path: str, root: Root, *, write: bool = False) -> int:
         with self._told(what, path):
@@ -201,8 +225,12 @@ class Roots:
                 missing.append(directory)
         return missing
 
-    def make_dirs(self, base: str, path: str) -> list[str]:
-        """Make every missing directory between ``base``, which must exist, and ``path``, durably; return those made."""
+    def make_dirs(self, base: str, path: str, ours: Collection[str] = ()) -> list[str]:
+        """Make every missing directory between ``base``, which must exist, and ``path``, durably; return those made.
+
+        ``ours``: those that get owner and mode as the host wants them for backups, also where whoever made them has
+        died before that.
+        """
         made = []
         parent = self.open_dir(base, what="target directory")
         try:
@@ -217,15 +245,27 @@ class Roots:
                 child = self.open_dir(directory)
                 os.close(parent)
                 parent = child
+                if directory in ours:
+                    with self._told("directory", directory):
+                        self._give(child)
         finally:
             os.close(parent)
         return made
+
+    def _give(self, directory: int) -> None:
+        """Give a directory that a job has made the owner and the mode that the host wants of backups."""
+        st, (user, group) = os.fstat(directory), self.config.backup_ids
+        if (user, group) not in ((-1, -1), (st.st_uid, st.st_gid)):
+            os.fchown(directory, user, group)
+        if stat.S_IMODE(st.st_mode) != self.config.directory_mode:
+            os.fchmod(directory, self.config.directory_mode)
+        os.fsync(directory)
 
     def _open(self, root: Root, path: str, flags: int) -> int:
         try:
             top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            if root.path in self.config.write_roots:
+            if root.path in self.config.target_roots:
                 raise self.mounts.missing(root.path) from None
             raise
         try:

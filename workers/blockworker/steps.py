@@ -18,7 +18,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.store.answers import Answer, Answers, Member
+from blockjobs.store.answers import Answer, Answers, Member, warning_lines
 from blockjobs.store.submit import batches
 from blockworker import drivers
 from blockworker.cutting import cut
@@ -76,6 +76,7 @@ class Steps:
                     Answer(
                         spec.id, result={"size": opened.size, "identity": opened.identity.to_list()},
                         reads=opened.reads, writes=opened.writes, size=opened.size,
+                        text=warning_lines(opened.warnings),
                         uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
                     )
                 )  # fmt: skip
@@ -89,8 +90,8 @@ class Steps:
                 with _answered(answers, member):
                     driver = self._driver(member)
                     opened = _with_skew(member.opened, skew)
-                    driver.prepare(self._roots, member.spec, member.durable, opened, member.result)
-                    answers.append(Answer(member.spec.id))
+                    lost = driver.prepare(self._roots, member.spec, member.durable, opened, member.result)
+                    answers.append(Answer(member.spec.id, text=warning_lines(lost or ())))
         self._answers.answer(txn, Step.PREPARE, answers)
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:

@@ -57,7 +57,9 @@ class Bars:
 def telling(event: Event) -> bool:
     """Whether an event is worth a line above the bars."""
     match event.name:
-        case "JOB_UNSETTLED" | "BLOCK_JOB_PENDING" | "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED":
+        case "JOB_WARNING" | "JOB_UNSETTLED" | "BLOCK_JOB_PENDING":
+            return True
+        case "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED":
             return True
         case "TRANSACTION_CUT":
             return "consistency" in event.fields

@@ -130,6 +130,8 @@ def about_job(scene: Scene) -> Iterator[str]:
     for name, value in facts.items():
         if value:
             yield f"  {name + ':':<13}{value}"
+    for warning in job.warnings:
+        yield f"  warning:     {warning}"
     for reason in why(scene):
         yield f"  waiting:     {reason}"
 

@@ -140,6 +140,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_CALLED_OFF":      lambda f: f"called off: {f['reason']}",
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
+    "JOB_WARNING":         lambda f: f"warning: {f['text']}",
     "TARGET_UNDEFINED":    lambda f: f["reason"],
     "ATTEMPT_CLAIMED":     lambda f: f"attempt {f['attempt']} runs",
     "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model.barriers import before
 from blockjobs.model.ids import Host, JobId, TxnId
@@ -13,6 +13,9 @@ from blockjobs.store import codec, keys
 from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
+
+MOST_WARNINGS: Final = 20  # of one step
+LONGEST_WARNING: Final = 500  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Member:
 class Answer:
     """A host's answer for one member.  ``errno`` 0: done; a settle's ``text`` then says what is left undefined.
 
+    The ``text`` of an OPEN or a PREPARE that is done holds the job's warnings, a line each (``warning_lines``).
+
     Locks are names, one a line: the volume by its identity, and behind ``^`` what the volume lies on.
 
     ``uncut``: of an OPEN that finds nothing to cut, what its CUT would say.  The two are one answer: with an instant in
@@ -46,6 +51,13 @@ class Answer:
     writes: str = ""
     size: int = 0
     uncut: Mapping[str, Any] | None = None
+
+
+def warning_lines(warnings: Iterable[str]) -> str:
+    """The text of an answer that is done: what is not as it was asked for, and fails nothing."""
+    lines = [" ".join(warning.split())[:LONGEST_WARNING] for warning in warnings]
+    more = len(lines) - MOST_WARNINGS
+    return "\n".join([*lines[:MOST_WARNINGS], *([f"and {more} more warnings"] if more > 0 else [])])
 
 
 class Answers:

@@ -51,6 +51,7 @@ class JobView:
     now: int
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()  # what is not as it was asked for, and failed nothing
     undefined: str = ""  # why nobody can say what is on its target, a device
     cut: Cut | None = None  # None: it was not answered for yet
     limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
@@ -89,6 +90,7 @@ class JobView:
             "error": self.error or None,
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
+            "warnings": list(self.warnings),
             "target-undefined": self.undefined or None,
             "cut": self.cut.told() if self.cut is not None else None,
             "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
@@ -314,6 +316,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         ret=number(b"ret"), error=_text(r.get(b"error", b"")), cancelled=bool(r.get(b"cancelled")),
         claimed=bool(r[b"attempt"]), attempts=number(b"attempts"), lost=number(b"lost"), passed=_text(r[b"passed"]),
         limit=number(b"limit"), full=bool(r.get(b"full")),
+        warnings=tuple(_text(r.get(b"warnings", b"")).splitlines()),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
         tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")),
         diverging=_rates(r.get(b"diverging", b"")),

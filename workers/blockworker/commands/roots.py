@@ -80,7 +80,7 @@ def forget(path: str, config: Path) -> None:
     with _refusing():
         here, path = Roots(load(config)), _plain(path)
         known = here.with_former()
-        if any(Root(each) == Root(path) and os.path.isdir(each) for each in known.config.write_roots):
+        if any(Root(each) == Root(path) and os.path.isdir(each) for each in known.config.target_roots):
             for record in journal.scan(known, Root(path)):
                 raise Refused(f"{path}: transaction '{record.transaction}' is not over beneath it")
         here.mounts.forget(path)
@@ -104,7 +104,7 @@ def _plain(path: str) -> str:
 
 def _rows(here: Roots) -> Iterator[dict[str, Any]]:
     seen = here.mounts.seen()
-    for path in dict.fromkeys((*here.config.write_roots, *seen)):
+    for path in dict.fromkeys((*here.config.target_roots, *seen)):
         before, now, state = seen.get(path), "", "not used yet"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -117,7 +117,7 @@ def _rows(here: Roots) -> Iterator[dict[str, Any]]:
                 state = "ok" if before.is_same(found) else "CHANGED"
         except OSError as error:
             state = error.strerror or str(error)
-        if before is not None and before.write_root and path not in here.config.write_roots:
+        if before is not None and before.write_root and path not in here.config.target_roots:
             state = f"no longer a write root, {state}"
         yield {
             "path": path, "was": before.title if before is not None else "", "is": now, "state": state,

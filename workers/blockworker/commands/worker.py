@@ -12,7 +12,8 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
 from blockjobs.store.connection import check, connect
-from blockworker.host import HostConfig, load
+from blockworker.host import CONFIG, HostConfig, load
+from blockworker.ownership import expect_owner_can_be_given
 
 
 @click.command()
@@ -40,8 +41,9 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
 
 def find_config(name: str, path: Path | None) -> HostConfig:
     """The host's configuration, which has to be this host's."""
-    path = path or Path("/etc/blockjobs/host.toml")
+    path = path or Path(CONFIG)
     config = load(path)
     if config.name != host_name(name):
         raise BadInput(f"{path}: name: it is of host '{config.name}', not of '{name}'")
+    expect_owner_can_be_given(config.backup_owner, config.path)
     return config

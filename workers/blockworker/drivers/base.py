@@ -8,7 +8,7 @@ crash, and then finds done what is done; and no target is written while a ``Work
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ class Opened:
     """What OPEN found: the size in bytes, the source's identity, and the locks to take, by device and inode.
 
     ``cut``: how the source is going to be cut; "": not at all, and then ``uncut`` may say why.
+    ``warnings``: sentences about what is not as it was asked for, and fails nothing.
     """
 
     size: int
@@ -34,6 +35,7 @@ class Opened:
     writes: str
     cut: str = ""
     uncut: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Job(Protocol):
@@ -153,8 +155,11 @@ class Driver(ABC):
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
-    ) -> None:
-        """Make sure that a commit cannot fail: everything durable and complete.  Raises JobFailed."""
+    ) -> Sequence[str] | None:
+        """Make sure that a commit cannot fail: everything durable and complete.  Raises JobFailed.
+
+        Returns sentences about what is not as it was asked for, and fails nothing: they are the job's warnings.
+        """
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         """Publish.  ``number``: of the decision."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
@@ -19,13 +20,16 @@ from blockworker.drivers.published import MOST, Published
 from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
+from blockworker.targets.attributes import Attributes, parse
+from blockworker.targets.given import given_back
+from blockworker.targets.journal import Member
 from blockworker.targets.publish import MANIFEST
 from blockworker.volumes.checked import CheckedSource, Past
 
 
 class Restore(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-        record = manifest.load(path + MANIFEST, roots.open_source)
+        record = manifest.load(path + MANIFEST, roots.open_published)
         whole: int = record["size"]
         on = Past.DIFFERENCES if spec.options.get(FORCE) else Past.NOTHING
         offset, size = spec.offset, spec.length or whole - spec.offset
@@ -38,14 +42,24 @@ class Restore(Published):
         with ExitStack() as opened:  # closes what was opened before an error
             digests = None
             if record.get("digests"):
-                digests = opened.enter_context(closing(manifest.open_digests(path, record, roots.open_source)))
-            image = opened.enter_context(closing(manifest.open_image(path, record, roots.open_source, roots.cage)))
+                digests = opened.enter_context(closing(manifest.open_digests(path, record, roots.open_published)))
+            image = opened.enter_context(closing(manifest.open_image(path, record, roots.open_published, roots.cage)))
             if image.size < offset + size and not on:
                 text = f"source {path}: bytes {image.size} to {whole} are missing: the image was cut"
                 raise JobFailed(errno.EBADMSG, text)
             source = CheckedSource(image, path, whole=whole, digests=digests, offset=offset, size=size, on=on)
             opened.pop_all()
             return source
+
+    def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
+        """What the manifest names, as far as it may name it.  A part of an image is not the file that it was of."""
+        if spec.offset or spec.length:
+            return Attributes()
+        path = volumespec.label(spec.source.volume)
+        return parse(manifest.load(path + MANIFEST, roots.open_published).get("attributes"))
+
+    def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
+        return given_back(member)
 
     def attached(self, roots: Roots, job: Job) -> Restoring:
         source = self.source(roots, job.spec)

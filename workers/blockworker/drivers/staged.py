@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,7 +25,9 @@ from blockworker.overlap import lock_text, spans_of_volume
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, publish, replaced
+from blockworker.targets.attributes import Attributes
 from blockworker.targets.cuts import brace, keep, make, refused
+from blockworker.targets.given import attributes_of_backups, attributes_of_source
 from blockworker.targets.images import rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
@@ -84,6 +86,15 @@ class Staged(Driver):
             spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts, answer=PATIENCE.glance
         )  # fmt: skip
 
+    def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
+        """What the source has besides its content: of a file, or of an image's top file; a device has nothing."""
+        bottom = volumespec.bottom(spec.source.volume)
+        return attributes_of_source(roots, bottom.filename) if isinstance(bottom, FileVolume) else Attributes()
+
+    def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
+        """The owner, permissions and other attributes that the published image gets, where it replaces no other."""
+        return attributes_of_backups(roots.config)
+
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
         """What the manifest says besides."""
         return {}
@@ -102,7 +113,7 @@ class Staged(Driver):
                 return Opened(size, source.allocated(), identity, reads, writes, uncut=uncut)
             member = open_member(
                 roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
-                cutting=self.cuts,
+                cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
             )  # fmt: skip
             if self.cuts and member.cut is None:
                 _expect_no_freeze(roots, spec, member.uncut)
@@ -136,9 +147,9 @@ class Staged(Driver):
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
-    ) -> None:
+    ) -> Sequence[str]:
         if is_null(spec):
-            return
+            return ()
         place = inplace.find(roots, spec) if spec.in_place else _member(roots, spec)
         if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
@@ -153,9 +164,10 @@ class Staged(Driver):
         )  # fmt: skip
         record = {**record, **self.told(spec, result)}
         if isinstance(place, Member):
-            publish.prepare_member(roots, place, durable.ranges, record)
-        else:
-            inplace.prepare(roots, place, durable, record)
+            record["attributes"] = place.attributes or None
+            return publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+        inplace.prepare(roots, place, durable, record)
+        return ()
 
     def _expect_promised(self, spec: JobSpec, size: int, opened: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Raises SourceChanged: the copy is not of what OPEN saw, whatever the attempt has made of that."""

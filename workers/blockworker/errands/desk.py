@@ -126,19 +126,19 @@ class Desk:
 
     def visit(self) -> None:
         """Have each write root looked at: whether it is what it was, and whether anything is owed beneath it."""
-        for path in self._config.write_roots:
+        for path in self._config.target_roots:
             self._tend("visit", [path], f"a look at {path}")
 
     def sweep(self) -> None:
         """Have what is settled closed and swept, root by root."""
-        for path in self._config.write_roots:
+        for path in self._config.target_roots:
             self._tend("sweep", [path], f"the sweep of {path}")
 
     def settle_abandoned(self) -> None:
         """Have carried out, root by root, what was decided while this host was given up."""
         if not self._registry.answers.abandoned():
             return
-        roots = self._config.write_roots or ("",)
+        roots = self._config.target_roots or ("",)
         settled: dict[str, set[str]] = {}
 
         def settled_below(path: str, found: Any) -> None:

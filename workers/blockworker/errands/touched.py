@@ -51,7 +51,7 @@ def prune_paths(keys: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _volume_paths(config: HostConfig, volume: Volume, *, write: bool = False) -> list[str]:
     paths = [each.filename for each in volumespec.stores(volume)]
-    return paths + [root for path in paths if write and (root := root_path(config.write_roots, path))]
+    return paths + [root for path in paths if write and (root := root_path(config.target_roots, path))]
 
 
 def root_path(roots: Sequence[str], path: str) -> str:

@@ -41,7 +41,7 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
             highest.raise_to(incarnation, number)
             if path:
                 _settle(roots, path, txn, decision, number)
-            if path in ("", *roots.config.write_roots[:1]):
+            if path in ("", *roots.config.target_roots[:1]):
                 _settle_devices(roots, txn, decision, number)
         except (JobFailed, OSError, LockBusy, StagingBusy) as error:
             log.warning("transaction %s: what it left here is not settled yet: %s", txn, error)
@@ -78,7 +78,7 @@ def settle_owed(roots: Roots, path: str) -> None:
 
 def sweep_roots(roots: Roots) -> None:
     """Sweep every write root of the host."""
-    for path in roots.config.write_roots:
+    for path in roots.config.target_roots:
         sweep_root(roots, path)
 
 

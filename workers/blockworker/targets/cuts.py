@@ -71,7 +71,7 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
         why = "its name is too long for one beside it"
     else:
         with suppress(JobFailed):
-            roots.root_of(path, write=True)
+            roots.expect_target(path)
             return Kept(how=cuts.REFLINK, source=path, id=uuid[:8], path=f"{os.path.dirname(path)}/{file}"), ""
         why = f"it is outside the write roots of host {roots.config.name}, and a reflink lies beside it"
     return None, refused(spec, why)

@@ -71,6 +71,8 @@ class Member:
     uncut: str = ""  # why ``snapshot: auto`` came to no cut
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
+    # What the source had besides its content, or what the manifest of a restored image names: ``Attributes.to_json``.
+    attributes: Mapping[str, Any] | None = None
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
     run: str = ""
     reserved: str = ""  # the file in the target's directory that keeps its name free; "": there is none

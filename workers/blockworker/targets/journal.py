@@ -319,7 +319,9 @@ def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
 
 def _places(roots: Roots, target: str) -> list[Root]:
     """The directories above the target that may have been write roots, the innermost first."""
-    top = min((each for each in map(Root, roots.config.write_roots) if each.holds(target)), key=lambda it: len(it.path))
+    top = min(
+        (each for each in map(Root, roots.config.target_roots) if each.holds(target)), key=lambda it: len(it.path)
+    )
     inner = [Root(path) for path in between(top.path, os.path.dirname(target))] if target != top.path else []
     return [*reversed(inner), top]
 

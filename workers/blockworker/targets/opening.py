@@ -9,15 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FormatVolume, Volume
 from blockworker.copy.digests import digest_size
 from blockworker.host import boot_id
@@ -106,13 +107,16 @@ def open_member(
     token_uuid: Callable[[], UUID] = uuid4,
     wanted: Callable[[], bool] = lambda: True,
     cutting: bool = False,
+    attributes: Mapping[str, Any] | None = None,
 ) -> Member:
     """Make the job's staging file, or find the one it made before.  ``cutting``: its source is to be cut, if it can be.
 
+    ``attributes``: what the source has besides its content; PREPARE finds it in the journal.
     ``wanted`` is asked under the lock, after which nobody can settle the job: whether OPEN is still owed.
     A worker that was stopped for an hour between reading its message and coming here makes nothing.
     """
     path = target_path(spec)
+    roots.expect_target(path, restore=spec.type == RESTORE)
     root = roots.root_of(path, write=True)
     if path == root.path:
         raise JobFailed(errno.EISDIR, f"target {path} is a write root itself: a file beneath it was expected")
@@ -136,8 +140,9 @@ def open_member(
             words = _words(roots, image, path, size, compress=spec.compress)
             member = replace(member, format=image.driver, words=words)
         member = replace(
-            member, size=size, replaces=replaces, made_dirs=own_dirs(roots, place, base, os.path.dirname(path))
-        )
+            member, size=size, attributes=attributes, replaces=replaces,
+            made_dirs=own_dirs(roots, place, base, os.path.dirname(path)),
+        )  # fmt: skip
         if cutting:
             cut, uncut = cuts.intend(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
@@ -197,7 +202,7 @@ def _source_identity(roots: Roots, spec: JobSpec) -> tuple[int, int] | None:
     bottom = volumespec.bottom(spec.source.volume)
     if not isinstance(bottom, volumespec.FileVolume) or spec.source.host != spec.target.host:
         return None
-    fd = roots.open_source(bottom.filename)
+    fd = (roots.open_published if spec.type == RESTORE else roots.open_source)(bottom.filename)
     try:
         st = os.fstat(fd)
         return st.st_dev, st.st_ino
@@ -279,7 +284,7 @@ def _make(roots: Roots, journal: Journal, member: Member, *, spec: JobSpec, base
 
 def _create(roots: Roots, member: Member, base: str) -> Member:
     for _ in range(10):
-        roots.make_dirs(base, member.directory)
+        roots.make_dirs(base, member.directory, member.made_dirs)
         try:
             directory = roots.open_dir(member.directory)
             try:

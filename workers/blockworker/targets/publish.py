@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
@@ -24,8 +24,10 @@ from blockworker.roots import Root, Roots
 from blockworker.targets import cuts, owed, replaced
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
+from blockworker.targets.attributes import Attributes
 from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
 from blockworker.targets.folder import LockBusy, release
+from blockworker.targets.given import give_as_image, give_to_image
 from blockworker.targets.journal import Journal, Member, Proven, Record
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.opening import find_member, target_path
@@ -38,12 +40,19 @@ __all__ = [
     "DIGESTS", "MANIFEST", "NotPublished", "abort_job", "abort_member", "clean_transaction", "close_settled",
     "commit_job", "commit_member", "prepare_member",
 ]  # fmt: skip
+NO_ATTRIBUTES: Final = Attributes()
 
 
 def prepare_member(
-    roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any]
-) -> None:
+    roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    wanted: Attributes = NO_ATTRIBUTES,
+) -> list[str]:  # fmt: skip
     """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
+
+    ``wanted``: the owner, permissions and other attributes that the image gets, unless it replaces another one.
+
+    Returns:
+        Sentences about attributes that it could not get.
 
     Raises:
         JobFailed: the durable ranges do not cover the file, or it is not the one that was opened.
@@ -52,19 +61,21 @@ def prepare_member(
     _check_covered(member, ranges)
     with failing(member.target):
         if _is_committed(roots, member):
-            return  # rung late
+            return []  # rung late
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
             if member.format and not _is_prepared(roots, member):
                 finish_image(fd, FormatVolume(member.format, FileVolume(member.target)), member.size, roots.cage)
-            image = seen(fd)
+            lost = give_to_image(roots, member, fd, wanted)
+            os.fsync(fd)
+            image, given = seen(fd), os.fstat(fd)
             manifest = {**manifest, "image": manifests.recognize(fd)}
         finally:
             release(fd)
         with replaced.held(roots, member):
             pass  # a guest that has the file to be replaced open would go on with a file that has no name
-        named, digests = _digests(roots, member, manifest.get("digests"))
+        named, digests = _digests(roots, member, manifest.get("digests"), given)
         proven = {"image": image} if digests is None else {"image": image, "digests": digests}
         with _journal(roots, member) as journal:
             record, current = _known(journal, member)
@@ -75,13 +86,16 @@ def prepare_member(
                 if current.proven:  # this is a second PREPARE: what the first one proved stays as it is
                     expect_proven(directory, current)
                 else:
-                    proven["manifest"] = _write_manifest(directory, member, {**manifest, "digests": named})
+                    proven["manifest"] = _write_manifest(directory, member, {**manifest, "digests": named}, given)
                     journal.put(replace(current, proven=proven))
             finally:
                 os.close(directory)
+    return lost
 
 
-def _write_manifest(directory: int, member: Member, manifest: Mapping[str, Any]) -> Proven:
+def _write_manifest(
+    directory: int, member: Member, manifest: Mapping[str, Any], image: os.stat_result
+) -> Proven:  # fmt: skip
     """Write it under another name, and give it its own when all of it is on the disk."""
     name = unfinished(member)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -89,6 +103,7 @@ def _write_manifest(directory: int, member: Member, manifest: Mapping[str, Any])
     with os.fdopen(fd, "wb") as file:
         file.write(manifests.dump(manifest))
         file.flush()
+        give_as_image(image, fd)
         os.fsync(fd)
         written = seen(fd)
     os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)
@@ -119,13 +134,14 @@ def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
 
 
 def _digests(
-    roots: Roots, member: Member, named: Mapping[str, Any] | None
+    roots: Roots, member: Member, named: Mapping[str, Any] | None, image: os.stat_result
 ) -> tuple[dict[str, Any] | None, Proven | None]:
     """What the manifest says of the digests, with their root, and the file that they are in."""
     if not member.digests:
         return None, None
     fd = open_staging(roots, member, member.digests, patience=journals.PATIENCE)
     try:
+        give_as_image(image, fd)
         os.fsync(fd)
         return (None if named is None else {**named, "root": root_of(fd)}), seen(fd)
     finally:

@@ -3,7 +3,8 @@
 --
 -- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
--- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined),
+-- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined;
+--           of an open or a prepare that is done: warnings, a line each),
 --           result packed ("" none), locks to read and to write (names, one a line), size in bytes (open only),
 --           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
 -- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them, and
@@ -31,6 +32,11 @@ for i = 0, #KEYS - 6 do
     end
     if errno == "0" then
       redis.call("HSET", job, "passed", step)
+      if step == "open" then redis.call("HDEL", job, "warnings") end  -- those of the try before
+      if (step == "open" or step == "prepare") and text ~= "" then
+        redis.call("HSET", job, "warnings", (redis.call("HGET", job, "warnings") or "") .. text .. "\n")
+        for warning in string.gmatch(text, "[^\n]+") do emit(KEYS[2], "JOB_WARNING", job, id, "text", warning) end
+      end
       if step == "cut" then
         redis.call("HSET", job, "cut", result)
         local cut = cmsgpack.unpack(string.sub(result, 2))
