@@ -21,7 +21,7 @@ class Alone:
     def __init__(self, roots: Roots, spec: JobSpec, driver: Driver | None = None) -> None:
         self.roots, self.spec, self.driver = roots, spec, driver or Backup()
         opened = self.driver.open(roots, spec, lambda: True)
-        self.opened = {"size": opened.size, "identity": opened.identity.to_list()}
+        self.opened = opened.to_dict()
         if opened.cut:
             self.opened["cut"] = self.driver.cut(roots, spec, self.opened).to_dict()
         self.claim = Claim(1, "attempt", spec, self.opened, Checkpoint(), spec.speed, 1, 0, {})

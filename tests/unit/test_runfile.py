@@ -9,7 +9,7 @@ import pytest
 from blockjobs.cli import runfile
 from blockjobs.model import runs, templates, volumespec
 from blockjobs.model.errors import BadInput
-from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError
 from blockjobs.model.volumespec import DebugVolume, FileVolume, InjectedError, NullVolume
 
 NOW = datetime(2026, 11, 22, 11, 30, 0, tzinfo=timezone(timedelta(hours=1)))
@@ -320,3 +320,26 @@ KINDS = {
 def test_what_a_kind_of_job_does_not_have_is_refused(refusal, case):
     more, said = KINDS[case]
     assert f"jobs[0].{said}" in refusal(one(more=f"  {more}\n"))
+
+
+@pytest.mark.parametrize("source", ["h:/srv/disk.qcow2", "h:/dev/vg0/disk"])
+def test_a_source_is_read_in_the_format_that_is_given(source):
+    (job,) = runs.plan_backup(source, "h:/backup/disk.img", now=NOW, source_form="qcow2").jobs
+    image = volumespec.formatted(job.source.volume)
+    assert (image.driver, image.backing, image.alone) == ("qcow2", None, False)
+    assert job.source.text == source
+    assert volumespec.formatted(job.target.volume) is None
+    (job,) = runs.plan_backup(source, "h:/backup/disk.img", now=NOW, source_form="raw").jobs
+    assert volumespec.formatted(job.source.volume) is None
+
+
+def test_a_format_is_not_put_on_a_source_that_says_its_own():
+    source = {"host": "h", "driver": "qcow2", "file": {"driver": "file", "filename": "/srv/a"}}
+    with pytest.raises(BadInput, match="cannot be read as 'vmdk': a file or a block device was expected"):
+        runs.plan_backup(source, "h:/backup/disk.img", now=NOW, source_form="vmdk")
+
+
+def test_damage_of_a_source_fails_a_job_or_is_reported(load):
+    text = NIGHTLY.replace("{id: db1-data,", "{id: db1-data, on-source-damage: report,")
+    root, data = load(text).jobs
+    assert (root.on_source_damage, data.on_source_damage) == (OnDamage.FAIL, OnDamage.REPORT)

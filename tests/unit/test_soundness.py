@@ -197,6 +197,7 @@ def test_a_dirty_image_that_was_cut_under_its_writer_is_in_order(tmp_path):
 def test_an_empty_vmdk_of_3_tib_is_checked_at_once(tmp_path):
     path = image(tmp_path / "disk.vmdk", "vmdk", size="3T", written=())
     assert damage(path, "vmdk", seconds=5) == []
+    tool("qemu-io", "-f", "vmdk", "-c", "write 0 1M", path)
     with pytest.raises(JobFailed) as failed:
         damage(path, "vmdk", seconds=-1)
     assert failed.value.errno == errno.ETIMEDOUT

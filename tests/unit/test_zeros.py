@@ -319,6 +319,7 @@ def test_a_vmdk_whose_tables_lead_out_of_its_file_is_damaged(vmdk, what):
 
 
 @pytest.mark.parametrize("content", [b"", b"KDMV", b"COWD" + bytes(100), b"KDMV" + bytes(600)])
-def test_what_is_no_vmdk_of_this_kind_is_left_to_qemu(tmp_path, content):
+def test_what_is_no_vmdk_has_no_tables(tmp_path, content):
     (tmp_path / "disk.vmdk").write_bytes(content)
-    assert checked(tmp_path / "disk.vmdk") is None
+    (fault,) = checked(tmp_path / "disk.vmdk")
+    assert fault.startswith("disk.vmdk: the tables of the vmdk are damaged: ")

@@ -18,6 +18,8 @@ from blockworker.inuse import is_torn
 from blockworker.roots import Roots
 from blockworker.targets.files import stat_of
 from blockworker.volumes import Source, open_source
+from blockworker.volumes.layers import by
+from blockworker.volumes.soundness import notes_on
 
 TORN: Final = (
     "source {path}: QEMU has it open for writing, and no 'quiesce' is given: "
@@ -32,6 +34,7 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     try:
         data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
+        warnings += notes_on(spec.source.volume, by(roots))
         return {"size": source.size, "bytes": data, "warnings": warnings, **room(roots, spec)}
     finally:
         source.close()

@@ -74,9 +74,9 @@ class Steps:
                     _take_room(room, spec, opened.allocated)
                 answers.append(
                     Answer(
-                        spec.id, result={"size": opened.size, "identity": opened.identity.to_list()},
+                        spec.id, result=opened.to_dict(),
                         reads=opened.reads, writes=opened.writes, size=opened.size,
-                        text=warning_lines(opened.warnings),
+                        text=warning_lines((*opened.warnings, *opened.notes, *opened.damage)),
                         uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
                     )
                 )  # fmt: skip

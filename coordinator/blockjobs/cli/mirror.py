@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.run import POLICIES, Size, follower_options, format_option, in_place_option, places, start
+from blockjobs.cli.run import (
+    POLICIES,
+    Size,
+    damage_option,
+    follower_options,
+    format_option,
+    in_place_option,
+    places,
+    source_format_option,
+    start,
+)  # fmt: skip
 from blockjobs.client import Coordinator
 from blockjobs.model import mirrors
-from blockjobs.model.jobs import OnError
+from blockjobs.model.jobs import OnDamage, OnError
 from blockjobs.model.runs import plan_backup
 
 
@@ -24,16 +34,19 @@ from blockjobs.model.runs import plan_backup
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @in_place_option
 @format_option
+@source_format_option
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
+@damage_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def mirror(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, sync: str, speed: int,
-    granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str, no_digests: bool,
-    on_source_error: str, on_target_error: str, no_auto_finalize: bool, auto_dismiss: bool,
+    granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str, source_form: str,
+    no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str,
+    no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
 
@@ -50,9 +63,11 @@ def mirror(  # noqa: PLR0917 - click passes by name
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
-            form=form, type="mirror", sync=sync, speed=speed, overwrite=overwrite, in_place=in_place,
+            form=form, source_form=source_form, type="mirror", sync=sync, speed=speed,
+            overwrite=overwrite, in_place=in_place,
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
+            on_source_damage=OnDamage(on_source_damage),
             auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
             options=mirrors.options(given, sync=sync),
         ), detach=detach, json=json)  # fmt: skip

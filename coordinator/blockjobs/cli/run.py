@@ -26,7 +26,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import cuts
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
 from blockjobs.model.ids import RunId
-from blockjobs.model.jobs import OnChange, OnError
+from blockjobs.model.jobs import OnChange, OnDamage, OnError
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
@@ -133,6 +133,14 @@ format_option = click.option(
     "--format", "form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
     help="The target's format; any but raw needs QEMU's tools on the host.",
 )  # fmt: skip
+source_format_option = click.option(
+    "--source-format", "source_form", type=click.Choice(["raw", *FORMATS]), default="raw", show_default=True,
+    help="The source's format: of raw all bytes of the file are copied, of any other what is in the image.",
+)  # fmt: skip
+damage_option = click.option(
+    "--on-source-damage", type=click.Choice([str(c) for c in OnDamage]), default="fail", show_default=True,
+    help="What a source in a format whose tables are damaged does; report: its manifest says so.",
+)  # fmt: skip
 
 
 @click.command()
@@ -146,6 +154,7 @@ format_option = click.option(
 @in_place_option
 @click.option("--no-digests", is_flag=True, help="Write no digests: `verify` cannot check the target.")
 @format_option
+@source_format_option
 @click.option("--compress", is_flag=True, help="Compress the target; needs a --format that can.")
 @click.option(
     "--snapshot",
@@ -161,14 +170,15 @@ format_option = click.option(
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
+@damage_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
-    overwrite: bool, in_place: bool, no_digests: bool, form: str, compress: bool, snapshot: str, live: bool,
-    quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str, no_auto_finalize: bool,
-    auto_dismiss: bool,
+    overwrite: bool, in_place: bool, no_digests: bool, form: str, source_form: str, compress: bool, snapshot: str,
+    live: bool, quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str,
+    on_source_damage: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
@@ -188,10 +198,11 @@ def backup(  # noqa: PLR0917 - click passes by name
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
-            form=form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
+            form=form, source_form=source_form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-            on_source_change=OnChange(on_source_change), auto_finalize=not no_auto_finalize,
+            on_source_change=OnChange(on_source_change), on_source_damage=OnDamage(on_source_damage),
+            auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss, snapshot=snapshot, live=live,
             options={"quiesce": quiesce} if quiesce else {},
         ), detach=detach, json=json)  # fmt: skip

@@ -29,6 +29,13 @@ class OnChange(StrEnum):
     REPORT = "report"
 
 
+class OnDamage(StrEnum):
+    """What a source does to the job that is an image of a format and not sound."""
+
+    FAIL = "fail"
+    REPORT = "report"
+
+
 class IoStatus(StrEnum):
     OK = "ok"
     FAILED = "failed"
@@ -51,6 +58,7 @@ class JobSpec:
     on_source_error: OnError = OnError.REPORT
     on_target_error: OnError = OnError.REPORT
     on_source_change: OnChange = OnChange.FAIL
+    on_source_damage: OnDamage = OnDamage.FAIL
     auto_finalize: bool = True
     auto_dismiss: bool = False
     overwrite: bool = False
@@ -76,6 +84,7 @@ class JobSpec:
             "source": volumespec.to_dict(self.source), "target": volumespec.to_dict(self.target),
             "target-base": self.target_base, "speed": self.speed, "on-source-error": str(self.on_source_error),
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
+            "on-source-damage": str(self.on_source_damage),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
             "in-place": self.in_place, "offset": self.offset, "length": self.length,
@@ -90,6 +99,7 @@ class JobSpec:
             source=volumespec.parse(keys["source"]), target=volumespec.parse(keys["target"]),
             target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
+            on_source_damage=OnDamage(keys.get("on-source-damage", "fail")),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
             in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),

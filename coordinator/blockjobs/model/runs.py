@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict, Unpack
 from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
-from blockjobs.model.jobs import JobSpec, OnChange, OnError
+from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError
 from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, HostedVolume
 
@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     on_source_error: OnError
     on_target_error: OnError
     on_source_change: OnChange
+    on_source_damage: OnDamage
     auto_finalize: bool
     auto_dismiss: bool
     overwrite: bool
@@ -210,12 +211,14 @@ def plan_backup(
     default_host: str | None = None,
     named: Named | None = None,
     form: str = "raw",
+    source_form: str = "raw",
     **options: Unpack[Options],
 ) -> RunPlan:
     """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` makes it one of another kind.
 
     The job's id is ``job_id`` as given, else the run's with the target's file name behind it.  ``{name}`` in
-    the target stands for ``job_id``, else for the source's file name.  ``form``: the target's format.
+    the target stands for ``job_id``, else for the source's file name.  ``form``: the target's format,
+    ``source_form``: the source's.
 
     Raises:
         BadInput: says what was wrong and what was expected.
@@ -228,6 +231,7 @@ def plan_backup(
         source, target, words, default_host=default_host, named=named, form=form,
         compress=options.get("compress", False), in_place=options.get("in_place", False),
     )  # fmt: skip
+    read = replace(read, volume=volumespec.read_as(read.volume, source_form))
     job = JobSpec(
         id=ids.job_id(f"{run}.{word(volumespec.label(written.volume))}"[: ids.LONGEST] if job_id is None else job_id),
         transaction=TxnId(run), run=run, source=read, target=written, target_base=base, **options,

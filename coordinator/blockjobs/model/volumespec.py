@@ -211,6 +211,21 @@ def in_format(volume: Volume, name: str, backing: Volume | None = None) -> Volum
     return FormatVolume(name, volume, backing)
 
 
+def read_as(volume: Volume, name: str) -> Volume:
+    """A source as an image of a format, by the format's name (``raw``: as it is).
+
+    Raises:
+        BadInput: there is no such format, or the volume says itself which one it is in.
+    """
+    if name == "raw":
+        return volume
+    if name not in FORMATS:
+        raise BadInput(f"Unknown file format '{name}'")
+    if not isinstance(volume, FileVolume | DeviceVolume):
+        raise BadInput(f"source {label(volume)} cannot be read as '{name}': a file or a block device was expected")
+    return FormatVolume(name, volume)
+
+
 # --- from what users write ----------------------------------------------------------------------------
 
 

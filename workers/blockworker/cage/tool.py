@@ -7,7 +7,7 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,8 @@ from blockworker.cage.limits import PATIENCE, Patience
 
 log = logging.getLogger(__name__)
 
+Idle = Callable[[], None]
+_TICK: Final = 0.2  # seconds
 _LONGEST: Final = 1 << 20  # bytes kept of what a tool says: the first ones of its output, the last ones of its errors
 
 
@@ -29,9 +31,17 @@ class Ended:
 
 
 def run_tool(
-    cage: Cage, argv: Sequence[str], files: Collection[int], *, seconds: float, patience: Patience = PATIENCE
+    cage: Cage,
+    argv: Sequence[str],
+    files: Collection[int],
+    *,
+    seconds: float,
+    patience: Patience = PATIENCE,
+    idle: Idle = lambda: None,
 ) -> Ended:
     """Run ``argv`` with the descriptors ``files`` for so many seconds at most; then it is killed.
+
+    ``idle`` is called five times a second meanwhile; what it raises ends the tool.
 
     Raises:
         JobFailed: it cannot be started (``Cage.command_line``).
@@ -47,7 +57,7 @@ def run_tool(
             os.close(output)
             os.close(error)
         try:
-            said, in_time = _listen(outputs, problems, time.monotonic() + seconds)
+            said, in_time = _listen(outputs, problems, time.monotonic() + seconds, idle)
             code = process.wait(patience.death) if in_time else None
         except subprocess.TimeoutExpired:
             code = None
@@ -59,14 +69,17 @@ def run_tool(
     return Ended(code, bytes(said[outputs]), bytes(said[problems]))
 
 
-def _listen(outputs: int, problems: int, deadline: float) -> tuple[dict[int, bytearray], bool]:
+def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
     """What a process says on two pipes until it closes both; and whether that was before the deadline."""
     said = {outputs: bytearray(), problems: bytearray()}
     with selectors.DefaultSelector() as selector:
         for pipe in said:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
+            ready = selector.select(min(left, _TICK))
+            if not ready:
+                idle()
+            for key, _ in ready:
                 if not (piece := os.read(key.fd, 1 << 16)):
                     selector.unregister(key.fd)
                 said[key.fd] += piece

@@ -22,7 +22,7 @@ from blockworker.targets.publish import MANIFEST
 @click.option("--speed", type=Size(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB")
 @follower_options
 def verify(targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool) -> int:
-    """Compare published images with their manifests and digests, MiB by MiB.
+    """Compare published images with their manifests and digests, MiB by MiB, and check the tables of formats.
 
     TARGETS are runs (all that they have published), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image
     is read on its host, by a run that can be followed, paused and cancelled as any other. Or they are paths of images
@@ -70,6 +70,8 @@ def verify_here(targets: Iterable[Path]) -> int:
             click.echo(f"{target}: bytes {start} to {end} cannot be read")
         for start, end in found.differing:
             click.echo(f"{target}: bytes {start} to {end} differ from the manifest")
+        for line in found.damage:
+            click.echo(f"{target}: its tables are damaged: {line}")
         if found.bad:
             codes.add(1)
         else:

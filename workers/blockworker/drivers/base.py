@@ -26,6 +26,9 @@ class Opened:
 
     ``cut``: how the source is going to be cut; "": not at all, and then ``uncut`` may say why.
     ``warnings``: sentences about what is not as it was asked for, and fails nothing.
+    ``notes``: what people should know of the source, a line each.  ``damage``: what is wrong with it, where that does
+    not fail the job.  Both are warnings, too.  ``unchecked``: whether an attempt has to look for damage before it
+    copies.
     """
 
     size: int
@@ -36,6 +39,15 @@ class Opened:
     cut: str = ""
     uncut: str = ""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    unchecked: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What later steps are told of it; what is empty is left out."""
+        more = {"notes": list(self.notes), "damage": list(self.damage), "unchecked": self.unchecked}
+        found = {name: value for name, value in more.items() if value}
+        return {"size": self.size, "identity": self.identity.to_list(), **found}
 
 
 class Job(Protocol):

@@ -47,6 +47,7 @@ class Copying(Work):
         self._stuck_at, self._patience = -1, 0.0
         self._lost = False  # a volume is gone, and the error policy was asked
         self._source_change = "unknown"
+        self._damage: tuple[str, ...] = ()
         self._opened = Identity.from_list(self._claim.opened.get("identity") or ["none"])
         self._made = Durability(self._copy(), job, attached.staging)
 
@@ -75,10 +76,22 @@ class Copying(Work):
         )  # fmt: skip
 
     def start(self, job: Job) -> None:  # noqa: ARG002
+        self.examine_source()
         self.run(self._made)
         self.expect_no_writer(self._attached.watch)
         self.check_source()
         self._compare_content()
+
+    def examine_source(self) -> None:
+        """Look for damage before the first byte is copied, where OPEN could not.  Raises JobFailed."""
+
+        def idle() -> None:
+            self._ticks += 1
+            self._job.point()
+
+        self._damage = self._attached.examine(idle)
+        for line in self._damage:
+            log.warning("job %s: source: %s", self._spec.id, line)
 
     def run(self, made: Durability) -> None:
         """Carry one copy to its end, durably."""
@@ -231,6 +244,8 @@ class Copying(Work):
         told: dict[str, Any] = {"source-change": self._source_change}
         if self._attached.untouched:
             told["untouched"] = self._attached.untouched
+        if self._damage:
+            told["damage"] = list(self._damage)
         return told
 
     def close(self) -> None:

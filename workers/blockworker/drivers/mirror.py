@@ -112,6 +112,7 @@ class Mirroring(Copying):
     # --- the work -----------------------------------------------------------------------------------------
 
     def start(self, job: Job) -> None:
+        self.examine_source()
         began = self._attached.source.identity()
         self.run(self._made)
         ready = self._learning

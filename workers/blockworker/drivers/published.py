@@ -9,6 +9,7 @@ from typing import Final
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
+from blockworker.drivers.examined import SourceFindings
 from blockworker.drivers.staged import Staged
 from blockworker.roots import Roots
 from blockworker.volumes.checked import CheckedSource
@@ -27,6 +28,10 @@ class Published(Staged):
             return self.checked(roots, spec, image.filename)
         except BadInput as wrong:
             raise JobFailed(errno.EINVAL, str(wrong)) from None
+
+    def findings(self, roots: Roots, spec: JobSpec) -> SourceFindings:  # noqa: ARG002
+        """Nothing: the image's own digests say what is wrong with it."""
+        return SourceFindings()
 
     @abstractmethod
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from blockjobs.model import cuts, volumespec
@@ -17,9 +18,11 @@ from blockjobs.model.jobs import Checkpoint, JobSpec, OnChange
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
 from blockworker.cage.limits import PATIENCE
+from blockworker.cage.tool import Idle
 from blockworker.copy.digests import DigestFile
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Driver, Opened
+from blockworker.drivers.examined import SourceFindings, examine_copied, examine_source, manifest_keys
 from blockworker.inuse import SourceWatch, expect_still
 from blockworker.overlap import lock_text, spans_of_volume
 from blockworker.quiesce import Quiesce
@@ -60,6 +63,7 @@ class Attached:
     whole: bool = False
     lanes: int = 2
     hole_step: int = 0
+    examine: Callable[[Idle], tuple[str, ...]] = lambda _: ()  # the damage of the source, where OPEN could not look
 
     def check_alive(self) -> None:
         """Raise VolumeError where a volume is gone."""
@@ -103,26 +107,35 @@ class Staged(Driver):
         source = self.source(roots, spec)
         try:
             self.check(roots, spec, source)
-            identity, size = source.identity(), source.size
-            reads = _source_locks(roots, spec, identity)
-            if is_null(spec):
-                return Opened(size, 0, identity, reads, "", uncut=self._uncut(roots, spec))
-            if spec.in_place:
-                uncut = self._uncut(roots, spec)
-                _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
-                return Opened(size, source.allocated(), identity, reads, writes, uncut=uncut)
-            member = open_member(
-                roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
-                cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
-            )  # fmt: skip
-            if self.cuts and member.cut is None:
-                _expect_no_freeze(roots, spec, member.uncut)
-            return Opened(
-                size, source.allocated(), identity, reads, _target_lock(roots, member),
-                cut=member.cut.how if member.cut else "", uncut=member.uncut,
-            )  # fmt: skip
+            found = self.findings(roots, spec)
+            opened = self._open_with(roots, spec, source, wanted)
+            return replace(opened, notes=found.notes, damage=found.damage, unchecked=found.unchecked)
         finally:
             source.close()
+
+    def findings(self, roots: Roots, spec: JobSpec) -> SourceFindings:
+        """What people should know of the source, and whether it is sound.  Raises JobFailed: it is damaged."""
+        return examine_source(roots, spec)
+
+    def _open_with(self, roots: Roots, spec: JobSpec, source: Source, wanted: Callable[[], bool]) -> Opened:
+        identity, size = source.identity(), source.size
+        reads = _source_locks(roots, spec, identity)
+        if is_null(spec):
+            return Opened(size, 0, identity, reads, "", uncut=self._uncut(roots, spec))
+        if spec.in_place:
+            uncut = self._uncut(roots, spec)
+            _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
+            return Opened(size, source.allocated(), identity, reads, writes, uncut=uncut)
+        member = open_member(
+            roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
+            cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
+        )  # fmt: skip
+        if self.cuts and member.cut is None:
+            _expect_no_freeze(roots, spec, member.uncut)
+        return Opened(
+            size, source.allocated(), identity, reads, _target_lock(roots, member),
+            cut=member.cut.how if member.cut else "", uncut=member.uncut,
+        )  # fmt: skip
 
     def _uncut(self, roots: Roots, spec: JobSpec) -> str:
         """Why a job is not cut whose target is nothing of ours: a cut could not be written down anywhere."""
@@ -162,12 +175,13 @@ class Staged(Driver):
             started=datetime.fromtimestamp(result["started"], UTC),
             finished=datetime.fromtimestamp(result["finished"], UTC),
         )  # fmt: skip
-        record = {**record, **self.told(spec, result)}
+        record = {**record, **manifest_keys(opened, result), **self.told(spec, result)}
         if isinstance(place, Member):
             record["attributes"] = place.attributes or None
-            return publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+            warnings = publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+            return (*result.get("damage", ()), *warnings)
         inplace.prepare(roots, place, durable, record)
-        return ()
+        return tuple(result.get("damage", ()))
 
     def _expect_promised(self, spec: JobSpec, size: int, opened: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Raises SourceChanged: the copy is not of what OPEN saw, whatever the attempt has made of that."""
@@ -207,12 +221,19 @@ def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: b
             stack.enter_context(replaced.held(roots, _member(roots, spec)))
         if not still:
             attached = _attach(roots, claim, source=source, shared=False)
-            return replace(attached, locks=stack.pop_all())
+            return replace(attached, locks=stack.pop_all(), examine=_examination(roots, claim))
         watch = SourceWatch(spec.source.volume, roots, live=spec.live, cut=bool(cut_of(claim)))
         stack.callback(watch.close)
         # QEMU's own lock would keep a guest from starting: its server goes without, and the watch sees the guest.
         attached = _attach(roots, claim, source=source, shared=True)
-        return replace(attached, watch=watch, locks=stack.pop_all())
+        return replace(attached, watch=watch, locks=stack.pop_all(), examine=_examination(roots, claim))
+
+
+def _examination(roots: Roots, claim: Claim) -> Callable[[Idle], tuple[str, ...]]:
+    """How an attempt looks for damage of its source: not at all where OPEN did."""
+    if not claim.opened.get("unchecked"):
+        return lambda _: ()
+    return partial(examine_copied, roots, claim.spec, cut_of(claim))
 
 
 def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) -> Attached:

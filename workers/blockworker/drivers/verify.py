@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, cast
 
 from blockjobs.model import volumespec
@@ -17,6 +19,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.verifications import FROM_MEDIUM, JOB, RUN, in_words
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
+from blockworker.cage.tool import Idle
 from blockworker.copy.engine import Copy
 from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Job
@@ -39,7 +42,14 @@ class Verify(Published):
 
     def attached(self, roots: Roots, job: Job) -> Verifying:
         source = self.source(roots, job.spec)
-        return Verifying.of(attach(roots, job.claim, source=source), job)
+        path = volumespec.label(job.spec.source.volume)
+        attached = attach(roots, job.claim, source=source)
+        return Verifying.of(replace(attached, examine=partial(_damage_of, roots, path)), job)
+
+
+def _damage_of(roots: Roots, path: str, idle: Idle) -> tuple[str, ...]:
+    """What is wrong with the tables of an image of a format, a line each."""
+    return manifest.image_damage(path, _record(roots, path), roots.open_published, roots.cage, idle)
 
 
 def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSource:
@@ -68,7 +78,8 @@ class Verifying(Copying):
 
     def start(self, job: Job) -> None:
         super().start(job)
-        if found := said_of(self._checked):
+        damage = [f"its tables are damaged: {line}" for line in self._damage]
+        if found := "; ".join(filter(None, [said_of(self._checked), *damage])):
             raise JobFailed(errno.EBADMSG, f"image {volumespec.label(self._spec.source.volume)}: {found}")
 
     def _copy(self) -> Copy:

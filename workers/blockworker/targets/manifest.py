@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,12 @@ from blake3 import blake3
 
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput
+from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.cage import Cage
+from blockworker.cage.limits import PATIENCE
+from blockworker.cage.tool import Idle
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
 from blockworker.identity import which_file
@@ -26,6 +29,7 @@ from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.direct import MediumFile, drop_cache
 from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image
+from blockworker.volumes.soundness import damage_of
 
 VERSION: Final = 2  # with a digest of itself; one of version 1 has none, and is read
 _BLANK: Final = "0" * 64  # what stands for the digest of the text while it is computed
@@ -192,29 +196,34 @@ def _plain(name: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The byte ranges that differ from their digests, and those that cannot be read; neighbours merged."""
+    """The byte ranges that differ from their digests, and those that cannot be read; neighbours merged.
+
+    ``damage``: what is wrong with the tables of an image of a format, a line each.
+    """
 
     differing: list[list[int]]
     unreadable: list[list[int]]
+    damage: tuple[str, ...] = ()
     from_medium: bool = True  # else what was compared may have come from the page cache
 
     @property
     def bad(self) -> bool:
-        return bool(self.differing or self.unreadable)
+        return bool(self.differing or self.unreadable or self.damage)
 
 
 def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
-    """Read the image and compare each chunk.
+    """Check the tables of an image of a format as PREPARE did, read the image and compare each chunk.
 
     Raises:
         BadInput: there are no digests to compare with, or they are not the ones the manifest names.
     """
     source = checked(image_path, manifest)
     try:
+        damage = image_damage(image_path, manifest)
         for extent in source.extents(0, source.size):
             if extent.data:
                 source.check(extent.start, extent.start + extent.length)
-        return Findings(source.differing, source.unreadable, source.from_medium)
+        return Findings(source.differing, source.unreadable, damage, source.from_medium)
     finally:
         source.close()
 
@@ -243,6 +252,32 @@ def resized(image: Source, manifest: Mapping[str, Any]) -> list[tuple[int, int]]
     size: int = manifest["size"]
     expected = size if manifest.get("format", "raw") == "raw" else size_of_image(size)
     return [] if image.size == expected else [(min(image.size, size), max(image.size, size))]
+
+
+def image_damage(
+    path: str,
+    manifest: Mapping[str, Any],
+    opener: Opener = as_we_are,
+    cage: Cage | None = None,
+    idle: Idle = lambda: None,
+) -> tuple[str, ...]:
+    """What is wrong with the tables of a published image of a format, a line each; a raw one has none.
+
+    ``idle`` is called five times a second meanwhile.
+    """
+    form = str(manifest.get("format", "raw"))
+    if form not in volumespec.FORMATS:
+        return ()
+    fd = opener(path)
+    try:
+        image = FormatVolume(form, FileVolume(path))
+        return tuple(damage_of(fd, image, cage, seconds=PATIENCE.copy_check, locks=False, idle=idle))
+    except JobFailed as failed:
+        if failed.errno != errno.ETIMEDOUT:
+            raise
+        return (failed.text,)
+    finally:
+        os.close(fd)
 
 
 def open_image(

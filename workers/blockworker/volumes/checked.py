@@ -141,7 +141,7 @@ class CheckedSource:
             low, high = max(here, first * CHUNK), min(end, last * CHUNK)
             if kind == _AS_IT_IS:
                 there = max(low, min(high, self._image.size))
-                for extent in self._image.extents(low, there - low):
+                for extent in self._known(low, there - low):
                     yield extent._replace(start=extent.start - self._offset)
                 low = there
             if low < high:
@@ -162,7 +162,7 @@ class CheckedSource:
         flags = bytearray(last - first)
         start, end = first * CHUNK, min(last * CHUNK, self._image.size)
         if start < end:
-            for extent in self._image.extents(start, end - start):
+            for extent in self._known(start, end - start):
                 if extent.data:
                     low, high = extent.start // CHUNK, -(-(extent.start + extent.length) // CHUNK)
                     flags[low - first : high - first] = bytes([_AS_IT_IS]) * (high - low)
@@ -172,6 +172,18 @@ class CheckedSource:
                 if not flag and values[index * LENGTH : (index + 1) * LENGTH] != ZERO:
                     flags[index] = _WHOLE
         return flags
+
+    def _known(self, start: int, length: int) -> Iterator[Extent]:
+        """The image's extents; what it cannot tell is data where errors are only noted: reading it finds the errors."""
+        end = start + length
+        try:
+            for extent in self._image.extents(start, length):
+                yield extent
+                start = extent.start + extent.length
+        except VolumeError:
+            if self._on < Past.ERRORS:
+                raise
+            yield Extent(start, end - start, data=True)
 
     def identity(self) -> Identity:
         return self._image.identity()

@@ -66,6 +66,7 @@ class Connection:
         self._sock = sock
         self._contexts: dict[int, str] = {}
         self._handle = 0
+        self._refused = -1  # the last request that was refused
         self.broken: Gone | None = None
         with self._unbroken():
             self.size = self._negotiate()
@@ -211,6 +212,9 @@ class Connection:
                 failed = NbdError(code) if code else failed
             else:
                 flags, kind, handle, length = struct.unpack(">HHQI", self._receive(16))
+            if magic == _CHUNK and handle == self._refused and length <= _LONGEST:
+                self._receive(length)  # QEMU ends a refused question once for each context that was asked for
+                continue
             if magic not in (_SIMPLE, _CHUNK) or handle != self._handle:
                 raise Gone("a reply to something that was not asked")
             if kind & _FAILED:
@@ -225,6 +229,7 @@ class Connection:
                 raise Gone("a chunk of nothing that is not the last one")
             if flags & _DONE:
                 if failed is not None:
+                    self._refused = handle
                     raise failed
                 return
 

@@ -17,8 +17,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
-from blockworker.cage.tool import Ended, run_tool
-from blockworker.volumes.vmdk import table_faults
+from blockworker.cage.tool import Ended, Idle, run_tool
 
 _TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
@@ -39,9 +38,18 @@ class ImageTool:
     """``qemu-img`` on one open file.  ``label``: what people call the file."""
 
     def __init__(
-        self, fd: int, form: str, label: str, *, cage: Cage | None = None, patience: Patience = PATIENCE
+        self,
+        fd: int,
+        form: str,
+        label: str,
+        *,
+        cage: Cage | None = None,
+        patience: Patience = PATIENCE,
+        locks: bool = True,
     ) -> None:
+        """``locks``: whether QEMU is kept from writing to the image meanwhile, and keeps us from looking if it does."""
         self._fd, self._form, self._label = fd, form, label
+        self._locking = {} if locks else {"locking": "off"}
         self._cage, self._patience = cage or kernel_cage(), patience
 
     def create(self, size: int, words: Sequence[str], name: str, below: int | None = None) -> None:
@@ -67,13 +75,14 @@ class ImageTool:
         if self.describe()["virtual-size"] != whole:
             self._succeed(["resize", "-q", "--shrink", self._alone(), str(whole)])
 
-    def faults(self, seconds: float, *, repair_leaks: bool = False) -> list[str]:
-        """What QEMU's own check of the image's tables finds, a line; [] for nothing.  Clusters that nobody uses (leaks)
-        are no fault; ``repair_leaks``: they are given back.  Raises JobFailed: ETIMEDOUT after so many seconds."""
-        if self._form == "vmdk" and (found := table_faults(self._fd, self._label)) is not None:
-            return found
+    def faults(self, seconds: float, *, repair_leaks: bool = False, idle: Idle = lambda: None) -> list[str]:
+        """What QEMU's own check of the image's tables finds, a line; [] for nothing.
+
+        Clusters that nobody uses (leaks) are no fault; ``repair_leaks``: they are given back.  ``idle``: see
+        ``run_tool``.  Raises JobFailed: ETIMEDOUT after so many seconds.
+        """
         words = ["check", "-q", *(["-r", "leaks"] if repair_leaks else []), self._alone()]
-        ended = self._run(words, seconds)
+        ended = self._run(words, seconds, idle=idle)
         if ended.code in (0, _LEAKS):
             return []
         errors = [line for line in ended.errors.decode(errors="replace").splitlines() if line.startswith("ERROR")]
@@ -83,7 +92,7 @@ class ImageTool:
         return [f"{self._label}: {_TOOL} check: {errors[0]}{more}"]
 
     def _alone(self) -> str:
-        file = {"driver": "file", "filename": path_of(self._fd)}
+        file = {"driver": "file", "filename": path_of(self._fd), **self._locking}
         return "json:" + json.dumps({"driver": self._form, "backing": None, "file": file})
 
     def _succeed(self, words: Sequence[str], *more: int | None) -> Ended:
@@ -92,9 +101,9 @@ class ImageTool:
             raise JobFailed(errno.EIO, self._complaint(words, ended))
         return ended
 
-    def _run(self, words: Sequence[str], seconds: float, *more: int | None) -> Ended:
+    def _run(self, words: Sequence[str], seconds: float, *more: int | None, idle: Idle = lambda: None) -> Ended:
         files = [self._fd, *(fd for fd in more if fd is not None)]
-        ended = run_tool(self._cage, [_TOOL, *words], files, seconds=seconds, patience=self._patience)
+        ended = run_tool(self._cage, [_TOOL, *words], files, seconds=seconds, patience=self._patience, idle=idle)
         if ended.code is None:
             text = f"{self._label}: {_TOOL} {words[0]} was not through after {seconds:.0f} s, and was killed"
             raise JobFailed(errno.ETIMEDOUT, text)
