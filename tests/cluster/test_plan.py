@@ -162,3 +162,29 @@ def test_sigterm_may_cancel_the_run(fleet, night, tmp_path):
     assert f"run {run} cancelled after" in err
     view = fleet.registry.views.run(run)
     assert (view.open, view.cancelled) == (0, 3)
+
+
+def test_what_a_pattern_leaves_out_is_named_by_plan_run_and_show_and_counts(fleet, command, night):
+    """A symlink, a directory and a name that is no UTF-8 beside the images of host a."""
+    images = fleet.root("a") / night_name(night)
+    (images / "link.img").symlink_to("one.img")
+    (images / "dir.img").mkdir()
+    with open(os.fsencode(images) + b"/\xff.img", "wb"):
+        pass
+    odd = ["dir.img: it is a directory", "link.img: it is a symlink", "\ufffd.img: no job can be given such a name"]
+    named = [f"{images}/{each}" for each in odd]
+    _, out, _ = command("plan", night)
+    assert all(f"skipped: a: {each}" in out for each in named), out
+
+    code, out, err = command("run", night)
+    run = fleet.registry.views.runs(limit=1)[0].id
+    assert code == 1, err
+    assert f"run {run}: 3 jobs on 2 hosts, 3 skipped" in out
+    assert all(f"a skipped: {each}" in err for each in named), err
+    _, out, _ = command("show", run)
+    assert all(f"skipped of transaction pattern: a: {each}" in out for each in named), out
+    assert {view.id.removeprefix(f"{run}."): view.ret for view in fleet.jobs(run)} == {"a-one": 0, "a-two": 0, "b": 0}
+
+
+def night_name(night):
+    return next(line.removeprefix("name: ") for line in night.read_text().splitlines() if line.startswith("name: "))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -76,14 +78,78 @@ def test_where_nothing_may_be_looked_at_it_says_so(tree, pattern, code, text):
     assert text in answer["text"]
 
 
-@pytest.mark.parametrize("name", [b"new\nline.img", b"\xff.img"])
-def test_a_file_that_no_job_could_name_is_not_passed_over(site, name):
+def left_out(site, pattern):
+    (answer,) = look(site.roots, [{"as": "glob", "pattern": f"{site.images}/{pattern}"}])
+    return {path.removeprefix(f"{site.images}/"): why for path, why in answer["left-out"]}
+
+
+def test_every_name_that_matches_and_is_not_taken_is_named(tree):
+    assert left_out(tree, "*.img") == {
+        "dir.img": "it is a directory: a regular file was expected",
+        "fifo.img": "it is a FIFO: a regular file was expected",
+        "link.img": "it is a symlink: a regular file was expected",
+    }
+    assert left_out(tree, "[ab].img") == {}
+
+
+def test_a_directory_behind_a_symlink_is_named_and_a_file_on_the_way_is_not(tree):
+    (tree.images / "vm-notes.txt").write_bytes(b"x")
+    (tree.images / "vm2/data.img").unlink()
+    (tree.images / "vm2/data.img").symlink_to("root.img")
+    assert left_out(tree, "vm*/*.img") == {
+        "vm2/data.img": "it is a symlink: a regular file was expected",
+        "vm4": "it is a symlink, which is not followed",
+    }
+    assert left_out(tree, "vm?/data.img") == left_out(tree, "vm*/*.img")
+
+
+@pytest.mark.parametrize("name", [b"new\nline.img", b"\xff.img", b"b\x7f.img"])
+def test_a_file_that_no_job_could_name_costs_only_itself(site, name):
     (site.images / "a.img").write_bytes(b"x")
     with open(os.path.join(os.fsencode(site.images), name), "wb"):
         pass
-    answer = found(site, f"{site.images}/*.img")
-    assert answer["errno"] == errno.EILSEQ
-    assert answer["text"].isprintable()
+    assert found(site, f"{site.images}/*.img") == ["a.img"]
+    ((shown, why),) = left_out(site, "*.img").items()
+    assert (shown.isprintable(), why) == (True, "no job can be given such a name")
+
+
+@pytest.fixture
+def open_site(site_at):
+    """A host on a directory that every user comes through."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)  # noqa: S103
+        site = site_at(Path(place) / "host")
+        for directory in (site.base, site.images):
+            directory.chmod(0o755)
+        yield site
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who may not read")
+def test_what_cannot_be_opened_is_named(open_site):
+    site = open_site
+    for name in ("a.img", "b.img", "vm1/a.img", "vm2/a.img"):
+        (site.images / name).parent.mkdir(exist_ok=True, mode=0o755)
+        (site.images / name).write_bytes(b"x")
+    (site.images / "b.img").chmod(0)
+    (site.images / "vm2").chmod(0)
+    os.seteuid(65534)
+    try:
+        files, directories = left_out(site, "*.img"), left_out(site, "vm*/*.img")
+    finally:
+        os.seteuid(0)
+    assert files == {"b.img": "it cannot be opened: Permission denied"}
+    assert list(directories) == ["vm2"]
+    assert "Permission denied" in directories["vm2"]
+
+
+def test_files_of_our_own_are_never_taken_and_need_no_word(site):
+    ours = ["a.img.blake3", "a.img.manifest.json", "a.img.part", ".a.img.0123abcd.part", ".a.img.0123abcd.cut",
+            ".a.img.reserved", ".blockjobs/R.journal"]  # fmt: skip
+    for name in ("a.img", ".b.img", *ours):
+        (site.images / name).parent.mkdir(exist_ok=True)
+        (site.images / name).write_bytes(b"x")
+    for pattern, taken in (("*", ["a.img"]), (".*", [".b.img"]), ("*/*", []), (".block*/*", [])):
+        assert (found(site, f"{site.images}/{pattern}"), left_out(site, pattern)) == (taken, {})
 
 
 def test_too_much_is_refused(site, monkeypatch):
@@ -91,7 +157,7 @@ def test_too_much_is_refused(site, monkeypatch):
         (site.images / name).write_bytes(b"x")
     monkeypatch.setattr(globs, "MOST", 3)
     with pytest.raises(JobFailed, match="matches 4 files: at most 3 were expected"):
-        globs.matches(site.roots, f"{site.images}/*")
+        globs.find_matches(site.roots, f"{site.images}/*")
     monkeypatch.setattr(globs, "LOOKED", 3)
     with pytest.raises(JobFailed, match="more than 3 names would have to be looked at"):
-        globs.matches(site.roots, f"{site.images}/*")
+        globs.find_matches(site.roots, f"{site.images}/*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,7 @@ from blockjobs.cli import runfile
 from blockjobs.cli.runfile import units
 from blockjobs.cli.runfile.expansion import Fleet, Glob
 from blockjobs.model.errors import BadInput, HostsAway, Refused
-from blockjobs.model.policies import Offline, Policy, RunFields, Store, transaction_name
+from blockjobs.model.policies import Count, Offline, Policy, RunFields, Store, Verdict, transaction_name, verdict
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 RUN = "nightly-20261122T103000Z"
@@ -208,6 +209,96 @@ def test_a_glob_that_means_nothing_is_refused_or_left_out_never_passed_over(read
     assert str(refused.value) == f"{tmp_path}/run.yaml:8: transactions[0].sources[0]: {said}"
     (left,) = read(text, "transactions.t.offline=skip").plan(NOW, fleet).fields.skipped
     assert (left.host, left.jobs, left.why) == ("h2", ("/srv/*.img",), said)
+
+
+def matched(pattern, *paths, left_out=()):
+    """What both hosts find by a pattern."""
+    globs = [Glob(host, pattern) for host in ("h1", "h2")]
+    return Fleet(found=dict.fromkeys(globs, paths), left_out=dict.fromkeys(globs, left_out))
+
+
+ODD = ("/srv/link.img", "it is a symlink: a regular file was expected")
+
+
+def test_a_name_that_a_pattern_leaves_out_is_skipped_and_costs_only_itself(read):
+    text = SHORT.replace("/srv/a.img", "'/srv/*.img'")
+    fleet = matched("/srv/*.img", "/srv/a.img", left_out=[ODD])
+    for changes in ((), ("transactions.t.offline=skip",)):
+        plan = read(text, *changes).plan(NOW, fleet)
+        assert [job.source.text for job in plan.jobs] == ["h1:/srv/a.img", "h2:/srv/a.img"]
+        assert [(left.transaction, left.host, left.jobs, left.why) for left in plan.fields.skipped] == [
+            ("t", host, ODD[:1], ODD[1]) for host in ("h1", "h2")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [
+        (("completion-mode=individual",), Verdict.FAILED),
+        ((), Verdict.FAILED),
+        (("completion-mode=individual", "succeed-if=50%"), Verdict.PARTIAL),
+        (("completion-mode=individual", "succeed-if=90%"), Verdict.FAILED),
+        (("completion-mode=individual", "offline=skip"), Verdict.PARTIAL),
+        (("completion-mode=individual", "offline=skip", "succeed-if=90%"), Verdict.FAILED),
+    ],
+    ids=["each for itself", "a group", "enough", "too few", "may be skipped", "may be skipped, and too few"],
+)
+def test_a_name_that_a_pattern_leaves_out_counts_as_a_job_that_did_not_succeed(read, changes, ended):
+    text = SHORT.replace("/srv/a.img", "'/srv/*.img'")
+    for left_out, expected in (((), Verdict.ALL), ([ODD], ended)):
+        fleet = matched("/srv/*.img", "/srv/a.img", left_out=left_out)
+        fields = read(text, *(f"transactions.t.{change}" for change in changes)).plan(NOW, fleet).fields
+        counts = {"t": Count(jobs=2, skipped=sum(len(left.jobs) for left in fields.skipped))}
+        assert verdict(counts, fields.policies) is expected
+
+
+def test_where_all_that_matches_is_left_out_the_refusal_names_it(read):
+    text = SHORT.replace("/srv/a.img", "'/srv/*.img'")
+    with pytest.raises(BadInput, match=r"matches no file on host h1; .*; /srv/link\.img is left out: it is a symlink"):
+        read(text).plan(NOW, matched("/srv/*.img", left_out=[ODD]))
+
+
+@pytest.mark.parametrize(
+    ("sources", "paths", "names"),
+    [
+        (["/srv/*.img"], ["/srv/a.img", "/srv/b.c.img"], ["a", "b.c"]),
+        (["/srv/*"], ["/srv/a.img", "/srv/a.raw"], ["a.img", "a.raw"]),
+        (["/srv/vm*/root.img"], ["/srv/vm1/root.img", "/srv/vm2/root.img"], ["vm1--root", "vm2--root"]),
+        (["/srv/*/*.img"], ["/srv/a-b/c.img", "/srv/a/b-c.img"], ["a-b--c", "a--b-c"]),
+        (["/srv/*.img"], ["/srv/a b.img", "/srv/a-b.img"], ["a-b-{hash}", "a-b"]),
+        (["/srv/*.img"], [f"/srv/{'x' * 61}.img", f"/srv/{'x' * 60}.img"], ["x" * 60 + "-{hash}", "x" * 60]),
+        (["/srv/a.img", "/srv/*/a.img"], ["/srv/b/a.img"], ["a", "b--a"]),
+        (["/srv/*.img", "/srv/a.raw"], ["/srv/a.img", "/srv/b.img"], ["a-{hash}", "b", "a"]),
+    ],
+    ids=["the usual one", "any ending", "many directories", "two parts", "odd letters", "long names", "written out",
+         "as one that is written out"],
+)  # fmt: skip
+def test_the_id_of_a_source_is_made_of_its_own_path_alone(read, sources, paths, names):
+    pattern = next(source for source in sources if "*" in source)
+    text = SHORT.replace("\n  - /srv/a.img", f" {sources}".replace("'", '"')).replace("hosts: [h1, h2]", "hosts: h1")
+
+    def ids_of(*there):
+        jobs = read(text).plan(NOW, matched(pattern, *there)).jobs
+        return {job.source.text.removeprefix("h1:"): job.id.removeprefix(f"{RUN}.h1-") for job in jobs}
+
+    every = ids_of(*paths)
+    for name, found in zip(names, every.values(), strict=True):
+        assert re.fullmatch(re.escape(name).replace(r"\{hash\}", "[0-9a-f]{8}"), found), every
+    for path in paths:
+        alone = ids_of(path)
+        assert alone.items() <= every.items(), "it stays when its neighbours go"
+    assert ids_of(*reversed(paths)) == every
+
+
+def test_the_id_of_a_source_does_not_depend_on_what_another_pattern_finds(read):
+    text = SHORT.replace("\n  - /srv/a.img", ' ["/srv/*.img", "/var/*.img"]').replace("hosts: [h1, h2]", "hosts: h1")
+    mine = Glob("h1", "/var/*.img"), ("/var/a.img",)
+
+    def id_of(*others):
+        fleet = Fleet(found={Glob("h1", "/srv/*.img"): others, mine[0]: mine[1]})
+        return next(job.id for job in read(text).plan(NOW, fleet).jobs if job.source.text == "h1:/var/a.img")
+
+    assert id_of("/srv/a.img") == id_of("/srv/b.img")
 
 
 # --- --only and --set -----------------------------------------------------------------------------------

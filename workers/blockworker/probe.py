@@ -22,7 +22,7 @@ from blockworker.cage.limits import PATIENCE
 from blockworker.drivers import find
 from blockworker.drivers.staged import is_null
 from blockworker.forecast import forecast, room
-from blockworker.globs import matches
+from blockworker.globs import find_matches
 from blockworker.roots import Roots, kind_of
 from blockworker.targets.files import stat_of
 from blockworker.targets.images import Contents
@@ -34,7 +34,8 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
 
     A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
-    job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches.
+    job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches,
+    and what it leaves out.
     ``{"as": "forecast" | "room", "spec": ...}``: what a job would read, and the room at its target.
     ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only who answers.
     """
@@ -51,7 +52,8 @@ def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
             cut = Cut.from_dict(each.get("cut") or {})
             return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
         if each["as"] == "glob":
-            return {"paths": matches(roots, each["pattern"])}
+            found = find_matches(roots, each["pattern"])
+            return {"paths": found.paths, "left-out": [[left.path, left.why] for left in found.left_out]}
         if each["as"] in ("forecast", "room"):
             seen = forecast if each["as"] == "forecast" else room
             return seen(roots, JobSpec.from_dict(each["spec"]))

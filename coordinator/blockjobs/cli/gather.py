@@ -34,9 +34,10 @@ def gather(here: Coordinator, read: RunFileRead, say: Callable[[str], None], *, 
     away = absent(here, wanted)
     if patient and any(wanted[host] for host in away):
         away = _waited(here, wanted, away, say)
-    known = Fleet(here.volume, {}, away)
+    known = Fleet(here.volume, absent=away)
     read.plan(datetime.now(UTC), known)  # who cannot do without a host says so before any other is asked
-    return Fleet(here.volume, found(here, [glob for glob in read.globs() if glob.host not in away]), away)
+    found, left_out = resolve(here, [glob for glob in read.globs() if glob.host not in away])
+    return Fleet(here.volume, found, left_out, away)
 
 
 def absent(here: Coordinator, hosts: Iterable[Host]) -> dict[Host, str]:
@@ -51,17 +52,26 @@ def absent(here: Coordinator, hosts: Iterable[Host]) -> dict[Host, str]:
     return away
 
 
-def found(here: Coordinator, globs: Iterable[Glob]) -> dict[Glob, tuple[str, ...] | str]:
-    """What globs match on their hosts, all asked at once; a text where one could not be answered."""
+def resolve(
+    here: Coordinator, globs: Iterable[Glob]
+) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
+    """What globs match on their hosts, all asked at once, and what each leaves out.
+
+    A text stands in the place of the files where a glob could not be answered.
+    """
     asked: dict[Host, list[str]] = {}
     for glob in globs:
         asked.setdefault(glob.host, []).append(glob.pattern)
     looks = {host: [{"as": "glob", "pattern": each} for each in patterns] for host, patterns in asked.items()}
-    matched: dict[Glob, tuple[str, ...] | str] = {}
+    found: dict[Glob, tuple[str, ...] | str] = {}
+    left_out: dict[Glob, list[tuple[str, str]]] = {}
     for host, answer in ask(here, looks).items():
         for at, pattern in enumerate(asked[host]):
-            matched[Glob(host, pattern)] = answer if isinstance(answer, str) else _paths(answer[at])
-    return matched
+            glob = Glob(host, pattern)
+            found[glob] = answer if isinstance(answer, str) else _paths(answer[at])
+            if not isinstance(answer, str):  # a host of an older version names nothing that it leaves out
+                left_out[glob] = [(path, why) for path, why in answer[at].get("left-out", ())]
+    return found, left_out
 
 
 def ask(here: Coordinator, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:

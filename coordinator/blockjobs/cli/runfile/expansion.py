@@ -5,22 +5,19 @@ Pure: what a glob matches on a host, and which hosts are away, is handed in.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import units
 from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
+from blockjobs.cli.runfile.naming import shape_of, word_of, word_of_match
 from blockjobs.cli.runfile.text import Fault
 from blockjobs.model import ids, runs, volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import ALONE, Policy, Skipped
 from blockjobs.model.runs import Named
-
-WORD: Final = 60  # characters of a source's name that a job's id takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +30,15 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a file cannot know.  ``found``: what a glob matches, or why nobody can say; ``absent``: why a host is away.
+    """What a file cannot know.  ``found``: what a glob matches, or why nobody can say; ``left_out``: the names that it
+    matches and no job can have, each with the reason; ``absent``: why a host is away.
 
     Without ``named`` a volume's name raises NameUsed; a glob that was not asked for stands for one job.
     """
 
     named: Named | None = None
     found: Mapping[Glob, tuple[str, ...] | str] = field(default_factory=dict)
+    left_out: Mapping[Glob, Sequence[tuple[str, str]]] = field(default_factory=dict)
     absent: Mapping[Host, str] = field(default_factory=dict)
 
 
@@ -115,21 +114,61 @@ def expand(file: RunFile, fleet: Fleet, only: frozenset[str]) -> tuple[list[Draf
             job.id, ALONE, known[ALONE], job.source, target, (file.defaults, job), ("jobs", at),
             inherited=not job.target,
         ))  # fmt: skip
-    taken = {job.id for txn in file.transactions for job in txn.jobs}
+    names = _Names(file)
     for at, txn in chosen(file, only):
         drafts += _long(file, at, txn, known[txn.name])
         for host, source, place in _pairs(file, at, txn):
-            paths = _paths(Glob(host, source), fleet)
+            glob = Glob(host, source)
+            paths = _paths(glob, fleet)
             if isinstance(paths, str):
                 if txn.offline.what != "skip":
                     raise Fault(place, paths)
                 skipped.append(Skipped(transaction=txn.name, host=host, jobs=(source,), why=paths))
                 continue
             for path in paths:
-                name = ids.free(f"{host}-{_word(path)}", taken)
-                taken.add(name)
-                drafts.append(_short(file, at, Glob(host, path), place, name=name, policy=known[txn.name]))
+                name = names.of(glob, place, path)
+                drafts.append(
+                    _short(file, at, Glob(host, _literal(glob, path)), place, name=name, policy=known[txn.name])
+                )
+            skipped += [
+                Skipped(transaction=txn.name, host=host, jobs=(path,), why=why)
+                for path, why in fleet.left_out.get(glob, ())
+            ]  # fmt: skip
     return drafts, skipped
+
+
+class _Names:
+    """The ids of all jobs that the file names by their sources, whether they are wanted or not."""
+
+    def __init__(self, file: RunFile) -> None:
+        self._taken = {job.id for txn in file.transactions for job in txn.jobs}
+        self._written: dict[tuple[Host, Place], str] = {}
+        self._others: dict[tuple[Host, Place], list[str]] = {}
+        pairs = [pair for at, txn in enumerate(file.transactions) for pair in _pairs(file, at, txn)]
+        own = self._taken.copy()
+        shapes: dict[Host, list[str]] = {}
+        for host, source, place in pairs:
+            if not GLOB.search(source):
+                self._written[host, place] = name = ids.free(f"{host}-{word_of(source)}", self._taken)
+                self._taken.add(name)
+                shapes.setdefault(host, []).append(name.removeprefix(f"{host}-"))
+        for host in {host for host, _, _ in pairs}:
+            shapes.setdefault(host, []).extend(
+                name.removeprefix(f"{host}-") for name in own if name.startswith(f"{host}-")
+            )
+        for host, source, place in pairs:
+            if GLOB.search(source):
+                self._others[host, place] = shapes[host].copy()
+                shapes[host].append(shape_of(source))
+
+    def of(self, glob: Glob, place: Place, path: str) -> str:
+        """The id of the job for one file of a source."""
+        if (glob.host, place) in self._written:
+            return self._written[glob.host, place]
+        word = word_of_match(glob.pattern, path, self._others[glob.host, place])
+        name = ids.free(f"{glob.host}-{word}", self._taken)
+        self._taken.add(name)
+        return name
 
 
 def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[Draft]:
@@ -164,17 +203,19 @@ def _paths(glob: Glob, fleet: Fleet) -> tuple[str, ...] | str:
     found = fleet.found.get(glob, (GLOB.sub("x", glob.pattern),))
     if isinstance(found, str):
         return found
-    literal = tuple(path.replace("{", "{{").replace("}", "}}") for path in found)  # no word is in what is there
-    return literal or f"{glob.pattern} matches no file on host {glob.host}; at least one was expected"
+    if found:
+        return found
+    left = "".join(f"; {path} is left out: {why}" for path, why in fleet.left_out.get(glob, ()))
+    return f"{glob.pattern} matches no file on host {glob.host}; at least one was expected{left}"
+
+
+def _literal(glob: Glob, path: str) -> str:
+    """A source as it is written: in what a pattern found no word in braces is meant."""
+    return path if path == glob.pattern else path.replace("{", "{{").replace("}", "}}")
 
 
 def _target(file: RunFile, txn: Transaction) -> object:
     return txn.target or file.defaults.target
-
-
-def _word(path: str) -> str:
-    """A source's name without its ending, as a word that an id may contain."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).stem).strip("-.")[:WORD] or "volume"
 
 
 # --- how a draft is run -------------------------------------------------------------------------------

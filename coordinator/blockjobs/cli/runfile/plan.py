@@ -162,9 +162,17 @@ def _in_place(file: RunFile, drafts: Iterable[Draft], specs: Iterable[JobSpec]) 
 
 
 def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozenset[str]) -> RunFields:
-    """What the run's record keeps of the file beside its jobs."""
+    """What the run's record keeps of the file beside its jobs.
+
+    A transaction that leaves names of a pattern out, and says nothing of what may be missing, is not all of it.
+    """
+    policies, without = expansion.policies(file, only), {left.transaction for left in skipped}
     return RunFields(
-        policies=expansion.policies(file, only),
+        policies={
+            name: replace(policy, succeed_if=100.0)
+            if name in without and policy.offline.what != "skip" and policy.succeed_if is None else policy
+            for name, policy in policies.items()
+        },
         stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
         deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
         on_overlap=file.on_overlap, file=str(path.absolute()),

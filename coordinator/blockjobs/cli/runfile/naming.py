@@ -1,0 +1,62 @@
+"""The ids of jobs that a run file names by their sources alone.
+
+Rule: an id depends on the file, the host and the source's own path, never on what else is on the host: it stays when a
+neighbour comes or goes, for history and keep rules go by it.  A source that is written out keeps the short name that it
+always had, with a number where the file has it twice.  A source that a pattern found has the name of what the pattern
+leaves open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Final
+
+from blake3 import blake3
+
+from blockjobs.cli.runfile.fields import GLOB
+
+WORD: Final = 60  # characters of a source's name that a job's id takes
+_APART: Final = "--"  # between the names of two directories, and of the file
+_HASH: Final = 8  # hexadecimal digits of a path's digest, where a name does not tell all of the path
+_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9_-]+$")
+
+
+def word_of(path: str) -> str:
+    """A source's name without its ending, as a word that an id may contain."""
+    return _plain(PurePosixPath(path).stem)
+
+
+def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
+    """The word for a file that a pattern matches: the parts of its path that the pattern leaves open.
+
+    ``others``: the shapes of other words (``shape_of``).  Where the word has the shape of another one, was cut, or has
+    lost a character, it does not tell the whole path: a digest of the path follows.
+    """
+    words = _open_parts(pattern, path)
+    joined = _APART.join(words)
+    plain = _plain(joined)
+    clear = len(words) == 1 or not any(_APART in word or word.strip("-") != word for word in words)
+    if clear and plain == joined and not any(fnmatchcase(plain, shape) for shape in others):
+        return plain
+    return f"{plain}-{blake3(path.encode(errors='surrogateescape')).hexdigest()[:_HASH]}"
+
+
+def shape_of(source: str) -> str:
+    """What the words of a source look like: the word of one that is written out, or a pattern of words."""
+    if not GLOB.search(source):
+        return word_of(source)
+    return _APART.join(_open_parts(source, source)).replace("[^", "[!")
+
+
+def _open_parts(pattern: str, path: str) -> list[str]:
+    """The parts of a path that a pattern leaves open, and the file's name without an ending that the pattern says."""
+    *above, (last, name) = zip(pattern.split("/"), path.split("/"), strict=True)
+    ending = _EXTENSION.search(last)
+    return [part for said, part in above if GLOB.search(said)] + [name.removesuffix(ending[0]) if ending else name]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:WORD] or "volume"
