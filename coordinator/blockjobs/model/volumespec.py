@@ -270,7 +270,7 @@ def checked_path(text: str) -> str:
         BadInput: relative, empty, with ``.`` or ``..`` or an empty part, a control character, or too long.
     """
     shown = printable(text)
-    if any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
+    if not text.isprintable() and any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
         raise BadInput(f"path '{shown}' has a control character: a plain absolute path was expected")
     if not text.startswith("/"):
         raise BadInput(f"path '{shown}' is not absolute: a path that begins with '/' was expected")
@@ -288,6 +288,8 @@ def checked_path(text: str) -> str:
 
 def printable(text: str) -> str:
     """``text`` with whatever would break a line, or a terminal, as an escape sequence."""
+    if text.isprintable():
+        return text
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
 
 

@@ -135,7 +135,7 @@ class Record:
         return replace(self, members={name: member for name, member in self.members.items() if name != job})
 
     def dump(self) -> bytes:
-        return _text(_pack(self))
+        return _text(_pack(self), indent=1)
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> Record:
@@ -152,8 +152,8 @@ def _unreadable(path: str, error: Exception) -> JobFailed:
     return JobFailed(errno.EBADMSG, f"journal {path} is not one of version 1 or {VERSION}: {error}")
 
 
-def _text(keys: Mapping[str, Any]) -> bytes:
-    return json.dumps({"version": VERSION, **keys}, indent=1).encode() + b"\n"
+def _text(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps({"version": VERSION, **keys}, indent=indent).encode() + b"\n"
 
 
 def _keys(text: bytes) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _member(values: dict[str, Any]) -> Member:
 def _pack(value: Any) -> Any:
     """A value as JSON has it, the keys of a later release among its own."""
     if is_dataclass(value):
-        own = {each.name: _pack(getattr(value, each.name)) for each in fields(value) if each.name != "rest"}
+        own = {name: _pack(getattr(value, name)) for name in _FIELDS[type(value)]}
         return {**getattr(value, "rest", {}), **own}
     if isinstance(value, Mapping):
         return {name: _pack(each) for name, each in value.items()}
@@ -188,9 +188,16 @@ def _pack(value: Any) -> Any:
 
 def _unpack(kind: type[T], values: dict[str, Any], **made: Any) -> T:
     """A value of this kind; ``made``: the fields that are no plain words, numbers and truths."""
-    known = {each.name: _KINDS.get(str(each.type)) for each in fields(kind) if each.name != "rest"}  # type: ignore[arg-type]
+    known = _FIELDS[kind]
     own = {name: values.pop(name) for name in [*values] if name in known}
     for name, value in own.items():
         if (expected := known[name]) is not None and type(value) is not expected:
             raise TypeError(f"{name}: {str(value)[:60]!r}: {expected.__name__} was expected")
     return kind(**own, **made, rest=values)  # type: ignore[call-arg]
+
+
+# The fields of each kind of value, and what JSON holds for those that are plain.
+_FIELDS: Final[Mapping[type, Mapping[str, type | None]]] = {
+    kind: {each.name: _KINDS.get(str(each.type)) for each in fields(kind) if each.name != "rest"}
+    for kind in (Kept, Proven, Member, Record)
+}

@@ -307,14 +307,14 @@ def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
     """
     root = roots.root_of(target, write=True)
     places = [root, *(place for place in _places(roots, target) if place != root)]
+    settled = None
     for place in places:
-        if read_member(roots, place, transaction, job) is not None:
-            return place
-    for place in places:
-        record = read(roots, place, transaction)
-        if record is not None and record.clean:
-            return place
-    return root
+        with _looked_into(roots, place, transaction) as (folder, record):
+            if record is not None and record.clean:
+                settled = settled or place
+            elif _member_of(folder, record, transaction, job, place.path) is not None:
+                return place
+    return settled or root
 
 
 def _places(roots: Roots, target: str) -> list[Root]:

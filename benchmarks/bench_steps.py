@@ -1,0 +1,135 @@
+"""Many small jobs of one host in one transaction: what OPEN, PREPARE and a commit cost, through a real Redis.
+
+It does what the steps worker does (``Steps.take``), with the copies left out: what a copy leaves is written by hand.
+Each job reads one source of 4 KiB.  The cost of a job must not grow with their number, and 10,000 jobs must be opened
+within 120 s.
+
+    python benchmarks/bench_steps.py [--jobs 10000] [--dir DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+from blockjobs.model import volumespec
+from blockjobs.model.barriers import BY_HOSTS, Do, Finished, Step, plan
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.model.runs import RunPlan
+from blockjobs.server import Server
+from blockjobs.store.attempts import Claim, Progress, Who
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry, Registry
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
+from blockworker.steps import Steps
+from blockworker.targets import journal
+from blockworker.targets.staged import StagedTarget
+
+HOST = Host("bench")
+RUN = "bench-20261122T103000Z"
+LIMIT = 120.0  # seconds for the OPEN of 10,000 jobs
+CONTENT = b"S" * 4096
+
+
+def specs(place: Path, jobs: int) -> tuple[JobSpec, ...]:
+    """Jobs from one source into one directory that has to be made."""
+    return tuple(
+        JobSpec(
+            id=JobId(f"{RUN}.j{n}"), transaction=TxnId(RUN), run=RunId(RUN), snapshot="none",
+            source=volumespec.parse(f"{HOST}:{place}/source.img"),
+            target=volumespec.parse(f"{HOST}:{place}/backup/{RUN}/j{n}.img"), target_base=f"{place}/backup",
+        )
+        for n in range(jobs)
+    )  # fmt: skip
+
+
+class Bench:
+    """One transaction on one host, moved on step by step."""
+
+    def __init__(self, client: redis.Redis, place: Path, jobs: int) -> None:
+        (place / "backup").mkdir()
+        (place / "source.img").write_bytes(CONTENT)
+        config = HostConfig(
+            name=HOST, read_roots=(str(place),), write_roots=(f"{place}/backup",), state=f"{place}/state"
+        )  # fmt: skip
+        self.jobs, self.roots = specs(place, jobs), Roots(config)
+        self.registry, self.host = Registry(client), HostRegistry(client, HOST)
+        self.steps = Steps(self.host.answers, self.roots)
+        self.registry.submit.submit(RunPlan(RunId(RUN), "bench", grouped=True, transactions=(self.jobs,)))
+
+    def on(self) -> dict[str, float]:
+        """Do everything; the seconds of each step of the host."""
+        took: dict[str, float] = {}
+        while (view := self.registry.fate.view(TxnId(RUN))) is not None:
+            match plan(view):
+                case Do(Step.RUN, _):
+                    self.copy()
+                case Do(step, _) if step in BY_HOSTS:
+                    began = time.monotonic()
+                    self.steps.take(step, TxnId(RUN))
+                    took[step] = took.get(step, 0.0) + time.monotonic() - began
+                case Do(Step.CONCLUDE, hosts):
+                    self.registry.fate.conclude(view, hosts)
+                case Do(step, hosts):
+                    for host in hosts:
+                        getattr(self.registry.fate, step)(view, host)
+                case Finished():
+                    return took
+                case decided:
+                    self.registry.fate.settle(view, decided.decision, "all of it is prepared")  # type: ignore[union-attr]
+        raise SystemExit(f"transaction {RUN} is gone")
+
+    def copy(self) -> None:
+        """Write what the attempts would have written."""
+        for n, spec in enumerate(self.jobs):
+            claim = self.host.attempts.claim(spec.id, Who(f"a{n}", 1, 1.0, "boot"))
+            assert isinstance(claim, Claim), claim
+            path, root = volumespec.label(spec.target.volume), journal.Root(self.roots.config.write_roots[0])
+            member = journal.read_member(self.roots, root, spec.transaction, spec.id)
+            assert member is not None, path
+            target = StagedTarget.take(self.roots, member, claim.token)
+            target.pwrite(memoryview(CONTENT), 0)
+            target.close()
+            done = Checkpoint(member.uuid, ((0, len(CONTENT)),))
+            now = time.time()
+            result = {"source-change": "unchanged", "counts": {}, "attempts": 1, "token": claim.token}
+            self.host.attempts.finish(
+                claim, Progress(len(CONTENT), len(CONTENT)), durable=done, errno=0, text="",
+                result={**result, "started": now, "finished": now},
+            )  # fmt: skip
+
+
+def run(jobs: int, directory: str | None) -> dict[str, float]:
+    """One run in a place and with a Redis of its own."""
+    place = Path(tempfile.mkdtemp(prefix="bench-steps-", dir=directory))
+    try:
+        with Server(place / "redis") as server, connect(server.url) as client:  # durable, as any that is used
+            return Bench(client, place, jobs).on()
+    finally:
+        shutil.rmtree(place)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--dir")
+    asked = parser.parse_args()
+    for jobs in (50, asked.jobs):
+        took = run(jobs, asked.dir)
+        each = ", ".join(
+            f"{step} {seconds:.1f} s ({1000 * seconds / jobs:.1f} ms each)" for step, seconds in took.items()
+        )
+        print(f"{jobs} jobs: {each}", flush=True)
+    if asked.jobs == 10_000 and took[Step.OPEN] > LIMIT:
+        raise SystemExit(f"10,000 jobs were to be opened within {LIMIT:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
