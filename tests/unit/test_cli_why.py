@@ -40,6 +40,12 @@ def host(name="db1", state="up", running=0):
     return HostView(Host(name), state, THEN, "", 2, {}, 1, running, 0)
 
 
+def stuck(path, point, transaction="other", name="db1"):
+    """A host on which a path hangs."""
+    each = {"path": path, "point": point, "since": THEN / 1000, "about": "OPEN", "transaction": transaction}
+    return HostView(Host(name), "up", THEN, "", 2, {"hanging": [each]}, 1, 0, 0)
+
+
 def txn(barrier, decision="", **owing):
     return TxnView(TxnId(RUN), RunId(RUN), 4, barrier, THEN, decision, 1, "", owing)
 
@@ -66,6 +72,20 @@ CASES = {
     "copies": (scene("running", claimed=True), []),
     "over": (scene("concluded", holds={"user": ""}), []),
     "slot": (scene("running", hosts=[host(running=2)], ahead=3), ["waits for a slot on db1: 2 running, 3 ahead"]),
+    "attempt-hangs": (
+        scene("running", claimed=True, hangs=(THEN, "/b")), [f"/b on host db1 hangs {AGO}: its attempt waits for it"]
+    ),
+    "would-hang": (
+        scene("running", hosts=[stuck("/b/x", "/b")], ahead=0),
+        ["waits for a slot on db1: 0 running, 0 ahead", f"on host db1 /b/x hangs {AGO}: OPEN"],
+    ),
+    "another-hangs": (
+        scene("running", hosts=[stuck("/c/x", "/c")], ahead=0), ["waits for a slot on db1: 0 running, 0 ahead"]
+    ),
+    "a-step-hangs": (
+        scene("created", hosts=[host(), stuck("/c/x", "/c", RUN, "web1")], transaction=txn("open", web1={"open": 1})),
+        [f"waits for web1, which owes OPEN {AGO}", f"on host web1 /c/x hangs {AGO}: OPEN"],
+    ),
     "place": (scene("running", spec=TO_NAS, full=True, store=NAS, before=3), [PLACE]),
     "turn": (scene("created", transaction=txn("queued"), behind=OTHER), [f"queued: waits for run {OTHER} to end"]),
     "slot-of-a-dead-host": (scene("running", hosts=[host(state="down")], ahead=0), [f"host db1 is down {AGO}"]),

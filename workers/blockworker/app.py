@@ -27,7 +27,7 @@ from blockjobs.daemons.doorbell import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt, drivers, state
+from blockworker import attempt, drivers, spares, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
@@ -66,6 +66,8 @@ def copying(url: str, config: HostConfig) -> Celery:
         client = line(url)
         try:
             registry = HostRegistry(client, config.name)
+            if path := registry.attempts.held_back(JobId(job)):
+                return f"{job} on {config.name}: not claimed: {path} hangs"
             how = attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
             return f"{job} on {config.name}: {how}"
         finally:
@@ -114,6 +116,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
         _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
 
     worker_shutting_down.connect(drain, weak=False)
+    worker_ready.connect(lambda sender, **_: spares.follow(sender, config.slots), weak=False)
     return _serve(copying(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 
@@ -130,9 +133,9 @@ def serve_steps(url: str, config: HostConfig) -> int:
     highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}
     ever = Roots(config).with_former().config  # what began beneath a root that went is ended there
-    desk = Desk(registry, ever, lanes, mounts.point_of, known)
-    heartbeat = Heartbeat(registry.hosts, config, desk.told)
+    desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
+    heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging))
     heartbeat.register()
 
     def begin(**_: object) -> None:

@@ -6,10 +6,12 @@ for ever: so it is a process of its own that looks, a thread a path, and it ends
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
 import re
+import select
 import shutil
 import stat
 import subprocess
@@ -31,6 +33,7 @@ from blockworker.roots import Roots
 
 A_PATH: Final = 5.0  # seconds that looking at one path may take
 LIMIT: Final = 10.0  # seconds for all of it; whoever asks waits a little longer
+LINGER: Final = 600.0  # seconds that what hangs is waited for behind the answer
 TOOLS: Final = ("qemu-nbd", "qemu-img")
 
 
@@ -39,18 +42,32 @@ def look(config: HostConfig) -> dict[str, Any]:
     argv = [sys.executable, "-P", "-m", "blockworker.checkup"]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        answer, _ = child.communicate(json.dumps(asdict(config)).encode(), timeout=LIMIT)
-        found: dict[str, Any] = json.loads(answer)
-    except (subprocess.TimeoutExpired, ValueError):
+        found: dict[str, Any] = json.loads(_asked(child, json.dumps(asdict(config)).encode()))
+    except (TimeoutError, OSError, ValueError):
         child.kill()
-        with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel does not go
-            child.wait(1.0)
         found = {"failed": f"looking took longer than {LIMIT:.0f} s, or ended without a result"}
     finally:
         for pipe in filter(None, (child.stdin, child.stdout)):
             with suppress(OSError):
                 pipe.close()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends later
+            child.wait(1.0)
     return found | itself()
+
+
+def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
+    """What the process answers, which may outlive its answer.  Raises TimeoutError."""
+    if child.stdin is None or child.stdout is None:
+        raise OSError(errno.EPIPE, "no pipe to the process that looks")
+    child.stdin.write(question)
+    child.stdin.close()
+    answer, give_up = b"", time.monotonic() + LIMIT
+    while select.select([child.stdout], [], [], max(0.0, give_up - time.monotonic()))[0]:
+        piece = os.read(child.stdout.fileno(), 1 << 16)
+        if not piece:
+            return answer
+        answer += piece
+    raise TimeoutError
 
 
 def itself() -> dict[str, Any]:
@@ -167,7 +184,13 @@ def main() -> None:
     config = HostConfig(**{**keys, **lists, "commands": commands, "name": Host(keys["name"])})
     json.dump(facts(config), sys.stdout)
     sys.stdout.flush()
-    os._exit(0)  # a thread may hang in the kernel: it is not waited for
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the end of the answer
+    # A thread that hangs removes what it made for its trials, if the file system answers once more.
+    give_up = time.monotonic() + LINGER
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, give_up - time.monotonic()))
+    os._exit(0)
 
 
 if __name__ == "__main__":

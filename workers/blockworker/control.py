@@ -19,12 +19,15 @@ from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
 from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
+from blockworker import spares
 from blockworker.copy.digests import CHUNK
+from blockworker.errands.standstill import Watch
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between checkpoints
 BLOCK: Final = 0.5  # seconds; below the client's timeout
+HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is said to hang
 MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
 
 
@@ -46,6 +49,8 @@ class ControlLine:
         self._news = threading.Event()
         self._stop = threading.Event()
         self._mark, self._moved = -1, boottime()
+        self._looked_at, self._watch = -1, Watch(HANGS_AFTER)
+        self._hangs: tuple[str, float] | None = None
         self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
         self._thread = threading.Thread(target=self._follow, name=f"line-{claim.spec.id}", daemon=True)
 
@@ -60,6 +65,7 @@ class ControlLine:
         except redis.RedisError:
             log.debug("job %s: the line ends by itself", self._claim.spec.id)
         self._thread.join(3.0)
+        spares.mark(hangs=False)
 
     def wake(self) -> None:
         """There is something to look at: called by the copy."""
@@ -90,7 +96,9 @@ class ControlLine:
         with self._one:
             sent = boottime()
             try:
-                orders = self._attempts.checkpoint(self._claim, self._progress(), durable=durable, quiet=self.quiet)
+                orders = self._attempts.checkpoint(
+                    self._claim, self._progress(), durable=durable, quiet=self.quiet, hangs=self._hangs
+                )
             except LeaseLost:
                 self.lost = True
                 self._news.set()
@@ -100,6 +108,16 @@ class ControlLine:
                 self.orders = orders
                 self._news.set()
             return orders
+
+    def _notice_hanging(self) -> None:
+        """Look whether a call of this attempt does not return, unless the work has come further since the last look."""
+        pulse = self._pulse()
+        if pulse != self._looked_at:
+            self._looked_at, self._watch, self._hangs = pulse, Watch(HANGS_AFTER), None
+        else:
+            standing = next(iter(self._watch.look([os.getpid()])), None)
+            self._hangs = None if standing is None else (standing.path, standing.seconds)
+        spares.mark(hangs=self._hangs is not None)
 
     def _end_if_stalled(self) -> None:
         """A copy that stands still for longer than its job allows hangs in the kernel: this process ends.
@@ -123,6 +141,7 @@ class ControlLine:
                 if self._stop.is_set():
                     return
                 if woken or boottime() - last >= INTERVAL:
+                    self._notice_hanging()
                     self.checkpoint()
                     last = boottime()
                     self._end_if_stalled()

@@ -11,7 +11,7 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size
 from blockjobs.cli.run import Size
 from blockjobs.cli.status import aligned
-from blockjobs.cli.words import since
+from blockjobs.cli.words import hangs, since
 from blockjobs.cli.words import speed as speed_of
 from blockjobs.client import Coordinator
 from blockjobs.store.holds import DRAIN
@@ -45,6 +45,8 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
         for text in aligned([TITLES, *rows]) if rows else ["no host has registered"]:
             click.echo(text)
         for host in found:
+            for each in host.hanging:
+                click.echo(f"{host.name}: {hangs(each, now)}")
             for left in host.facts.get("undefined", ()):
                 at = since(left["since"], now)
                 click.echo(

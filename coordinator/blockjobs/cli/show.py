@@ -13,12 +13,13 @@ from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.status import heading
 from blockjobs.cli.why import Scene, slowed, why
-from blockjobs.cli.words import CRASHED, apart, clock, count, since, speed
+from blockjobs.cli.words import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun
-from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.hanging import HangingPath, hanging_under
+from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import FROM_MEDIUM, in_words
 from blockjobs.store.notices import NoticeView
@@ -90,6 +91,7 @@ def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
         "left-out": [left.to_json() for left in run.fields.skipped],
         "transactions": [txn.to_json() for txn in transactions(here, run_id)],
         "notices": [notice.to_json() for notice in here.registry.notices.of(run_id)],
+        "hanging": [{"host": name, **each.to_dict()} for name, each in hanging_of_run(here, run_id)],
     }
 
 
@@ -200,6 +202,8 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return
+    for name, each in hanging_of_run(here, run_id):
+        yield f"  on host {name} {hangs(each, now)}"
     for job in here.list(run_id):
         if job.status is not Status.CONCLUDED:
             waiting.setdefault(_kind(job), []).append(job)
@@ -207,6 +211,18 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         reasons = why(scene_of(here, jobs[-1]))
         told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
         yield f"  {count(len(jobs), 'job')} {kind}{told}"
+
+
+def hanging_of_run(here: Coordinator, run_id: RunId) -> list[tuple[Host, HangingPath]]:
+    """The paths that hang on the hosts of a run, if they lie beneath its jobs or its transactions wait for them."""
+    hosts = {host.name: host for host in here.hosts() if host.hanging}
+    found: dict[tuple[Host, HangingPath], None] = {}
+    for job in here.list(run_id) if hosts else ():
+        if job.host in hosts and job.status is not Status.CONCLUDED:
+            for each in hosts[job.host].hanging:
+                if each.transaction == job.transaction or hanging_under([each], job.spec):
+                    found[job.host, each] = None
+    return [*found]
 
 
 def about_notice(notice: NoticeView, now: float) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.words import clock, count, since, speed
+from blockjobs.cli.words import clock, count, hangs, since, speed
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
+from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.hosts import HostView
@@ -16,6 +17,7 @@ from blockjobs.store.verbs import Terms
 from blockjobs.store.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
+HANGING: Final = 3  # paths that hang on one host, told of one job
 HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold holds nothing
 
 
@@ -66,12 +68,22 @@ def why(scene: Scene) -> list[str]:
             reasons += _barrier(scene)
         case Status.ABORTING:
             reasons += ["waits for its attempt to end"] if job.claimed else _barrier(scene)
+    reasons += _stuck(scene)
     if any(job.diverging):
         changes, copied = map(speed, job.diverging)
         reasons.append(f"does not converge: its source changes by {changes}, {copied} are copied")
     if job.claimed and job.status in QUEUED and (down := _down(scene, job.host)):
         reasons.append(down)
     return reasons
+
+
+def _stuck(scene: Scene) -> list[str]:
+    """What its attempt hangs on, or would hang on."""
+    job = scene.job
+    if job.claimed and job.hangs:
+        at, path = job.hangs
+        return [f"{path} on host {job.host} hangs {since(at / 1000, scene.now)}: its attempt waits for it"]
+    return _hanging(scene, job.host, every=False) if not job.claimed and job.status in QUEUED else []
 
 
 def slowed(scene: Scene) -> str:
@@ -133,7 +145,7 @@ def _peers(scene: Scene) -> list[str]:
         return _barrier(scene)
     where = ", ".join(f"{n} on {host}" for host, n in owing.items())
     return [f"waits for {count(sum(owing.values()), 'member')} of its transaction to be copied: {where}"] + [
-        down for host in owing if (down := _down(scene, host))
+        text for host in owing for text in [*filter(None, [_down(scene, host)]), *_hanging(scene, host, every=True)]
     ]
 
 
@@ -157,6 +169,7 @@ def _barrier(scene: Scene) -> list[str]:
             verb = "owes" if len(owing) == 1 else "owe"
             when = since(txn.since / 1000, scene.now)
             told.append(f"waits for {', '.join(owing)}, which {verb} {str(step).upper()} {when}")
+            told += [text for host in owing for text in _hanging(scene, host, every=True)]
         else:
             told.append("waits for the finalizer")
     if not scene.daemons["finalizer"]:
@@ -168,6 +181,19 @@ def _step(txn: TxnView) -> Step | None:
     """The first step that somebody owes."""
     steps = (Step.SETTLE, Step.CONCLUDE) if txn.decision else FORWARD
     return next((step for step in steps if any(owed.get(step, 0) > 0 for owed in txn.owing.values())), None)
+
+
+def _hanging(scene: Scene, name: Host, *, every: bool) -> list[str]:
+    """What hangs on a host beneath this job, or in its transaction; ``every``: else whatever hangs there."""
+    host, job = scene.hosts.get(name), scene.job
+    if host is None:
+        return []
+    mine = [each for each in host.hanging if each.transaction == job.transaction]
+    if not mine and name == job.host and (under := hanging_under(host.hanging, job.spec)):
+        mine = [under]
+    if not mine and every:
+        mine = [*host.hanging]
+    return [f"on host {name} {hangs(each, scene.now)}" for each in mine[:HANGING]]
 
 
 def _down(scene: Scene, name: Host) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 from blockjobs.cli.output import size
 from blockjobs.model.cuts import CRASH
+from blockjobs.model.hanging import HangingPath
 from blockjobs.store.events import Event
 
 
@@ -31,6 +32,11 @@ def ago(seconds: float) -> str:
 def since(seconds: float, now: float) -> str:
     """``since 12:01:03 (12 s)``."""
     return f"since {clock(seconds, now)} ({ago(now - seconds)})"
+
+
+def hangs(each: HangingPath, now: float) -> str:
+    """``/backup hangs since 14:03 (2 min): OPEN of transaction ...``."""
+    return f"{each.path} hangs {since(each.since, now)}" + (f": {each.about}" if each.about else "")
 
 
 def speed(limit: int) -> str:

@@ -56,6 +56,9 @@ class Checkup:
         }  # fmt: skip
         told = self._ask(view) if view.state == "up" else {}
         yield from examine("host", f"host {view.name}", fact | told)
+        for each in view.hanging:
+            since = f"since {datetime.fromtimestamp(each.since).astimezone():%Y-%m-%d %H:%M:%S}"
+            yield from examine("hanging", f"host {view.name} path {each.path}", {**each.to_dict(), "since": since})
         for look in told.get("looks", ()):
             subject = f"host {view.name} {look['kind']} {look['name']}"
             yield from examine(look["kind"], subject, {**look, "user": told["user"]})

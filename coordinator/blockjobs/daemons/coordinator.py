@@ -12,6 +12,7 @@ from blockjobs.daemons.loop import Every, boottime
 from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
 from blockjobs.daemons.terms import Terms
+from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
@@ -35,6 +36,7 @@ class Coordinator:
     terms: Terms = field(init=False)
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
+    _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
     _redis_run: str = ""
@@ -101,8 +103,9 @@ class Coordinator:
     def _dispatch(self, hosts: set[Host]) -> None:
         for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
             for job in self.registry.hosts.ring(
-                host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first
-            ):
+                host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
+                hanging=self._hanging.get(host, ()),
+            ):  # fmt: skip
                 log.debug("job %s: ringing %s", job, host)
                 self.doorbell.copy(host, job)
 
@@ -116,11 +119,12 @@ class Coordinator:
             self._beats.restart()
             self._leases.restart()
         cards = hosts.cards(sorted(self._slots))
-        silent = self._beats.look(boottime(), {host: beat for host, (beat, _, _) in cards.items()})
+        silent = self._beats.look(boottime(), {host: card.beat for host, card in cards.items()})
         came_back, known = False, hosts.known()
-        for host, (_, says, slots) in cards.items():
-            self._slots[host] = slots
-            state = "left" if says == "left" else "down" if host in silent else "up"
+        self._hanging = {host: card.hanging for host, card in cards.items() if card.hanging}
+        for host, card in cards.items():
+            self._slots[host] = card.places
+            state = "left" if card.says == "left" else "down" if host in silent else "up"
             if known.get(host, ("", 0))[0] == state:
                 continue  # a call a host and second would be most of what an idle fleet costs
             if hosts.judge(host, state):
@@ -130,7 +134,7 @@ class Coordinator:
             self.registry.fate.remind()
         leases = hosts.leases(sorted(self._slots))
         for host, job in self._leases.look(boottime(), leases):
-            if cards[host][1] == "here" and host not in silent:
+            if cards[host].says == "here" and host not in silent:
                 token = leases[host, job][0]
                 log.warning("job %s: no checkpoint for %.0f s, attempt %s on %s is fenced", job, LEASE, token, host)
                 hosts.fence(host, job, token)

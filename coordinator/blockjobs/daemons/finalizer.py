@@ -40,6 +40,7 @@ RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is run
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
 LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
 LONGEST_REST: Final = 1.0  # seconds
+NAMED: Final = 3  # paths that hang, in the text of a deadline that was missed
 
 
 @dataclass(slots=True)
@@ -201,10 +202,17 @@ class Finalizer:
             return False
         limit = self.deadlines[step]
         for host in sorted(late):
-            text = f"host {host} did not answer {step.upper()} within {limit:.0f} s"
+            text = f"host {host} did not answer {step.upper()} within {limit:.0f} s{self._hanging(host, view.txn)}"
             log.warning("transaction %s: %s", view.txn, text)
             self.registry.fate.fail(view, host, step, errno.ETIMEDOUT, text)
         return True
+
+    def _hanging(self, host: Host, txn: TxnId) -> str:
+        """What is known to hang on a host, this transaction's paths before all others; "" where nothing is."""
+        every = self.registry.hosts.hanging(host)
+        mine = [each for each in every if each.transaction == txn] or every
+        paths = dict.fromkeys(each.path for each in mine)
+        return f": {', '.join([*paths][:NAMED])} {'hangs' if len(paths) == 1 else 'hang'} there" if paths else ""
 
     def _late(self, txn: TxnId, step: Step) -> frozenset[Host]:
         """Hosts that were asked for this step and did not answer in time; late to settle, they keep only their own."""

@@ -131,6 +131,10 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(W, lambda f: abs(f.get("skew", 0.0)) > 1.0, "its clock and Redis' differ by {skew:+.1f} s",
              "synchronize it (chrony, NTP)"),
     ),
+    "hanging": (
+        Rule(E, lambda f: bool(f["path"]), "it hangs {since}: {about}",
+             "mend or thaw the file system mounted on {point}; whatever waits for it ends by itself then"),
+    ),
     "read-root": _ROOT,
     "write-root": (
         *_ROOT,
@@ -180,6 +184,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
              "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
     "registry": "incarnation {incarnation}",
     "daemon": "runs",
+    "hanging": "nothing hangs",
     "host": "up, version {version}, {slots} slots, user {user}, clock {skew:+.2f} s",
     "read-root": "{fs}, readable",
     "write-root": "{fs}, writable, {free_} of {size_} free; every ability is there",

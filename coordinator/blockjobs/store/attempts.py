@@ -8,6 +8,7 @@ from errno import EIO
 from typing import Any, Final
 
 from blockjobs.model import errors
+from blockjobs.model.hanging import hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, Orders
 from blockjobs.store import codec, keys
@@ -79,12 +80,27 @@ class Attempts:
             case _:
                 return "it is gone"
 
+    def held_back(self, job_id: JobId) -> str:
+        """A path that hangs, on whose file system the job lies, and whose end it has to wait for; "" where none does.
+
+        Then its doorbell is forgotten: it is rung for again when nothing hangs there any more.
+        """
+        hanging = hanging_of(codec.unpack(self._redis.hget(keys.card(self.host), "facts") or codec.pack({})))
+        spec = self._redis.hget(keys.job(self.host, job_id), "spec") if hanging else None
+        under = hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) if spec else None
+        if under is None:
+            return ""
+        self._redis.zrem(keys.rung(self.host), job_id)
+        return under.path
+
     def checkpoint(
-        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None = None, quiet: bool = False
-    ) -> Orders:
+        self, claim: Claim, progress: Progress, *, durable: Checkpoint | None = None, quiet: bool = False,
+        hangs: tuple[str, float] | None = None,
+    ) -> Orders:  # fmt: skip
         """Renew the lease, report progress and what is durable; returns the orders.
 
         ``quiet``: no data is being written, so a pause that is asked for takes effect with this call.
+        ``hangs``: a path on which a call of the attempt does not return, and for how many seconds.
 
         Raises:
             LeaseLost: this attempt is no longer the job's.
@@ -93,7 +109,7 @@ class Attempts:
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
         args = [
             job_id, claim.token, claim.attempt, progress.offset, progress.len, codec.pack(dict(progress.counts or {})),
-            pack_checkpoint(durable) if durable else "", int(quiet),
+            pack_checkpoint(durable) if durable else "", int(quiet), *(hangs_of(hangs)),
         ]  # fmt: skip
         match self._scripts.call("checkpoint", names, args):
             case [b"ok", cancelled, paused, speed, _, complete, park]:
@@ -174,7 +190,7 @@ class Attempts:
         """What the watcher has to know of local claims."""
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at")
+            pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at", "hangs")
         pipe.hgetall(keys.fences(self.host))
         pipe.time()
         *rows, fences, time = pipe.execute()
@@ -187,8 +203,9 @@ class Attempts:
                 (attempt or b"").decode(),
                 (now - int(cancelled)) / 1000 if cancelled else 0.0,
                 fences.get(job.encode()) == token,
+                (hangs or b"").decode(),
             )
-            for job, (txn, token, attempt, cancelled) in zip(jobs, rows, strict=True)
+            for job, (txn, token, attempt, cancelled, hangs) in zip(jobs, rows, strict=True)
         ]
 
     def wait(self, job_id: JobId, seconds: float) -> bool:
@@ -202,7 +219,7 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A local claim, as the watcher needs it: seconds since a cancel, and whether its end was ordered."""
+    """A local claim, as the watcher needs it: seconds since a cancel, whether its end was ordered, and what hangs."""
 
     job: JobId
     txn: TxnId
@@ -210,6 +227,12 @@ class Standing:
     attempt: str
     cancelled_for: float
     fenced: bool
+    hangs: str = ""  # milliseconds of Redis' clock, a space, and the path; "": nothing
+
+
+def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:
+    """What hangs, as the script wants it: the path, and for how many milliseconds."""
+    return ("", 0) if hangs is None else (hangs[0], round(1000 * hangs[1]))
 
 
 def opened_and_cut(opened: bytes | None, cut: bytes | None) -> dict[str, Any]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from blockjobs.model import errors
+from blockjobs.model.hanging import HangingPath, hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.jobs import JobSpec
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
 
 FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
+PAGE, FAR = 500, 20_000  # jobs looked at in one call, and at all, for those that do not hang
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
 
 
@@ -32,11 +35,31 @@ class HostView:
     waiting: int
     speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
 
+    @property
+    def hanging(self) -> tuple[HangingPath, ...]:
+        """The paths that hang there."""
+        return hanging_of(self.facts)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
             "running": self.running, "waiting": self.waiting, "speed": self.speed, "facts": dict(self.facts),
+            "hanging": [each.to_dict() for each in self.hanging],
         }  # fmt: skip
+
+
+class Card(NamedTuple):
+    """What a host says of itself: its heartbeat's counter, ``here`` or ``left``, its slots, the paths that hang."""
+
+    beat: int
+    says: str
+    slots: int
+    hanging: tuple[HangingPath, ...] = ()
+
+    @property
+    def places(self) -> int:
+        """How many copies run there at once: a worker has a process more for one that hangs."""
+        return self.slots + min(self.slots, len({each.job for each in self.hanging if each.job}))
 
 
 class Hosts:
@@ -100,15 +123,19 @@ class Hosts:
             )
         ]
 
-    def cards(self, hosts: list[Host]) -> dict[Host, tuple[int, str, int]]:
-        """Heartbeat counter, what the host says of itself (here, left) and its slots."""
+    def cards(self, hosts: list[Host]) -> dict[Host, Card]:
+        """What each host says of itself."""
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
-            pipe.hmget(keys.card(host), "beat", "state", "slots")
+            pipe.hmget(keys.card(host), "beat", "state", "slots", "facts")
         return {
-            host: (int(beat or 0), (state or b"").decode(), int(slots or 0))
-            for host, (beat, state, slots) in zip(hosts, pipe.execute(), strict=True)
+            host: Card(int(beat or 0), (state or b"").decode(), int(slots or 0), _hanging(facts))
+            for host, (beat, state, slots, facts) in zip(hosts, pipe.execute(), strict=True)
         }
+
+    def hanging(self, host: Host) -> tuple[HangingPath, ...]:
+        """The paths that hang on a host."""
+        return _hanging(self._redis.hget(keys.card(host), "facts"))
 
     def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[int, int]]:
         """Every live claim: (token, heartbeat counter)."""
@@ -136,15 +163,17 @@ class Hosts:
         return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
 
     def ring(
-        self, host: Host, slots: int, *, lost_after_ms: int, limit: Callable[[Host, str], int] = lambda _host, _store: 0
-    ) -> list[JobId]:
+        self, host: Host, slots: int, *, lost_after_ms: int,
+        limit: Callable[[Host, str], int] = lambda _host, _store: 0, hanging: Sequence[HangingPath] = (),
+    ) -> list[JobId]:  # fmt: skip
         """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
 
         ``limit``: what a copy of a host to a store ("": to none) may move until it is known better, 0: as it is.
+        ``hanging``: paths that hang there; a job that touches one of their file systems waits until none does.
         """
         most = slots + 2
         # As many as may be rung already lie before those that are to be.
-        jobs = self._redis.zrangebyscore(keys.ready(host), "-inf", f"({FULL}", start=0, num=2 * most + 1)
+        jobs = self._waiting(host, 2 * most + 1, hanging)
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hget(keys.job(host, JobId(job.decode())), "store")
@@ -156,6 +185,28 @@ class Hosts:
             names += [keys.job(host, JobId(job.decode())), keys.store(store), keys.places(store), keys.crowd(store)]
             args += [job, store, at_first or ""]
         return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
+
+    def _waiting(self, host: Host, most: int, hanging: Sequence[HangingPath]) -> list[bytes]:
+        """The jobs that wait for a slot, the longest waiting first, without those that would hang."""
+        found: list[bytes] = []
+        for start in range(0, FAR if hanging else 1, PAGE):
+            page = self._redis.zrangebyscore(
+                keys.ready(host), "-inf", f"({FULL}", start=start, num=PAGE if hanging else most
+            )
+            found += self._sound(host, page, hanging) if hanging else page
+            if len(found) >= most or len(page) < PAGE:
+                break
+        return found[:most]
+
+    def _sound(self, host: Host, jobs: Sequence[bytes], hanging: Sequence[HangingPath]) -> list[bytes]:
+        """Those jobs that touch nothing that hangs."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hget(keys.job(host, JobId(job.decode())), "spec")
+        specs = zip(jobs, pipe.execute() if jobs else [], strict=True)
+        return [
+            job for job, spec in specs if spec and not hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec)))
+        ]
 
     def lost_memory(self, hosts: Iterable[Host]) -> str:
         """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.
@@ -207,6 +258,10 @@ class Hosts:
     def run_id(self) -> str:
         """Redis' own run id: another one means that it was restarted."""
         return str(self._redis.info("server")["run_id"])
+
+
+def _hanging(facts: bytes | None) -> tuple[HangingPath, ...]:
+    return hanging_of(codec.unpack(facts)) if facts else ()
 
 
 class HostTaken(errors.Refused):

@@ -58,6 +58,7 @@ class JobView:
     full: bool = False  # when a host last was to be rung for it, its store was full
     tries: int = 1  # which of its tries this is
     failed_with: str = ""  # the error of the try before
+    hangs: tuple[int, str] | None = None  # since when, and on which path, its attempt is in a call that does not return
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
     @property
@@ -96,6 +97,7 @@ class JobView:
             "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
             "attempt": self.attempts, "try": self.tries, "failed-with": self.failed_with or None, "holds": self.holds,
             "elapsed": round(self.elapsed, 3),
+            "hangs": {"path": self.hangs[1], "since": self.hangs[0] / 1000} if self.hangs and self.claimed else None,
             "diverging": dict(zip(("dirty-rate", "copy-rate"), self.diverging, strict=True))
             if any(self.diverging) else None,
         }  # fmt: skip
@@ -319,12 +321,17 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         warnings=tuple(_text(r.get(b"warnings", b"")).splitlines()),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
         tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")),
-        diverging=_rates(r.get(b"diverging", b"")),
+        diverging=_rates(r.get(b"diverging", b"")), hangs=_hangs(r.get(b"hangs", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},
         result=codec.unpack(r[b"result"]) if r.get(b"result") else {},
         cut=Cut.from_dict(codec.unpack(r[b"cut"])) if r.get(b"cut") else None,
     )  # fmt: skip
+
+
+def _hangs(text: bytes) -> tuple[int, str] | None:
+    since, _, path = _text(text).partition(" ")
+    return (int(since), path) if path else None
 
 
 def _rates(text: bytes) -> tuple[int, int]:

@@ -9,24 +9,27 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from blockjobs.daemons.loop import Every
+from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.registry import HostRegistry
 from blockworker import state
 from blockworker.errands.board import Errand, Lane
 from blockworker.errands.lanes import Lanes
+from blockworker.errands.mounts import MountTable
 from blockworker.errands.questions import Questions, redis_may_be_away
-from blockworker.errands.touched import TOUCHED, PointOf, lane_of, spec_paths
+from blockworker.errands.touched import TOUCHED, lane_of, spec_paths
 from blockworker.host import HostConfig
 
 log = logging.getLogger(__name__)
 
 TICK: Final = 0.25  # seconds between looks at what hangs, and at the questions whose time is over
 VISIT: Final = 5.0  # seconds between looks at a write root
+TOLD: Final = 20  # paths that hang, told with a heartbeat
 KNOWN: Final = 256  # transactions whose shares are remembered
 
 
@@ -46,11 +49,12 @@ class Desk:
     """
 
     def __init__(
-        self, registry: HostRegistry, config: HostConfig, lanes: Lanes, point_of: PointOf,
+        self, registry: HostRegistry, config: HostConfig, lanes: Lanes, mounts: MountTable,
         facts: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self._registry, self._config, self._lanes, self._point_of = registry, config, lanes, point_of
-        self.questions = Questions(registry.questions, config, lanes, point_of)
+        self._registry, self._config, self._lanes, self._mounts = registry, config, lanes, mounts
+        self._point_of = mounts.point_of
+        self.questions = Questions(registry.questions, config, lanes, mounts.point_of)
         self._one = threading.Lock()
         self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
         self.facts = dict(facts or {})
@@ -104,11 +108,20 @@ class Desk:
 
     # --- housekeeping -----------------------------------------------------------------------------------
 
-    def told(self) -> dict[str, Any]:
-        """What the heartbeat says besides; what is on disk is as it was read a beat ago."""
+    def told(self, attempts: Sequence[HangingPath] = ()) -> dict[str, Any]:
+        """What the heartbeat says besides; what is on disk is as it was read a beat ago.
+
+        ``attempts``: the paths on which attempts of this host hang.
+        """
         self._refresh()
-        hanging = [each.to_dict() for each in self._lanes.hanging()]
-        return self.facts | ({"hanging": hanging} if hanging else {})
+        hanging = [self._placed(each).to_dict() for each in (*self._lanes.hanging(), *attempts)]
+        facts = {name: value for name, value in self.facts.items() if value != []}
+        return facts | ({"hanging": hanging[:TOLD]} if hanging else {})
+
+    def _placed(self, each: HangingPath) -> HangingPath:
+        """With the file system that a path lies on, and those that are mounted below it."""
+        point = self._point_of(each.path)
+        return replace(each, point=point, beneath=self._mounts.beneath(point))
 
     def tidy(self) -> None:
         """Tidy up what others left: at the start, after an absence of Redis, and now and then."""
@@ -120,9 +133,10 @@ class Desk:
 
         def done(found: Any) -> None:
             if found is not None:
-                self.facts = found
+                self.facts = self.facts | found
 
-        self._tend("facts", self._records, "this host's records", done)
+        self._tend("highest", self._records[:1], "the highest decision of this host", done)
+        self._tend("devices", self._records, "the records of devices", done)  # a write root may hold some, and hang
 
     def visit(self) -> None:
         """Have each write root looked at: whether it is what it was, and whether anything is owed beneath it."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from blockjobs.model.hanging import HangingPath
 from blockworker.errands.board import Board, Errand
 from blockworker.errands.forker import Gone
 from blockworker.errands.standstill import Standing, Watch
@@ -32,19 +33,6 @@ class Runner(Protocol):
         """The result of an errand, and whether another one may follow.  Raises Gone."""
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hanging:
-    """A path on which an errand hangs.  ``since``: by the wall clock, in seconds; ``point``: its mount point."""
-
-    path: str
-    point: str
-    since: float
-    about: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "point": self.point, "since": self.since, "about": self.about}
 
 
 @dataclass
@@ -96,13 +84,19 @@ class Lanes:
         for errand in late:
             _tell(errand, None)
 
-    def hanging(self) -> list[Hanging]:
+    def hanging(self) -> list[HangingPath]:
         """What hangs now, the longest first."""
         with self._state:
             every = [(each.standing, each.errand) for each in (*self._underway.values(), *self._leaving.values())]
         now = time.time()
         found = [
-            Hanging(standing.path, self._point_of(standing.path), now - standing.seconds, errand.about)
+            HangingPath(
+                path=standing.path,
+                point=self._point_of(standing.path),
+                since=now - standing.seconds,
+                about=errand.about,
+                transaction=str(errand.words.get("txn", "")),
+            )
             for standing, errand in every
             if standing is not None
         ]

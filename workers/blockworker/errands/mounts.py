@@ -38,16 +38,24 @@ class MountTable:
         self._points: tuple[str, ...] = ()
         self._read_at = float("-inf")
 
-    def point_of(self, path: str) -> str:
-        """The mount point of the file system that a path lies on; a device is a file system of its own."""
-        if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only looked at as text
-            return path
+    def beneath(self, point: str) -> tuple[str, ...]:
+        """The mount points of other file systems below one of a file system."""
+        below = point.rstrip("/") + "/"
+        return tuple(each for each in self._table() if each.startswith(below) and each != point)
+
+    def _table(self) -> tuple[str, ...]:
         if time.monotonic() - self._read_at > KEEP:
             with open(TABLE, encoding="utf-8", errors="surrogateescape") as file:
                 self._points = mount_points(file.read())
             self._read_at = time.monotonic()
+        return self._points
+
+    def point_of(self, path: str) -> str:
+        """The mount point of the file system that a path lies on; a device is a file system of its own."""
+        if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only looked at as text
+            return path
         for root, real in self._aliases:
             if path == root or path.startswith(root + "/"):
                 path = real + path[len(root) :]
                 break
-        return point_of(path, self._points)
+        return point_of(path, self._table())

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store import codec
 from blockjobs.store.connection import connect
@@ -63,7 +63,8 @@ class Work:
             "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
             "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
-            "facts": self._facts,
+            "highest": self._told_highest,
+            "devices": self._told_devices,
         }
 
     def run(self, kind: str, words: Words) -> tuple[Any, bool]:
@@ -100,17 +101,14 @@ class Work:
         roots = self._roots.with_former()
         return [str(txn) for txn in abandoned.settle(self._registry.answers, roots, self._highest, words["path"])]
 
-    def _facts(self, _: Words) -> dict[str, Any]:
-        """What the heartbeat tells of this host's own records."""
+    def _told_highest(self, _: Words) -> dict[str, Any]:
         highest = Highest(self._roots.config)
-        found = {"decision": highest.number, "incarnation": highest.incarnation}
-        try:
-            undefined = devices.undefined(self._roots)
-        except (JobFailed, OSError) as error:
-            log.warning("host %s: the state of its devices cannot be read: %s", self._roots.config.name, error)
-            return found
-        told = [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in undefined]
-        return found | ({"undefined": told} if told else {})
+        return {"decision": highest.number, "incarnation": highest.incarnation}
+
+    def _told_devices(self, _: Words) -> dict[str, Any]:
+        """The devices that jobs have left half-written."""
+        found = devices.undefined(self._roots)
+        return {"undefined": [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in found]}
 
 
 def serve(connection: Connection, url: str, config: HostConfig, lock: int) -> None:

@@ -3,6 +3,7 @@
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] offset  ARGV[5] len  ARGV[6] byte counts, packed
 -- ARGV[7] durable checkpoint, packed, "" where nothing new is durable   ARGV[8] 1: no data is being written
+-- ARGV[9] path on which a call of the attempt does not return ("" none)   ARGV[10] for how many milliseconds
 --
 -- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1, park 0/1} | {"lost"} | {"missing"}
 -- (speed: the lower one of its own and of the limit that it was handed, noted as felt; park: a drain or a move waits for the end of the attempt)
@@ -14,6 +15,11 @@ if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end
 redis.call("HINCRBY", KEYS[1], "beat", 1)
 local speed = lower(f[5], f[7])
 redis.call("HSET", KEYS[1], "offset", ARGV[4], "len", ARGV[5], "bytes", ARGV[6], "told", now_ms(), "felt", speed)
+if ARGV[9] ~= "" then
+  redis.call("HSET", KEYS[1], "hangs", string.format("%.0f %s", now_ms() - ARGV[10], ARGV[9]))
+else
+  redis.call("HDEL", KEYS[1], "hangs")
+end
 if ARGV[7] ~= "" then redis.call("HSET", KEYS[1], "durable", ARGV[7], "lost", 0) end
 local paused = redis.call("HLEN", KEYS[2]) > 0
 if paused and ARGV[8] == "1" and f[4] ~= "force" then

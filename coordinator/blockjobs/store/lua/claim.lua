@@ -22,6 +22,7 @@ if attempt ~= ARGV[2] then
   redis.call("HINCRBY", KEYS[1], "token", 1)
   local attempts = redis.call("HINCRBY", KEYS[1], "attempts", 1)
   redis.call("HSET", KEYS[1], "attempt", ARGV[2], "busy", 1)
+  redis.call("HDEL", KEYS[1], "hangs")
   redis.call("HSETNX", KEYS[1], "started", now_ms())
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])

@@ -1,0 +1,62 @@
+"""Paths that hang on a host, as its heartbeat tells them: calls of the kernel that have not returned for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from blockjobs.model import volumespec
+from blockjobs.model.jobs import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangingPath:
+    """One call that does not return.
+
+    ``path``: what it is about.  ``point``: the mount point of its file system.  ``beneath``: the mount points of other
+    file systems below that one.  ``since``: seconds since the epoch.  ``about``: what was being done.  ``transaction``
+    and ``job``: for which, "" where it was for none; ``job`` only where an attempt hangs.
+    """
+
+    path: str
+    point: str = ""
+    beneath: tuple[str, ...] = ()
+    since: float = 0.0
+    about: str = ""
+    transaction: str = ""
+    job: str = ""
+
+    def holds(self, path: str) -> bool:
+        """Whether a path lies on the file system that hangs."""
+        return _below(path, self.point) and not any(_below(path, point) for point in self.beneath)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path, "point": self.point, "beneath": list(self.beneath), "since": self.since,
+            "about": self.about, "transaction": self.transaction, "job": self.job,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, keys: Mapping[str, Any]) -> Self:
+        return cls(
+            path=str(keys["path"]), point=str(keys.get("point", "")), beneath=tuple(keys.get("beneath", ())),
+            since=float(keys.get("since", 0.0)), about=str(keys.get("about", "")),
+            transaction=str(keys.get("transaction", "")), job=str(keys.get("job", "")),
+        )  # fmt: skip
+
+
+def hanging_of(facts: Mapping[str, Any]) -> tuple[HangingPath, ...]:
+    """What a host's facts tell of paths that hang, the longest first."""
+    return tuple(map(HangingPath.from_dict, facts.get("hanging", ())))
+
+
+def hanging_under(hanging: Iterable[HangingPath], spec: JobSpec) -> HangingPath | None:
+    """The first of some paths of the job's host on whose file system the job's source or target lies."""
+    volumes = [spec.target] + [spec.source] * (spec.source.host == spec.host)
+    paths = [each.filename for volume in volumes for each in volumespec.stores(volume.volume)]
+    return next((each for each in hanging if any(map(each.holds, paths))), None)
+
+
+def _below(path: str, point: str) -> bool:
+    return bool(point) and (path == point or path.startswith(point.rstrip("/") + "/"))

@@ -1,0 +1,47 @@
+"""Processes of the copy worker beyond its slots: one for each attempt that hangs, so that other jobs have their slots.
+
+An attempt that hangs in the kernel keeps its process, and may keep it for days.  It moves nothing, so it takes nothing
+from those that do.  As many more processes as there are slots are started at most, and they end when nothing hangs.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 1.0  # seconds between looks
+_SIZE: Final = 1 << 16
+# A byte for each process, by its id: made before the fork, so that the main process sees what its children mark.
+_MARKS: Final = mmap.mmap(-1, _SIZE)
+
+
+def mark(*, hangs: bool) -> None:
+    """Say of this process whether its attempt hangs."""
+    _MARKS[os.getpid() % _SIZE] = int(hangs)
+
+
+def marked(pids: list[int]) -> int:
+    """How many of these processes are said to hang."""
+    return sum(_MARKS[pid % _SIZE] for pid in pids)
+
+
+def follow(consumer: Any, slots: int) -> None:
+    """From now on have the worker's pool grow and shrink with the attempts that hang; called by its event loop."""
+    pool = consumer.pool
+
+    def look() -> None:
+        more = slots + min(slots, marked([process.pid for process in pool._pool._pool])) - pool.num_processes  # noqa: SLF001
+        try:
+            if more > 0:
+                log.warning("attempts hang: %d processes more", more)
+                pool.grow(more)
+            elif more < 0:
+                pool.shrink(-more)
+        except ValueError:  # all are busy: the next look finds one that is not
+            log.debug("no process can be ended yet")
+
+    consumer.hub.call_repeatedly(INTERVAL, look)
