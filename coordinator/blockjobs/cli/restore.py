@@ -11,7 +11,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
 from blockjobs.model.jobs import OnError
-from blockjobs.model.restores import FORCE, TYPE
+from blockjobs.model.restores import FORCE, KEEP_DIGESTS, TYPE
 from blockjobs.model.runs import RunPlan, plan_backup
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import FileVolume, FormatVolume
@@ -27,7 +27,10 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists (the host must allow it, too).")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
 @click.option("--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB")
-@click.option("--no-digests", is_flag=True, help="Write no digests beside a file: `verify` cannot check it.")
+@click.option("--keep-digests", is_flag=True, help="Leave digests and a manifest beside a file, for `verify`.")
+@click.option(
+    "--no-digests", is_flag=True, help="Make no digests of what is written; --keep-digests leaves a manifest."
+)
 @format_option
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
@@ -36,7 +39,7 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @follower_options
 def restore(  # noqa: PLR0917 - click passes by name
     image: str, dest: str, url: str | None, detach: bool, json: bool, in_place: bool, offset: int, length: int,
-    force: bool, overwrite: bool, job_id: str | None, speed: int, no_digests: bool, form: str,
+    force: bool, overwrite: bool, job_id: str | None, speed: int, keep_digests: bool, no_digests: bool, form: str,
     on_source_error: str, on_target_error: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Restore a published image into a file, or onto a block device (--in-place).
@@ -61,7 +64,8 @@ def restore(  # noqa: PLR0917 - click passes by name
                 read, written, now=now, job_id=job_id, default_host=host, named=here.volume, form=form, type=TYPE,
                 speed=speed, overwrite=overwrite, digests=not no_digests, in_place=in_place, offset=offset,
                 length=length, on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-                auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss, options={FORCE: True} if force else {},
+                auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
+                options={name: True for name, given in ((FORCE, force), (KEEP_DIGESTS, keep_digests)) if given},
             ))  # fmt: skip
             return plans[-1]
 

@@ -190,7 +190,10 @@ def unlisted(job: JobView) -> Image | str:
     image = image_of(job.spec)
     if image is None:
         return f"without an image in a file: its target is {job.spec.target.text}"
-    return image if job.type == restores.TYPE else "pruned"
+    if job.type != restores.TYPE:
+        return "pruned"
+    kept = bool(job.spec.options.get(restores.KEEP_DIGESTS))
+    return image if kept else "restored without --keep-digests: there is nothing to compare it with"
 
 
 def ready(here: Coordinator, images: Sequence[Image]) -> tuple[list[Image], list[tuple[Image, str]]]:

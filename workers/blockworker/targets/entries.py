@@ -71,6 +71,7 @@ class Member:
     uncut: str = ""  # why ``snapshot: auto`` came to no cut
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
+    keep_digests: bool = True  # beside the published image, and its manifest; False: they prove the image, and then go
     # What the source had besides its content, or what the manifest of a restored image names: ``Attributes.to_json``.
     attributes: Mapping[str, Any] | None = None
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace

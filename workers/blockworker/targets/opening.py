@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FormatVolume, Volume
 from blockworker.copy.digests import digest_size
@@ -222,6 +223,7 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
         uuid=uuid,
         size=size,
         overwrite=spec.overwrite,
+        keep_digests=spec.type != RESTORE or bool(spec.options.get(KEEP_DIGESTS)),
         run=spec.run,
         reserved=reserved_name(os.path.basename(path)),
     )

@@ -189,11 +189,10 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
                 with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
                     _remove_cut(roots, journal, current)
                 raise
-            if current.digests:
-                _publish_beside(roots, directory, current, current.digests, current.name + DIGESTS)
-            elif _may_replace(roots, current):
-                unlink(directory, current.name + DIGESTS)  # they were of another image
-            _publish_beside(roots, directory, current, current.manifest, current.name + MANIFEST)
+            if current.keep_digests:
+                _publish_description(roots, directory, current)
+            else:
+                _remove_description(roots, directory, current)
             release_name(directory, current)
             os.fsync(directory)
         finally:
@@ -336,6 +335,28 @@ def _publish_image(roots: Roots, directory: int, member: Member) -> None:
             os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
     except JobFailed as busy:
         raise NotPublished(busy.errno, busy.text) from None
+
+
+def _publish_description(roots: Roots, directory: int, member: Member) -> None:
+    """Give digests and manifest their names beside the image, which has its own already."""
+    if member.digests:
+        _publish_beside(roots, directory, member, member.digests, member.name + DIGESTS)
+    elif _may_replace(roots, member):
+        unlink(directory, member.name + DIGESTS)  # they were of another image
+    _publish_beside(roots, directory, member, member.manifest, member.name + MANIFEST)
+
+
+def _remove_description(roots: Roots, directory: int, member: Member) -> None:
+    """Leave no digests and no manifest beside the published image: neither its own, nor those of what it replaced.
+
+    Those of the replaced image go first.  Until the member is published in the journal, a commit does all of it again.
+    """
+    if _may_replace(roots, member):
+        for suffix in (MANIFEST, DIGESTS):
+            unlink(directory, member.name + suffix)
+        os.fsync(directory)
+    for name in filter(None, (member.digests, member.manifest)):
+        unlink(directory, name)
 
 
 def _expect_free(directory: int, member: Member) -> None:
