@@ -17,6 +17,7 @@ MAKE = {
     "xfs, no reflink": ["mkfs.xfs", "-q", "-m", "reflink=0"],
     "btrfs": ["mkfs.btrfs", "-q"],
     "ext4": ["mkfs.ext4", "-q"],
+    "ext4, whole seconds": ["mkfs.ext4", "-q", "-I", "128"],
 }
 
 

@@ -202,6 +202,31 @@ def test_another_name_of_the_device_leads_to_the_same_record(site, tmp_path):
         os.unlink(alias)
 
 
+def test_another_file_behind_the_same_loop_device_is_another_device(site, tmp_path):
+    mine = site.written(site.spec())
+    disk = tmp_path / "disk"
+    subprocess.run(["losetup", "-d", site.device], check=True)
+    disk.rename(tmp_path / "away")
+    disk.write_bytes(b"y" * 4 * MIB)
+    subprocess.run(["losetup", site.device, disk], check=True)
+    for again in (lambda: DeviceTarget.take(site.roots, site.spec(), 2), lambda: site.open(site.spec())):
+        with pytest.raises(JobFailed, match="is another device than the one that was opened"):
+            again()
+    assert site.content() == b"y" * 4 * MIB
+    assert site.record == mine or site.record.uuid == mine.uuid
+    assert "is undefined" in inplace.abort(site.roots, "R.a", 1)
+
+
+def test_keys_of_a_later_release_stay_in_a_record(site):
+    record = site.written(site.spec())
+    (path,) = [
+        path for path in Path(site.roots.config.write_roots[0]).rglob("*.json") if record.uuid in path.read_text()
+    ]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "later": [1]}))
+    inplace.prepare(site.roots, site.record, Checkpoint(record.uuid, DONE), {"version": 1})
+    assert json.loads(path.read_text())["later"] == [1]
+
+
 def test_a_job_whose_record_is_gone_can_do_nothing_more(site):
     mine = site.written(site.spec())
     with devices.take(site.roots, mine.identity) as held:

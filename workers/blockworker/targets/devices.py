@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -69,6 +69,8 @@ class Record:
     manifest: Mapping[str, Any] | None = None  # of what a committed job has written
     prepared: Mapping[str, Any] | None = None  # the manifest of the job that is about to commit
     at: float = 0.0
+    which: str = ""  # the device as ``which_device`` names it: more exact than ``identity``; "" in an old record
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, kept as they are
 
     @property
     def untouched(self) -> int:
@@ -76,7 +78,8 @@ class Record:
         return self.device_size - self.size
 
     def dump(self) -> bytes:
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=1).encode() + b"\n"
+        keys = asdict(self)
+        return json.dumps({"version": VERSION, **keys.pop("unknown"), **keys}, indent=1).encode() + b"\n"
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> Record:
@@ -84,7 +87,8 @@ class Record:
             keys = json.loads(text)
             if keys.pop("version") != VERSION:
                 raise ValueError("another version")
-            return cls(**{**keys, "state": State(keys["state"])})
+            unknown = {name: keys.pop(name) for name in list(keys) if name not in cls.__slots__ or name == "unknown"}
+            return cls(**{**keys, "state": State(keys["state"]), "unknown": unknown})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
 

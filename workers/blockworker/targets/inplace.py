@@ -20,6 +20,7 @@ from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockworker import kernel
 from blockworker.copy.extents import RangeSet
+from blockworker.identity import same_thing, which_device
 from blockworker.overlap import lock_text, meet, spans_of, spans_of_volume
 from blockworker.roots import Roots
 from blockworker.targets import devices
@@ -51,6 +52,7 @@ def open_target(
     fd = _open(roots, path)
     try:
         rdev, there, spans = os.fstat(fd).st_rdev, os.lseek(fd, 0, os.SEEK_END), spans_of(fd)
+        which = which_device(rdev, path)
     finally:
         os.close(fd)
     if source.kind != "none" and meet(spans_of_volume(roots, spec.source.volume), spans):
@@ -67,13 +69,15 @@ def open_target(
         if before is not None and before.job == spec.id and before.state in (State.OPENED, State.INVALID):
             if before.size != size and before.state is State.INVALID:
                 raise JobFailed(errno.EBUSY, f"the source of {path} changed its size from {before.size} to {size}")
-            return held.write(replace(before, size=size, device_size=there)), needed
+            if before.state is State.INVALID and before.which and not same_thing(before.which, which):
+                raise JobFailed(errno.ENODEV, f"target {path} is another device than the one that was opened")
+            return held.write(replace(before, size=size, device_size=there, which=which)), needed
         if before is not None and before.state in (State.OPENED, State.INVALID):
             text = f"target {path} is in use: job '{before.job}' has the device, as {before.path}, and is not over"
             raise JobFailed(errno.EBUSY, text)
         record = Record(
             identity=identity, path=path, state=State.OPENED, job=spec.id, transaction=spec.transaction,
-            uuid=uuid4().hex, size=size, offset=spec.offset, device_size=there,
+            uuid=uuid4().hex, size=size, offset=spec.offset, device_size=there, which=which,
         )  # fmt: skip
         if before is not None:
             kept = before.manifest if not before.left_by else None
@@ -236,7 +240,9 @@ def _open(roots: Roots, path: str) -> int:
 def _open_same(roots: Roots, record: Record) -> int:
     fd = _open(roots, record.path)
     try:
-        if devices.identify(os.fstat(fd).st_rdev, record.path) != record.identity:
+        rdev = os.fstat(fd).st_rdev
+        same = devices.identify(rdev, record.path) == record.identity
+        if not same or (record.which and not same_thing(record.which, which_device(rdev, record.path))):
             raise JobFailed(errno.ENODEV, f"target {record.path} is another device than the one that was opened")
         if os.lseek(fd, 0, os.SEEK_END) < record.offset + record.size:
             raise JobFailed(errno.ENOSPC, f"target {record.path} has become smaller than what was opened")

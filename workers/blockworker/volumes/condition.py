@@ -37,8 +37,9 @@ _PROOFS: Final[Mapping[str, Proof]] = {
     **dict.fromkeys(("ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs"), Proof.TIMES),
     **dict.fromkeys(("tmpfs", "ramfs", "overlayfs"), Proof.CONTENT),
 }
-_TICK: Final = 20_000_000  # ns; two of the kernel's coarsest: what is written later has another stamp
+_COARSE_CLOCK: Final = 5  # CLOCK_REALTIME_COARSE, which stamps are taken from; it goes on by ticks of up to 10 ms
 _SECOND: Final = 1_000_000_000  # ns; of a file system that keeps whole seconds
+_REST: Final = 0.002  # seconds
 _LOOKS: Final = 3  # at a file that is being written
 
 
@@ -175,8 +176,9 @@ def _times(st: os.stat_result) -> tuple[int, int, int]:
 
 
 def _outlive(stamp: int) -> None:
-    """Wait until a write would have another ctime; a stamp in whole seconds may be of a file system without others."""
-    step = _TICK if stamp % _SECOND else _SECOND + _TICK
-    age = time.time_ns() - stamp
-    if -step < age < step:
-        time.sleep((step - age) / _SECOND)
+    """Wait until a write would have another ctime: a later one than ``stamp`` (ns)."""
+    grain = 1 if stamp % _SECOND else _SECOND  # a stamp in whole seconds may be of a file system without others
+    while stamp >= (now := time.clock_gettime_ns(_COARSE_CLOCK)) // grain * grain:
+        if stamp > now + 2 * _SECOND:
+            return  # of a clock that was wrong: it does not come again
+        time.sleep(_REST)
