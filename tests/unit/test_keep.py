@@ -16,9 +16,10 @@ START = datetime(2026, 1, 1, 22, tzinfo=UTC)
 
 
 def at(day: str) -> Version:
-    """A run named by its day, at ten in the evening; ``!`` behind it: it never committed."""
-    name = day.rstrip("!")
-    return Version(name, datetime.fromisoformat(name).replace(hour=22, tzinfo=UTC).timestamp(), not day.endswith("!"))
+    """A run named by its day, at ten in the evening; ``!`` behind it: it never committed; ``~``: it is salvaged."""
+    name = day.rstrip("!~")
+    when = datetime.fromisoformat(name).replace(hour=22, tzinfo=UTC).timestamp()
+    return Version(name, when, not day.endswith("!"), salvaged=day.endswith("~"))
 
 
 NOVEMBER = [f"2026-11-{day:02}" for day in range(1, 31)]
@@ -36,6 +37,15 @@ TABLE = [
     ("an ISO week may belong to the year before", {"weekly": 1}, ["2026-12-28", "2027-01-03"], ["2027-01-03"]),
     ("no rule keeps all", {}, ["2026-11-01", "2026-11-02"], ["2026-11-02", "2026-11-01"]),
     ("a rule of none is no rule", {"last": 0, "daily": 0}, ["2026-11-01", "2026-11-02"], ["2026-11-02", "2026-11-01"]),
+    ("a salvaged one takes no place of a whole one", {"last": 2}, ["2026-11-01", "2026-11-02", "2026-11-03~"],
+     ["2026-11-03", "2026-11-02", "2026-11-01"]),
+    ("nor of its day, week or month", {"daily": 1, "weekly": 1, "monthly": 1}, ["2026-11-26", "2026-11-30~"],
+     ["2026-11-30", "2026-11-26"]),
+    ("many salvaged ones do not fill the store", {"last": 2}, ["2026-11-01", *(f"{day}~" for day in NOVEMBER[1:8])],
+     ["2026-11-08", "2026-11-07", "2026-11-01"]),
+    ("with a later whole one it goes", {"last": 1}, ["2026-11-01", "2026-11-02~", "2026-11-03"], ["2026-11-03"]),
+    ("none is whole", {"last": 1}, ["2026-11-01~", "2026-11-02~"], ["2026-11-02"]),
+    ("no rule keeps all, salvaged ones too", {}, ["2026-11-01~", "2026-11-02"], ["2026-11-02", "2026-11-01"]),
     ("nothing committed", {"last": 1}, ["2026-11-01!", "2026-11-02!"], []),
 ]  # fmt: skip
 
@@ -44,7 +54,7 @@ TABLE = [
 def test_rules_keep(keep, runs, stay):
     kept = judge(map(at, runs), keep)
     assert sorted(kept.reasons, reverse=True) == stay
-    committed = {run for run in runs if not run.endswith("!")}
+    committed = {run.rstrip("~") for run in runs if not run.endswith("!")}
     assert set(kept.prune) == committed - set(stay)
     assert list(kept.prune) == sorted(kept.prune, reverse=True)
 

@@ -27,7 +27,7 @@ def test_each_policy_does_what_qemus_does(policy, on_eio, on_enospc):
 
 
 def test_there_is_no_policy_beside_these():
-    assert {str(policy) for policy in OnError} == {"report", "ignore", "enospc", "stop", "auto"}
+    assert {str(policy) for policy in OnError} == {"report", "ignore", "enospc", "stop", "auto", "skip"}
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ETIMEDOUT, errno.EFBIG])

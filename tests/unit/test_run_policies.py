@@ -43,6 +43,13 @@ ENDS = [  # what it asks for, (jobs started, ended badly, left out), how it ende
     ("a-thousandth",     Policy(grouped=False, succeed_if=99.9), (1000, 1, 0), PARTIAL),
     ("two-thousandths",  Policy(grouped=False, succeed_if=99.9), (1000, 2, 0), FAILED),
     ("any",              Policy(grouped=False, succeed_if=0.1),  (9, 8, 0),    PARTIAL),
+    ("salvaged",                     EACH,  (40, 0, 0, 1), FAILED),
+    ("a-salvaged-group",             GROUP, (4, 0, 0, 4),  FAILED),
+    ("salvaged-and-enough",          MOST,  (40, 1, 0, 1), FAILED),
+    ("salvaged-will-do",             Policy(grouped=False, salvaged=True), (40, 0, 0, 1), PARTIAL),
+    ("salvaged-will-do-for-a-group", Policy(salvaged=True), (4, 0, 0, 2),  PARTIAL),
+    ("salvaged-will-do-failed-not",  Policy(grouped=False, salvaged=True), (40, 1, 0, 1), FAILED),
+    ("whole-although-not-asked-for", Policy(salvaged=True), (4, 0, 0, 0),  ALL),
     ("none",             Policy(grouped=False, succeed_if=0.1),  (9, 9, 0),    FAILED),
 ]  # fmt: skip
 

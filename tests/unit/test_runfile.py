@@ -136,7 +136,7 @@ LINE_7 = [  # added to the second job of NIGHTLY, and what is said about it
     ("auto-dismiss: null",  "jobs[1].auto-dismiss: null is not accepted; true or false was expected"),
     ("stall-limit: true",   "jobs[1].stall-limit: true is not accepted; a whole number was expected"),
     ("stall-limit: 0",      "jobs[1].stall-limit: 0 is not accepted; a number of at least 1 was expected"),
-    ("on-source-error: x",  "jobs[1].on-source-error: 'x' is not accepted; 'report', 'ignore', 'enospc', 'stop' or"),
+    ("on-source-error: x",  "jobs[1].on-source-error: 'x' is not accepted; 'report', 'ignore', 'enospc', 'stop',"),
     ("sped: 5",             "jobs[1].sped: unknown field; one of auto-dismiss, auto-finalize, buf-size,"),
     ("5: 5",                "jobs[1][5]: 5 is not accepted"),
     ("id: again",           'found duplicate key "id"'),

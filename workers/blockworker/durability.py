@@ -56,7 +56,7 @@ class Durability:
         self.check()
         with self._one:
             ranges = self.copy.flush()
-            self.durable = point = Checkpoint(self._staging, ranges)
+            self.durable = point = Checkpoint(self._staging, ranges, self.copy.salvaged_durable)
             try:
                 self._job.checkpoint(point)
             except redis.RedisError as error:

@@ -21,7 +21,7 @@ def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
     """What to do about the error ``code`` (a positive errno), and the io-status a stopped job shows."""
     status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
     match policy:
-        case OnError.REPORT:
+        case OnError.REPORT | OnError.SKIP:  # what could be skipped never came here
             return Action.REPORT, status
         case OnError.IGNORE:
             return Action.IGNORE, status

@@ -48,6 +48,7 @@ def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
         parts.append(f"{count(jobs[name], 'job')} on {count(len(hosts), 'host')}")
         parts += [f"offline: {policy.offline}"] * (policy.offline.what != "fail")
         parts += [f"succeed-if: {policy.succeed_if:g}%"] if policy.succeed_if is not None else []
+        parts += ["succeed-if: salvaged"] * policy.salvaged
         yield f"  {f'transaction {name}' if name else 'jobs'}: {', '.join(parts)}"
     if globs:
         patterns = ", ".join(dict.fromkeys(globs))

@@ -25,6 +25,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, Skipped
 from blockjobs.store.events import Event
+from blockjobs.store.views import RunView
 from blockjobs.stream import Stream
 
 LOOK: Final = 0.5  # seconds between two looks at what runs
@@ -137,6 +138,15 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
     if len(failed) > SHOWN:
         told.append(f"  ... and {len(failed) - SHOWN} more: blockjobs status {run_id}")
     return told + lost + without
+
+
+def salvaged_lines(run: RunView) -> list[str]:
+    """A line where parts of sources could not be read; none where all could."""
+    if not run.salvaged:
+        return []
+    what = "parts of its source" if run.salvaged == 1 else "parts of their sources"
+    jobs = count(run.salvaged, "job")
+    return [f"  {jobs} salvaged: {what} could not be read and are zeros: blockjobs report {run.id}"]
 
 
 class Detach:

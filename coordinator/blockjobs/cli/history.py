@@ -136,8 +136,10 @@ def cells(each: Past, now: float) -> list[str]:
 def jobs(run: RunView) -> str:
     """``8 ok``, ``5 ok, 2 failed, 1 cancelled``."""
     good = run.jobs - run.open - run.failed - run.cancelled
-    kinds = [(good, "ok"), (run.failed, "failed"), (run.cancelled, "cancelled"), (run.skipped, "skipped"),
-             (run.open, "open")]  # fmt: skip
+    kinds = [
+        (good - run.salvaged, "ok"), (run.salvaged, "salvaged"), (run.failed, "failed"), (run.cancelled, "cancelled"),
+        (run.skipped, "skipped"), (run.open, "open"),
+    ]  # fmt: skip
     return ", ".join(f"{number} {word}" for number, word in kinds if number) or "none"
 
 

@@ -14,6 +14,7 @@ from blockjobs.cli.report_text import (
     failure,
     group_cells,
     job_cells,
+    salvaged,
     skipped,
     summary,
 )
@@ -65,7 +66,7 @@ def page(found: Report, now: float) -> str:
 
 def _body(found: Report, now: float) -> Iterator[str]:
     run = found.past.run
-    good = "" if not run.ended else "good" if run.outcome is Outcome.COMMITTED else "bad"
+    good = "" if not run.ended else "good" if run.outcome is Outcome.COMMITTED and not run.salvaged else "bad"
     yield f"<h1>{escape(run.id)}</h1>"
     (_, outcome), *facts = summary(found, now)
     yield f'<p class="outcome {good}">{escape(outcome)}</p>'
@@ -73,6 +74,7 @@ def _body(found: Report, now: float) -> Iterator[str]:
     failed = [job for job in found.failures if not job.cancelled]
     yield from _list("Failed", map(failure, failed))
     yield from _list("Cancelled", (failure(job) for job in found.failures if job.cancelled))
+    yield from _list("Salvaged: these parts of the sources could not be read, and are zeros", salvaged(found))
     yield from _list("Skipped", skipped(found))
     yield from _list("Not pruned", (f"{short(job, run.id)}: {why}" for job, why in found.past.left.items()))
     yield from _table("Transactions", GROUPS, map(group_cells, found.transactions))

@@ -10,7 +10,10 @@ from blockjobs.cli.history import jobs, targets_word
 from blockjobs.cli.output import size, span
 from blockjobs.cli.report_of import BYTES, Group, Report
 from blockjobs.cli.words import ago, clock, count, sentence, short
+from blockjobs.model.verifications import in_words
 from blockjobs.store.views import JobView, TxnView
+
+RANGES: Final = 20  # of a source that could not be read, in a line
 
 
 def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
@@ -83,6 +86,13 @@ def failure(job: JobView) -> str:
     return f"{short(job.id, job.run)} on {job.host}{tries}: {job.error or job.unsettled}"
 
 
+def salvaged(found: Report) -> Iterator[str]:
+    for job in found.jobs:
+        if ranges := job.result.get("salvaged"):
+            lost, where = in_words(ranges, job.result.get("salvaged-more", 0), most=RANGES), f"on {job.host}"
+            yield f"{short(job.id, found.past.run.id)} {where}: {size(job.result['salvaged-bytes'])}: bytes {lost}"
+
+
 def skipped(found: Report) -> Iterator[str]:
     for each in found.past.run.fields.skipped:
         yield f"{', '.join(each.jobs)} on {each.host}: {each.why}"
@@ -96,6 +106,7 @@ def lines(found: Report, now: float) -> Iterator[str]:
     yield from _part("failed", map(failure, failed))
     yield from _part("cancelled with them" if failed else "cancelled",
                      (failure(job) for job in found.failures if job.cancelled))  # fmt: skip
+    yield from _part("salvaged: these parts of the sources could not be read, and are zeros", salvaged(found))
     yield from _part("skipped", skipped(found))
     yield from _part("not pruned", (f"{short(job, run.id)}: {each}" for job, each in found.past.left.items()))
     yield from _part("transactions", _columns([GROUPS, *map(group_cells, found.transactions)]))

@@ -17,7 +17,7 @@ import click
 from blockjobs.cli import runfile
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.follow import Detach, Show, follow, shown, verdict
+from blockjobs.cli.follow import Detach, Show, follow, salvaged_lines, shown, verdict
 from blockjobs.cli.gather import gather
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import as_json
@@ -26,7 +26,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import cuts
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
 from blockjobs.model.ids import RunId
-from blockjobs.model.jobs import OnChange, OnDamage, OnError
+from blockjobs.model.jobs import QEMU_POLICIES, OnChange, OnDamage, OnError
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
@@ -36,7 +36,8 @@ from blockjobs.stream import Stream
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first
-POLICIES: Final = click.Choice([str(policy) for policy in OnError])
+POLICIES: Final = click.Choice([str(policy) for policy in QEMU_POLICIES])
+SOURCE_POLICIES: Final = click.Choice([str(policy) for policy in OnError])
 Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 
@@ -167,7 +168,13 @@ damage_option = click.option(
 @click.option(
     "--quiesce", default="", metavar="NAME", help="A command of host.toml that freezes the source for the cut."
 )
-@click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
+@click.option(
+    "--on-source-error",
+    type=SOURCE_POLICIES,
+    default="report",
+    show_default=True,
+    help="`skip`: what cannot be read is zeros in the target, and listed; the run ends with 1.",
+)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
 @damage_option
@@ -281,6 +288,7 @@ def start(
     if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
         met = ended is Verdict.PARTIAL
         told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
+        told += salvaged_lines(here.run(plan.run))
         click.echo("\n".join(told), err=ended is not Verdict.ALL)
     return int(ended)
 

@@ -121,7 +121,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
         **{
             name: in_words(job.result.get(name, ()), job.result.get(f"{name}-more", 0), most=RANGES)
-            for name in ("differing", "unreadable")
+            for name in ("differing", "unreadable", "salvaged")
         },
         "read": _READ_FROM.get(job.result.get(FROM_MEDIUM), ""),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",

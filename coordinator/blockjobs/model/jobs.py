@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.volumespec import HostedVolume
 
+MOST_SALVAGED: Final = 1000  # ranges that are listed one by one: a checkpoint and a manifest are to stay small
+
 
 class OnError(StrEnum):
-    """QEMU's ``BlockdevOnError``: what an I/O error does.  ``auto`` is ``enospc``."""
+    """QEMU's ``BlockdevOnError``: what an I/O error does.  ``auto`` is ``enospc``.
+
+    ``skip`` is ours, and of the source of a backup alone: what cannot be read is zeros in the target, on record.
+    """
 
     REPORT = "report"
     IGNORE = "ignore"
     ENOSPC = "enospc"
     STOP = "stop"
     AUTO = "auto"
+    SKIP = "skip"
+
+
+QEMU_POLICIES: Final = tuple(policy for policy in OnError if policy is not OnError.SKIP)
 
 
 class OnChange(StrEnum):
@@ -109,11 +118,47 @@ class JobSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What of a source could not be read and is zeros in the target: half-open byte ranges, ``more`` beyond the first
+    ``MOST_SALVAGED`` of them, and the bytes of all."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+    more: int = 0
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return self.bytes > 0
+
+    def having(self, found: Iterable[tuple[int, int]]) -> Salvaged:
+        """The same with all ranges that were ``found``, among them those that are listed here already."""
+        ranges = tuple(found)
+        unlisted = self.bytes - _length(self.ranges)
+        more = self.more + max(0, len(ranges) - MOST_SALVAGED)
+        return Salvaged(ranges[:MOST_SALVAGED], more, unlisted + _length(ranges))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of a manifest and of a job's result; none where nothing was salvaged."""
+        if not self:
+            return {}
+        listed = {"salvaged": [list(pair) for pair in self.ranges], "salvaged-bytes": self.bytes}
+        return listed | ({"salvaged-more": self.more} if self.more else {})
+
+
+WHOLE: Final = Salvaged()  # everything could be read
+
+
+def _length(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in ranges)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a copy has made durable: chunk-aligned half-open byte ranges of the staging file with this uuid."""
+    """What a copy has made durable: chunk-aligned half-open byte ranges of the staging file with this uuid; and what
+    within them could not be read from the source."""
 
     staging: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
+    salvaged: Salvaged = WHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Version:
     run: str
     at: float
     committed: bool = True
+    salvaged: bool = False  # parts of its source could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,23 @@ RULES: Final = ("last", *PERIODS)
 def judge(versions: Iterable[Version], keep: Mapping[str, int]) -> Kept:
     """What stays of the versions of one job, and what goes.
 
-    The newest committed one always stays; one that never committed has nothing, and is in neither list.
+    The newest committed one always stays; one that never committed has nothing, and is in neither list.  A salvaged one
+    takes no place of a rule from a whole one: those that are newer than the last whole one are judged among themselves,
+    and the others go.
     """
-    newest_first = sorted((each for each in versions if each.committed), key=lambda v: (v.at, v.run), reverse=True)
+    committed = [each for each in versions if each.committed]
+    whole = [each for each in committed if not each.salvaged]
+    if not any(keep.get(rule, 0) > 0 for rule in RULES):
+        return _judge(committed, keep)
+    newest = max((each.at for each in whole), default=float("-inf"))
+    later = [each for each in committed if each.salvaged and each.at > newest]
+    kept = {**_judge(whole, keep).reasons, **_judge(later, keep).reasons}
+    gone = sorted((each for each in committed if each.run not in kept), key=lambda v: (v.at, v.run), reverse=True)
+    return Kept(kept, tuple(each.run for each in gone))
+
+
+def _judge(versions: Iterable[Version], keep: Mapping[str, int]) -> Kept:
+    newest_first = sorted(versions, key=lambda v: (v.at, v.run), reverse=True)
     reasons: dict[str, list[str]] = {each.run: [] for each in newest_first}
     if not any(keep.get(rule, 0) > 0 for rule in RULES):
         return Kept(dict.fromkeys(reasons, (NO_RULE,)))
@@ -81,6 +96,7 @@ class Target:
     path: str
     source: str
     base: str = ""  # the directory that was there before
+    salvaged: bool = False  # parts of its source could not be read
     layers: tuple[str, ...] = ()
 
     @property
@@ -121,7 +137,7 @@ def plan(
             series.setdefault(target.series, []).append(target)
     kept: dict[Target, tuple[str, ...]] = {}
     for name, members in series.items():
-        verdict = judge([Version(t.run, t.at) for t in members], keeps.get(name[0], {}))
+        verdict = judge([Version(t.run, t.at, salvaged=t.salvaged) for t in members], keeps.get(name[0], {}))
         kept |= {t: verdict.reasons[t.run] for t in members if t.run in verdict.reasons}
         if only is not None and name not in only:
             kept |= {t: ("not asked for",) for t in members if t not in kept}

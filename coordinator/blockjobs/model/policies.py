@@ -38,7 +38,8 @@ class Offline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say.
+    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say; ``salvaged``: a
+    job counts also if parts of its source could not be read.
 
     ``retry``: how often a job of it that failed is tried again, the first time ``retry_wait`` seconds later.
     """
@@ -48,12 +49,14 @@ class Policy:
     retry: int = 0
     retry_wait: int = RETRY_WAIT
     succeed_if: float | None = None
+    salvaged: bool = False
     keep: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "grouped": self.grouped, "offline": str(self.offline), "retry": self.retry,
             "retry-wait": self.retry_wait, "succeed-if": self.succeed_if, "keep": dict(self.keep),
+            **({"salvaged": True} if self.salvaged else {}),
         }  # fmt: skip
 
     @classmethod
@@ -61,6 +64,7 @@ class Policy:
         return cls(
             grouped=keys["grouped"], offline=Offline.of(keys["offline"]), retry=keys["retry"],
             retry_wait=keys.get("retry-wait", RETRY_WAIT), succeed_if=keys["succeed-if"], keep=dict(keys["keep"]),
+            salvaged=keys.get("salvaged", False),
         )  # fmt: skip
 
 
@@ -199,11 +203,13 @@ def outcome_of(jobs: int, failed: int, cancelled: int) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A transaction of the file: jobs that were started, those of them that ended badly, and those left out."""
+    """A transaction of the file: jobs that were started, those of them that ended badly, those left out, and those that
+    committed although parts of their sources could not be read."""
 
     jobs: int = 0
     bad: int = 0
     skipped: int = 0
+    salvaged: int = 0
 
 
 def verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verdict:
@@ -217,8 +223,10 @@ def verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verd
 
 def _one(count: Count, policy: Policy) -> Verdict:
     wanted, good = count.jobs + count.skipped, count.jobs - count.bad
+    if count.salvaged and not policy.salvaged:
+        return Verdict.FAILED
     if good == wanted:
-        return Verdict.ALL
+        return Verdict.PARTIAL if count.salvaged else Verdict.ALL
     if policy.succeed_if is not None:
         met = good > 0 and 100 * good >= policy.succeed_if * wanted - 1e-9
     else:

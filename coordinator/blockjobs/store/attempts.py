@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from errno import EIO
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from blockjobs.model import errors
 from blockjobs.model.hanging import hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId, TxnId
-from blockjobs.model.jobs import Checkpoint, JobSpec, Orders
+from blockjobs.model.jobs import Checkpoint, JobSpec, Orders, Salvaged
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
@@ -242,11 +242,20 @@ def opened_and_cut(opened: bytes | None, cut: bytes | None) -> dict[str, Any]:
 
 
 def pack_checkpoint(point: Checkpoint) -> bytes:
-    return codec.pack([point.staging, [list(pair) for pair in point.ranges]])
+    """A checkpoint as bytes; one that has nothing salvaged is as those of earlier releases."""
+    keys: list[Any] = [point.staging, [list(pair) for pair in point.ranges]]
+    if lost := point.salvaged:
+        keys.append([[list(pair) for pair in lost.ranges], lost.more, lost.bytes])
+    return codec.pack(keys)
 
 
 def unpack_checkpoint(data: bytes) -> Checkpoint:
     if not data:
         return Checkpoint()
-    staging, ranges = codec.unpack(data)
-    return Checkpoint(staging, tuple((start, end) for start, end in ranges))
+    staging, ranges, *rest = codec.unpack(data)
+    lost, more, length = rest[0] if rest else ((), 0, 0)
+    return Checkpoint(staging, _pairs(ranges), Salvaged(_pairs(lost), more, length))
+
+
+def _pairs(ranges: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((start, end) for start, end in ranges)

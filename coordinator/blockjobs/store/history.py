@@ -101,9 +101,9 @@ def pack(spec: JobSpec) -> bytes:
 def _target(run: RunView, job: str, row: bytes) -> Target:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
-    txn, source, base, below = codec.unpack(packed)
+    txn, source, base, below, *marks = codec.unpack(packed)
     return Target(
         run=run.id, at=run.published / 1000, job=job, transaction=txn,
         group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
-        layers=tuple(below),
+        layers=tuple(below), salvaged=bool(marks),
     )  # fmt: skip

@@ -128,6 +128,8 @@ class RunView:
     retries: str = ""  # the run of which it starts again what failed
     retried: int = 0  # tries beyond the first, of all its jobs
     queued: str = ""  # the run of its name that it waits for
+    salvaged: int = 0  # jobs that committed, parts of whose sources could not be read
+    salvaged_of: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file
 
     @property
     def elapsed(self) -> float:
@@ -156,7 +158,7 @@ class RunView:
             "id": self.id, "name": self.name, "completion-mode": self.mode,
             "published": self.published / 1000, "ended": self.ended / 1000 if self.ended else None,
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
-            "skipped": self.skipped, "retried": self.retried,
+            "skipped": self.skipped, "retried": self.retried, "salvaged": self.salvaged,
             "deadline": self.published / 1000 + self.fields.deadline if self.fields.deadline else None,
             "queued-behind": self.queued or None,
         }  # fmt: skip
@@ -263,12 +265,16 @@ class Views:
         """How a run ended, by the policies of its file; raises NoSuchRun."""
         run = self.run(run_id)
         if not run.fields.policies:  # no run file started it
-            return Verdict.FAILED if run.failed or run.cancelled else Verdict.ALL
+            return Verdict.FAILED if run.failed or run.cancelled or run.salvaged else Verdict.ALL
         policies = run.fields.policies
         names = Counter(transaction_name(run.id, place.transaction, policies) for place in self.places(run.id))
         bad = {ALONE: run.failed + run.cancelled, **run.bad}
         skipped = Counter(each.transaction for each in run.fields.skipped for _ in each.jobs)
-        return verdict({name: Count(names[name], bad.get(name, 0), skipped[name]) for name in policies}, policies)
+        lost = {ALONE: run.salvaged, **run.salvaged_of}
+        counts = {
+            name: Count(names[name], bad.get(name, 0), skipped[name], lost.get(name, 0)) for name in policies
+        }  # fmt: skip
+        return verdict(counts, policies)
 
     def runs(self, *, limit: int = 0) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
@@ -352,6 +358,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
         r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
         fields.get("layered", False), fields.get("retries", ""), number(b"retried"), _text(r.get(b"queued", b"")),
+        number(b"salvaged"), {_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
     )  # fmt: skip
 
 

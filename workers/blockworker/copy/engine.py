@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blockjobs.model.errors import VolumeError
+from blockjobs.model.jobs import WHOLE, Salvaged
 from blockworker.copy.digests import CHUNK, Digests, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.interval import Interval
@@ -38,7 +39,7 @@ class Copy(CopyLanes):
         whole: bool = False,
         hole_step: int = 0,
         salvage: bool = False,
-        salvaged: RangeSet | None = None,
+        salvaged: Salvaged = WHOLE,
     ) -> None:
         """``whole``: blocks with any data are written whole, their holes as zeros.  ``hole_step``: the most bytes of a
         hole that are one piece, 0: any number.  ``salvage``: what cannot be read becomes zeros; ``salvaged``: what
@@ -53,8 +54,8 @@ class Copy(CopyLanes):
         )  # fmt: skip
         self._whole, self._salvage = whole, salvage
         self.done_before = done.total()  # bytes that earlier attempts made durable
-        self._salvaged = RangeSet(salvaged.to_tuple() if salvaged is not None else ())
-        self.salvaged_durable: tuple[tuple[int, int], ...] = self._salvaged.to_tuple()
+        self._salvaged_before, self._salvaged = salvaged, RangeSet(salvaged.ranges)
+        self.salvaged_durable = salvaged
         self.tries = 0  # reads around bad sectors: a sign of life
         self.bytes_read = self.bytes_written = self.bytes_zero = self.bytes_skipped = 0
 
@@ -83,7 +84,7 @@ class Copy(CopyLanes):
         snapshot = self.durable_of(snapshot)
         with self._state:
             self._account.keep_snapshot(snapshot)
-            self.salvaged_durable = salvaged
+            self.salvaged_durable = self._salvaged_before.having(salvaged)
         return snapshot
 
     def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

@@ -9,5 +9,7 @@ from blockworker.roots import Roots
 
 
 class Backup(Staged):
+    salvages = True
+
     def attached(self, roots: Roots, job: Job) -> Copying:
         return Copying.of(attach(roots, job.claim, still=True), job)

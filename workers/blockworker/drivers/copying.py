@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -11,7 +11,7 @@ from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
-from blockjobs.model.jobs import Checkpoint, OnChange
+from blockjobs.model.jobs import Checkpoint, OnChange, OnError
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL
@@ -44,7 +44,7 @@ class Copying(Work):
         before = self._claim.counts
         self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
         self._ticks = 0  # looks while there is nothing to do but wait: a sign of life
-        self._stuck_at, self._patience = -1, 0.0
+        self._stuck_at, self._patience, self._stuck_since = -1, 0.0, 0.0
         self._lost = False  # a volume is gone, and the error policy was asked
         self._source_change = "unknown"
         self._damage: tuple[str, ...] = ()
@@ -73,6 +73,7 @@ class Copying(Work):
             attached.source, attached.target, size=self._size, done=attached.done,
             throttle=self._throttle, digests=attached.digests, wake=self._wake, lanes=attached.lanes,
             whole=attached.whole, hole_step=attached.hole_step,
+            salvage=self._spec.on_source_error is OnError.SKIP, salvaged=attached.salvaged,
         )  # fmt: skip
 
     def start(self, job: Job) -> None:  # noqa: ARG002
@@ -133,7 +134,25 @@ class Copying(Work):
                 self._job.judge(trouble)
             judged = len(troubles)
             copy.hold()  # no lane is in a piece any more: what else has failed is known
+        self._expect_end(copy, troubles)
         copy.release()
+
+    def _expect_end(self, copy: Copy, troubles: Sequence[VolumeError]) -> None:
+        """Raise the first of the errors that are ignored when for the stall limit no byte came through."""
+        if copy.offset != self._stuck_at or not self._stuck_since:
+            self._stuck_since = boottime()
+        ignored = next((trouble for trouble in troubles if self._ignores(trouble)), None)
+        limit = self._spec.stall_limit
+        if ignored is not None and boottime() - self._stuck_since >= limit:
+            start, end = ignored.offset, ignored.offset + ignored.length
+            text = f"{ignored.text}; bytes {start} to {end} were tried for {limit} s, and no other byte came through"
+            raise VolumeError(
+                ignored.errno, text, operation=ignored.operation, offset=start, length=ignored.length
+            )  # fmt: skip
+
+    def _ignores(self, trouble: VolumeError) -> bool:
+        reads = trouble.operation == "read"
+        return (self._spec.on_source_error if reads else self._spec.on_target_error) is OnError.IGNORE
 
     def _rest_from_trouble(self, copy: Copy) -> None:
         """Before what failed is tried again: at once, or ever later where the copy came no further meanwhile."""
@@ -223,6 +242,7 @@ class Copying(Work):
         self._made.flush()
 
     def resume(self) -> None:
+        self._stuck_since = 0.0  # while it was held nothing could come through
         self._made.copy.release()
 
     def set_speed(self, speed: int) -> None:
@@ -234,7 +254,7 @@ class Copying(Work):
         return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))
 
     def pulse(self) -> int:
-        return self._made.copy.offset + self._ticks
+        return self._made.copy.offset + self._made.copy.tries + self._ticks
 
     @property
     def durable(self) -> Checkpoint | None:
@@ -246,7 +266,7 @@ class Copying(Work):
             told["untouched"] = self._attached.untouched
         if self._damage:
             told["damage"] = list(self._damage)
-        return told
+        return told | (self.durable.salvaged.to_dict() if self.durable is not None else {})
 
     def close(self) -> None:
         self._attached.close()

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from blockjobs.model import cuts, volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed, SourceChanged
-from blockjobs.model.jobs import Checkpoint, JobSpec, OnChange
+from blockjobs.model.jobs import WHOLE, Checkpoint, JobSpec, OnChange, OnError, Salvaged
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
 from blockworker.cage.limits import PATIENCE
@@ -35,6 +35,7 @@ from blockworker.targets.images import rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
 from blockworker.targets.opening import find_member, open_member
+from blockworker.targets.salvaged import expect_no_whole_image
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
 from blockworker.volumes.base import Mortal
@@ -64,6 +65,7 @@ class Attached:
     lanes: int = 2
     hole_step: int = 0
     examine: Callable[[Idle], tuple[str, ...]] = lambda _: ()  # the damage of the source, where OPEN could not look
+    salvaged: Salvaged = WHOLE  # what of ``done`` could not be read
 
     def check_alive(self) -> None:
         """Raise VolumeError where a volume is gone."""
@@ -80,6 +82,7 @@ class Attached:
 class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
 
+    salvages: ClassVar[bool] = False  # whether it may go on past what cannot be read
     cuts: ClassVar[bool] = True  # whether it copies a point in time of its source, if there is one to be had
     follows: ClassVar[bool] = False  # whether a source that is written to meanwhile is what it is for
 
@@ -106,6 +109,9 @@ class Staged(Driver):
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
         source = self.source(roots, spec)
         try:
+            if spec.on_source_error is OnError.SKIP and not self.salvages:
+                text = f"job {spec.id}: 'on-source-error: skip' is for a backup, a {spec.type} reads all or nothing"
+                raise JobFailed(errno.EINVAL, text)
             self.check(roots, spec, source)
             found = self.findings(roots, spec)
             opened = self._open_with(roots, spec, source, wanted)
@@ -175,8 +181,10 @@ class Staged(Driver):
             started=datetime.fromtimestamp(result["started"], UTC),
             finished=datetime.fromtimestamp(result["finished"], UTC),
         )  # fmt: skip
-        record = {**record, **manifest_keys(opened, result), **self.told(spec, result)}
+        record = {**record, **durable.salvaged.to_dict(), **manifest_keys(opened, result), **self.told(spec, result)}
         if isinstance(place, Member):
+            if durable.salvaged:
+                expect_no_whole_image(roots, place)
             record["attributes"] = place.attributes or None
             warnings = publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
             return (*result.get("damage", ()), *warnings)
@@ -245,7 +253,9 @@ def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) 
     try:
         if is_null(spec):
             target = open_target(spec.target.volume, roots, source.size)
-            return Attached(source, target, None, _durable(claim.durable, spec.id), spec.id)
+            done = _durable(claim.durable, spec.id)
+            lost = claim.durable.salvaged if done.total() else WHOLE
+            return Attached(source, target, None, done, spec.id, salvaged=lost)
         if spec.in_place:
             return _in_place(roots, claim, source)
         member = _member(roots, spec)
@@ -266,7 +276,8 @@ def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
     target = filter_target(spec.target.volume, device)
     done, untouched = _durable(claim.durable, device.record.uuid), device.record.untouched
     return Attached(
-        source, target, None, done, device.record.uuid, untouched=untouched, hole_step=HOLE_STEP
+        source, target, None, done, device.record.uuid, untouched=untouched, hole_step=HOLE_STEP,
+        salvaged=claim.durable.salvaged if done.total() else WHOLE,
     )  # fmt: skip
 
 
@@ -282,7 +293,7 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: 
     )
     return Attached(
         source, target, staged.digests, done, member.uuid, whole=spec.compress, lanes=2 if again else 1,
-        hole_step=0 if staged.fresh else LONGEST_HOLE,
+        hole_step=0 if staged.fresh else LONGEST_HOLE, salvaged=claim.durable.salvaged if done.total() else WHOLE,
     )  # fmt: skip
 
 

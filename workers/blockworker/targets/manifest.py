@@ -38,7 +38,7 @@ _SHOULD: Final = f"a manifest of version 1 or {VERSION} was expected"
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "run": (str,), "transaction": (str,), "job": (str,), "source": (dict,), "target": (str,), "cut": (dict,),
     "format": (str,), "digests": (dict, type(None)), "attempts": (list,), "bytes": (dict,), "source_change": (str,),
-    "started": (str,), "finished": (str,), "digest": (str,),
+    "started": (str,), "finished": (str,), "digest": (str,), "salvaged": (list,),
 }  # fmt: skip
 LARGEST: Final = 1 << 20  # bytes
 

@@ -92,7 +92,8 @@ def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
     return {
         txn.name: Policy(
             grouped=txn.completion_mode == "grouped", offline=txn.offline, retry=txn.retry,
-            retry_wait=txn.retry_wait, succeed_if=txn.succeed_if,
+            retry_wait=txn.retry_wait, succeed_if=txn.succeed_if if isinstance(txn.succeed_if, float) else None,
+            salvaged=txn.succeed_if == units.SALVAGED,
             keep={name: number for name, number in txn.keep.model_dump().items() if number},
         )
         for _, txn in chosen(file, only)

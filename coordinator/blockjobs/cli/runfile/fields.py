@@ -90,6 +90,7 @@ Urls = Annotated[
     list[Annotated[str, PlainValidator(lambda url: _text(url, by_apprise.check))]], Field(max_length=MOST_URLS)
 ]
 ErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto"]
+SourceErrorPolicy = Literal["report", "ignore", "enospc", "stop", "auto", "skip"]
 Mode = Literal["grouped", "individual"]
 Kept = Annotated[int, Field(ge=0, le=100_000)]
 
@@ -106,7 +107,7 @@ class Options(Model):
     type: Text = "backup"  # hosts know which exist
     sync: Text = "full"
     speed: Size = 0
-    on_source_error: ErrorPolicy = "report"
+    on_source_error: SourceErrorPolicy = "report"
     on_target_error: ErrorPolicy = "report"
     on_source_change: Literal["fail", "report"] = "fail"
     on_source_damage: Literal["fail", "report"] = "fail"
@@ -179,7 +180,7 @@ class Transaction(Options):
     offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
     retry: Annotated[int, Field(ge=0, le=100)] = 0
     retry_wait: Duration = RETRY_WAIT
-    succeed_if: Annotated[float | None, PlainValidator(units.percent)] = None
+    succeed_if: Annotated[float | str | None, PlainValidator(units.share_or_salvaged)] = None
 
 
 class StoreSaid(Model):

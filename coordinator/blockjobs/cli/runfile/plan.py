@@ -16,6 +16,7 @@ from blockjobs.cli.runfile import expansion
 from blockjobs.cli.runfile.expansion import Draft, Fleet, Glob
 from blockjobs.cli.runfile.fields import RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault, Text, parse
+from blockjobs.cli.runfile.units import SALVAGED
 from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, volumespec
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.ids import RunId, TxnId
@@ -116,7 +117,8 @@ def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterat
         known = ", ".join(file.stores) or "none: the file has no stores"
         yield "store", f"{shown(txn.store)} is no store; one of {known} was expected"
     if txn.completion_mode == "grouped":
-        for name in [name for name in ("retry", "retry_wait", "succeed_if") if name in txn.model_fields_set]:
+        shares = () if txn.succeed_if == SALVAGED else ("succeed_if",)
+        for name in [name for name in ("retry", "retry_wait", *shares) if name in txn.model_fields_set]:
             field = name.replace("_", "-")
             yield field, "not accepted by completion-mode 'grouped', which is all or nothing; 'individual' was expected"
 

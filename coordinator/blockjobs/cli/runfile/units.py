@@ -25,6 +25,7 @@ UNITS: Final = {
 TIMES: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)(?:/s)?", re.ASCII)
 _TIME: Final = re.compile(r"(?:([0-9]{1,9})\s*([smhd])\s*)+", re.ASCII)
+SALVAGED: Final = "salvaged"
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", re.ASCII)
 _BRACKET: Final = re.compile(r"\[([^\[\]]*)\]")
 _RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
@@ -62,6 +63,16 @@ def percent(value: object) -> float:
     if not 0 < share <= 100:
         raise ValueError(f"{shown(value)} is not a share; a text from 1% to 100%, such as 95%, was expected")
     return share
+
+
+def share_or_salvaged(value: object) -> float | str:
+    """95.0 from ``95%``; or the word ``salvaged``."""
+    if value == SALVAGED:
+        return SALVAGED
+    try:
+        return percent(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {SALVAGED}") from None
 
 
 def offline(value: object) -> Offline:

@@ -40,6 +40,13 @@ local function keeps(run)
   return false
 end
 
+-- What history needs of a backup, with a mark that parts of its source could not be read.
+local function salvaged(backup)
+  local row = unpacked(backup)
+  row[5] = true
+  return string.sub(backup, 1, 1) .. cmsgpack.pack(row)
+end
+
 -- Out of the line of its name: the next one's turn may have come.
 local function leave_line(lines, run, id)
   local name, left = redis.call("HGET", run, "line"), {}
@@ -55,7 +62,7 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 10 + (i - 4) * 4, 13 + (i - 4) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off", "result")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" and is_of(job, ARGV[2]) then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
@@ -83,12 +90,20 @@ for i = 4, #ARGV do
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
     -- Newest first: what stays is the error of the first in the file.
     if counted == "failed" then why = id .. ": " .. string.sub(f[8] or "", 1, 400) end
-    if not counted and f[17] and f[17] ~= "" then rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. f[17] end
+    local lost = not counted and unpacked(f[20])["salvaged-bytes"] or 0
+    if lost > 0 then
+      redis.call("HINCRBY", KEYS[1], "salvaged", 1)
+      if name ~= "" then redis.call("HINCRBY", KEYS[1], "salvaged:" .. name, 1) end
+    end
+    if not counted and f[17] and f[17] ~= "" then
+      rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. (lost > 0 and salvaged(f[17]) or f[17])
+    end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then
-      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped", "retried")
+      local r = redis.call("HMGET", KEYS[1], "jobs", "failed", "cancelled", "skipped", "retried", "salvaged")
       local told = {"event", "RUN_ENDED", "id", ARGV[1], "run", ARGV[1], "jobs", r[1], "failed", r[2], "cancelled", r[3]}
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
+      if r[6] then told[#told + 1], told[#told + 2] = "salvaged", r[6] end
       if r[5] then told[#told + 1], told[#told + 2] = "retried", r[5] end
       redis.call("HSET", KEYS[1], "ended", now)
       leave_line(KEYS[9], KEYS[1], ARGV[1])
