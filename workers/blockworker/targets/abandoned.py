@@ -19,6 +19,7 @@ from blockworker.roots import Roots
 from blockworker.targets import devices, inplace, owed, publish
 from blockworker.targets import journal as journals
 from blockworker.targets.folder import LockBusy
+from blockworker.targets.madedirs import forget_notes
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def sweep_root(roots: Roots, path: str) -> None:
     try:
         root = roots.root_of(path, write=True)
         publish.close_settled(roots, root)
+        if next(journals.scan(roots, root), None) is None:
+            forget_notes(roots, root)
         journals.sweep_tombstones(roots, root, TOMBSTONE)
     except (BlockjobsError, OSError) as error:
         log.warning("what is settled beneath %s is not swept: %s", path, error)

@@ -1,10 +1,10 @@
 """The journal: what a transaction has made beneath one root, and what was decided about it, on disk.
 
-``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (temporary file, fsync, rename, fsync of the
-directory).  Rule: whoever creates, renames or unlinks anything of the transaction holds the flock of
-``TRANSACTION.lock`` and reads the journal after it got it.  A settled transaction leaves a tombstone,
-``ROOT/.blockjobs/settled/TRANSACTION.journal``, under which nothing is ever created again.  A week's tombstones of many
-small runs are thousands: whoever looks for open journals does not meet them, and they have no lock files.
+``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (``sparefile``); members beyond the first few have
+files of their own (``memberfiles``).  Rule: whoever creates, renames or unlinks anything of the transaction holds the
+flock of ``TRANSACTION.lock``, and reads the journal after the lock was taken.  A settled transaction leaves a
+tombstone, ``ROOT/.blockjobs/settled/TRANSACTION.journal``, under which nothing is ever created again.  A week's
+tombstones of many small runs are thousands: a search for open journals does not meet them, and they have no lock files.
 """
 
 from __future__ import annotations
@@ -26,23 +26,12 @@ from blockworker.sparefile import read_text, remove_file, replace_file, spare_na
 from blockworker.targets import folder as folders
 from blockworker.targets.entries import Kept, Member, Proven, Record
 from blockworker.targets.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock
+from blockworker.targets.memberfiles import has_file, member_files, member_of, members_of, remove_member_files
 
 __all__ = [
-    "Journal",
-    "Kept",
-    "LockBusy",
-    "Member",
-    "Proven",
-    "Record",
-    "held",
-    "locked",
-    "place_of",
-    "read",
-    "read_member",
-    "read_members",
-    "scan",
-    "sweep_tombstones",
-]
+    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "held", "locked", "place_of", "read", "read_member",
+    "read_members", "scan", "sweep_tombstones",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +52,11 @@ class Journal:
 
     def member(self, job: str) -> Member | None:
         """What the journal says of a job."""
-        return _member_of(self._folder, self.record, self._transaction, job, self._path)
+        return member_of(self._folder, self.record, self._transaction, job, self._path)
 
     def members(self) -> Iterator[Member]:
         """Every member, one at a time."""
-        return _members_of(self._folder, self.record, self._transaction, self._path)
+        return members_of(self._folder, self.record, self._transaction, self._path)
 
     def put(self, *members: Member) -> None:
         """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
@@ -80,7 +69,7 @@ class Journal:
                     inside = inside.having(member)
                     continue
                 if files < 0:
-                    files = opened.enter_context(_files(self._folder, self._transaction, make=True))
+                    files = opened.enter_context(member_files(self._folder, self._transaction, make=True))
                 replace_file(files, member.job, member.dump(), sync=False)
             if files >= 0:
                 os.fsync(files)
@@ -93,14 +82,14 @@ class Journal:
             return True
         if len(record.members) >= FEW:
             return False
-        with _files(self._folder, self._transaction) as files:
-            return files < 0 or not _exists(files, job)
+        with member_files(self._folder, self._transaction) as files:
+            return files < 0 or not has_file(files, job)
 
     def drop(self, job: str) -> None:
         """Forget a job that made nothing; the journal as well where no other is left in it."""
         if (record := self.record) is None:
             return
-        with _files(self._folder, self._transaction) as files:
+        with member_files(self._folder, self._transaction) as files:
             if files >= 0 and remove_file(files, job):
                 os.fsync(files)
         rest = record.without(job)
@@ -142,7 +131,7 @@ class Journal:
             return record
         names = list(record.members)
         try:
-            with _files(self._folder, self._transaction, make=True) as files:
+            with member_files(self._folder, self._transaction, make=True) as files:
                 for name in names[FEW:]:
                     replace_file(files, name, record.members[name].dump(), sync=False)
                 os.fsync(files)
@@ -166,7 +155,7 @@ class Journal:
 
     def _bury(self) -> None:
         """The tombstone is durable: what it stands for may go."""
-        _remove_files(self._folder, self._transaction)
+        remove_member_files(self._folder, self._transaction)
         if remove_file(self._folder, self._name):
             os.fsync(self._folder)
 
@@ -178,7 +167,7 @@ class Journal:
         with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
             if remove_file(settled, self._name):
                 os.fsync(settled)
-        _remove_files(self._folder, self._transaction)
+        remove_member_files(self._folder, self._transaction)
         remove_file(self._folder, self._name)
         self.unlock()
         os.fsync(self._folder)
@@ -188,68 +177,6 @@ class Journal:
         """Remove the lock file, which is held: whoever waits for it finds it gone, and makes his own."""
         with suppress(FileNotFoundError):
             os.unlink(f"{self._transaction}.lock", dir_fd=self._folder)
-
-
-# --- the members' own files ---------------------------------------------------------------------------
-
-
-@contextmanager
-def _files(folder: int, transaction: str, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of the members' files; -1 where there is none, unless it is to be made."""
-    name = f"{transaction}.members"
-    if make:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=folder)
-            os.fsync(folder)
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        fd = -1
-    try:
-        yield fd
-    finally:
-        if fd >= 0:
-            os.close(fd)
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _remove_files(folder: int, transaction: str) -> None:
-    with _files(folder, transaction) as files:
-        if files < 0:
-            return
-        for name in os.listdir(files):
-            os.unlink(name, dir_fd=files)
-    os.rmdir(f"{transaction}.members", dir_fd=folder)
-
-
-def _member_of(folder: int, record: Record | None, transaction: str, job: str, path: str) -> Member | None:
-    if record is None or record.clean:
-        return None
-    if (member := record.members.get(job)) is not None:
-        return member
-    ids.job_id(job)  # it becomes a file name
-    with _files(folder, transaction) as files:
-        text = read_text(files, job) if files >= 0 else None
-    return None if text is None else Member.parse(text, f"{path}: {job}")
-
-
-def _members_of(folder: int, record: Record | None, transaction: str, path: str) -> Iterator[Member]:
-    if record is None or record.clean:
-        return
-    yield from record.members.values()
-    with _files(folder, transaction) as files:
-        for job in sorted(os.listdir(files)) if files >= 0 else ():
-            if job.startswith(".") or job in record.members:
-                continue
-            if (text := read_text(files, job)) is not None:
-                yield Member.parse(text, f"{path}: {job}")
 
 
 # --- reading, and taking the lock ---------------------------------------------------------------------
@@ -274,13 +201,13 @@ def read(roots: Roots, root: Root, transaction: str) -> Record | None:
 def read_member(roots: Roots, root: Root, transaction: str, job: str) -> Member | None:
     """What the journal says of a job, without its lock."""
     with _looked_into(roots, root, transaction) as (folder, record):
-        return _member_of(folder, record, transaction, job, f"{folder_of(root)}/{transaction}.journal")
+        return member_of(folder, record, transaction, job, f"{folder_of(root)}/{transaction}.journal")
 
 
 def read_members(roots: Roots, root: Root, transaction: str) -> list[Member]:
     """What the journal says of all its jobs, without its lock."""
     with _looked_into(roots, root, transaction) as (folder, record):
-        return list(_members_of(folder, record, transaction, f"{folder_of(root)}/{transaction}.journal"))
+        return list(members_of(folder, record, transaction, f"{folder_of(root)}/{transaction}.journal"))
 
 
 @contextmanager
@@ -312,7 +239,7 @@ def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
         with _looked_into(roots, place, transaction) as (folder, record):
             if record is not None and record.clean:
                 settled = settled or place
-            elif _member_of(folder, record, transaction, job, place.path) is not None:
+            elif member_of(folder, record, transaction, job, place.path) is not None:
                 return place
     return settled or root
 

@@ -7,6 +7,7 @@ answer.  The order: data, journal (decision), rename, directory, journal (done);
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,8 @@ __all__ = [
     "commit_job", "commit_member", "prepare_member",
 ]  # fmt: skip
 NO_ATTRIBUTES: Final = Attributes()
+
+log = logging.getLogger(__name__)
 
 
 def prepare_member(
@@ -285,8 +288,12 @@ def close_settled(roots: Roots, root: Root) -> int:
     closed = 0
     for record in journals.scan(roots, root):
         if record.decision is not None and all(each.settled for each in record.members.values()):
-            with suppress(LockBusy):  # somebody does it
+            try:
                 closed += clean_transaction(roots, record.transaction, root, patience=0)
+            except LockBusy:
+                log.debug("transaction %s: somebody else closes it", record.transaction)
+            except JobFailed as failed:  # one bad journal must not stop the others' work
+                log.warning("transaction %s: it is not closed: %s", record.transaction, failed.text)
     return closed
 
 
