@@ -17,6 +17,8 @@ import psutil
 import pytest
 from fleet import DEADLINE, MIB, Fleet, alive, files
 
+from blockjobs.model.jobs import OnDamage
+
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-nbd"), reason="qemu-utils is not installed: `make tools` as root"
 )
@@ -217,3 +219,41 @@ def test_an_image_is_made_like_the_one_that_it_replaces(tmp_path: Path) -> None:
         assert is_copy(old, "qcow2", source)
     finally:
         fleet.close()
+
+
+def test_a_raw_source_that_lies_on_another_is_warned_of_in_the_run_and_in_show(fleet: Fleet) -> None:
+    base, top = fleet.image("a", "base.img", 1), fleet.root("a") / "top.img"
+    assert qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top).returncode == 0
+    run = fleet.submit(
+        fleet.plan([{"id": "j", "source": f"a:{top}", "target": f"a:{fleet.root('a')}/{{run}}.img"}])
+    )  # fmt: skip
+    warning = fleet.until("JOB_WARNING", f"{run}.j").fields["text"]
+    assert warning == (
+        f"source {top} is copied as raw bytes, and begins as a qcow2 image that lies on '{base}': "
+        "WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
+    )
+    fleet.until("RUN_ENDED", run)
+    argv = [sys.executable, "-m", "blockjobs", "show", f"{run}.j", "--redis", fleet.server.url]
+    assert warning in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    record = json.loads((fleet.root("a") / f"{run}.img.manifest.json").read_text())
+    assert record["source_notes"] == [warning]
+
+
+def test_a_damaged_source_of_a_format_fails_its_job_unless_it_is_only_to_be_reported(fleet: Fleet) -> None:
+    disk = fleet.root("a") / "disk.qcow2"
+    assert qemu_img("create", "-q", "-f", "qcow2", disk, "4M").returncode == 0
+    with disk.open("r+b") as file:
+        file.seek(79)
+        file.write(b"\1")  # dirty
+    source = {"host": "a", "driver": "qcow2", "file": {"driver": "file", "filename": str(disk)}}
+    job = {"id": "j", "source": source, "target": f"a:{fleet.root('a')}/{{run}}.img"}
+    said = f"{disk} was not closed by its last writer (dirty)"
+    run = fleet.submit(fleet.plan([job]))
+    fleet.until("RUN_ENDED", run)
+    assert fleet.job(f"{run}.j").error == f"source a:{disk} is damaged: {said}"
+    run = fleet.submit(fleet.plan([job], on_source_damage=OnDamage.REPORT))
+    fleet.until("RUN_ENDED", run)
+    assert fleet.job(f"{run}.j").ret == 0
+    record = json.loads((fleet.root("a") / f"{run}.img.manifest.json").read_text())
+    assert record["source_damage"] == [said]
+    assert said in fleet.job(f"{run}.j").warnings

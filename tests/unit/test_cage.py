@@ -226,6 +226,36 @@ def test_a_file_that_is_handed_over_for_reading_is_not_written(tmp_path):
     assert failed.value.text == f"Could not open '{path}': Permission denied"
 
 
+@pytest.mark.parametrize("abi", sorted({1, kernel_cage().abi}))
+def test_an_image_on_a_device_is_read_and_opens_nothing_else(tmp_path, secret, abi):
+    path, cage = tmp_path / "image", replace(kernel_cage(), abi=abi)
+    qemu_img("create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", path)
+    os.truncate(path, 4 * MIB)
+    done = subprocess.run(["losetup", "-f", "--show", str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    loop = done.stdout.strip()
+    try:
+        for backing in ({"backing": None}, {}):
+            fd = handed(os.open(loop, os.O_RDONLY))
+            node = {"driver": "qcow2", "file": {"driver": "host_device", "filename": path_of(fd)}, **backing}
+            try:
+                if backing:
+                    export = Export(node, {fd: loop}, cage=cage)
+                    assert export.size == MIB
+                    view = memoryview(bytearray(512))
+                    export.read(view, 0)
+                    assert bytes(view) == bytes(512)
+                    export.close()
+                else:
+                    with pytest.raises(JobFailed, match="Permission denied"):
+                        Export(node, {fd: loop}, cage=cage)
+            finally:
+                os.close(fd)
+    finally:
+        subprocess.run(["losetup", "-d", loop], check=True)
+
+
 # --- where the kernel has no cage -------------------------------------------------------------------------
 
 

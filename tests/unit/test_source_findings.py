@@ -19,6 +19,7 @@ from blockjobs.model.jobs import JobSpec, OnDamage
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.examined import examine_copied
 from blockworker.drivers.verify import Verify
+from blockworker.forecast import forecast
 from blockworker.targets import manifest
 
 MIB = 1 << 20
@@ -162,6 +163,7 @@ def test_a_raw_source_that_begins_as_an_image_is_said_and_louder_where_it_lies_o
     )  # fmt: skip
     loud = f"source {top} {begins} {form} image that lies on '{path}': WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
     assert opened(site, spec).notes == (loud,)
+    assert forecast(site.roots, spec)["warnings"] == [loud], "what plan says"
     plain = site.image()
     spec = backup_of(
         site, {"driver": "file", "filename": str(plain)}, id="R.plain",
