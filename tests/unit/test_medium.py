@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
+import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +15,12 @@ from alone import Alone
 from mounts import PATH, memory
 
 from blockjobs.model import volumespec
+from blockjobs.model.ids import Host
+from blockworker.drivers.verify import Verify
+from blockworker.host import HostConfig
+from blockworker.roots import Roots
 from blockworker.targets import manifest
+from blockworker.volumes import open_source
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.direct import MediumFile, MediumReader, takes_direct
 
@@ -158,3 +165,48 @@ def rot(disk, mark):
         file.flush()
         os.fsync(file.fileno())
     assert changed >= 10000
+
+
+@needs_root
+def test_an_image_of_a_format_on_a_device_is_read_past_the_cache_of_the_device(tmp_path):
+    if not shutil.which("qemu-nbd"):
+        pytest.skip("QEMU's tools are not installed: `make tools` as root")
+    disk = tmp_path / "disk"
+    qcow2(disk, tmp_path, b"old!")
+    with loop(disk) as device, open(device, "rb"):  # who closes it last drops its cache
+        Path(device).read_bytes()
+        qcow2(disk, tmp_path, b"NEW!")
+        assert b"old!" in Path(device).read_bytes(), "a read through the cache is stale: else the test proves nothing"
+        config = HostConfig(name=Host("h"), read_roots=(), write_roots=(), devices=(device,))
+        keys = {"driver": "qcow2", "host": "h", "file": {"driver": "host_device", "filename": device}}
+        source = open_source(volumespec.parse(keys).volume, Roots(config))
+        view = memoryview(bytearray(MIB))
+        source.pread_into(view, 0)
+        source.close()
+    assert bytes(view) == b"NEW!" * (MIB // 4)
+
+
+def qcow2(disk, tmp_path, word):
+    """Make a file an image that is full of a word; in place, so that a loop device on it stays."""
+    (tmp_path / "raw").write_bytes(word * (MIB // 4))
+    argv = ["qemu-img", "convert", "-O", "qcow2", str(tmp_path / "raw"), str(tmp_path / "image")]
+    subprocess.run(argv, check=True)
+    with open(disk, "r+b" if disk.exists() else "w+b") as file:
+        file.write((tmp_path / "image").read_bytes().ljust(4 * MIB, b"\0"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@pytest.mark.parametrize("medium", [True, False], ids=["a disk", "memory"])
+def test_the_result_of_a_verification_says_where_it_was_read_from(tmp_path, site_at, medium):
+    if (place := tmp_path if medium else memory()) is None:
+        pytest.skip("no tmpfs on this machine")
+    with tempfile.TemporaryDirectory(dir=place) as top:
+        site = site_at(Path(top) / "host")
+        image = published(site, "raw", b"x" * MIB)
+        if medium != takes_direct(fd := os.open(image, os.O_RDONLY)):
+            pytest.skip("the file system of the temporary files has no direct reads")
+        os.close(fd)
+        null = volumespec.parse({"driver": "null-co", "host": "web1", "size": MIB})
+        spec = site.spec(id="R.verify", type="verify", source=volumespec.parse(f"web1:{image}"), target=null)
+        assert Alone(site.roots, spec, Verify()).run()["from-medium"] is medium

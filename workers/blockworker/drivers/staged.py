@@ -227,13 +227,13 @@ def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: b
     with ExitStack() as stack:
         if spec.overwrite and not spec.in_place and not is_null(spec):
             stack.enter_context(replaced.held(roots, _member(roots, spec)))
-        if not still:
-            attached = _attach(roots, claim, source=source, shared=False)
-            return replace(attached, locks=stack.pop_all(), examine=_examination(roots, claim))
-        watch = SourceWatch(spec.source.volume, roots, live=spec.live, cut=bool(cut_of(claim)))
-        stack.callback(watch.close)
+        watch = None
+        if source is None:
+            cut = bool(cut_of(claim))
+            watch = SourceWatch(spec.source.volume, roots, live=spec.live or not still, cut=cut)
+            stack.callback(watch.close)
         # QEMU's own lock would keep a guest from starting: its server goes without, and the watch sees the guest.
-        attached = _attach(roots, claim, source=source, shared=True)
+        attached = _attach(roots, claim, source=source, shared=still)
         return replace(attached, watch=watch, locks=stack.pop_all(), examine=_examination(roots, claim))
 
 

@@ -12,12 +12,16 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Root, Roots
 from blockworker.targets import manifest as manifests
 from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.headers import named_files
 
+_KEPT: Final = 1.0  # seconds
+_DIRECTORIES: Final = 64  # of which it is remembered what lies on what
+_looked: dict[tuple[int, int, str], tuple[float, dict[str, str]]] = {}
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -78,12 +82,34 @@ class Staying:
 
 
 def lying_on(directory: int, path: str) -> str:
-    """The name of an image beside the file ``path`` that lies on it; "" for none.  ``directory``: an open one."""
-    place, itself = os.path.split(path)
+    """The name of an image beside the file ``path`` that lies on it; "" for none.  ``directory``: an open one.
+
+    An overlay that was made less than ``_KEPT`` seconds ago may not be seen: jobs of one directory come in thousands,
+    and each would read the headers of all the others.
+    """
+    key = (*_which(directory), os.path.dirname(path))
+    at, found = _looked.get(key, (-_KEPT, {}))
+    if boottime() >= at + _KEPT or path in found:  # what would be refused is looked at anew
+        found = _beside(directory, os.path.dirname(path))
+        if len(_looked) >= _DIRECTORIES:
+            _looked.clear()
+        _looked[key] = (boottime(), found)
+    return found.get(path, "")
+
+
+def _which(directory: int) -> tuple[int, int]:
+    st = os.fstat(directory)
+    return st.st_dev, st.st_ino
+
+
+def _beside(directory: int, place: str) -> dict[str, str]:
+    """Every file of a directory that another one there lies on -> the name of that one."""
+    found: dict[str, str] = {}
     for name in sorted(os.listdir(directory)):
-        if name != itself and path in _layers_named(directory, place, name):
-            return name
-    return ""
+        for below in _layers_named(directory, place, name):
+            if below != f"{place}/{name}":
+                found.setdefault(below, name)
+    return found
 
 
 def _manifest(directory: int, name: str) -> dict[str, Any]:

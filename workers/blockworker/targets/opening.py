@@ -28,14 +28,13 @@ from blockworker.inuse import expect_still
 from blockworker.roots import Root, Roots, between, kind_of
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
-from blockworker.targets.chains import lying_on
 from blockworker.targets.files import failing, has_staging_file, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import Contents, look_into, words_for
 from blockworker.targets.journal import Journal, Member, Record
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
-from blockworker.targets.replaced import expect_closed
+from blockworker.targets.replaced import expect_replaceable
 from blockworker.targets.reserved import reserve_name, reserved_name
 from blockworker.volumes.qemuimg import ImageTool
 
@@ -173,9 +172,7 @@ def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | N
         name = os.path.basename(path)
         st = stat_of(directory, name)
         if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):
-            expect_closed(directory, path)
-            if above := lying_on(directory, path):
-                raise JobFailed(errno.EBUSY, f"target {path} is needed: {above} in the same directory lies on it")
+            expect_replaceable(directory, path)
         if st is None:
             for suffix in SUFFIXES[1:]:
                 if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):

@@ -76,8 +76,7 @@ def prepare_member(
             manifest = {**manifest, "image": manifests.recognize(fd)}
         finally:
             release(fd)
-        with replaced.held(roots, member):
-            pass  # a guest that has the file to be replaced open would go on with a file that has no name
+        replaced.expect_still_replaceable(roots, member)
         named, digests = _digests(roots, member, manifest.get("digests"), given)
         proven = {"image": image} if digests is None else {"image": image, "digests": digests}
         with _journal(roots, member) as journal:

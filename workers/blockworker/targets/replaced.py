@@ -1,4 +1,5 @@
-"""The file that a target replaces: neither while QEMU has it open, nor does QEMU start on it while an attempt copies.
+"""The file that a target replaces: not while QEMU has it open, or another image lies on it, and QEMU does not start on
+the file while an attempt copies.
 
 What is held when: every attempt holds QEMU's image locks on the file, as a writer that shares nothing, until it ends;
 OPEN and PREPARE look at the locks and refuse; between them, and between PREPARE and COMMIT, nothing is held, for locks
@@ -8,23 +9,26 @@ member is committed and not published: only a person can end that guest.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from blockjobs.model.errors import JobFailed
 from blockworker import locks
 from blockworker.roots import Roots
+from blockworker.targets.chains import lying_on
 from blockworker.targets.journal import Member
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def expect_closed(directory: int, path: str) -> None:
-    """Refuse to replace a file that QEMU has open.  ``directory``: a descriptor of the one that it is in.
+def expect_replaceable(directory: int, path: str) -> None:
+    """Refuse to replace a file that QEMU has open, or that an image beside it lies on.  ``directory``: an open one.
 
     Raises:
-        JobFailed: QEMU has it open (EBUSY).
+        JobFailed: it is needed (EBUSY).
     """
     try:
         fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
@@ -34,6 +38,18 @@ def expect_closed(directory: int, path: str) -> None:
         locks.expect_closed(fd, f"target {path}")
     finally:
         os.close(fd)
+    if above := lying_on(directory, path):
+        raise JobFailed(errno.EBUSY, f"target {path} is needed: {above} in the same directory lies on it")
+
+
+def expect_still_replaceable(roots: Roots, member: Member) -> None:
+    """The same for what a member will replace, if it replaces anything."""
+    if member.replaces is not None:
+        directory = roots.open_dir(member.directory)
+        try:
+            expect_replaceable(directory, member.target)
+        finally:
+            os.close(directory)
 
 
 @contextmanager
