@@ -7,6 +7,7 @@ from puppets import ALPHA, BETA, RUN, Fleet, dump, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decision, Do, Finished, Step
+from blockjobs.model.ids import JobId
 from blockjobs.store import keys
 from blockjobs.store.answers import Answer
 from blockjobs.store.codec import unpack
@@ -428,3 +429,23 @@ def test_a_run_that_is_over_and_dismissed_leaves_only_its_record(client):
         records |= live(number)
     assert set(dump(client)) - records == shared
     assert shared <= {keys.events(), keys.due_wake(), keys.runs(), keys.decisions()}
+
+
+@pytest.mark.parametrize(
+    ("how", "place"), [("replace", "beta:/backup/b.img"), ("beside", "beta:/backup/b.img.R"), ("discard", "")]
+)
+def test_what_a_user_resolved_is_told_once_and_on_the_job(running, how, place):
+    running.copy(*GROUP)
+    running.walk(RUN, Step.SETTLE)
+    running.sick = {(Step.SETTLE, "b"): (17, "somebody took the name")}
+    running.advance(RUN)
+    done = Answer(JobId("b"), result={"resolved": how, "published-as": place})
+    for _ in range(2):
+        running.host(BETA).answers.answer(RUN, Step.SETTLE, [done])
+    running.sick = {}
+    running.walk(RUN)
+    assert running.events("JOB_RESOLVED") == [("JOB_RESOLVED", "b")]
+    job = ends(running)["b"]
+    assert (job.status, job.resolved, job.published_as) == ("concluded", how, place)
+    assert job.to_json()["resolved"] == {"how": how, "published-as": place}
+    assert ends(running)["a"].to_json()["resolved"] is None

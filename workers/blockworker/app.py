@@ -19,6 +19,7 @@ from blockjobs.daemons.doorbell import (
     PROBE_TASK,
     PRUNE_TASK,
     RESIZE_TASK,
+    RESOLVE_TASK,
     STEP_TASK,
     configure,
     copy_queue,
@@ -99,6 +100,11 @@ def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
     def prune(question: str, keys: dict[str, Any]) -> None:
         with redis_may_be_away("targets were not pruned, or nobody heard of it"):
             desk.questions.prune(question, keys, PRUNE)
+
+    @app.task(name=RESOLVE_TASK)
+    def resolve(question: str, txn: str, job: str, how: str) -> None:
+        with redis_may_be_away("a job was not resolved, or nobody heard of it"):
+            desk.resolve(question, TxnId(txn), JobId(job), how)
 
     return app
 

@@ -23,12 +23,14 @@ from blockjobs.store.submit import batches
 from blockworker import drivers
 from blockworker.cutting import cut
 from blockworker.drivers.base import Driver
+from blockworker.drivers.staged import is_staged
 from blockworker.highest import Highest
 from blockworker.kernel import NO_SPACE
 from blockworker.policy import Action, judge
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.opening import Room, target_path
+from blockworker.targets.resolve import resolution_of
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
@@ -106,12 +108,13 @@ class Steps:
                 continue  # a live attempt unwinds first; its end rings for this step again
             with _answered(answers, member):
                 self._highest.raise_to(incarnation, number)
-                left = ""  # undefined
+                left, told = "", dict[str, str]()  # undefined, resolved
                 if decision == Decision.COMMIT:
                     self._driver(member).commit(roots, member.spec, number)
+                    told = resolution_of(roots, member.spec) if member.unsettled and is_staged(member.spec) else {}
                 else:
                     left = self._abort(roots, member, number)
-                answers.append(Answer(member.spec.id, text=left))
+                answers.append(Answer(member.spec.id, text=left, result=told))
         self._answers.answer(txn, Step.SETTLE, answers)
 
     def _clean(self, members: Sequence[Member]) -> None:

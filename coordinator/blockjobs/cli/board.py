@@ -219,6 +219,8 @@ def _apply(row: Row, event: Event) -> None:
             row.offset, row.len = int(f["offset"]), int(f["len"])
         case "JOB_UNSETTLED":
             row.note = f["error"]
+        case "JOB_RESOLVED":
+            row.note = ""
         case "JOB_RETRIED":
             row.error = row.note = row.undefined = ""
             row.offset = row.len = 0

@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "undrain":     "blockjobs.cli.drain:undrain",
     "move":        "blockjobs.cli.move:move",
     "abandon":     "blockjobs.cli.abandon:abandon",
+    "resolve":     "blockjobs.cli.resolve:resolve",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "complete":    "blockjobs.cli.verbs:complete",
     "set-speed":   "blockjobs.cli.verbs:set_speed",

@@ -103,4 +103,6 @@ def published(here: Coordinator, image: str) -> str:
         raise Refused(f"job '{image}' has left no image in a file: its target is {target.text}")
     if job.status is not Status.CONCLUDED or job.ret:
         raise Refused(f"job '{image}' has published nothing: {job.error or f'it is {job.status}'}")
-    return target.text.replace("{", "{{").replace("}", "}}")  # what was expanded already stands for itself
+    return (
+        (job.published_as or target.text).replace("{", "{{").replace("}", "}}")
+    )  # what was expanded already stands for itself

@@ -20,6 +20,7 @@ from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.hanging import HangingPath, hanging_under
 from blockjobs.model.ids import Host, RunId, TxnId
+from blockjobs.model.resolutions import resolution_text
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import FROM_MEDIUM, in_words
 from blockjobs.store.notices import NoticeView
@@ -126,6 +127,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "read": _READ_FROM.get(job.result.get(FROM_MEDIUM), ""),
         "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
+        "resolved": resolution_text(job.resolved, job.published_as, job.run) if job.resolved else "",
     }
     if job.ended:
         facts["started"] = clock(job.started / 1000, now) if job.started else ""

@@ -147,6 +147,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_FINALIZED":       lambda _: "the user lets it be finalized",
     "JOB_UNSETTLED":       lambda f: f"cannot be settled yet: {f['error']}",
     "JOB_WARNING":         lambda f: f"warning: {f['text']}",
+    "JOB_RESOLVED":        lambda f: f"resolved by {f['how']}, as {f['published-as']}",
     "TARGET_UNDEFINED":    lambda f: f["reason"],
     "ATTEMPT_CLAIMED":     lambda f: f"attempt {f['attempt']} runs",
     "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",

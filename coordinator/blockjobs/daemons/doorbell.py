@@ -19,6 +19,7 @@ STEP_TASK: Final = "blockjobs.step"
 PROBE_TASK: Final = "blockjobs.probe"
 RESIZE_TASK: Final = "blockjobs.resize"
 PRUNE_TASK: Final = "blockjobs.prune"
+RESOLVE_TASK: Final = "blockjobs.resolve"
 
 
 def copy_queue(host: Host) -> str:
@@ -74,6 +75,9 @@ class Doorbell:
 
     def prune(self, host: Host, question: str, keys: dict[str, Any]) -> None:
         self._ring(PRUNE_TASK, [question, keys], steps_queue(host))
+
+    def resolve(self, host: Host, question: str, txn: TxnId, job: JobId, how: str) -> None:
+        self._ring(RESOLVE_TASK, [question, str(txn), str(job), how], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

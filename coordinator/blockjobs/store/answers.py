@@ -29,6 +29,7 @@ class Member:
     opened: Mapping[str, Any]
     durable: Checkpoint
     result: Mapping[str, Any]
+    unsettled: bool = False  # its settle was tried, and failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,16 @@ class Answers:
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hmget(
-                keys.job(self.host, job), "spec", "status", "passed", "attempt", "opened", "durable", "result", "cut"
+                keys.job(self.host, job),
+                "spec",
+                "status",
+                "passed",
+                "attempt",
+                "opened",
+                "durable",
+                "result",
+                "cut",
+                "unsettled",
             )
         return [
             Member(
@@ -82,8 +92,9 @@ class Answers:
                 opened_and_cut(opened, cut),
                 unpack_checkpoint(durable or b""),
                 codec.unpack(result) if result else {},
+                bool(unsettled),
             )
-            for spec, status, passed, attempt, opened, durable, result, cut in pipe.execute()
+            for spec, status, passed, attempt, opened, durable, result, cut, unsettled in pipe.execute()
             if spec
         ]
 

@@ -53,6 +53,8 @@ class JobView:
     result: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # what is not as it was asked for, and failed nothing
     undefined: str = ""  # why nobody can say what is on its target, a device
+    resolved: str = ""  # what a user has made of it, as it was committed and could not be published
+    published_as: str = ""  # HOST:/PATH of the image then
     cut: Cut | None = None  # None: it was not answered for yet
     limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
     full: bool = False  # when a host last was to be rung for it, its store was full
@@ -93,6 +95,7 @@ class JobView:
             "source": self.spec.source.text, "target": self.spec.target.text,
             "warnings": list(self.warnings),
             "target-undefined": self.undefined or None,
+            "resolved": {"how": self.resolved, "published-as": self.published_as} if self.resolved else None,
             "cut": self.cut.told() if self.cut is not None else None,
             "store": self.spec.store or None, "limit": self.limit, "store-full": self.crowded,
             "attempt": self.attempts, "try": self.tries, "failed-with": self.failed_with or None, "holds": self.holds,
@@ -326,6 +329,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         limit=number(b"limit"), full=bool(r.get(b"full")),
         warnings=tuple(_text(r.get(b"warnings", b"")).splitlines()),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
+        resolved=_text(r.get(b"resolved", b"")), published_as=_text(r.get(b"published-as", b"")),
         tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")),
         diverging=_rates(r.get(b"diverging", b"")), hangs=_hangs(r.get(b"hangs", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,

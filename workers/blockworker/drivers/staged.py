@@ -320,6 +320,11 @@ def is_null(spec: JobSpec) -> bool:
     return isinstance(volumespec.bottom(spec.target.volume), NullVolume | OtherVolume)
 
 
+def is_staged(spec: JobSpec) -> bool:
+    """Whether the target is a file that commit publishes."""
+    return not is_null(spec) and not spec.in_place
+
+
 def _member(roots: Roots, spec: JobSpec) -> Member:
     member = find_member(roots, spec)
     if member is None:

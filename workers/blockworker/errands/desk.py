@@ -106,6 +106,12 @@ class Desk:
                 self._parts.popitem(last=False)
         return parts
 
+    def resolve(self, question: str, txn: TxnId, job: JobId, how: str) -> None:
+        """Have a job resolved that is committed and cannot be published, if its question is still permitted."""
+        part = next((part for part in self._parts_of(txn) if job in part.jobs), None)
+        lane, paths = (part.lane, part.paths) if part is not None else (frozenset[str](), ())
+        self.questions.resolve(question, {"txn": txn, "job": job, "how": how}, lane, paths)
+
     # --- housekeeping -----------------------------------------------------------------------------------
 
     def told(self, attempts: Sequence[HangingPath] = ()) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from blockworker.host import HostConfig
 log = logging.getLogger(__name__)
 
 SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
+RESOLVE: Final = 30.0  # seconds that whoever asks for a resolve waits
 DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
 
 
@@ -106,6 +107,13 @@ class Questions:
             Errand("prune", ("prune", question), lane_of(paths, self._point_of), words, "a prune", paths[:TOUCHED]),
             patience, lambda why: [{"state": "left", "text": why}] * len(keys["going"]), free=bool(keys.get("dry")),
         )  # fmt: skip
+
+    def resolve(self, question: str, words: Mapping[str, Any], lane: Lane, paths: Sequence[str]) -> None:
+        """Have a job resolved, if its question is still permitted."""
+        errand = Errand(
+            "resolve", ("resolve", question), lane, {"question": question, **words}, "a resolve", tuple(paths)
+        )
+        self._change(errand, RESOLVE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
 
     def _change(
         self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False

@@ -17,6 +17,7 @@ import redis
 
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.model.resolutions import Resolution
 from blockjobs.store import codec
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
@@ -25,6 +26,7 @@ from blockworker.host import HostConfig
 from blockworker.probe import look
 from blockworker.prune import Pruner, question_of
 from blockworker.resize import resize
+from blockworker.resolving import resolve
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 from blockworker.targets import abandoned, devices
@@ -60,6 +62,7 @@ class Work:
             "look": lambda words: look(roots, words["looks"]),
             "resize": self._resize,
             "prune": self._prune,
+            "resolve": self._resolve,
             "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
             "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
@@ -93,6 +96,13 @@ class Work:
             self._roots, in_use=self._registry.answers.in_use, permitted=lambda: self._permitted(words)
         )  # fmt: skip
         return pruner.answer(question_of(words["keys"]))
+
+    def _resolve(self, words: Words) -> dict[str, Any] | None:
+        txn, job = TxnId(words["txn"]), JobId(words["job"])
+        return resolve(
+            self._registry.answers, self._roots.with_former(), self._highest, txn=txn, job=job,
+            how=Resolution(words["how"]), permitted=lambda: self._permitted(words),
+        )  # fmt: skip
 
     def _permitted(self, words: Words) -> bool:
         return self._registry.questions.take_permit(self._roots.config.name, words["question"])

@@ -77,6 +77,7 @@ class Member:
     replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
     run: str = ""
     reserved: str = ""  # the file in the target's directory that keeps its name free; "": there is none
+    resolution: str = ""  # what a user wants to become of it, as it could not be published: ``Resolution``
     token: int = 0  # the highest claim that was let near the staging file
     proven: Mapping[str, Proven] = field(default_factory=dict, hash=False)  # by PREPARE: the files by their names
     published: bool = False

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.resolutions import Resolution
 from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker import kernel
 from blockworker.copy.digests import root_of
@@ -25,6 +26,7 @@ from blockworker.roots import Root, Roots
 from blockworker.targets import cuts, owed, replaced
 from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
+from blockworker.targets.aside import put_aside, remove_published
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
 from blockworker.targets.folder import LockBusy, release
@@ -176,16 +178,23 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         if journal is not None and _tombstone(journal) == "commit":
             return
         record, current = _known(journal, member)
+        if current.discarded and current.resolution == Resolution.DISCARD:
+            return
         if record.decision == "abort" or current.discarded or journal is None:
             raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is aborted on this host")
         if current.published:
             _remove_cut(roots, journal, current)
+            return
+        if current.resolution == Resolution.DISCARD:
+            _discard(roots, journal, current)
             return
         directory = roots.open_dir(current.directory)
         try:
             try:
                 expect_proven(directory, current)
                 journal.decide("commit", decision_number)
+                if current.resolution == Resolution.REPLACE:
+                    put_aside(directory, current)
                 _publish_image(roots, directory, current)
             except NotPublished:
                 with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
@@ -203,6 +212,20 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
         current = replace(current, published=True)
         journal.put(current)
         _remove_cut(roots, journal, current)
+
+
+def _discard(roots: Roots, journal: Journal, member: Member) -> None:
+    """Remove the files of a committed member that a user has given up, whatever of them is published already."""
+    directory = roots.open_dir(member.directory)
+    try:
+        remove_published(directory, member)
+    finally:
+        os.close(directory)
+    remove_files(roots, member)
+    if member.cut is not None:
+        cuts.remove(roots, member.cut)
+    remove_made_dirs(roots, _place(roots, member), member.directory, member.made_dirs)
+    journal.put(replace(member, discarded=True, cut=None))
 
 
 def _remove_cut(roots: Roots, journal: Journal, member: Member) -> None:

@@ -7,6 +7,7 @@
 --           of an open or a prepare that is done: warnings, a line each),
 --           result packed ("" none), locks to read and to write (names, one a line), size in bytes (open only),
 --           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
+-- The result of a settle that a user has resolved has ``resolved`` and ``published-as``.
 -- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them, and
 -- counts those that have a ``consistency``: they are of no instant.
 --
@@ -64,6 +65,11 @@ for i = 0, #KEYS - 6 do
       if step == "settle" then
         drop_locks(KEYS[5], f[3], f[4])
         redis.call("HDEL", job, "reads", "writes")
+        local told = cmsgpack.unpack(string.sub(result, 2))
+        if told.resolved then
+          redis.call("HSET", job, "resolved", told.resolved, "published-as", told["published-as"])
+          emit(KEYS[2], "JOB_RESOLVED", job, id, "how", told.resolved, "published-as", told["published-as"])
+        end
         if text ~= "" then
           redis.call("HSET", job, "undefined", text)
           emit(KEYS[2], "TARGET_UNDEFINED", job, id, "reason", text)

@@ -62,7 +62,8 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 10 + (i - 4) * 4, 13 + (i - 4) * 4)
   local f = redis.call("HMGET", job, "status", "passed", "type", "len", "offset", "speed", "ret", "error", "cancelled",
-    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off", "result")
+    "source", "target", "auto-dismiss", "attempts", "begun", "bytes", "started", "backup", "off-errno", "off", "result",
+    "resolved", "published-as")
   local status, passed = f[1], f[2]
   if (status == "pending" or status == "aborting") and passed == "settle" and is_of(job, ARGV[2]) then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
@@ -95,8 +96,8 @@ for i = 4, #ARGV do
       redis.call("HINCRBY", KEYS[1], "salvaged", 1)
       if name ~= "" then redis.call("HINCRBY", KEYS[1], "salvaged:" .. name, 1) end
     end
-    if not counted and f[17] and f[17] ~= "" then
-      rows[#rows + 1], rows[#rows + 2] = id, f[11] .. "\0" .. (lost > 0 and salvaged(f[17]) or f[17])
+    if not counted and f[17] and f[17] ~= "" and f[21] ~= "discard" then
+      rows[#rows + 1], rows[#rows + 2] = id, (f[22] or f[11]) .. "\0" .. (lost > 0 and salvaged(f[17]) or f[17])
     end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then

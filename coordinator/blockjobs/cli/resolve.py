@@ -1,0 +1,44 @@
+"""``resolve``: what shall become of an image that is committed and cannot be published."""
+
+from __future__ import annotations
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.client import Coordinator
+from blockjobs.model.resolutions import Resolution, resolution_text
+
+
+@click.command()
+@click.argument("job")
+@click.option("--replace", "how", flag_value="replace", help="Put the foreign file aside as NAME.replaced-RUN.")
+@click.option("--beside", "how", flag_value="beside", help="Publish the image as NAME.RUN.")
+@click.option("--discard", "how", flag_value="discard", help="Remove the staging file: there is no such backup then.")
+@click.option("--json", "json", is_flag=True, help="Print as JSON what was done: id, resolved, published-as.")
+@redis_option
+def resolve(job: str, how: str | None, json: bool, url: str | None) -> None:
+    """Say what shall become of a JOB that is committed and cannot be published.
+
+    A foreign file has the name of its target, or its staging file was changed; `blockjobs show JOB` says which.
+    --replace and --beside publish the image all the same, and lose nothing of the foreign file; --replace needs
+    `allow-overwrite` in the host's host.toml. --discard gives the image up.
+
+    \b
+    Example:
+      blockjobs resolve nightly-20261122T103000Z.db1-data --beside
+      blockjobs resolve nightly-20261122T103000Z.db1-data --replace
+      blockjobs resolve nightly-20261122T103000Z.db1-data --discard --json
+    """
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.resolve import Resolve  # noqa: PLC0415
+
+    if how is None:
+        raise click.UsageError("one of --replace, --beside and --discard was expected")
+    with Coordinator(url) as here:
+        run = here.get(job).run
+        done = Resolve(here.registry, Doorbell(here.url))(job, Resolution(how))
+    if json:
+        print_json({"id": job, "resolved": done["resolved"], "published-as": done.get("published-as") or None})
+    else:
+        click.echo(f"{job}: {resolution_text(done['resolved'], done.get('published-as', ''), run)}")

@@ -1,0 +1,59 @@
+"""Have a job's host resolve what is committed and cannot be published, and wait for it a moment.
+
+The order is one question to the host, which takes the question's permit before it changes anything: at most once, and
+never after whoever asked gave up.  What was done is noted in the host's journal, and told with the job's settle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from blockjobs.client import check_host
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.model.barriers import Decision, Step
+from blockjobs.model.errors import HostDown, Refused
+from blockjobs.model.resolutions import Resolution
+from blockjobs.model.states import Status
+from blockjobs.store.registry import Registry
+from blockjobs.store.views import JobView
+
+PATIENCE: Final = 30.0  # seconds; removing a large file takes its time
+
+
+class Resolve:
+    def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
+        self._registry, self._doorbell, self._patience = registry, doorbell, patience
+
+    def __call__(self, job_id: str, how: Resolution) -> Mapping[str, Any]:
+        """``resolved`` and ``published-as``, as the host has done it.
+
+        Raises:
+            Refused: the job is not committed and unpublished, or the host does not allow it.
+            HostDown: the host is down, or did not answer in time.
+        """
+        job = self._registry.views.job(job_id)
+        self._expect_stuck(job)
+        host, questions = job.host, self._registry.questions
+        check_host(host, self._registry.hosts.known().get(host))
+        question = questions.new()
+        questions.permit(host, question, 2 * self._patience)
+        self._doorbell.resolve(host, question, job.transaction, job.id, str(how))
+        answer: Mapping[str, Any] | None = questions.wait(host, question, self._patience)
+        if answer is None:
+            undone = questions.take_permit(host, question)
+            told = "nothing was done" if undone else "it may still be at it: `blockjobs show` says what came of it"
+            raise HostDown(host, f"did not answer within {self._patience:.0f} s: {told}")
+        if answer.get("errno"):
+            raise Refused(str(answer["text"]))
+        self._doorbell.step(host, Step.SETTLE, job.transaction)
+        return answer
+
+    def _expect_stuck(self, job: JobView) -> None:
+        txn = self._registry.views.transaction(job.transaction)
+        decided = txn.decision if txn is not None else ""
+        if job.status is Status.CONCLUDED or decided != Decision.COMMIT or not job.unsettled:
+            raise Refused(
+                f"job '{job.id}' is not one that is committed and cannot be published (status '{job.status}', "
+                f"decision '{decided or 'none'}'): `blockjobs show {job.id}` says what it waits for"
+            )

@@ -1,0 +1,68 @@
+"""What is committed and cannot be published, as a user wants it: each way is noted in the journal, then carried out.
+
+After a crash half-way the next settle of the job finds the note, and finishes it.  Rule: nothing of a foreign file is
+ever lost: ``replace`` gives it another name.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.resolutions import Resolution
+from blockworker.roots import Roots
+from blockworker.targets import journal as journals
+from blockworker.targets.entries import Member
+from blockworker.targets.files import failing
+from blockworker.targets.opening import target_path
+from blockworker.targets.publish import commit_member
+
+
+def resolve_member(
+    roots: Roots, spec: JobSpec, how: Resolution, number: int, permitted: Callable[[], bool] = lambda: True
+) -> Member | None:
+    """Resolve a member of a committed transaction, whose decision has this number; the member as it is then.
+
+    ``permitted`` is asked before anything is noted; where it says no, the answer is None and nothing is changed.
+
+    Raises:
+        JobFailed: the host does not allow it, or no journal knows the job.
+        NotPublished: the way that was chosen is closed as well: another one may be chosen.
+    """
+    path, host = target_path(spec), roots.config.name
+    if how is Resolution.REPLACE and not roots.config.allow_overwrite:
+        text = f"host {host} does not allow overwriting: 'allow-overwrite = true' in its host.toml was expected"
+        raise JobFailed(errno.EACCES, f"target {path}: {text}")
+    place = journals.place_of(roots, path, spec.transaction, spec.id)
+    with failing(path), journals.locked(roots, place, spec.transaction) as journal:
+        member = journal.member(spec.id) if journal is not None else None
+        if journal is None or journal.record is None or member is None:
+            raise JobFailed(errno.ENOENT, f"target {path}: no journal on host {host} knows its staging file")
+        if journal.record.decision == "abort":
+            raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is aborted on this host")
+        if not member.published and not member.discarded:
+            if not permitted():
+                return None
+            target = f"{path}.{spec.run}" if how is Resolution.BESIDE else path
+            journal.decide("commit", number)
+            member = replace(member, resolution=str(how), target=target, run=spec.run)
+            journal.put(member)
+    commit_member(roots, member, number)
+    return journals.read_member(roots, place, spec.transaction, spec.id) or member
+
+
+def resolution_of(roots: Roots, spec: JobSpec) -> dict[str, str]:
+    """How a member was resolved, and where its image is, for the registry; nothing where it was not."""
+    place = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
+    member = journals.read_member(roots, place, spec.transaction, spec.id)
+    return told_of(member, spec) if member is not None and (member.published or member.discarded) else {}
+
+
+def told_of(member: Member, spec: JobSpec) -> dict[str, str]:
+    """What the registry keeps of a resolution."""
+    if not member.resolution:
+        return {}
+    return {"resolved": member.resolution, "published-as": f"{spec.target.host}:{member.target}"}
