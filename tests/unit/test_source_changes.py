@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,25 @@ def test_prepare_refuses_a_copy_of_a_source_that_changed_unless_that_is_allowed(
         attempt.driver.prepare(attempt.roots, attempt.spec, attempt.work.durable, opened, result)
     assert Mirror.follows
     assert not Backup.follows
+
+
+@pytest.mark.parametrize("how", ["reflink", "command:copy"])
+def test_a_cut_is_not_made_of_another_file_than_the_one_that_was_opened(tmp_path, how):
+    with mounted("xfs", tmp_path / "fs", gib=1) as place:
+        source = place / "source"
+        source.write_bytes(b"a" * SIZE)
+        (place / "copy").write_text('test "$1" = remove || { cp "$2" "$2.$3" && echo "$2.$3"; }')
+        roots, spec = job(place, snapshot=how)
+        roots = Roots(replace(roots.config, commands={"copy": ("/bin/sh", str(place / "copy"))}))
+        driver = Backup()
+        found = driver.open(roots, spec, lambda: True)
+        opened = {"size": found.size, "identity": found.identity.to_list()}
+        written(source)  # no matter: it is why there is a cut
+        assert driver.cut(roots, spec, opened)
+        shutil.copy2(source, place / "other")
+        (place / "other").rename(source)
+        with pytest.raises(SourceChanged, match="another file"):
+            driver.cut(roots, spec, opened)
 
 
 # --- layers -------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
 def is_written(volume: Volume, roots: Roots) -> bool:
     """Whether QEMU has a file of a volume open for writing.  Raises JobFailed: a file cannot be opened."""
     for store in volumespec.stores(volume):
-        fd = _open(store, roots)
+        fd = open_store(store, roots)
         try:
             if locks.is_written(fd):
                 return True
@@ -70,7 +70,7 @@ def is_torn(spec: JobSpec, roots: Roots) -> bool:
 
 
 def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:
-    fd = _open(store, roots)
+    fd = open_store(store, roots)
     try:
         who = _user(fd, device=isinstance(store, DeviceVolume))
     finally:
@@ -79,7 +79,8 @@ def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wa
         raise JobFailed(errno.EBUSY, f"{called} is in use ({who}): {wanted}")
 
 
-def _open(store: FileVolume | DeviceVolume, roots: Roots) -> int:
+def open_store(store: FileVolume | DeviceVolume, roots: Roots) -> int:
+    """A descriptor of a file or device of a source, for reading, that the caller owns.  Raises JobFailed."""
     return roots.open_device(store.filename) if isinstance(store, DeviceVolume) else roots.open_source(store.filename)
 
 
@@ -142,7 +143,7 @@ class SourceWatch:
                     continue
                 called = f"layer {store.filename}" if number else store.filename
                 mixed = image or number > 0
-                fd = _open(store, roots)
+                fd = open_store(store, roots)
                 self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd)))
                 locks.share(fd)
         except BaseException:

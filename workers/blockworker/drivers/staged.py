@@ -155,8 +155,8 @@ class Staged(Driver):
     def brace(self, roots: Roots, spec: JobSpec) -> None:
         brace(roots, _kept(roots, spec))
 
-    def cut(self, roots: Roots, spec: JobSpec, opened: Mapping[str, Any]) -> Cut:  # noqa: ARG002
-        return make(roots, _member(roots, spec), spec)
+    def cut(self, roots: Roots, spec: JobSpec, opened: Mapping[str, Any]) -> Cut:
+        return make(roots, _member(roots, spec), spec, Identity.from_list(opened.get("identity") or ["none"]))
 
     def keep(self, roots: Roots, spec: JobSpec, cut: Cut) -> None:  # noqa: ARG002
         keep(roots, _kept(roots, spec))

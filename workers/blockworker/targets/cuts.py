@@ -17,16 +17,16 @@ from weakref import WeakValueDictionary
 
 from blockjobs.model import cuts, volumespec
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import BadInput, JobFailed, SourceChanged
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
 from blockworker import kernel
 from blockworker.calls import allowed, call
-from blockworker.inuse import is_torn
+from blockworker.inuse import is_torn, open_store
 from blockworker.roots import Roots
 from blockworker.targets.files import unlink
 from blockworker.targets.journal import Journal, Kept, Member
-from blockworker.volumes.condition import look_at
+from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, look_at
 
 _PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
 _LONGEST: Final = 255  # bytes of a name
@@ -131,27 +131,34 @@ def brace(roots: Roots, kept: Kept) -> None:
             os.fdatasync(source)
 
 
-def make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
-    """Make a member's cut, again if it was made before: nobody has read it yet.
+def make(roots: Roots, member: Member, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
+    """Make a member's cut, again if it was made before: nobody has read it yet.  ``seen``: the source, as OPEN saw it.
 
     Raises:
         JobFailed: it cannot be made, or is not of the size that the source had at OPEN.
+        SourceChanged: another file or device is in the source's place.
     """
     torn = is_torn(spec, roots)
-    made = _make(roots, member, spec)
+    made = _make(roots, member, spec, seen)
     return replace(made, consistency=cuts.CRASH) if torn or is_torn(spec, roots) else made
 
 
-def _make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
+def _make(roots: Roots, member: Member, spec: JobSpec, seen: Identity) -> Cut:
     if (kept := member.cut) is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
     if name := cuts.command(kept.how):
+        source = open_store(volumespec.stores(spec.source.volume)[0], roots)
+        try:
+            _expect_seen(source, spec, seen)
+        finally:
+            os.close(source)
         return _created(roots, member, kept, name, spec)
     try:
         with _beside(roots, kept) as (directory, cut, source):
             fd = os.open(cut, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
             try:
                 _expect_ours(fd, kept)
+                _expect_seen(source, spec, seen)
                 os.ftruncate(fd, 0)
                 kernel.clone(fd, source)
                 return _cut(member, kept, kept.path, fd, spec)
@@ -159,6 +166,13 @@ def _make(roots: Roots, member: Member, spec: JobSpec) -> Cut:
                 os.close(fd)
     except OSError as error:
         raise _failed(kept, error) from None
+
+
+def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
+    """Expect the file or device that OPEN saw; that it was written to since then is no matter."""
+    now = replace(look_at(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
+    if (what := replace(seen, layers=()).changed(now)) in REPLACED:
+        raise SourceChanged(f"source {spec.source.text}", str(what))
 
 
 def keep(roots: Roots, kept: Kept) -> None:

@@ -104,6 +104,9 @@ class Identity:
         return cls(str(kind), **numbers, which=str(which), proof=Proof(proof), layers=tuple(map(cls.from_list, layers)))
 
 
+UNSEEN: Final = Identity("none")  # where no record says what OPEN saw
+
+
 def _first(*found: str | None) -> str | None:
     """The first change that was found; else None where one look proves nothing."""
     return next(filter(None, found), None if None in found else "")
