@@ -24,7 +24,7 @@ from blockjobs.model import volumespec
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.volumes import REPLACED, Identity, open_source
-from blockworker.volumes.condition import Proof, look_at
+from blockworker.volumes.condition import Proof, identity_of
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -62,7 +62,7 @@ def seen(path: Path) -> Identity:
     """What a look at a source stores, as the registry and a manifest give it back."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        found = look_at(fd, str(path))
+        found = identity_of(fd, str(path))
     finally:
         os.close(fd)
     packed = msgpack.unpackb(msgpack.packb(found.to_list()))
@@ -343,6 +343,14 @@ def test_a_record_of_six_values_is_compared_by_what_it_has(place):
         assert Identity.from_list(values).changed(seen(path)) == what
     rewritten(path)
     assert old.changed(seen(path)) == "mtime"
+
+
+def test_a_record_of_a_later_version_is_compared_by_what_is_known_of_it(place):
+    now = seen(place / "source")
+    later = Identity.from_list([*now.to_list()[:7], "a proof of a later version", [], "more"])
+    assert later.changed(now) is None
+    rewritten(place / "source")
+    assert later.changed(seen(place / "source")) == "mtime"
 
 
 def test_what_no_record_tells_is_not_known():

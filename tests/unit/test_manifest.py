@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockworker.targets import manifest
 from blockworker.targets.publish import commit_member
+from blockworker.volumes import Identity
 
 MIB = 1 << 20
+AT = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 CONTENT = b"A" * MIB + bytes(2 * MIB) + b"B" * MIB + b"tail"
 
 
@@ -46,6 +51,16 @@ def test_it_says_all_there_is_to_know(site, target):
     assert keys["parent"] is None
     assert keys["started"] == "2026-11-22T10:30:00.000Z"
     assert set(keys["bytes"]) == {"read", "written", "zero", "skipped", "recopied"}
+
+
+def test_a_cut_of_no_instant_says_so_and_has_no_skew(site, target):
+    keys = {"spec": site.spec(), "size": 1, "identity": Identity("none"), "source_change": "unchanged", "attempts": [],
+            "counts": {}, "started": AT, "finished": AT}  # fmt: skip
+    cut = Cut(how="reflink", path="/cut", begin=1000.0, end=1000.25)
+    told = [manifest.build(**keys, cut={**each.to_dict(), "skew": 0.5})["cut"]
+            for each in (cut, replace(cut, consistency="crash"))]  # fmt: skip
+    assert (told[0]["skew"], told[0].get("consistency")) == (0.5, None)
+    assert (told[1].get("skew"), told[1]["consistency"]) == (None, "crash")
 
 
 def test_an_image_as_it_was_copied_verifies(target):

@@ -26,7 +26,7 @@ from blockworker.inuse import is_torn, open_store
 from blockworker.roots import Roots
 from blockworker.targets.files import unlink
 from blockworker.targets.journal import Journal, Kept, Member
-from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, look_at
+from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, identity_of
 
 _PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
 _LONGEST: Final = 255  # bytes of a name
@@ -170,7 +170,7 @@ def _make(roots: Roots, member: Member, spec: JobSpec, seen: Identity) -> Cut:
 
 def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
     """Expect the file or device that OPEN saw; that it was written to since then is no matter."""
-    now = replace(look_at(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
+    now = replace(identity_of(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
     if (what := replace(seen, layers=()).changed(now)) in REPLACED:
         raise SourceChanged(f"source {spec.source.text}", str(what))
 
@@ -231,7 +231,7 @@ def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec)
 
 
 def _cut(member: Member, kept: Kept, path: str, fd: int, spec: JobSpec) -> Cut:
-    made = look_at(fd, path, still=True)
+    made = identity_of(fd, path, still=True)
     size = made.size
     if volumespec.formatted(spec.source.volume):
         size = member.size  # of what is in it: whoever opens it will see

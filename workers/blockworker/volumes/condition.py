@@ -6,6 +6,7 @@ same thing of the same size is always known; that it was not written to is known
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from blockjobs.model.errors import JobFailed
 from blockworker import kernel
 from blockworker.filesystem import kind_of
 from blockworker.identity import same_thing, which_device, which_file
@@ -97,11 +99,12 @@ class Identity:
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> Identity:
-        """Read what ``to_list`` made, here or in the version that had the first six values only."""
+        """Read what ``to_list`` made, here, in the version that had the first six values only, or in a later one."""
         given = [*values, *("none", 0, 0, 0, 0, 0, "", Proof.TIMES, ())[len(values) :]]
         kind, dev, ino, size, mtime, ctime, which, proof, layers = given[:9]
         numbers = {"dev": int(dev), "ino": int(ino), "size": int(size), "mtime_ns": int(mtime), "ctime_ns": int(ctime)}
-        return cls(str(kind), **numbers, which=str(which), proof=Proof(proof), layers=tuple(map(cls.from_list, layers)))
+        known = Proof(proof) if proof in set(Proof) else Proof.NOTHING
+        return cls(str(kind), **numbers, which=str(which), proof=known, layers=tuple(map(cls.from_list, layers)))
 
 
 UNSEEN: Final = Identity("none")  # where no record says what OPEN saw
@@ -129,13 +132,24 @@ def _same(one: Identity, other: Identity) -> bool:
     return one.ino == other.ino or (one.kind, other.kind) != ("file", "file")
 
 
-def look_at(fd: int, path: str, *, still: bool = False) -> Identity:
+def identity_of(fd: int, path: str, *, still: bool = False) -> Identity:
     """The identity of an open file or device.  ``still``: it is ours, and nobody writes to it.
 
     The time stamps of a file prove that it was not written only where the next write moves them.  So its dirty pages
     are written back first, or a program that has mapped one could write to it in silence; and where the last write was
-    just now, the clock that stamps are taken from is let go on.  Raises OSError.
+    just now, the clock that stamps are taken from is let go on.
+
+    Raises:
+        JobFailed: its file system, or its server, does not answer for it.
     """
+    try:
+        return _identity_of(fd, path, still=still)
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise JobFailed(code, f"source {path}: it cannot be said which one it is: {os.strerror(code)}") from None
+
+
+def _identity_of(fd: int, path: str, *, still: bool) -> Identity:
     st = os.fstat(fd)
     if stat.S_ISBLK(st.st_mode):
         size, name = os.lseek(fd, 0, os.SEEK_END), which_device(st.st_rdev, path)
@@ -152,9 +166,9 @@ def look_at(fd: int, path: str, *, still: bool = False) -> Identity:
     )  # fmt: skip
 
 
-def look_at_layers(files: Mapping[int, str], size: int) -> Identity:
+def identity_of_image(files: Mapping[int, str], size: int) -> Identity:
     """The identity of an image of a format: of its file, with the layers below; ``size``: of what is in it."""
-    top, *below = [look_at(fd, path) for fd, path in files.items()]
+    top, *below = [identity_of(fd, path) for fd, path in files.items()]
     return replace(top, size=size, layers=tuple(below))
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from blockworker.volumes.base import Extent, Identity
-from blockworker.volumes.condition import look_at
+from blockworker.volumes.condition import identity_of
 from blockworker.volumes.direct import MediumReader
 
 
@@ -35,7 +35,7 @@ class DeviceSource:
             yield Extent(start, length, data=True)
 
     def identity(self) -> Identity:
-        return look_at(self._fd, self._label)
+        return identity_of(self._fd, self._label)
 
     def allocated(self) -> int:
         return self.size

@@ -11,7 +11,7 @@ from typing import Final
 
 from blockworker import kernel
 from blockworker.volumes.base import Extent, Identity, trouble
-from blockworker.volumes.condition import look_at
+from blockworker.volumes.condition import identity_of
 
 _STRIDE: Final = 32 << 20  # bytes; the cache is looked at and dropped in pieces of this size
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -99,7 +99,7 @@ class FileSource:
             yield Extent(start, end - start, data=False)
 
     def identity(self) -> Identity:
-        return look_at(self._fd, self._label)
+        return identity_of(self._fd, self._label)
 
     def allocated(self) -> int:
         return min(os.fstat(self._fd).st_blocks * 512, self.size)

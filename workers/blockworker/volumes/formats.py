@@ -14,7 +14,7 @@ from blockworker.cage.limits import PATIENCE
 from blockworker.copy.traces import Traces
 from blockworker.roots import Roots
 from blockworker.volumes.base import Extent, Identity, expect_within, trouble
-from blockworker.volumes.condition import look_at_layers
+from blockworker.volumes.condition import identity_of_image
 from blockworker.volumes.export import MOMENT, Export
 from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError
@@ -94,7 +94,7 @@ class FormatSource:
     def identity(self) -> Identity:
         """The identity of the file with all layers below, and with the size of what is in it: a file grows when it is
         written to."""
-        return look_at_layers(self._layers.files, self.size)
+        return identity_of_image(self._layers.files, self.size)
 
     def allocated(self) -> int:
         return sum(extent.length for extent in self.extents(0, self.size) if extent.data)
