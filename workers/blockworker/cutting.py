@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
@@ -16,16 +18,22 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.model.volumespec import HostedVolume
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
+from blockworker import crew
+from blockworker.crew import Crew
 from blockworker.drivers.base import Driver
 from blockworker.drivers.staged import is_null
+from blockworker.errands.standstill import path_calls
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Root, Roots
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
 
-LANES: Final = 8  # cuts at once: those that a command makes take their time
+LIMIT: Final = 75.0  # seconds for all of it: a command has 60 for its cut, and the barrier waits for 120
+GONE: Final = 5.0  # seconds in which a lock that is given back has to be gone
+MARGIN: Final = 0.5  # seconds before the end of a freeze at which whoever is not cut yet is given up
 BATCH: Final = 100  # members answered at once
 
 T = TypeVar("T")
@@ -34,27 +42,77 @@ log = logging.getLogger(__name__)
 Find = Callable[[Member], Driver]  # raises JobFailed
 
 
-def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find) -> None:
+def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float = LIMIT) -> None:
     """Cut every member here that owes it, and answer.
 
     From before the first cut to behind the answer this holds the journals' locks: nobody settles a member meanwhile,
-    and nobody makes a cut anew that is answered for, and perhaps read.
+    and nobody makes a cut anew that is answered for, and perhaps read.  A member whose file system hangs is answered
+    for as failed when the limit, in seconds, is over; then a thread stays behind (``crew.left_behind``).
 
     Raises:
         LockBusy: somebody else is at work on the transaction.
     """
-    with ExitStack() as held:
-        locked = [
-            held.enter_context(journals.locked(roots, root, txn))
-            for root in _roots(roots, _owing(answers.members(txn)))
-        ]
+    until = time.monotonic() + limit
+    owing = _owing(answers.members(txn))
+    with _Keepers(roots, txn, {member.spec.id for member in owing}) as keepers:
+        hung = keepers.wait(_roots(roots, owing), until)
         owing = _owing(answers.members(txn))  # again, now that they stay so
-        for journal in locked:
-            if journal is not None:
-                cuts.begin(journal, {member.spec.id for member in owing})
         if owing:
-            for batch in batches(Share(answers, roots, owing, find).cut(), BATCH):
+            share = Share(answers, roots, owing, find, until)
+            for member in owing:
+                if not is_null(member.spec) and (root := _root(roots, member)) in hung:
+                    share.fail(member.spec.id, _hangs(roots, member, hung[root] or root.path))
+            for batch in batches(share.cut(), BATCH):
                 answers.answer(txn, Step.CUT, batch)
+
+
+class _Keepers:
+    """Holds the locks of a transaction's journals, each by a thread of its own, until it is left."""
+
+    def __init__(self, roots: Roots, txn: TxnId, jobs: set[JobId]) -> None:
+        self._roots, self._txn, self._jobs = roots, txn, jobs
+        self._over = threading.Event()
+        self._news = threading.Condition()
+        self._held: dict[Root, Exception | None] = {}
+        self._threads: dict[Root, threading.Thread] = {}
+
+    def wait(self, wanted: Sequence[Root], until: float) -> dict[Root, str]:
+        """Take the locks; the roots that hang, and on which path, if it is known.  Raises what else goes wrong."""
+        for root in wanted:
+            self._threads[root] = threading.Thread(target=self._keep, args=(root,), name=crew.NAME, daemon=True)
+            self._threads[root].start()
+        with self._news:
+            self._news.wait_for(lambda: len(self._held) == len(wanted), timeout=max(0.0, until - time.monotonic()))
+            held = dict(self._held)
+        for failed in held.values():
+            if failed is not None:
+                raise failed
+        paths = {call.tid: call.path for call in path_calls(os.getpid())} if len(held) < len(wanted) else {}
+        return {root: paths.get(self._threads[root].native_id or 0, "") for root in wanted if root not in held}
+
+    def _keep(self, root: Root) -> None:
+        try:
+            with journals.locked(self._roots, root, self._txn) as journal:
+                if journal is not None:
+                    cuts.begin(journal, self._jobs)
+                self._note(root, None)
+                self._over.wait()
+        except Exception as failed:
+            self._note(root, failed)
+
+    def _note(self, root: Root, failed: Exception | None) -> None:
+        with self._news:
+            self._held.setdefault(root, failed)
+            self._news.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for root, thread in self._threads.items():
+            if root in self._held:
+                thread.join(GONE)
 
 
 def _owing(members: Iterable[Member]) -> list[Member]:
@@ -63,8 +121,16 @@ def _owing(members: Iterable[Member]) -> list[Member]:
 
 def _roots(roots: Roots, members: Iterable[Member]) -> list[Root]:
     """Those with the journals of the members, in the order in which everybody takes their locks."""
-    targets = (volumespec.label(member.spec.target.volume) for member in members if not is_null(member.spec))
-    return sorted({roots.root_of(target, write=True) for target in targets}, key=lambda root: root.path)
+    return sorted({_root(roots, member) for member in members if not is_null(member.spec)}, key=lambda root: root.path)
+
+
+def _root(roots: Roots, member: Member) -> Root:
+    return roots.root_of(volumespec.label(member.spec.target.volume), write=True)
+
+
+def _hangs(roots: Roots, member: Member, path: str) -> JobFailed:
+    text = f"source {member.spec.source.text} was not cut in time: {path} on host {roots.config.name} hangs"
+    return JobFailed(errno.ETIMEDOUT, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,40 +145,52 @@ class Made:
 class Share:
     """A host's share, to be cut once."""
 
-    def __init__(self, answers: Answers, roots: Roots, members: Sequence[Member], find: Find) -> None:
-        self._answers, self._roots, self._members, self._find = answers, roots, members, find
+    def __init__(
+        self, answers: Answers, roots: Roots, members: Sequence[Member], find: Find, until: float
+    ) -> None:  # fmt: skip
+        self._answers, self._roots, self._members, self._find, self._until = answers, roots, members, find, until
         self._failed: dict[JobId, JobFailed] = {}
         self._quiet: dict[str, list[Member]] = {}  # by the command that quiesces their sources
         for member in members:
             if name := _quiesce(member):
                 self._quiet.setdefault(name, []).append(member)
 
+    def fail(self, job: JobId, failed: JobFailed) -> None:
+        """Leave a member alone, which fails; its first reason is the one that is told."""
+        self._failed.setdefault(job, failed)
+
     def cut(self) -> list[Answer]:
-        with ThreadPoolExecutor(LANES, "cut") as self._lanes:
-            self._each(self._brace)
-            clocks = [self._clock()]
-            freezes = {name: self._command(name) for name in self._quiet if self._quiet[name]}
-            try:
-                for name, failed in zip(freezes, self._lanes.map(_frozen, freezes.values()), strict=True):
-                    if failed:
-                        self._fail(name, failed)
-                made = self._each(self._make)
-            finally:
-                stood = dict(zip(freezes, self._lanes.map(Quiesce.thaw, freezes.values()), strict=True))
-            clocks.append(self._clock())
-            for name, seconds in stood.items():
-                if seconds is None:
+        self._end(self._begin(self._brace))
+        clocks = [self._clock()]
+        freezes = {name: self._command(name) for name in self._quiet if self._quiet[name]}
+        try:
+            for name, failed in _side_by_side(_frozen, freezes).items():
+                if failed:
+                    self._fail(name, failed)
+            making = self._begin(self._make)
+            # What stands still goes on before others are cut that take their time, and before its own time is over.
+            still = {member.spec.id for members in self._quiet.values() for member in members} & making.keys
+            freed = time.monotonic() + self._roots.config.thaw_after - MARGIN
+            late = still - making.wait(still, min(freed, self._until)).keys()
+        finally:
+            stood = _side_by_side(Quiesce.thaw, freezes)
+        for name, seconds in stood.items():
+            for job in {member.spec.id for member in self._quiet[name]}:
+                if seconds is None or job in late:
                     text = f"command '{name}': the source did not stand still until it was cut"
-                    self._fail(name, JobFailed(errno.ETIMEDOUT, text))
-            told = {job: _told(each, clocks) for job, each in made.items()}
-            for name, seconds in stood.items():
-                for job in {member.spec.id for member in self._quiet[name]} & told.keys():
-                    told[job] = replace(told[job], frozen=seconds or 0.0)
-            self._each(lambda member: self._find(member).keep(self._roots, member.spec, told[member.spec.id]))
+                    self.fail(job, JobFailed(errno.ETIMEDOUT, text))
+        made = self._end(making)
+        clocks.append(self._clock())
+        told = {job: _told(each, clocks) for job, each in made.items()}
+        for name, seconds in stood.items():
+            for job in {member.spec.id for member in self._quiet[name]} & told.keys():
+                told[job] = replace(told[job], frozen=seconds or 0.0)
+        keeping = self._begin(lambda member: self._find(member).keep(self._roots, member.spec, told[member.spec.id]))
+        self._end(keeping)
         return [self._answer(member.spec.id, told) for member in self._members]
 
-    def _each(self, act: Callable[[Member], T]) -> dict[JobId, T]:
-        """What ``act`` makes of every member that has not failed yet, and does not fail in it."""
+    def _begin(self, act: Callable[[Member], T]) -> Crew[JobId, Member, T | JobFailed]:
+        """Begin to do something for every member that has not failed yet."""
 
         def one(member: Member) -> T | JobFailed:
             try:
@@ -123,19 +201,28 @@ class Share:
                 code = getattr(error, "errno", None) or errno.EINVAL
                 return JobFailed(code, f"{member.spec.source.text}: {error}")
 
-        asked = [member for member in self._members if member.spec.id not in self._failed]
+        members = {member.spec.id: member for member in self._members if member.spec.id not in self._failed}
+        places = {job: (_folder(member.spec.source), _folder(member.spec.target)) for job, member in members.items()}
+        return Crew(one, members, places)
+
+    def _end(self, work: Crew[JobId, Member, T | JobFailed]) -> dict[JobId, T]:
+        """What was made of those that have not failed in it; what hangs until the time is over is given up."""
+        results = work.wait(work.keys, self._until)
+        for job, path in work.give_up().items():
+            member = next(member for member in self._members if member.spec.id == job)
+            self.fail(job, _hangs(self._roots, member, path or volumespec.label(member.spec.source.volume)))
         done: dict[JobId, T] = {}
-        for member, result in zip(asked, self._lanes.map(one, asked), strict=True):
+        for job, result in results.items():
             if isinstance(result, JobFailed):
-                self._failed[member.spec.id] = result
-            else:
-                done[member.spec.id] = result
+                self.fail(job, result)
+            elif job not in self._failed:
+                done[job] = result
         return done
 
     def _fail(self, name: str, failed: JobFailed) -> None:
         """What one command could not do fails everyone whose source it was to quiesce."""
         for member in self._quiet[name]:
-            self._failed.setdefault(member.spec.id, failed)
+            self.fail(member.spec.id, failed)
 
     def _brace(self, member: Member) -> None:
         self._find(member).brace(self._roots, member.spec)
@@ -165,6 +252,16 @@ class Share:
 
 def _quiesce(member: Member) -> str:
     return str(member.spec.options.get("quiesce") or "")
+
+
+def _folder(volume: HostedVolume) -> str:
+    return os.path.dirname(volumespec.label(volume.volume))
+
+
+def _side_by_side(act: Callable[[Quiesce], T], freezes: Mapping[str, Quiesce]) -> dict[str, T]:
+    """Call it for every command at one time; each ends by itself, whatever hangs."""
+    with ThreadPoolExecutor(max(1, len(freezes)), "quiesce") as pool:
+        return dict(zip(freezes, pool.map(act, freezes.values()), strict=True))
 
 
 def _frozen(freeze: Quiesce) -> JobFailed | None:

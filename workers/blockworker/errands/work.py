@@ -21,6 +21,7 @@ from blockjobs.model.resolutions import Resolution
 from blockjobs.store import codec
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
+from blockworker import crew
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
@@ -73,14 +74,14 @@ class Work:
     def run(self, kind: str, words: Words) -> tuple[Any, bool]:
         """Do an errand: its result, None where there is none, and whether this process may go on."""
         try:
-            return self._by_kind[kind](words), True
+            return self._by_kind[kind](words), not crew.left_behind()
         except redis.RedisError as error:
             log.warning("%s: Redis is away: %s", kind, error)
         except (BlockjobsError, OSError) as error:
             log.warning("%s: %s", kind, error)
         except Exception:
             log.exception("%s: an error nobody expected", kind)
-        return None, True
+        return None, not crew.left_behind()
 
     def _step(self, words: Words) -> None:
         self._steps.take(words["step"], TxnId(words["txn"]), [JobId(job) for job in words["jobs"]])
