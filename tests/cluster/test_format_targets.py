@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -136,7 +137,7 @@ def test_a_server_that_is_killed_fails_the_job_and_leaves_nothing(fleet: Fleet) 
     fleet.until_offset(job, 2 * MIB)
     server_of(fleet.writer("c", job)).kill()
     fleet.until("RUN_ENDED", run)
-    assert fleet.job(job).ret == -5, fleet.job(job)
+    assert fleet.job(job).ret == -errno.ECONNABORTED, fleet.job(job)
     assert files(fleet.root("c")) == before | {source.name}
 
 

@@ -7,15 +7,20 @@ import os
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.volumes import open_source
-from blockworker.volumes.headers import seems_formatted
+from blockworker.volumes.export import name_file
+from blockworker.volumes.headers import MAGIC, Qcow2, expect_header, seems_formatted
 from blockworker.volumes.soundness import damage_of, finish_image
+from blockworker.volumes.vmdk import table_faults
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(
@@ -242,3 +247,46 @@ def test_a_name_in_an_image_does_not_reach_a_terminal_as_it_is(site):
         open_source(volume, site.roots)
     assert f"{path} lies on '/x\\x1b[2J\\n'" in failed.value.text
     assert failed.value.text.isprintable()
+
+
+def test_what_qemu_says_of_a_name_in_an_image_does_not_reach_a_terminal_as_it_is():
+    said = name_file("Could not open '/x\x1b[2J': Permission denied", {10: "/srv/disk"})
+    assert said == "/srv/disk: Could not open '/x\\x1b[2J': Permission denied"
+
+
+BELOW = "Could not open backing file: "
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("", ""),
+        ("Image is corrupt", "/top: Image is corrupt"),
+        ("Could not open '/dev/fd/11': No such file", "Could not open '/below': No such file"),
+        ("Could not open backing file: Invalid", "/below: Could not open backing file: Invalid"),
+        (f"{2 * BELOW}Invalid", f"/lowest: {2 * BELOW}Invalid"),
+    ],
+)  # fmt: skip
+def test_a_message_of_qemu_names_the_layer_that_it_is_about(said, named):
+    assert name_file(said, {10: "/top", 11: "/below", 12: "/lowest"}) == named
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["qcow2", "vmdk"]), st.binary(max_size=700), st.lists(st.integers(0, 699), max_size=8))
+def test_whatever_is_in_a_header_it_is_read_or_refused(tmp_path, form, content, ones):
+    raw = bytearray(MAGIC[form] + content)
+    for at in ones:
+        raw[at : at + 1] = b"\xff" * (at < len(raw))
+    path = tmp_path / "disk"
+    path.write_bytes(raw)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        assert seems_formatted(fd).isprintable()
+        with suppress(JobFailed):
+            expect_header(fd, FormatVolume(form, FileVolume(str(path))))
+        if form == "vmdk":
+            assert all(fault.isprintable() for fault in table_faults(fd, str(path)))
+        else:
+            assert all(fault.isprintable() for fault in Qcow2.read(fd).faults(len(raw)))
+    finally:
+        os.close(fd)

@@ -38,7 +38,7 @@ def examine_source(roots: Roots, spec: JobSpec) -> SourceFindings:
         JobFailed: it is damaged, and the job does not say that this is only to be reported.
     """
     notes = notes_on(spec.source.volume, by(roots))
-    found = examine_volume(spec.source.volume, by(roots), roots.cage)
+    found = examine_volume(spec.source.volume, by(roots), roots.cage, top_only=spec.sync == "top")
     _expect_sound(spec, found.damage)
     return SourceFindings(notes, found.damage, bool(found.unknown))
 
@@ -52,7 +52,10 @@ def examine_copied(roots: Roots, spec: JobSpec, cut: Cut, idle: Idle) -> tuple[s
         JobFailed: it is damaged, or that cannot be known, and the job does not say that this is only to be reported.
     """
     volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
-    found = examine_volume(volume, by(roots), roots.cage, seconds=PATIENCE.copy_check, cut=bool(cut), idle=idle)
+    found = examine_volume(
+        volume, by(roots), roots.cage, seconds=PATIENCE.copy_check, top_only=spec.sync == "top", cut=bool(cut),
+        idle=idle,
+    )  # fmt: skip
     damage = (*found.damage, *found.unknown)
     _expect_sound(spec, damage)
     return damage

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.volumespec import printable
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
 from blockworker.cage.tool import end_process
@@ -191,6 +192,7 @@ class Export:
 
 def name_file(said: str, files: Mapping[int, str]) -> str:
     """A message of QEMU's that names the file it is about: ``files`` by descriptor, the topmost layer first."""
+    said = printable(said)  # it may hold names out of an image
     named = _HANDED.sub(lambda fd: files.get(int(fd[1]), fd[0]), said)
     if not said or named != said or not files:
         return named

@@ -48,7 +48,7 @@ class Qcow2:
         features = struct.unpack_from(">Q", header, 72)[0] if version >= 3 else 0
         backing = os.pread(fd, min(length, 1023), at) if 0 < at < 1 << 62 else b""
         return cls(
-            version, _name(backing), 1 << min(bits, 21), size, entries, l1, refcounts, clusters, features
+            version, _name(backing), 1 << max(9, min(bits, 21)), size, entries, l1, refcounts, clusters, features
         )  # fmt: skip
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import SECTOR
+from blockjobs.model.volumespec import SECTOR, printable
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
 from blockworker.cage.tool import Ended, Idle, run_tool
@@ -89,7 +89,7 @@ class ImageTool:
         if not errors:
             return [self._complaint(words, ended)]
         more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-        return [f"{self._label}: {_TOOL} check: {errors[0]}{more}"]
+        return [f"{self._label}: {_TOOL} check: {printable(errors[0])}{more}"]
 
     def _alone(self) -> str:
         file = {"driver": "file", "filename": path_of(self._fd), **self._locking}
@@ -111,7 +111,7 @@ class ImageTool:
 
     def _complaint(self, words: Sequence[str], ended: Ended) -> str:
         """What the tool says, with the file as people call it."""
-        said = verdict(ended.errors + ended.output, _TOOL).replace(path_of(self._fd), self._label)
+        said = printable(verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
         return f"{self._label}: {_TOOL} {words[0]}: {said or _way_of_ending(ended.code or 0)}"
 
 

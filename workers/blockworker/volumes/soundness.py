@@ -42,12 +42,14 @@ def examine_volume(
     cage: Cage,
     *,
     seconds: float = PATIENCE.look_check,
+    top_only: bool = False,
     cut: bool = False,
     idle: Idle = lambda: None,
 ) -> Soundness:
     """Check each image of a format that a volume is read from, for so many seconds in all.
 
-    ``cut``: the topmost file is what was cut while its writer went on; ``idle``: of ``run_tool``.
+    ``top_only``: without the layers below; ``cut``: the topmost file is what was cut while its writer went on;
+    ``idle``: of ``run_tool``.
 
     Raises JobFailed: a file cannot be opened.
     """
@@ -56,7 +58,7 @@ def examine_volume(
     deadline = time.monotonic() + seconds
     for number, image in enumerate(_images(volume)):
         bottom = volumespec.bottom(image)
-        if not isinstance(bottom, volumespec.FileVolume | volumespec.DeviceVolume):
+        if not isinstance(bottom, volumespec.FileVolume | volumespec.DeviceVolume) or (top_only and number):
             continue
         fd = open_(bottom)
         try:
