@@ -92,9 +92,9 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of ``data``.  One call of the kernel's may write less, on a disk that is almost full above all."""
-    view, done = memoryview(data), 0
-    while done < len(view):
-        n = os.pwrite(fd, view[done:], offset + done)
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        n = os.pwrite(fd, memoryview(data)[done:], offset + done)
         if not n:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         done += n

@@ -167,10 +167,10 @@ class CopyLanes(ABC):
         try:
             if turn.piece is None:
                 turn.piece = self._take_planned()
-            with self._state:
-                self._reserve(turn, turn.piece.bytes if turn.piece is not None else 0)
-                self._exhausted |= turn.piece is None
-            if turn.piece is not None:
+            if turn.piece is None:
+                with self._state:
+                    self._exhausted = True
+            else:
                 self._enter(turn, turn.piece.bytes)
                 self._copy(turn, turn.piece, view[: min(turn.piece.end - turn.piece.start, self._chunk)])
         except _Stopped:
@@ -188,7 +188,12 @@ class CopyLanes(ABC):
 
     def _enter(self, turn: Turn, n: int) -> None:
         """Pay for ``n`` bytes and pass the gate; between two steps of a piece, the lane is outside meanwhile."""
-        self._leave(turn)
+        if turn.inside:
+            with self._state:
+                self._leave(turn)
+        elif turn.piece is not None and turn.reserved != turn.piece.bytes:
+            with self._state:
+                self._reserve(turn, turn.piece.bytes)
         paid = not n
         while True:
             if not paid:
@@ -203,13 +208,6 @@ class CopyLanes(ABC):
                     turn.inside = True
                     return
 
-    def _leave(self, turn: Turn) -> None:
-        with self._state:
-            if turn.inside:
-                turn.inside = False
-                self._inside -= 1
-                self._state.notify_all()
-
     def _obey(self, turn: Turn) -> None:
         """Between two steps of a long piece: wait where the gate was closed."""
         with self._state:
@@ -219,8 +217,8 @@ class CopyLanes(ABC):
 
     def _end(self, turn: Turn, failed: VolumeError | None, *, kept: bool = False) -> None:
         """Put down what a lane has, and note how its piece ended; tell whoever waits where there is something new."""
-        self._leave(turn)
         with self._state:
+            self._leave(turn)
             self._reserve(turn, 0)
             piece, turn.piece = turn.piece, None
             if piece is not None and (failed is not None or kept):
@@ -239,6 +237,12 @@ class CopyLanes(ABC):
             self._wake()
 
     # --- under the lock -----------------------------------------------------------------------------
+
+    def _leave(self, turn: Turn) -> None:
+        if turn.inside:
+            turn.inside = False
+            self._inside -= 1
+            self._state.notify_all()
 
     def _reserve(self, turn: Turn, n: int) -> None:
         self._account.reserve(n - turn.reserved)

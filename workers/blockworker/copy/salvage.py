@@ -8,6 +8,7 @@ from typing import Final
 
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.zeros import Ranges, append_range
+from blockworker.volumes.base import VolumeGone
 
 PAGE: Final = 4096  # bytes; the least that is given up
 # What a disk says of a place on it.  Any other error is one of the whole disk, or of the way to it: it skips nothing.
@@ -16,7 +17,7 @@ _OF_A_SECTOR: Final = frozenset({errno.EIO, errno.EILSEQ, errno.ENODATA, errno.E
 
 def is_of_sector(error: VolumeError) -> bool:
     """Whether a read error may be one of a few sectors, so that what lies around them is worth a try."""
-    return error.operation == "read" and error.errno in _OF_A_SECTOR
+    return error.operation == "read" and error.errno in _OF_A_SECTOR and not isinstance(error, VolumeGone)
 
 
 def read_around(

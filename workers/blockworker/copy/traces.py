@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 
 class Traces:
     """The parts of a file in which a write was begun, in units of ``unit`` bytes.  Any thread may call anything.
@@ -16,14 +14,12 @@ class Traces:
     def __init__(self, size: int, unit: int, *, fresh: bool) -> None:
         self._unit = unit
         self._marks = bytearray(-(-size // unit)) if fresh else None
-        self._lock = threading.Lock()
 
     def mark(self, offset: int, length: int) -> None:
         """A write of these bytes is about to begin."""
         if self._marks is not None and length:
             first, last = offset // self._unit, -(-(offset + length) // self._unit)
-            with self._lock:
-                self._marks[first:last] = b"\1" * (last - first)
+            self._marks[first:last] = b"\1" * (last - first)  # of the same length: one step of the interpreter's
 
     def may_hold(self, offset: int, length: int) -> bool:
         """Whether these bytes may be anything else than zeros."""

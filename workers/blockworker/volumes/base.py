@@ -87,7 +87,7 @@ class Mortal(Protocol):
     """A source or a target that lives in another process, which may be gone."""
 
     def check_alive(self) -> None:
-        """Raise VolumeError where it is gone."""
+        """Raise VolumeGone where it is gone."""
 
 
 class VolumeDriver(VolumeKind, Protocol):
@@ -100,6 +100,10 @@ class VolumeDriver(VolumeKind, Protocol):
 
     def open_target(self, keys: Mapping[str, Any], roots: Roots, size: int) -> Target:
         """Raises JobFailed."""
+
+
+class VolumeGone(VolumeError):
+    """Nothing more can be read or written: no error of a sector."""
 
 
 def trouble(operation: str, label: str, offset: int, length: int, code: int | None, *, why: str = "") -> VolumeError:

@@ -25,7 +25,7 @@ from blockjobs.model.volumespec import printable
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
 from blockworker.cage.tool import end_process
-from blockworker.volumes.nbd import LARGEST, Connection, Gone, NbdError, State
+from blockworker.volumes.nbd import LARGEST, Connection, Gone, State
 from blockworker.volumes.qemuimg import verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
@@ -118,9 +118,9 @@ class Export:
             start = states[-1].start + states[-1].length
 
     def check_alive(self) -> None:
-        """Raise NbdError where QEMU is gone."""
+        """Raise Gone where QEMU is."""
         if self._broken or self._process.poll() is not None:
-            raise NbdError(errno.ECONNABORTED, self._broken or self._last_words() or "the server is gone")
+            raise Gone(self._broken or self._last_words() or "the server is gone")
 
     def close(self) -> None:
         """End it.  Says nothing about what is durable: only ``flush`` does."""
@@ -140,7 +140,7 @@ class Export:
         try:
             yield connection
         except Gone as gone:
-            raise NbdError(gone.errno, self._give_up(gone)) from None
+            raise Gone(self._give_up(gone)) from None
         finally:
             self._idle.put(connection)
 

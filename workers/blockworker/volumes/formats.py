@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import FormatVolume, bottom, label
 from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
 from blockworker.copy.traces import Traces
 from blockworker.roots import Roots
-from blockworker.volumes.base import Extent, Identity, expect_within, trouble
+from blockworker.volumes.base import Extent, Identity, VolumeGone, expect_within, trouble
 from blockworker.volumes.condition import identity_of_image
 from blockworker.volumes.export import MOMENT, Export
 from blockworker.volumes.layers import Layers, Open, by
-from blockworker.volumes.nbd import NbdError
+from blockworker.volumes.nbd import Gone, NbdError
 
 _TRACED: Final = 1 << 20  # bytes of an image that are remembered together
 
@@ -63,7 +64,7 @@ class FormatSource:
         try:
             self._export.read(view, offset)
         except NbdError as error:
-            raise trouble("read", self._label, offset, len(view), error.errno, why=error.text) from None
+            raise _trouble("read", self._label, offset, len(view), error) from None
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         pending: Extent | None = None
@@ -80,16 +81,16 @@ class FormatSource:
                     since = time.monotonic()
                 pending = Extent(state.start, state.length, state.data and own, own)
         except NbdError as error:
-            raise trouble("read", self._label, start, length, error.errno, why=error.text) from None
+            raise _trouble("read", self._label, start, length, error) from None
         if pending is not None:
             yield pending
 
     def check_alive(self) -> None:
-        """Raise VolumeError where QEMU is gone."""
+        """Raise VolumeGone where QEMU is."""
         try:
             self._export.check_alive()
         except NbdError as error:
-            raise trouble("read", self._label, 0, self.size, error.errno, why=error.text) from None
+            raise _trouble("read", self._label, 0, self.size, error) from None
 
     def identity(self) -> Identity:
         """The identity of the file with all layers below, and with the size of what is in it: a file grows when it is
@@ -162,11 +163,11 @@ class FormatTarget:
             for start, n in found:
                 self._export.zero(start, n)
         except NbdError as error:
-            raise trouble("write", self._label, offset, length, error.errno, why=error.text) from None
+            raise _trouble("write", self._label, offset, length, error) from None
         return ()
 
     def check_alive(self) -> None:
-        """Raise VolumeError where QEMU is gone."""
+        """Raise VolumeGone where QEMU is."""
         self._do("write", self._export.check_alive, 0, self.size)
 
     def flush(self) -> None:
@@ -182,4 +183,12 @@ class FormatTarget:
         try:
             act()
         except NbdError as error:
-            raise trouble(operation, self._label, offset, length, error.errno, why=error.text) from None
+            raise _trouble(operation, self._label, offset, length, error) from None
+
+
+def _trouble(operation: str, label_: str, offset: int, length: int, error: NbdError) -> VolumeError:
+    """A request that the server refused, or could not answer any more, as the error of the volume."""
+    found = trouble(operation, label_, offset, length, error.errno, why=error.text)
+    if not isinstance(error, Gone):
+        return found
+    return VolumeGone(found.errno, found.text, operation=operation, offset=offset, length=length)

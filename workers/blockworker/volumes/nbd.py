@@ -42,7 +42,7 @@ class Gone(NbdError):
     """The connection broke, or the server speaks something else; nothing more can be asked of it."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(errno.ECONNABORTED, why)
+        super().__init__(errno.EIO, why)
 
 
 class State(NamedTuple):
