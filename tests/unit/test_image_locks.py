@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from blockjobs.model.jobs import OnChange
 from blockworker import locks
 from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
+from blockworker.inuse import expect_still
 from blockworker.roots import Roots
 from blockworker.targets import publish
 
@@ -106,6 +108,65 @@ def test_a_device_is_written_in_place_only_while_qemu_does_not_have_it(tmp_path,
     assert "Failed to get" in refusal(device, tmp_path)
     os.close(fd)
     assert refusal(device, tmp_path) == ""
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A loop device with two partitions: the file that it lies in, the device, the partitions."""
+    file = tmp_path / "partitioned"
+    table = b"".join(
+        struct.pack("<B3sB3sII", 0, b"\0\2\0", 0x83, b"\0\2\0", *each) for each in ((2048, 8192), (16384, 8192))
+    )
+    file.write_bytes(bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa" + bytes(16 * MIB))
+    done = subprocess.run(["losetup", "-fP", "--show", str(file)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    parts = [f"{device}p1", f"{device}p2"]
+    if not all(map(os.path.exists, parts)):
+        subprocess.run(["partx", "-a", device], capture_output=True, check=False)
+    try:
+        if not all(map(os.path.exists, parts)):
+            pytest.skip("this kernel makes no partitions of loop devices")
+        yield str(file), device, *parts
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+RELATED = [(1, 2), (2, 1), (0, 1), (0, 2)]  # what the guest has, what is written: by their places in ``disk``
+
+
+@needs_root
+@pytest.mark.parametrize(("theirs", "ours"), RELATED, ids=["disk-part", "part-disk", "file-disk", "file-part"])
+def test_what_shares_bytes_with_a_guests_disk_is_not_written_and_is_in_use(site, tmp_path, disk, theirs, ours):
+    roots = Roots(replace(site.roots.config, allow_in_place=True, devices=disk[1:]))
+    with qemu(disk[theirs], tmp_path):
+        with pytest.raises(JobFailed, match="QEMU has a device or file open that shares bytes with it") as refused:
+            roots.open_device(disk[ours], write=True)
+        assert refused.value.errno == errno.EBUSY
+        with pytest.raises(JobFailed, match="QEMU writes to what shares bytes with it"):
+            expect_still(volumespec.parse(f"web1:{disk[ours]}").volume, roots)
+    os.close(roots.open_device(disk[ours], write=True))
+    with qemu(disk[3], tmp_path):
+        if ours == 2:
+            os.close(roots.open_device(disk[2], write=True))  # the partition beside: they share nothing
+
+
+@needs_root
+def test_a_guest_does_not_start_on_what_an_attempt_writes_a_part_of(site, tmp_path, disk):
+    site.image()
+    roots = Roots(replace(site.roots.config, allow_in_place=True, devices=disk[1:]))
+    jobs = []
+    for part in disk[2:]:  # two at a time: they share the disk and nothing else
+        target = volumespec.parse({"driver": "host_device", "host": "web1", "filename": part})
+        spec = site.spec(f"R.{part[-2:]}", target=target, target_base="", in_place=True, snapshot="none")
+        jobs.append(Alone(roots, spec))
+    for place in disk:
+        assert "Failed to get" in refusal(place, tmp_path)
+    for job in jobs:
+        job.run()
+    for place in disk:
+        assert refusal(place, tmp_path) == ""
 
 
 # --- sources --------------------------------------------------------------------------------------------
@@ -209,3 +270,18 @@ def test_qemu_does_not_start_on_what_an_attempt_is_about_to_replace(over, tmp_pa
         assert "Failed to get" in refusal(target, tmp_path, writable=writable)
     attempt.run()
     assert refusal(target, tmp_path) == "", "nothing is held between the attempt and the commit"
+
+
+@needs_root
+def test_a_file_that_a_loop_device_lies_in_is_not_replaced(over):
+    site, target, spec = over
+    done = subprocess.run(["losetup", "-f", "--show", str(target)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        with pytest.raises(JobFailed, match=f"is in use: {device} lies in it"):
+            Backup().open(site.roots, spec, lambda: True)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    Alone(site.roots, spec).publish()

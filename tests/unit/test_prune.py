@@ -201,6 +201,21 @@ def test_nothing_goes_under_a_guest_wherever_its_overlay_lies(site, tmp_path):
     assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+def test_a_backup_that_a_loop_device_lies_in_stays(site):
+    old, new = published(site, "R"), published(site, "S")
+    done = subprocess.run(["losetup", "-f", "--show", old["path"]], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        (answer,) = ask(site, old, remaining=[new["path"]])
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    assert (answer["state"], f"{device} lies in it" in answer["text"]) == ("left", True)
+    assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
+
+
 QCOW2 = ("-f", "qcow2", "-F", "raw")
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
 from blockworker import locks
+from blockworker.relatives import open_relatives
 from blockworker.roots import Roots
 
 WATCH_INTERVAL: Final = 1.0  # seconds between two looks at the locks of a source that is being read
@@ -87,9 +89,20 @@ def open_store(store: FileVolume | DeviceVolume, roots: Roots) -> int:
 def _user(fd: int, *, device: bool) -> str:
     if locks.is_written(fd):
         return _QEMU
+    relatives = open_relatives(fd)
+    try:
+        if _any_guest_writes(relatives):
+            return "QEMU writes to what shares bytes with it"
+    finally:
+        for relative in relatives:
+            os.close(relative)
     if device and not _free(fd):
         return "it is mounted, or somebody has it for himself"
     return ""
+
+
+def _any_guest_writes(fds: Iterable[int]) -> bool:
+    return any(locks.is_written(fd) and locks.is_kept(fd) for fd in fds)
 
 
 def _free(fd: int) -> bool:
@@ -124,6 +137,11 @@ class _Watched:
     still: bool  # nobody may write to it
     mixed: bool  # where somebody does
     numbers: frozenset[str]  # of a device, and of its partitions
+    relatives: tuple[int, ...]  # descriptors of what a device shares bytes with
+
+    def is_written(self) -> bool:
+        """Whether QEMU writes to it, or to what it shares bytes with; a job of ours that writes a part shares it."""
+        return locks.is_written(self.fd) or _any_guest_writes(self.relatives)
 
 
 class SourceWatch:
@@ -144,7 +162,8 @@ class SourceWatch:
                 called = f"layer {store.filename}" if number else store.filename
                 mixed = image or number > 0
                 fd = open_store(store, roots)
-                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd)))
+                relatives = tuple(open_relatives(fd))
+                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd), relatives))
                 locks.share(fd)
         except BaseException:
             self.close()
@@ -159,7 +178,7 @@ class SourceWatch:
             return None
         self._next = boottime() + WATCH_INTERVAL
         for each in self._watched:
-            if each.still and locks.is_written(each.fd):
+            if each.still and each.is_written():
                 return Writer(f"{each.called}: {_QEMU}", each.mixed)
             if each.still and each.numbers & _mounted():
                 return Writer(f"{each.called}: it is mounted", each.mixed)
@@ -168,7 +187,8 @@ class SourceWatch:
     def close(self) -> None:
         """Give up the locks.  May be called again."""
         for each in self._watched:
-            locks.close(each.fd)
+            for fd in (each.fd, *each.relatives):
+                locks.close(fd)
         self._watched = []
 
 

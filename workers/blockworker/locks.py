@@ -31,6 +31,21 @@ def is_open(fd: int) -> bool:
     return kernel.locked(fd, _USED, _COUNT) or kernel.locked(fd, _REFUSED, _COUNT)
 
 
+def is_kept(fd: int) -> bool:
+    """Whether somebody has the image open and does not share all of it: a guest does so, unless it shares its disk."""
+    return kernel.locked(fd, _REFUSED, _COUNT)
+
+
+def write_a_part(fd: int) -> None:
+    """Lock a device as a writer of a part of it, who shares it with writers of other parts: no guest starts on it.
+
+    A guest does not share writing; a server of QEMU's shares that, but not that somebody changes the size.
+    """
+    for permission in (WRITE, RESIZE):
+        with suppress(OSError):
+            kernel.lock_shared(fd, _USED + permission)
+
+
 def share(fd: int) -> None:
     """Lock an image as a reader that shares everything: whoever wants the image alone sees it, nobody else is refused.
 

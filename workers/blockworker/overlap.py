@@ -15,6 +15,7 @@ from typing import Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.volumespec import DeviceVolume, Volume
+from blockworker import sysfs
 from blockworker.identity import backing_file, identify
 from blockworker.roots import Roots
 
@@ -94,18 +95,16 @@ def _device(rdev: int, above: frozenset[int]) -> Iterator[Span]:
     name = identify(rdev, "")
     if name.startswith(_UNIQUE):
         yield Span(name, own=True)
-    place = f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
-    if start := _line(f"{place}/start"):  # only partitions have one
-        first = int(start) * _SECTOR
-        last = first + int(_line(f"{place}/size") or 0) * _SECTOR
-        disk = _number(f"{os.path.dirname(os.path.realpath(place))}/dev")
-        yield from _within(_device(disk, above) if disk else (), first, last)
-    for member in _names(f"{place}/slaves"):
-        if number := _number(f"{place}/slaves/{member}/dev"):
-            yield from _somewhere(_device(number, above))
+    place = sysfs.place_of(rdev)
+    if disk := sysfs.disk_of(rdev):
+        first = int(sysfs.read_line(f"{place}/start") or 0) * _SECTOR
+        last = first + int(sysfs.read_line(f"{place}/size") or 0) * _SECTOR
+        yield from _within(_device(disk, above), first, last)
+    for member in sysfs.members_of(rdev):
+        yield from _somewhere(_device(member, above))
     if backing := backing_file(rdev):
-        first = int(_line(f"{place}/loop/offset") or 0)
-        length = int(_line(f"{place}/loop/sizelimit") or 0)
+        first = int(sysfs.read_line(f"{place}/loop/offset") or 0)
+        length = int(sysfs.read_line(f"{place}/loop/sizelimit") or 0)
         yield from _within(_path(backing, above), first, first + length if length else _LAST)
 
 
@@ -153,24 +152,3 @@ def _disk_of(fd: int, st: os.stat_result) -> int:
         source = os.stat(fields[fields.index("-") + 2])
         return source.st_rdev if stat.S_ISBLK(source.st_mode) else 0
     return 0
-
-
-def _line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().strip("\n")
-    except OSError:
-        return ""
-
-
-def _number(path: str) -> int:
-    """A device's number, of the ``MAJOR:MINOR`` in a file of sysfs; 0 where there is none."""
-    major, _, minor = _line(path).partition(":")
-    return os.makedev(int(major), int(minor)) if major and minor else 0
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []

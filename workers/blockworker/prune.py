@@ -24,6 +24,7 @@ from blockworker.targets import manifest as manifests
 from blockworker.targets.files import remove_dirs, stat_of, unlink
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.publish import DIGESTS, MANIFEST
+from blockworker.targets.replaced import expect_no_loop
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Pruner:
             st = os.fstat(image)
             identity = f"{st.st_dev}:{st.st_ino}"
             locks.own(image, path)
+            expect_no_loop(image, path)
         place = os.fstat(directory)
         if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
             raise Left(f"{path} is in use by a job")

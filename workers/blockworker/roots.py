@@ -21,6 +21,7 @@ from blockworker import kernel, locks
 from blockworker.cage import Cage, kernel_cage
 from blockworker.host import HostConfig
 from blockworker.mounts import Mounts, mount_point_of
+from blockworker.relatives import open_relatives
 
 _BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
 _KINDS: Final = {
@@ -202,6 +203,7 @@ class Roots:
                     raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
                 if write:  # O_EXCL keeps mounts and mappings away; QEMU looks at its own locks alone
                     locks.own(fd, f"target {path} on host {self.config.name}")
+                    _expect_relatives_closed(fd, f"target {path} on host {self.config.name}")
             except BaseException:
                 os.close(fd)
                 raise
@@ -326,6 +328,17 @@ def _fits(path: str, pattern: str) -> bool:
 def _same_name(name: str, pattern: str) -> bool:
     first, *middle = map(re.escape, pattern.split("*"))
     return re.fullmatch(".*".join((first, *middle)), name) is not None
+
+
+def _expect_relatives_closed(fd: int, what: str) -> None:
+    """Refuse a device while a guest has the disk below it, a part of it, or the file it lies in.  Raises JobFailed."""
+    relatives = open_relatives(fd)
+    try:
+        if any(map(locks.is_kept, relatives)):
+            raise JobFailed(errno.EBUSY, f"{what} is in use: QEMU has a device or file open that shares bytes with it")
+    finally:
+        for relative in relatives:
+            os.close(relative)
 
 
 def _takes_no_writes(rdev: int) -> bool:

@@ -18,10 +18,11 @@ from uuid import uuid4
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockworker import kernel
+from blockworker import kernel, locks
 from blockworker.copy.extents import RangeSet
 from blockworker.identity import same_thing, which_device
 from blockworker.overlap import lock_text, meet, spans_of, spans_of_volume
+from blockworker.relatives import open_relatives
 from blockworker.roots import Roots
 from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
@@ -159,6 +160,9 @@ class DeviceTarget(Written):
     def __init__(self, fd: int, held: Held, record: Record) -> None:
         super().__init__(fd, record.size, record.path, record.offset)
         self.record, self._held = record, held
+        self._relatives = open_relatives(fd)
+        for relative in self._relatives:
+            locks.write_a_part(relative)
 
     @classmethod
     def take(cls, roots: Roots, spec: JobSpec, token: int) -> Self:
@@ -210,6 +214,8 @@ class DeviceTarget(Written):
     def close(self) -> None:
         if self._fd >= 0:
             self._writeback.close()
+            for relative in self._relatives:
+                locks.close(relative)
             os.close(self._fd)
             self._fd = -1
             self._held.close()  # last: whoever has this lock next finds the device free

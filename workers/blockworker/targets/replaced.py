@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker import locks
+from blockworker import locks, sysfs
 from blockworker.roots import Roots
 from blockworker.targets.chains import lying_on
 from blockworker.targets.journal import Member
@@ -36,10 +36,17 @@ def expect_replaceable(directory: int, path: str) -> None:
         return
     try:
         locks.expect_closed(fd, f"target {path}")
+        expect_no_loop(fd, f"target {path}")
     finally:
         os.close(fd)
     if above := lying_on(directory, path):
         raise JobFailed(errno.EBUSY, f"target {path} is needed: {above} in the same directory lies on it")
+
+
+def expect_no_loop(fd: int, what: str) -> None:
+    """Refuse a file that a loop device lies in, which may be mounted.  Raises JobFailed (EBUSY)."""
+    if loop := next(sysfs.loops_on(os.fstat(fd)), 0):
+        raise JobFailed(errno.EBUSY, f"{what} is in use: {sysfs.node_of(loop) or 'a loop device'} lies in it")
 
 
 def expect_still_replaceable(roots: Roots, member: Member) -> None:
