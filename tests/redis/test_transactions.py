@@ -8,9 +8,11 @@ from puppets import ALPHA, BETA, RUN, Fleet, dump, spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decision, Do, Finished, Step
 from blockjobs.model.ids import JobId
+from blockjobs.model.room import series
 from blockjobs.store import keys
 from blockjobs.store.answers import Answer
 from blockjobs.store.codec import unpack
+from blockjobs.store.sizes import forget_sizes
 
 TERMINAL = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
 A, B, C = spec("a"), spec("b", host=BETA), spec("c")
@@ -193,6 +195,36 @@ def test_warnings_of_an_open_and_of_a_prepare_are_told_once_and_kept_on_the_job(
     assert told == {"b": ("no estimate", "nor room", "no owner")}
     assert ends(fleet)["b"].to_json()["warnings"] == ["no estimate", "nor room", "no owner"]
     assert ends(fleet)["b"].status == "concluded"
+
+
+def test_the_needs_of_opened_members_are_added_up_once_by_file_system(fleet):
+    txn = fleet.submit(*GROUP)
+    answers = fleet.host(ALPHA).answers
+    mine = [member.spec for member in answers.members(txn)]
+    assert len(mine) > 1
+    said = [Answer(spec.id, result={"size": 1, "need": [66, 5 << 50]}, writes=f"w-{spec.id}") for spec in mine]
+    for _ in range(2):
+        answers.answer(txn, Step.OPEN, said)
+    assert answers.needs(txn) == {66: len(mine) * (5 << 50)}
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_what_a_backup_takes_up_is_noted_when_it_settles_by_a_commit(fleet, commits):
+    txn = fleet.submit(*GROUP)
+    fleet.walk(RUN, Step.RUN)
+    fleet.copy(*GROUP)
+    fleet.walk(RUN, Step.PREPARE)
+    answers = fleet.host(ALPHA).answers
+    (first, *_) = [member.spec for member in answers.members(txn)]
+    answers.answer(txn, Step.PREPARE, [Answer(first.id, result={"series": series(first), "bytes": 5 << 50})])
+    assert answers.last_sizes([first]) == {}
+    if not commits:
+        fleet.sick = {(Step.PREPARE, "b"): (5, "its disk is gone")}
+    fleet.walk(RUN)
+    assert answers.last_sizes([first]) == ({first.id: 5 << 50} if commits else {})
+    assert forget_sizes(fleet.client, ALPHA, round(answers.now() * 1000)) == 0
+    assert forget_sizes(fleet.client, ALPHA, round(answers.now() * 1000) + 91 * 86_400_000) == int(commits)
+    assert answers.last_sizes([first]) == {}
 
 
 def test_a_silent_host_keeps_only_its_own_members(running):

@@ -20,6 +20,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened, Work
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
+from blockworker.targets.given import Prepared
 
 
 class Unhindered:
@@ -89,7 +90,7 @@ def prepare_job(driver: Driver, roots: Roots, spec: JobSpec) -> dict[str, Any]:
     """All steps up to PREPARE; the job's result, and its ``warnings``."""
     _, kept = open_job(driver, roots, spec)
     durable, result = attempt(driver, roots, spec, kept)
-    return {**result, "warnings": list(driver.prepare(roots, spec, durable, kept, result) or ())}
+    return {**result, "warnings": list((driver.prepare(roots, spec, durable, kept, result) or Prepared()).warnings)}
 
 
 def carry_out(driver: Driver, roots: Roots, spec: JobSpec) -> dict[str, Any]:

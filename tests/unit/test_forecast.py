@@ -7,7 +7,7 @@ import pytest
 from blockjobs.model import volumespec
 from blockjobs.model.forecast import Owing, Rates, outlook, whole
 from blockjobs.model.ids import JobId, RunId, TxnId
-from blockjobs.model.jobs import JobSpec
+from blockjobs.model.jobs import JobSpec, RoomCheck
 
 GIB = 1 << 30
 NOTHING = Rates({})
@@ -24,6 +24,7 @@ def seen(amount=GIB, free=10 * GIB, device=1, total=100 * GIB, **more):
     return {
         "size": 2 * amount,
         "bytes": amount,
+        "allocated": amount,
         "device": device,
         "total": total,
         "free": free,
@@ -32,8 +33,9 @@ def seen(amount=GIB, free=10 * GIB, device=1, total=100 * GIB, **more):
     }
 
 
-def looked(jobs, answers, owing=(), rates=NOTHING, busy=None):
-    return outlook(jobs, dict(zip([job.id for job in jobs], answers, strict=True)), owing, rates, busy or {})
+def looked(jobs, answers, owing=(), rates=NOTHING, busy=None, *, last=None):
+    seen_by_job = dict(zip([job.id for job in jobs], answers, strict=True))
+    return outlook(jobs, seen_by_job, owing, rates, busy or {}, last=last or {})
 
 
 def owing(left, host="h1", store="", **more):
@@ -114,3 +116,19 @@ def test_the_run_takes_as_long_as_its_last_host():
     assert whole(found, {"h1": 9}) == 2
     assert whole(looked([spec("a")], [seen()]), {}) is None
     assert whole([], {}) is None
+
+
+def test_the_need_is_that_of_the_last_backup_or_else_the_data_of_a_raw_file_and_says_so():
+    jobs = [spec("a"), spec("b"), spec("c")]
+    found = looked(jobs, [seen(), seen(), seen(allocated=None)], last={jobs[0].id: 5 * GIB})
+    told = [(job.to_json()["needs"], job.to_json()["needs-by"]) for job in found]
+    assert told == [(5 * GIB, "last backup"), (GIB, "data of the source"), (None, None)]
+    assert found[2].warnings == ("nobody can tell how much room h1:/backup/c needs",)
+    assert not any(job.wrong for job in found)
+
+
+def test_too_little_room_is_a_warning_where_the_job_says_so():
+    checked, warned = spec("a"), spec("b", room=RoomCheck.WARN)
+    found = looked([checked, warned], [seen(free=GIB)] * 2)
+    assert [len(job.wrong) for job in found] == [1, 0]
+    assert "not enough space" in found[1].warnings[0]

@@ -13,7 +13,9 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FileVolume
+from blockworker.drivers import find
 from blockworker.drivers.restore import Restore
+from blockworker.drivers.staged import Staged
 from blockworker.inuse import is_torn
 from blockworker.roots import Roots
 from blockworker.targets.files import stat_of
@@ -35,7 +37,13 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
         data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
         warnings += notes_on(spec.source.volume, by(roots))
-        return {"size": source.size, "bytes": data, "warnings": warnings, **room(roots, spec)}
+        return {
+            "size": source.size,
+            "bytes": data,
+            "allocated": _allocated(roots, spec, source),
+            "warnings": warnings,
+            **room(roots, spec),
+        }
     finally:
         source.close()
 
@@ -45,6 +53,12 @@ def _source(roots: Roots, spec: JobSpec, *, cut: bool) -> Source:
     if spec.type == RESTORE:
         return Restore().source(roots, spec)
     return open_source(spec.source.volume, roots, top_only=spec.sync == "top", shared=cut)
+
+
+def _allocated(roots: Roots, spec: JobSpec, source: Source) -> int | None:
+    """Bytes that the source takes up, where they say how much a copy of it will."""
+    driver = find(spec.type, roots.config.name)
+    return driver.allocated(spec, source) if isinstance(driver, Staged) else None
 
 
 def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:

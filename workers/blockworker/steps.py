@@ -17,7 +17,8 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import JobId, TxnId
-from blockjobs.model.jobs import JobSpec
+from blockjobs.model.jobs import JobSpec, RoomCheck
+from blockjobs.model.room import estimate, series
 from blockjobs.store.answers import Answer, Answers, Member, warning_lines
 from blockjobs.store.submit import batches
 from blockworker import drivers
@@ -25,10 +26,10 @@ from blockworker.cutting import cut
 from blockworker.drivers.base import Driver
 from blockworker.drivers.staged import is_staged
 from blockworker.highest import Highest
-from blockworker.kernel import NO_SPACE
 from blockworker.policy import Action, judge
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
+from blockworker.targets.given import Prepared
 from blockworker.targets.opening import Room, target_path
 from blockworker.targets.resolve import resolution_of
 from blockworker.targets.staged import StagingBusy
@@ -50,7 +51,7 @@ class Steps:
         members = self._answers.members(txn, jobs)
         log.info("transaction %s: %s of %d members", txn, step, len(members))
         by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
-            Step.OPEN: partial(self._open, Room(self._roots)),
+            Step.OPEN: self._open,
             Step.PREPARE: self._prepare,
             Step.SETTLE: self._settle,
         }
@@ -65,20 +66,24 @@ class Steps:
         except (LockBusy, StagingBusy) as busy:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
-    def _open(self, room: Room, txn: TxnId, members: Sequence[Member]) -> None:
+    def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
+        room = Room(self._roots, self._answers.needs(txn))
+        last = self._answers.last_sizes(member.spec for member in owing)
         answers: list[Answer] = []
         for member in owing:
             spec = member.spec
             with _answered(answers, member):
                 opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
+                need, warnings = None, [*opened.warnings, *opened.notes, *opened.damage]
                 if opened.writes and not spec.in_place:  # a device has its room
-                    _take_room(room, spec, opened.allocated)
+                    need, more = _room_for(room, spec, last.get(spec.id, 0), opened.allocated)
+                    warnings += more
                 answers.append(
                     Answer(
-                        spec.id, result=opened.to_dict(),
+                        spec.id, result=opened.to_dict() | ({} if need is None else {"need": list(need)}),
                         reads=opened.reads, writes=opened.writes, size=opened.size,
-                        text=warning_lines((*opened.warnings, *opened.notes, *opened.damage)),
+                        text=warning_lines(warnings),
                         uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
                     )
                 )  # fmt: skip
@@ -90,10 +95,12 @@ class Steps:
         for member in members:
             if member.passed == Step.RUN and member.status == "pending":
                 with _answered(answers, member):
-                    driver = self._driver(member)
+                    driver, spec = self._driver(member), member.spec
                     opened = _with_skew(member.opened, skew)
-                    lost = driver.prepare(self._roots, member.spec, member.durable, opened, member.result)
-                    answers.append(Answer(member.spec.id, text=warning_lines(lost or ())))
+                    prepared = driver.prepare(self._roots, spec, member.durable, opened, member.result) or Prepared()
+                    made = {"series": name, "bytes": prepared.allocated} if (name := series(spec)) else {}
+                    result = made if prepared.allocated else {}
+                    answers.append(Answer(spec.id, result=result, text=warning_lines(prepared.warnings)))
         self._answers.answer(txn, Step.PREPARE, answers)
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
@@ -147,14 +154,34 @@ def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, An
     return {**opened, "cut": {**opened["cut"], "skew": skew}}
 
 
-def _take_room(room: Room, spec: JobSpec, needed: int) -> None:
-    """Refuse a target that cannot fit, unless its job is to wait for room: the copy stops where the disk is full."""
-    try:
-        room.take(os.path.dirname(target_path(spec)), needed)
-    except JobFailed as failed:
-        if failed.errno not in NO_SPACE or judge(spec.on_target_error, failed.errno)[0] is not Action.STOP:
-            raise
-        log.warning("job %s: %s; it will stop and wait for room", spec.id, failed.text)
+def _room_for(
+    room: Room, spec: JobSpec, last: int, allocated: int | None
+) -> tuple[tuple[int, int] | None, list[str]]:  # fmt: skip
+    """Look whether a target fits: its file system and the bytes that it is going to need, if known, and warnings.
+
+    ``last``: bytes that the last backup of the job takes up; 0: there is none.  Raises JobFailed: it does not fit.
+    """
+    needed = estimate(spec, last=last, allocated=allocated)
+    if needed is None:
+        return None, [f"nobody can tell how much room {spec.target.text} needs: no backup of its kind was made before"]
+    system, warnings = _take_room(room, spec, needed.bytes)
+    return (system, needed.bytes), [f"{text} (estimated by the {needed.origin})" for text in warnings]
+
+
+def _take_room(room: Room, spec: JobSpec, needed: int) -> tuple[int, list[str]]:
+    """Refuse a target that cannot fit, unless its job goes on all the same, or is to wait for room when it copies.
+
+    Returns the number of the target's file system, and warnings.
+    """
+    system, wrong = room.add(os.path.dirname(target_path(spec)), needed)
+    if not wrong:
+        return system, []
+    if judge(spec.on_target_error, errno.ENOSPC)[0] is Action.STOP:
+        log.warning("job %s: %s; it will stop and wait for room", spec.id, wrong)
+        return system, [f"{wrong}; the job will stop and wait for room"]
+    if spec.room is RoomCheck.WARN:
+        return system, [wrong]
+    raise JobFailed(errno.ENOSPC, f"{wrong}; with 'room: warn' the job goes on all the same")
 
 
 def _root_of(roots: Roots, spec: JobSpec) -> str:

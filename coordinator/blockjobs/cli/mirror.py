@@ -12,12 +12,13 @@ from blockjobs.cli.run import (
     format_option,
     in_place_option,
     places,
+    room_option,
     source_format_option,
     start,
 )  # fmt: skip
 from blockjobs.client import Coordinator
 from blockjobs.model import mirrors
-from blockjobs.model.jobs import OnDamage, OnError
+from blockjobs.model.jobs import OnDamage, OnError, RoomCheck
 from blockjobs.model.runs import plan_backup
 
 
@@ -39,13 +40,14 @@ from blockjobs.model.runs import plan_backup
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @damage_option
+@room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def mirror(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, sync: str, speed: int,
     granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str, source_form: str,
-    no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str,
+    no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str, room: str,
     no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
@@ -67,7 +69,7 @@ def mirror(  # noqa: PLR0917 - click passes by name
             overwrite=overwrite, in_place=in_place,
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-            on_source_damage=OnDamage(on_source_damage),
+            on_source_damage=OnDamage(on_source_damage), room=RoomCheck(room),
             auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
             options=mirrors.options(given, sync=sync),
         ), detach=detach, json=json)  # fmt: skip

@@ -24,10 +24,11 @@ from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
+from blockjobs.store.sizes import last_sizes
 from blockjobs.store.views import JobView
 
 EARLIER: Final = 10  # runs of the same name that are looked at
-TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "FREE", "TIME", ""]
+TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "NEEDS", "FREE", "TIME", ""]
 
 
 @click.command()
@@ -38,8 +39,9 @@ TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "FREE", "TIME", ""]
 def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes: tuple[str, ...]) -> int:
     """Show what `run` FILE would do: bytes, room, time, and what stands in its way.
 
-    The hosts have to be up; nothing is started and nothing is changed.  FREE is what is free where the target lies,
-    less what running jobs still owe there; TIME is by earlier runs of the same name.
+    The hosts have to be up; nothing is started and nothing is changed.  NEEDS is the room that the target is going to
+    need, by the last committed backup of the job, or else by the data of its source.  FREE is what is free where the
+    target lies, less what running jobs still owe there; TIME is by earlier runs of the same name.
 
     Exit code 0: nothing stands in its way; 1: something does; 2: it would be refused; 3: no Redis.
 
@@ -83,7 +85,10 @@ def forecast(here: Coordinator, run: RunPlan) -> list[Outlook]:
             seen[job_id] = {"text": told} if isinstance(told, str) else told[at]
     owing = [Owing(job.spec, seen[job.id], max(0, job.len - job.offset)) for job in live]
     busy = {spec.id: list(conflicts(here, spec)) for spec in run.jobs}
-    return outlook(run.jobs, seen, owing, rates(here, run.name), busy)
+    last: dict[JobId, int] = {}
+    for host in hosts:
+        last |= last_sizes(here.registry.client, host, (spec for spec in run.jobs if spec.host == host))
+    return outlook(run.jobs, seen, owing, rates(here, run.name), busy, last=last)
 
 
 def conflicts(here: Coordinator, spec: JobSpec) -> Iterator[str]:
@@ -133,7 +138,9 @@ def lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Seque
 def cells(run: RunPlan, job: Outlook) -> list[str]:
     free = "" if job.free is None else size(job.free)
     takes = "" if job.seconds is None else span(job.seconds)
-    return [short(job.job, run.run), job.host, size(job.bytes), size(job.size), free, takes, "; ".join(job.wrong)]
+    needs = "" if job.needs is None else f"{size(job.needs.bytes)} ({job.needs.origin})"
+    name, wrong = short(job.job, run.run), "; ".join(job.wrong)
+    return [name, job.host, size(job.bytes), size(job.size), needs, free, takes, wrong]
 
 
 def as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> dict[str, Any]:

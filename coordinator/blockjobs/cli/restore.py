@@ -6,11 +6,21 @@ from datetime import datetime
 
 import click
 
-from blockjobs.cli.run import HOSTED, POLICIES, Size, follower_options, format_option, in_place_option, places, start
+from blockjobs.cli.run import (
+    HOSTED,
+    POLICIES,
+    Size,
+    follower_options,
+    format_option,
+    in_place_option,
+    places,
+    room_option,
+    start,
+)
 from blockjobs.client import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
-from blockjobs.model.jobs import OnError
+from blockjobs.model.jobs import OnError, RoomCheck
 from blockjobs.model.restores import FORCE, KEEP_DIGESTS, TYPE
 from blockjobs.model.runs import RunPlan, plan_backup
 from blockjobs.model.states import Status
@@ -34,13 +44,14 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @format_option
 @click.option("--on-source-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
+@room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def restore(  # noqa: PLR0917 - click passes by name
     image: str, dest: str, url: str | None, detach: bool, json: bool, in_place: bool, offset: int, length: int,
     force: bool, overwrite: bool, job_id: str | None, speed: int, keep_digests: bool, no_digests: bool, form: str,
-    on_source_error: str, on_target_error: str, no_auto_finalize: bool, auto_dismiss: bool,
+    on_source_error: str, on_target_error: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Restore a published image into a file, or onto a block device (--in-place).
 
@@ -64,7 +75,7 @@ def restore(  # noqa: PLR0917 - click passes by name
                 read, written, now=now, job_id=job_id, default_host=host, named=here.volume, form=form, type=TYPE,
                 speed=speed, overwrite=overwrite, digests=not no_digests, in_place=in_place, offset=offset,
                 length=length, on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
-                auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
+                room=RoomCheck(room), auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
                 options={name: True for name, given in ((FORCE, force), (KEEP_DIGESTS, keep_digests)) if given},
             ))  # fmt: skip
             return plans[-1]

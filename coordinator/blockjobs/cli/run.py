@@ -26,7 +26,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import cuts
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
 from blockjobs.model.ids import RunId
-from blockjobs.model.jobs import QEMU_POLICIES, OnChange, OnDamage, OnError
+from blockjobs.model.jobs import QEMU_POLICIES, OnChange, OnDamage, OnError, RoomCheck
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
@@ -142,6 +142,10 @@ damage_option = click.option(
     "--on-source-damage", type=click.Choice([str(c) for c in OnDamage]), default="fail", show_default=True,
     help="What a source in a format whose tables are damaged does; report: its manifest says so.",
 )  # fmt: skip
+room_option = click.option(
+    "--room", type=click.Choice([str(c) for c in RoomCheck]), default="check", show_default=True,
+    help="What too little room for the target does: refuse the job, or go on with a warning.",
+)  # fmt: skip
 
 
 @click.command()
@@ -178,6 +182,7 @@ damage_option = click.option(
 @click.option("--on-target-error", type=POLICIES, default="report", show_default=True)
 @click.option("--on-source-change", type=click.Choice([str(c) for c in OnChange]), default="fail", show_default=True)
 @damage_option
+@room_option
 @click.option("--no-auto-finalize", is_flag=True, help="Commit only after `blockjobs finalize`.")
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
@@ -185,7 +190,7 @@ def backup(  # noqa: PLR0917 - click passes by name
     source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
     overwrite: bool, in_place: bool, no_digests: bool, form: str, source_form: str, compress: bool, snapshot: str,
     live: bool, quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str,
-    on_source_damage: str, no_auto_finalize: bool, auto_dismiss: bool,
+    on_source_damage: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
 
@@ -209,7 +214,7 @@ def backup(  # noqa: PLR0917 - click passes by name
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
             on_source_change=OnChange(on_source_change), on_source_damage=OnDamage(on_source_damage),
-            auto_finalize=not no_auto_finalize,
+            room=RoomCheck(room), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss, snapshot=snapshot, live=live,
             options={"quiesce": quiesce} if quiesce else {},
         ), detach=detach, json=json)  # fmt: skip

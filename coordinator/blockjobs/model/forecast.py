@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model.ids import Host, JobId
-from blockjobs.model.jobs import JobSpec
+from blockjobs.model.jobs import JobSpec, RoomCheck
+from blockjobs.model.room import Estimate, estimate
+
+_NOTHING: Final[Mapping[JobId, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """One job: bytes that it would read, free space at its target less what others still owe there, seconds (or None).
 
+    ``needs``: the room that its target is going to need; None: it is no file, or nobody can tell.
     ``wrong``: what stands in its way; ``warnings``: what does not, and should be known.
     """
 
@@ -24,12 +28,15 @@ class Outlook:
     free: int | None
     exists: bool
     seconds: float | None
+    needs: Estimate | None = None
     wrong: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.job, "host": self.host, "size": self.size, "bytes": self.bytes, "free": self.free,
+            "needs": None if self.needs is None else self.needs.bytes,
+            "needs-by": None if self.needs is None else self.needs.origin,
             "target-exists": self.exists, "seconds": None if self.seconds is None else round(self.seconds, 1),
             "problems": list(self.wrong), "warnings": list(self.warnings),
         }  # fmt: skip
@@ -56,17 +63,24 @@ def place(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
 
 def outlook(
     jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: Rates,
-    busy: Mapping[JobId, Sequence[str]],
+    busy: Mapping[JobId, Sequence[str]], *, last: Mapping[JobId, int] = _NOTHING,
 ) -> list[Outlook]:  # fmt: skip
-    """Each job as it would fare.  ``seen``: a host's forecast, or its ``text`` where it refused to look."""
+    """Each job as it would fare.
+
+    ``seen``: a host's forecast, or its ``text`` where it refused to look.  ``last``: bytes that the last committed
+    backup of a job takes up, if there is one.
+    """
     owed: dict[object, int] = {}
-    for each in owing:
-        where = place(each.spec, each.seen)
-        owed[where] = owed.get(where, 0) + each.left
+    for other in owing:
+        where = place(other.spec, other.seen)
+        owed[where] = owed.get(where, 0) + other.left
     needed: dict[object, int] = {}
+    needs: dict[JobId, Estimate | None] = {}
     for job in jobs:
-        where = place(job, seen[job.id])
-        needed[where] = needed.get(where, 0) + seen[job.id].get("bytes", 0)
+        where, about = place(job, seen[job.id]), seen[job.id]
+        if where is not None:
+            needs[job.id] = estimate(job, last=last.get(job.id, 0), allocated=about.get("allocated"))
+            needed[where] = needed.get(where, 0) + (each.bytes if (each := needs[job.id]) else 0)
     found = []
     for job in jobs:
         about, where = seen[job.id], place(job, seen[job.id])
@@ -75,11 +89,15 @@ def outlook(
         wrong += [about["text"]] if "text" in about else []
         if about.get("exists") and not job.overwrite:
             wrong.append(f"target {job.target.text} exists")
+        warnings = [*about.get("warnings", ())]
         if free is not None and needed[where] > free:
-            wrong.append(f"not enough space at {job.target.text}: the run needs {needed[where]} bytes there of {free}")
+            text = f"not enough space at {job.target.text}: the run needs {needed[where]} bytes there of {free}"
+            (warnings if job.room is RoomCheck.WARN else wrong).append(text)
+        if free is not None and needs[job.id] is None:
+            warnings.append(f"nobody can tell how much room {job.target.text} needs")
         found.append(Outlook(
             job.id, job.host, about.get("size", 0), about.get("bytes", 0), free, bool(about.get("exists")),
-            rates.seconds(job, about.get("bytes", 0)), tuple(wrong), tuple(about.get("warnings", ())),
+            rates.seconds(job, about.get("bytes", 0)), needs.get(job.id), tuple(wrong), tuple(warnings),
         ))  # fmt: skip
     return found
 

@@ -45,6 +45,13 @@ class OnDamage(StrEnum):
     REPORT = "report"
 
 
+class RoomCheck(StrEnum):
+    """What too little room at OPEN does to the job: ``check`` refuses it, ``warn`` goes on with a warning."""
+
+    CHECK = "check"
+    WARN = "warn"
+
+
 class IoStatus(StrEnum):
     OK = "ok"
     FAILED = "failed"
@@ -68,6 +75,7 @@ class JobSpec:
     on_target_error: OnError = OnError.REPORT
     on_source_change: OnChange = OnChange.FAIL
     on_source_damage: OnDamage = OnDamage.FAIL
+    room: RoomCheck = RoomCheck.CHECK
     auto_finalize: bool = True
     auto_dismiss: bool = False
     overwrite: bool = False
@@ -93,7 +101,7 @@ class JobSpec:
             "source": volumespec.to_dict(self.source), "target": volumespec.to_dict(self.target),
             "target-base": self.target_base, "speed": self.speed, "on-source-error": str(self.on_source_error),
             "on-target-error": str(self.on_target_error), "on-source-change": str(self.on_source_change),
-            "on-source-damage": str(self.on_source_damage),
+            "on-source-damage": str(self.on_source_damage), "room": str(self.room),
             "auto-finalize": self.auto_finalize, "auto-dismiss": self.auto_dismiss, "overwrite": self.overwrite,
             "digests": self.digests, "compress": self.compress, "stall-limit": self.stall_limit,
             "in-place": self.in_place, "offset": self.offset, "length": self.length,
@@ -109,6 +117,7 @@ class JobSpec:
             target_base=keys["target-base"], speed=keys["speed"], on_source_error=OnError(keys["on-source-error"]),
             on_target_error=OnError(keys["on-target-error"]), on_source_change=OnChange(keys["on-source-change"]),
             on_source_damage=OnDamage(keys.get("on-source-damage", "fail")),
+            room=RoomCheck(keys.get("room", "check")),
             auto_finalize=keys["auto-finalize"], auto_dismiss=keys["auto-dismiss"], overwrite=keys["overwrite"],
             digests=keys["digests"], compress=keys.get("compress", False), stall_limit=keys["stall-limit"],
             in_place=keys.get("in-place", False), offset=keys.get("offset", 0), length=keys.get("length", 0),

@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict, Unpack
 from blockjobs.model import ids, templates, volumespec
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.ids import JobId, RunId, TxnId
-from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError
+from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError, RoomCheck
 from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, HostedVolume
 
@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
     on_target_error: OnError
     on_source_change: OnChange
     on_source_damage: OnDamage
+    room: RoomCheck
     auto_finalize: bool
     auto_dismiss: bool
     overwrite: bool

@@ -13,6 +13,7 @@ from blockjobs.store import codec, keys
 from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint
 from blockjobs.store.connection import Client
 from blockjobs.store.scripts import Scripts
+from blockjobs.store.sizes import forget_sizes, last_sizes
 
 MOST_WARNINGS: Final = 20  # of one step
 LONGEST_WARNING: Final = 500  # characters
@@ -122,6 +123,19 @@ class Answers:
         begin, end = self._redis.hmget(keys.txn(txn), "cut-begin", "cut-end")
         return None if begin is None or end is None else (int(end) - int(begin)) / 1e6
 
+    def needs(self, txn: TxnId) -> dict[int, int]:
+        """Bytes that the members which were opened are going to need, by the number of their file system here."""
+        fields = self._redis.hgetall(keys.share(self.host, txn))
+        return {int(name[5:]): int(needed) for name, needed in fields.items() if name.startswith(b"need:")}
+
+    def last_sizes(self, specs: Iterable[JobSpec]) -> dict[JobId, int]:
+        """Bytes that the last committed backup of each of these jobs takes up."""
+        return last_sizes(self._redis, self.host, specs)
+
+    def forget_sizes(self) -> None:
+        """Forget what backups took up that nobody has made again for long."""
+        forget_sizes(self._redis, self.host, round(self.now() * 1000))
+
     def abandoned(self) -> list[TxnId]:
         """Transactions that were ended without this host, and of which it may have files."""
         return [TxnId(txn.decode()) for txn in self._redis.hkeys(keys.abandoned(self.host))]
@@ -142,6 +156,7 @@ class Answers:
             return
         names = [
             keys.share(self.host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(self.host),
+            keys.sizes(self.host),
             *(keys.job(self.host, answer.job) for answer in answers),
         ]  # fmt: skip
         args: list[Any] = [txn, step, before(step)]

@@ -61,6 +61,11 @@ def fences(host: Host) -> str:
     return f"bj:h:{host}:fences"
 
 
+def sizes(host: Host) -> str:
+    """hash, written by its host's worker at a commit: series of backups -> bytes of the last one, and when (ms)."""
+    return f"bj:h:{host}:sizes"
+
+
 def locks(host: Host) -> str:
     """hash: volume locks by identity (device and inode): ``w:...`` -> the job that writes it, ``r:...`` -> how many
     jobs read it, ``v:...`` and ``s:...`` -> how many jobs write, and read, volumes that lie on it."""

@@ -8,7 +8,7 @@ crash, and then finds done what is done; and no target is written while a ``Work
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim, Progress
 from blockworker.roots import Roots
+from blockworker.targets.given import Prepared
 from blockworker.volumes import Identity
 
 
@@ -25,6 +26,7 @@ class Opened:
     """What OPEN found: the size in bytes, the source's identity, and the locks to take, by device and inode.
 
     ``cut``: how the source is going to be cut; "": not at all, and then ``uncut`` may say why.
+    ``allocated``: bytes that the source takes up, if it is a raw file; None: what a copy takes up is not known.
     ``warnings``: sentences about what is not as it was asked for, and fails nothing.
     ``notes``: what people should know of the source, a line each.  ``damage``: what is wrong with it, where that does
     not fail the job.  Both are warnings, too.  ``unchecked``: whether an attempt has to look for damage before it
@@ -32,7 +34,7 @@ class Opened:
     """
 
     size: int
-    allocated: int
+    allocated: int | None
     identity: Identity
     reads: str
     writes: str
@@ -167,11 +169,8 @@ class Driver(ABC):
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
-    ) -> Sequence[str] | None:
-        """Make sure that a commit cannot fail: everything durable and complete.  Raises JobFailed.
-
-        Returns sentences about what is not as it was asked for, and fails nothing: they are the job's warnings.
-        """
+    ) -> Prepared | None:
+        """Make sure that a commit cannot fail: everything durable and complete.  Raises JobFailed."""
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         """Publish.  ``number``: of the decision."""

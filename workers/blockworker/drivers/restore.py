@@ -58,6 +58,9 @@ class Restore(Published):
         path = volumespec.label(spec.source.volume)
         return parse(manifest.load(path + MANIFEST, roots.open_published).get("attributes"))
 
+    def allocated(self, spec: JobSpec, source: object) -> int | None:  # noqa: ARG002
+        return source.allocated() if isinstance(source, CheckedSource) and source.is_raw else None
+
     def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
         return given_back(member)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, publish, replaced
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.cuts import brace, keep, make, refused
-from blockworker.targets.given import attributes_of_backups, attributes_of_source
+from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
 from blockworker.targets.images import rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
@@ -98,6 +98,12 @@ class Staged(Driver):
         bottom = volumespec.bottom(spec.source.volume)
         return attributes_of_source(roots, bottom.filename) if isinstance(bottom, FileVolume) else Attributes()
 
+    def allocated(self, spec: JobSpec, source: Source) -> int | None:
+        """Bytes that a copy takes up at most: those that a raw file takes up; None where nobody can tell."""
+        volume = spec.source.volume
+        raw = volumespec.formatted(volume) is None and isinstance(volumespec.bottom(volume), FileVolume)
+        return source.allocated() if raw else None
+
     def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
         """The owner, permissions and other attributes that the published image gets, where it replaces no other."""
         return attributes_of_backups(roots.config)
@@ -131,7 +137,7 @@ class Staged(Driver):
         if spec.in_place:
             uncut = self._uncut(roots, spec)
             _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
-            return Opened(size, source.allocated(), identity, reads, writes, uncut=uncut)
+            return Opened(size, None, identity, reads, writes, uncut=uncut)
         member = open_member(
             roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
             cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
@@ -139,7 +145,7 @@ class Staged(Driver):
         if self.cuts and member.cut is None:
             _expect_no_freeze(roots, spec, member.uncut)
         return Opened(
-            size, source.allocated(), identity, reads, _target_lock(roots, member),
+            size, self.allocated(spec, source), identity, reads, _target_lock(roots, member),
             cut=member.cut.how if member.cut else "", uncut=member.uncut,
         )  # fmt: skip
 
@@ -166,9 +172,9 @@ class Staged(Driver):
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
-    ) -> Sequence[str]:
+    ) -> Prepared:
         if is_null(spec):
-            return ()
+            return Prepared()
         place = inplace.find(roots, spec) if spec.in_place else _member(roots, spec)
         if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
@@ -186,10 +192,11 @@ class Staged(Driver):
             if durable.salvaged:
                 expect_no_whole_image(roots, place)
             record["attributes"] = place.attributes or None
-            warnings = publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
-            return (*result.get("damage", ()), *warnings)
-        inplace.prepare(roots, place, durable, record)
-        return tuple(result.get("damage", ()))
+            made = publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+        else:
+            inplace.prepare(roots, place, durable, record)
+            made = Prepared()
+        return replace(made, warnings=(*result.get("damage", ()), *made.warnings))
 
     def _expect_promised(self, spec: JobSpec, size: int, opened: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Raises SourceChanged: the copy is not of what OPEN saw, whatever the attempt has made of that."""

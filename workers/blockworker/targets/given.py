@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host import HostConfig
@@ -17,6 +18,17 @@ from blockworker.targets.journal import Member
 from blockworker.targets.opening import open_existing
 
 _READ_AND_WRITE = 0o666  # nobody executes an image, its digests or its manifest because of us
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What PREPARE has come to: the bytes that the image takes up (0: not known), and warnings.
+
+    A warning is a sentence about what is not as it was asked for, and fails nothing.
+    """
+
+    allocated: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def attributes_of_backups(config: HostConfig) -> Attributes:

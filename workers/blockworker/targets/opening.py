@@ -60,16 +60,16 @@ def find_member(roots: Roots, spec: JobSpec) -> Member | None:
 class Room:
     """The room on the file systems of some targets, and how much of it they are going to need, in bytes."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, needed: Mapping[int, int] | None = None) -> None:
+        """``needed``: of targets that were opened before, by file system."""
         self._roots = roots
-        self._needed: dict[int, int] = {}  # by file system
+        self._needed = dict(needed or {})
         self._free: dict[int, int] = {}  # as it was when the first target was looked at
 
-    def take(self, directory: str, needed: int) -> None:
-        """Add the need of one more target in this directory.
+    def add(self, directory: str, needed: int) -> tuple[int, str]:
+        """Add the need of one more target in this directory: the number of its file system, and what is too little.
 
-        Raises:
-            JobFailed: ENOSPC: the targets of its file system need more than is free.
+        The text is "" where there is room for all of them.
         """
         existing = directory
         while True:
@@ -86,10 +86,18 @@ class Room:
             os.close(fd)
         total = self._needed.get(dev, 0) + needed
         free = self._free.setdefault(dev, room.f_bavail * room.f_frsize)
-        if total > free:
-            where = f"{directory} on host {self._roots.config.name}"
-            raise JobFailed(errno.ENOSPC, f"the file system of {where} needs {total} bytes, {free} are free")
         self._needed[dev] = total
+        where = f"{directory} on host {self._roots.config.name}"
+        return dev, f"the file system of {where} needs {total} bytes, {free} are free" if total > free else ""
+
+    def take(self, directory: str, needed: int) -> None:
+        """Add the need of one more target in this directory.
+
+        Raises:
+            JobFailed: ENOSPC: the targets of its file system need more than is free.
+        """
+        if wrong := self.add(directory, needed)[1]:
+            raise JobFailed(errno.ENOSPC, wrong)
 
 
 def check_space(roots: Roots, needs: Iterable[tuple[str, int]]) -> None:

@@ -30,7 +30,7 @@ from blockworker.targets.aside import put_aside, remove_published
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.files import failing, has_staging_file, remove_files, seen, stat_of, unfinished, unlink
 from blockworker.targets.folder import LockBusy, release
-from blockworker.targets.given import give_as_image, give_to_image
+from blockworker.targets.given import Prepared, give_as_image, give_to_image
 from blockworker.targets.journal import Journal, Member, Proven, Record
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.opening import find_member, target_path
@@ -51,13 +51,11 @@ log = logging.getLogger(__name__)
 def prepare_member(
     roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
-) -> list[str]:  # fmt: skip
+) -> Prepared:  # fmt: skip
     """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
 
     ``wanted``: the owner, permissions and other attributes that the image gets, unless it replaces another one.
-
-    Returns:
-        Sentences about attributes that it could not get.
+    What the image could not get is a warning of the result.
 
     Raises:
         JobFailed: the durable ranges do not cover the file, or it is not the one that was opened.
@@ -66,7 +64,7 @@ def prepare_member(
     _check_covered(member, ranges)
     with failing(member.target):
         if _is_committed(roots, member):
-            return []  # rung late
+            return Prepared()  # rung late
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
@@ -94,7 +92,7 @@ def prepare_member(
                     journal.put(replace(current, proven=proven))
             finally:
                 os.close(directory)
-    return lost
+    return Prepared(given.st_blocks * 512, tuple(lost))
 
 
 def _write_manifest(

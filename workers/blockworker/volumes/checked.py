@@ -16,6 +16,7 @@ from blockworker.copy.digests import CHUNK, LENGTH, ZERO, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.proven import DIGEST, ProvenDigests
 from blockworker.volumes.base import Extent, Identity, MediumSource
+from blockworker.volumes.file import FileSource
 
 _BLOCK: Final = 1024  # chunks that are looked at together
 _MOST_RANGES: Final = 1 << 16  # that are noted one by one: an image that is bad all over takes no memory for it
@@ -57,6 +58,11 @@ class CheckedSource:
     def compares(self) -> bool:
         """Whether there are digests."""
         return self._digests is not None
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the image is a file that holds nothing but its bytes."""
+        return isinstance(self._image, FileSource)
 
     @property
     def differing(self) -> list[list[int]]:

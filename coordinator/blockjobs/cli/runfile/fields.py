@@ -12,7 +12,7 @@ from blockjobs.cli.places import shown
 from blockjobs.cli.runfile import units
 from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
-from blockjobs.model.jobs import OnChange, OnDamage, OnError
+from blockjobs.model.jobs import OnChange, OnDamage, OnError, RoomCheck
 from blockjobs.model.notices import MOST as MOST_URLS
 from blockjobs.model.policies import RETRY_WAIT, Offline
 from blockjobs.notify import by_apprise
@@ -111,6 +111,7 @@ class Options(Model):
     on_target_error: ErrorPolicy = "report"
     on_source_change: Literal["fail", "report"] = "fail"
     on_source_damage: Literal["fail", "report"] = "fail"
+    room: Literal["check", "warn"] = "check"
     auto_finalize: bool = True
     auto_dismiss: bool = False
     overwrite: bool = False
@@ -133,7 +134,7 @@ class Options(Model):
         """What the file says, and nothing that it leaves to the defaults."""
         kinds = {
             "on_source_error": OnError, "on_target_error": OnError, "on_source_change": OnChange,
-            "on_source_damage": OnDamage,
+            "on_source_damage": OnDamage, "room": RoomCheck,
         }  # fmt: skip
         given: runs.Options = {}
         for name in self.model_fields_set & runs.Options.__annotations__.keys():

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- A host answers a step for some of its members.  Repeated answers change nothing.
 --
--- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6...] job hashes
+-- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6] sizes  KEYS[7...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
 -- ARGV[4...]  per job: id, errno (0: done), text (of a settle that is done: why its target is undefined;
 --           of an open or a prepare that is done: warnings, a line each),
@@ -11,12 +11,15 @@
 -- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them, and
 -- counts those that have a ``consistency``: they are of no instant.
 --
+-- The result of an open may have ``need``, a file system and bytes: the share adds them up by file system.
+-- The result of a prepare may have ``series`` and ``bytes`` of a backup: they are noted when it settles by a commit.
+--
 -- Returns {"answered", still owing}
 
 local step = ARGV[2]
 local failed = 0
-for i = 0, #KEYS - 6 do
-  local job, a = KEYS[6 + i], 3 + i * 8
+for i = 0, #KEYS - 7 do
+  local job, a = KEYS[7 + i], 3 + i * 8
   local id, errno, text, result, reads, writes, size, uncut = unpack(ARGV, a + 1, a + 8)
   local f = redis.call("HMGET", job, "status", "passed", "reads", "writes", "attempt")
   local status, passed = f[1], f[2]
@@ -56,7 +59,19 @@ for i = 0, #KEYS - 6 do
           emit(KEYS[2], "JOB_CUT", job, id, unpack(told))
         end
       end
-      if step == "open" then redis.call("HSET", job, "opened", result, "len", size) end
+      if step == "open" then
+        redis.call("HSET", job, "opened", result, "len", size)
+        local need = result ~= "" and cmsgpack.unpack(string.sub(result, 2)).need
+        if need then redis.call("HINCRBY", KEYS[1], "need:" .. need[1], string.format("%.0f", need[2])) end
+      end
+      if step == "prepare" and result ~= "" then redis.call("HSET", job, "made", result) end
+      if step == "settle" and status == "pending" then
+        local packed = redis.call("HGET", job, "made")
+        local made = packed and cmsgpack.unpack(string.sub(packed, 2)) or {}
+        if made.series then
+          redis.call("HSET", KEYS[6], made.series, string.format("%.0f %.0f", made.bytes, now_ms()))
+        end
+      end
       if uncut ~= "" then
         redis.call("HSET", job, "passed", "cut", "cut", uncut)
         redis.call("HINCRBY", KEYS[1], "cut", -1)
