@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
@@ -137,7 +136,7 @@ def test_a_server_that_is_killed_fails_the_job_and_leaves_nothing(fleet: Fleet) 
     fleet.until_offset(job, 2 * MIB)
     server_of(fleet.writer("c", job)).kill()
     fleet.until("RUN_ENDED", run)
-    assert fleet.job(job).ret == -errno.ECONNABORTED, fleet.job(job)
+    assert fleet.job(job).ret == -5, fleet.job(job)
     assert files(fleet.root("c")) == before | {source.name}
 
 
@@ -258,3 +257,19 @@ def test_a_damaged_source_of_a_format_fails_its_job_unless_it_is_only_to_be_repo
     record = json.loads((fleet.root("a") / f"{run}.img.manifest.json").read_text())
     assert record["source_damage"] == [said]
     assert said in fleet.job(f"{run}.j").warnings
+
+
+@pytest.mark.parametrize("policy", ["report", "stop"])
+def test_a_server_that_is_killed_while_its_job_is_held_is_noticed_at_once(fleet: Fleet, policy: str) -> None:
+    run, job, _, _ = backup(fleet, "c", "qcow2", mib=24, speed=2 * MIB, on_target_error=policy)
+    fleet.until("ATTEMPT_CLAIMED", job)
+    fleet.until_offset(job, 2 * MIB)
+    fleet.registry.verbs.pause(job)
+    fleet.until_true(lambda: fleet.job(job).paused and not fleet.job(job).busy)
+    server_of(fleet.writer("c", job)).kill()
+    assert fleet.until("BLOCK_JOB_ERROR", job).fields["action"] == policy
+    if policy == "stop":
+        assert fleet.job(job).paused, "whoever resumes it is told again"
+        fleet.registry.verbs.cancel(job)
+    fleet.until("RUN_ENDED", run)
+    assert fleet.job(job).ret == (-5 if policy == "report" else -125)
