@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
@@ -36,6 +37,7 @@ from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
 
+OFTEN = 5.0  # seconds after which what is done is answered, whatever else is to be done
 BATCH = 100  # members answered at once: a large share shows progress and holds Redis only shortly
 
 
@@ -71,8 +73,10 @@ class Steps:
         room = Room(self._roots, self._answers.needs(txn))
         last = self._answers.last_sizes(member.spec for member in owing)
         answers: list[Answer] = []
+        each_while = Every(OFTEN)
         for member in owing:
             spec = member.spec
+            self._answer_some(txn, Step.OPEN, answers, each_while)
             with _answered(answers, member):
                 opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
                 need, warnings = None, [*opened.warnings, *opened.notes, *opened.damage]
@@ -92,7 +96,9 @@ class Steps:
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
         answers: list[Answer] = []
         skew = self._answers.skew(txn)
+        each_while = Every(OFTEN)
         for member in members:
+            self._answer_some(txn, Step.PREPARE, answers, each_while)
             if member.passed == Step.RUN and member.status == "pending":
                 with _answered(answers, member):
                     driver, spec = self._driver(member), member.spec
@@ -102,6 +108,12 @@ class Steps:
                     result = made if prepared.allocated else {}
                     answers.append(Answer(spec.id, result=result, text=warning_lines(prepared.warnings)))
         self._answers.answer(txn, Step.PREPARE, answers)
+
+    def _answer_some(self, txn: TxnId, step: Step, answers: list[Answer], each_while: Every) -> None:
+        """Answer for what is done, now and then: images whose check takes long must not look like a host that hangs."""
+        if each_while() and answers:
+            self._answers.answer(txn, step, answers)
+            answers.clear()
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
         decision, number, incarnation = self._answers.decision(txn)  # the registry's word, never a message's

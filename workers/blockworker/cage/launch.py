@@ -33,7 +33,8 @@ RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # by version: how many rights on f
 TCP = 4, 0b11  # the first version that knows binding and connecting, and the two rights
 SCOPES = 6, 0b11  # the first version that keeps signals and abstract sockets inside, and the two scopes
 
-LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib")
+LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib",
+             "/nix/store", "/gnu/store")  # fmt: skip
 PROGRAMS = ("/bin", "/usr/bin")  # only for a script that stands in the place of the tool
 FILES = {
     "/etc/ld.so.cache": READ_FILE,

@@ -78,7 +78,9 @@ def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[d
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             ready = selector.select(min(left, _TICK))
             if not ready:
+                began = time.monotonic()
                 idle()
+                deadline += time.monotonic() - began  # whoever waits may be held meanwhile
             for key, _ in ready:
                 if not (piece := os.read(key.fd, 1 << 16)):
                     selector.unregister(key.fd)
