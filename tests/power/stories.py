@@ -32,6 +32,7 @@ from blockworker.targets import journal as journals
 from blockworker.targets.opening import find_member
 
 MIB: Final = 1 << 20
+FEW: Final = journals.FEW
 INTERVAL: Final = 2 * MIB  # bytes between two durable checkpoints: a small image has several
 # The calls that change a disk or make a change durable; before each of them the power can go.
 POINTS: Final = (
@@ -50,13 +51,15 @@ class Mode:
     qcow2: bool = False
     cut: bool = False  # its source lies on the disk as well, and is cut by a reflink
     abort: bool = False
+    own_file: bool = False  # the journal has a file for the job alone, as where it is one of many
 
 
 MODES: Final = {
     mode.name: mode
     for mode in (
         Mode("plain"), Mode("overwrite", overwrite=True), Mode("qcow2", qcow2=True), Mode("abort", abort=True),
-        Mode("cut", cut=True), Mode("cut-abort", cut=True, abort=True),
+        Mode("cut", cut=True), Mode("cut-abort", cut=True, abort=True), Mode("own-file", own_file=True),
+        Mode("own-file-abort", own_file=True, abort=True),
     )
 }  # fmt: skip
 
@@ -139,6 +142,7 @@ class Story:
 
     def set_up(self) -> None:
         """A new file system with what is there before the job begins, all of it durable."""
+        journals.FEW = 0 if self.mode.own_file else FEW  # type: ignore[misc]
         self.disk.make()
         (self.disk.top / "backup").mkdir()
         if self.mode.overwrite:
