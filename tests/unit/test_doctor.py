@@ -67,6 +67,7 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
     ("read-root", {"listed": False}, "error", "blockjobs cannot read"),
     ("write-root", {"hangs": True}, "error", "hangs"),
     ("write-root", {"error": "x"}, "error", "host.toml"),
+    ("write-root", {"unowned": 2}, "warning", "sweep --dry-run"),
     ("write-root", {"listed": False}, "error", "blockjobs cannot read"),
     ("write-root", {"abilities": {**ALL, "write": "Permission denied", "flock": "too"}}, "error", "Permission denied"),
     ("write-root", {"free": 1 << 20}, "error", "1.0 MiB are free"),

@@ -21,6 +21,7 @@ from blockjobs.daemons.doorbell import (
     RESIZE_TASK,
     RESOLVE_TASK,
     STEP_TASK,
+    SWEEP_TASK,
     configure,
     copy_queue,
     steps_queue,
@@ -105,6 +106,11 @@ def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
     def resolve(question: str, txn: str, job: str, how: str) -> None:
         with redis_may_be_away("a job was not resolved, or nobody heard of it"):
             desk.resolve(question, TxnId(txn), JobId(job), how)
+
+    @app.task(name=SWEEP_TASK)
+    def sweep(question: str, dry: bool) -> None:
+        with redis_may_be_away("a host was not swept, or nobody heard of it"):
+            desk.questions.sweep(question, dry=dry)
 
     return app
 

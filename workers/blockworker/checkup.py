@@ -30,10 +30,12 @@ from blockjobs.model.ids import Host
 from blockworker import filesystem
 from blockworker.host import HostConfig, machine_id
 from blockworker.roots import Roots
+from blockworker.state import FOLDER
 
 A_PATH: Final = 5.0  # seconds that looking at one path may take
 LIMIT: Final = 10.0  # seconds for all of it; whoever asks waits a little longer
 LINGER: Final = 600.0  # seconds that what hangs is waited for behind the answer
+MOST: Final = 10_000  # journals that are told of one root
 TOOLS: Final = ("qemu-nbd", "qemu-img")
 
 
@@ -124,11 +126,25 @@ def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
                 next(entries, None)
         except OSError:
             found["listed"] = False
-        return found | ({"abilities": filesystem.trials(fd)} if write else {})
+        more = {"abilities": filesystem.trials(fd), "transactions": _transactions(fd)} if write else {}
+        return found | more
     except OSError as error:
         return {"error": error.strerror or str(error)}
     finally:
         os.close(fd)
+
+
+def _transactions(root: int) -> list[str]:
+    """The transactions that have an open journal beneath a write root; of very many, some."""
+    try:
+        folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except OSError:
+        return []
+    try:
+        names = (name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
+        return [name.removesuffix(".journal") for name in names][:MOST]
+    finally:
+        os.close(folder)
 
 
 def _device(roots: Roots, path: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "move":        "blockjobs.cli.move:move",
     "abandon":     "blockjobs.cli.abandon:abandon",
     "resolve":     "blockjobs.cli.resolve:resolve",
+    "sweep":       "blockjobs.cli.sweep:sweep",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "complete":    "blockjobs.cli.verbs:complete",
     "set-speed":   "blockjobs.cli.verbs:set_speed",

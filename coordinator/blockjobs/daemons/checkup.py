@@ -13,6 +13,7 @@ from blockjobs.model.checkup import Finding, examine
 from blockjobs.model.ids import Host
 from blockjobs.store.health import Health, beyond
 from blockjobs.store.hosts import HostView
+from blockjobs.store.owned import unknown
 from blockjobs.store.registry import Registry
 
 PATIENCE: Final = 15.0  # seconds for a host's answer; it looks for at most ten
@@ -60,6 +61,8 @@ class Checkup:
             since = f"since {datetime.fromtimestamp(each.since).astimezone():%Y-%m-%d %H:%M:%S}"
             yield from examine("hanging", f"host {view.name} path {each.path}", {**each.to_dict(), "since": since})
         for look in told.get("looks", ()):
+            if names := look.pop("transactions", ()):
+                look["unowned"] = len(unknown(self._registry.client, view.name, names))
             subject = f"host {view.name} {look['kind']} {look['name']}"
             yield from examine(look["kind"], subject, {**look, "user": told["user"]})
 

@@ -20,6 +20,7 @@ PROBE_TASK: Final = "blockjobs.probe"
 RESIZE_TASK: Final = "blockjobs.resize"
 PRUNE_TASK: Final = "blockjobs.prune"
 RESOLVE_TASK: Final = "blockjobs.resolve"
+SWEEP_TASK: Final = "blockjobs.sweep"
 
 
 def copy_queue(host: Host) -> str:
@@ -78,6 +79,9 @@ class Doorbell:
 
     def resolve(self, host: Host, question: str, txn: TxnId, job: JobId, how: str) -> None:
         self._ring(RESOLVE_TASK, [question, str(txn), str(job), how], steps_queue(host))
+
+    def sweep(self, host: Host, question: str, *, dry: bool) -> None:
+        self._ring(SWEEP_TASK, [question, dry], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

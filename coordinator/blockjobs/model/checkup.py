@@ -147,6 +147,8 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
              "{free_} of {size_} are free", "make room: blockjobs prune, or a larger disk"),
         Rule(W, lambda f: _part(f, "free-inodes", "inodes") < 0.05, "{free_inodes} of {inodes} inodes are free",
              "make room: a backup needs three, and directories"),
+        Rule(W, lambda f: f.get("unowned", 0) > 0,
+             "{unowned} transactions have files here that the registry does not know", "blockjobs sweep --dry-run"),
         Rule(N, _has("local", value=False), "{fs} is no local file system: how far its locks reach is up to its server",
              "two hosts must not have the same write root"),
         *(Rule(level, _lacks(name), f"no {name}: {{no_{name}}}", advice) for name, level, advice in ABILITIES),

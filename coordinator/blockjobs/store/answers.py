@@ -12,6 +12,7 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint
 from blockjobs.store.connection import Client
+from blockjobs.store.owned import unknown
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.sizes import forget_sizes, last_sizes
 
@@ -143,6 +144,10 @@ class Answers:
     def settled(self, txn: TxnId) -> None:
         """Nothing of an abandoned transaction is left here."""
         self._redis.hdel(keys.abandoned(self.host), txn)
+
+    def knows(self, txn: TxnId) -> bool:
+        """Whether this registry knows a transaction."""
+        return not unknown(self._redis, self.host, [txn])
 
     def in_use(self, read: str, written: str) -> bool:
         """Whether a job of this host reads or writes the volume ``read``, or what lies on it, or writes ``written``."""

@@ -27,6 +27,7 @@ from blockworker.host import HostConfig
 log = logging.getLogger(__name__)
 
 SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
+SWEEP: Final = 120.0  # seconds that whoever asks for a sweep waits
 RESOLVE: Final = 30.0  # seconds that whoever asks for a resolve waits
 DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
 
@@ -114,6 +115,30 @@ class Questions:
             "resolve", ("resolve", question), lane, {"question": question, **words}, "a resolve", tuple(paths)
         )
         self._change(errand, RESOLVE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
+
+    def sweep(self, question: str, *, dry: bool) -> None:
+        """Have every write root swept of what the registry does not know."""
+        roots = self._config.write_roots
+        answers: list[list[dict[str, str]] | None] = [None] * len(roots)
+
+        def finish() -> None:
+            rows: list[dict[str, str]] = []
+            for path, found in zip(roots, answers, strict=True):
+                late = {"what": "root", "path": path, "state": "left", "text": self._why([path], SWEEP)}
+                rows += [late] if found is None else found
+            self._answers.answer(self._config.name, question, rows)
+
+        pending = self._await(SWEEP, len(roots), finish, finish)
+        for at, path in enumerate(roots):
+
+            def done(found: Any, at: int = at) -> None:
+                answers[at] = found
+                self._part_done(pending)
+
+            words = {"path": path, "dry": dry}
+            lane = lane_of([path], self._point_of)
+            self._ask(Errand("lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,),
+                             pending.until, done))  # fmt: skip
 
     def _change(
         self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False

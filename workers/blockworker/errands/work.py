@@ -21,7 +21,7 @@ from blockjobs.model.resolutions import Resolution
 from blockjobs.store import codec
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
-from blockworker import crew
+from blockworker import crew, strays
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
@@ -30,6 +30,7 @@ from blockworker.resize import resize
 from blockworker.resolving import resolve
 from blockworker.roots import Roots
 from blockworker.steps import Steps
+from blockworker.sweeping import sweep_lost
 from blockworker.targets import abandoned, devices
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Work:
             "resize": self._resize,
             "prune": self._prune,
             "resolve": self._resolve,
+            "lost": self._sweep_lost,
             "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
             "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
@@ -104,6 +106,16 @@ class Work:
             self._registry.answers, self._roots.with_former(), self._highest, txn=txn, job=job,
             how=Resolution(words["how"]), permitted=lambda: self._permitted(words),
         )  # fmt: skip
+
+    def _sweep_lost(self, words: Words) -> list[dict[str, str]]:
+        answers = self._registry.answers
+        _, _, incarnation = answers.decision(TxnId(""))
+        ours = Highest(self._roots.config).incarnation
+        if ours and ours != incarnation:
+            text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
+            return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
+        registry = strays.Registry(lambda txn: answers.knows(TxnId(txn)), answers.in_use)
+        return sweep_lost(self._roots.with_former(), words["path"], registry, dry=words["dry"])
 
     def _permitted(self, words: Words) -> bool:
         return self._registry.questions.take_permit(self._roots.config.name, words["question"])

@@ -1,4 +1,4 @@
-"""``blockjobs resolve``: a run whose image cannot be published ends as a user says."""
+"""What is left behind: an image that cannot be published (``resolve``), the files of a lost registry (``sweep``)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-from fleet import Fleet
+from fleet import MIB, Fleet, files
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
 
@@ -24,10 +23,10 @@ def command(fleet: Fleet, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One host that allows images to be replaced."""
-    with closing(Fleet(tmp_path, ["a"], allow_overwrite=True)) as made:
+    with closing(Fleet(tmp_path_factory.mktemp("left"), ["a"], allow_overwrite=True)) as made:
         yield made
 
 
@@ -59,3 +58,36 @@ def test_each_way_out_of_a_name_that_a_foreign_file_has_ends_the_run(fleet: Flee
         assert "resolved:" in command(fleet, "show", job_id)[1]
     code, told = command(fleet, "resolve", job_id, "--discard")
     assert (code, "status 'concluded'" in told) == (2, True)
+
+
+def test_what_a_lost_registry_left_is_swept_once_the_host_is_told_that_it_is_gone(fleet: Fleet) -> None:
+    source, top = fleet.image("a", "lost.img", 8), fleet.root("a")
+    job: dict[str, object] = {"id": "x", "source": f"a:{source}", "target": f"a:{top}/lost/{{run}}.img"}
+    (top / "lost").mkdir()
+    done = fleet.submit(fleet.plan([job]))
+    fleet.until("RUN_ENDED", done)
+    kept = files(top / "lost")
+    run = fleet.submit(fleet.plan([job], speed=MIB))
+    fleet.until("ATTEMPT_CLAIMED", f"{run}.x")
+    code, told = command(fleet, "sweep", "a", "--dry-run")
+    assert (code, "nothing is left of transactions" in told) == (0, True), told
+    for name in list(fleet.processes):
+        fleet.kill(name)
+    fleet.client.flushall()
+    fleet.seq = "0"
+    fleet.mend()
+    code, told = command(fleet, "sweep", "a", "--json")
+    assert (code, [row["state"] for row in json.loads(told)]) == (1, ["left"])
+    assert "has carried out decisions of registry" in told
+    assert files(top / "lost") > kept
+    (fleet.place / "state" / "a" / "highest.json").unlink()
+    for name in ("steps@a", "copy@a"):
+        fleet.restart(name)
+    fleet.until_true(lambda: not fleet.registry.hosts.lost_memory([fleet.hosts[0]]))
+    assert "1 transactions have files here that the registry does not know" in command(fleet, "doctor", "a")[1]
+    for words, state in ((["--dry-run"], "would be removed"), ([], "removed")):
+        code, told = command(fleet, "sweep", "a", *words)
+        assert (code, told.startswith(f"{state} "), f"{run}.x.journal" in told or ".journal" in told) == (0, True, True)
+    assert files(top / "lost") == kept
+    again = fleet.submit(fleet.plan([job]))
+    fleet.until("RUN_ENDED", again)

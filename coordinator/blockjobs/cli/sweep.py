@@ -1,0 +1,57 @@
+"""``sweep``: remove from hosts what no transaction of the registry owns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.status import aligned
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host
+
+COLUMNS: Final = ("host", "what", "path", "text")
+
+
+@click.command()
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only show what would be done; nothing is changed.")
+@click.option("--json", "json", is_flag=True, help="Print a list of host, what, path, transaction, state and text.")
+@redis_option
+def sweep(hosts: tuple[str, ...], dry_run: bool, json: bool, url: str | None) -> int:
+    """Remove journals, staging files, cuts and reserved names that no transaction of the registry owns.
+
+    A registry that was lost leaves them, or a host that was abandoned. HOST: none is all of them. What the registry
+    knows is never touched, nor what a copy is at work on. What was decided to be committed is published. A file that no
+    journal names is removed once it is a day old, if its name is one of ours. `blockjobs doctor` counts what there is.
+
+    Exit code 0: nothing of it is left; 1: something was left where it is.
+
+    \b
+    Example:
+      blockjobs sweep --dry-run
+      blockjobs sweep web7
+    """
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.sweep import Sweep  # noqa: PLC0415
+
+    with Coordinator(url) as here:
+        known = [host.name for host in here.hosts()]
+        wanted = [Host(host) for host in hosts] or [host.name for host in here.hosts() if host.state == "up"]
+        if strange := [host for host in wanted if host not in known]:
+            raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
+        rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run))
+    if json:
+        print_json(rows)
+    elif not rows:
+        click.echo("nothing is left of transactions that the registry does not know")
+    else:
+        words = {"removed": "would be removed", "published": "would be published"} if dry_run else {}
+        told = [[words.get(row["state"], row["state"]), *(row[name] for name in COLUMNS)] for row in rows]
+        click.echo("\n".join(aligned(told)))
+        click.echo(count(len(rows), "finding") + (" (dry run: nothing was changed)" if dry_run else ""))
+    return 1 if any(row["state"] == "left" for row in rows) else 0

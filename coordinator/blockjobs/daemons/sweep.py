@@ -1,0 +1,55 @@
+"""Have hosts remove what is left of transactions that the registry does not know, and wait for what they say.
+
+The hosts ask the registry about each transaction themselves, at the moment when it matters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from blockjobs.client import check_host
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.model.errors import HostDown
+from blockjobs.model.ids import Host
+from blockjobs.store.registry import Registry
+
+PATIENCE: Final = 125.0  # seconds; a host answers within 120, and says what it did not come to
+BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout
+
+Row = Mapping[str, Any]  # host, what, path, transaction, state, text
+
+
+class Sweep:
+    def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
+        self._registry, self._doorbell, self._patience = registry, doorbell, patience
+
+    def __call__(self, hosts: Sequence[Host], *, dry: bool) -> Iterator[Row]:
+        """What each host has removed, published or left; with ``dry``: would have."""
+        known, asked = self._registry.hosts.known(), dict[Host, str]()
+        for host in hosts:
+            try:
+                check_host(host, known.get(host))
+            except HostDown as down:
+                yield _left(host, str(down))
+                continue
+            if lost := self._registry.hosts.lost_memory([host]):
+                yield _left(host, lost)
+                continue
+            asked[host] = self._registry.questions.new()
+            self._doorbell.sweep(host, asked[host], dry=dry)
+        give_up = time.monotonic() + self._patience
+        for host, question in asked.items():
+            yield from ({"host": host, "transaction": "", **row} for row in self._answer(host, question, give_up))
+
+    def _answer(self, host: Host, question: str, give_up: float) -> Sequence[Row]:
+        while time.monotonic() < give_up:
+            if (found := self._registry.questions.wait(host, question, BLOCK)) is not None:
+                rows: Sequence[Row] = found
+                return rows
+        return [_left(host, f"host '{host}' did not answer within {self._patience:.0f} s: it may still be at it")]
+
+
+def _left(host: Host, why: str) -> Row:
+    return {"host": host, "what": "host", "path": "", "transaction": "", "state": "left", "text": why}

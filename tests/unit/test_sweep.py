@@ -1,0 +1,218 @@
+"""``sweep`` removes what the registry has lost, and nothing that anybody may still own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import replace
+
+import pytest
+import redis
+
+from blockjobs.model.ids import Host
+from blockworker.roots import Roots
+from blockworker.strays import AGE, Registry
+from blockworker.sweeping import sweep_lost
+from blockworker.targets import journal, publish
+from blockworker.targets.opening import open_member
+
+LATER = time.time() + 2 * AGE
+
+
+def lost(*known, used=()):
+    """A registry that knows these transactions alone, and jobs of these targets."""
+    return Registry(lambda txn: txn in known, lambda _, written: any(written.endswith(f"/{each}") for each in used))
+
+
+def sweep(site, registry=None, *, dry=False, later=False, roots=None):
+    found = sweep_lost(
+        roots or site.roots, str(site.backup), registry or lost(), dry=dry, now=(lambda: LATER) if later else time.time
+    )  # fmt: skip
+    return [(os.path.basename(row["path"]), row["state"]) for row in found]
+
+
+def files(site):
+    """Beneath the write root, open journals among them; without the folder's own notes."""
+    there = [name for name in site.tree() if (site.backup / name).is_file() and "settled" not in name]
+    return [name for name in there if not name.startswith(".blockjobs/") or name.endswith(".journal")]
+
+
+def test_what_a_lost_registry_left_behind_is_removed(site):
+    site.image()
+    site.opened(site.spec())
+    site.prepared(site.spec("Q.root", "Q/root.img", transaction="Q", run="Q"))
+    before = site.tree()
+    expected = [("Q.journal", "removed"), ("R.journal", "removed")]
+    assert sweep(site, dry=True) == expected
+    assert site.tree() == before
+    assert sweep(site) == expected
+    assert files(site) == []
+    assert not (site.backup / "R").exists()
+    assert sweep(site) == []
+
+
+def test_what_the_registry_owns_is_never_touched(site):
+    site.image()
+    site.prepared(site.spec())
+    before = site.tree()
+    assert sweep(site, lost("R"), later=True) == []
+    assert site.tree() == before
+
+    def away(_):
+        raise redis.ConnectionError
+
+    with pytest.raises(redis.ConnectionError):
+        sweep(site, Registry(away, lambda *_: False), later=True)
+    assert site.tree() == before
+
+
+def test_what_was_committed_is_published_not_removed(site):
+    site.image(b"content")
+    member = site.prepared(site.spec())
+    root = site.roots.root_of(str(site.backup), write=True)
+    with journal.held(site.roots, root, "R") as here:
+        here.decide("commit", 7)
+    assert sweep(site) == [("R.journal", "published")]
+    assert (site.backup / "R" / member.name).read_bytes() == b"content"
+    assert [name for name in files(site) if name.startswith("R/.")] == []
+
+
+def test_what_was_committed_and_has_no_name_stays(site):
+    site.image()
+    site.prepared(site.spec())
+    root = site.roots.root_of(str(site.backup), write=True)
+    with journal.held(site.roots, root, "R") as here:
+        here.decide("commit", 7)
+    (site.backup / "R" / "root.img").write_text("foreign")
+    before = site.tree()
+    assert sweep(site) == [("R.journal", "left")]
+    assert site.tree() == before
+
+
+def test_a_copy_that_is_still_at_work_is_left_alone(site):
+    site.image()
+    member = site.opened(site.spec())
+    with (site.backup / "R" / member.staging).open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = site.tree()
+        assert sweep(site) == [("R.journal", "left")]
+        assert site.tree() == before
+    assert sweep(site) == [("R.journal", "removed")]
+
+
+def bury(site, transaction="R"):
+    """The journal is gone, and its files are not."""
+    for path in (site.backup / ".blockjobs").iterdir():
+        if path.is_file() and transaction in path.name:
+            path.unlink()
+
+
+def test_files_whose_journal_is_gone_are_removed_once_they_are_old(site):
+    site.image()
+    member = site.prepared(site.spec())
+    bury(site)
+    assert (sweep(site), len(files(site))) == ([], 4)
+    names = [member.digests, member.manifest, member.staging, ".root.img.reserved"]
+    expected = sorted((name, "removed") for name in names)
+    assert sorted(sweep(site, later=True, dry=True)) == expected
+    assert len(files(site)) == 4
+    assert sorted(sweep(site, later=True)) == expected
+    assert files(site) == []
+
+
+OTHERS = {
+    "somebody's hidden file": ".root.img.part",
+    "another program's": ".root.img.0123456g.part",
+    "a published image": "root.img",
+    "its manifest": "root.img.manifest.json",
+    "a trial of doctor": ".blockjobs-doctor-0123456789abcdef",
+    "an editor's": ".root.img.swp",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS.values(), ids=OTHERS)
+def test_a_file_that_has_none_of_our_names_stays_however_old(site, name):
+    (site.backup / name).write_text("foreign")
+    assert sweep(site, later=True) == []
+    assert (site.backup / name).read_text() == "foreign"
+
+
+def test_a_link_or_a_directory_with_one_of_our_names_stays(site):
+    (site.backup / ".a.0123abcd.part").symlink_to("/etc/passwd")
+    (site.backup / ".b.0123abcd.part").mkdir()
+    os.mkfifo(site.backup / ".c.0123abcd.part")
+    assert sweep(site, later=True) == []
+    assert len(site.tree()) == 3
+
+
+def break_journal(site):
+    bury(site)
+    (site.backup / ".blockjobs" / "X.journal").write_text("{")
+
+
+KEEPS = {
+    "a journal names it": str,
+    "a job has its target": bury,
+    "a process has it open": bury,
+    "a journal that cannot be read": break_journal,
+}
+
+
+@pytest.mark.parametrize("why", KEEPS)
+def test_an_old_file_stays_for_any_of_these_reasons(site, why):
+    site.image()
+    member = site.prepared(site.spec())
+    KEEPS[why](site)
+    before = site.tree()
+    known = lost("R", "X", used=("root.img",) if why == "a job has its target" else ())
+    with (site.backup / "R" / member.staging).open("rb") as file:
+        if why == "a process has it open":
+            fcntl.flock(file, fcntl.LOCK_EX)
+            kept = {member.staging}
+        else:
+            kept = {os.path.basename(name) for name in before}
+        sweep(site, known, later=True)
+        assert kept <= {os.path.basename(name) for name in site.tree()}
+
+
+def test_files_of_another_host_above_or_below_stay(site):
+    """Two hosts have roots that lie in each other, each with journals of its own."""
+    site.image()
+    (site.backup / "R").mkdir()
+    below = Roots(replace(site.roots.config, name=Host("web2"), write_roots=(f"{site.backup}/R",)))
+    theirs = open_member(below, site.spec(target_base=f"{site.backup}/R"), size=1)
+    assert sweep(site, later=True) == []
+    mine = site.opened(site.spec("Q.root", "R/other.img", transaction="Q", run="Q", target_base=f"{site.backup}/R"))
+    rows = sweep_lost(below, f"{site.backup}/R", lost("R"), dry=False, now=lambda: LATER)
+    assert rows == []
+    for member in (theirs, mine):
+        assert (site.backup / "R" / member.staging).exists()
+
+
+def test_a_reserved_name_says_itself_whose_it_is(site):
+    path = site.backup / ".x.img.reserved"
+    for content, known, expected in (
+        ({"transaction": "T", "uuid": "u"}, ("T",), []),
+        ({"uuid": "u"}, (), [(path.name, "left")]),
+        ({"transaction": "T", "uuid": "u"}, (), [(path.name, "removed")]),
+    ):
+        path.write_text(json.dumps(content))
+        assert sweep(site, lost(*known), later=True) == expected
+    assert not path.exists()
+
+
+def test_a_sweep_that_was_killed_anywhere_is_finished_by_the_next_one(sites, killed_at_every_change):
+    def set_up():
+        site = sites()
+        site.image(b"x")
+        site.prepared(site.spec())
+        return site
+
+    def check(site, _):
+        sweep(site)
+        publish.close_settled(site.roots, site.roots.root_of(str(site.backup), write=True))
+        assert files(site) == []
+
+    killed_at_every_change(set_up, sweep, check, at_least=8)

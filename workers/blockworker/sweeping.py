@@ -1,0 +1,86 @@
+"""``blockjobs sweep`` on a host: what is left of transactions that the registry does not know.
+
+A registry that was lost, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved
+names that nobody ever settles.  Rules: the registry is asked about every transaction before anything of it is touched.
+What is decided as committed is published, not removed.  Of files that no journal names ``strays`` judges.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockworker.roots import Root, Roots
+from blockworker.strays import Left, Registry, Row, known_of, sweep_strays
+from blockworker.targets import journal as journals
+from blockworker.targets import publish
+from blockworker.targets.entries import Member, Record
+from blockworker.targets.folder import LockBusy, folder_of
+from blockworker.targets.staged import StagingBusy, open_staging
+
+log = logging.getLogger(__name__)
+
+
+def sweep_lost(
+    roots: Roots, path: str, registry: Registry, *, dry: bool, now: Callable[[], float] = time.time
+) -> list[Row]:
+    """Sweep one write root; a row for everything that is removed, published, or left though the registry has lost it.
+
+    ``dry``: nothing is changed, and the rows say what would be.
+    """
+    root = Root(path)
+    rows = [row for record in journals.scan(roots, root) if (row := _swept(roots, root, record, registry, dry=dry))]
+    known = known_of(roots, root)
+    return [*rows, *sweep_strays(roots, root, known, registry, dry=dry, now=now())]
+
+
+# --- what a journal names -----------------------------------------------------------------------------
+
+
+def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry: bool) -> Row | None:
+    """The row of a transaction; None where the registry knows it."""
+    if registry.knows(record.transaction):
+        return None
+    row = {
+        "what": "transaction",
+        "transaction": record.transaction,
+        "path": f"{folder_of(root)}/{record.transaction}.journal",
+    }
+    commits = record.decision == "commit"
+    try:
+        members = journals.read_members(roots, root, record.transaction)
+        for member in members if not commits else ():
+            _expect_idle(roots, member)
+        if not dry:
+            for member in members:
+                if commits:
+                    publish.commit_member(roots, member, record.decision_number)
+                else:
+                    publish.abort_member(roots, member, record.decision_number)
+            publish.clean_transaction(roots, record.transaction, root)
+            log.info("transaction %s: the registry does not know it; swept", record.transaction)
+        return row | {"state": "published" if commits else "removed", "text": f"{len(members)} jobs"}
+    except (Left, LockBusy, StagingBusy) as why:
+        return row | {"state": "left", "text": str(why)}
+    except (BlockjobsError, OSError) as error:
+        return row | {"state": "left", "text": str(error)}
+
+
+def _expect_idle(roots: Roots, member: Member) -> None:
+    """Raises Left: a copy of the member is at work."""
+    if member.discarded:
+        return
+    try:
+        fd = open_staging(roots, member, member.staging, patience=0)
+    except StagingBusy:
+        raise Left(f"a copy of job '{member.job}' is at work: end it first") from None
+    except JobFailed:
+        return  # it is gone, or another one: then nothing of it is removed
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
