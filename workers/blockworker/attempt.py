@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,8 @@ import redis
 
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
-from blockjobs.store.attempts import Attempts, Claim, Who
+from blockjobs.model.jobs import Checkpoint
+from blockjobs.store.attempts import Attempts, Claim, Progress, Who
 from blockworker import drivers
 from blockworker.drivers.base import Work
 from blockworker.host import boot_id
@@ -64,7 +65,7 @@ class Attempt:
         except errors.Parked as why:  # its files are closed by now: whoever claims the job next finds them free
             self._point.release(str(why))
             return str(why)
-        self._finish(code, text)
+        code, text = self._finish(code, text)
         return f"failed: {text}" if code else "done"
 
     def _outcome(self) -> tuple[int, str]:
@@ -92,7 +93,7 @@ class Attempt:
             raise  # it says what becomes of the attempt
         except Exception as error:
             log.exception("job %s: an error nobody expected", spec.id)
-            return errno.EIO, f"internal error: {error!r}"
+            return errno.EIO, unexpected(error)
         return 0, ""
 
     def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
@@ -103,14 +104,32 @@ class Attempt:
                 return errno.ECANCELED, errors.ECANCELED_TEXT
         return code, text
 
-    def _finish(self, code: int, text: str) -> None:
-        work, progress = self._work, self._point.progress()
+    def _finish(self, code: int, text: str) -> tuple[int, str]:
+        """Say how the job ended; a bug in the saying is how it ended."""
+        claim = self._claim
+        try:
+            progress, told, durable = self._reached()
+        except Exception as error:
+            log.exception("job %s: an error nobody expected", claim.spec.id)
+            progress, told, durable = Progress(claim.offset, int(claim.opened.get("size", 0)), claim.counts), {}, None
+            code, text = code or errno.EIO, text or unexpected(error)
         result: dict[str, Any] = {
-            "attempts": self._claim.number, "token": self._claim.token,
+            "attempts": claim.number, "token": claim.token,
             "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),
-            "counts": dict(progress.counts or {}), **(work.result() if work is not None else {}),
+            "counts": dict(progress.counts or {}), **told,
         }  # fmt: skip
-        durable = work.durable if work is not None else None
         self._point.insist(
-            lambda: self._attempts.finish(self._claim, progress, durable=durable, result=result, errno=code, text=text)
+            lambda: self._attempts.finish(claim, progress, durable=durable, result=result, errno=code, text=text)
         )
+        return code, text
+
+    def _reached(self) -> tuple[Progress, Mapping[str, Any], Checkpoint | None]:
+        """How far the work has come, what it tells, and what is durable."""
+        if self._work is None:
+            return self._point.progress(), {}, None
+        return self._point.progress(), self._work.result(), self._work.durable
+
+
+def unexpected(error: Exception) -> str:
+    """An exception that nobody expected, with its class, as the error of a job."""
+    return f"internal error: {error!r}"

@@ -43,6 +43,7 @@ class ControlLine:
     ) -> None:
         self.orders = Orders(speed=claim.speed)
         self.lost = self.quiet = False
+        self.failure: Exception | None = None  # what ended the thread, and has to end the attempt
         self._attempts, self._claim, self._progress = attempts, claim, progress
         self._pulse = pulse
         self._renewed = boottime()
@@ -147,6 +148,11 @@ class ControlLine:
                     self._end_if_stalled()
             except LeaseLost:
                 return
-            except redis.RedisError as error:
+            except Exception as error:
+                if not isinstance(error, redis.RedisError):  # without this thread the job would only lose its lease
+                    log.exception("job %s: an error nobody expected", self._claim.spec.id)
+                    self.failure = error
+                    self._news.set()
+                    return
                 log.warning("job %s: Redis is away: %s", self._claim.spec.id, error)
                 self._stop.wait(0.2)

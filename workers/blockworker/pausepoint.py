@@ -114,6 +114,8 @@ class PausePoint:
     def _unwind(self) -> None:
         if self.line.lost:
             raise errors.LeaseLost(self.spec.id)
+        if self.line.failure is not None:
+            raise self.line.failure
         if self.line.orders.cancel:
             raise errors.JobCancelled
         if self._draining():
