@@ -22,6 +22,7 @@ from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
 from blockworker.copy.zeros import BLOCK, split_zeros, whole_blocks
+from blockworker.targets.images import cluster_size
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import NullTarget, open_source
 from blockworker.volumes.formats import FormatTarget
@@ -126,7 +127,7 @@ def test_an_image_of_a_format_takes_the_room_of_its_data(site, form, compress):
     content = sprinkled(site, at=(5 * MIB + 3 * BLOCK, 9 * MIB + 100))
     target, _, path = image_target(site, form, compress=compress)
     with closing(open_source(site.spec().source.volume, site.roots)) as source, closing(target):
-        copied(source, target, whole=compress, lanes=1 if compress else 2)
+        copied(source, target, whole=BLOCK * compress, lanes=1 if compress else 2)
     subprocess.run(["qemu-img", "convert", "-f", form, "-O", "raw", path, site.base / "back"], check=True)
     assert (site.base / "back").read_bytes()[: len(content)] == content
     plain = "-c" if compress else "-q"
@@ -136,6 +137,25 @@ def test_an_image_of_a_format_takes_the_room_of_its_data(site, form, compress):
         check=True,
     )
     assert os.stat(path).st_blocks * 512 <= (site.base / "peer").stat().st_blocks * 512 + 64 * KIB
+
+
+@needs_qemu
+@pytest.mark.parametrize("cluster", ["64k", "1M", "2M"])
+def test_an_image_with_larger_clusters_is_replaced_by_a_compressed_one(site_at, tmp_path, cluster):
+    """A cluster is compressed once: whoever writes a part of it writes all of it."""
+    site = site_at(tmp_path / "host", allow_overwrite=True)
+    content = sprinkled(site, size=4 * MIB, at=(MIB + 3 * BLOCK, 2 * MIB, 3 * MIB + 9 * BLOCK), length=2 * BLOCK)
+    old = site.backup / "R" / "root.qcow2"
+    old.parent.mkdir()
+    words = ["-o", f"cluster_size={cluster}", old, "4M"]
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words], check=True)
+    target, staged, path = image_target(site, "qcow2", compress=True, overwrite=True)
+    whole = cluster_size(staged.member.words)
+    assert whole == {"64k": BLOCK, "1M": MIB, "2M": MIB}[cluster]
+    with closing(open_source(site.spec().source.volume, site.roots)) as source, closing(target):
+        copied(source, target, whole=whole)
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, site.base / "back"], check=True)
+    assert (site.base / "back").read_bytes() == content
 
 
 def test_a_pass_of_a_mirror_writes_only_the_blocks_that_hold_anything(site):

@@ -36,14 +36,15 @@ class Copy(CopyLanes):
         chunk: int = CHUNK,
         lanes: int = 2,
         interval: int = 128 << 20,
-        whole: bool = False,
+        whole: int = 0,
         hole_step: int = 0,
         salvage: bool = False,
         salvaged: Salvaged = WHOLE,
     ) -> None:
-        """``whole``: blocks with any data are written whole, their holes as zeros.  ``hole_step``: the most bytes of a
-        hole that are one piece, 0: any number.  ``salvage``: what cannot be read becomes zeros; ``salvaged``: what
-        became so in attempts before this one.
+        """``whole``: blocks of so many bytes are written whole where they hold any data; 0: no such blocks.
+
+        ``hole_step``: the most bytes of a hole that are one piece, 0: any number.  ``salvage``: what cannot be read
+        becomes zeros; ``salvaged``: what became so in attempts before this one.
         """
         if digests is not None and chunk != CHUNK:
             raise ValueError("a digest stands for one chunk")
@@ -141,7 +142,7 @@ class Copy(CopyLanes):
         blank = sum(last - first for first, last in zeros)
         holes = [(first - start, last - start) for first, last in piece.holes]
         if self._whole and not piece.left and data:
-            data, zeros, holes = _in_whole_blocks(data, len(view))
+            data, zeros, holes = _in_whole_blocks(data, len(view), self._whole)
         for first, last in holes:
             self._zero(turn, start + first, start + last)
         for first, last in zeros:
@@ -193,9 +194,9 @@ class Copy(CopyLanes):
             self.bytes_skipped += skipped
 
 
-def _in_whole_blocks(data: Ranges, size: int) -> tuple[Ranges, Ranges, Ranges]:
+def _in_whole_blocks(data: Ranges, size: int, block: int) -> tuple[Ranges, Ranges, Ranges]:
     """The blocks that hold data, no zeros that were read, and all the rest as holes."""
-    blocks, holes, here = whole_blocks(data, size), [], 0
+    blocks, holes, here = whole_blocks(data, size, block), [], 0
     for start, end in [*blocks, (size, size)]:
         if start > here:
             holes.append((here, start))

@@ -40,11 +40,11 @@ def append_range(ranges: Ranges, start: int, end: int) -> None:
         ranges.append((start, end))
 
 
-def whole_blocks(ranges: Iterable[tuple[int, int]], size: int) -> Ranges:
+def whole_blocks(ranges: Iterable[tuple[int, int]], size: int, block: int = BLOCK) -> Ranges:
     """The blocks of a chunk of ``size`` bytes that the ranges touch, neighbours merged."""
     blocks: Ranges = []
     for start, end in ranges:
-        low, high = start - start % BLOCK, min(size, -(-end // BLOCK) * BLOCK)
+        low, high = start - start % block, min(size, -(-end // block) * block)
         if blocks and blocks[-1][1] >= low:
             blocks[-1] = (blocks[-1][0], max(blocks[-1][1], high))
         else:

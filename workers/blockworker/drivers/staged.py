@@ -31,7 +31,7 @@ from blockworker.targets import inplace, manifest, publish, replaced
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
-from blockworker.targets.images import rewritable
+from blockworker.targets.images import cluster_size, rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
 from blockworker.targets.opening import find_member, open_member
@@ -49,8 +49,8 @@ LONGEST_HOLE: Final = 1 << 30  # bytes of a hole that are made zeros at once in 
 class Attached:
     """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file.
 
-    ``whole``: blocks are written whole; ``lanes``: how many pieces at once; ``hole_step``: bytes of a hole that are
-    one piece, 0: any number.
+    ``whole``: bytes of a block that is written whole, 0: there are none.  ``lanes``: how many pieces at once.
+    ``hole_step``: bytes of a hole that are one piece, 0: any number.
     """
 
     source: Source
@@ -61,7 +61,7 @@ class Attached:
     untouched: int = 0  # bytes of a device beside the copy
     watch: SourceWatch | None = None  # who writes to the source meanwhile
     locks: ExitStack = field(default_factory=ExitStack)  # of what else has to stay as it is until the attempt ends
-    whole: bool = False
+    whole: int = 0
     lanes: int = 2
     hole_step: int = 0
     examine: Callable[[Idle], tuple[str, ...]] = lambda _: ()  # the damage of the source, where OPEN could not look
@@ -299,7 +299,8 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: 
         spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)
     )
     return Attached(
-        source, target, staged.digests, done, member.uuid, whole=spec.compress, lanes=2 if again else 1,
+        source, target, staged.digests, done, member.uuid, whole=cluster_size(member.words) if spec.compress else 0,
+        lanes=2 if again else 1,
         hole_step=0 if staged.fresh else LONGEST_HOLE, salvaged=claim.durable.salvaged if done.total() else WHOLE,
     )  # fmt: skip
 

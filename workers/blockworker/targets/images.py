@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FormatVolume, formatted, label
 from blockworker.cage import Cage
+from blockworker.copy.digests import CHUNK
 from blockworker.volumes.headers import MAGIC, expect_header
 from blockworker.volumes.qemuimg import ImageTool
 
-_GRAIN: Final = 64 << 10  # bytes of a vmdk that are compressed together
+_GRAIN: Final = 64 << 10  # bytes of an image that are compressed together, unless it is told otherwise
 _STREAM: Final = "streamOptimized"  # the kind of vmdk that holds compressed data
 
 
@@ -35,6 +38,8 @@ def words_for(
     if existing is not None and os.pread(existing, 4, 0) == MAGIC[volume.driver]:
         expect_header(existing, replace(volume, alone=True))
         options = _like(ImageTool(existing, volume.driver, label(volume), cage=cage))
+        if compress and "cluster_size" in options:  # a cluster is compressed once: it has to lie within a chunk
+            options["cluster_size"] = min(options["cluster_size"], CHUNK)
     kind = options.get("subformat")
     if volume.driver == "vmdk" and compress and kind != _STREAM:
         text = f"Compression is not supported: {label(volume)} is a {kind} vmdk, a {_STREAM} one was expected"
@@ -47,6 +52,12 @@ def words_for(
         below = formatted(volume.backing)
         words += ["-u", "-b", label(volume.backing), "-F", below.driver if below else "raw"]
     return tuple(words)
+
+
+def cluster_size(words: Sequence[str]) -> int:
+    """The bytes of an image that are compressed together, of one that these words of the tool made."""
+    found = re.search(r"\bcluster_size=([0-9]+)", " ".join(words))
+    return int(found[1]) if found else _GRAIN
 
 
 def _like(image: ImageTool) -> dict[str, Any]:
