@@ -17,6 +17,7 @@ from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest, digest_si
 from blockworker.copy.engine import Copy
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.throttle import Throttle
+from blockworker.durability import Durability
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget
 from blockworker.volumes.base import trouble
@@ -257,3 +258,45 @@ def test_a_write_that_comes_through_in_part_is_an_error(site, write, request):
         with pytest.raises(VolumeError) as failed:
             write(staged)
         assert failed.value.errno == errno.EFBIG
+
+
+# --- the thread that makes it durable ---------------------------------------------------------------------
+
+
+class Unheld:
+    """A job that is never held; ``checkpoint`` raises what it is told to."""
+
+    def __init__(self, error):
+        self.error, self.woken = error, threading.Event()
+
+    def wake(self):
+        self.woken.set()
+
+    def checkpoint(self, durable):
+        if self.error is not None:
+            raise self.error
+
+
+FLUSHES = {
+    "a flush error": (trouble("flush", "it", 0, SIZE, errno.EIO), None),
+    "a bug in a flush": (KeyError("stride"), None),
+    "a bug in the registry": (None, AssertionError("checkpoint answered nonsense")),
+}
+
+
+@pytest.mark.parametrize(("flush", "checkpoint"), FLUSHES.values(), ids=FLUSHES)
+def test_whatever_ends_the_thread_that_flushes_is_told_to_the_attempt(run, flush, checkpoint):
+    class Target(NullTarget):
+        def flush(self):
+            if flush is not None:
+                raise flush
+
+    copy = run(NullSource(volumespec.NullVolume(size=SIZE)), Target(SIZE), interval=2 * MIB)
+    job = Unheld(checkpoint)
+    with Durability(copy, job, "u") as made:
+        until(copy, lambda: copy.flush_due)
+        made.wake()
+        assert job.woken.wait(10)
+        with pytest.raises(type(flush or checkpoint)):
+            made.check()
+        copy.stop()
