@@ -1,0 +1,219 @@
+"""What is made of paths that hang: which jobs are rung for, what a missed deadline says, and what is answered."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from puppets import ALPHA, BETA, RUN, spec
+
+from blockjobs.daemons import finalizer
+from blockjobs.daemons.coordinator import Coordinator
+from blockjobs.daemons.loop import Every
+from blockjobs.model import volumespec
+from blockjobs.model.barriers import Step
+from blockjobs.model.hanging import HangingPath
+from blockjobs.store import codec, keys
+from blockjobs.store.attempts import Progress
+from blockworker.errands.forker import Forker
+from blockworker.errands.lanes import Lanes
+from blockworker.errands.questions import Questions
+from blockworker.host import HostConfig
+
+HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
+DEADLINE = 20.0  # seconds; long, for machines that are busy
+
+
+class Bell:
+    """A doorbell that counts."""
+
+    def __init__(self):
+        self.rung = []
+
+    def copy(self, _host, job):
+        self.rung.append(job)
+
+    def step(self, _host, _step, _txn):
+        """Nobody is there."""
+
+
+def tell(fleet, *hanging, host=ALPHA, slots=2):
+    """A heartbeat of a host on which these paths hang."""
+    fleet.registry.hosts.beat(host, "machine", slots, {"hanging": [each.to_dict() for each in hanging]})
+
+
+def elsewhere(name):
+    return spec(name, target=volumespec.parse(f"{ALPHA}:/other/{name}.img"))
+
+
+def ring(fleet, hanging=()):
+    return fleet.registry.hosts.ring(ALPHA, 2, lost_after_ms=1000, hanging=hanging)
+
+
+@pytest.fixture
+def waiting(fleet):
+    """Ten jobs that would hang wait for a slot, and behind them one that would not."""
+    fleet.submit(*(spec(f"j{n}") for n in range(10)), elsewhere("z"))
+    fleet.walk(RUN, Step.RUN)
+    return fleet
+
+
+def test_a_job_that_would_hang_is_not_rung_for_and_one_behind_it_is(waiting):
+    assert ring(waiting, [HANGS]) == ["z"]
+    assert ring(waiting, [replace(HANGS, point="/", beneath=("/backup", "/srv"))]), "others are mounted below it"
+
+
+def test_nothing_is_held_back_when_nothing_hangs(waiting):
+    assert ring(waiting) == ["j0", "j1", "j2", "j3"]
+
+
+def test_the_coordinator_rings_by_what_the_heartbeat_tells(waiting):
+    bell = Bell()
+    coordinator = Coordinator(waiting.registry, bell, _each_look=Every(0))
+    tell(waiting, HANGS)
+    coordinator.once()
+    coordinator.once()
+    assert bell.rung == ["z"]
+    tell(waiting)
+    coordinator.once()
+    assert bell.rung[1:3] == ["j0", "j1"]
+
+
+@pytest.mark.parametrize(("attempts", "more"), [(0, 0), (1, 1), (2, 2), (9, 2)])
+def test_an_attempt_that_hangs_leaves_its_slot_to_another_one_as_far_as_there_are_slots(fleet, attempts, more):
+    tell(fleet, *(replace(HANGS, job=f"j{n}") for n in range(attempts)), HANGS)
+    assert fleet.registry.hosts.cards([ALPHA])[ALPHA].places == 2 + more
+
+
+def test_a_doorbell_that_comes_while_its_file_system_hangs_is_forgotten(waiting):
+    assert ring(waiting) == ["j0", "j1", "j2", "j3"]
+    attempts = waiting.host(ALPHA).attempts
+    assert attempts.held_back("j0") == ""
+    tell(waiting, HANGS)
+    assert attempts.held_back("j0") == HANGS.path
+    assert waiting.client.zscore(keys.rung(ALPHA), "j0") is None
+    assert waiting.client.zscore(keys.rung(ALPHA), "j1") is not None
+    assert attempts.held_back("z") == ""
+    tell(waiting)
+    assert "j0" in ring(waiting), "it is rung for when nothing hangs there"
+
+
+@pytest.mark.parametrize("step", [Step.OPEN, Step.CUT, Step.PREPARE])
+def test_a_deadline_that_is_missed_names_the_host_and_the_path(fleet, step):
+    job = spec("j", host=BETA)
+    fleet.submit(job)
+    if step is Step.PREPARE:
+        fleet.walk(RUN, Step.RUN)
+        fleet.copy(job)
+    fleet.walk(RUN, step)
+    tell(fleet, HANGS, host=BETA)
+    judge = finalizer.Finalizer(fleet.registry, Bell(), dict.fromkeys(finalizer.DEADLINES, -1.0), _each_look=Every(0))
+    for _ in range(3):
+        judge.once()
+    error = fleet.registry.views.job("j").error
+    assert error.startswith(f"host {BETA} did not answer {step.upper()}")
+    assert error.endswith(f"{HANGS.path} hangs there")
+
+
+def test_a_checkpoint_tells_what_hangs_and_the_next_one_that_nothing_does(fleet):
+    fleet.submit(job := spec("j"))
+    fleet.walk(RUN, Step.RUN)
+    claim, attempts = fleet.claim(job), fleet.host(ALPHA).attempts
+    attempts.checkpoint(claim, Progress(1, 2), hangs=("/backup/.j.part", 11.0))
+    view = fleet.registry.views.job("j")
+    assert view.hangs is not None
+    since, path = view.hangs
+    assert path == "/backup/.j.part"
+    assert 10.5 < view.now / 1000 - since / 1000 < 11.5
+    assert attempts.standing(["j"])[0].hangs == f"{since} {path}"
+    attempts.checkpoint(claim, Progress(1, 2))
+    assert fleet.registry.views.job("j").hangs is None
+
+
+# --- questions --------------------------------------------------------------------------------------------
+
+
+def serve(connection: Connection) -> None:
+    """Look at volumes: a path that is a FIFO hangs."""
+    while True:
+        try:
+            kind, words = codec.unpack(connection.recv_bytes())
+        except EOFError:
+            return
+        if kind == "look":
+            paths = [look["volume"].partition(":")[2] for look in words["looks"]]
+        else:
+            paths = [words["keys"]["going"][0]["path"]] if kind == "prune" else [words["volume"]["filename"]]
+        for path in paths:
+            with open(path, "w", encoding="ascii"):
+                pass
+        connection.send_bytes(codec.pack([[{"size": 1}] * len(paths), True]))
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    yield path
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+@pytest.fixture
+def questions(fleet, fifo) -> Iterator[Questions]:
+    """The questions of a host on which the FIFO is a file system of its own."""
+    forker = Forker(serve)
+
+    def point_of(path: str) -> str:
+        return "/hangs" if path == str(fifo) else "/sound"
+
+    config = HostConfig(name=ALPHA, read_roots=("/",), write_roots=("/",))
+    yield Questions(fleet.registry.questions, config, Lanes(forker.start, point_of, patience=0.1), point_of)
+    forker.close()
+
+
+def answer(fleet, questions, question):
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        questions.expire()
+        if (found := fleet.registry.questions.wait(ALPHA, question, 0.05)) is not None:
+            return found
+    raise AssertionError("no answer")
+
+
+def test_what_hangs_is_answered_by_name_and_all_else_as_it_is(fleet, questions, fifo):
+    looks = [{"as": "source", "volume": f"{ALPHA}:{path}"} for path in ("/dev/null", fifo, "/dev/zero")]
+    questions.probe("q", looks, 1.0)
+    first, hangs, third = answer(fleet, questions, "q")
+    assert (first, third) == ({"size": 1}, {"size": 1})
+    assert hangs["text"].startswith(f"{fifo} on host {ALPHA} hangs")
+
+
+def test_who_answers_is_told_at_once_and_nothing_is_asked_for_it(fleet, questions):
+    questions.probe("q", [{"as": "machine"}], 1.0)
+    assert answer(fleet, questions, "q")[0]["machine"]
+
+
+@pytest.mark.parametrize("kind", ["resize", "prune"])
+def test_a_change_that_was_not_begun_is_refused_by_name_and_can_never_be_begun(fleet, questions, fifo, kind):
+    fleet.registry.questions.permit(ALPHA, "q", 60)
+    if kind == "resize":
+        questions.resize("q", {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 1.0)
+        told = answer(fleet, questions, "q")
+    else:
+        questions.prune("q", {"going": [{"path": str(fifo)}], "remaining": []}, 1.0)
+        (told,) = answer(fleet, questions, "q")
+        assert told["state"] == "left"
+    assert told["text"].startswith(f"{fifo} on host {ALPHA} hangs")
+    assert not fleet.registry.questions.take_permit(ALPHA, "q")
+
+
+def test_a_change_that_may_have_been_begun_is_not_answered(fleet, questions, fifo):
+    questions.resize("q", {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 0.6)  # the permit was taken
+    assert fleet.registry.questions.wait(ALPHA, "q", 0.3) is None
+    questions.expire()
+    assert fleet.registry.questions.wait(ALPHA, "q", 0.3) is None
