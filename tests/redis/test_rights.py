@@ -82,6 +82,9 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     fleet.copy(*JOBS)
     fleet.walk(RUN)
     assert worker.answers.decision(TxnId(RUN)) == (Decision.COMMIT, 1, "")
+    assert worker.answers.needs(TxnId(RUN)) == {}
+    assert worker.answers.last_sizes(JOBS) == {}
+    worker.answers.forget_sizes()
     assert fleet.registry.views.run(RUN).open == 0
     worker.questions.answer(ALPHA, "question", [{"size": SIZE}])
     assert fleet.registry.questions.wait(ALPHA, "question", 5) == [{"size": SIZE}]

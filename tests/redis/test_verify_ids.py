@@ -14,6 +14,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Verdict
+from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.verifications import plan
 from blockjobs.store.attempts import Progress
@@ -153,8 +154,10 @@ def test_an_image_that_a_later_run_replaced_is_that_runs(up, meant, refused):
 
 
 def test_what_a_restore_has_left_can_be_verified_and_a_verification_cannot(up, meant, started, refused):
-    ended(up, job("a", run="restore-1", type="restore"))
+    ended(up, job("a", run="restore-1", type="restore", options={KEEP_DIGESTS: True}))
+    ended(up, job("b", run="restore-2", type="restore"))
     assert meant("restore-1")[0] == {"/backup/restore-1/a.img": "a"}
+    assert "run 'restore-2' has nothing to verify: 1 restored without --keep-digests" in refused("restore-2")
     run, _ = started("restore-1")
     itself = "has nothing to verify: it is a verification itself"
     assert f"run '{run.id}' {itself}" in refused(run.id), "whether it is over or not"

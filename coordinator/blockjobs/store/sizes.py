@@ -28,7 +28,6 @@ def last_sizes(client: Client, host: Host, specs: Iterable[JobSpec]) -> dict[Job
 
 def forget_sizes(client: Client, host: Host, now_ms: int) -> int:
     """Forget the series that had no backup for 90 days; how many."""
-    old = [
-        name for name, size in client.hscan_iter(keys.sizes(host), count=500) if int(size.split()[1]) < now_ms - KEPT
-    ]  # fmt: skip
+    found = client.hgetall(keys.sizes(host))
+    old = [name for name, size in found.items() if int(size.split()[1]) < now_ms - KEPT]
     return int(client.hdel(keys.sizes(host), *old)) if old else 0

@@ -133,6 +133,8 @@ class Desk:
         """Tidy up what others left: at the start, after an absence of Redis, and now and then."""
         self.settle_abandoned()
         self.sweep()
+        with redis_may_be_away("sizes of old backups are forgotten the next time"):
+            self._registry.answers.forget_sizes()
 
     def _refresh(self) -> None:
         """Have the facts read that the heartbeat tells of this host's records."""
