@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
@@ -54,7 +55,7 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
     """
     until = time.monotonic() + limit
     owing = _owing(answers.members(txn))
-    with _Keepers(roots, txn, {member.spec.id for member in owing}) as keepers:
+    with _Keepers(roots, txn, owing) as keepers:
         hung = keepers.wait(_roots(roots, owing), until)
         owing = _owing(answers.members(txn))  # again, now that they stay so
         if owing:
@@ -69,8 +70,9 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
 class _Keepers:
     """Holds the locks of a transaction's journals, each by a thread of its own, until it is left."""
 
-    def __init__(self, roots: Roots, txn: TxnId, jobs: set[JobId]) -> None:
-        self._roots, self._txn, self._jobs = roots, txn, jobs
+    def __init__(self, roots: Roots, txn: TxnId, members: Sequence[Member]) -> None:
+        self._roots, self._txn, self._jobs = roots, txn, {member.spec.id for member in members}
+        self._members = [member for member in members if not is_null(member.spec)]
         self._over = threading.Event()
         self._news = threading.Condition()
         self._held: dict[Root, Exception | None] = {}
@@ -92,13 +94,23 @@ class _Keepers:
 
     def _keep(self, root: Root) -> None:
         try:
-            with journals.locked(self._roots, root, self._txn) as journal:
-                if journal is not None:
-                    cuts.begin(journal, self._jobs)
+            with ExitStack() as locks:
+                for place in self._places(root):
+                    journal = locks.enter_context(journals.locked(self._roots, place, self._txn))
+                    if journal is not None:
+                        cuts.begin(journal, self._jobs)
                 self._note(root, None)
                 self._over.wait()
         except Exception as failed:
             self._note(root, failed)
+
+    def _places(self, root: Root) -> list[Root]:
+        """Where OPEN put the journals of this root's members: mostly there, whatever the write roots were then."""
+        mine = [member.spec for member in self._members if _root(self._roots, member) == root]
+        found = {
+            journals.place_of(self._roots, volumespec.label(spec.target.volume), self._txn, spec.id) for spec in mine
+        }
+        return sorted(found, key=lambda place: place.path)
 
     def _note(self, root: Root, failed: Exception | None) -> None:
         with self._news:

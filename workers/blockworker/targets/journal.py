@@ -68,6 +68,8 @@ class Journal:
                 if self._is_inside(inside, member.job):
                     inside = inside.having(member)
                     continue
+                if self.record is None:  # first: who finds no journal looks for no members
+                    self.write(record)
                 if files < 0:
                     files = opened.enter_context(member_files(self._folder, self._transaction, make=True))
                 replace_file(files, member.job, member.dump(), sync=False)
@@ -167,7 +169,8 @@ class Journal:
         with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
             if remove_file(settled, self._name):
                 os.fsync(settled)
-        remove_member_files(self._folder, self._transaction)
+        with suppress(OSError):  # a member that has a file there is not forgotten
+            os.rmdir(f"{self._transaction}.members", dir_fd=self._folder)
         remove_file(self._folder, self._name)
         self.unlock()
         os.fsync(self._folder)

@@ -19,7 +19,7 @@ from blockworker.copy.digests import CHUNK, DigestFile
 from blockworker.copy.traces import Traces
 from blockworker.roots import Roots
 from blockworker.targets import journal as journals
-from blockworker.targets.files import is_staging_file
+from blockworker.targets.files import failing, is_staging_file
 from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
 from blockworker.targets.written import Written
@@ -49,7 +49,9 @@ def open_staging(roots: Roots, member: Member, name: str, *, patience: float = 0
     try:
         st = os.fstat(fd)
         cut = not member.format and st.st_size != member.size
-        if name == member.staging and (not is_staging_file(member, fd) or cut):
+        with failing(member.target):
+            ours = name != member.staging or is_staging_file(member, fd)
+        if not ours or (name == member.staging and cut):
             raise JobFailed(errno.ENOENT, f"staging file {path} is not the one that was opened: it was replaced or cut")
         _own(fd, path, time.monotonic() + patience)
     except BaseException:
@@ -89,7 +91,8 @@ class StagedTarget(Written):
         """
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
-            fresh = _raise_token(roots, member, token) == 0
+            with failing(member.target):
+                fresh = _raise_token(roots, member, token) == 0
             digests = None
             if member.digests:
                 path = f"{member.directory}/{member.digests}"
