@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-power test-cluster test-qmp test-differential campaigns endurance endurance-short check check-fast demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-power test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,7 +29,7 @@ type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 test: $(STAMP) tools ## all tests, four files side by side, as they wait more than they work; then those that measure times
-	$(BIN)/pytest tests -m "not alone" -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests -m "not alone and not endurance" -n 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests -m alone
 
 test-unit: $(STAMP) ## tests of single parts; seconds
@@ -49,6 +49,9 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
+
+mutants: $(STAMP) tools ## each guard of the data plane taken away, one at a time: its tests have to fail
+	$(BIN)/python tests/mutants/run.py
 
 campaigns: $(STAMP) tools ## random campaigns, cuts, deaths and 1,000 power cuts at full length (make test has short versions)
 	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py tests/power --long

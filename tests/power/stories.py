@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from carried import Unhindered, attempt_with, open_job
-from disks import Disk
 from killed import CHANGES, KERNEL_CHANGES, forked
+from shutdown import Disk
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BlockjobsError

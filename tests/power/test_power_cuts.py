@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from disks import Disk, disk_of
+from shutdown import Disk, disk_of
 from stories import MODES, Story, run_until_cut, spread
 
 from blockjobs.model.jobs import Checkpoint
