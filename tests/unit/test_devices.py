@@ -107,6 +107,19 @@ def test_a_commit_ends_what_a_claim_began(site):
         inplace.abort(site.roots, "R.a", 8)
 
 
+@pytest.mark.parametrize("way", ["commit", "abort"])
+def test_no_attempt_writes_to_a_device_whose_job_is_decided(site, way):
+    record = site.prepared(site.spec())
+    if way == "commit":
+        inplace.commit(site.roots, record, 7)
+    else:
+        inplace.abort(site.roots, "R.a", 7)
+    before = site.record
+    with pytest.raises(JobFailed, match="is decided: nothing is written"):
+        DeviceTarget.take(site.roots, site.spec(), 9)
+    assert site.record == before
+
+
 def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
     site.written(site.spec())
     for _ in range(2):

@@ -18,7 +18,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import OnChange
-from blockworker import locks
+from blockworker import kernel, locks
 from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
 from blockworker.inuse import expect_still
@@ -71,6 +71,14 @@ def test_an_image_that_qemu_has_open_cannot_be_owned(image, tmp_path, writable):
             with opened(image) as other:
                 assert not locks.is_written(other) or writable, "a refusal leaves no lock"
         locks.own(fd, "image")
+
+
+def test_an_owner_uses_every_permission_and_shares_none(image):
+    """The bytes of QEMU's protocol: 100 to 103 for what is used, 200 to 203 for what nobody else may use."""
+    with opened(image) as fd, opened(image) as other:
+        assert not any(kernel.locked(other, byte) for byte in range(100, 204))
+        locks.own(fd, "image")
+        assert [byte for byte in range(100, 204) if kernel.locked(other, byte)] == [*range(100, 104), *range(200, 204)]
 
 
 def test_a_reader_that_shares_everything_keeps_nobody_from_starting(image, tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import tracemalloc
 from dataclasses import replace
 
 import pytest
+from killed import forked
 
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Root
@@ -81,6 +83,21 @@ def test_a_lock_file_that_was_removed_while_waited_for_is_not_taken(site, root):
         with pytest.raises(LockBusy), journal.held(site.roots, root, "R", patience=0):
             pytest.fail("two had it")
     os.close(old)
+
+
+def test_a_lock_file_that_loses_its_name_between_opening_and_locking_is_not_kept(site, root):
+    """The holder before removes the file at the one instant at which nobody can see it: behind open, before flock."""
+    path = site.backup / ".blockjobs/R.lock"
+    with journal.held(site.roots, root, "R") as held:
+        held.write(Record("R"))
+
+    def lock_as_the_file_is_removed():
+        turns = iter([path.unlink])
+        sys.addaudithook(lambda event, _: next(turns, int)() if event == "fcntl.flock" else None)
+        with journal.held(site.roots, root, "R") as held:
+            assert os.fstat(held.lock).st_ino == path.stat().st_ino
+
+    assert os.waitpid(forked(lock_as_the_file_is_removed), 0)[1] == 0
 
 
 def test_only_old_tombstones_are_swept(site, root):

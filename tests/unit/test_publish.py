@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -186,6 +187,22 @@ def test_prepare_refuses_a_file_that_is_still_open_for_writing(site, monkeypatch
             prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
     finally:
         writer.close()
+
+
+@pytest.mark.parametrize("decision", ["commit", "abort"])
+def test_a_prepare_that_comes_behind_the_decision_proves_nothing_any_more(site, decision):
+    site.image()
+    member = site.copied(site.spec())
+    with journal.locked(site.roots, Root(str(site.backup)), "R") as noted:
+        noted.decide(decision, 1)
+    before = site.tree()
+    prepare = partial(prepare_member, site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
+    if decision == "commit":
+        prepare()  # rung late: it is answered again
+    else:
+        with pytest.raises(JobFailed, match="already decided"):
+            prepare()
+    assert site.tree() == before
 
 
 def test_what_was_never_prepared_is_not_published(site):

@@ -10,6 +10,8 @@ import pytest
 
 from blockjobs.model.errors import JobFailed, LeaseLost
 from blockworker.copy.digests import DigestFile, digest, digest_size
+from blockworker.roots import Root
+from blockworker.targets import journal
 from blockworker.targets.opening import find_member
 from blockworker.targets.publish import abort_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
@@ -91,6 +93,13 @@ def test_nothing_is_written_after_an_abort_or_for_another_uuid(site, member):
     abort_member(site.roots, member, 1)
     with pytest.raises(JobFailed, match="does not exist"):
         StagedTarget.take(site.roots, member, 1)
+
+
+def test_nothing_is_written_once_a_decision_is_noted_although_the_files_are_still_there(site, member):
+    with journal.locked(site.roots, Root(str(site.backup)), "R") as noted:
+        noted.decide("commit", 1)
+    with pytest.raises(JobFailed, match="already decided"):
+        StagedTarget.take(site.roots, member, 2)
 
 
 def test_zeros_stay_holes_and_old_data_becomes_one(site, member):
