@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-power test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-power test-wheel test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 
 test-power: $(STAMP) tools ## power cuts at changes of the disk, on XFS and ext4
 	$(BIN)/pytest tests/power -s
+
+test-wheel: $(STAMP) ## the wheel in an environment of its own: its commands, and a demo
+	.ci/wheel $(VENV)
 
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
 	$(BIN)/pytest tests/cluster -m "not endurance"
