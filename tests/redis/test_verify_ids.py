@@ -155,9 +155,7 @@ def test_an_image_that_a_later_run_replaced_is_that_runs(up, meant, refused):
 
 def test_what_a_restore_has_left_can_be_verified_and_a_verification_cannot(up, meant, started, refused):
     ended(up, job("a", run="restore-1", type="restore", options={KEEP_DIGESTS: True}))
-    ended(up, job("b", run="restore-2", type="restore"))
     assert meant("restore-1")[0] == {"/backup/restore-1/a.img": "a"}
-    assert "run 'restore-2' has nothing to verify: 1 restored without --keep-digests" in refused("restore-2")
     run, _ = started("restore-1")
     itself = "has nothing to verify: it is a verification itself"
     assert f"run '{run.id}' {itself}" in refused(run.id), "whether it is over or not"
@@ -168,6 +166,15 @@ def test_what_a_restore_has_left_can_be_verified_and_a_verification_cannot(up, m
     assert f"run '{run.id}' {itself}" in refused(run.id)
     assert f"'verify-*' {itself}" in refused("verify-*")
     assert f"job '{run.id}.a' has nothing to verify: a verification itself" in refused(f"{run.id}.a")
+
+
+def test_what_was_restored_without_its_digests_has_nothing_to_be_compared_with(up, meant, refused):
+    ended(up, job("a", run="restore-1", type="restore"))
+    assert "run 'restore-1' has nothing to verify: 1 restored without --keep-digests" in refused("restore-1")
+    ended(up, job("b", run="restore-2", type="restore", options={KEEP_DIGESTS: True}))
+    images, told = meant("restore-*")
+    assert images == {"/backup/restore-2/b.img": "b"}
+    assert "1 restored without --keep-digests" in told
 
 
 NOTHING = {
