@@ -12,6 +12,12 @@ from contextlib import closing
 import pytest
 from fleet import MIB, Fleet, files
 
+from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.resolve import Resolve
+from blockjobs.daemons.sweep import Sweep
+from blockjobs.model.errors import Refused
+from blockjobs.model.resolutions import Resolution
+
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
 
 
@@ -32,19 +38,19 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def test_each_way_out_of_a_name_that_a_foreign_file_has_ends_the_run(fleet: Fleet) -> None:
     source, top = fleet.image("a", "resolve.img", 1), fleet.root("a")
+    resolve = Resolve(fleet.registry, Doorbell(fleet.server.url))
     for way, name in WAYS.items():
         target = f"a:{top}/{{run}}/disk.img"
         job: dict[str, object] = {"id": way, "source": f"a:{source}", "target": target, "auto_finalize": False}
         run = fleet.submit(fleet.plan([job]))
         job_id, place = f"{run}.{way}", top / run
         fleet.until("BLOCK_JOB_PENDING", job_id)
-        code, told = command(fleet, "resolve", job_id, f"--{way}")
-        assert (code, "is not one that is committed and cannot be published" in told) == (2, True)
+        with pytest.raises(Refused, match="is not one that is committed and cannot be published"):
+            resolve(job_id, Resolution(way))
         (place / "disk.img").write_text("foreign")
         fleet.registry.verbs.finalize(job_id)
         fleet.until("JOB_UNSETTLED", job_id)
-        code, told = command(fleet, "resolve", job_id, f"--{way}", "--json")
-        assert (code, json.loads(told)["resolved"]) == (0, way), told
+        assert resolve(job_id, Resolution(way))["resolved"] == way
         assert fleet.until("JOB_RESOLVED", job_id).fields["how"] == way
         ended = fleet.until("RUN_ENDED", run)
         assert (ended.fields["failed"], ended.fields["cancelled"]) == ("0", "0")
@@ -55,7 +61,7 @@ def test_each_way_out_of_a_name_that_a_foreign_file_has_ends_the_run(fleet: Flee
         assert contents.get(published) == (source.read_bytes() if published else None)
         kept = [target.path for target in fleet.registry.history.targets([fleet.registry.views.run(run)])]
         assert kept == ([f"{place}/{published}"] if published else [])
-        assert "resolved:" in command(fleet, "show", job_id)[1]
+    assert "resolved:    not published: its staging file was removed" in command(fleet, "show", job_id)[1]
     code, told = command(fleet, "resolve", job_id, "--discard")
     assert (code, "status 'concluded'" in told) == (2, True)
 
@@ -67,27 +73,28 @@ def test_what_a_lost_registry_left_is_swept_once_the_host_is_told_that_it_is_gon
     done = fleet.submit(fleet.plan([job]))
     fleet.until("RUN_ENDED", done)
     kept = files(top / "lost")
-    run = fleet.submit(fleet.plan([job], speed=MIB))
+    sweep = Sweep(fleet.registry, Doorbell(fleet.server.url))
+    assert list(sweep(fleet.hosts, dry=True)) == []
+    run = fleet.submit(fleet.plan([job], speed=MIB // 16))
     fleet.until("ATTEMPT_CLAIMED", f"{run}.x")
-    code, told = command(fleet, "sweep", "a", "--dry-run")
-    assert (code, "nothing is left of transactions" in told) == (0, True), told
+    assert list(sweep(fleet.hosts, dry=False)) == []
     for name in list(fleet.processes):
         fleet.kill(name)
     fleet.client.flushall()
     fleet.seq = "0"
     fleet.mend()
-    code, told = command(fleet, "sweep", "a", "--json")
-    assert (code, [row["state"] for row in json.loads(told)]) == (1, ["left"])
-    assert "has carried out decisions of registry" in told
+    (row,) = sweep(fleet.hosts, dry=False)
+    assert (row["state"], "has carried out decisions of registry" in row["text"]) == ("left", True)
     assert files(top / "lost") > kept
     (fleet.place / "state" / "a" / "highest.json").unlink()
     for name in ("steps@a", "copy@a"):
         fleet.restart(name)
     fleet.until_true(lambda: not fleet.registry.hosts.lost_memory([fleet.hosts[0]]))
     assert "1 transactions have files here that the registry does not know" in command(fleet, "doctor", "a")[1]
-    for words, state in ((["--dry-run"], "would be removed"), ([], "removed")):
-        code, told = command(fleet, "sweep", "a", *words)
-        assert (code, told.startswith(f"{state} "), f"{run}.x.journal" in told or ".journal" in told) == (0, True, True)
+    (would,) = sweep(fleet.hosts, dry=True)
+    code, told = command(fleet, "sweep", "a", "--json")
+    assert (code, json.loads(told)) == (0, [would]), told
+    assert (would["state"], would["path"].endswith(".journal")) == ("removed", True)
     assert files(top / "lost") == kept
     again = fleet.submit(fleet.plan([job]))
     fleet.until("RUN_ENDED", again)
