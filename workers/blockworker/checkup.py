@@ -27,10 +27,9 @@ from typing import Any, Final
 import blockjobs
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
-from blockworker import filesystem
+from blockworker import filesystem, state
 from blockworker.host import HostConfig, machine_id
 from blockworker.roots import Roots
-from blockworker.state import FOLDER
 
 A_PATH: Final = 5.0  # seconds that looking at one path may take
 LIMIT: Final = 10.0  # seconds for all of it; whoever asks waits a little longer
@@ -81,6 +80,7 @@ def facts(config: HostConfig) -> dict[str, Any]:
     """What there is to see; a path that hangs is said to."""
     roots = Roots(config)
     looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
+        ("state", "directory", partial(_state, config)),
         *(("read-root", path, partial(_root, roots, path, write=False)) for path in config.read_roots),
         *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.target_roots),
         *(("device", path, partial(_device, roots, path)) for path in config.devices),
@@ -111,6 +111,24 @@ def _user() -> str:
         return str(os.geteuid())
 
 
+def _state(config: HostConfig) -> dict[str, Any]:
+    """Where the host's records lie, and whether they can be written there."""
+    place = state.place_of(config)
+    if place is None:
+        return {"path": "", "own": False, "wanted": config.state}
+    found = {"path": place.path, "own": place.owned, "wanted": config.state}
+    try:
+        fd = place.open(make=place.owned)
+    except FileNotFoundError:
+        return found  # beneath a write root: it is made when there is something to keep
+    except OSError as error:
+        return found | {"error": f"{place.path}: {error.strerror}"}
+    try:
+        return found | {"writable": os.access(f"/proc/self/fd/{fd}", os.W_OK | os.X_OK)}
+    finally:
+        os.close(fd)
+
+
 def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
     try:
         fd = roots.open_dir(path, write=write)
@@ -137,7 +155,7 @@ def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
 def _transactions(root: int) -> list[str]:
     """The transactions that have an open journal beneath a write root; of very many, some."""
     try:
-        folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        folder = os.open(state.FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     except OSError:
         return []
     try:

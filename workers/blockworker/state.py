@@ -91,6 +91,12 @@ def places_of(config: HostConfig) -> list[Place]:
     return list(dict.fromkeys([first, *map(beneath, roots)]))
 
 
+def record_paths(config: HostConfig) -> list[str]:
+    """The directories that are read for the host's records once those of earlier versions are carried over."""
+    first = place_of(config)
+    return [place.path for place in ([first] if first is not None and first.owned else places_of(config))]
+
+
 def is_uncarried(config: HostConfig, root: str) -> bool:
     """Whether records of earlier versions may lie beneath a write root that belong into the state directory."""
     place = place_of(config)

@@ -58,7 +58,7 @@ class Desk:
         self._one = threading.Lock()
         self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
         self.facts = dict(facts or {})
-        self._records = [place.path for place in state.places_of(config)]
+        self._records = state.record_paths(config)
         self._each_visit = Every(VISIT)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="desk", daemon=True)

@@ -54,7 +54,8 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
 def visit_root(roots: Roots, path: str) -> None:
     """Take over what is new of a write root: its file system, records of earlier versions, and that it is back."""
     try:
-        roots.remember_root(path)
+        if roots.config.state:  # without one, what lies beneath the first root is what earlier versions had there
+            roots.remember_root(path)
         devices.carry_over(roots, path)
         settle_owed(roots, path)
     except RootAway as away:
