@@ -109,7 +109,7 @@ def ranges_told_before_the_flush() -> None:
     real = Durability.flush
 
     def flush(self: Durability) -> None:
-        self._job.checkpoint(Checkpoint(self._staging, self.copy._finished.to_tuple()))
+        self._job.checkpoint(Checkpoint(self._staging, self.copy._account.finished.to_tuple()))
         real(self)
 
     Durability.flush = flush

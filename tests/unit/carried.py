@@ -75,7 +75,7 @@ def attempt_with(
     work: Work = driver.attached(roots, job)
     try:
         if interval:
-            work._made.copy._interval = interval
+            work._made.copy._account.limit = interval
         began, claim = time.time(), job.claim
         work.start(job)
         durable = work.durable

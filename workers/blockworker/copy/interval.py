@@ -16,7 +16,7 @@ class Interval:
     """The account of one copy.  At most ``limit`` bytes are ever written and not yet on record, but for one chunk."""
 
     def __init__(self, done: RangeSet, limit: int, chunk: int) -> None:
-        self._limit, self._chunk = limit, chunk
+        self.limit, self._chunk = limit, chunk
         self.finished = RangeSet(done.to_tuple())
         self._taken = 0  # bytes of data in pieces that lanes have
         self._copied = 0  # bytes of data finished
@@ -29,12 +29,12 @@ class Interval:
     def has_room(self) -> bool:
         """Whether another chunk keeps the limit; a single one always may."""
         open_bytes = self._copied - self._on_record + self._taken
-        return open_bytes == 0 or open_bytes + self._chunk <= self._limit
+        return open_bytes == 0 or open_bytes + self._chunk <= self.limit
 
     @property
     def half_full(self) -> bool:
         """Whether so much is not flushed that it is time for it."""
-        return self._copied - self._flushed >= self._limit / 2
+        return self._copied - self._flushed >= self.limit / 2
 
     @property
     def flush_due(self) -> bool:
