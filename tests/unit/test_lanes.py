@@ -15,7 +15,7 @@ from blockjobs.store import codec
 from blockworker.errands.board import Board, Errand
 from blockworker.errands.forker import ErrandProcess, Forker, Gone
 from blockworker.errands.lanes import Lanes
-from blockworker.errands.mounts import MountTable, mount_points, point_of
+from blockworker.errands.mounts import MountTable, mount_points, point_of, resolve_to_mount
 from blockworker.errands.standstill import Watch, path_calls
 
 DEADLINE = 20.0  # seconds; long, for machines that are busy
@@ -336,6 +336,23 @@ def test_the_mount_of_a_path_is_told_by_its_text_alone():
         "/srv/backup disk/a.img": "/srv/backup disk", "/srv/backup": "/srv", "/srv": "/srv", "/srvx/a": "/", "/x": "/",
     }.items():  # fmt: skip
         assert point_of(path, points) == point
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("link/x", "real/x"), ("chain/x", "real/x"), ("up/x", "real/x"), ("real/x", "real/x"), ("none/x", "none/x")],
+)
+def test_symlinks_are_resolved_on_the_way_to_a_mount(tmp_path: Path, path: str, found: str):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "chain").symlink_to("link")
+    (tmp_path / "up").symlink_to("real/../link")
+    assert resolve_to_mount(str(tmp_path / path), ["/"]) == str(tmp_path / found)
+
+
+def test_a_link_beneath_a_mount_is_not_looked_at(tmp_path: Path):
+    (tmp_path / "link").symlink_to("/elsewhere")
+    assert resolve_to_mount(str(tmp_path / "link" / "x"), ["/", str(tmp_path)]) == str(tmp_path / "link" / "x")
 
 
 def test_a_root_behind_a_symlink_lies_on_the_file_system_it_leads_to(tmp_path: Path):

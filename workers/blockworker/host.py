@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from blockworker import ownership
 
 # Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
 THAW_AFTER: Final = 10
+HANGS_AFTER: Final = 5.0  # seconds that a look at one root may take
 CONFIG: Final = "/etc/blockjobs/host.toml"
 
 
@@ -156,10 +159,23 @@ def _directories(key: str, values: list[object]) -> tuple[str, ...]:
         if not isinstance(value, str):
             raise BadInput(f"{key}: {value!r}: {_KEYS[key][1]} was expected")
         root = value if value == "/" else _plain(key, value.removesuffix("/"))
-        if not os.path.isdir(root):
+        if not _is_directory(root):
             raise BadInput(f"{key}: '{root}' is not an existing directory")
         roots.append(root)
     return tuple(roots)
+
+
+def _is_directory(path: str) -> bool:
+    """Whether a path is a directory.  One that hangs counts: it is there, and a worker has to start without it."""
+    test = shutil.which("test")
+    if test is None:
+        return os.path.isdir(path)
+    child = subprocess.Popen([test, "-d", path], stdin=subprocess.DEVNULL)
+    try:
+        return child.wait(HANGS_AFTER) == 0
+    except subprocess.TimeoutExpired:
+        child.kill()  # it ends when the file system answers
+        return True
 
 
 def _device_paths(values: list[object]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 TABLE: Final = "/proc/self/mountinfo"
+LINKS: Final = 40  # symlinks on one way, as in the kernel
 KEEP: Final = 1.0  # seconds for which a table that was read is used
 _POINT: Final = 4  # the field of a line that is the mount point
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
@@ -29,14 +30,35 @@ def point_of(path: str, points: Iterable[str]) -> str:
     return next((point for point in points if path == point or path.startswith(point.rstrip("/") + "/")), "/")
 
 
+def resolve_to_mount(path: str, points: Iterable[str]) -> str:
+    """A path with the symlinks resolved on the way to its mount point; nothing beneath a mount is touched."""
+    mounts = frozenset(points) - {"/"}
+    for _ in range(LINKS):
+        here = ""
+        for part in path.strip("/").split("/"):
+            here = f"{here}/{part}"
+            if here in mounts:
+                return path
+            try:
+                link = os.readlink(here)
+            except OSError:  # no link, or nothing at all
+                continue
+            rest = path[len(here) :].strip("/")
+            path = os.path.normpath(os.path.join(os.path.dirname(here), link, rest))
+            break
+        else:
+            return path
+    return path
+
+
 class MountTable:
     """The mounts of this host.  ``roots``: paths of the configuration, whose symlinks are resolved once, here."""
 
     def __init__(self, roots: Iterable[str] = ()) -> None:
-        pairs = ((root, os.path.realpath(root)) for root in roots)
-        self._aliases = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -len(pair[0]))
         self._points: tuple[str, ...] = ()
         self._read_at = float("-inf")
+        pairs = ((root, resolve_to_mount(root, self._table())) for root in roots)
+        self._aliases = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -len(pair[0]))
 
     def beneath(self, point: str) -> tuple[str, ...]:
         """The mount points of other file systems below one of a file system."""

@@ -274,7 +274,11 @@ def _scan(roots: Roots, path: str) -> Iterator[Record]:
             if (text := read_text(folder, name)) is None:
                 continue
             try:
-                yield Record.parse(text, f"{path}/{name}")
+                record = Record.parse(text, f"{path}/{name}")
+                if name != f"{record.transaction}.journal":
+                    of = f"is of transaction '{record.transaction}', which its name does not tell"
+                    raise JobFailed(errno.EBADMSG, f"journal {path}/{name} {of}: it is left alone")
+                yield record
             except JobFailed as failed:
                 log.warning("%s", failed)  # one bad journal must not stop the others' work
     finally:
