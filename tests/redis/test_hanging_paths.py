@@ -20,8 +20,10 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.hanging import HangingPath
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Progress
+from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
+from blockworker.errands.mounts import MountTable
 from blockworker.errands.questions import Questions
 from blockworker.host import HostConfig
 
@@ -133,6 +135,39 @@ def test_a_checkpoint_tells_what_hangs_and_the_next_one_that_nothing_does(fleet)
     assert attempts.standing(["j"])[0].hangs == f"{since} {path}"
     attempts.checkpoint(claim, Progress(1, 2))
     assert fleet.registry.views.job("j").hangs is None
+
+
+# --- steps ------------------------------------------------------------------------------------------------
+
+
+def test_a_step_goes_into_a_lane_for_each_file_system_and_follows_members_that_move(fleet):
+    handed = []
+
+    class Taking(Lanes):
+        def hand(self, errand):
+            handed.append(errand)
+            return True
+
+    def never():
+        raise AssertionError("nothing is begun here")
+
+    mounts = MountTable()
+    mounts._points, mounts._read_at = ("/backup", "/other", "/"), float("inf")
+    config = HostConfig(name=ALPHA, read_roots=("/srv",), write_roots=("/backup", "/other"))
+    desk = Desk(fleet.host(ALPHA), config, Taking(never, mounts.point_of), mounts)
+    fleet.submit(spec("a"), spec("b"), elsewhere("c"))
+    desk.step("open", RUN)
+    assert {errand.lane: errand.words["jobs"] for errand in handed} == {
+        frozenset({"/", "/backup"}): ["a", "b"], frozenset({"/", "/other"}): ["c"],
+    }  # fmt: skip
+    handed.clear()
+    desk.step("cut", RUN)
+    (errand,) = handed
+    assert (errand.lane, sorted(errand.words["jobs"])) == ({"/", "/backup", "/other"}, ["a", "b", "c"])
+    handed.clear()
+    fleet.client.lrem(keys.members(ALPHA, RUN), 0, "b")  # as a move to another host does
+    desk.step("prepare", RUN)
+    assert sorted(job for errand in handed for job in errand.words["jobs"]) == ["a", "c"]
 
 
 # --- questions --------------------------------------------------------------------------------------------

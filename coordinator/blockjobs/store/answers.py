@@ -67,10 +67,14 @@ class Answers:
     def __init__(self, client: Client, scripts: Scripts, host: Host) -> None:
         self._redis, self._scripts, self.host = client, scripts, host
 
+    def member_ids(self, txn: TxnId) -> list[JobId]:
+        """This host's members, in the order of submission: others, once a job was moved here or away."""
+        return [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
+
     def members(self, txn: TxnId, jobs: Sequence[JobId] | None = None) -> list[Member]:
         """This host's members, in the order of submission.  ``jobs``: only these of them, as who asks knows them."""
         if jobs is None:
-            jobs = [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
+            jobs = self.member_ids(txn)
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hmget(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,19 +86,21 @@ class Desk:
             self._lanes.hand(Errand("step", key, part.lane, words, about, part.paths))
 
     def _parts_of(self, txn: TxnId) -> list[Part]:
-        """A transaction's members here by lane.  They are the same at each of its steps, so they are read once."""
+        """A transaction's members here by lane.  What they touch stays the same, so it is read once."""
+        here = self._registry.answers.member_ids(txn)
         with self._one:
-            if txn in self._parts:
+            known = self._parts.get(txn)
+            if known is not None and Counter(job for part in known for job in part.jobs) == Counter(here):
                 self._parts.move_to_end(txn)
-                return self._parts[txn]
+                return known
         jobs: dict[Lane, list[JobId]] = {}
         paths: dict[Lane, dict[str, None]] = {}
-        for member in self._registry.answers.members(txn):
+        for member in self._registry.answers.members(txn, here):
             touched = spec_paths(self._config, member.spec)
             lane = lane_of(touched, self._point_of)
             jobs.setdefault(lane, []).append(member.spec.id)
-            if len(known := paths.setdefault(lane, {})) < TOUCHED:
-                known.update(dict.fromkeys(touched))
+            if len(noted := paths.setdefault(lane, {})) < TOUCHED:
+                noted.update(dict.fromkeys(touched))
         parts = [Part(lane, tuple(members), tuple(paths[lane])) for lane, members in jobs.items()]
         with self._one:
             self._parts[txn] = parts
