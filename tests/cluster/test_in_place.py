@@ -97,7 +97,7 @@ def test_a_file_system_comes_back_onto_a_device_and_the_rest_of_it_is_untouched(
 
 
 def records(fleet: Fleet) -> list[Path]:
-    return sorted((fleet.root("a") / ".blockjobs" / "devices").glob("*.json"))
+    return sorted((fleet.place / "state" / "a" / "devices").glob("*.json"))
 
 
 def test_a_range_comes_back_to_its_place_and_nothing_else_changes(fleet, loop, backed) -> None:

@@ -180,7 +180,7 @@ class SourceWatch:
         for each in self._watched:
             if each.still and each.is_written():
                 return Writer(f"{each.called}: {_QEMU}", each.mixed)
-            if each.still and each.numbers & _mounted():
+            if each.still and each.numbers and each.numbers & _mounted():
                 return Writer(f"{each.called}: it is mounted", each.mixed)
         return None
 
