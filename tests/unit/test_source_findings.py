@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from alone import Alone
+from disks import Disk
 
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
@@ -81,8 +82,12 @@ def opened(site, spec):
     return Backup().open(site.roots, spec, lambda: True)
 
 
-@pytest.mark.parametrize(("form", "change"), DAMAGE.values(), ids=DAMAGE)
-@pytest.mark.parametrize("where", ["top", "below"])
+@pytest.mark.parametrize(
+    ("form", "change", "where"),
+    [(*each, "top") for each in DAMAGE.values()]
+    + [(*DAMAGE[each], "below") for each in ("dirty", "a vmdk that was cut")],
+    ids=[*DAMAGE, "dirty, below", "a vmdk that was cut, below"],
+)
 def test_a_damaged_source_fails_at_open_and_nothing_is_made(site, form, change, where):
     path = image(site.images / "disk", form)
     keys = node(path, form)
@@ -145,6 +150,26 @@ def writing(path):
         process.stdout.readline()
         yield
         process.communicate(b"quit\n")
+
+
+def test_a_cut_of_an_image_that_qemu_writes_to_is_checked_before_it_is_copied(tmp_path, site_at):
+    """From OPEN to the manifest, on a file system that can cut."""
+    with closing(Disk(tmp_path / "disk", "xfs")) as disk:
+        disk.mount()
+        site = site_at(disk.top / "host", cuts=True)
+        path = image(site.images / "disk")
+        spec = site.spec(
+            source=volumespec.parse({"host": "web1", **node(path)}), snapshot="reflink",
+            on_source_damage=OnDamage.REPORT,
+        )  # fmt: skip
+        counted_as_free(path)
+        with writing(path):
+            alone = Alone(site.roots, spec)
+            assert alone.opened["cut"]["how"] == "reflink"
+            assert alone.opened["unchecked"]
+            alone.publish()
+        (line,) = manifest.load(f"{site.backup}/R/root.img.manifest.json")["source_damage"]
+        assert "qemu-img check: ERROR" in line
 
 
 # --- raw bytes --------------------------------------------------------------------------------------------
