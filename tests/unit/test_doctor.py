@@ -32,6 +32,8 @@ GOOD = {
                   "listed": True, "user": "blockjobs"},
     "write-root": {"fs": "xfs", "local": True, "size": 100 * GIB, "free": 50 * GIB, "inodes": 1000, "free-inodes": 900,
                    "listed": True, "user": "blockjobs", "abilities": ALL},
+    "restore-root": {"fs": "xfs", "local": True, "size": 100 * GIB, "free": 50 * GIB, "inodes": 0, "free-inodes": 0,
+                     "listed": True, "user": "blockjobs", "abilities": ALL},
     "device": {"size": GIB, "user": "blockjobs"},
     "command": {"program": "/usr/local/sbin/freeze", "executable": True, "world-writable": False, "user": "blockjobs"},
     "tool": {"version": "7.2.4"},
@@ -84,6 +86,10 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
     *(("write-root", {"abilities": {**ALL, name: "EOPNOTSUPP"}},
        "error" if name in ("flock", "fsync-directory") else "note", f"no {name}: EOPNOTSUPP")
       for name in ALL if name != "write"),
+    ("restore-root", {"hangs": True}, "error", "hangs"),
+    ("restore-root", {"error": "x"}, "error", "host.toml"),
+    ("restore-root", {"listed": False}, "error", "blockjobs cannot read"),
+    ("restore-root", {"abilities": {**ALL, "write": "Permission denied"}}, "warning", "before the day of the restore"),
     ("device", {"hangs": True}, "error", "hangs"),
     ("device", {"error": "Permission denied"}, "warning", "group disk"),
     ("command", {"hangs": True}, "error", "hangs"),
@@ -134,7 +140,7 @@ def config(tmp_path):
         program.chmod(mode)
     return HostConfig(
         name=Host("web1"), read_roots=(str(tmp_path / "images"),), write_roots=(str(tmp_path / "backup"),),
-        devices=("/dev/null", "/dev/nowhere"),
+        restore_roots=(str(tmp_path / "images"),), devices=("/dev/null", "/dev/nowhere"),
         commands={"good": (str(good), "--fast"), "open": (str(open_),), "gone": (str(tmp_path / "gone"),)},
     )  # fmt: skip
 
@@ -144,6 +150,7 @@ def test_a_host_looks_at_all_of_its_configuration_and_leaves_nothing(config):
     assert {"machine", "version", "clock", "user", "slots"} <= set(found)
     looks = {(each["kind"], each["name"].rpartition("/")[2]): each for each in found["looks"]}
     assert looks["write-root", "backup"]["abilities"]["write"] == ""
+    assert looks["restore-root", "images"]["abilities"]["write"] == ""
     assert set(looks["write-root", "backup"]["abilities"]) == set(filesystem.TRIALS)
     assert looks["write-root", "backup"]["free"] > 0
     assert "abilities" not in looks["read-root", "images"], "nothing is written where nothing may be"

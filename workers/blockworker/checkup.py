@@ -82,7 +82,8 @@ def facts(config: HostConfig) -> dict[str, Any]:
     looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
         ("state", "directory", partial(_state, config)),
         *(("read-root", path, partial(_root, roots, path, write=False)) for path in config.read_roots),
-        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.target_roots),
+        *(("write-root", path, partial(_root, roots, path, write=True)) for path in config.write_roots),
+        *(("restore-root", path, partial(_root, roots, path, write=True)) for path in config.restore_roots),
         *(("device", path, partial(_device, roots, path)) for path in config.devices),
         *(("command", name, partial(_command, argv[0])) for name, argv in config.commands.items()),
         *(("tool", name, partial(_tool, name)) for name in TOOLS),

@@ -164,6 +164,12 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
              "two hosts must not have the same write root"),
         *(Rule(level, _lacks(name), f"no {name}: {{no_{name}}}", advice) for name, level, advice in ABILITIES),
     ),
+    "restore-root": (
+        *_ROOT,
+        Rule(W, lambda f: bool(f.get("abilities", {}).get("write")),
+             "no restore can write here: user {user} cannot: {no_write}",
+             "give that user write permission before the day of the restore, or remove it from restore-roots"),
+    ),
     "device": (
         _HANGS,
         Rule(W, lambda f: "error" in f, "{error}", "let user {user} read it (group disk), or remove it from host.toml"),
@@ -202,6 +208,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "state": "{path}",
     "read-root": "{fs}, readable",
     "write-root": "{fs}, writable, {free_} of {size_} free; every ability is there",
+    "restore-root": "{fs}, writable, {free_} of {size_} free",
     "device": "{size_}, readable",
     "command": "{program}",
     "tool": "version {version}",
