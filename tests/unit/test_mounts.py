@@ -19,8 +19,9 @@ from blockjobs.model.jobs import JobSpec
 from blockworker import checkup, mounts, probe
 from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig, dump
-from blockworker.mounts import RootAway, Seen
+from blockworker.mounts import RootAway
 from blockworker.roots import Root, Roots
+from blockworker.seen import Seen
 from blockworker.targets import abandoned, journal, owed, publish
 
 KIB = 1 << 10

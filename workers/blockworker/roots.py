@@ -20,8 +20,9 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockworker import kernel, locks
 from blockworker.cage import Cage, kernel_cage
 from blockworker.host import HostConfig
-from blockworker.mounts import Mounts, mount_point_of
+from blockworker.mounts import Mounts
 from blockworker.relatives import open_relatives
+from blockworker.seen import mount_point_of
 
 _BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
 _KINDS: Final = {

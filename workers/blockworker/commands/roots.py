@@ -14,8 +14,9 @@ from blockjobs.cli.output import print_json
 from blockjobs.cli.status import aligned
 from blockjobs.model.errors import JobFailed, Refused
 from blockworker.host import load
-from blockworker.mounts import Mounts, describe
+from blockworker.mounts import Mounts
 from blockworker.roots import Root, Roots
+from blockworker.seen import describe
 from blockworker.targets import journal
 
 config_option = click.option(
