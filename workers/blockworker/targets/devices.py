@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Final
 
 from blake3 import blake3
 
@@ -27,70 +24,19 @@ from blockjobs.model.errors import JobFailed
 from blockworker import state
 from blockworker.identity import identify
 from blockworker.roots import Roots
-from blockworker.sparefile import read_text, remove_file, replace_file
+from blockworker.sparefile import remove_file
 from blockworker.state import Place, failing
+from blockworker.targets.devicerecord import Held, Record, State, read_device
 from blockworker.targets.folder import LockBusy, release
 
 __all__ = [
-    "Held", "Record", "State", "clear", "every", "identify", "of_job", "open_source", "take", "told",
-    "undefined",
+    "Held", "LockBusy", "Record", "State", "carry_over", "clear", "every", "identify", "of_job", "open_source", "take",
+    "told", "undefined",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
 PATIENCE: Final = 2.0  # seconds; whoever holds a lock for longer writes, or is stopped
-
-
-class State(StrEnum):
-    OPENED = "opened"  # a job was let to it, and has written nothing
-    INVALID = "invalid"  # a job has written, or is about to
-    UNDEFINED = "undefined"  # that job was given up
-    VALID = "valid"  # a job has committed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One device, and the last job that had to do with it."""
-
-    identity: str
-    path: str  # as the job named it
-    state: State
-    job: str
-    transaction: str
-    uuid: str  # checkpoints count only for a device whose record has it
-    size: int  # bytes that the job writes
-    offset: int = 0  # of the first of them
-    device_size: int
-    token: int = 0
-    decision_number: int = 0
-    left_by: str = ""  # the job that began to write, where no job has completed since
-    left_at: float = 0.0
-    manifest: Mapping[str, Any] | None = None  # of what a committed job has written
-    prepared: Mapping[str, Any] | None = None  # the manifest of the job that is about to commit
-    at: float = 0.0
-    which: str = ""  # the device as ``which_device`` names it: more exact than ``identity``; "" in an old record
-    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, kept as they are
-
-    @property
-    def untouched(self) -> int:
-        """Bytes of the device that the job leaves as they are."""
-        return self.device_size - self.size
-
-    def dump(self) -> bytes:
-        keys = asdict(self)
-        return json.dumps({"version": VERSION, **keys.pop("unknown"), **keys}, indent=1).encode() + b"\n"
-
-    @classmethod
-    def parse(cls, text: bytes, path: str) -> Record:
-        try:
-            keys = json.loads(text)
-            if keys.pop("version") != VERSION:
-                raise ValueError("another version")
-            unknown = {name: keys.pop(name) for name in list(keys) if name not in cls.__slots__ or name == "unknown"}
-            return cls(**{**keys, "state": State(keys["state"]), "unknown": unknown})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
 
 
 # --- reading, without a lock --------------------------------------------------------------------------
@@ -104,7 +50,7 @@ def every(roots: Roots) -> list[Record]:
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".json") and not name.startswith(".") and name not in found:
                     try:
-                        if (record := _read(folder, name, f"{place.path}/{name}")) is not None:
+                        if (record := read_device(folder, name, f"{place.path}/{name}")) is not None:
                             found[name] = record
                     except JobFailed as failed:
                         log.warning("%s", failed)
@@ -152,42 +98,6 @@ def told(roots: Roots, record: Record) -> str:
 
 
 # --- writing, with the lock ---------------------------------------------------------------------------
-
-
-class Held:
-    """A device's record with its lock held, until ``close``."""
-
-    def __init__(self, folder: int, lock: int, name: str, path: str) -> None:
-        self._folder, self._lock, self._name = folder, lock, name
-        try:
-            self.record = _read(folder, f"{name}.json", path)
-        except BaseException:
-            self.close()
-            raise
-
-    def write(self, record: Record) -> Record:
-        """Replace the record, durably."""
-        record = replace(record, at=time.time())
-        replace_file(self._folder, f"{self._name}.json", record.dump())
-        self.record = record
-        return record
-
-    def remove(self) -> None:
-        remove_file(self._folder, f"{self._name}.json")
-        os.fsync(self._folder)
-        self.record = None
-
-    def close(self) -> None:
-        if self._lock >= 0:
-            release(self._lock)  # its file stays: the lock is of whoever has the file of this name
-            os.close(self._folder)
-            self._lock = self._folder = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
@@ -251,7 +161,7 @@ def _adopt(held: Held, earlier: Place, name: str) -> None:
         os.stat(f"{name}.json", dir_fd=folder, follow_symlinks=False)
         lock = _take_lock(folder, name, earlier, patience=0)
         try:
-            record = _read(folder, f"{name}.json", f"{earlier.path}/{name}.json")
+            record = read_device(folder, f"{name}.json", f"{earlier.path}/{name}.json")
             if held.record is None and record is not None:
                 held.write(record)
             remove_file(folder, f"{name}.json")
@@ -273,7 +183,7 @@ def carry_over(roots: Roots, root: str) -> None:
             if not name.endswith(".json") or name.startswith("."):
                 continue
             try:
-                if (record := _read(folder, name, f"{place.path}/{name}")) is not None:
+                if (record := read_device(folder, name, f"{place.path}/{name}")) is not None:
                     take(roots, record.identity, patience=0).close()
             except (LockBusy, JobFailed, OSError) as error:
                 whole = False
@@ -325,11 +235,6 @@ def _opened(place: Place) -> Iterator[int]:
         yield folder
     finally:
         os.close(folder)
-
-
-def _read(folder: int, name: str, path: str) -> Record | None:
-    text = read_text(folder, name)
-    return None if text is None else Record.parse(text, path)
 
 
 def _name(identity: str) -> str:
