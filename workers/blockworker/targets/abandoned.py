@@ -91,6 +91,7 @@ def sweep_root(roots: Roots, path: str) -> None:
         publish.close_settled(roots, root)
         if next(journals.scan(roots, root), None) is None:
             forget_notes(roots, root)
+        journals.keep_room(roots, root)
         journals.sweep_tombstones(roots, root, TOMBSTONE)
     except (BlockjobsError, OSError) as error:
         log.warning("what is settled beneath %s is not swept: %s", path, error)

@@ -29,8 +29,8 @@ from blockworker.targets.folder import SETTLED, LockBusy, folder_of, release, re
 from blockworker.targets.memberfiles import has_file, member_files, member_of, members_of, remove_member_files
 
 __all__ = [
-    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "held", "locked", "place_of", "read", "read_member",
-    "read_members", "scan", "sweep_tombstones",
+    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "held", "keep_room", "locked", "place_of", "read",
+    "read_member", "read_members", "scan", "sweep_tombstones",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -283,6 +283,23 @@ def _scan(roots: Roots, path: str) -> Iterator[Record]:
                 log.warning("%s", failed)  # one bad journal must not stop the others' work
     finally:
         os.close(folder)
+
+
+def keep_room(roots: Roots, root: Root) -> None:
+    """Give each open journal the room for its next version; those of version 1 have none.
+
+    Raises JobFailed, OSError.
+    """
+    for record in scan(roots, root):
+        folder = roots.open_dir(folder_of(root))
+        try:
+            spare = has_file(folder, spare_name(f"{record.transaction}.journal"))
+        finally:
+            os.close(folder)
+        if not spare:
+            with suppress(LockBusy), locked(roots, root, record.transaction, patience=0) as journal:
+                if journal is not None and journal.record is not None and not journal.record.clean:
+                    journal.write(journal.record)
 
 
 @contextmanager
