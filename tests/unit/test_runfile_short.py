@@ -11,6 +11,7 @@ from blockjobs.cli import runfile
 from blockjobs.cli.runfile import units
 from blockjobs.cli.runfile.expansion import Fleet, Glob
 from blockjobs.model.errors import BadInput, HostsAway, Refused
+from blockjobs.model.jobs import OnError
 from blockjobs.model.policies import Count, Offline, Policy, RunFields, Store, Verdict, transaction_name, verdict
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
@@ -299,6 +300,24 @@ def test_the_id_of_a_source_does_not_depend_on_what_another_pattern_finds(read):
         return next(job.id for job in read(text).plan(NOW, fleet).jobs if job.source.text == "h1:/var/a.img")
 
     assert id_of("/srv/a.img") == id_of("/srv/b.img")
+
+
+@pytest.mark.parametrize("mode", ["grouped", "individual"])
+def test_a_salvaged_backup_is_asked_for_by_both_ends(read, mode):
+    more = f"  completion-mode: {mode}\n  on-source-error: skip\n  succeed-if: salvaged\n  target"
+    plan = read(SHORT.replace("  target", more)).plan(NOW)
+    assert {job.on_source_error for job in plan.jobs} == {OnError.SKIP}
+    policy = plan.fields.policies["t"]
+    assert (policy.salvaged, policy.succeed_if, policy.grouped) == (True, None, mode == "grouped")
+    assert RunFields.from_dict(plan.fields.to_dict()).policies["t"] == policy
+
+
+@pytest.mark.parametrize(("line", "why"), [
+    ("on-target-error: skip", "transactions[0].on-target-error: 'skip' is not accepted"),
+    ("succeed-if: salvage", "'salvage' is not a share; a text from 1% to 100%, such as 95%, was expected, or salvaged"),
+])  # fmt: skip
+def test_skip_is_for_sources_and_salvaged_is_the_word(refusal, line, why):
+    assert why in refusal(SHORT.replace("  target", f"  completion-mode: individual\n  {line}\n  target"))
 
 
 # --- --only and --set -----------------------------------------------------------------------------------
