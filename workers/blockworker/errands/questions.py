@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
 SWEEP: Final = 120.0  # seconds that whoever asks for a sweep waits
 RESOLVE: Final = 30.0  # seconds that whoever asks for a resolve waits
+WHOLE_HOST: Final = frozenset({"the whole host"})  # the lane of looks that end by themselves, whatever hangs
 DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
 
 
@@ -71,7 +72,7 @@ class Questions:
                 answers[at] = checkup.itself()
             elif look.get("as") == "doctor":
                 patience = max(patience, DOCTOR + SLACK)
-                sorted_.setdefault(frozenset(), []).append(at)
+                sorted_.setdefault(WHOLE_HOST, []).append(at)
             else:
                 sorted_.setdefault(lane_of(look_paths(self._config, look), self._point_of), []).append(at)
 

@@ -58,6 +58,7 @@ class Work:
 
     def __init__(self, registry: HostRegistry, roots: Roots, highest: Highest) -> None:
         self._registry, self._roots, self._highest = registry, roots, highest
+        self._warned: dict[str, str] = {}
         self._steps = Steps(registry.answers, roots, highest)
         self._by_kind: dict[str, Callable[[Words], Any]] = {
             "step": self._step,
@@ -76,14 +77,22 @@ class Work:
     def run(self, kind: str, words: Words) -> tuple[Any, bool]:
         """Do an errand: its result, None where there is none, and whether this process may go on."""
         try:
-            return self._by_kind[kind](words), not crew.left_behind()
+            value = self._by_kind[kind](words)
+            self._warned.pop(kind, None)
+            return value, not crew.left_behind()
         except redis.RedisError as error:
-            log.warning("%s: Redis is away: %s", kind, error)
+            self._warn(kind, f"Redis is away: {error}")
         except (BlockjobsError, OSError) as error:
-            log.warning("%s: %s", kind, error)
+            self._warn(kind, str(error))
         except Exception:
             log.exception("%s: an error nobody expected", kind)
         return None, not crew.left_behind()
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Log what keeps an errand from being done; of errands that come each second, once for as long as it stays."""
+        if self._warned.get(kind) != text:
+            self._warned[kind] = text
+            log.warning("%s: %s", kind, text)
 
     def _step(self, words: Words) -> None:
         self._steps.take(words["step"], TxnId(words["txn"]), [JobId(job) for job in words["jobs"]])
