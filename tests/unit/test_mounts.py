@@ -122,8 +122,10 @@ def test_a_root_that_is_gone_altogether_is_said_to_be_away(tmp_path, source):
     config = config_of(tmp_path, top)
     opened(config, spec_of(source, top))
     top.rename(tmp_path / "elsewhere")
-    with pytest.raises(RootAway, match=r"does not exist: it was on .* is it mounted\?"):
+    with pytest.raises(RootAway, match=f"directory {top} does not exist on host h$"):
         opened(config, spec_of(source, top, "Q.a"))
+    with pytest.raises(RootAway, match=r"does not exist on host h, which was on .*: is it mounted\?"):
+        Roots(config).open_published(f"{top}/R/out.img")
 
 
 def test_a_store_on_a_mount_of_its_own_below_a_root_is_remembered(tmp_path, source):

@@ -109,11 +109,14 @@ class Mounts:
             self._away.add(path)
             return news
 
-    def missing(self, path: str) -> RootAway:
-        """Of a root that does not exist at all."""
-        before = self.seen().get(path)
-        was = f": it was on {before.title}" if before is not None else ""
-        return RootAway(f"root {path} of host {self._config.name} does not exist{was}: is it mounted?")
+    def missing(self, place: str, path: str) -> RootAway:
+        """Of a root, or of a mount below one, that does not exist at all; ``path``: what was to be opened there."""
+        text = f"directory {place} does not exist on host {self._config.name}"
+        if path == place:
+            return RootAway(text)
+        before = self.seen().get(place)
+        was = f", which was on {before.title}" if before is not None else ""
+        return RootAway(f"{path}: {text}{was}: is it mounted?")
 
     def above(self, path: str) -> list[str]:
         """The write roots, and the mounts on record below one, that a path lies in."""

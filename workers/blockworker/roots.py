@@ -269,7 +269,7 @@ class Roots:
             top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             if root.path in self.config.target_roots:
-                raise self.mounts.missing(root.path) from None
+                raise self.mounts.missing(root.path, path) from None
             raise
         try:
             self._expect_mounted(root, top, path)
@@ -286,7 +286,7 @@ class Roots:
                 try:
                     fd = _beneath(top, root.relative(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 except FileNotFoundError:
-                    raise self.mounts.missing(place) from None
+                    raise self.mounts.missing(place, path) from None
                 try:
                     self.mounts.expect(place, fd)
                 finally:
