@@ -17,15 +17,20 @@ from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.daemons.loop import Every
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
+from blockjobs.model.cuts import Cut
 from blockjobs.model.hanging import HangingPath
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Progress
+from blockworker.crew import left_behind
+from blockworker.cutting import cut
+from blockworker.drivers.backup import Backup
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
 from blockworker.errands.mounts import MountTable
 from blockworker.errands.questions import Questions
 from blockworker.host import HostConfig
+from blockworker.roots import Roots
 
 HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
 DEADLINE = 20.0  # seconds; long, for machines that are busy
@@ -168,6 +173,41 @@ def test_a_step_goes_into_a_lane_for_each_file_system_and_follows_members_that_m
     fleet.client.lrem(keys.members(ALPHA, RUN), 0, "b")  # as a move to another host does
     desk.step("prepare", RUN)
     assert sorted(job for errand in handed for job in errand.words["jobs"]) == ["a", "c"]
+
+
+class Cutting(Backup):
+    """Cuts by touching the source, which a FIFO lets nobody come back from."""
+
+    def brace(self, roots, spec):
+        pass
+
+    def cut(self, _roots, spec, _opened):
+        with open(spec.source.volume.filename, "w", encoding="ascii"):
+            return Cut(how="command:touch", path="/dev/null")
+
+    def keep(self, roots, spec, cut):
+        pass
+
+
+def test_a_cut_that_hangs_fails_its_member_by_name_and_all_others_are_answered_for(fleet, fifo):
+    nowhere = volumespec.parse({"driver": "null-co", "host": ALPHA})
+    stuck = spec("stuck", source=volumespec.parse(f"{ALPHA}:{fifo}"), target=nowhere)
+    fine = spec("fine", source=volumespec.parse(f"{ALPHA}:/dev/null"), target=nowhere)
+    fleet.submit(stuck, fine)
+    fleet.walk(RUN, Step.CUT)
+    roots = Roots(HostConfig(name=ALPHA, read_roots=("/",), write_roots=("/",)))
+    began = time.monotonic()
+    cut(fleet.host(ALPHA).answers, roots, RUN, lambda _: Cutting(), limit=0.5)
+    assert time.monotonic() - began < DEADLINE / 2
+    assert left_behind(), "the process is to end"
+    error = fleet.registry.views.job("stuck").error
+    assert error.endswith(f"was not cut in time: {fifo} on host {ALPHA} hangs")
+    assert fleet.registry.views.job("fine").passed == "cut"
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    deadline = time.monotonic() + DEADLINE
+    while left_behind():
+        assert time.monotonic() < deadline
+    os.close(reader)
 
 
 # --- questions --------------------------------------------------------------------------------------------
