@@ -36,7 +36,8 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     try:
         data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
-        warnings += notes_on(spec.source.volume, by(roots))
+        if spec.type != RESTORE:  # what a published image is, its manifest says
+            warnings += notes_on(spec.source.volume, by(roots))
         return {
             "size": source.size,
             "bytes": data,
