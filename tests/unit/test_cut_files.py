@@ -251,6 +251,16 @@ def test_while_a_share_is_being_cut_nobody_settles_it(host, monkeypatch):
     assert len(beside(host)) == 2
 
 
+def test_a_cut_that_others_may_read_is_not_the_file_that_was_made(host):
+    spec = host.spec()
+    opened(host, spec)
+    (name,) = [name for name in beside(host) if name != "root.img"]
+    (host.images / name).chmod(0o644)
+    with pytest.raises(JobFailed, match="it was replaced"):
+        Backup().cut(host.roots, spec, {})
+    assert (host.images / name).stat().st_size == 0
+
+
 def test_a_cut_that_somebody_put_another_file_in_place_of_is_not_written_to(host):
     spec = host.spec()
     opened(host, spec)

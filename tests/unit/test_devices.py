@@ -107,6 +107,15 @@ def test_a_commit_ends_what_a_claim_began(site):
         inplace.abort(site.roots, "R.a", 8)
 
 
+def test_a_device_that_has_become_smaller_than_what_was_opened_is_not_written(site, tmp_path):
+    site.open(site.spec(), size=3 * MIB)
+    os.truncate(tmp_path / "disk", 2 * MIB)
+    subprocess.run(["losetup", "-c", site.device], check=True)
+    with pytest.raises(JobFailed, match="has become smaller than what was opened"):
+        DeviceTarget.take(site.roots, site.spec(), 1)
+    assert site.content() == b"x" * 2 * MIB
+
+
 @pytest.mark.parametrize("way", ["commit", "abort"])
 def test_no_attempt_writes_to_a_device_whose_job_is_decided(site, way):
     record = site.prepared(site.spec())

@@ -205,6 +205,27 @@ def test_a_prepare_that_comes_behind_the_decision_proves_nothing_any_more(site, 
     assert site.tree() == before
 
 
+@pytest.mark.parametrize(
+    ("asked", "allowed", "why"),
+    [
+        (False, True, "'overwrite' was not asked"),
+        (True, False, "does not allow overwriting"),
+        (False, False, "'overwrite' was not asked"),
+    ],
+    ids=["allowed, not asked", "asked, not allowed", "neither"],
+)
+def test_a_target_that_exists_is_replaced_only_where_the_job_asks_for_it_and_the_host_allows_it(
+    site_at, tmp_path, asked, allowed, why
+):
+    site = site_at(tmp_path / "host", allow_overwrite=allowed)
+    site.image()
+    (site.backup / "root.img").write_text("precious")
+    with pytest.raises(JobFailed, match=why):
+        site.opened(site.spec(name="root.img", overwrite=asked))
+    assert site.tree() == ["root.img"]
+    assert (site.backup / "root.img").read_text() == "precious"
+
+
 def test_what_was_never_prepared_is_not_published(site):
     site.image()
     member = site.copied(site.spec())
