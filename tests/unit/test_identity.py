@@ -78,8 +78,6 @@ def test_a_file_and_its_file_system_keep_their_names_when_mounted_again_under_an
 
 @AS_ROOT
 def test_another_file_with_the_same_inode_number_has_another_name(image):
-    if image.stem == "btrfs":
-        pytest.skip("Btrfs never gives an inode number again")
     with mounted(image) as place:
         file = place / "file"
         file.write_bytes(b"A")
@@ -89,7 +87,7 @@ def test_another_file_with_the_same_inode_number_has_another_name(image):
             file.write_bytes(b"A")
             if file.stat().st_ino == inode:
                 break
-        assert file.stat().st_ino == inode
+        assert file.stat().st_ino == inode or image.stem == "btrfs"  # which never gives a number again
         assert named(file) != before
 
 

@@ -150,9 +150,9 @@ def test_the_folder_of_tombstones_is_no_link(site, root, tmp_path):
 def test_a_sweep_holds_one_tombstone_at_a_time_however_many_there_are(site, root):
     with journal.held(site.roots, root, "R0") as held:
         held.write(Record("R0", state="clean"))
-    text = (site.backup / ".blockjobs/settled/R0.journal").read_bytes()
+    text = (site.backup / ".blockjobs/settled/R0.journal").read_text()
     for n in range(1, 2000):
-        (site.backup / f".blockjobs/settled/R{n}.journal").write_bytes(text)
+        (site.backup / f".blockjobs/settled/R{n}.journal").write_text(text.replace('"R0"', f'"R{n}"'))
     tracemalloc.start()
     assert journal.sweep_tombstones(site.roots, root, 60) == 0
     _, most = tracemalloc.get_traced_memory()

@@ -307,7 +307,7 @@ def disk(tmp_path):
     made = subprocess.run(["dmsetup", "create", name], input=table, text=True, capture_output=True, check=False)
     try:
         if made.returncode:
-            pytest.skip(f"device-mapper is not to be had here: {made.stderr.splitlines()[0]}")
+            pytest.skip(f"this kernel has no device-mapper: {made.stderr.splitlines()[0]}")
         yield f"/dev/mapper/{name}", (tmp_path / "disk").read_bytes()
     finally:
         subprocess.run(["dmsetup", "remove", "--retry", name], check=False, capture_output=True)
