@@ -57,7 +57,7 @@ class StandIn:
     def step(self, name: str, txn: str) -> None:
         self._steps.take(name, TxnId(txn))
 
-    def probe(self, question: str, looks: list[dict[str, Any]]) -> None:
+    def probe(self, question: str, looks: list[dict[str, Any]], patience: float | None = None) -> None:
         questions = self.registry.questions
         questions.answer(self.registry.host, question, look(self._roots, looks))
 

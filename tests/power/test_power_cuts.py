@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from backups import MODES, Story, run_until_cut, spread
 from shutdown import Disk, disk_of
-from stories import MODES, Story, run_until_cut, spread
 
 from blockjobs.model.jobs import Checkpoint
 from blockworker.copy.digests import DigestFile

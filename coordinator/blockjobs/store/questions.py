@@ -5,6 +5,7 @@ Whoever asks makes up a name and blocks on a list of that name for a moment; not
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 
 KEEP: Final = 10  # seconds an answer that nobody fetches is kept
+BLOCK: Final = 1.0  # seconds that one call waits for an answer; below every client's timeout
 
 
 class Questions:
@@ -39,6 +41,15 @@ class Questions:
         pipe.execute()
 
     def wait(self, host: Host, question: str, seconds: float) -> Any:
-        """The answer; None where it does not come in time."""
-        found = self._redis.blpop([keys.reply(host, question)], timeout=max(seconds, 0.001))
-        return codec.unpack(found[1]) if found else None
+        """The answer; None where it does not come in time.
+
+        One call never blocks as long as the client waits for a reply: a host that is silent is no Redis that is away.
+        """
+        give_up = time.monotonic() + seconds
+        while True:
+            left = max(give_up - time.monotonic(), 0.001)
+            found = self._redis.blpop([keys.reply(host, question)], timeout=min(left, BLOCK))
+            if found:
+                return codec.unpack(found[1])
+            if left <= BLOCK:
+                return None

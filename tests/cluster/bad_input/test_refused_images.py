@@ -11,6 +11,8 @@ import pytest
 from fleet import MIB
 from sites import Said, Site, job
 
+from blockworker.targets import manifest
+
 
 @pytest.fixture
 def published(site: Site, tmp_path: Path) -> Path:
@@ -64,7 +66,7 @@ def test_a_restore_says_what_it_cannot_restore(site: Site):
     path = published.with_name("image.img.manifest.json")
     keys = json.loads(path.read_text())
     for bad, said in [
-        ({"version": 2}, "a manifest of version 1 was expected"),
+        ({"version": 3}, "a manifest of version 1 or 2 was expected"),
         ({"format": "vdi"}, "its manifest names an unknown format: one of raw, qcow2, vmdk was expected"),
         ({"format": "qcow2"}, "Image is not in qcow2 format"),
         ({"digests": None}, "only `--force` restores what cannot be checked"),
@@ -72,7 +74,7 @@ def test_a_restore_says_what_it_cannot_restore(site: Site):
         ({"digests": keys["digests"] | {"file": "../x"}}, "digests of an unknown kind"),
         ({"size": 9 << 40}, "are not the ones that the manifest names"),
     ]:
-        path.write_text(json.dumps(keys | bad))
+        path.write_bytes(manifest.dump(keys | bad))
         site.say("restore", f"a:{published}", back).line(1, said)
     assert site.disks().keys() == before[0].keys()
     for path in published.parent.glob("image.img*"):
@@ -84,21 +86,21 @@ def test_verify_believes_nothing_of_a_manifest(site: Site, published: Path):
     keys = json.loads(path.read_text())
     own = keys["digests"]
     for bad, said in [
-        ({"version": 2}, "a manifest of version 1 was expected"),
+        ({"version": 3}, "a manifest of version 1 or 2 was expected"),
         *[({"size": size}, "a number of bytes was expected") for size in ("x", None, True, 1.5, -1, 1 << 64)],
         ({"size": 5}, "are not the ones that the manifest names"),
         ({"digests": None}, "was copied with 'digests: false': there is nothing to verify it with"),
-        *[({"digests": digests}, "digests: null, or the digests' kind and file were expected") for digests in (5, [])],
+        *[({"digests": digests}, f"digests: {digests}: an object or null was expected") for digests in (5, [])],
         *[({"digests": own | {"file": name}}, "digests of an unknown kind") for name in ("../x", "", "..", 5, "a\0b")],
         ({"digests": own | {"chunk": 512}}, "digests of an unknown kind: blake3 by 1 MiB was expected"),
         ({"digests": own | {"root": "00"}}, "are not the ones that the manifest names"),
         ({"digests": own | {"file": "none"}}, "none: No such file or directory"),
     ]:
-        path.write_text(json.dumps(keys | bad))
+        path.write_bytes(manifest.dump(keys | bad))
         site.say("verify", published).refused(said)
     for content in (b"", b"\xff", b"[" * 100_000, b"null"):
         path.write_bytes(content)
-        site.say("verify", published).refused(f"manifest {path}", "a manifest of version 1 was expected")
+        site.say("verify", published).refused(f"manifest {path}", "a manifest of version 1 or 2 was expected")
     path.unlink()
     os.mkfifo(path)
-    site.say("verify", published).refused(f"manifest {path}", "a manifest of version 1 was expected")
+    site.say("verify", published).refused(f"manifest {path}", "a manifest of version 1 or 2 was expected")

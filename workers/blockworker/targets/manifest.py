@@ -40,6 +40,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "format": (str,), "digests": (dict, type(None)), "attempts": (list,), "bytes": (dict,), "source_change": (str,),
     "started": (str,), "finished": (str,), "digest": (str,), "salvaged": (list,),
 }  # fmt: skip
+_WORDS: Final = {str: "a string", dict: "an object", list: "a list", type(None): "null"}  # as JSON calls them
 LARGEST: Final = 1 << 20  # bytes
 
 
@@ -156,7 +157,7 @@ def _expect_kinds(path: str, manifest: Mapping[str, Any]) -> None:
         raise BadInput(f"manifest {path}: size: {str(size)[:60]}: a number of bytes was expected")
     for name, kinds in _KINDS.items():
         if name in manifest and not isinstance(manifest[name], kinds):
-            known = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            known = " or ".join(_WORDS[kind] for kind in kinds)
             raise BadInput(f"manifest {path}: {name}: {str(manifest[name])[:60]}: {known} was expected")
 
 
