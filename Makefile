@@ -28,8 +28,8 @@ format: $(STAMP) ## let ruff put the files in order
 type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) tools ## all tests, four files side by side, as they wait more than they work; then those that measure times
-	$(BIN)/pytest tests -m "not alone and not endurance" -n 4 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) tools ## all tests, six files side by side, as they wait more than they work; then those that measure times
+	$(BIN)/pytest tests -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest tests -m alone
 
 test-unit: $(STAMP) ## tests of single parts; seconds
