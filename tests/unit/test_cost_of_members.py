@@ -80,7 +80,7 @@ def test_a_member_costs_the_same_beside_few_and_beside_many(site, filled, of):
                 held.write(Record("R", members=held.record.members))
     for name in STEPS:
         for few, many in zip(costs[FEW][name], costs[MANY][name], strict=True):
-            assert many <= few + 512, (name, costs)  # ids are longer by some digits
+            assert many <= 1.1 * few + 512, (name, costs)  # ids are longer by some digits; of twenty times as many
     assert all(sum(cost) > 4096 for cost in costs[FEW].values()), "the control: something was counted"
 
 

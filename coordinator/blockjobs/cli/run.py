@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -347,7 +348,10 @@ def attend(
 ) -> Board:  # fmt: skip
     """Follow a run just submitted to its end, or ``until``; ``seq``: where the events ended before."""
     board = Board()
-    board.add(here.run(plan.run), [Row(Place(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
+    # The rows begin as they were at submit, and events bring them on.  So the end of the run comes by an event, too: a
+    # run that is over already would end on the board before any of its jobs.
+    run = replace(here.run(plan.run), ended=0)
+    board.add(run, [Row(Place(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
     follow(
         here, board, Stream(here.registry, seq, show.say), show, until=lambda: board.ended or until(),
         each=lambda: each(board),
