@@ -1,7 +1,7 @@
 """A coordinator is killed at every point of a run and of the one that waits for its end; both come to theirs.
 
 The points are its own sends to Redis: the n-th one is preceded by SIGKILL, for n = 1, 2, 3, ... (without ``--long``
-every twelfth) until it comes through.
+every 24th) until it comes through.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def killed_at(site: Site, runs: list[RunId], point: int) -> bool:
 
 def test_a_coordinator_killed_anywhere_leaves_no_run_waiting(site: Site, long: bool) -> None:
     store = {"nas": Store(path="/mnt/nas", jobs=1)}
-    for point in count(1, 1 if long else 12):
+    for point in count(1, 1 if long else 24):
         runs = [RunId(f"run{point}{letter}") for letter in "ab"]
         for run in runs:
             site.submit(run, RunFields(stores=store, on_overlap="queue"), store="nas")

@@ -1,7 +1,7 @@
 """A finalizer is killed at every point between the decision and the last conclusion; each effect happens once.
 
-The points are its own sends to Redis, all of them, found by counting: the n-th one is preceded by SIGKILL, for
-n = 1, 2, 3, ... until a finalizer comes through.  Hosts, disks and server are real; only Celery's bell is a list.
+The points are its own sends to Redis, found by counting: the n-th one is preceded by SIGKILL, for n = 1, 2, 3, ...
+(without ``--long`` every third) until it comes through.  Hosts, disks and server are real; Celery's bell is a list.
 """
 
 from __future__ import annotations
@@ -92,11 +92,13 @@ def finalizer_killed_at(site: Site, txn: str, point: int) -> bool:
 
 
 @pytest.mark.parametrize("fail", [False, True], ids=["commit", "abort"])
-def test_a_finalizer_killed_anywhere_leaves_nothing_undone_and_nothing_done_twice(site: Site, fail: bool) -> None:
-    point = 0
+def test_a_finalizer_killed_anywhere_leaves_nothing_undone_and_nothing_done_twice(
+    site: Site, fail: bool, long: bool
+) -> None:
+    point, step = 0, 1 if long else 3
     dies = True
     while dies:
-        point += 1
+        point += step
         run = prepared(site, point, fail=fail)
         dies = finalizer_killed_at(site, run, point)
         site.finish(run)
@@ -119,11 +121,11 @@ def test_a_finalizer_killed_anywhere_leaves_nothing_undone_and_nothing_done_twic
     assert point > 20, "the finalizer has more to say to Redis than that"
 
 
-def test_a_finalizer_killed_anywhere_tries_a_job_again_once_and_not_twice(site: Site) -> None:
-    point = 0
+def test_a_finalizer_killed_anywhere_tries_a_job_again_once_and_not_twice(site: Site, long: bool) -> None:
+    point, step = 0, 1 if long else 3
     dies = True
     while dies:
-        point += 1
+        point += step
         run = failed(site, point)
         first = f"{run}.each.x"
         dies = finalizer_killed_at(site, first, point)

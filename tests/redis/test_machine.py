@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_whatever_happens_in_whatever_order(client, long):
     Machine.client = client
-    examples, steps = (300, 40) if long else (100, 30)
+    examples, steps = (300, 40) if long else (50, 30)
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
     )

@@ -192,7 +192,7 @@ MOVES = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1), st.integ
 
 def test_no_try_meddles_with_another_and_all_come_to_an_end(server, long):
     # A story that fails is told as it is: to shorten it takes longer than a test may.
-    @settings(max_examples=1000 if long else 100, deadline=None, phases=[Phase.reuse, Phase.generate])
+    @settings(max_examples=1000 if long else 50, deadline=None, phases=[Phase.reuse, Phase.generate])
     @given(MOVES)
     def play(moves):
         with connect(server.url) as client:

@@ -54,3 +54,14 @@ def refusal(path: Path | str, tmp_path: Path, **options: Any) -> str:
             return ""
         assert process.stderr is not None
         return process.stderr.read()
+
+
+def detach(device: str) -> None:
+    """Detach a loop device; whoever looks at it meanwhile keeps it for a moment."""
+    subprocess.run(["losetup", "-d", device], check=True)
+    held = Path("/sys/block", Path(device).name, "loop/backing_file")
+    for _ in range(1000):
+        if not held.exists():
+            return
+        select.select([], [], [], 0.01)
+    raise AssertionError(f"{device} stays attached")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 from alone import Alone
-from guests import qemu, refusal
+from guests import detach, qemu, refusal
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
@@ -291,5 +291,5 @@ def test_a_file_that_a_loop_device_lies_in_is_not_replaced(over):
         with pytest.raises(JobFailed, match=f"is in use: {device} lies in it"):
             Backup().open(site.roots, spec, lambda: True)
     finally:
-        subprocess.run(["losetup", "-d", device], check=True)
+        detach(device)
     Alone(site.roots, spec).publish()
