@@ -28,9 +28,9 @@ format: $(STAMP) ## let ruff put the files in order
 type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-test: $(STAMP) tools ## all tests, six files side by side, as they wait more than they work; then those that measure times
-	$(BIN)/pytest tests -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) tools ## all tests: those that measure times, while the machine is quiet; then six files side by side
 	$(BIN)/pytest tests -m alone
+	$(BIN)/pytest tests -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(STAMP) ## tests of single parts; seconds
 	$(BIN)/pytest tests/unit
