@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from blockjobs.model.errors import VolumeError
+from carried import Unhindered
+
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim
 from blockworker.drivers.backup import Backup
@@ -15,16 +16,16 @@ from blockworker.drivers.base import Driver
 from blockworker.roots import Roots
 
 
-class Alone:
+class Alone(Unhindered):
     """One attempt at a job: OPEN, CUT, and its volumes open.  ``between`` is called then, before anything is read."""
 
     def __init__(self, roots: Roots, spec: JobSpec, driver: Driver | None = None) -> None:
-        self.roots, self.spec, self.driver = roots, spec, driver or Backup()
+        self.roots, self.driver = roots, driver or Backup()
         opened = self.driver.open(roots, spec, lambda: True)
         self.opened = opened.to_dict()
         if opened.cut:
             self.opened["cut"] = self.driver.cut(roots, spec, self.opened).to_dict()
-        self.claim = Claim(1, "attempt", spec, self.opened, Checkpoint(), spec.speed, 1, 0, {})
+        super().__init__(Claim(1, "attempt", spec, self.opened, Checkpoint(), spec.speed, 1, 0, {}))
         self.between: Callable[[], object] = lambda: None
         self.work = self.driver.attached(roots, self)
 
@@ -44,26 +45,3 @@ class Alone:
         assert self.work.durable is not None
         self.driver.prepare(self.roots, self.spec, self.work.durable, self.opened, result)
         self.driver.commit(self.roots, self.spec, 1)
-
-    # --- the job as its driver sees it --------------------------------------------------------------------
-
-    def point(self) -> None:
-        pass
-
-    def wait(self, seconds: float) -> None:
-        time.sleep(min(seconds, 0.01))
-
-    def wake(self) -> None:
-        pass
-
-    def judge(self, trouble: VolumeError) -> None:
-        raise trouble
-
-    def ready(self) -> None:
-        pass
-
-    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
-        pass
-
-    def checkpoint(self, durable: Checkpoint) -> None:
-        pass

@@ -10,6 +10,7 @@ import subprocess
 from contextlib import suppress
 
 import pytest
+from damaged import counted_as_free, qcow2_with
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -126,25 +127,6 @@ def test_a_stream_of_a_vmdk_is_sound_until_it_is_cut(tmp_path):
     assert damage(path, "vmdk") == []
     os.truncate(path, path.stat().st_size - 1024)
     assert damage(path, "vmdk") != []
-
-
-def qcow2_with(offset, value):
-    def change(path):
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(value)
-
-    return change
-
-
-def counted_as_free(path):
-    """A cluster that is in use, in the table of counts, as one that nobody uses."""
-    with path.open("r+b") as file:
-        table = struct.unpack_from(">Q", file.read(104), 48)[0]
-        file.seek(table)
-        block = struct.unpack(">Q", file.read(8))[0]
-        file.seek(block + 2 * 6)
-        file.write(b"\0\0")
 
 
 def lost(path):

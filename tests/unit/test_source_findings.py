@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from alone import Alone
+from damaged import counted_as_free, qcow2_with
 from disks import Disk
 
 from blockjobs.model import volumespec
@@ -39,31 +40,13 @@ def image(path, form="qcow2", *options):
     return path
 
 
-def put(offset, value):
-    def change(path):
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(value)
-
-    return change
-
-
-def counted_as_free(path):
-    with path.open("r+b") as file:
-        table = struct.unpack_from(">Q", file.read(104), 48)[0]
-        file.seek(table)
-        block = struct.unpack(">Q", file.read(8))[0]
-        file.seek(block + 2 * 6)
-        file.write(b"\0\0")
-
-
 def cut(path):
     os.truncate(path, path.stat().st_size - MIB)
 
 
 DAMAGE = {
-    "dirty": ("qcow2", put(79, b"\1")),
-    "corrupt": ("qcow2", put(79, b"\2")),
+    "dirty": ("qcow2", qcow2_with(79, b"\1")),
+    "corrupt": ("qcow2", qcow2_with(79, b"\2")),
     "a wrong count": ("qcow2", counted_as_free),
     "a qcow2 that was cut": ("qcow2", cut),
     "a vmdk that was cut": ("vmdk", cut),
@@ -132,9 +115,9 @@ def test_an_image_that_qemu_writes_to_is_left_to_the_attempt_which_checks_its_cu
     shutil.copy(path, copy)
     ticks = []
     assert examine_copied(site.roots, spec, Cut(how="reflink", path=str(copy)), lambda: ticks.append(1)) == ()
-    put(79, b"\1")(copy)  # what its writer marks while it is open
+    qcow2_with(79, b"\1")(copy)  # what its writer marks while it is open
     assert examine_copied(site.roots, spec, Cut(how="reflink", path=str(copy)), lambda: None) == ()
-    put(79, b"\0")(copy)
+    qcow2_with(79, b"\0")(copy)
     counted_as_free(copy)
     (line,) = examine_copied(site.roots, spec, Cut(how="reflink", path=str(copy)), lambda: None)
     assert line.startswith(f"{copy}: qemu-img check: ERROR")
@@ -266,7 +249,7 @@ def table_of(path):
 
 def lead_astray(path, entry, where):
     """Let one entry of the table of data clusters point somewhere else."""
-    put(table_of(path) + 8 * entry, struct.pack(">Q", (1 << 63) | where))(path)
+    qcow2_with(table_of(path) + 8 * entry, struct.pack(">Q", (1 << 63) | where))(path)
 
 
 def exchanged(path):
@@ -274,8 +257,8 @@ def exchanged(path):
     at = table_of(path)
     raw = path.read_bytes()
     one, other = raw[at : at + 8], raw[at + 8 * 48 : at + 8 * 49]
-    put(at, other)(path)
-    put(at + 8 * 48, one)(path)
+    qcow2_with(at, other)(path)
+    qcow2_with(at + 8 * 48, one)(path)
 
 
 BROKEN = {
@@ -319,7 +302,7 @@ def test_verify_says_what_cannot_be_told_of_an_image_as_ranges(site, published):
     """The table of tables is broken: QEMU cannot even say what is allocated."""
     record = manifest.load(f"{published}.manifest.json")
     first = struct.unpack_from(">Q", published.read_bytes()[:104], 40)[0]
-    put(first, struct.pack(">Q", (1 << 63) | 1000))(published)
+    qcow2_with(first, struct.pack(">Q", (1 << 63) | 1000))(published)
     found = manifest.verify(str(published), record)
     assert found.unreadable == [[0, 8 * MIB]]
     assert found.damage
