@@ -27,7 +27,7 @@ from blockjobs.store.registry import HostRegistry
 from blockworker import attempt, kernel
 from blockworker.roots import Roots
 from blockworker.targets.journal import sweep_tombstones
-from blockworker.targets.publish import close_settled
+from blockworker.targets.settle import close_settled
 from blockworker.watcher import Watcher
 
 OF_THE_DISK = (

@@ -2,6 +2,7 @@
 
     python tests/mutants/run.py [WORD ...]      those whose line contains one of the words; all without any
     python tests/mutants/run.py --without WORD  those whose line does not contain the word
+    python tests/mutants/run.py --texts         whether each text is found once and changes something; no test is run
 
 Exit code 1: a mutant survived without a written reason, a text was not found exactly once, or a reason is out of date.
 """
@@ -19,20 +20,51 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from table import MUTANTS, Mutant
+from table import MUTANTS, Change, Mutant
 
 TOP = Path(__file__).resolve().parents[2]
+PLANE = Path("workers/blockworker")
 SIDE_BY_SIDE = 2
 LIMIT = 900.0  # seconds; a mutant that makes its tests hang is found by that
 
 
 def main() -> int:
+    if sys.argv[1:] == ["--texts"]:
+        return check_texts()
     chosen = [mutant for mutant in MUTANTS if is_chosen(repr(mutant), sys.argv[1:])]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
         verdicts = list(lanes.map(judge, chosen))
     bad = [verdict for verdict in verdicts if verdict]
     print(f"{len(chosen)} mutants, {len(chosen) - len(bad)} as they should be, {len(bad)} not")
     return 1 if bad or not chosen else 0
+
+
+def check_texts() -> int:
+    """Print each change whose text is not as ``changed_text`` expects it; the exit code."""
+    wrong = []
+    changes = {change for mutant in MUTANTS for change in mutant.with_cover().changes()}
+    for change in sorted(changes, key=lambda it: (it.file, it.text)):
+        try:
+            changed_text(TOP, change)
+        except (LookupError, OSError) as odd:
+            wrong.append(f"BAD {change.file}: {change.text.strip()[:70]!r}: {odd}")
+    print(*wrong, f"{len(changes)} texts, {len(wrong)} of them not as expected", sep="\n")
+    return 1 if wrong or not changes else 0
+
+
+def changed_text(top: Path, change: Change) -> str:
+    """The file of a change, below this copy of the project, with the change made.
+
+    Raises:
+        LookupError: its text is not found exactly once, or what replaces it is the same.
+        OSError: there is no such file.
+    """
+    whole = (top / PLANE / change.file).read_text()
+    if (found := whole.count(change.text)) != 1:
+        raise LookupError(f"its text is there {found} times: once was expected")
+    if change.text == change.instead:
+        raise LookupError("what replaces its text is the same text")
+    return whole.replace(change.text, change.instead)
 
 
 def is_chosen(line: str, words: list[str]) -> bool:
@@ -52,7 +84,7 @@ def judge(mutant: Mutant) -> str:
             wrong = "it is killed, and listed as one that survives" if killed else ""
         else:
             wrong = "" if killed else "it SURVIVED"
-    except LookupError as odd:
+    except (LookupError, OSError) as odd:
         wrong = str(odd)
     print(f"{'ok ' if not wrong else 'BAD'} {mutant.file}: {mutant.text.strip()[:70]!r}{': ' + wrong if wrong else ''}")
     sys.stdout.flush()
@@ -67,11 +99,7 @@ def fails_with(mutant: Mutant, tests: str) -> bool:
     """Whether the tests fail once every change of the mutant is made."""
     with copied() as place:
         for change in mutant.changes():
-            path = place / "workers/blockworker" / change.file
-            whole = path.read_text()
-            if (found := whole.count(change.text)) != 1:
-                raise LookupError(f"its text is there {found} times: once was expected")
-            path.write_text(whole.replace(change.text, change.instead))
+            (place / PLANE / change.file).write_text(changed_text(place, change))
         env = {**os.environ, "PYTHONPATH": f"{place}/coordinator:{place}/workers", "PYTHONDONTWRITEBYTECODE": "1"}
         argv = [
             sys.executable,

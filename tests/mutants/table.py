@@ -54,12 +54,12 @@ FLUSHES: Final = (
     Mutant("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n", POWER),
     Mutant("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n", POWER),
     Mutant("copy/engine.py", "            self._target.flush()\n            if self._digests is not None:\n                self._digests.flush()\n", "            pass\n", POWER),
-    Mutant("targets/publish.py", "            os.fsync(fd)\n            if member.format and not", "            if member.format and not", POWER,
+    Mutant("targets/prepare.py", "            os.fsync(fd)\n            if member.format and not", "            if member.format and not", POWER,
            covered_by=Change("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n")),
-    Mutant("targets/publish.py", "        file.flush()\n        os.fsync(fd)\n        written = seen(fd)", "        file.flush()\n        written = seen(fd)", POWER),
-    Mutant("targets/publish.py", "        os.fsync(fd)\n        return (None if named is None", "        return (None if named is None", POWER,
+    Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        os.fsync(fd)\n        written = seen(fd)", "        give_as_image(image, fd)\n        written = seen(fd)", POWER),
+    Mutant("targets/prepare.py", "        os.fsync(fd)\n        return (None if named is None", "        return (None if named is None", POWER,
            covered_by=Change("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n")),
-    Mutant("targets/publish.py", "            release_name(directory, current)\n            os.fsync(directory)\n", "            release_name(directory, current)\n", POWER),
+    Mutant("targets/settle.py", "            release_name(directory, current)\n            os.fsync(directory)\n", "            release_name(directory, current)\n", POWER),
     Mutant("sparefile.py", "        _write_whole(fd, text.ljust(room))\n        os.fsync(fd)\n", "        _write_whole(fd, text.ljust(room))\n", POWER),
     Mutant("targets/cuts.py", "    fd = roots.open_source(kept.path)\n    try:\n        os.fsync(fd)\n", "    fd = roots.open_source(kept.path)\n    try:\n        pass\n", POWER_CUT),
     Mutant("targets/inplace.py", "        fd = _open_same(roots, current)\n        try:\n            os.fsync(fd)\n", "        fd = _open_same(roots, current)\n        try:\n            pass\n", DEVICES,
@@ -75,7 +75,7 @@ LOCKS: Final = (
     Mutant("locks.py", "        taken = is_open(fd)\n", "        taken = False\n", "tests/unit/test_image_locks.py"),
     Mutant("locks.py", "        kernel.lock_shared(fd, _REFUSED, _COUNT)\n", "", "tests/unit/test_image_locks.py"),
     Mutant("targets/publish.py", "        with replaced.owned(directory, member.target):\n            os.rename(member.staging", "        if True:\n            os.rename(member.staging", "tests/unit/test_image_locks.py " + PUBLISH),
-    Mutant("targets/opening.py", "            expect_closed(directory, path)\n", "", "tests/unit/test_image_locks.py " + PUBLISH),
+    Mutant("targets/replaced.py", "        locks.expect_closed(fd, f\"target {path}\")\n", "", "tests/unit/test_image_locks.py " + PUBLISH),
 )
 
 TOKENS: Final = (
@@ -89,24 +89,25 @@ TOKENS: Final = (
 )
 
 DECISIONS: Final = (
-    Mutant("targets/publish.py", "        if record.decision == \"commit\":\n            raise JobFailed(errno.EINVAL", "        if False:\n            raise JobFailed(errno.EINVAL", PUBLISH),
-    Mutant("targets/publish.py", "        if record.decision == \"abort\" or current.discarded or journal is None:\n", "        if journal is None:\n", PUBLISH),
-    Mutant("targets/publish.py", "                journal.decide(\"commit\", decision_number)\n                _publish_image(roots, directory, current)\n", "                _publish_image(roots, directory, current)\n                journal.decide(\"commit\", decision_number)\n", PUBLISH),
-    Mutant("targets/publish.py", "            if record.decision is not None or current.discarded or journal is None:\n", "            if journal is None:\n", PUBLISH),
-    Mutant("targets/publish.py", "    if end < member.size:\n", "    if False:\n", PUBLISH),
-    Mutant("targets/publish.py", "                if current.proven:  # this is a second PREPARE: what the first one proved stays as it is\n", "                if False:\n", PUBLISH),
+    Mutant("targets/settle.py", "        if record.decision == \"commit\":\n            raise JobFailed(errno.EINVAL", "        if False:\n            raise JobFailed(errno.EINVAL", PUBLISH),
+    Mutant("targets/settle.py", "        if record.decision == \"abort\" or current.discarded or journal is None:\n", "        if journal is None:\n", PUBLISH),
+    Mutant("targets/settle.py", "                journal.decide(\"commit\", decision_number)\n                if current.resolution == Resolution.REPLACE:\n                    put_aside(directory, current)\n                publish_image(roots, directory, current)\n", "                if current.resolution == Resolution.REPLACE:\n                    put_aside(directory, current)\n                publish_image(roots, directory, current)\n                journal.decide(\"commit\", decision_number)\n", PUBLISH),
+    Mutant("targets/prepare.py", "            if record.decision is not None or current.discarded or journal is None:\n", "            if journal is None:\n", PUBLISH),
+    Mutant("targets/prepare.py", "    if end < member.size:\n", "    if False:\n", PUBLISH),
+    Mutant("targets/prepare.py", "                if current.proven:  # this is a second PREPARE: what the first one proved stays as it is\n", "                if False:\n", PUBLISH),
     Mutant("highest.py", "            if self.incarnation and incarnation != self.incarnation:\n", "            if False:\n", "tests/unit/test_state.py"),
     Mutant("targets/inplace.py", "        if current.state is not State.INVALID or current.prepared is None:\n", "        if False:\n", DEVICES),
     Mutant("targets/inplace.py", "        if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):\n", "        if False:\n", DEVICES),
 )
 
 IDENTITIES: Final = (
-    Mutant("targets/publish.py", "                expect_proven(directory, current)\n                journal.decide", "                journal.decide", PUBLISH),
+    Mutant("targets/settle.py", "                expect_proven(directory, current)\n                journal.decide", "                journal.decide", PUBLISH),
     Mutant("targets/proof.py", "    if not same_file(found.which, proven.which):\n        text = f\"target {member.target}: its staging file {staging} is another", "    if False:\n        text = f\"target {member.target}: its staging file {staging} is another", PUBLISH),
     Mutant("targets/proof.py", "    if found.size != proven.size:\n", "    if False:\n", PUBLISH),
     Mutant("targets/files.py", "        return found is not None and same_file(member.which, found.which)\n", "        return found is not None\n", PUBLISH),
-    Mutant("targets/staged.py", "not is_staging_file(member, fd) or cut", "cut", STAGED + " " + PUBLISH),
-    Mutant("targets/inplace.py", "        if devices.identify(os.fstat(fd).st_rdev, record.path) != record.identity:\n", "        if False:\n", DEVICES),
+    Mutant("targets/staged.py", "            ours = name != member.staging or is_staging_file(member, fd)\n", "            ours = True\n", STAGED + " " + PUBLISH),
+    Mutant("targets/inplace.py", "        if not same or (record.which and not same_thing(record.which, which_device(rdev, record.path))):\n", "        if False:\n", DEVICES),
+    Mutant("targets/inplace.py", "        if not same or (record.which and not same_thing(record.which, which_device(rdev, record.path))):\n", "        if not same:\n", DEVICES),
     Mutant("targets/inplace.py", "        if os.lseek(fd, 0, os.SEEK_END) < record.offset + record.size:\n", "        if False:\n", DEVICES),
     Mutant("targets/inplace.py", "    if current is None or (current.job, current.uuid) != (record.job, record.uuid):\n", "    if current is None:\n", DEVICES),
     Mutant("targets/inplace.py", "        if before is not None and before.state in (State.OPENED, State.INVALID):\n            text", "        if False:\n            text", DEVICES),

@@ -19,9 +19,10 @@ from blockjobs.model.jobs import JobSpec
 from blockworker.copy.digests import DigestFile, digest
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
-from blockworker.targets import manifest, publish
+from blockworker.targets import manifest
 from blockworker.targets.journal import Member
 from blockworker.targets.opening import open_member
+from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import open_source
 
@@ -114,7 +115,7 @@ class Site:
 
     def prepared(self, spec: JobSpec) -> Member:
         member = self.copied(spec)
-        publish.prepare_member(self.roots, member, ((0, member.size),), self.manifest(spec, member.size))
+        prepare_member(self.roots, member, ((0, member.size),), self.manifest(spec, member.size))
         return member
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from blockworker import sparefile
 from blockworker.roots import Root
-from blockworker.targets import journal, publish
+from blockworker.targets import journal, settle
 from blockworker.targets.journal import Member, Record
 from blockworker.targets.opening import find_member
 from blockworker.targets.staged import StagedTarget
@@ -19,7 +19,7 @@ STEPS = {
     "open": lambda site, spec: site.opened(spec),
     "claim": lambda site, spec: StagedTarget.take(site.roots, find_member(site.roots, spec), 1).close(),
     "prepare": lambda site, spec: site.prepared(spec),
-    "commit": lambda site, spec: publish.commit_job(site.roots, spec, 7),
+    "commit": lambda site, spec: settle.commit_job(site.roots, spec, 7),
 }
 
 
@@ -100,9 +100,9 @@ def test_a_settled_transaction_of_many_leaves_only_its_tombstone(site):
         site.opened(spec)
     root = Root(str(site.backup))
     for spec in specs:
-        assert not publish.clean_transaction(site.roots, "R", root)
-        publish.abort_job(site.roots, spec, 7, opened=True)
-    assert publish.clean_transaction(site.roots, "R", root)
+        assert not settle.clean_transaction(site.roots, "R", root)
+        settle.abort_job(site.roots, spec, 7, opened=True)
+    assert settle.clean_transaction(site.roots, "R", root)
     assert site.tree() == [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
 
 
@@ -121,7 +121,7 @@ def test_a_journal_of_version_1_with_many_members_is_carried_over_at_its_next_ch
     assert len(journal.read(site.roots, root, "R").members) == journal.FEW
     assert {member.job for member in journal.read_members(site.roots, root, "R")} == {spec.id for spec in specs}
     for spec in specs:
-        publish.abort_job(site.roots, spec, 7, opened=True)
-    assert publish.clean_transaction(site.roots, "R", root)
+        settle.abort_job(site.roots, spec, 7, opened=True)
+    assert settle.clean_transaction(site.roots, "R", root)
     with journal.held(site.roots, root, "R") as held:
         assert held.record.clean

@@ -19,10 +19,12 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import TxnId
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
-from blockworker.targets import cuts, publish
+from blockworker.targets import cuts, settle
 from blockworker.targets import journal as journals
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.opening import find_member, open_member
+from blockworker.targets.prepare import prepare_member
+from blockworker.targets.proof import NotPublished
 
 MIB = 1 << 20
 TXN = TxnId("R")
@@ -95,10 +97,10 @@ def begun(host):
 
 def settled(host, how, spec):
     if how == "commit":
-        publish.commit_job(host.roots, spec, 1)
+        settle.commit_job(host.roots, spec, 1)
     else:
-        publish.abort_job(host.roots, spec, 1, opened=True)
-    publish.clean_transaction(host.roots, TXN, journal_root(host))
+        settle.abort_job(host.roots, spec, 1, opened=True)
+    settle.clean_transaction(host.roots, TXN, journal_root(host))
 
 
 def opened(host, spec, driver=None):
@@ -152,7 +154,7 @@ def test_nothing_of_a_cut_is_left_when_its_job_is_settled(host, snapshot, how):
     cut = Backup().cut(host.roots, spec, {})
     assert Path(cut.path).read_bytes() == (host.images / "root.img").read_bytes()
     if how == "commit":
-        publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
+        prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
     settled(host, how, spec)
     assert beside(host) == ["root.img"]
     assert journals.read(host.roots, journal_root(host), TXN).state == "clean"
@@ -184,7 +186,7 @@ def test_a_published_image_stays_published_while_its_cut_cannot_be_removed(host)
     member = find_member(host.roots, spec)
     begun(host)
     Backup().cut(host.roots, spec, {})
-    publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
+    prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
     (host.base / "cutter.fails").touch()
     for _ in range(2):
         with pytest.raises(JobFailed, match="is not removed"):
@@ -212,7 +214,7 @@ def test_killed_anywhere_in_settling_the_next_one_leaves_nothing(hosts, killed_a
         begun(host)
         Backup().cut(host.roots, spec, {})
         if how == "commit":
-            publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
+            prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
         return host
 
     def check(host, _):
@@ -228,7 +230,7 @@ def test_killed_anywhere_in_open_an_abort_leaves_nothing(hosts, killed_at_every_
     def check(host, died):
         if died and next(turns) % 2:  # the OPEN of the next worker, which makes all of it anew
             assert opened(host, host.spec()).cut == "reflink"
-        publish.abort_job(host.roots, host.spec(), 1, opened=False)
+        settle.abort_job(host.roots, host.spec(), 1, opened=False)
         assert beside(host) == ["root.img"]
 
     killed_at_every_change(hosts, lambda host: opened(host, host.spec()), check, at_least=15)
@@ -247,7 +249,7 @@ def test_while_a_share_is_being_cut_nobody_settles_it(host, monkeypatch):
     opened(host, spec)
     monkeypatch.setattr(journals, "PATIENCE", 0.0)
     with journals.held(host.roots, journal_root(host), TXN), pytest.raises(LockBusy):
-        publish.abort_job(host.roots, spec, 1, opened=True)
+        settle.abort_job(host.roots, spec, 1, opened=True)
     assert len(beside(host)) == 2
 
 
@@ -281,10 +283,10 @@ def test_an_image_that_cannot_be_published_needs_its_cut_no_more(host):
     member = find_member(host.roots, spec)
     begun(host)
     Backup().cut(host.roots, spec, {})
-    publish.prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
+    prepare_member(host.roots, member, ((0, member.size),), host.manifest(spec, member.size))
     foreign = host.backup / "R/root.img"
     foreign.write_bytes(b"of somebody else")
-    with pytest.raises(publish.NotPublished):
+    with pytest.raises(NotPublished):
         settled(host, "commit", spec)
     assert beside(host) == ["root.img"]
     foreign.unlink()

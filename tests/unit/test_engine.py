@@ -19,7 +19,7 @@ from blockworker.copy.extents import RangeSet
 from blockworker.copy.plan import pieces
 from blockworker.copy.throttle import Throttle
 from blockworker.targets.manifest import verify
-from blockworker.targets.publish import prepare_member
+from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget, filter_target, open_source
 from blockworker.volumes.null import NullSource

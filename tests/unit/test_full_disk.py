@@ -20,8 +20,9 @@ from blockworker.host import HostConfig
 from blockworker.roots import Root
 from blockworker.sparefile import read_text, replace_file
 from blockworker.steps import _take_room
-from blockworker.targets import abandoned, journal, publish
+from blockworker.targets import abandoned, journal, settle
 from blockworker.targets.opening import Room
+from blockworker.targets.prepare import prepare_member
 
 KINDS = ["tmpfs", "ext4", "xfs"]
 
@@ -73,7 +74,7 @@ def prepared(site, jobs):
 def test_what_is_prepared_is_committed_on_a_full_disk(disk, site_at, jobs):
     site = site_at(disk / "site")
     for spec in prepared(site, jobs):
-        publish.commit_job(site.roots, spec, 7)
+        settle.commit_job(site.roots, spec, 7)
         target = site.backup / f"R/{spec.id.removeprefix('R.')}.img"
         assert target.read_bytes() == b"A" * 5000
     assert all(member.published for member in journal.read_members(site.roots, Root(str(site.backup)), "R"))
@@ -83,10 +84,10 @@ def test_what_is_prepared_is_committed_on_a_full_disk(disk, site_at, jobs):
 def test_what_is_prepared_is_aborted_on_a_full_disk_and_leaves_nothing(disk, site_at, jobs):
     site = site_at(disk / "site")
     specs = prepared(site, jobs)
-    publish.abort_job(site.roots, specs[0], 7, opened=True)
+    settle.abort_job(site.roots, specs[0], 7, opened=True)
     fill(disk)  # somebody else takes the room of what was removed
     for spec in specs[1:]:
-        publish.abort_job(site.roots, spec, 7, opened=True)
+        settle.abort_job(site.roots, spec, 7, opened=True)
     assert not (site.backup / "R").exists()
     assert journal.read(site.roots, Root(str(site.backup)), "R").decision == "abort"
 
@@ -102,13 +103,13 @@ def test_what_version_1_prepared_is_committed_on_a_disk_that_is_full_since(disk,
     for name in ("root", "data"):
         spec = site.spec(f"R.{name}", f"R/{name}.img")
         try:
-            publish.commit_job(site.roots, spec, 7)
+            settle.commit_job(site.roots, spec, 7)
         except JobFailed as full:  # XFS may have to make a small directory larger for a name
             if full.errno != errno.ENOSPC:
                 raise
             for path in disk.glob("filled*"):
                 path.unlink()
-            publish.commit_job(site.roots, spec, 7)
+            settle.commit_job(site.roots, spec, 7)
         assert (site.backup / f"R/{name}.img").read_bytes() == image
 
 
@@ -117,7 +118,7 @@ def test_a_second_prepare_on_a_full_disk_changes_nothing(disk, site_at):
     (spec,) = prepared(site, 1)
     before = {path: path.read_bytes() for path in site.backup.rglob("*") if path.is_file()}
     member = journal.read_member(site.roots, Root(str(site.backup)), "R", spec.id)
-    publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
     assert {path: path.read_bytes() for path in site.backup.rglob("*") if path.is_file()} == before
 
 

@@ -23,7 +23,9 @@ from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
 from blockworker.inuse import expect_still
 from blockworker.roots import Roots
-from blockworker.targets import publish
+from blockworker.targets import settle
+from blockworker.targets.prepare import prepare_member
+from blockworker.targets.proof import NotPublished
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(
@@ -253,9 +255,9 @@ def test_an_image_that_qemu_has_open_is_not_replaced_from_open_to_prepare(over, 
         with pytest.raises(JobFailed, match="QEMU has it open"):
             Alone(site.roots, site.spec(source=spec.source, overwrite=True))
         with pytest.raises(JobFailed, match="QEMU has it open"):
-            publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
-    publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
-    publish.commit_job(site.roots, spec, 1)
+            prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    settle.commit_job(site.roots, spec, 1)
     assert target.read_bytes() == (site.images / "root.img").read_bytes()
 
 
@@ -264,10 +266,10 @@ def test_one_that_qemu_opened_since_prepare_is_left_and_published_once_it_is_clo
     site.prepared(spec)
     with qemu(target, tmp_path):
         for _ in range(2):
-            with pytest.raises(publish.NotPublished, match="QEMU has it open"):
-                publish.commit_job(site.roots, spec, 1)
+            with pytest.raises(NotPublished, match="QEMU has it open"):
+                settle.commit_job(site.roots, spec, 1)
             assert target.read_bytes() == b"guest" * 1000
-    publish.commit_job(site.roots, spec, 1)
+    settle.commit_job(site.roots, spec, 1)
     assert target.read_bytes() == (site.images / "root.img").read_bytes()
 
 

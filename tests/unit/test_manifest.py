@@ -11,7 +11,7 @@ import pytest
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput
 from blockworker.targets import manifest
-from blockworker.targets.publish import commit_member
+from blockworker.targets.settle import commit_member
 from blockworker.volumes import Identity
 
 MIB = 1 << 20

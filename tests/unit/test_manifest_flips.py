@@ -8,7 +8,7 @@ import pytest
 
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockworker.targets import manifest
-from blockworker.targets.publish import commit_member
+from blockworker.targets.settle import commit_member
 
 MIB = 1 << 20
 CONTENT = b"A" * MIB + bytes(MIB) + b"tail"

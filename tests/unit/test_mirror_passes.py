@@ -21,7 +21,7 @@ from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
 from blockworker.targets.manifest import verify
-from blockworker.targets.publish import prepare_member
+from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import filter_target, open_source
 

@@ -22,7 +22,7 @@ from blockworker.host import HostConfig, dump
 from blockworker.mounts import RootAway
 from blockworker.roots import Root, Roots
 from blockworker.seen import Seen
-from blockworker.targets import abandoned, journal, owed, publish
+from blockworker.targets import abandoned, journal, owed, settle
 
 KIB = 1 << 10
 
@@ -271,7 +271,7 @@ def test_a_root_that_host_toml_has_no_longer_is_settled_all_the_same(tmp_path, s
     with pytest.raises(JobFailed) as refused:
         later.open_dir(str(old))
     assert refused.value.errno == errno.EACCES
-    publish.abort_job(later.with_former(), spec, 1, opened=True)
+    settle.abort_job(later.with_former(), spec, 1, opened=True)
     Backup().clean(later.with_former(), spec)
     assert [name for name in files_in(old) if not name.startswith(".blockjobs")] == []
     assert later.with_former().config.write_roots == (str(new), str(old))
@@ -318,7 +318,7 @@ def test_a_root_that_went_is_forgotten_once_nothing_is_open_beneath_it(tmp_path,
     code, _, err = roots_command(config, "forget", str(old))
     assert (code, "transaction 'R' is not over beneath it" in err) == (2, True)
     there = Roots(config).with_former()
-    publish.abort_job(there, spec, 1, opened=True)
+    settle.abort_job(there, spec, 1, opened=True)
     Backup().clean(there, spec)
     assert roots_command(config, "forget", str(old)) == (0, f"{old}: forgotten\n", "")
     assert Roots(config).with_former().config.write_roots == (str(new),)

@@ -11,7 +11,7 @@ from disks import Disk
 
 from blockjobs.model.errors import JobFailed
 from blockworker.roots import Roots
-from blockworker.targets import journal, publish
+from blockworker.targets import journal, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.staged import StagedTarget
 
@@ -39,11 +39,11 @@ def test_a_file_system_that_is_mounted_again_in_the_same_boot_keeps_its_transact
             StagedTarget.take(site.roots, find_member(site.roots, spec), 1).close()
             site.prepared(spec)
         if how == "abort":
-            publish.abort_job(site.roots, spec, 7, opened=True)
+            settle.abort_job(site.roots, spec, 7, opened=True)
         else:
-            publish.commit_job(site.roots, spec, 7)
+            settle.commit_job(site.roots, spec, 7)
             assert (site.backup / "R/root.img").read_bytes() == IMAGE
-        assert publish.clean_transaction(site.roots, "R", journal.place_of(site.roots, str(site.backup), "R", "R.root"))
+        assert settle.clean_transaction(site.roots, "R", journal.place_of(site.roots, str(site.backup), "R", "R.root"))
         left = [name for name in site.tree() if not name.startswith(".blockjobs")]
         assert left == ([] if how == "abort" else ["R", *(f"R/root.img{end}" for end in ENDS)])
     finally:
@@ -105,20 +105,20 @@ def files(site):
 @pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES, indirect=True)
 def test_it_is_committed_whatever_write_roots_there_are_now(moved):
     site, spec, now = moved
-    publish.commit_job(now, spec, 7)
-    publish.commit_job(now, spec, 7)  # rung again
+    settle.commit_job(now, spec, 7)
+    settle.commit_job(now, spec, 7)  # rung again
     assert files(site) == sorted(f"root.img{end}" for end in ENDS)
-    assert publish.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
-    publish.commit_job(now, spec, 7)  # long after
+    assert settle.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
+    settle.commit_job(now, spec, 7)  # long after
 
 
 @pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES, indirect=True)
 def test_it_is_aborted_and_leaves_nothing_whatever_write_roots_there_are_now(moved):
     site, spec, now = moved
-    publish.abort_job(now, spec, 7, opened=True)
+    settle.abort_job(now, spec, 7, opened=True)
     assert files(site) == []
-    assert publish.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
-    publish.abort_job(now, spec, 7, opened=True)  # long after
+    assert settle.clean_transaction(now, "R", journal.place_of(now, publish_path(spec), "R", spec.id))
+    settle.abort_job(now, spec, 7, opened=True)  # long after
 
 
 @pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES, indirect=True)
@@ -139,17 +139,17 @@ def test_where_its_write_root_is_gone_it_is_said_and_nothing_is_forgotten(moved)
     site, spec, now = moved
     before = files(site)
     with pytest.raises(JobFailed, match=r"no journal|outside the write roots"):
-        publish.abort_job(now, spec, 7, opened=True)
+        settle.abort_job(now, spec, 7, opened=True)
     with pytest.raises(JobFailed, match=r"no journal|outside the write roots"):
-        publish.commit_job(now, spec, 7)
+        settle.commit_job(now, spec, 7)
     assert files(site) == before
-    publish.abort_job(beneath(site, [".", "sub"]), spec, 7, opened=True)  # host.toml has it again
+    settle.abort_job(beneath(site, [".", "sub"]), spec, 7, opened=True)  # host.toml has it again
     assert files(site) == []
 
 
 def test_a_job_that_was_never_opened_is_aborted_without_a_word(site):
     site.image(IMAGE)
-    publish.abort_job(site.roots, site.spec(), 7, opened=False)
+    settle.abort_job(site.roots, site.spec(), 7, opened=False)
     assert site.tree() == []
 
 
@@ -160,5 +160,5 @@ def test_a_target_directory_that_has_become_a_symlink_is_refused(site, tmp_path)
     (site.backup / "R").rename(tmp_path / "out/R")
     (site.backup / "R").symlink_to(tmp_path / "out/R")
     with pytest.raises(JobFailed, match="symlink"):
-        publish.commit_member(site.roots, member, 7)
+        settle.commit_member(site.roots, member, 7)
     assert not (tmp_path / "out/R/root.img").exists()

@@ -10,9 +10,10 @@ import pytest
 from disks import Disk
 
 from blockjobs.model.errors import JobFailed
-from blockworker.targets import journal, manifest, publish
+from blockworker.targets import journal, manifest, settle
 from blockworker.targets.opening import find_member
-from blockworker.targets.publish import NotPublished
+from blockworker.targets.prepare import prepare_member
+from blockworker.targets.proof import NotPublished
 from blockworker.targets.staged import StagedTarget
 
 FILES = {"image": "staging", "digests": "digests", "manifest": "manifest"}
@@ -37,13 +38,13 @@ def test_a_file_that_is_not_as_it_was_prepared_is_not_published(site, what, chan
     member = site.prepared(site.spec())
     change(staged(site, member, what))
     with pytest.raises(NotPublished, match=r"root\.img"):
-        publish.commit_member(site.roots, member, 7)
+        settle.commit_member(site.roots, member, 7)
     assert not (site.backup / "R/root.img").exists()
 
 
 def test_files_that_are_as_they_were_prepared_are_published(site):
     image = site.image()
-    publish.commit_member(site.roots, site.prepared(site.spec()), 7)
+    settle.commit_member(site.roots, site.prepared(site.spec()), 7)
     assert (site.backup / "R/root.img").read_bytes() == image.read_bytes()
 
 
@@ -57,7 +58,7 @@ def test_a_manifest_of_version_1_that_is_torn_is_not_published(site, form):
     path.write_text(json.dumps(keys))
     os.truncate(staged(site, member, "manifest"), 100)
     with pytest.raises(NotPublished, match="is not JSON"):
-        publish.commit_member(site.roots, member, 7)
+        settle.commit_member(site.roots, member, 7)
     assert not (site.backup / "R/root.img").exists()
 
 
@@ -79,13 +80,13 @@ def test_a_foreign_file_with_the_inode_number_of_the_staging_file_is_not_taken_f
             foreign.rename(site.backup / f"R/x{n}")
         assert foreign.stat().st_ino == number, "the control: it has the very number"
         with pytest.raises(NotPublished, match="is gone"):
-            publish.commit_member(site.roots, member, 7)
+            settle.commit_member(site.roots, member, 7)
         foreign.rename(path)
         with pytest.raises(NotPublished, match="another file"):
-            publish.commit_member(site.roots, member, 7)
+            settle.commit_member(site.roots, member, 7)
         with pytest.raises(JobFailed, match="not the one that was opened"):
             StagedTarget.take(site.roots, member, 2)
-        publish.abort_member(site.roots, member, 7)
+        settle.abort_member(site.roots, member, 7)
         assert path.read_bytes() == b"foreign", "an abort leaves it alone as well"
     finally:
         disk.close()
@@ -97,11 +98,11 @@ def test_a_second_prepare_changes_nothing_and_notices_what_changed_since_the_fir
     member = site.prepared(spec)
     before = {path: (path.read_bytes(), path.stat().st_ino) for path in site.backup.rglob("*") if path.is_file()}
     again = {**site.manifest(spec, member.size), "source_change": "changed"}
-    publish.prepare_member(site.roots, member, ((0, member.size),), again)
+    prepare_member(site.roots, member, ((0, member.size),), again)
     assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
     os.truncate(staged(site, member, "manifest"), 100)
     with pytest.raises(JobFailed, match="changed since it was prepared"):
-        publish.prepare_member(site.roots, member, ((0, member.size),), again)
+        prepare_member(site.roots, member, ((0, member.size),), again)
 
 
 def test_a_second_prepare_that_is_killed_anywhere_leaves_what_the_first_one_proved(sites, killed_at_every_change):
@@ -112,11 +113,11 @@ def test_a_second_prepare_that_is_killed_anywhere_leaves_what_the_first_one_prov
 
     def act(place):
         site, member = place
-        publish.prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
+        prepare_member(site.roots, member, ((0, member.size),), site.manifest(site.spec(), member.size))
 
     def check(place, _):
         site, member = place
-        publish.commit_member(site.roots, member, 1)
+        settle.commit_member(site.roots, member, 1)
         target = str(site.backup / "R/root.img")
         assert not manifest.verify(target, manifest.load(f"{target}.manifest.json")).bad
         assert [name for name in os.listdir(site.backup / "R") if name.startswith(".")] == []

@@ -18,7 +18,7 @@ from blockworker.drivers.backup import Backup
 from blockworker.prune import Pruner, Question
 from blockworker.roots import Root
 from blockworker.targets import manifest
-from blockworker.targets.publish import clean_transaction, commit_member
+from blockworker.targets.settle import clean_transaction, commit_member
 
 TARGET = "R/root.img"
 

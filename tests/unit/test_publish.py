@@ -16,15 +16,9 @@ from blockworker.host import HostConfig
 from blockworker.roots import Root, Roots
 from blockworker.targets import journal, manifest
 from blockworker.targets.opening import check_space, find_member, open_member
-from blockworker.targets.publish import (
-    NotPublished,
-    abort_member,
-    clean_transaction,
-    close_settled,
-    commit_job,
-    commit_member,
-    prepare_member,
-)
+from blockworker.targets.prepare import prepare_member
+from blockworker.targets.proof import NotPublished
+from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_job, commit_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
 IMAGE = ["R", "R/root.img", "R/root.img.blake3", "R/root.img.manifest.json"]

@@ -10,7 +10,7 @@ from recorded import RECORDS, STATES, lay_out
 
 from blockjobs.model.errors import JobFailed
 from blockworker.roots import Root
-from blockworker.targets import devices, journal, manifest, publish
+from blockworker.targets import devices, journal, manifest, settle
 from blockworker.targets.devices import State
 from blockworker.targets.opening import find_member
 from blockworker.targets.staged import StagedTarget
@@ -43,13 +43,13 @@ def published(site):
     return True
 
 
-def settle(site, specs, how):
+def settle_all(site, specs, how):
     for spec in specs:
         if how == "commit":
-            publish.commit_job(site.roots, spec, 9)
+            settle.commit_job(site.roots, spec, 9)
         else:
-            publish.abort_job(site.roots, spec, 9, opened=True)
-    assert publish.clean_transaction(site.roots, "R", Root(str(site.backup)))
+            settle.abort_job(site.roots, spec, 9, opened=True)
+    assert settle.clean_transaction(site.roots, "R", Root(str(site.backup)))
 
 
 def test_every_state_that_is_recorded_is_tested():
@@ -62,7 +62,7 @@ def test_what_was_opened_is_opened_again_copied_prepared_and_committed(old, stat
     before = [find_member(site.roots, spec).uuid for spec in specs]
     members = [site.prepared(spec) for spec in specs]
     assert [member.uuid for member in members] == before, "another OPEN finds the files that the first one made"
-    settle(site, specs, "commit")
+    settle_all(site, specs, "commit")
     assert published(site)
 
 
@@ -76,28 +76,28 @@ def test_a_token_of_an_earlier_attempt_still_counts(old):
 @pytest.mark.parametrize("state", ["prepared", "commit-half-done"])
 def test_what_was_prepared_is_committed(old, state):
     site, specs = old(state)
-    settle(site, specs, "commit")
+    settle_all(site, specs, "commit")
     assert published(site)
 
 
 @pytest.mark.parametrize("state", ["opened", "copied", "prepared", "abort-half-done"])
 def test_what_is_undecided_or_was_to_be_aborted_is_aborted_and_leaves_nothing(old, state):
     site, specs = old(state)
-    settle(site, specs, "abort")
+    settle_all(site, specs, "abort")
     assert site.tree() == [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
 
 
 def test_a_decision_that_was_noted_is_not_turned(old):
     site, specs = old("commit-half-done")
     with pytest.raises(JobFailed, match="committed"):
-        publish.abort_job(site.roots, specs[1], 9, opened=True)
-    settle(site, specs, "commit")
+        settle.abort_job(site.roots, specs[1], 9, opened=True)
+    settle_all(site, specs, "commit")
     assert published(site)
 
 
 def test_a_tombstone_answers_a_commit_that_comes_again_and_lets_nothing_be_opened(old):
     site, specs = old("tombstone")
-    settle(site, specs, "commit")
+    settle_all(site, specs, "commit")
     assert published(site)
     with pytest.raises(JobFailed):
         site.opened(site.spec("R.late", "R/late.img"))

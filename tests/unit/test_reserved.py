@@ -10,9 +10,10 @@ import pytest
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker.roots import Roots
-from blockworker.targets import journal, publish
+from blockworker.targets import journal, settle
 from blockworker.targets.names import is_ours
 from blockworker.targets.opening import open_member
+from blockworker.targets.proof import NotPublished
 
 
 def other(site):
@@ -56,12 +57,12 @@ def test_the_name_is_free_again_once_its_job_is_settled(site, end):
     theirs, spec = other(site), site.spec()
     match end:
         case "commit":
-            publish.commit_member(site.roots, site.prepared(spec), 1)
+            settle.commit_member(site.roots, site.prepared(spec), 1)
             (site.backup / "R" / "root.img").unlink()
             for name in ("root.img.blake3", "root.img.manifest.json"):
                 (site.backup / "R" / name).unlink()
         case "abort":
-            publish.abort_member(site.roots, site.prepared(spec), 1)
+            settle.abort_member(site.roots, site.prepared(spec), 1)
             other(site)
         case _:
             with pytest.raises(JobFailed, match="cannot be cut"):
@@ -69,7 +70,7 @@ def test_the_name_is_free_again_once_its_job_is_settled(site, end):
     assert hidden(site) == []
     member = open_member(theirs, their_spec(site), size=1)
     assert reserved(site)["host"] == "web2"
-    publish.abort_member(theirs, member, 2)
+    settle.abort_member(theirs, member, 2)
     assert hidden(site) == []
 
 
@@ -77,8 +78,8 @@ def test_what_cannot_be_published_keeps_its_name_reserved(site):
     site.image()
     member = site.prepared(site.spec())
     (site.backup / "R" / "root.img").write_text("foreign")
-    with pytest.raises(publish.NotPublished):
-        publish.commit_member(site.roots, member, 1)
+    with pytest.raises(NotPublished):
+        settle.commit_member(site.roots, member, 1)
     assert hidden(site) == ["R/.root.img.reserved"]
 
 
@@ -94,7 +95,7 @@ def test_a_reservation_that_nobody_can_read_is_respected_and_one_of_others_never
     path.unlink()
     member = site.opened(site.spec())
     path.write_text(json.dumps({"job": "X.x", "uuid": "another"}))
-    publish.abort_member(site.roots, member, 1)
+    settle.abort_member(site.roots, member, 1)
     assert json.loads(path.read_text())["job"] == "X.x"
 
 
@@ -116,7 +117,7 @@ def test_journals_of_version_1_have_reserved_nothing(site):
     with journal.held(site.roots, root, "R") as here:
         earlier = replace(here.member("R.root"), reserved="", run="")
         here.put(earlier)
-    publish.commit_member(site.roots, member, 1)
+    settle.commit_member(site.roots, member, 1)
     assert (site.backup / "R" / "root.img").exists()
 
 
@@ -127,10 +128,10 @@ def test_an_open_that_was_killed_anywhere_leaves_no_reservation_behind_its_abort
         return site
 
     def check(site, _):
-        publish.abort_job(site.roots, site.spec(), 1, opened=False)
+        settle.abort_job(site.roots, site.spec(), 1, opened=False)
         assert [name for name in site.tree() if "reserved" in name] == []
         there = other(site)
-        publish.abort_member(there, open_member(there, their_spec(site), size=1), 2)
+        settle.abort_member(there, open_member(there, their_spec(site), size=1), 2)
         assert [name for name in site.tree() if "reserved" in name] == []
 
     killed_at_every_change(set_up, lambda site: site.opened(site.spec()), check, at_least=10)

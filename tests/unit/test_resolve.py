@@ -9,8 +9,8 @@ import pytest
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.resolutions import Resolution
-from blockworker.targets import journal, publish
-from blockworker.targets.publish import NotPublished
+from blockworker.targets import journal, settle
+from blockworker.targets.proof import NotPublished
 from blockworker.targets.resolve import resolution_of, resolve_member
 
 CONTENT = b"A" * (1 << 20) + b"tail"
@@ -24,7 +24,7 @@ def stuck(site, *foreign):
     for name in foreign or ("root.img",):
         (site.backup / "R" / name).write_text(f"foreign {name}")
     with pytest.raises(NotPublished, match="was taken by a file that is not ours"):
-        publish.commit_member(site.roots, member, 7)
+        settle.commit_member(site.roots, member, 7)
     return member
 
 
@@ -32,12 +32,12 @@ def there(site):
     return {path.name: path for path in (site.backup / "R").iterdir()}
 
 
-def settle(site):
+def settle_again(site):
     """As the registry has it done again: the same answer, and a tombstone in the end."""
-    publish.commit_job(site.roots, site.spec(), 7)
+    settle.commit_job(site.roots, site.spec(), 7)
     root = site.roots.root_of(str(site.backup), write=True)
-    assert publish.clean_transaction(site.roots, "R", root)
-    publish.commit_job(site.roots, site.spec(), 7)
+    assert settle.clean_transaction(site.roots, "R", root)
+    settle.commit_job(site.roots, site.spec(), 7)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_foreign_file_is_put_aside(site_at, tmp_path, foreign):
     for name, old in zip(aside, foreign, strict=True):
         assert there(site)[name].read_text() == f"foreign {old}"
     assert resolution_of(site.roots, site.spec())["resolved"] == "replace"
-    settle(site)
+    settle_again(site)
 
 
 def test_it_is_published_beside(site):
@@ -66,7 +66,7 @@ def test_it_is_published_beside(site):
     assert resolution_of(site.roots, site.spec()) == {
         "resolved": "beside", "published-as": f"web1:{site.backup}/R/root.img.R",
     }  # fmt: skip
-    settle(site)
+    settle_again(site)
 
 
 def test_it_is_discarded(site):
@@ -75,7 +75,7 @@ def test_it_is_discarded(site):
     assert sorted(there(site)) == ["root.img"]
     assert there(site)["root.img"].read_text() == "foreign root.img"
     assert resolution_of(site.roots, site.spec())["resolved"] == "discard"
-    settle(site)
+    settle_again(site)
 
 
 def test_what_a_user_may_not_do_changes_nothing(site):
@@ -89,16 +89,16 @@ def test_what_a_user_may_not_do_changes_nothing(site):
         resolve_member(site.roots, site.spec("R.other"), Resolution.DISCARD, 7)
     assert site.tree() == before
     with pytest.raises(NotPublished):
-        publish.commit_job(site.roots, site.spec(), 7)
+        settle.commit_job(site.roots, site.spec(), 7)
 
 
 def test_nothing_of_an_aborted_or_published_job_is_resolved(site):
     site.image(CONTENT)
-    publish.abort_member(site.roots, site.prepared(site.spec()), 7)
+    settle.abort_member(site.roots, site.prepared(site.spec()), 7)
     with pytest.raises(JobFailed, match="is aborted on this host"):
         resolve_member(site.roots, site.spec(), Resolution.DISCARD, 7)
     other = site.spec("Q.root", "Q/root.img", transaction="Q", run="Q")
-    publish.commit_member(site.roots, site.prepared(other), 8)
+    settle.commit_member(site.roots, site.prepared(other), 8)
     before = site.tree()
     resolve_member(site.roots, other, Resolution.DISCARD, 8)
     assert site.tree() == before
@@ -113,7 +113,7 @@ def test_a_way_that_is_closed_as_well_leaves_the_others_open(site):
     assert resolution_of(site.roots, site.spec()) == {}
     resolve_member(site.roots, site.spec(), Resolution.DISCARD, 7)
     assert sorted(there(site)) == ["root.img", "root.img.R"]
-    settle(site)
+    settle_again(site)
 
 
 def test_a_staging_file_that_was_cut_can_only_be_discarded(site):
@@ -122,12 +122,12 @@ def test_a_staging_file_that_was_cut_can_only_be_discarded(site):
     staging = site.backup / "R" / member.staging
     staging.write_bytes(b"short")
     with pytest.raises(NotPublished, match="it was changed since it was prepared"):
-        publish.commit_member(site.roots, member, 7)
+        settle.commit_member(site.roots, member, 7)
     with pytest.raises(NotPublished, match="it was changed since it was prepared"):
         resolve_member(site.roots, site.spec(), Resolution.BESIDE, 7)
     resolve_member(site.roots, site.spec(), Resolution.DISCARD, 7)
     assert not (site.backup / "R").exists()
-    settle(site)
+    settle_again(site)
 
 
 @pytest.mark.parametrize("how", list(Resolution))
@@ -141,7 +141,7 @@ def test_a_host_that_is_killed_anywhere_finishes_it_later(site_at, tmp_path, how
 
     def check(site, _):
         try:
-            publish.commit_job(site.roots, site.spec(), 7)
+            settle.commit_job(site.roots, site.spec(), 7)
         except NotPublished:  # it was killed before it was noted
             root = site.roots.root_of(str(site.backup), write=True)
             assert journal.read_member(site.roots, root, "R", "R.root").resolution == ""
@@ -155,7 +155,7 @@ def test_a_host_that_is_killed_anywhere_finishes_it_later(site_at, tmp_path, how
         assert sorted(there(site)) == sorted(names[how])
         foreign = {"replace": "root.img.replaced-R"}.get(how, "root.img")
         assert there(site)[foreign].read_text() == "foreign root.img"
-        settle(site)
+        settle_again(site)
 
     killed_at_every_change(set_up, lambda site: resolve_member(site.roots, site.spec(), how, 7), check, at_least=6)
 

@@ -13,7 +13,7 @@ from blockworker.copy.digests import DigestFile, digest, digest_size
 from blockworker.roots import Root
 from blockworker.targets import journal
 from blockworker.targets.opening import find_member
-from blockworker.targets.publish import abort_member
+from blockworker.targets.settle import abort_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
 MIB = 1 << 20

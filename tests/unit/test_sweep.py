@@ -15,7 +15,7 @@ from blockjobs.model.ids import Host
 from blockworker.roots import Roots
 from blockworker.strays import AGE, Registry
 from blockworker.sweeping import sweep_lost
-from blockworker.targets import journal, publish
+from blockworker.targets import journal, settle
 from blockworker.targets.opening import open_member
 
 LATER = time.time() + 2 * AGE
@@ -212,7 +212,7 @@ def test_a_sweep_that_was_killed_anywhere_is_finished_by_the_next_one(sites, kil
 
     def check(site, _):
         sweep(site)
-        publish.close_settled(site.roots, site.roots.root_of(str(site.backup), write=True))
+        settle.close_settled(site.roots, site.roots.root_of(str(site.backup), write=True))
         assert files(site) == []
 
     killed_at_every_change(set_up, sweep, check, at_least=8)

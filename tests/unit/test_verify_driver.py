@@ -18,7 +18,7 @@ from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.verify import Comparing
-from blockworker.targets.publish import commit_member
+from blockworker.targets.settle import commit_member
 from blockworker.volumes.blkdebug import DebugSource
 from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource

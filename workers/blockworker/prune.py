@@ -23,7 +23,7 @@ from blockworker.targets import chains, journal
 from blockworker.targets import manifest as manifests
 from blockworker.targets.files import remove_dirs, stat_of, unlink
 from blockworker.targets.folder import LockBusy
-from blockworker.targets.publish import DIGESTS, MANIFEST
+from blockworker.targets.proof import DIGESTS, MANIFEST
 from blockworker.targets.replaced import expect_no_loop
 
 log = logging.getLogger(__name__)

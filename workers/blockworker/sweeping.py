@@ -18,7 +18,7 @@ from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockworker.roots import Root, Roots
 from blockworker.strays import Left, Registry, Row, known_of, sweep_strays
 from blockworker.targets import journal as journals
-from blockworker.targets import publish
+from blockworker.targets import settle
 from blockworker.targets.entries import Member, Record
 from blockworker.targets.folder import LockBusy, folder_of
 from blockworker.targets.staged import StagingBusy, open_staging
@@ -59,10 +59,10 @@ def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry:
         if not dry:
             for member in members:
                 if commits:
-                    publish.commit_member(roots, member, record.decision_number)
+                    settle.commit_member(roots, member, record.decision_number)
                 else:
-                    publish.abort_member(roots, member, record.decision_number)
-            publish.clean_transaction(roots, record.transaction, root)
+                    settle.abort_member(roots, member, record.decision_number)
+            settle.clean_transaction(roots, record.transaction, root)
             log.info("transaction %s: the registry does not know it; swept", record.transaction)
         return row | {"state": "published" if commits else "removed", "text": f"{len(members)} jobs"}
     except (Left, LockBusy, StagingBusy) as why:

@@ -14,7 +14,7 @@ from blockjobs.cli.verify import verify_there
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import BlockjobsError
 from blockworker.targets import manifest
-from blockworker.targets.publish import MANIFEST
+from blockworker.targets.proof import MANIFEST
 
 
 @click.command()

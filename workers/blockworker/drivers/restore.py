@@ -23,7 +23,7 @@ from blockworker.targets import manifest
 from blockworker.targets.attributes import Attributes, parse
 from blockworker.targets.given import given_back
 from blockworker.targets.journal import Member
-from blockworker.targets.publish import MANIFEST
+from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.checked import CheckedSource, Past
 
 

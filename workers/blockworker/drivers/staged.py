@@ -27,7 +27,7 @@ from blockworker.inuse import SourceWatch, expect_still
 from blockworker.overlap import lock_text, spans_of_volume
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
-from blockworker.targets import inplace, manifest, publish, replaced
+from blockworker.targets import inplace, manifest, replaced, settle
 from blockworker.targets.attributes import Attributes
 from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
@@ -35,6 +35,7 @@ from blockworker.targets.images import cluster_size, rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
 from blockworker.targets.opening import find_member, open_member
+from blockworker.targets.prepare import prepare_member
 from blockworker.targets.salvaged import expect_no_whole_image
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
@@ -192,7 +193,7 @@ class Staged(Driver):
             if durable.salvaged:
                 expect_no_whole_image(roots, place)
             record["attributes"] = place.attributes or None
-            made = publish.prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+            made = prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
         else:
             inplace.prepare(roots, place, durable, record)
             made = Prepared()
@@ -209,19 +210,19 @@ class Staged(Driver):
         if spec.in_place:
             inplace.commit(roots, inplace.find(roots, spec), number)
         elif not is_null(spec):
-            publish.commit_job(roots, spec, number)
+            settle.commit_job(roots, spec, number)
 
     def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         if spec.in_place:
             return inplace.abort(roots, spec.id, number)
         if not is_null(spec):
-            publish.abort_job(roots, spec, number, opened=opened)
+            settle.abort_job(roots, spec, number, opened=opened)
         return None
 
     def clean(self, roots: Roots, spec: JobSpec) -> None:
         if not is_null(spec) and not spec.in_place:
             root = roots.root_of(volumespec.label(spec.target.volume), write=True)
-            publish.clean_transaction(roots, spec.transaction, root)
+            settle.clean_transaction(roots, spec.transaction, root)
 
 
 def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:

@@ -28,7 +28,7 @@ from blockworker.drivers.published import MOST, Published
 from blockworker.drivers.staged import attach
 from blockworker.roots import Roots
 from blockworker.targets import manifest
-from blockworker.targets.publish import MANIFEST
+from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.checked import CheckedSource
 
 NAMED: Final = 5  # ranges in the error

@@ -16,10 +16,11 @@ from blockjobs.store.answers import Answers
 from blockworker.highest import Highest
 from blockworker.mounts import RootAway
 from blockworker.roots import Roots
-from blockworker.targets import devices, inplace, owed, publish
+from blockworker.targets import devices, inplace, owed
 from blockworker.targets import journal as journals
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.madedirs import forget_notes
+from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_member
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def sweep_root(roots: Roots, path: str) -> None:
     """Close what is settled beneath a write root and was left open, and remove old tombstones."""
     try:
         root = roots.root_of(path, write=True)
-        publish.close_settled(roots, root)
+        close_settled(roots, root)
         if next(journals.scan(roots, root), None) is None:
             forget_notes(roots, root)
         journals.keep_room(roots, root)
@@ -104,10 +105,10 @@ def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> 
         return
     for member in journals.read_members(roots, root, txn):
         if decision == Decision.COMMIT:
-            publish.commit_member(roots, member, number)
+            commit_member(roots, member, number)
         else:
-            publish.abort_member(roots, member, number)
-    publish.clean_transaction(roots, txn, root)
+            abort_member(roots, member, number)
+    clean_transaction(roots, txn, root)
 
 
 def _settle_devices(roots: Roots, txn: TxnId, decision: str, number: int) -> None:

@@ -26,7 +26,7 @@ from blockworker.relatives import open_relatives
 from blockworker.roots import Roots
 from blockworker.targets import devices
 from blockworker.targets.devices import Held, Record, State
-from blockworker.targets.publish import NotPublished
+from blockworker.targets.proof import NotPublished
 from blockworker.targets.written import Written
 from blockworker.volumes.base import Identity, expect_within, trouble
 

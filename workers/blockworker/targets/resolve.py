@@ -18,7 +18,7 @@ from blockworker.targets import journal as journals
 from blockworker.targets.entries import Member
 from blockworker.targets.files import failing
 from blockworker.targets.opening import target_path
-from blockworker.targets.publish import commit_member
+from blockworker.targets.settle import commit_member
 
 
 def resolve_member(

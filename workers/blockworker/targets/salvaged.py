@@ -10,7 +10,7 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.targets.journal import Member
-from blockworker.targets.publish import MANIFEST
+from blockworker.targets.proof import MANIFEST
 
 
 def expect_no_whole_image(roots: Roots, member: Member) -> None:

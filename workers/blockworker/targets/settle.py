@@ -1,0 +1,205 @@
+"""Settling on a host: commit publishes a prepared image, abort leaves nothing of it, clean closes the journal.
+
+Every function may be called again after a crash at any point, finishes what is left and gives the same answer.  The
+order: journal (decision), renames, directory, journal (done); each is durable before the next.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.resolutions import Resolution
+from blockworker import kernel
+from blockworker.mounts import RootAway
+from blockworker.roots import Root, Roots
+from blockworker.targets import cuts, owed
+from blockworker.targets import journal as journals
+from blockworker.targets.aside import put_aside, remove_published
+from blockworker.targets.entries import Member
+from blockworker.targets.files import failing, remove_files
+from blockworker.targets.folder import LockBusy
+from blockworker.targets.journal import Journal
+from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
+from blockworker.targets.memberjournal import known_member, lock_journal_of, place_of_member
+from blockworker.targets.opening import find_member, target_path
+from blockworker.targets.proof import NotPublished, expect_proven
+from blockworker.targets.publish import publish_description, publish_image, remove_description
+from blockworker.targets.reserved import release_name
+
+log = logging.getLogger(__name__)
+
+
+def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
+    """``commit_member`` for a job whose journal entry is not at hand.  A lost journal is never taken for done."""
+    member = find_member(roots, spec)
+    if member is not None:
+        commit_member(roots, member, decision_number)
+        return
+    path = target_path(spec)
+    record = journals.read(roots, journals.place_of(roots, path, spec.transaction, spec.id), spec.transaction)
+    if record is None or not record.clean or record.decision != "commit":
+        text = f"target {path}: no journal on host {roots.config.name} knows its staging file"
+        raise NotPublished(errno.ENOENT, text)
+
+
+def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
+    """Publish the image, its digests and its manifest under their names.
+
+    Raises:
+        NotPublished: a foreign file has one of the names; it was not replaced.
+    """
+    with failing(member.target), lock_journal_of(roots, member) as journal:
+        if journal is not None and _tombstone(journal) == "commit":
+            return
+        record, current = known_member(journal, member)
+        if current.discarded and current.resolution == Resolution.DISCARD:
+            return
+        if record.decision == "abort" or current.discarded or journal is None:
+            raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is aborted on this host")
+        if current.published:
+            _remove_cut(roots, journal, current)
+            return
+        if current.resolution == Resolution.DISCARD:
+            _discard(roots, journal, current)
+            return
+        directory = roots.open_dir(current.directory)
+        try:
+            try:
+                expect_proven(directory, current)
+                journal.decide("commit", decision_number)
+                if current.resolution == Resolution.REPLACE:
+                    put_aside(directory, current)
+                publish_image(roots, directory, current)
+            except NotPublished:
+                with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
+                    _remove_cut(roots, journal, current)
+                raise
+            if current.keep_digests:
+                publish_description(roots, directory, current)
+            else:
+                remove_description(roots, directory, current)
+            release_name(directory, current)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        keep_dirs(roots, place_of_member(roots, member), current.made_dirs)
+        current = replace(current, published=True)
+        journal.put(current)
+        _remove_cut(roots, journal, current)
+
+
+def _discard(roots: Roots, journal: Journal, member: Member) -> None:
+    """Remove the files of a committed member that a user has given up, whatever of them is published already."""
+    directory = roots.open_dir(member.directory)
+    try:
+        remove_published(directory, member)
+    finally:
+        os.close(directory)
+    remove_files(roots, member)
+    if member.cut is not None:
+        cuts.remove(roots, member.cut)
+    remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
+    journal.put(replace(member, discarded=True, cut=None))
+
+
+def _remove_cut(roots: Roots, journal: Journal, member: Member) -> None:
+    """Remove the cut of a published member.  Until nothing is left of the cut the member is not settled."""
+    if member.cut is not None:
+        cuts.remove(roots, member.cut)
+        journal.put(replace(member, cut=None))
+
+
+def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool) -> None:
+    """``abort_member`` for a job whose journal entry is not at hand.
+
+    Where no journal knows it, an OPEN may be at work on it this instant: it holds the lock, so this waits for the
+    lock and looks again; an OPEN that comes later is not wanted any more.  ``opened``: it was answered for, so
+    its root must be there; one that never was may lie outside all roots, and where its root is away, the abort is
+    noted and carried out when it is back.
+    """
+    try:
+        root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
+        with journals.held(roots, root, spec.transaction) as journal:
+            member = journal.member(spec.id)
+            ended = journal.record is not None and journal.record.clean
+    except RootAway:
+        if opened:
+            raise
+        root = roots.root_of(target_path(spec), write=True)
+        owed.note(roots.config, root.path, spec.transaction, decision_number)
+        return
+    except (JobFailed, OSError):
+        if opened:
+            raise
+        return
+    if member is not None:
+        abort_member(roots, member, decision_number)
+    elif opened and not ended:
+        text = (
+            f"target {target_path(spec)}: no journal on host {roots.config.name} knows its staging file: the disk and "
+            f"the write root that it was opened beneath were expected"
+        )
+        raise JobFailed(errno.ENOENT, text)
+
+
+def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
+    """Remove the member's files, and the directories that were made for them if nothing else is in them."""
+    with failing(member.target), lock_journal_of(roots, member) as journal:
+        record = journal.record if journal is not None else None
+        current = journal.member(member.job) if journal is not None else None
+        if journal is None or record is None or current is None or current.discarded:
+            return
+        if record.decision == "commit":
+            raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
+        full = False
+        try:
+            journal.decide("abort", decision_number)
+        except OSError as error:
+            if error.errno not in kernel.NO_SPACE:
+                raise
+            full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
+        remove_files(roots, current)
+        if current.cut is not None:
+            cuts.remove(roots, current.cut)
+            current = replace(current, cut=None)
+        remove_made_dirs(roots, place_of_member(roots, member), current.directory, current.made_dirs)
+        if full:
+            journal.decide("abort", decision_number)
+        journal.put(replace(current, discarded=True))
+
+
+def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
+    """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
+    with journals.locked(roots, root, transaction, patience=patience) as journal:
+        if journal is None or journal.record is None or journal.record.clean:
+            return True
+        if not journal.settled:
+            return False
+        journal.write(replace(journal.record, state="clean", members={}))
+        return True
+
+
+def close_settled(roots: Roots, root: Root) -> int:
+    """Close what is settled and was left open, as whoever settled it died before he did so; how many journals."""
+    closed = 0
+    for record in journals.scan(roots, root):
+        if record.decision is not None and all(each.settled for each in record.members.values()):
+            try:
+                closed += clean_transaction(roots, record.transaction, root, patience=0)
+            except LockBusy:
+                log.debug("transaction %s: somebody else closes it", record.transaction)
+            except JobFailed as failed:  # one bad journal must not stop the others' work
+                log.warning("transaction %s: it is not closed: %s", record.transaction, failed.text)
+    return closed
+
+
+def _tombstone(journal: Journal) -> str | None:
+    """The decision under a tombstone."""
+    record = journal.record
+    return record.decision if record is not None and record.clean else None
