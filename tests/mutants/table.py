@@ -42,6 +42,7 @@ class Mutant:
 
 PUBLISH: Final = "tests/unit/test_publish.py tests/unit/test_proven.py"
 STAGED: Final = "tests/unit/test_staged.py"
+SWEEP: Final = "tests/unit/test_sweep.py"
 DEVICES: Final = "tests/unit/test_devices.py"
 CUTS: Final = "tests/unit/test_cut_files.py"
 ROOTS: Final = "tests/unit/test_roots.py"
@@ -95,6 +96,10 @@ DECISIONS: Final = (
     Mutant("targets/prepare.py", "            if record.decision is not None or current.discarded or journal is None:\n", "            if journal is None:\n", PUBLISH),
     Mutant("targets/prepare.py", "    if end < member.size:\n", "    if False:\n", PUBLISH),
     Mutant("targets/prepare.py", "                if current.proven:  # this is a second PREPARE: what the first one proved stays as it is\n", "                if False:\n", PUBLISH),
+    Mutant("sweeping.py", "        if told is not None and told.decision == \"commit\":\n", "        if False:\n", SWEEP),
+    Mutant("sweeping.py", "        registry.expect_gone(record.registry)\n", "", SWEEP),
+    Mutant("strays.py", "        registry.expect_gone(holder.registry)\n", "", SWEEP),
+    Mutant("strays.py", "        if _DATE.fullmatch(found[\"uuid\"]):\n", "        if False:\n", SWEEP),
     Mutant("highest.py", "            if self.incarnation and incarnation != self.incarnation:\n", "            if False:\n", "tests/unit/test_state.py"),
     Mutant("targets/inplace.py", "        if current.state is not State.INVALID or current.prepared is None:\n", "        if False:\n", DEVICES),
     Mutant("targets/inplace.py", "        if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):\n", "        if False:\n", DEVICES),

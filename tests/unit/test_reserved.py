@@ -40,7 +40,7 @@ def test_the_second_open_of_a_name_is_refused_with_the_job_and_the_host_that_has
     theirs = other(site)
     mine = site.opened(site.spec())
     assert reserved(site) | {"uuid": ""} == {
-        "run": "R", "job": "R.root", "host": "web1", "transaction": "R", "uuid": "",
+        "run": "R", "job": "R.root", "host": "web1", "transaction": "R", "uuid": "", "registry": "",
     }  # fmt: skip
     before = site.tree()
     text = r"is reserved by job 'R\.root' of host 'web1' \(transaction 'R'\), which is not over"

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 import redis
 
+from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
-from blockworker.roots import Roots
+from blockworker.roots import Root, Roots
 from blockworker.strays import AGE, Registry
 from blockworker.sweeping import sweep_lost
 from blockworker.targets import journal, settle
@@ -79,6 +80,35 @@ def test_what_was_committed_is_published_not_removed(site):
     assert [name for name in files(site) if name.startswith("R/.")] == []
 
 
+def prepared_beneath_two_roots(site):
+    """The site with a second write root, its images; and a member of one transaction prepared beneath each."""
+    both = replace(site, cuts=True)
+    both.image(b"content")
+    first = both.prepared(both.spec())
+    target = volumespec.parse(f"web1:{both.images}/data.img")
+    both.prepared(both.spec("R.data", target=target, target_base=str(both.images)))
+    return both, first
+
+
+def test_what_was_committed_beneath_another_root_of_the_host_is_published_here_too(site):
+    """The disk of one root was away when the transaction was settled; then the registry was lost."""
+    both, first = prepared_beneath_two_roots(site)
+    settle.commit_member(both.roots, first, 7)
+    settle.clean_transaction(both.roots, "R", Root(str(both.backup)))
+    assert [row["state"] for row in sweep_lost(both.roots, str(both.images), lost(), dry=False)] == ["published"]
+    assert (both.images / "data.img").read_bytes() == b"content"
+
+
+def test_what_may_have_been_committed_beneath_a_root_that_is_away_stays(site):
+    both, _ = prepared_beneath_two_roots(site)
+    both.backup.rename(site.base / "away")
+    (row,) = sweep_lost(both.roots, str(both.images), lost(), dry=False)
+    assert (row["state"], f"decided beneath write root {both.backup}" in row["text"]) == ("left", True)
+    (site.base / "away").rename(both.backup)
+    (row,) = sweep_lost(both.roots, str(both.images), lost(), dry=False)
+    assert row["state"] == "removed"
+
+
 def test_what_was_committed_and_has_no_name_stays(site):
     site.image()
     site.prepared(site.spec())
@@ -100,6 +130,26 @@ def test_a_copy_that_is_still_at_work_is_left_alone(site):
         assert sweep(site) == [("R.journal", "left")]
         assert site.tree() == before
     assert sweep(site) == [("R.journal", "removed")]
+
+
+def test_what_another_registry_has_begun_is_left_until_a_person_says_that_it_is_gone(site):
+    site.image()
+    opened = open_member(site.roots.serving("theirs"), site.spec(), size=1)
+    before = site.tree()
+    ours = replace(lost(), name="ours")
+    (row,) = sweep_lost(site.roots, str(site.backup), ours, dry=False)
+    assert (row["state"], row["text"].endswith("`blockjobs sweep --lost theirs`")) == ("left", True)
+    assert site.tree() == before
+    bury(site)
+    (site.backup / "R" / opened.staging).unlink()
+    assert sweep(site, ours, later=True) == [(".root.img.reserved", "left"), (opened.digests, "removed")]
+    assert sweep(site, replace(ours, gone="theirs"), later=True) == [(".root.img.reserved", "removed")]
+
+
+def test_what_this_registry_has_begun_and_forgotten_is_removed(site):
+    site.image()
+    open_member(site.roots.serving("ours"), site.spec(), size=1)
+    assert sweep(site, replace(lost(), name="ours")) == [("R.journal", "removed")]
 
 
 def bury(site, transaction="R"):
@@ -137,6 +187,12 @@ def test_a_file_that_has_none_of_our_names_stays_however_old(site, name):
     (site.backup / name).write_text("foreign")
     assert sweep(site, later=True) == []
     assert (site.backup / name).read_text() == "foreign"
+
+
+def test_a_file_with_a_date_where_our_names_have_digits_is_left_to_a_person(site):
+    (site.backup / ".root.img.20261122.part").write_text("foreign")
+    assert sweep(site, later=True) == [(".root.img.20261122.part", "left")]
+    assert (site.backup / ".root.img.20261122.part").read_text() == "foreign"
 
 
 def test_a_link_or_a_directory_with_one_of_our_names_stays(site):

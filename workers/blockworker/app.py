@@ -108,9 +108,9 @@ def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
             desk.resolve(question, TxnId(txn), JobId(job), how)
 
     @app.task(name=SWEEP_TASK)
-    def sweep(question: str, dry: bool) -> None:
+    def sweep(question: str, dry: bool, lost: str = "") -> None:
         with redis_may_be_away("a host was not swept, or nobody heard of it"):
-            desk.questions.sweep(question, dry=dry)
+            desk.questions.sweep(question, dry=dry, lost=lost)
 
     return app
 

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,8 +56,15 @@ class Roots:
 
     def __init__(self, config: HostConfig) -> None:
         self.config = config
+        self.registry = ""  # for which something is opened, by its incarnation
         self.cage: Cage = replace(kernel_cage(), uncaged=config.uncaged_formats)  # where QEMU's tools run
         self.mounts = Mounts(config)
+
+    def serving(self, registry: str) -> Roots:
+        """These roots, for what a registry of this incarnation has opened."""
+        roots = copy(self)
+        roots.registry = registry
+        return roots
 
     def with_former(self) -> Roots:
         """These roots and the write roots that host.toml has no longer: what began beneath them is ended there."""

@@ -71,6 +71,7 @@ class Steps:
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
         room = Room(self._roots, self._answers.needs(txn))
+        roots = self._roots.serving(self._answers.decision(txn)[2])
         last = self._answers.last_sizes(member.spec for member in owing)
         answers: list[Answer] = []
         each_while = Every(OFTEN)
@@ -78,7 +79,7 @@ class Steps:
             spec = member.spec
             self._answer_some(txn, Step.OPEN, answers, each_while)
             with _answered(answers, member):
-                opened = self._driver(member).open(self._roots, spec, partial(self._answers.owed, spec.id))
+                opened = self._driver(member).open(roots, spec, partial(self._answers.owed, spec.id))
                 need, warnings = None, [*opened.warnings, *opened.notes, *opened.damage]
                 if opened.writes and not spec.in_place:  # a device has its room
                     need, more = _room_for(room, spec, last.get(spec.id, 0), opened.allocated)

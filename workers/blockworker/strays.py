@@ -1,8 +1,8 @@
 """Hidden files of ours that no journal names: judged one by one, and removed where nobody can own them any more.
 
-A file goes only where its name is one of ours, it is older than a day, no journal of this host or of one above or below
-names it, nobody has it open, no job has its target, and only this host writes to its file system.  A reserved name says
-itself whose it is: the registry is asked.
+A file goes only where its name is one of ours (and no date stands in the place of our digits), it is older than a day,
+no journal of this host or of one above or below names it, nobody has it open, no job has its target, and only this host
+writes to its file system.  A reserved name says itself whose it is: the registry is asked.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from blockworker.targets.reserved import read_reservation
 log = logging.getLogger(__name__)
 
 AGE: Final = 24 * 3600.0  # seconds; a file that no journal names is left alone for so long
-# ``.NAME.`` and eight digits of a uuid, and what kind of file it is; or the reservation of a name.
+# ``.NAME.`` and eight digits of a uuid, and what kind of file it is; or the reservation of a name.  A person may
+# have put a date there.
 _HIDDEN: Final = re.compile(
     r"\.(?P<name>.+)\.(?P<uuid>[0-9a-f]{8})\.(?P<kind>part|blake3|manifest|manifest\.new|cut|reserved)", re.DOTALL
 )
 _RESERVED: Final = re.compile(r"\.(?P<name>.+)\.reserved", re.DOTALL)
+_DATE: Final = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 _KINDS: Final = {"part": "staging file", "cut": "cut", "reserved": "reserved name"}
 
 Row = dict[str, str]
@@ -45,10 +47,21 @@ class Left(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What a sweep asks: which transaction is known there, and whether a job reads or writes a file."""
+    """What a sweep asks: which transaction is known there, and whether a job reads or writes a file.
+
+    ``name``: the one that is asked; ``gone``: one of which a person says that it will never come back.
+    """
 
     knows: Callable[[str], bool]
     in_use: Callable[[str, str], bool]
+    name: str = ""
+    gone: str = ""
+
+    def expect_gone(self, other: str) -> None:
+        """Raises Left: what another registry has begun may go on there; earlier versions did not note which ("")."""
+        if other not in ("", self.name, self.gone):
+            text = f"it is of registry {other}, which may go on with it; if that is gone for good"
+            raise Left(f"{text}: `blockjobs sweep --lost {other}`")
 
 
 @dataclass(slots=True)
@@ -65,7 +78,7 @@ class Known:
 def known_of(roots: Roots, root: Root) -> Known:
     """What every journal names that may have files beneath a root: those of all roots, and of hosts above and below."""
     known = Known()
-    places = [Root(each) for each in roots.config.write_roots]
+    places = [Root(each) for each in roots.config.target_roots]
     for place in dict.fromkeys([root, *places]):
         try:
             for record in journals.scan(roots, place):
@@ -77,7 +90,7 @@ def known_of(roots: Roots, root: Root) -> Known:
     above = root.path
     while above not in ("/", ""):
         above = os.path.dirname(above)
-        if above not in roots.config.write_roots:
+        if above not in roots.config.target_roots:
             _add_foreign(known, f"{above.rstrip('/')}/{FOLDER}")
     return known
 
@@ -133,7 +146,7 @@ def sweep_strays(
             directory = os.path.normpath(f"{root.path}/{inner}")
             if FOLDER in folders:
                 folders.remove(FOLDER)
-                if directory != root.path and directory not in roots.config.write_roots:
+                if directory != root.path and directory not in roots.config.target_roots:
                     _add_foreign(known, f"{directory}/{FOLDER}")
             candidates += [(directory, name) for name in names if _HIDDEN.fullmatch(name) or _RESERVED.fullmatch(name)]
     finally:
@@ -198,10 +211,13 @@ def _judged(directory: int, name: str, known: Known, registry: Registry, *, loca
             raise Left("it cannot be read whose name it reserves")
         if registry.knows(holder.transaction):
             return ""
+        registry.expect_gone(holder.registry)
         target, kind = name[1 : -len(".reserved")], "reserved"
     else:
         if found["uuid"] in known.uuids:
             return ""
+        if _DATE.fullmatch(found["uuid"]):
+            raise Left("it may be somebody's own, with a date in its name: no journal names it")
         target, kind = found["name"], found["kind"]
         if not local:
             raise Left("it lies on a file system that other hosts see, whose journals are not known here")

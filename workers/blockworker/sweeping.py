@@ -1,8 +1,10 @@
 """``blockjobs sweep`` on a host: what is left of transactions that the registry does not know.
 
 A registry that was lost, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved
-names that nobody ever settles.  Rules: the registry is asked about every transaction before anything of it is touched.
-What is decided as committed is published, not removed.  Of files that no journal names ``strays`` judges.
+names that nobody ever settles.  Rules: the registry is asked about every transaction before anything of it is touched,
+and what another registry has begun is left alone until a person says that this one is gone.  What is decided as
+committed, by the journal beneath any root of the host, is published, not removed.  Of files that no journal names
+``strays`` judges.
 """
 
 from __future__ import annotations
@@ -51,17 +53,19 @@ def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry:
         "transaction": record.transaction,
         "path": f"{folder_of(root)}/{record.transaction}.journal",
     }
-    commits = record.decision == "commit"
     try:
+        registry.expect_gone(record.registry)
         members = journals.read_members(roots, root, record.transaction)
+        decision, number = _decision(roots, record, prepared=any(member.proven for member in members))
+        commits = decision == "commit"
         for member in members if not commits else ():
             _expect_idle(roots, member)
         if not dry:
             for member in members:
                 if commits:
-                    settle.commit_member(roots, member, record.decision_number)
+                    settle.commit_member(roots, member, number)
                 else:
-                    settle.abort_member(roots, member, record.decision_number)
+                    settle.abort_member(roots, member, number)
             settle.clean_transaction(roots, record.transaction, root)
             log.info("transaction %s: the registry does not know it; swept", record.transaction)
         return row | {"state": "published" if commits else "removed", "text": f"{len(members)} jobs"}
@@ -69,6 +73,29 @@ def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry:
         return row | {"state": "left", "text": str(why)}
     except (BlockjobsError, OSError) as error:
         return row | {"state": "left", "text": str(error)}
+
+
+def _decision(roots: Roots, record: Record, *, prepared: bool) -> tuple[str | None, int]:
+    """What was decided about a transaction, as the journal beneath any root of this host has it, and its number.
+
+    The journal of a root that was away, or full, when the others were settled says nothing of it.  ``prepared``:
+    without that nothing can have been decided but an abort.
+
+    Raises:
+        Left: beneath a root that cannot be looked into the transaction may have been committed.
+    """
+    if record.decision is not None or not prepared:
+        return record.decision, record.decision_number
+    number = 0
+    for path in roots.config.target_roots:
+        try:
+            told = journals.read(roots, Root(path), record.transaction)
+        except (BlockjobsError, OSError) as error:
+            raise Left(f"what was decided beneath write root {path} is not known: {error}") from None
+        if told is not None and told.decision == "commit":
+            return told.decision, told.decision_number
+        number = max(number, told.decision_number if told is not None else 0)
+    return None, number
 
 
 def _expect_idle(roots: Roots, member: Member) -> None:

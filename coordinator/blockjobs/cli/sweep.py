@@ -20,14 +20,17 @@ COLUMNS: Final = ("host", "what", "path", "text")
 @click.command()
 @click.argument("hosts", metavar="[HOST]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Only show what would be done; nothing is changed.")
+@click.option("--lost", metavar="REGISTRY", default="", help="That registry is gone for good: sweep what it has begun.")
 @click.option("--json", "json", is_flag=True, help="Print a list of host, what, path, transaction, state and text.")
 @redis_option
-def sweep(hosts: tuple[str, ...], dry_run: bool, json: bool, url: str | None) -> int:
+def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str | None) -> int:
     """Remove journals, staging files, cuts and reserved names that no transaction of the registry owns.
 
     A registry that was lost leaves them, or a host that was abandoned. HOST: none is all of them. What the registry
     knows is never touched, nor what a copy is at work on. What was decided to be committed is published. A file that no
-    journal names is removed once it is a day old, if its name is one of ours. `blockjobs doctor` counts what there is.
+    journal names is removed once it is a day old, if its name is one of ours. What another registry has begun stays,
+    and is told with that registry's name: --lost says that it will never come back. `blockjobs doctor` counts what
+    there is.
 
     Exit code 0: nothing of it is left; 1: something was left where it is.
 
@@ -35,6 +38,7 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, json: bool, url: str | None) ->
     Example:
       blockjobs sweep --dry-run
       blockjobs sweep web7
+      blockjobs sweep web7 --lost 5f0c1d9ab41e4c0f8e4e4dd2f6c4a1b7
     """
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.daemons.sweep import Sweep  # noqa: PLC0415
@@ -44,7 +48,7 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, json: bool, url: str | None) ->
         wanted = [Host(host) for host in hosts] or [host.name for host in here.hosts() if host.state == "up"]
         if strange := [host for host in wanted if host not in known]:
             raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
-        rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run))
+        rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run, lost=lost))
     if json:
         print_json(rows)
     elif not rows:

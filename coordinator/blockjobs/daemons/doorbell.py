@@ -80,8 +80,8 @@ class Doorbell:
     def resolve(self, host: Host, question: str, txn: TxnId, job: JobId, how: str) -> None:
         self._ring(RESOLVE_TASK, [question, str(txn), str(job), how], steps_queue(host))
 
-    def sweep(self, host: Host, question: str, *, dry: bool) -> None:
-        self._ring(SWEEP_TASK, [question, dry], steps_queue(host))
+    def sweep(self, host: Host, question: str, *, dry: bool, lost: str) -> None:
+        self._ring(SWEEP_TASK, [question, dry, lost], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

@@ -25,8 +25,11 @@ class Sweep:
     def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
-    def __call__(self, hosts: Sequence[Host], *, dry: bool) -> Iterator[Row]:
-        """What each host has removed, published or left; with ``dry``: would have."""
+    def __call__(self, hosts: Sequence[Host], *, dry: bool, lost: str = "") -> Iterator[Row]:
+        """What each host has removed, published or left; with ``dry``: would have.
+
+        ``lost``: the incarnation of a registry that is gone for good, whose transactions are swept as well.
+        """
         known, asked = self._registry.hosts.known(), dict[Host, str]()
         for host in hosts:
             try:
@@ -34,11 +37,11 @@ class Sweep:
             except HostDown as down:
                 yield _left(host, str(down))
                 continue
-            if lost := self._registry.hosts.lost_memory([host]):
-                yield _left(host, lost)
+            if why := self._registry.hosts.lost_memory([host], gone=lost):
+                yield _left(host, why)
                 continue
             asked[host] = self._registry.questions.new()
-            self._doorbell.sweep(host, asked[host], dry=dry)
+            self._doorbell.sweep(host, asked[host], dry=dry, lost=lost)
         give_up = time.monotonic() + self._patience
         for host, question in asked.items():
             yield from ({"host": host, "transaction": "", **row} for row in self._answer(host, question, give_up))

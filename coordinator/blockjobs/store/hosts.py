@@ -208,10 +208,11 @@ class Hosts:
             job for job, spec in specs if spec and not hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec)))
         ]
 
-    def lost_memory(self, hosts: Iterable[Host]) -> str:
+    def lost_memory(self, hosts: Iterable[Host], *, gone: str = "") -> str:
         """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.
 
         A Redis that came back older or empty must decide nothing: it would decide again what was decided.
+        ``gone``: the incarnation of a registry whose decisions do not count.
         """
         members = list(hosts)
         pipe = self._redis.pipeline(transaction=False)
@@ -223,6 +224,8 @@ class Hosts:
         for host, card in zip(members, cards, strict=True):
             facts = codec.unpack(card) if card else {}
             theirs, known = str(facts.get("incarnation", "")), (incarnation or b"").decode()
+            if theirs and theirs == gone != known:
+                continue
             if theirs and theirs != known:
                 return f"host {host} has carried out decisions of registry {theirs}, this one is {known or 'new'}"
             if int(facts.get("decision", 0)) > int(number or 0):

@@ -117,9 +117,9 @@ class Questions:
         )
         self._change(errand, RESOLVE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
 
-    def sweep(self, question: str, *, dry: bool) -> None:
-        """Have every write root swept of what the registry does not know."""
-        roots = self._config.write_roots
+    def sweep(self, question: str, *, dry: bool, lost: str) -> None:
+        """Have every write and restore root swept of what the registry does not know; ``lost``: one that is gone."""
+        roots = self._config.target_roots
         answers: list[list[dict[str, str]] | None] = [None] * len(roots)
 
         def finish() -> None:
@@ -136,7 +136,7 @@ class Questions:
                 answers[at] = found
                 self._part_done(pending)
 
-            words = {"path": path, "dry": dry}
+            words = {"path": path, "dry": dry, "lost": lost}
             lane = lane_of([path], self._point_of)
             self._ask(Errand("lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,),
                              pending.until, done))  # fmt: skip

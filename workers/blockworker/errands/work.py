@@ -120,10 +120,12 @@ class Work:
         answers = self._registry.answers
         _, _, incarnation = answers.decision(TxnId(""))
         ours = Highest(self._roots.config).incarnation
-        if ours and ours != incarnation:
+        if ours and ours not in (incarnation, words["lost"]):
             text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
             return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
-        registry = strays.Registry(lambda txn: answers.knows(TxnId(txn)), answers.in_use)
+        registry = strays.Registry(
+            lambda txn: answers.knows(TxnId(txn)), answers.in_use, name=incarnation, gone=words["lost"]
+        )  # fmt: skip
         return sweep_lost(self._roots.with_former(), words["path"], registry, dry=words["dry"])
 
     def _permitted(self, words: Words) -> bool:

@@ -123,6 +123,7 @@ class Record:
     state: str = "open"  # or "clean": a tombstone
     members: Mapping[str, Member] = field(default_factory=dict)
     at: float = 0.0
+    registry: str = ""  # that has begun it, by its incarnation; "": by a version that did not note it
     rest: Mapping[str, Any] = _rest()
 
     @property

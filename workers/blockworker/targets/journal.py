@@ -40,11 +40,11 @@ PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs lo
 
 
 class Journal:
-    """The journal under its lock.  ``record`` is None while there is none."""
+    """The journal under its lock.  ``record`` is None while there is none; one that is begun is ``registry``'s."""
 
-    def __init__(self, folder: int, lock: int, path: str, transaction: str) -> None:
+    def __init__(self, folder: int, lock: int, path: str, transaction: str, registry: str = "") -> None:
         self._folder, self.lock, self._path = folder, lock, path
-        self._transaction, self._name = transaction, f"{transaction}.journal"
+        self._registry, self._transaction, self._name = registry, transaction, f"{transaction}.journal"
         self.record = _read(folder, self._name, path)
         if self.record is not None and self.record.clean:
             self._bury()
@@ -60,7 +60,7 @@ class Journal:
 
     def put(self, *members: Member) -> None:
         """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
-        record = self.record or Record(self._transaction)
+        record = self.record or Record(self._transaction, registry=self._registry)
         inside = record
         with ExitStack() as opened:
             files = -1
@@ -313,7 +313,7 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
     folder, lock = take_lock(roots, root, transaction, patience)
     journal = None
     try:
-        journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction)
+        journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction, roots.registry)
         yield journal
     finally:
         if journal is not None:

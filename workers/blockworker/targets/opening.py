@@ -308,7 +308,7 @@ def _create(roots: Roots, member: Member, base: str) -> Member:
 def _create_in(roots: Roots, directory: int, member: Member) -> Member:
     """Make the files of the member; the member with the identity of its staging file."""
     if member.reserved:
-        reserve_name(directory, member, roots.config.name)
+        reserve_name(directory, member, roots.config.name, roots.registry)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for name in filter(None, (member.staging, member.digests)):
         # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
@@ -372,7 +372,7 @@ def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Member:
         if st is None or not has_staging_file(member, directory, member.staging):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
         if member.reserved:
-            reserve_name(directory, member, roots.config.name)  # a power cut may have taken it
+            reserve_name(directory, member, roots.config.name, roots.registry)  # a power cut may have taken it
         if size == member.size and (member.format or st.st_size == size):
             return member
         if member.token:

@@ -1,8 +1,8 @@
 """The name of a target, kept free from its OPEN on: two hosts that see one directory meet here.
 
 ``.NAME.reserved`` is made beside the target, never over one that is there, and says whose it is: JSON with run, job,
-host, transaction and the uuid of the staging file.  The journal notes the member before its reservation is made, and
-settling removes it; NAME itself stays free until the commit.
+host, transaction, the uuid of the staging file and the registry.  The journal notes the member before its reservation
+is made, and settling removes it; NAME itself stays free until the commit.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Reservation:
     host: str = ""
     transaction: str = ""
     uuid: str = ""
+    registry: str = ""
 
     @property
     def title(self) -> str:
@@ -41,7 +42,7 @@ def reserved_name(name: str) -> str:
     return f".{name}.reserved"
 
 
-def reserve_name(directory: int, member: Member, host: str) -> None:
+def reserve_name(directory: int, member: Member, host: str, registry: str = "") -> None:
     """Reserve the name of a target; again is harmless.  The directory's sync is owed.
 
     Raises:
@@ -51,7 +52,9 @@ def reserve_name(directory: int, member: Member, host: str) -> None:
     if (holder := read_reservation(directory, name)) is not None and holder.uuid == member.uuid:
         _unlink(directory, draft)
         return
-    keys = Reservation(run=member.run, job=member.job, host=host, transaction=member.transaction, uuid=member.uuid)
+    keys = Reservation(
+        run=member.run, job=member.job, host=host, transaction=member.transaction, uuid=member.uuid, registry=registry
+    )  # fmt: skip
     content = json.dumps({each: getattr(keys, each) for each in Reservation.__slots__}).encode() + b"\n"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(draft, flags, 0o600, dir_fd=directory), "wb") as file:
