@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -27,7 +26,6 @@ from pathlib import Path
 from statistics import median
 
 from blockjobs.cli.runfile import size as parse_size
-from blockjobs.model.errors import VolumeError
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.runs import plan_backup
@@ -36,39 +34,12 @@ from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
+from carried import Unhindered  # the registry's stand-in of the unit tests: it answers at once, and never holds the job
+
 LIMITS = {"ours, digests off": 1.2, "ours, digests on": 1.4}
 PEERS = ("cp, as A", "cp, as B")
 HOST = Host("bench")
-
-
-class Unheld:
-    """A claimed job whose registry always answers, at once, and never holds it."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim, self.spec = claim, claim.spec
-        self._news = threading.Event()
-
-    def point(self) -> None:
-        pass
-
-    def wait(self, seconds: float) -> None:
-        self._news.wait(seconds)
-        self._news.clear()
-
-    def wake(self) -> None:
-        self._news.set()
-
-    def judge(self, trouble: VolumeError) -> None:
-        raise trouble
-
-    def ready(self) -> None:
-        pass
-
-    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
-        pass
-
-    def checkpoint(self, durable: Checkpoint) -> None:
-        pass
 
 
 def ours(source: str, target: str, *, digests: bool) -> float:
@@ -80,7 +51,7 @@ def ours(source: str, target: str, *, digests: bool) -> float:
     began = time.perf_counter()
     started = datetime.now(UTC)
     opened = driver.open(roots, spec, lambda: True)
-    job = Unheld(Claim(1, "bench", spec, {}, Checkpoint(), 0, 1, 0, {}))
+    job = Unhindered(Claim(1, "bench", spec, {}, Checkpoint(), 0, 1, 0, {}))
     work = driver.attached(roots, job)
     with closing(work):
         work.start(job)

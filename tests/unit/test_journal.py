@@ -15,6 +15,7 @@ from killed import forked
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Root
 from blockworker.targets import journal
+from blockworker.targets.entries import Replaced
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.journal import Member, Record
 
@@ -26,7 +27,7 @@ def root(site):
 
 MEMBER = Member(
     job="R.a", transaction="R", target="/b/a.img", staging=".a.img.1.part", manifest=".a.img.1.manifest",
-    uuid="1", size=5, dev=1, ino=2, boot="x", made_dirs=("/b/R",), replaces=(3, 4), token=9,
+    uuid="1", size=5, dev=1, ino=2, boot="x", made_dirs=("/b/R",), replaces=Replaced(3, 4, "uuid:1/1-04"), token=9,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -327,6 +328,42 @@ def test_only_the_file_that_was_seen_at_open_is_overwritten(site):
     with pytest.raises(NotPublished):
         commit_member(allowing.roots, member, 1)
     assert target.read_text() == "newer"
+
+
+def of_another_generation(which):
+    """The name that another file has whose inode number is the same: their handles differ in the generation."""
+    return which[:-1] + ("0" if which[-1] != "0" else "1")
+
+
+SEEN = {  # what the journal says of the file that OPEN saw, and whether the one that is there is replaced
+    "the file itself": (lambda dev, ino, which: [dev, ino, which], True),
+    "its number is another file's now": (lambda dev, ino, which: [dev, ino, of_another_generation(which)], False),
+    "its device has another number now": (lambda dev, ino, which: [dev + 1, ino, which], True),
+    "noted by numbers only, before": (lambda dev, ino, _: [dev, ino], True),
+    "another one, noted by numbers only": (lambda dev, ino, _: [dev, ino + 1], False),
+}
+
+
+@pytest.mark.parametrize(("noted", "same"), SEEN.values(), ids=SEEN)
+def test_a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal(site_at, tmp_path, noted, same):
+    site = site_at(tmp_path / "host", allow_overwrite=True)
+    image = site.image()
+    (site.backup / "R").mkdir()
+    target = site.backup / "R/root.img"
+    target.write_text("precious")
+    member = site.prepared(site.spec(overwrite=True))
+    assert member.replaces.ino == target.stat().st_ino
+    path = site.backup / ".blockjobs/R.journal"
+    keys = json.loads(path.read_text())
+    keys["members"]["R.root"]["replaces"] = noted(*keys["members"]["R.root"]["replaces"])
+    path.write_text(json.dumps(keys))
+    if same:
+        commit_job(site.roots, site.spec(), 1)
+        assert target.read_bytes() == image.read_bytes()
+    else:
+        with pytest.raises(NotPublished, match=r"root\.img was taken by a file that is not ours"):
+            commit_job(site.roots, site.spec(), 1)
+        assert target.read_text() == "precious"
 
 
 BAD = {

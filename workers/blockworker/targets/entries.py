@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host import boot_id
@@ -49,6 +49,14 @@ class Proven:
     rest: Mapping[str, Any] = _rest()
 
 
+class Replaced(NamedTuple):
+    """The file that publishing may replace, as OPEN saw it.  JSON has the values in their order."""
+
+    dev: int
+    ino: int
+    which: str = ""  # ``identity.which_file``; "": noted by a release that knew the numbers only
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One job's files: all that is needed to publish or to remove them."""
@@ -74,7 +82,7 @@ class Member:
     keep_digests: bool = True  # beside the published image, and its manifest; False: they prove the image, and then go
     # What the source had besides its content, or what the manifest of a restored image names: ``Attributes.to_json``.
     attributes: Mapping[str, Any] | None = None
-    replaces: tuple[int, int] | None = None  # dev and inode of the file that publishing may replace
+    replaces: Replaced | None = None  # None: the name of the target was free
     run: str = ""
     reserved: str = ""  # the file in the target's directory that keeps its name free; "": there is none
     resolution: str = ""  # what a user wants to become of it, as it could not be published: ``Resolution``
@@ -172,11 +180,16 @@ def _member(values: dict[str, Any]) -> Member:
         Member,
         values,
         cut=None if cut is None else _unpack(Kept, cut),
-        replaces=None if replaces is None else (int(replaces[0]), int(replaces[1])),
+        replaces=None if replaces is None else _replaced(*replaces),
         made_dirs=tuple(map(str, values.pop("made_dirs", ()))),
         words=tuple(map(str, values.pop("words", ()))),
         proven={name: _unpack(Proven, file) for name, file in values.pop("proven", {}).items()},
     )
+
+
+def _replaced(dev: int, ino: int, which: str = "", *_: Any) -> Replaced:
+    """The file to be replaced, as a release noted it: by its numbers, or by more than is known here."""
+    return Replaced(int(dev), int(ino), str(which))
 
 
 def _pack(value: Any) -> Any:

@@ -28,10 +28,11 @@ from blockworker.inuse import expect_still
 from blockworker.roots import Root, Roots, between, kind_of
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
+from blockworker.targets.entries import Member, Record, Replaced
 from blockworker.targets.files import failing, has_staging_file, remove_files, stat_of, unlink
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import Contents, look_into, words_for
-from blockworker.targets.journal import Journal, Member, Record
+from blockworker.targets.journal import Journal
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
 from blockworker.targets.replaced import expect_replaceable
@@ -168,8 +169,8 @@ def _check_name(path: str) -> None:
         raise JobFailed(errno.ENAMETOOLONG, f"target {path}: a name of at most {_LONGEST_NAME} bytes was expected")
 
 
-def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | None:
-    """Refuse a target that exists, unless it may be replaced; its dev and inode then."""
+def _check_target(roots: Roots, spec: JobSpec, path: str) -> Replaced | None:
+    """Refuse a target that exists, unless it may be replaced; which file it is then."""
     try:
         directory = roots.open_dir(os.path.dirname(path))
     except JobFailed as failed:
@@ -178,9 +179,9 @@ def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | N
         raise
     try:
         name = os.path.basename(path)
-        st = stat_of(directory, name)
+        st, seen = stat_of(directory, name), None
         if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):
-            expect_replaceable(directory, path)
+            seen = expect_replaceable(directory, path)
         if st is None:
             for suffix in SUFFIXES[1:]:
                 if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):
@@ -197,7 +198,7 @@ def _check_target(roots: Roots, spec: JobSpec, path: str) -> tuple[int, int] | N
         raise JobFailed(errno.EEXIST, f"target {path} exists already and {why}")
     if st.st_nlink != 1:
         raise JobFailed(errno.EEXIST, f"target {path} has {st.st_nlink} hard links: a file with one was expected")
-    return st.st_dev, st.st_ino
+    return seen
 
 
 def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:

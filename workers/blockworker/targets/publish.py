@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from blockjobs.model.errors import JobFailed
 from blockworker.roots import Roots
@@ -41,8 +40,7 @@ def publish_image(roots: Roots, directory: int, member: Member) -> None:
     if final is None:
         _rename(directory, member, member.staging, member.name)
         return
-    expected = member.replaces is not None and member.replaces[1] == final.st_ino and stat.S_ISREG(final.st_mode)
-    if not expected or final.st_nlink != 1 or not roots.config.allow_overwrite:
+    if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1 or not roots.config.allow_overwrite:
         raise _taken(member, member.name)
     try:
         with replaced.owned(directory, member.target):

@@ -11,21 +11,26 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker import locks, sysfs
+from blockworker.identity import which_file
 from blockworker.roots import Roots
 from blockworker.targets.chains import lying_on
-from blockworker.targets.journal import Member
+from blockworker.targets.entries import Member, Replaced
+from blockworker.targets.files import look_at, same_file, stat_of
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def expect_replaceable(directory: int, path: str) -> None:
-    """Refuse to replace a file that QEMU has open, or that an image beside it lies on.  ``directory``: an open one.
+def expect_replaceable(directory: int, path: str) -> Replaced | None:
+    """Refuse to replace a file that QEMU has open, or that an image beside it lies on; which file it is.
+
+    None: there is none.  ``directory``: the open one that the file lies in.
 
     Raises:
         JobFailed: it is needed (EBUSY).
@@ -33,20 +38,38 @@ def expect_replaceable(directory: int, path: str) -> None:
     try:
         fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
     except FileNotFoundError:
-        return
+        return None
     try:
         locks.expect_closed(fd, f"target {path}")
         expect_no_loop(fd, f"target {path}")
+        st = os.fstat(fd)
+        seen = Replaced(st.st_dev, st.st_ino, which_file(fd))
     finally:
         os.close(fd)
     if above := lying_on(directory, path):
         raise JobFailed(errno.EBUSY, f"target {path} is needed: {above} in the same directory lies on it")
+    return seen
 
 
 def expect_no_loop(fd: int, what: str) -> None:
     """Refuse a file that a loop device lies in, which may be mounted.  Raises JobFailed (EBUSY)."""
     if loop := next(sysfs.loops_on(os.fstat(fd)), 0):
         raise JobFailed(errno.EBUSY, f"{what} is in use: {sysfs.node_of(loop) or 'a loop device'} lies in it")
+
+
+def is_replaced_file(directory: int, member: Member) -> bool:
+    """Whether the file with the name of the target is the very one that OPEN saw and let be replaced.
+
+    An inode number is given out again as soon as its file is removed.  It is compared only where the journal has
+    nothing else: where an earlier release opened the member.  ``directory``: the open one of the target.
+    """
+    if (seen := member.replaces) is None:
+        return False
+    if seen.which:
+        found = look_at(directory, member.name)
+        return found is not None and same_file(found.which, seen.which)
+    st = stat_of(directory, member.name)
+    return st is not None and stat.S_ISREG(st.st_mode) and st.st_ino == seen.ino
 
 
 def expect_still_replaceable(roots: Roots, member: Member) -> None:
