@@ -4,38 +4,57 @@
     python tests/mutants/run.py --without WORD  those whose line does not contain the word
     python tests/mutants/run.py --texts         whether each text is found once and changes something; no test is run
 
-Exit code 1: a mutant survived without a written reason, a text was not found exactly once, or a reason is out of date.
+First the tests of all lines run once on the code as it is: a test that fails anyway tells nothing about a guard.
+Exit code 1: such a test fails, a mutant survived without a written reason, a text was not found exactly once, or a
+reason is out of date.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import os
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
-from table import MUTANTS, Change, Mutant
+import pytest
+from table import HUNT, MUTANTS, Change, Mutant
 
 TOP = Path(__file__).resolve().parents[2]
 PLANE = Path("workers/blockworker")
 SIDE_BY_SIDE = 2
-LIMIT = 900.0  # seconds; a mutant that makes its tests hang is found by that
+LIMIT = 600.0  # seconds; a mutant that makes its tests hang is found by that
+# What most tests import and no mutant changes: here once for all of them, which takes as long as a cheap test.
+COMMON = ("blake3", "celery", "click", "kombu", "msgpack", "psutil", "pydantic", "redis", "ruamel.yaml")
+
+T = TypeVar("T")
 
 
 def main() -> int:
     if sys.argv[1:] == ["--texts"]:
         return check_texts()
     chosen = [mutant for mutant in MUTANTS if is_chosen(repr(mutant), sys.argv[1:])]
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as lanes:
-        verdicts = list(lanes.map(judge, chosen))
-    bad = [verdict for verdict in verdicts if verdict]
-    print(f"{len(chosen)} mutants, {len(chosen) - len(bad)} as they should be, {len(bad)} not")
+    began = time.monotonic()
+    wrongs = [*each_in_a_copy(control, tests_of(chosen)), *each_in_a_copy(judge, chosen)]
+    bad = sum(map(bool, wrongs))
+    covered, survive = sum(bool(line.covered_by) for line in chosen), sum(bool(line.survives) for line in chosen)
+    print(
+        f"{len(chosen)} mutants, {covered} of them covered by another guard and {survive} with a reason to survive; "
+        f"{bad} not as they should be; {time.monotonic() - began:.0f} s"
+    )
     return 1 if bad or not chosen else 0
 
 
@@ -73,21 +92,41 @@ def is_chosen(line: str, words: list[str]) -> bool:
     return not words or any(each in line for each in words)
 
 
-def judge(mutant: Mutant) -> str:
+def tests_of(mutants: Iterable[Mutant]) -> list[str]:
+    """The tests of these lines, each once: in one call where they are plain names, power cuts in their short version."""
+    asked = list(dict.fromkeys(mutant.tests.replace(HUNT, "").strip() for mutant in mutants))
+    plain = dict.fromkeys(word for tests in asked if is_plain(tests) for word in shlex.split(tests))
+    return [tests for tests in (shlex.join(plain), *asked) if tests and (tests not in asked or not is_plain(tests))]
+
+
+def is_plain(tests: str) -> bool:
+    return not any(word.startswith("-") for word in shlex.split(tests))
+
+
+def control(copy: Copy, tests: str) -> str:
+    """Run tests on the code as it is; what is wrong with them."""
+    output = copy.failure((), tests)
+    if output:
+        tell(f"BAD: these tests fail without a mutant: {tests}\n{output[-3000:]}")
+    return output
+
+
+def judge(copy: Copy, mutant: Mutant) -> str:
     """What is wrong about a mutant; "" where its tests fail, or where its survival is explained and still true."""
+    began = time.monotonic()
     try:
-        killed = fails_with(mutant, mutant.tests)
+        killed = bool(copy.failure(mutant.changes(), mutant.tests))
         if mutant.covered_by:
-            alone, both = killed, fails_with(mutant.with_cover(), mutant.tests)
-            wrong = "" if not alone and both else f"alone it is {word(alone)}, with its cover {word(both)}"
+            both = bool(copy.failure(mutant.with_cover().changes(), mutant.tests))
+            wrong = "" if not killed and both else f"alone it is {word(killed)}, with its cover {word(both)}"
         elif mutant.survives:
             wrong = "it is killed, and listed as one that survives" if killed else ""
         else:
             wrong = "" if killed else "it SURVIVED"
     except (LookupError, OSError) as odd:
         wrong = str(odd)
-    print(f"{'ok ' if not wrong else 'BAD'} {mutant.file}: {mutant.text.strip()[:70]!r}{': ' + wrong if wrong else ''}")
-    sys.stdout.flush()
+    text = f"{mutant.file}: {mutant.text.strip()[:70]!r}{': ' + wrong if wrong else ''}"
+    tell(f"{'ok ' if not wrong else 'BAD'} {time.monotonic() - began:4.0f} s {text}")
     return wrong
 
 
@@ -95,43 +134,125 @@ def word(killed: bool) -> str:
     return "killed" if killed else "not found"
 
 
-def fails_with(mutant: Mutant, tests: str) -> bool:
-    """Whether the tests fail once every change of the mutant is made."""
-    with copied() as place:
-        for change in mutant.changes():
-            (place / PLANE / change.file).write_text(changed_text(place, change))
-        env = {**os.environ, "PYTHONPATH": f"{place}/coordinator:{place}/workers", "PYTHONDONTWRITEBYTECODE": "1"}
-        argv = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "--timeout=120",
-            *shlex.split(tests),
-        ]
-        try:
-            done = subprocess.run(argv, cwd=place, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
-        except subprocess.TimeoutExpired:
-            return True
-        if done.returncode not in (0, 1):  # no test was found, or pytest was called wrongly
-            raise LookupError(f"pytest ended with {done.returncode}: {done.stdout[-300:]}{done.stderr[-300:]}")
-        return done.returncode == 1
+def tell(text: str) -> None:
+    print(text)
+    sys.stdout.flush()
 
 
-@contextmanager
-def copied() -> Iterator[Path]:
-    """The files of the project that git knows, in a directory of their own."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
-    with tempfile.TemporaryDirectory(prefix="blockjobs-mutant-") as temporary:
-        place = Path(temporary)
+# --- where it is judged ---------------------------------------------------------------------------------
+
+
+class Copy:
+    """The files of the project that git knows, in a directory of their own, which one mutant at a time changes."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._moments = itertools.count(int(time.time()) + 3600)
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
         for name in filter(None, names.split("\0")):
             if (TOP / name).exists():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(TOP / name, place / name)
-        yield place
+
+    def failure(self, changes: Iterable[Change], tests: str) -> str:
+        """What the tests say when these changes are made; "" where all pass.
+
+        Raises:
+            LookupError: a text is not there exactly once, or pytest was called wrongly.
+        """
+        words = ["-q", "-x", "-p", "no:cacheprovider", "--timeout=120", *shlex.split(tests)]
+        with self._changed(changes), tempfile.TemporaryFile("w+") as said:
+            code = finish(fork(partial(self._run, words, said.fileno())), LIMIT)
+            said.seek(0)
+            output = said.read()
+        if code is None:
+            return f"they were not over within {LIMIT:.0f} s"
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # no such test, or one that is not imported
+            raise LookupError(f"pytest ended with {code}: {output[-1000:]}")
+        return output if code else ""
+
+    def _run(self, words: list[str], said: int) -> int:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.chdir(self._place)
+        sys.path[:1] = [f"{self._place}/coordinator", f"{self._place}/workers"]  # in the place of this directory
+        os.environ["PYTHONPATH"] = ":".join(sys.path[:2])
+        return pytest.main(words)
+
+    @contextmanager
+    def _changed(self, changes: Iterable[Change]) -> Iterator[None]:
+        before: dict[Path, str] = {}
+        try:
+            for change in changes:
+                path = self._place / PLANE / change.file
+                changed = changed_text(self._place, change)
+                before.setdefault(path, path.read_text())
+                self._write(path, changed)
+            yield
+        finally:
+            for path, whole in before.items():
+                self._write(path, whole)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Python knows a module that it has compiled by size and time, in whole seconds: each version has its own."""
+        path.write_text(text)
+        moment = next(self._moments)
+        os.utime(path, (moment, moment))
+
+
+def fork(act: Callable[[], int]) -> int:
+    """A process that does this and ends with its exit code; its id."""
+    if pid := os.fork():
+        return pid
+    code = 70
+    try:
+        code = act()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def finish(pid: int, seconds: float) -> int | None:
+    """Wait for a process to end, and kill what it has started and left; its exit code, None: it took too long."""
+    about = os.pidfd_open(pid)
+    in_time, _, _ = select.select([about], [], [], seconds)
+    os.close(about)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) if in_time else None
+
+
+class Lane:
+    """A process with a copy of its own.  It has imported what all tests do, so that a call of pytest begins at once."""
+
+    copy: Copy
+
+    @classmethod
+    def settle(cls, places: Any) -> None:
+        cls.copy = Copy(Path(places.get()))
+
+    @classmethod
+    def act(cls, act: Callable[[Copy, T], str], what: T) -> str:
+        return act(cls.copy, what)
+
+
+def each_in_a_copy(act: Callable[[Copy, T], str], everything: list[T]) -> list[str]:
+    """Do this with each of them, some at a time."""
+    for name in COMMON:
+        importlib.import_module(name)
+    context = get_context("fork")
+    with tempfile.TemporaryDirectory(prefix="blockjobs-mutants-") as temporary:
+        places = context.SimpleQueue()
+        for number in range(SIDE_BY_SIDE):
+            places.put(f"{temporary}/{number}")
+        with context.Pool(SIDE_BY_SIDE, Lane.settle, (places,)) as lanes:
+            return lanes.map(partial(Lane.act, act), everything, chunksize=1)
 
 
 if __name__ == "__main__":

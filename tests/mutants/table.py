@@ -46,9 +46,10 @@ SWEEP: Final = "tests/unit/test_sweep.py"
 DEVICES: Final = "tests/unit/test_devices.py"
 CUTS: Final = "tests/unit/test_cut_files.py"
 ROOTS: Final = "tests/unit/test_roots.py"
-POWER: Final = "tests/power -k 'any_change and plain' --long"
-POWER_CUT: Final = "tests/power -k 'any_change and cut' --long"
-POWER_OVERWRITE: Final = "tests/power -k 'any_change and overwrite' --long"
+HUNT: Final = "--hunt"  # at each change, from the last one on, until something is found
+CUT_AT: Final = "tests/power/test_power_cuts.py::test_a_power_cut_at_any_change_loses_nothing_that_was_answered"
+POWER: Final = f"{HUNT} {CUT_AT}[xfs-plain]"
+POWER_CUT: Final = f"{HUNT} {CUT_AT}[xfs-cut]"
 
 # fmt: off
 FLUSHES: Final = (

@@ -21,6 +21,7 @@ import pytest
 from mounts import memory, mounted
 
 from blockjobs.model import volumespec
+from blockworker import kernel
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.volumes import REPLACED, Identity, open_source
@@ -213,6 +214,20 @@ def test_a_file_that_is_written_all_the_time_is_never_called_unchanged(place):
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_a_file_that_is_written_during_each_look_proves_nothing(place, monkeypatch):
+    """The write is ahead of the last look at the time: one behind it, within the same tick, would leave no trace."""
+    path, real = place / "source", kernel.write_back
+
+    def write_meanwhile(fd):
+        with path.open("r+b") as file:
+            file.write(b"meanwhile")
+        real(fd)
+
+    assert seen(path).proof is Proof.TIMES
+    monkeypatch.setattr(kernel, "write_back", write_meanwhile)
+    assert seen(path).proof is Proof.NOTHING
 
 
 def test_it_is_the_same_file_where_its_file_system_is_mounted_under_another_number(tmp_path):

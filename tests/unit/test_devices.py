@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from blockjobs.cli.main import cli, guarded
 from blockjobs.model import volumespec
-from blockjobs.model.errors import JobFailed, LeaseLost
+from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockworker.host import HostConfig, dump
@@ -23,6 +24,7 @@ from blockworker.targets import devices, inplace
 from blockworker.targets.devices import State
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.inplace import DeviceTarget
+from blockworker.targets.written import Written
 from blockworker.volumes import Identity
 
 MIB = 1 << 20
@@ -346,6 +348,35 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(site, caplog):
     (folder / "0001.json").write_text(json.dumps({"version": 2}))
     assert site.left() == ["R.a"]
     assert "0000.json is not one of version 1" in caplog.text
+
+
+def test_a_flush_tells_of_what_was_lost_long_before_it(tmp_path):
+    """The kernel tells each open file of a failed writeback once; who starts the writeback must not be told first."""
+    memory, stride, strides = tmp_path / "memory", 8 * MIB, 10
+    memory.mkdir()
+    with ExitStack() as stack:
+
+        def run(*argv, behind):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"{argv[0]}: {done.stderr.strip()}")
+            stack.callback(subprocess.run, [*behind, done.stdout.strip() or str(memory)], check=True)
+            return done.stdout.strip()
+
+        size = f"size={(strides - 1) * stride}"
+        run("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(memory), behind=["umount"])
+        with (memory / "disk").open("wb") as disk:
+            disk.truncate(strides * stride)
+            os.posix_fallocate(disk.fileno(), stride, (strides - 1) * stride)  # and the first stride has no room
+        device = run("losetup", "-f", "--show", str(memory / "disk"), behind=["losetup", "-d"])
+        fd = os.open(device, os.O_RDWR)
+        stack.callback(os.close, fd)
+        target = Written(fd, strides * stride, device)
+        stack.callback(target._writeback.close)
+        for number in range(strides):
+            target.pwrite(memoryview(b"d" * stride), number * stride)
+        with pytest.raises(VolumeError, match="flush of"):
+            target.flush()
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, MIB), (1, 5000), (4095, 2), (100, 8192), (3 * MIB - 1, MIB)])

@@ -13,6 +13,7 @@ import pytest
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import TxnId
+from blockworker import kernel
 from blockworker.host import HostConfig
 from blockworker.roots import Root, Roots
 from blockworker.targets import journal, manifest
@@ -364,6 +365,70 @@ def test_a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal(site
         with pytest.raises(NotPublished, match=r"root\.img was taken by a file that is not ours"):
             commit_job(site.roots, site.spec(), 1)
         assert target.read_text() == "precious"
+
+
+WITHDRAWN = {
+    "the image": (("root.img",), "root.img was taken by a file that is not ours"),
+    "what an image that is gone left": (("root.img.blake3", "root.img.manifest.json"), "root.img.blake3 was taken"),
+}
+
+
+@pytest.mark.parametrize(("names", "text"), WITHDRAWN.values(), ids=WITHDRAWN)
+def test_nothing_is_replaced_once_the_host_does_not_allow_it_any_more(site, names, text):
+    site.image()
+    (site.backup / "R").mkdir()
+    for name in names:
+        (site.backup / "R" / name).write_text("old")
+    allowing = replace(site, allow_overwrite=True)
+    member = allowing.prepared(allowing.spec(overwrite=True))
+    with pytest.raises(NotPublished, match=text):
+        commit_member(site.roots, member, 1)
+    assert [(site.backup / "R" / name).read_text() for name in names] == ["old"] * len(names)
+    commit_member(allowing.roots, member, 1)
+    assert site.tree() == PUBLISHED
+
+
+@pytest.mark.parametrize("when", ["before OPEN", "before COMMIT"])
+def test_a_file_with_a_second_name_is_not_replaced(site, when):
+    site.image()
+    (site.backup / "R").mkdir()
+    target, second = site.backup / "R/root.img", site.backup / "R/second"
+    target.write_text("old")
+    allowing = replace(site, allow_overwrite=True)
+    spec = allowing.spec(overwrite=True)
+    if when == "before OPEN":
+        os.link(target, second)
+        with pytest.raises(JobFailed, match="has 2 hard links: a file with one was expected"):
+            allowing.opened(spec)
+        second.unlink()
+        member = allowing.prepared(spec)
+    else:
+        member = allowing.prepared(spec)
+        os.link(target, second)
+        with pytest.raises(NotPublished, match="was taken by a file that is not ours"):
+            commit_member(allowing.roots, member, 1)
+        second.unlink()
+    assert target.read_text() == "old"
+    commit_member(allowing.roots, member, 1)
+    assert site.tree() == PUBLISHED
+
+
+def test_a_file_system_that_cannot_rename_without_replacing_gives_an_image_its_name_all_the_same(site, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")  # NFS says so
+
+    image = site.image()
+    monkeypatch.setattr(kernel, "rename_noreplace", refused)
+    member = site.prepared(site.spec())
+    foreign = site.backup / "R/root.img"
+    foreign.write_text("precious")
+    with pytest.raises(NotPublished, match="was taken by a file that is not ours"):
+        commit_member(site.roots, member, 1)
+    assert foreign.read_text() == "precious"
+    foreign.unlink()
+    commit_member(site.roots, member, 1)
+    assert site.tree() == PUBLISHED
+    assert foreign.read_bytes() == image.read_bytes()
 
 
 BAD = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,15 @@ def test_only_listed_devices_are_opened(tmp_path):
 
 
 # --- host.toml ----------------------------------------------------------------------------------------
+
+
+def test_a_listed_device_is_opened_for_writing_only_where_the_host_allows_it():
+    config = HostConfig(name=Host("h"), read_roots=(), write_roots=(), devices=("/dev/null",))
+    with pytest.raises(JobFailed, match="host h does not allow devices to be written") as refused:
+        Roots(config).open_device("/dev/null", write=True)
+    assert refused.value.errno == errno.EACCES
+    with pytest.raises(JobFailed, match="a block device was expected"):  # the control: it is this that refused
+        Roots(replace(config, allow_in_place=True)).open_device("/dev/null", write=True)
 
 
 def test_what_is_dumped_is_loaded_again(tmp_path):

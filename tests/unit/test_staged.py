@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import replace
 
 import pytest
 
-from blockjobs.model.errors import JobFailed, LeaseLost
+from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockworker.copy.digests import DigestFile, digest, digest_size
 from blockworker.roots import Root
 from blockworker.targets import journal
@@ -116,6 +117,26 @@ def test_zeros_stay_holes_and_old_data_becomes_one(site, member):
     second.close()
     assert path.read_bytes() == bytes(4 * MIB)
     assert path.stat().st_blocks == 0
+
+
+def test_a_flush_that_failed_once_has_failed_for_ever(site, member, monkeypatch):
+    """The kernel tells of a failed writeback once: what is asked again would hear that all is well."""
+
+    def failing(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    target = StagedTarget.take(site.roots, member, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", failing)
+        with pytest.raises(VolumeError, match="Input/output error"):
+            target.flush()
+    for _ in range(2):
+        with pytest.raises(VolumeError, match="Input/output error"):
+            target.flush()
+    target.close()
+    again = StagedTarget.take(site.roots, member, 2)  # the control: the disk takes it
+    again.flush()
+    again.close()
 
 
 def test_digests_end_exactly_and_zeros_are_holes(site, tmp_path):
