@@ -34,6 +34,7 @@ from blockworker.roots import Roots
 
 HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
 DEADLINE = 20.0  # seconds; long, for machines that are busy
+DIES = "/dies"  # the path that kills the process that touches it
 
 
 class Bell:
@@ -225,6 +226,8 @@ def serve(connection: Connection) -> None:
         else:
             paths = [words["keys"]["going"][0]["path"]] if kind == "prune" else [words["volume"]["filename"]]
         for path in paths:
+            if path == DIES:
+                os._exit(1)
             with open(path, "w", encoding="ascii"):
                 pass
         connection.send_bytes(codec.pack([[{"size": 1}] * len(paths), True]))
@@ -266,6 +269,23 @@ def test_what_hangs_is_answered_by_name_and_all_else_as_it_is(fleet, questions, 
     first, hangs, third = answer(fleet, questions, "q")
     assert (first, third) == ({"size": 1}, {"size": 1})
     assert hangs["text"].startswith(f"{fifo} on host {ALPHA} hangs")
+
+
+@pytest.mark.parametrize("kind", ["look", "resize", "prune"])
+def test_a_process_that_dies_at_its_work_is_said_to_have_ended_at_once_and_nothing_is_said_to_hang(
+    fleet, questions, kind
+):
+    volume = {"driver": "file", "host": ALPHA, "filename": DIES}
+    fleet.registry.questions.permit(ALPHA, "q", 60)
+    if kind == "look":
+        questions.probe("q", [{"as": "source", "volume": f"{ALPHA}:{DIES}"}], 600.0)
+    elif kind == "resize":
+        questions.resize("q", volume, 1, 600.0)
+    else:
+        questions.prune("q", {"going": [{"path": DIES}], "remaining": []}, 600.0)
+    told = answer(fleet, questions, "q")
+    text = told["text"] if kind == "resize" else told[0]["text"]
+    assert text.startswith(f"{DIES} on host {ALPHA}: nobody could look: the process for it has ended")
 
 
 def test_who_answers_is_told_at_once_and_nothing_is_asked_for_it(fleet, questions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def test_a_journal_of_version_1_with_many_members_is_carried_over_at_its_next_ch
         whole = Record("R", members={member.job: member for member in members})
     for left in (site.backup / ".blockjobs/R.members").iterdir():
         left.unlink()
-    path.write_bytes(whole.dump().replace(b'"version": 2', b'"version": 1'))
+    keys = json.loads(whole.dump()) | {"version": 1}
+    del keys["digest"]  # version 1 had none
+    path.write_text(json.dumps(keys))
     assert [member.job for member in journal.read_members(site.roots, root, "R")] == [spec.id for spec in specs]
     StagedTarget.take(site.roots, find_member(site.roots, specs[0]), 3).close()
     assert len(journal.read(site.roots, root, "R").members) == journal.FEW

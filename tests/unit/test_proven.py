@@ -10,6 +10,7 @@ import pytest
 from disks import Disk
 
 from blockjobs.model.errors import JobFailed
+from blockworker.sealed import seal
 from blockworker.targets import journal, manifest, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.prepare import prepare_member
@@ -55,7 +56,7 @@ def test_a_manifest_of_version_1_that_is_torn_is_not_published(site, form):
     path = site.backup / ".blockjobs/R.journal"
     keys = json.loads(path.read_text())
     keys["members"]["R.root"]["proven"] = {}  # as version 1 knew nothing of it
-    path.write_text(json.dumps(keys))
+    path.write_bytes(seal(keys))
     os.truncate(staged(site, member, "manifest"), 100)
     with pytest.raises(NotPublished, match="is not JSON"):
         settle.commit_member(site.roots, member, 7)
@@ -136,7 +137,7 @@ def test_keys_of_a_later_release_are_kept_in_the_journal_its_members_and_their_c
         "generation": 7,
         "cut": {"how": "reflink", "source": "/s", "id": "1", "path": f"{site.backup}/c", "begun": False, "tool": "x"},
     }
-    path.write_text(json.dumps(keys))
+    path.write_bytes(seal(keys))
     member = site.prepared(spec)
     with journal.held(site.roots, journal.place_of(site.roots, member.target, "R", "R.root"), "R") as held:
         held.decide("commit", 7)
@@ -154,7 +155,7 @@ def test_keys_of_a_later_release_are_kept_in_a_member_s_own_file(site):
     spec = site.spec()
     site.opened(spec)
     path = site.backup / ".blockjobs/R.members/R.root"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "generation": 7}))
+    path.write_bytes(seal({**json.loads(path.read_text()), "generation": 7}))
     site.prepared(spec)
     assert json.loads(path.read_text())["generation"] == 7
     assert find_member(site.roots, spec).rest == {"generation": 7}

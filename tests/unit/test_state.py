@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,38 @@ def test_the_highest_decision_of_a_host_without_write_roots_is_kept(config):
     nowhere = replace(reader, state="")
     Highest(nowhere).raise_to("here", 7)
     assert Highest(nowhere).number == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"\xff", b'{"incarnation": null, "number": 7}', b"[" * 100_000, None],
+    ids=["nothing", "a list", "no keys", "no text", "no incarnation", "deep", "a directory"],
+)  # fmt: skip
+def test_a_damaged_record_of_the_highest_decision_lets_nothing_be_decided_and_is_named_until_it_is_mended(
+    config, content
+):
+    Highest(config).raise_to("here", 7)
+    path = Path(config.state, "highest.json")
+    good = path.read_bytes()
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    highest = Highest(config)
+    highest.keep_room()
+    for _ in range(2):
+        with pytest.raises(JobFailed, match=f"record {path}.*: nothing is decided here until it is mended"):
+            highest.raise_to("here", 8)
+    path.rmdir() if content is None else path.unlink()
+    path.write_bytes(good)
+    highest.raise_to("here", 8)
+    assert Highest(config).number == 8
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[7]"])
+def test_where_the_note_of_what_was_carried_over_is_damaged_it_is_looked_for_once_more(config, content):
+    carry_over(config)
+    Path(config.state, "carried.json").write_text(content)
+    assert all(state.is_uncarried(config, root) for root in config.write_roots)
+    carry_over(config)
+    assert not any(state.is_uncarried(config, root) for root in config.write_roots)
 
 
 CHANGES = {
@@ -161,6 +194,6 @@ def test_host_toml_names_it_or_leaves_it_to_the_default(tmp_path):
 def test_a_record_lies_behind_no_symlink(config, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     os.symlink(tmp_path / "elsewhere", f"{config.write_roots[0]}/.blockjobs")
-    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+    with pytest.raises(JobFailed, match=r"Not a directory|Too many levels"):
         Highest(replace(config, state="")).raise_to("here", 7)
     assert os.listdir(tmp_path / "elsewhere") == []

@@ -93,7 +93,7 @@ class Attempt:
             raise  # it says what becomes of the attempt
         except Exception as error:
             log.exception("job %s: an error nobody expected", spec.id)
-            return errno.EIO, unexpected(error)
+            return errno.EIO, errors.unexpected(error)
         return 0, ""
 
     def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
@@ -112,7 +112,7 @@ class Attempt:
         except Exception as error:
             log.exception("job %s: an error nobody expected", claim.spec.id)
             progress, told, durable = Progress(claim.offset, int(claim.opened.get("size", 0)), claim.counts), {}, None
-            code, text = code or errno.EIO, text or unexpected(error)
+            code, text = code or errno.EIO, text or errors.unexpected(error)
         result: dict[str, Any] = {
             "attempts": claim.number, "token": claim.token,
             "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),
@@ -128,8 +128,3 @@ class Attempt:
         if self._work is None:
             return self._point.progress(), {}, None
         return self._point.progress(), self._work.result(), self._work.durable
-
-
-def unexpected(error: Exception) -> str:
-    """An exception that nobody expected, with its class, as the error of a job."""
-    return f"internal error: {error!r}"

@@ -13,11 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self, TypeVar
 
+import redis
+
 from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import BadInput, JobFailed, unexpected
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.store.answers import Answer, Answers, Member
@@ -31,6 +33,7 @@ from blockworker.quiesce import Quiesce
 from blockworker.roots import Root, Roots
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
+from blockworker.targets.folder import LockBusy
 
 LIMIT: Final = 75.0  # seconds for all of it: a command has 60 for its cut, and the barrier waits for 120
 GONE: Final = 5.0  # seconds in which a lock that is given back has to be gone
@@ -56,13 +59,17 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
     until = time.monotonic() + limit
     owing = _owing(answers.members(txn))
     with _Keepers(roots, txn, owing) as keepers:
-        hung = keepers.wait(_roots(roots, owing), until)
+        hung, lost = keepers.wait(_roots(roots, owing), until)
         owing = _owing(answers.members(txn))  # again, now that they stay so
         if owing:
             share = Share(answers, roots, owing, find, until)
             for member in owing:
-                if not is_null(member.spec) and (root := _root(roots, member)) in hung:
+                if is_null(member.spec):
+                    continue
+                if (root := _root(roots, member)) in hung:
                     share.fail(member.spec.id, _hangs(roots, member, hung[root] or root.path))
+                elif root in lost:
+                    share.fail(member.spec.id, lost[root])
             for batch in batches(share.cut(), BATCH):
                 answers.answer(txn, Step.CUT, batch)
 
@@ -75,11 +82,15 @@ class _Keepers:
         self._members = [member for member in members if not is_null(member.spec)]
         self._over = threading.Event()
         self._news = threading.Condition()
-        self._held: dict[Root, Exception | None] = {}
+        self._held: dict[Root, JobFailed | LockBusy | None] = {}
         self._threads: dict[Root, threading.Thread] = {}
 
-    def wait(self, wanted: Sequence[Root], until: float) -> dict[Root, str]:
-        """Take the locks; the roots that hang, and on which path, if it is known.  Raises what else goes wrong."""
+    def wait(self, wanted: Sequence[Root], until: float) -> tuple[dict[Root, str], dict[Root, JobFailed]]:
+        """Take the locks; the roots that hang, and on which path, if it is known, and those whose journals are lost.
+
+        Raises:
+            LockBusy: somebody else has one of the locks.
+        """
         for root in wanted:
             self._threads[root] = threading.Thread(target=self._keep, args=(root,), name=crew.NAME, daemon=True)
             self._threads[root].start()
@@ -87,10 +98,11 @@ class _Keepers:
             self._news.wait_for(lambda: len(self._held) == len(wanted), timeout=max(0.0, until - time.monotonic()))
             held = dict(self._held)
         for failed in held.values():
-            if failed is not None:
+            if isinstance(failed, LockBusy):
                 raise failed
         paths = {call.tid: call.path for call in path_calls(os.getpid())} if len(held) < len(wanted) else {}
-        return {root: paths.get(self._threads[root].native_id or 0, "") for root in wanted if root not in held}
+        hung = {root: paths.get(self._threads[root].native_id or 0, "") for root in wanted if root not in held}
+        return hung, {root: failed for root, failed in held.items() if isinstance(failed, JobFailed)}
 
     def _keep(self, root: Root) -> None:
         try:
@@ -101,8 +113,14 @@ class _Keepers:
                         cuts.begin(journal, self._jobs)
                 self._note(root, None)
                 self._over.wait()
-        except Exception as failed:
+        except (JobFailed, LockBusy) as failed:
             self._note(root, failed)
+        except OSError as error:
+            code = error.errno or errno.EIO
+            self._note(root, JobFailed(code, f"the journal beneath {root.path}: {os.strerror(code)}"))
+        except Exception as error:
+            log.exception("transaction %s: an error nobody expected", self._txn)
+            self._note(root, JobFailed(errno.EIO, unexpected(error)))
 
     def _places(self, root: Root) -> list[Root]:
         """Where OPEN put the journals of this root's members: mostly there, whatever the write roots were then."""
@@ -112,7 +130,7 @@ class _Keepers:
         }
         return sorted(found, key=lambda place: place.path)
 
-    def _note(self, root: Root, failed: Exception | None) -> None:
+    def _note(self, root: Root, failed: JobFailed | LockBusy | None) -> None:
         with self._news:
             self._held.setdefault(root, failed)
             self._news.notify_all()
@@ -212,6 +230,11 @@ class Share:
             except (BadInput, OSError) as error:
                 code = getattr(error, "errno", None) or errno.EINVAL
                 return JobFailed(code, f"{member.spec.source.text}: {error}")
+            except redis.RedisError:
+                raise
+            except Exception as error:  # it is this member's own
+                log.exception("job %s: an error nobody expected", member.spec.id)
+                return JobFailed(errno.EIO, unexpected(error))
 
         members = {member.spec.id: member for member in self._members if member.spec.id not in self._failed}
         places = {job: (_folder(member.spec.source), _folder(member.spec.target)) for job, member in members.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import threading
 from typing import Final
 
@@ -30,15 +31,24 @@ class Highest:
         self._place: Place | None = next(iter(places), None)
         self._earlier = places[1:]
         self._one = threading.Lock()
-        self.incarnation, self.number = self._load()
+        self.damage: JobFailed | None = None  # why the record cannot be read
+        self.incarnation, self.number = "", 0
+        try:
+            self.incarnation, self.number = self._load()
+        except JobFailed as failed:
+            self.damage = failed
 
     def raise_to(self, incarnation: str, number: int) -> None:
         """Note a decision before its first effect, durably.
 
         Raises:
-            JobFailed: it is of another registry than those carried out here before.
+            JobFailed: it is of another registry than those carried out here before, or nobody can read which one that
+                was.
         """
         with self._one:
+            if self.damage is not None:  # it may have been mended
+                self.incarnation, self.number = self._load()
+                self.damage = None
             if self.incarnation and incarnation != self.incarnation:
                 raise JobFailed(
                     errno.ESTALE,
@@ -52,6 +62,9 @@ class Highest:
 
     def keep_room(self) -> None:
         """Write the record anew, so that the room for its next version is there: a decision is noted on a full disk."""
+        if self.damage is not None:  # it is all that anybody has to look at
+            log.error("%s", self.damage)
+            return
         with self._one:
             try:
                 self._write(self.incarnation, self.number)
@@ -63,7 +76,11 @@ class Highest:
         return f"{self._place.path}/{NAME}" if self._place is not None else ""
 
     def _load(self) -> tuple[str, int]:
-        """The record; where there is none yet, the one of an earlier version or configuration is carried over."""
+        """The record; where there is none yet, the one of an earlier version or configuration is carried over.
+
+        Raises:
+            JobFailed: one cannot be read, or is none.
+        """
         if self._place is None:
             return "", 0
         if found := _read(self._place):
@@ -87,8 +104,19 @@ class Highest:
 
 
 def _read(place: Place) -> tuple[str, int] | None:
-    text = state.read_record(place, NAME)
-    if text is None:
-        return None
-    record = json.loads(text)
-    return str(record["incarnation"]), int(record["number"])
+    path, reason = f"{place.path}/{NAME}", "nothing is decided here until it is mended, or removed"
+    try:
+        text = state.read_record(place, NAME)
+        if text is None:
+            return None
+        record = json.loads(text)
+        incarnation, number = record["incarnation"], record["number"]
+        if not isinstance(incarnation, str) or type(number) is not int:
+            raise ValueError("the id of a registry and the number of a decision were expected")
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise JobFailed(code, f"record {path}: {os.strerror(code)}: {reason}") from None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        wrong = f"record {path} is not one of the highest decision ({error}): {reason}"
+        raise JobFailed(errno.EBADMSG, wrong) from None
+    return incarnation, number

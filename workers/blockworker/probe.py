@@ -6,6 +6,7 @@ Nothing is made and nothing is changed; what is found may be otherwise a moment 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut, command
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import BadInput, JobFailed, unexpected
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume, Volume
 from blockworker import checkup
@@ -28,6 +29,8 @@ from blockworker.targets.files import stat_of
 from blockworker.targets.images import Contents
 from blockworker.targets.opening import existing, find_member
 from blockworker.volumes import REPLACED, Identity, open_source
+
+log = logging.getLogger(__name__)
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -44,35 +47,42 @@ def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
 
 def _look(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        if each["as"] == "doctor":
-            return checkup.look(roots.config)
-        if each["as"] == "machine":
-            return checkup.itself()
-        if each["as"] == "member":
-            cut = Cut.from_dict(each.get("cut") or {})
-            return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
-        if each["as"] == "glob":
-            found = find_matches(roots, each["pattern"])
-            return {"paths": found.paths, "left-out": [[left.path, left.why] for left in found.left_out]}
-        if each["as"] in ("forecast", "room"):
-            seen = forecast if each["as"] == "forecast" else room
-            return seen(roots, JobSpec.from_dict(each["spec"]))
-        volume = volumespec.parse(each["volume"]).volume
-        match each["as"]:
-            case "source":
-                return _source(roots, volume)
-            case "target":
-                return _target(roots, volume)
-            case "new":
-                return _target(roots, volume, made=True)
-            case _:
-                return _either(roots, volume)
+        return _found(roots, each)
     except JobFailed as failed:
         return {"errno": failed.errno, "text": failed.text}
     except BadInput as wrong:
         return {"errno": errno.EINVAL, "text": str(wrong)}
     except OSError as error:
         return {"errno": error.errno or errno.EIO, "text": error.strerror or str(error)}
+    except Exception as error:
+        log.exception("a look: an error nobody expected")
+        return {"errno": errno.EIO, "text": unexpected(error)}
+
+
+def _found(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
+    if each["as"] == "doctor":
+        return checkup.look(roots.config)
+    if each["as"] == "machine":
+        return checkup.itself()
+    if each["as"] == "member":
+        cut = Cut.from_dict(each.get("cut") or {})
+        return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)
+    if each["as"] == "glob":
+        found = find_matches(roots, each["pattern"])
+        return {"paths": found.paths, "left-out": [[left.path, left.why] for left in found.left_out]}
+    if each["as"] in ("forecast", "room"):
+        seen = forecast if each["as"] == "forecast" else room
+        return seen(roots, JobSpec.from_dict(each["spec"]))
+    volume = volumespec.parse(each["volume"]).volume
+    match each["as"]:
+        case "source":
+            return _source(roots, volume)
+        case "target":
+            return _target(roots, volume)
+        case "new":
+            return _target(roots, volume, made=True)
+        case _:
+            return _either(roots, volume)
 
 
 def _member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[str, Any]:

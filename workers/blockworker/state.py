@@ -114,8 +114,11 @@ def mark_carried(config: HostConfig, root: str) -> None:
 
 
 def _carried(place: Place) -> list[str]:
-    text = read_record(place, CARRIED)
-    return json.loads(text) if text is not None else []
+    try:
+        found = json.loads(read_record(place, CARRIED) or b"[]")
+    except (ValueError, RecursionError):
+        return []  # damaged: what was carried over is looked for once more, and not found
+    return [root for root in found if isinstance(root, str)] if isinstance(found, list) else []
 
 
 def make_directory(config: HostConfig) -> None:

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import redis
+
 from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.errors import BadInput, JobFailed, unexpected
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 from blockjobs.model.room import estimate, series
@@ -210,7 +212,7 @@ def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
     """Turn what goes wrong into the member's answer."""
     try:
         yield
-    except (LockBusy, StagingBusy):
+    except (LockBusy, StagingBusy, redis.RedisError):
         raise
     except JobFailed as failed:
         log.warning("job %s: %s", member.spec.id, failed.text)
@@ -223,11 +225,16 @@ def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
         answers.append(
             Answer(member.spec.id, code, f"{error.filename or member.spec.target.text}: {os.strerror(code)}")
         )
+    except Exception as error:  # it is this member's own, and the others have their answers
+        log.exception("job %s: an error nobody expected", member.spec.id)
+        answers.append(Answer(member.spec.id, errno.EIO, unexpected(error)))
 
 
 @contextmanager
 def _logged(member: Member) -> Iterator[None]:
     try:
         yield
-    except (JobFailed, OSError) as error:
+    except redis.RedisError:
+        raise
+    except Exception as error:  # what is settled is settled: whoever sweeps comes by again
         log.warning("transaction %s: its journal is not closed yet: %s", member.spec.transaction, error)

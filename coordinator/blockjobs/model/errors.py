@@ -181,4 +181,9 @@ class WaitTimedOut(BlockjobsError):
         self.ids = ids
 
 
+def unexpected(error: BaseException) -> str:
+    """An exception that nobody expected, with its class, as the error of a job."""
+    return f"internal error: {error!r}"
+
+
 ECANCELED_TEXT: Final = "Operation canceled"

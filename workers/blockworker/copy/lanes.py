@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from blockjobs.model.errors import VolumeError
+from blockjobs.model.errors import VolumeError, unexpected
 from blockworker.copy.extents import RangeSet
 from blockworker.copy.interval import Interval
 from blockworker.copy.plan import Piece, Plan
@@ -274,5 +274,4 @@ def _unexpected(error: BaseException, piece: Piece | None) -> VolumeError:
     """An exception that nobody expected, as the trouble that ends the attempt whatever its error policy says."""
     start, end = (piece.start, piece.end) if piece is not None else (0, 0)
     log.error("copy of %d..%d failed", start, end, exc_info=error)
-    text = f"internal error: {error!r}"
-    return VolumeError(errno.EIO, text, operation=INTERNAL, offset=start, length=end - start)
+    return VolumeError(errno.EIO, unexpected(error), operation=INTERNAL, offset=start, length=end - start)

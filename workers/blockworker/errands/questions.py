@@ -76,11 +76,13 @@ class Questions:
             else:
                 sorted_.setdefault(lane_of(look_paths(self._config, look), self._point_of), []).append(at)
 
+        until = _end_of(patience)
+
         def finish() -> None:
-            told = [answer or self._hangs(look, patience) for answer, look in zip(answers, looks, strict=True)]
+            told = [answer or self._missing(look, until, patience) for answer, look in zip(answers, looks, strict=True)]
             self._answers.answer(self._config.name, question, told)
 
-        pending = self._await(patience, len(sorted_), finish, finish)
+        pending = self._await(until, len(sorted_), finish, finish)
         for lane, places in sorted_.items():
 
             def done(found: Any, places: Sequence[int] = tuple(places)) -> None:
@@ -119,17 +121,17 @@ class Questions:
 
     def sweep(self, question: str, *, dry: bool, lost: str) -> None:
         """Have every write and restore root swept of what the registry does not know; ``lost``: one that is gone."""
-        roots = self._config.target_roots
+        roots, until = self._config.target_roots, _end_of(SWEEP)
         answers: list[list[dict[str, str]] | None] = [None] * len(roots)
 
         def finish() -> None:
             rows: list[dict[str, str]] = []
             for path, found in zip(roots, answers, strict=True):
-                late = {"what": "root", "path": path, "state": "left", "text": self._why([path], SWEEP)}
+                late = {"what": "root", "path": path, "state": "left", "text": self._why([path], until, SWEEP)}
                 rows += [late] if found is None else found
             self._answers.answer(self._config.name, question, rows)
 
-        pending = self._await(SWEEP, len(roots), finish, finish)
+        pending = self._await(until, len(roots), finish, finish)
         for at, path in enumerate(roots):
 
             def done(found: Any, at: int = at) -> None:
@@ -152,16 +154,20 @@ class Questions:
         question = errand.words["question"]
         found: list[Any] = []
 
+        until = _end_of(patience)
+
         def finish() -> None:
             if found[0] is not None:
                 self._answers.answer(self._config.name, question, found[0])
+            else:
+                late()
 
         def late() -> None:
             if free or self._answers.take_permit(self._config.name, question):
-                why = self._why(errand.paths, patience)
+                why = self._why(errand.paths, until, patience)
                 self._answers.answer(self._config.name, question, refused(why))
 
-        pending = self._await(patience, 1, finish, late)
+        pending = self._await(until, 1, finish, late)
 
         def done(value: Any) -> None:
             found.append(value)
@@ -173,8 +179,8 @@ class Questions:
         if not self._lanes.hand(errand):
             errand.done(None)
 
-    def _await(self, patience: float, parts: int, finish: Callable[[], None], late: Callable[[], None]) -> Pending:
-        pending = Pending(time.monotonic() + patience - SLACK, parts, finish, late)
+    def _await(self, until: float, parts: int, finish: Callable[[], None], late: Callable[[], None]) -> Pending:
+        pending = Pending(until, parts, finish, late)
         if not parts:
             pending.over = True
             finish()
@@ -207,10 +213,21 @@ class Questions:
         with redis_may_be_away("a question was not answered"):
             finish()
 
-    def _hangs(self, look: Mapping[str, Any], patience: float) -> dict[str, Any]:
-        return {"errno": errno.ETIMEDOUT, "text": self._why(look_paths(self._config, look), patience)}
+    def _missing(self, look: Mapping[str, Any], until: float, patience: float) -> dict[str, Any]:
+        """The answer to a look of which nothing came back."""
+        code = errno.ETIMEDOUT if time.monotonic() >= until else errno.EIO
+        return {"errno": code, "text": self._why(look_paths(self._config, look), until, patience)}
 
-    def _why(self, paths: Sequence[str], patience: float) -> str:
-        lane = lane_of(paths, self._point_of)
-        path = self._lanes.blamed(lane) or (paths[0] if paths else "a path")
+    def _why(self, paths: Sequence[str], until: float, patience: float) -> str:
+        """Why nothing came back: the time is over, or the process that was at work has ended."""
+        path = paths[0] if paths else "a path"
+        if time.monotonic() < until:
+            why = "nobody could look: the process for it has ended, or too much waits before it"
+            return f"{path} on host {self._config.name}: {why}; the log of its steps worker says more"
+        path = self._lanes.blamed(lane_of(paths, self._point_of)) or path
         return f"{path} on host {self._config.name} hangs: nothing came back within {patience - SLACK:.1f} s"
+
+
+def _end_of(patience: float) -> float:
+    """When a question is answered as it stands, by the monotonic clock."""
+    return time.monotonic() + patience - SLACK

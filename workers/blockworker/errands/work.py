@@ -50,6 +50,7 @@ class SharedHighest(Highest):
     def raise_to(self, incarnation: str, number: int) -> None:
         with _alone(self._lock):
             self.incarnation, self.number = self._load()
+            self.damage = None
             super().raise_to(incarnation, number)
 
 
@@ -119,7 +120,7 @@ class Work:
     def _sweep_lost(self, words: Words) -> list[dict[str, str]]:
         answers = self._registry.answers
         _, _, incarnation = answers.decision(TxnId(""))
-        ours = Highest(self._roots.config).incarnation
+        ours = _known(self._roots.config).incarnation
         if ours and ours not in (incarnation, words["lost"]):
             text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
             return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
@@ -136,13 +137,21 @@ class Work:
         return [str(txn) for txn in abandoned.settle(self._registry.answers, roots, self._highest, words["path"])]
 
     def _told_highest(self, _: Words) -> dict[str, Any]:
-        highest = Highest(self._roots.config)
+        highest = _known(self._roots.config)
         return {"decision": highest.number, "incarnation": highest.incarnation}
 
     def _told_devices(self, _: Words) -> dict[str, Any]:
         """The devices that jobs have left half-written."""
         found = devices.undefined(self._roots)
         return {"undefined": [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in found]}
+
+
+def _known(config: HostConfig) -> Highest:
+    """The highest decision, as it is on disk.  Raises JobFailed: nobody can read it."""
+    highest = Highest(config)
+    if highest.damage is not None:
+        raise highest.damage
+    return highest
 
 
 def serve(connection: Connection, url: str, config: HostConfig, lock: int) -> None:

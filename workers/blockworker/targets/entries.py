@@ -1,6 +1,7 @@
 """What a journal says: a transaction's decision, and each member's files.  Values only, and their JSON.
 
-Keys that are not known here are those of a later release: they are kept, at every level, and written back.
+Keys that are not known here are those of a later release: they are kept, at every level, and written back.  Each text
+of version 2 carries a digest of itself: a name of which a bit has flipped would be that of another file.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host import boot_id
+from blockworker.sealed import KEY, is_whole, seal
 
-VERSION: Final = 2  # members may have files of their own since then; version 1 is read
+VERSION: Final = 2  # members may have files of their own since then, and each text a digest; version 1 is read
 _READ: Final = (1, 2)
 
 _KINDS: Final = {"str": str, "int": int, "bool": bool}  # what the fields of these types hold in JSON
@@ -164,13 +166,16 @@ def _unreadable(path: str, error: Exception) -> JobFailed:
 
 
 def _text(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
-    return json.dumps({"version": VERSION, **keys}, indent=indent).encode() + b"\n"
+    return seal({"version": VERSION, **keys}, indent)
 
 
 def _keys(text: bytes) -> dict[str, Any]:
     keys: dict[str, Any] = json.loads(text)
-    if keys.pop("version") not in _READ:
+    version, digest = keys.pop("version"), keys.pop(KEY, None)
+    if type(version) is not int or version not in _READ:
         raise ValueError("another version")
+    if not (is_whole(text.rstrip(b" "), digest) if digest is not None else version == 1):
+        raise ValueError("it was changed since it was written: it does not have its digest")
     return keys
 
 

@@ -311,18 +311,18 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
     """
     ids.job_id(transaction)  # it becomes a file name
     folder, lock = take_lock(roots, root, transaction, patience)
-    journal = None
     try:
         journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction, roots.registry)
-        yield journal
-    finally:
-        if journal is not None:
+        try:
+            yield journal
+        finally:
+            journal.lock = -1
             if journal.record is None:
                 journal.remove()
                 remove_folder(roots, root)
             elif journal.record.clean:
                 journal.unlock()
-            journal.lock = -1
+    finally:  # whatever happens: this process may live for days
         release(lock)
         os.close(folder)
 

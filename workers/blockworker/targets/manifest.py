@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from blake3 import blake3
-
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
@@ -24,6 +22,7 @@ from blockworker.cage.tool import Idle
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
 from blockworker.identity import which_file
+from blockworker.sealed import KEY, is_whole, seal
 from blockworker.volumes.base import Identity, MediumSource, Source
 from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.direct import MediumFile, drop_cache
@@ -32,7 +31,6 @@ from blockworker.volumes.qemuimg import size_of_image
 from blockworker.volumes.soundness import damage_of
 
 VERSION: Final = 2  # with a digest of itself; one of version 1 has none, and is read
-_BLANK: Final = "0" * 64  # what stands for the digest of the text while it is computed
 _SHOULD: Final = f"a manifest of version 1 or {VERSION} was expected"
 # What each key holds, where a manifest has it.  Keys of a later release are kept, and mean nothing here.
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -98,19 +96,12 @@ def _iso(at: datetime) -> str:
 
 def dump(manifest: Mapping[str, Any]) -> bytes:
     """The text of a manifest, with the digest of all its other bytes: no byte of it changes unnoticed."""
-    keys = {name: value for name, value in manifest.items() if name != "digest"}
-    text = json.dumps({**keys, "digest": _BLANK}, indent=2).encode() + b"\n"
-    at = text.rindex(_BLANK.encode())
-    return text[:at] + blake3(text).hexdigest().encode() + text[at + len(_BLANK) :]
+    return seal(manifest, indent=2)
 
 
 def _is_whole(text: bytes, manifest: Mapping[str, Any]) -> bool:
     """Whether the text is the one that its digest was made of; version 1 has none."""
-    if "digest" not in manifest:
-        return bool(manifest["version"] == 1)
-    digest = str(manifest["digest"]).encode(errors="replace")
-    before, _, after = text.rpartition(digest)
-    return len(digest) == len(_BLANK) and blake3(before + _BLANK.encode() + after).hexdigest().encode() == digest
+    return is_whole(text, manifest[KEY]) if KEY in manifest else bool(manifest["version"] == 1)
 
 
 Opener = Callable[[str], int]  # a descriptor for reading, that the caller owns
