@@ -131,14 +131,14 @@ IDENTITIES: Final = (
 )
 
 PERMISSIONS: Final = (
-    Mutant("targets/opening.py", "    return spec.overwrite and roots.config.allow_overwrite\n", "    return spec.overwrite\n", PUBLISH),
-    Mutant("targets/opening.py", "    return spec.overwrite and roots.config.allow_overwrite\n", "    return roots.config.allow_overwrite\n", PUBLISH),
+    Mutant("targets/existing.py", "    return spec.overwrite and roots.config.allow_overwrite\n", "    return spec.overwrite\n", PUBLISH),
+    Mutant("targets/existing.py", "    return spec.overwrite and roots.config.allow_overwrite\n", "    return roots.config.allow_overwrite\n", PUBLISH),
     Mutant("targets/publish.py", "    return member.overwrite and roots.config.allow_overwrite\n", "    return member.overwrite\n", PUBLISH),
     Mutant("targets/publish.py", "    if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1 or not roots.config.allow_overwrite:\n", "    if final.st_nlink != 1 or not roots.config.allow_overwrite:\n", PUBLISH),
     Mutant("targets/publish.py", "    if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1 or not roots.config.allow_overwrite:\n", "    if not replaced.is_replaced_file(directory, member) or not roots.config.allow_overwrite:\n", PUBLISH),
     Mutant("targets/publish.py", "    if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1 or not roots.config.allow_overwrite:\n", "    if not replaced.is_replaced_file(directory, member) or final.st_nlink != 1:\n", PUBLISH),
     Mutant("targets/publish.py", "        if staged is not None and final is not None and staged.st_ino != final.st_ino:\n", "        if False:\n", PUBLISH),
-    Mutant("targets/opening.py", "    if st.st_nlink != 1:\n", "    if False:\n", PUBLISH),
+    Mutant("targets/existing.py", "    if st.st_nlink != 1:\n", "    if False:\n", PUBLISH),
     Mutant("roots.py", "        if write and not self.config.allow_in_place:\n", "        if False:\n", DEVICES + " " + ROOTS),
     Mutant("roots.py", "        if not named and real not in map(os.path.realpath, allowed):\n", "        if False:\n", DEVICES + " " + ROOTS),
     Mutant("roots.py", "_BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS", "_BENEATH: Final = kernel.RESOLVE_BENEATH", ROOTS),

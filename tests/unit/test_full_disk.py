@@ -21,8 +21,8 @@ from blockworker.roots import Root
 from blockworker.sparefile import read_text, replace_file
 from blockworker.steps import _take_room
 from blockworker.targets import abandoned, journal, settle
-from blockworker.targets.opening import Room
 from blockworker.targets.prepare import prepare_member
+from blockworker.targets.room import Room
 
 KINDS = ["tmpfs", "ext4", "xfs"]
 

@@ -17,9 +17,10 @@ from blockworker import kernel
 from blockworker.host import HostConfig
 from blockworker.roots import Root, Roots
 from blockworker.targets import journal, manifest
-from blockworker.targets.opening import check_space, find_member, open_member
+from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished
+from blockworker.targets.room import Room
 from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_job, commit_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
@@ -480,9 +481,11 @@ def test_a_target_outside_the_write_roots_is_refused(site):
 def test_space_is_added_up_by_file_system(site):
     place = os.statvfs(site.backup)
     half = place.f_bavail * place.f_frsize // 2 + (64 << 20)
-    check_space(site.roots, [(f"{site.backup}/R/x", half // 2)])
+    Room(site.roots).take(f"{site.backup}/R/x", half // 2)
+    room = Room(site.roots)
+    room.take(f"{site.backup}/R", half)
     with pytest.raises(JobFailed, match=r"needs \d+ bytes, \d+ are free") as refused:
-        check_space(site.roots, [(f"{site.backup}/R", half), (str(site.backup), half)])
+        room.take(str(site.backup), half)
     assert refused.value.errno == errno.ENOSPC
 
 

@@ -15,7 +15,7 @@ from blockjobs.model.jobs import JobSpec, OnError, RoomCheck
 from blockjobs.model.room import Estimate, estimate, series
 from blockworker.drivers.backup import Backup
 from blockworker.steps import _room_for
-from blockworker.targets.opening import Room
+from blockworker.targets.room import Room
 
 MIB = 1 << 20
 QCOW2 = {"driver": "qcow2", "host": "web1", "file": {"driver": "file", "filename": "/backup/root.qcow2"}}

@@ -25,9 +25,10 @@ from blockworker.drivers.staged import is_null
 from blockworker.forecast import forecast, room
 from blockworker.globs import find_matches
 from blockworker.roots import Roots, kind_of
+from blockworker.targets.existing import existing_contents
 from blockworker.targets.files import stat_of
 from blockworker.targets.images import Contents
-from blockworker.targets.opening import existing, find_member
+from blockworker.targets.opening import find_member
 from blockworker.volumes import REPLACED, Identity, open_source
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, An
         raise JobFailed(
             errno.EACCES, f"target {path} exists already and host {roots.config.name} does not allow overwriting"
         )
-    held = existing(roots, volume) or Contents(st.st_size)
+    held = existing_contents(roots, volume) or Contents(st.st_size)
     layer = {"backing": held.backing, "backing_format": held.backing_format} if held.backing else {}
     return {"size": held.size, "allocated": st.st_blocks * 512, **layer}
 

@@ -33,8 +33,9 @@ from blockworker.policy import Action, judge
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.given import Prepared
-from blockworker.targets.opening import Room, target_path
+from blockworker.targets.opening import target_path
 from blockworker.targets.resolve import resolution_of
+from blockworker.targets.room import Room
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)

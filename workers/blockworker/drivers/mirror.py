@@ -31,7 +31,7 @@ from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
-from blockworker.targets.opening import existing
+from blockworker.targets.existing import existing_contents
 from blockworker.volumes import Identity, Source
 
 log = logging.getLogger(__name__)
@@ -210,5 +210,5 @@ def _existing(roots: Roots, spec: JobSpec) -> int | None:
     if is_null(spec):
         bottom = volumespec.bottom(spec.target.volume)
         return bottom.size if isinstance(bottom, NullVolume) else None
-    held = existing(roots, spec.target.volume) if spec.overwrite else None
+    held = existing_contents(roots, spec.target.volume) if spec.overwrite else None
     return None if held is None else held.size

@@ -14,8 +14,8 @@ from blockjobs.model.errors import JobFailed
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.targets.attributes import Attributes, give, parse, read
+from blockworker.targets.existing import open_existing
 from blockworker.targets.journal import Member
-from blockworker.targets.opening import open_existing
 
 _READ_AND_WRITE = 0o666  # nobody executes an image, its digests or its manifest because of us
 

@@ -1,0 +1,106 @@
+"""What has the name of a target already: whether a job may replace it, and what it holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.restores import TYPE as RESTORE
+from blockjobs.model.volumespec import Volume
+from blockworker.roots import Roots, kind_of
+from blockworker.targets.entries import Replaced
+from blockworker.targets.files import stat_of
+from blockworker.targets.images import Contents, look_into
+from blockworker.targets.names import SUFFIXES
+from blockworker.targets.replaced import expect_replaceable
+
+
+def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replaced | None:
+    """Refuse a target that exists, unless it may be replaced; which file is going to be replaced, None: none.
+
+    Raises:
+        JobFailed: it exists and may not be replaced (EEXIST), is the source itself (EINVAL), or is in use (EBUSY).
+    """
+    try:
+        directory = roots.open_dir(os.path.dirname(path))
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None  # it will be made
+        raise
+    try:
+        name = os.path.basename(path)
+        st, seen = stat_of(directory, name), None
+        if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):
+            seen = expect_replaceable(directory, path)
+        if st is None:
+            for suffix in SUFFIXES[1:]:
+                if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):
+                    raise JobFailed(errno.EEXIST, f"{path}{suffix} exists already: it would belong to target {path}")
+            return None
+    finally:
+        os.close(directory)
+    if _source_identity(roots, spec) == (st.st_dev, st.st_ino):
+        raise JobFailed(errno.EINVAL, f"target {path} is the source itself, or a hard link of it")
+    if not stat.S_ISREG(st.st_mode):
+        raise JobFailed(errno.EEXIST, f"target {path} exists already and is {kind_of(st)}")
+    if not _may_overwrite(roots, spec):
+        why = f"host {roots.config.name} does not allow overwriting" if spec.overwrite else "'overwrite' was not asked"
+        raise JobFailed(errno.EEXIST, f"target {path} exists already and {why}")
+    if st.st_nlink != 1:
+        raise JobFailed(errno.EEXIST, f"target {path} has {st.st_nlink} hard links: a file with one was expected")
+    return seen
+
+
+def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:
+    """Whether both the job and the host let a file be replaced."""
+    return spec.overwrite and roots.config.allow_overwrite
+
+
+def _source_identity(roots: Roots, spec: JobSpec) -> tuple[int, int] | None:
+    """The numbers of device and inode of the source; None where it is no file of the target's host."""
+    bottom = volumespec.bottom(spec.source.volume)
+    if not isinstance(bottom, volumespec.FileVolume) or spec.source.host != spec.target.host:
+        return None
+    fd = (roots.open_published if spec.type == RESTORE else roots.open_source)(bottom.filename)
+    try:
+        st = os.fstat(fd)
+        return st.st_dev, st.st_ino
+    finally:
+        os.close(fd)
+
+
+def open_existing(roots: Roots, path: str) -> int | None:
+    """A descriptor, for reading, of the file that a target would replace; None where there is none.
+
+    Raises JobFailed, OSError.
+    """
+    try:
+        directory = roots.open_dir(os.path.dirname(path), what="target directory")
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        return os.open(
+            os.path.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(directory)
+
+
+def existing_contents(roots: Roots, volume: Volume) -> Contents | None:
+    """What a target's file holds now, as its format has it; None where there is none.  Raises JobFailed, OSError."""
+    fd = open_existing(roots, volumespec.label(volume))
+    if fd is None:
+        return None
+    try:
+        image = volumespec.formatted(volume)
+        return Contents(os.fstat(fd).st_size) if image is None else look_into(fd, image, roots.cage)
+    finally:
+        os.close(fd)

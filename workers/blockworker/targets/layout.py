@@ -1,0 +1,95 @@
+"""The files of a member as OPEN makes them: its reserved name, an empty staging file of its size, and its digests."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+
+from blockjobs.model.errors import JobFailed
+from blockworker.copy.digests import digest_size
+from blockworker.host import boot_id
+from blockworker.identity import which_file
+from blockworker.roots import Roots
+from blockworker.targets.entries import Member
+from blockworker.targets.files import unlink
+from blockworker.targets.reserved import reserve_name
+from blockworker.volumes.qemuimg import ImageTool
+
+
+def create_files(roots: Roots, member: Member, base: str) -> Member:
+    """Make the member's files, and the directories from below ``base`` on that they lie in; durably.
+
+    The member as it is then: with the identity of its staging file.
+
+    Raises:
+        JobFailed: another job has reserved the name, or the kernel refuses a directory.
+        OSError: the kernel refuses a file.
+    """
+    for _ in range(10):
+        roots.make_dirs(base, member.directory, member.made_dirs)
+        try:
+            directory = roots.open_dir(member.directory)
+            try:
+                return _create_in(roots, directory, member)
+            finally:
+                os.close(directory)
+        except (JobFailed, FileNotFoundError) as error:
+            # An abort of another job found the directory empty, and removed it before we were in.
+            if error.errno != errno.ENOENT:
+                raise
+    raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
+
+
+def _create_in(roots: Roots, directory: int, member: Member) -> Member:
+    """Make the files in the open directory; what is there of an OPEN that was interrupted is made anew."""
+    if member.reserved:
+        reserve_name(directory, member, roots.config.name, roots.registry)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    for name in filter(None, (member.staging, member.digests)):
+        # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
+        unlink(directory, name)
+        fd = os.open(name, flags, 0o600, dir_fd=directory)
+        if name == member.staging:
+            st = os.fstat(fd)
+            member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=boot_id())
+        lay_out_file(roots, fd, name, member)
+    os.fsync(directory)
+    return member
+
+
+def lay_out_file(roots: Roots, fd: int, name: str, member: Member) -> None:
+    """Give an open file of the member's the layout that its name stands for, durably, and close it.
+
+    Raises:
+        JobFailed: QEMU's tool cannot make the image.
+        OSError: the file system refuses the size.
+    """
+    try:
+        if name == member.digests:
+            os.ftruncate(fd, digest_size(member.size))
+        elif member.format:
+            _lay_out_image(roots, fd, member)
+        else:
+            os.ftruncate(fd, member.size)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lay_out_image(roots: Roots, fd: int, member: Member) -> None:
+    """Make the open staging file an empty image, whatever is in it."""
+    image = ImageTool(fd, member.format, member.target, cage=roots.cage)
+    below = _parent_of(roots, member)
+    try:
+        image.create(member.size, member.words, member.name, below)
+    finally:
+        if below is not None:
+            os.close(below)
+
+
+def _parent_of(roots: Roots, member: Member) -> int | None:
+    """The layer that a vmdk is going to lie on: QEMU opens it by its name, and the cage lets it open this one file."""
+    if member.format != "vmdk" or "-b" not in member.words:
+        return None
+    return roots.open_source(member.words[member.words.index("-b") + 1])
