@@ -57,7 +57,7 @@ mutants: $(STAMP) tools ## each guard of the data plane taken away, one at a tim
 	$(BIN)/python tests/mutants/run.py
 
 campaigns: $(STAMP) tools ## random campaigns, cuts, deaths and 1,000 power cuts at full length (make test has short versions)
-	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py tests/cluster/test_finalizer_dies.py tests/power --long
+	$(BIN)/pytest tests/redis/test_machine.py tests/redis/test_tries_machine.py tests/qmp tests/cluster/test_cuts.py tests/cluster/test_limits.py tests/cluster/test_worker_dies.py tests/cluster/test_coordinator_dies.py tests/cluster/test_finalizer_dies.py tests/cluster/test_two_hundred_hosts.py tests/power --long
 
 endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redis keys stay flat
 	$(BIN)/pytest tests/cluster/test_endurance.py --long -s

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from shared import SideBySide, close_what_nobody_wants
 
 for name in [name for name in os.environ if name.startswith("BLOCKJOBS_")]:
     del os.environ[name]
@@ -41,8 +43,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        close_what_nobody_wants(item.config, nextitem)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Also where the tests were broken off."""
+    close_what_nobody_wants(config, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySide | None:
+    return SideBySide(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first, beside all others; at full length more than an hour is no hang."""
+    items.sort(key=lambda item: "four_hosts" not in getattr(item, "fixturenames", ()))  # a fleet comes up only once
     items.sort(key=lambda item: item.get_closest_marker("endurance") is None)
     if config.getoption("--long"):
         for item in items:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from fleet import Fleet
+from shared import share
 
 
-@pytest.fixture(scope="session")
-def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path_factory.mktemp("fleet"), ["a", "b", "c", "d"])
-    yield fleet
-    fleet.close()
+@pytest.fixture(scope="module")
+def four_hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    return share(request, lambda: closing(Fleet(tmp_path_factory.mktemp("fleet"), ["a", "b", "c", "d"])))
 
 
 @pytest.fixture
-def fleet(session_fleet: Fleet) -> Fleet:
+def fleet(four_hosts: Fleet) -> Fleet:
     """The fleet, whole: what the story before stopped or killed runs again."""
-    session_fleet.mend()
-    return session_fleet
+    four_hosts.mend()
+    return four_hosts

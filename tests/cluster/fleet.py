@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from mounts import memory
 
 from blockjobs.model import ids, templates
 from blockjobs.model.ids import Host, RunId, TxnId
@@ -34,6 +35,7 @@ from blockjobs.store.views import JobView
 from blockworker.host import HostConfig, dump
 
 MIB = 1 << 20
+LOG = 64 * MIB  # bytes that a registry needs here, with some to spare
 DEADLINE = 120.0  # seconds; long, for machines that are busy with more than this
 _numbers = count(1)
 
@@ -43,17 +45,18 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, registry: Path | None = None, **config: Any,
+        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, **config: Any,
     ) -> None:  # fmt: skip
-        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's;
-        ``registry``: where the server's files lie."""
+        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's."""
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
         # Each of Celery's pools has a directory there, which one that is killed leaves.  A short path: sockets, too.
         self.tmp = Path(tempfile.mkdtemp(prefix="fleet-"))
         self.env = {"TMPDIR": str(self.tmp), **(env or {})}
         self.hosts = [Host(host) for host in hosts]
-        self.server = Server(registry or place / "redis").start()
+        # In memory where that is possible: processes die here, no power, and each change of the registry is a flush.
+        self.files = Path(tempfile.mkdtemp(prefix="fleet-registry-", dir=memory(LOG)))
+        self.server = Server(self.files / "redis").start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -116,7 +119,8 @@ class Fleet:
         psutil.wait_procs(family, timeout=DEADLINE)
         self.client.close()
         self.server.stop()
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        for place in (self.tmp, self.files):
+            shutil.rmtree(place, ignore_errors=True)
 
     # --- places and runs --------------------------------------------------------------------------------
 

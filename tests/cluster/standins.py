@@ -1,7 +1,7 @@
 """Light stand-ins for the workers of many hosts: one process, one Celery consumer on all their queues.
 
 What is answered is the product's own: ``blockworker.steps.Steps`` for the steps, claim, checkpoint and finish of
-``HostRegistry.attempts`` for the copies, a beat a second for each host.  Only the copy itself is left out of
+``HostRegistry.attempts`` for the copies, a beat in two seconds for each host.  Only the copy itself is left out of
 ``null-co`` volumes; files, which need ``--root``, are copied by the product's attempt, one after the other.
 
     python standins.py URL HOST [HOST ...]            all of them work
@@ -38,7 +38,7 @@ from blockworker.steps import Steps
 from blockworker.watcher import Watcher
 
 SLOTS = 2
-BEAT = 1.0  # seconds between two beats of a host, as the real ones
+BEAT = 2.0  # seconds between two beats of a host, of which the real ones have two: there are two hundred in here
 
 
 class StandIn:
@@ -94,6 +94,8 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> No
         watcher.start()
     app = Celery("standins", set_as_current=False)
     configure(app, url)
+    # Every message is waited for on all queues: a key each, instead of one for each priority that nobody uses.
+    app.conf.broker_transport_options |= {"priority_steps": [0]}
     tasks: dict[tuple[str, str], Callable[..., None]] = {}
     for host, standin in standins.items():
         tasks[copy_queue(host), COPY_TASK] = standin.copy

@@ -30,18 +30,13 @@ BUDGET = 60 * MIB
 WINDOW = 2.0  # seconds
 TAKEN = 0.1  # of one processor: what a hypervisor may take of them all in a window that is judged
 FEW = 5  # windows
-LOG = 32 * MIB  # bytes that a registry needs here, with some to spare
-ROOM = 3 << 30  # bytes that all images together need, likewise
+ROOM = 3 << 30  # bytes that all images together need, with some to spare
 
 
 @pytest.fixture(scope="module")
 def trio(long: bool) -> Iterator[Fleet]:
-    """As in the field, the registry does not wait for a disk that copies keep busy."""
-    with (
-        tempfile.TemporaryDirectory(dir=memory(LOG)) as registry,
-        tempfile.TemporaryDirectory(dir=None if long else memory(ROOM)) as hosts,
-    ):
-        fleet = Fleet(Path(hosts), ["a", "b", "c"], registry=Path(registry) / "redis")
+    with tempfile.TemporaryDirectory(dir=None if long else memory(ROOM)) as hosts:
+        fleet = Fleet(Path(hosts), ["a", "b", "c"])
         for host in fleet.hosts:
             fleet.image(host, "disk.img", 320)
         yield fleet

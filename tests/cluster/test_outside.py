@@ -18,19 +18,19 @@ PATTERN = {"driver": "pattern", "host": "d", "byte": 65, "size": 3 * MIB + 5}
 
 
 @pytest.fixture(scope="module")
-def installed(session_fleet: Fleet) -> Iterator[Fleet]:
+def installed(four_hosts: Fleet) -> Iterator[Fleet]:
     """The distribution ``outside`` on host d, and here, where runs are submitted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(OUTSIDE))
         patch.setattr(sys, "path", [*sys.path, str(OUTSIDE)])
         volumespec.other.cache_clear()
         for name in ("steps@d", "copy@d"):
-            session_fleet.restart(name)
-        session_fleet.await_up(["d"])
-        yield session_fleet
+            four_hosts.restart(name)
+        four_hosts.await_up(["d"])
+        yield four_hosts
     volumespec.other.cache_clear()
     for name in ("steps@d", "copy@d"):
-        session_fleet.restart(name)
+        four_hosts.restart(name)
 
 
 def test_a_job_of_somebody_elses_driver_obeys_every_verb(installed: Fleet) -> None:

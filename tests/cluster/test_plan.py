@@ -20,7 +20,7 @@ CHANGING = ("card", "bj:daemons", "bj:hosts", "binding_deadlines", "unacked_mute
 
 
 @pytest.fixture(scope="module")
-def session_fleet(tmp_path_factory):
+def four_hosts(tmp_path_factory):
     """A fleet of its own: what other stories have begun is not to end while two states of it are compared."""
     fleet = Fleet(tmp_path_factory.mktemp("plan"), ["a", "b"])
     yield fleet

@@ -8,20 +8,23 @@ from pathlib import Path
 import pytest
 import stages
 from iotest import Bench
+from shared import share
 
 
-@pytest.fixture(scope="session")
-def our_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
-    with stages.ours(tmp_path_factory.mktemp("ours")) as stage:
-        yield stage
+def is_told_here(item: pytest.Item) -> bool:
+    return item.path.parent == Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def their_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stages.Stage]:
+@pytest.fixture(scope="module")
+def our_stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> stages.Stage:
+    return share(request, lambda: stages.ours(tmp_path_factory.mktemp("ours")), is_told_here)
+
+
+@pytest.fixture(scope="module")
+def their_stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> stages.Stage:
     if why := stages.missing():
         pytest.skip(why)
-    with stages.original(tmp_path_factory.mktemp("theirs")) as stage:
-        yield stage
+    return share(request, lambda: stages.original(tmp_path_factory.mktemp("theirs")), is_told_here)
 
 
 @pytest.fixture(params=["their_stage", "our_stage"], ids=["original", "ours"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import puppets
 import pytest
 from fleet import MIB, Fleet
+from mounts import memory
+from shared import share
 from talk import Monitor
 
 from blockjobs import server as redis_server
@@ -21,8 +25,8 @@ from blockjobs.qmp.server import Server
 
 
 @pytest.fixture(scope="session")
-def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
-    with redis_server.Server(tmp_path_factory.mktemp("redis")) as server:
+def registry_server() -> Iterator[redis_server.Server]:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, redis_server.Server(Path(place)) as server:
         yield server
 
 
@@ -58,18 +62,19 @@ def talk(face: Face) -> Iterator[Monitor]:
         yield monitor
 
 
-@pytest.fixture(scope="session")
-def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    fleet = Fleet(tmp_path_factory.mktemp("qmp"), ["a"], slots=4, allow_overwrite=True, qmp=True)
-    yield fleet
-    fleet.close()
+@pytest.fixture(scope="module")
+def one_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    def made() -> AbstractContextManager[Fleet]:
+        return closing(Fleet(tmp_path_factory.mktemp("qmp"), ["a"], slots=4, allow_overwrite=True, qmp=True))
+
+    return share(request, made)
 
 
 @pytest.fixture
-def fleet(session_fleet: Fleet) -> Fleet:
+def fleet(one_host: Fleet) -> Fleet:
     """The fleet, whole, without a job and without a node."""
-    session_fleet.mend()
-    return session_fleet
+    one_host.mend()
+    return one_host
 
 
 @pytest.fixture

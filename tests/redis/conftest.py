@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
+from mounts import memory
 from puppets import Fleet
 
 from blockjobs.cli import main
@@ -12,18 +16,18 @@ from blockjobs.store.registry import Registry
 
 
 @pytest.fixture(scope="session")
-def forgetful(tmp_path_factory):
+def forgetful():
     """Durability is the subject of ``test_server``: here nothing waits for a disk."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place)) as server:
         with connect(server.url) as client:
             client.config_set("appendonly", "no")
         yield server
 
 
 @pytest.fixture(scope="session")
-def durable(tmp_path_factory):
+def durable():
     """Every command refuses a server that would forget."""
-    with Server(tmp_path_factory.mktemp("redis")) as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place)) as server:
         yield server
 
 

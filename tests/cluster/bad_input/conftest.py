@@ -18,8 +18,8 @@ from blockjobs.settings import URL
 
 
 @pytest.fixture(scope="module")
-def world(session_fleet: Fleet) -> Iterator[tuple[Fleet, Path]]:
-    fleet = session_fleet
+def world(four_hosts: Fleet) -> Iterator[tuple[Fleet, Path]]:
+    fleet = four_hosts
     fleet.mend()
     root = fleet.root("a") / "bad"
     (root / "backup").mkdir(parents=True)

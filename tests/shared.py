@@ -1,0 +1,74 @@
+"""What several modules of tests use: made for the first of them, and closed behind the last.
+
+A fixture of the session would be closed at the very end.  A fleet that nobody talks to any more would take a tenth of a
+processor from all tests that come behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+Thing = TypeVar("Thing")
+Wanted = Callable[[pytest.Item], bool]
+
+# Files that go to one process, one behind the other, where tests run side by side: each group shares a fleet of four
+# hosts, which costs fifteen seconds of a processor until it is up.
+GROUPS = {
+    "mirrors": ("mirror", "hosts", "drain", "salvage_runs", "abandoned", "outside", "lost_memory"),
+    "refusals": ("bad_input", "groups", "doctor_cluster", "deaths"),
+    "nights": ("policies", "second_night", "restore", "verify_runs", "move", "publish_order"),
+}
+
+
+@dataclass
+class Shared:
+    thing: Any
+    wanted: Wanted
+    stack: ExitStack
+
+
+SHARED = pytest.StashKey[dict[str, Shared]]()
+
+
+def share(
+    request: pytest.FixtureRequest, make: Callable[[], AbstractContextManager[Thing]], wanted: Wanted | None = None
+) -> Thing:
+    """The value of a fixture of a module: the one that an earlier module left, or one that is made now.
+
+    ``wanted``: whether a test uses it; by default, whether the fixture is among those that the test asks for.
+    """
+    name = str(request.fixturename)
+    shared = request.config.stash.setdefault(SHARED, {})
+    if name not in shared:
+        stack = ExitStack()
+        thing = stack.enter_context(make())
+        shared[name] = Shared(thing, wanted or (lambda item: name in getattr(item, "fixturenames", ())), stack)
+    kept: Thing = shared[name].thing
+    return kept
+
+
+def close_what_nobody_wants(config: pytest.Config, item: pytest.Item | None) -> None:
+    """``item``: the test that comes next, None: no one."""
+    shared = config.stash.get(SHARED, {})
+    for name in [name for name, each in shared.items() if item is None or not each.wanted(item)]:
+        shared.pop(name).stack.close()
+
+
+def group_of(file: str) -> str:
+    """The group of a file of tests, or its own name: that of ``tests/cluster/test_mirror.py`` is "mirrors"."""
+    suite, _, name = file.removeprefix("tests/").partition("/")
+    words = name.partition("/")[0].removeprefix("test_").removesuffix(".py")
+    return next((group for group, files in GROUPS.items() if suite == "cluster" and words in files), file)
+
+
+class SideBySide(LoadFileScheduling):  # type: ignore[misc]
+    """Tests of one file, or of one group of files, run in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(super()._split_scope(nodeid))
