@@ -110,6 +110,7 @@ IDENTITIES: Final = (
     Mutant("targets/entries.py", "    if not (is_whole(text.rstrip(b\" \"), digest) if digest is not None else version == 1):\n", "    if False:\n", "tests/unit/test_journal.py"),
     Mutant("targets/manifest.py", "    if not changed and not _is_whole(text, manifest):\n", "    if False:\n", "tests/unit/test_manifest_flips.py"),
     Mutant("highest.py", "        if self.damage is not None:  # it is all that anybody has to look at\n", "        if False:\n", "tests/unit/test_state.py"),
+    Mutant("identity.py", "{_THIS_BOOT}{boot_id()}:{handle_of(fd)}\"\n    finally", "\"\n    finally", "tests/unit/test_identity.py"),
     Mutant("targets/settle.py", "                expect_proven(directory, current)\n                journal.decide", "                journal.decide", PUBLISH),
     Mutant("targets/proof.py", "    if not same_file(found.which, proven.which):\n        text = f\"target {member.target}: its staging file {staging} is another", "    if False:\n        text = f\"target {member.target}: its staging file {staging} is another", PUBLISH),
     Mutant("targets/proof.py", "    if found.size != proven.size:\n", "    if False:\n", PUBLISH),

@@ -143,12 +143,12 @@ def test_what_cannot_be_opened_is_named(open_site):
 
 
 def test_files_of_our_own_are_never_taken_and_need_no_word(site):
-    ours = ["a.img.blake3", "a.img.manifest.json", "a.img.part", ".a.img.0123abcd.part", ".a.img.0123abcd.cut",
+    ours = ["a.img.blake3", "a.img.manifest.json", ".a.img.0123abcd.part", ".a.img.0123abcd.cut",
             ".a.img.reserved", ".blockjobs/R.journal"]  # fmt: skip
-    for name in ("a.img", ".b.img", *ours):
+    for name in ("a.img", "a.part", ".b.img", *ours):
         (site.images / name).parent.mkdir(exist_ok=True)
         (site.images / name).write_bytes(b"x")
-    for pattern, taken in (("*", ["a.img"]), (".*", [".b.img"]), ("*/*", []), (".block*/*", [])):
+    for pattern, taken in (("*", ["a.img", "a.part"]), (".*", [".b.img"]), ("*/*", []), (".block*/*", [])):
         assert (found(site, f"{site.images}/{pattern}"), left_out(site, pattern)) == (taken, {})
 
 

@@ -127,9 +127,28 @@ def test_a_loop_device_with_another_file_of_the_same_name_is_another_device(tmp_
     assert names[0] != names[1]
 
 
+@AS_ROOT
+@pytest.mark.parametrize("image", ["ext4"], indirect=True)  # others do not give out an inode again at once
+def test_a_loop_device_with_a_new_file_that_got_the_inode_of_the_old_one_is_another_device(image):
+    with mounted(image) as place:
+        names, inodes = [], []
+        for _ in range(2):
+            device = attached(place / "disk")
+            try:
+                names.append(which_device(os.stat(device).st_rdev, device))
+                inodes.append((place / "disk").stat().st_ino)
+            finally:
+                subprocess.run(["losetup", "-d", device], check=True)
+            (place / "disk").unlink()
+    assert inodes[0] == inodes[1], "otherwise this proves nothing"
+    assert not same_thing(*names)
+    assert same_thing(names[0], names[0].partition(" @")[0]), "a name that an earlier version has noted"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
+        pytest.param("loop/x:/a @b/1 @b1:x", "loop/x:/a @c/2 @b1:x", False, id="a mark in a path"),
         pytest.param("path:/dev/vdb @b1:7", "path:/dev/vdb @b1:7", True, id="the same disk in one boot"),
         pytest.param("path:/dev/vdb @b1:7", "path:/dev/vdb @b1:8", False, id="a disk that was swapped in one boot"),
         pytest.param("path:/dev/vdb @b1:7", "path:/dev/vdb @b2:8", True, id="numbers of two boots tell nothing"),

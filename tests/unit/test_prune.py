@@ -242,6 +242,20 @@ def test_a_backup_that_an_image_beside_it_lies_on_stays(site, words):
     Backup().open(*over(site))
 
 
+@needs_qemu
+@pytest.mark.parametrize("words", [("-f", "qcow2", "-o", "data_file=Xoot.img"), ("-f", "qed", "-b", "Xoot.img")])
+def test_a_backup_that_an_image_beside_it_names_in_another_way_stays(site, words):
+    old, new = published(site, "R"), published(site, "S")
+    above = site.backup / "R/by-hand"
+    create = ["qemu-img", "create", "-q", *(["-u", "-F", "raw"] if "-b" in words else []), *words, "by-hand", "1M"]
+    subprocess.run(create, check=True, cwd=above.parent)
+    above.write_bytes(above.read_bytes().replace(b"Xoot.img", b"root.img"))
+    (answer,) = ask(site, old, remaining=[new["path"]])
+    assert (answer["state"], "by-hand lies on it" in answer["text"]) == ("left", True), answer
+    with pytest.raises(JobFailed, match="by-hand in the same directory lies on it"):
+        Backup().open(*over(site))
+
+
 def over(site):
     """OPEN of a job that would replace the backup."""
     allowed = replace(site, allow_overwrite=True)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FileVolume, FormatVolume
+from blockworker.kernel import data_ranges
 from blockworker.volumes import open_source
 from blockworker.volumes.export import name_file
 from blockworker.volumes.headers import MAGIC, Qcow2, expect_header, seems_formatted
@@ -153,6 +154,40 @@ def test_damage_of_a_qcow2_is_named_with_its_file(tmp_path, change, said):
     found = damage(path, "qcow2")
     assert found[0].startswith(str(path))
     assert said in found[0]
+
+
+KINDS_OF_QCOW2 = {
+    "as QEMU makes it": (),
+    "of entries with bitmaps": ("-o", "cluster_size=128k,extended_l2=on"),
+    "with all its tables": ("-o", "preallocation=metadata"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_QCOW2)
+def test_a_qcow2_that_lost_its_last_bytes_of_data_is_damaged_though_qemu_reads_zeros(tmp_path, kind):
+    size = 8 * MIB
+    path = image(tmp_path / "disk", "qcow2", *KINDS_OF_QCOW2[kind], size=str(size), written=(f"{size - 512} 512",))
+    assert damage(path, "qcow2") == []
+    tool("qemu-io", "-f", "qcow2", "-c", "write 0 256k", path)
+    assert damage(path, "qcow2") == []
+    with path.open("r+b") as file:
+        used = max(end for _, end in data_ranges(file.fileno(), 0, path.stat().st_size))
+        file.truncate(used - 1)
+    assert subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path], check=False).returncode in (0, 3)
+    (line,) = damage(path, "qcow2")
+    assert line.startswith(f"{path} is cut: its data at byte ")
+
+
+def test_a_qcow2_whose_file_ends_within_a_table_is_damaged_though_qemu_sees_only_unused_clusters(tmp_path):
+    path = image(tmp_path / "disk", "qcow2", "-o", "cluster_size=4k", size="8M", written=("0 4k", "4100k 4k"))
+    with path.open("r+b") as file:
+        directory = struct.unpack_from(">Q", file.read(104), 40)[0]
+        file.seek(directory + 8 * 2)  # of 2 MiB each: the table of what is at 4 MiB, and behind it its data
+        table = struct.unpack(">Q", file.read(8))[0] & (1 << 56) - 512
+        file.truncate(table + 8)
+    assert subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path], check=False).returncode in (0, 3)
+    (line,) = damage(path, "qcow2")
+    assert f"the table of its data from byte {4 * MIB} on ends at {table + 4096}, the file at {table + 8}" in line
 
 
 def test_clusters_that_nobody_uses_are_no_damage_and_are_given_back(tmp_path):

@@ -100,8 +100,8 @@ def same_thing(one: str, other: str) -> bool:
 
 
 def _parted(name: str) -> tuple[str, tuple[str, ...]]:
-    lasting, _, passing = name.partition(_THIS_BOOT)
-    return lasting, tuple(passing.split(":", 1)) if passing else ()
+    lasting, mark, passing = name.rpartition(_THIS_BOOT)  # the last one: a path may hold the mark, too
+    return (lasting, tuple(passing.split(":", 1))) if mark else (name, ())
 
 
 def _own_uuid(fd: int) -> str:
@@ -177,8 +177,8 @@ def identify(rdev: int, path: str) -> str:
 def which_device(rdev: int, path: str) -> str:
     """The name of a block device: ``identify``, and what tells it from another one of the same name.
 
-    A partition is known by its first sector too, a loop device by the inode of its file, and a device without a name
-    of its own by the number that the kernel has given this disk since the boot.
+    A partition is known by its first sector too, a loop device by its file, and a device without a name of its own by
+    the number that the kernel has given this disk since the boot.
     """
     place = _sys_of(rdev)
     name = identify(rdev, path)
@@ -187,10 +187,22 @@ def which_device(rdev: int, path: str) -> str:
         place = os.path.dirname(os.path.realpath(place))
     if name.startswith("loop/"):
         with suppress(OSError):
-            name += f":inode:{os.stat(_read_line(f'{place}/loop/backing_file')).st_ino}"
+            name += _behind(_read_line(f"{place}/loop/backing_file"))
     if name.startswith("path:") and (sequence := _read_line(f"{place}/diskseq")):
         name += f"{_THIS_BOOT}{boot_id()}:{sequence}"
     return name
+
+
+def _behind(path: str) -> str:
+    """Which file a loop device lies in: its inode, and the handle, as a new file of the same name may get that inode.
+
+    Earlier versions did not note the handle; as it is told like what holds within a boot, their names are known again.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return f":inode:{os.fstat(fd).st_ino}{_THIS_BOOT}{boot_id()}:{handle_of(fd)}"
+    finally:
+        os.close(fd)
 
 
 def backing_file(rdev: int) -> str:

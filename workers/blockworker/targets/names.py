@@ -9,7 +9,7 @@ from typing import Final
 from blockjobs.model.errors import JobFailed
 from blockworker.targets.folder import FOLDER
 
-SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of files beside a published image, and of staging files
+SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of staging files, and of files beside a published image
 # ``.NAME.`` and eight digits of a staging file's uuid, then the kind of file; ``.NAME.reserved`` keeps a target's name.
 _HIDDEN: Final = re.compile(r"\..+\.(?:[0-9a-f]{8}\..+|reserved)", re.DOTALL)
 
@@ -17,10 +17,11 @@ _HIDDEN: Final = re.compile(r"\..+\.(?:[0-9a-f]{8}\..+|reserved)", re.DOTALL)
 def is_ours(path: str) -> bool:
     """Whether a path names a file of ours: a staging file, a cut, a journal, digests or a manifest."""
     *above, name = path.split("/")
-    return FOLDER in above or name == FOLDER or name.endswith(SUFFIXES) or _HIDDEN.fullmatch(name) is not None
+    beside = name.endswith(SUFFIXES[1:])  # a staging file is a hidden one: NAME.part is somebody's
+    return FOLDER in above or name == FOLDER or beside or _HIDDEN.fullmatch(name) is not None
 
 
 def expect_foreign(path: str) -> None:
     """Refuse a path that names a file of ours.  Raises JobFailed."""
-    if is_ours(path):
+    if is_ours(path) or path.endswith(SUFFIXES):
         raise JobFailed(errno.EACCES, f"{path} is a file of blockjobs' own: an image was expected")

@@ -17,6 +17,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR, DeviceVolume, FileVolume, FormatVolume, Volume, label, printable
 
 MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
+_QED: Final = b"QED\0"
 TEXT: Final = b"# Disk DescriptorFile"  # how a vmdk begins whose data lies in other files
 WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk that are one file
 _DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
@@ -56,6 +57,11 @@ class Qcow2:
         return bool(self.features & _DATA_FILE)
 
     @property
+    def extended(self) -> bool:
+        """Whether an entry of its tables tells of parts of a cluster: it is twice as long."""
+        return bool(self.features & _EXTENDED)
+
+    @property
     def dirty(self) -> bool:
         """Whether its writer keeps no count of its clusters: lazily, while it is open."""
         return bool(self.features & _DIRTY)
@@ -63,7 +69,7 @@ class Qcow2:
     def faults(self, length: int, *, dirty_is_fine: bool = False) -> list[str]:
         """What is wrong with an image of so many bytes, as far as its header tells: words behind its name."""
         table = 8 * self.l1_entries
-        entry = 16 if self.features & _EXTENDED else 8
+        entry = 16 if self.extended else 8
         needed = -(-self.size // (self.cluster * (self.cluster // entry)))
         refcounts = self.refcounts_offset + self.refcounts_clusters * self.cluster
         wrong = {
@@ -75,6 +81,28 @@ class Qcow2:
             f"is cut: its counts end at {refcounts}, the file at {length}": refcounts > length,
         }
         return [text for text, holds in wrong.items() if holds]
+
+
+_DATA_NAME: Final = 0x44415441  # the extension of the header with the name of the file with the data
+
+
+def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
+    """What an extension of the header holds; b"" where there is none."""
+    start = struct.unpack(">I", os.pread(fd, 4, 100).ljust(4, b"\0"))[0] if header.version >= 3 else 72
+    text = os.pread(fd, min(header.cluster, _LONGEST), 0)
+    while start + 8 <= len(text):
+        kind, length = struct.unpack_from(">II", text, start)
+        if kind in (0, wanted):
+            return text[start + 8 : start + 8 + length] if kind else b""
+        start += 8 + -(-length // 8) * 8
+    return b""
+
+
+def _qed_layer(fd: int) -> bytes:
+    """The layer that an image of QEMU's earlier format lies on."""
+    header = os.pread(fd, 64, 0).ljust(64, b"\0")
+    features, at, length = struct.unpack_from("<Q32xII", header, 16)
+    return os.pread(fd, min(length, 1023), at) if features & 1 else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +204,10 @@ def named_files(fd: int) -> list[str]:
     """The files that an image names in its header or its description, as it writes them: what it lies on."""
     magic = os.pread(fd, len(TEXT), 0)
     if magic[:4] == MAGIC["qcow2"]:
-        return [name] if (name := Qcow2.read(fd).backing) else []
+        header = Qcow2.read(fd)
+        return [name for name in (header.backing, _name(_extension(fd, header, _DATA_NAME))) if name]
+    if magic[:4] == _QED:
+        return [name] if (name := _name(_qed_layer(fd))) else []
     if magic[:4] == MAGIC["vmdk"]:
         return [name] if (name := Vmdk.read(fd).parent) else []
     text = os.pread(fd, _LONGEST, 0) if magic == TEXT else b""

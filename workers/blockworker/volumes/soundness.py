@@ -21,6 +21,7 @@ from blockworker.cage.tool import Idle
 from blockworker.locks import is_written
 from blockworker.volumes.headers import Qcow2, seems_formatted
 from blockworker.volumes.layers import Open
+from blockworker.volumes.qcow2 import cut_data
 from blockworker.volumes.qemuimg import ImageTool
 from blockworker.volumes.vmdk import table_faults
 
@@ -119,7 +120,21 @@ def damage_of(
     dirty = crashed and header.dirty
     if faults := header.faults(length, dirty_is_fine=dirty):
         return [f"{name} {wrong}" for wrong in faults]
-    return [] if dirty else ImageTool(fd, image.driver, name, cage=cage, locks=locks).faults(seconds, idle=idle)
+    if dirty:
+        return []
+    faults = ImageTool(fd, image.driver, name, cage=cage, locks=locks).faults(seconds, idle=idle)
+    return faults or _cut_data(fd, header, name, length, seconds)
+
+
+def _cut_data(fd: int, header: Qcow2, name: str, length: int, seconds: float) -> list[str]:
+    try:
+        found = cut_data(fd, header, length, seconds)
+    except TimeoutError:
+        text = f"{name} was not checked: reading its tables took longer than {seconds:.0f} s"
+        raise JobFailed(errno.ETIMEDOUT, text) from None
+    except OSError as error:
+        found = f"has tables that cannot be read: {error.strerror}"
+    return [f"{name} {found}"] if found else []
 
 
 def finish_image(fd: int, image: FormatVolume, size: int, cage: Cage | None) -> None:
