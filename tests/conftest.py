@@ -19,7 +19,7 @@ settings.load_profile("blockjobs")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="campaigns at full length; without it, their short versions")
-    parser.addoption("--hunt", action="store_true", help="power cuts at each change, from the last on, until one harms")
+    parser.addoption("--hunt", action="store_true", help="power cuts all over a story, until one of them harms")
     parser.addoption("--no-skips", action="store_true", help="fail where a test was skipped for what is not there")
 
 

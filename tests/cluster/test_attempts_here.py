@@ -16,15 +16,19 @@ from blockjobs.model import templates
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.resolutions import Resolution
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.server import Server
 from blockjobs.store.attempts import Claim, Who
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
-from blockworker import attempt, drivers, pausepoint
+from blockworker import attempt, drivers, pausepoint, state
+from blockworker.highest import NAME, Highest
 from blockworker.host import HostConfig
+from blockworker.resolving import resolve
 from blockworker.roots import Roots
+from blockworker.sparefile import spare_name
 from blockworker.steps import Steps
 
 MIB = 1 << 20
@@ -130,3 +134,28 @@ def test_an_attempt_that_finds_its_target_taken_away_by_a_cancel_is_cancelled(sc
     assert (view.error == "Operation canceled") is cancelled
     assert (view.error.startswith(f"staging file {scene.target.parent}")) is not cancelled
     assert not scene.target.exists()
+
+
+def test_a_decision_that_the_host_cannot_note_is_not_carried_out(scene: Scene) -> None:
+    """Its record is durable before the first effect, so that a registry that was rolled back is known by it."""
+    scene.registry.verbs.set_speed(JOB, 0)
+    scene.ring()
+    assert scene.attempt() == "done"
+    place = state.place_of(scene.roots.config)
+    assert place is not None
+    spare = Path(place.path, spare_name(NAME))
+    spare.mkdir(parents=True)
+    steps, answers = Steps(scene.host.answers, scene.roots), scene.host.answers
+    while not answers.decision(scene.job.transaction)[0]:
+        scene.finalizer.once()
+    steps.take(Step.SETTLE, scene.job.transaction)
+    with pytest.raises(IsADirectoryError):
+        resolve(
+            answers, scene.roots, Highest(scene.roots.config), txn=scene.job.transaction, job=JOB,
+            how=Resolution.DISCARD, permitted=lambda: True,
+        )  # fmt: skip
+    assert not scene.target.exists()
+    assert len(list(scene.target.parent.glob(".copy.img.*.part"))) == 1
+    spare.rmdir()
+    steps.take(Step.SETTLE, scene.job.transaction)
+    assert scene.target.read_bytes() == scene.source.read_bytes()

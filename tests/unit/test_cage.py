@@ -5,10 +5,13 @@ The headers are looked at before QEMU sees an image; here that is left out, so t
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
+import resource
 import shutil
+import socket
 import struct
 import subprocess
 from contextlib import contextmanager
@@ -275,6 +278,93 @@ def test_an_image_on_a_device_is_read_and_opens_nothing_else(tmp_path, secret, a
                 os.close(fd)
     finally:
         subprocess.run(["losetup", "-d", loop], check=True)
+
+
+# --- what a process in the cage may do --------------------------------------------------------------------
+
+
+def test_a_tool_gains_no_rights_makes_no_core_and_has_a_filter_of_its_calls(tmp_path):
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    fd = handed(os.open(path, os.O_RDONLY))
+    try:
+        export = Export({"driver": "qcow2", "file": {"driver": "file", "filename": path_of(fd)}}, {fd: str(path)})
+        try:
+            pid = export._process.pid
+            status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+            assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
+        finally:
+            export.close()
+    finally:
+        os.close(fd)
+
+
+def caged(act):
+    """What ``act`` returns in a process of its own, which closes the cage itself: a word."""
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.write(tell, str(act()).encode())
+        except BaseException as error:
+            os.write(tell, repr(error).encode())
+        os._exit(0)
+    os.close(tell)
+    os.wait()
+    with os.fdopen(told) as file:
+        return file.read()
+
+
+def outcome(call):
+    """ "done", or the name of the errno that a call ends with."""
+    try:
+        call()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+
+
+def test_a_program_opens_no_other_program():
+    program = shutil.which("qemu-nbd")
+
+    def both():
+        return [outcome(lambda path=path: os.close(os.open(path, os.O_RDONLY))) for path in (program, "/usr/bin/env")]
+
+    def restricted():
+        before = both()
+        launch.restrict_files(kernel_cage().abi, [], program)
+        return [*before, *both()]
+
+    assert caged(restricted) == str(["done", "done", "done", "EACCES"])
+
+
+@pytest.mark.skipif(kernel_cage().abi < launch.SCOPES[0], reason="this kernel has no scopes of Landlock")
+def test_a_tool_sends_no_signals_to_anybody_else():
+    def restricted():
+        before = outcome(lambda: os.kill(os.getppid(), 0))
+        launch.restrict_files(kernel_cage().abi, [], shutil.which("qemu-nbd"))
+        return [before, outcome(lambda: os.kill(os.getppid(), 0)), outcome(lambda: os.kill(os.getpid(), 0))]
+
+    assert caged(restricted) == str(["done", "EPERM", "done"])
+
+
+def test_no_call_that_makes_a_connection_is_let_through():
+    libc = ctypes.CDLL(None, use_errno=True)
+    _, make, connect = launch.MACHINES[os.uname().machine]
+    calls = {
+        "socket": (make, socket.AF_UNIX, socket.SOCK_STREAM, 0), "connect": (connect, -1, 0, 0),
+        "io_uring_setup": (425, 0, 0, 0), "socket, by another table": (make | 1 << 30, socket.AF_UNIX, 0, 0),
+    }  # fmt: skip
+
+    def answers():
+        return [errno.errorcode[ctypes.get_errno()] if libc.syscall(*call) < 0 else "done" for call in calls.values()]
+
+    def restricted():
+        before = answers()
+        launch.restrict_calls()
+        return [before, answers()]
+
+    assert caged(restricted) == str([["done", "EBADF", "EFAULT", "ENOSYS"], ["EACCES"] * 4])
 
 
 # --- where the kernel has no cage -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import InjectedError
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.plan import pieces
+from blockworker.copy.proven import ProvenDigests
 from blockworker.drivers.verify import said_of
 from blockworker.volumes.blkdebug import DebugSource
 from blockworker.volumes.checked import CheckedSource, Past
@@ -139,3 +140,14 @@ def test_what_cannot_be_read_stops_a_reader_but_one_who_wants_to_know_all_that_i
         assert said_of(goes_on) == (
             "bytes 1048576 to 2097152 cannot be read; bytes 3145728 to 3145732 differ from the digests of its manifest"
         )
+
+
+def test_digests_that_change_while_the_image_is_compared_are_noticed(tmp_path):
+    path = tmp_path / "digests"
+    path.write_bytes(digests(IMAGE))
+    with closing(ProvenDigests(os.open(path, os.O_RDONLY), "digests")) as proved:
+        with path.open("r+b") as file:
+            file.write(b"changed")
+        with pytest.raises(VolumeError, match="were changed while the image was compared with them") as failed:
+            proved.get(0)
+        assert failed.value.errno == errno.EBADMSG

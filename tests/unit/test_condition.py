@@ -177,8 +177,10 @@ def test_without_a_look_such_a_write_moves_no_time(place):
 def test_a_look_at_what_was_written_just_now_lasts_until_the_clock_has_ticked(place):
     path = place / "source"
     rewritten(path)
-    seen(path)
-    assert time.clock_gettime_ns(COARSE) > path.stat().st_ctime_ns
+    for _ in range(20):  # nothing is dirty from the second time on: the look itself takes less than a tick
+        seen(path)
+        assert time.clock_gettime_ns(COARSE) > path.stat().st_ctime_ns
+        path.chmod(0o600)
 
 
 def test_a_write_within_one_second_is_seen_where_a_file_system_keeps_whole_seconds(tmp_path):

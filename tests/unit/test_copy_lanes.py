@@ -16,6 +16,8 @@ from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest, digest_size
 from blockworker.copy.engine import Copy
 from blockworker.copy.extents import RangeSet
+from blockworker.copy.lanes import INTERNAL
+from blockworker.copy.plan import Plan
 from blockworker.copy.throttle import Throttle
 from blockworker.durability import Durability
 from blockworker.targets.staged import StagedTarget
@@ -300,3 +302,18 @@ def test_whatever_ends_the_thread_that_flushes_is_told_to_the_attempt(run, flush
         with pytest.raises(type(flush or checkpoint)):
             made.check()
         copy.stop()
+
+
+def test_lanes_that_end_before_all_is_copied_are_a_trouble():
+    """A bug of ours alone could bring that about: here half of the plan is missing."""
+    source = NullSource(volumespec.NullVolume(size=SIZE))
+    woken = threading.Event()
+    copy = Copy(source, NullTarget(SIZE), size=SIZE, done=RangeSet(), throttle=Throttle(), wake=woken.set)
+    copy.woken, copy._plan = woken, Plan(source, [(0, 4 * MIB)], MIB, 0)
+    with closing(source):
+        copy.start()
+        until(copy, lambda: copy.troubles)
+        copy.stop()
+    (found,) = copy.troubles
+    assert (found.operation, found.offset, found.length) == (INTERNAL, 4 * MIB, 4 * MIB)
+    assert "the lanes ended, and bytes 4194304 to 8388608 were not copied" in found.text

@@ -263,6 +263,21 @@ def test_a_cut_that_others_may_read_is_not_the_file_that_was_made(host):
     assert (host.images / name).stat().st_size == 0
 
 
+def test_nothing_is_made_through_a_name_that_somebody_else_puts_there_meanwhile(host, monkeypatch):
+    precious, real = host.base / "precious", os.open
+    precious.write_text("precious")
+
+    def open_behind_another(path, flags, *mode, **more):
+        if str(path).endswith(".cut") and flags & os.O_CREAT:
+            os.symlink(precious, path, dir_fd=more["dir_fd"])
+        return real(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", open_behind_another)
+    with pytest.raises(JobFailed, match="File exists"):
+        open_member(host.roots, host.spec(snapshot="reflink"), size=1, cutting=True)
+    assert precious.read_text() == "precious"
+
+
 def test_a_cut_that_somebody_put_another_file_in_place_of_is_not_written_to(host):
     spec = host.spec()
     opened(host, spec)

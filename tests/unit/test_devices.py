@@ -288,6 +288,14 @@ def test_what_is_not_all_durable_or_of_another_uuid_is_not_prepared(site):
         inplace.commit(site.roots, record, 1)
 
 
+def test_a_device_that_is_too_small_is_refused_and_nothing_is_noted(site):
+    for spec, size in ((site.spec(), 4 * MIB + 1), (site.spec(offset=3 * MIB), 2 * MIB)):
+        with pytest.raises(JobFailed, match=rf"has {4 * MIB} bytes, {spec.offset + size} are needed") as refused:
+            site.open(spec, size=size)
+        assert refused.value.errno == errno.ENOSPC
+        assert site.record is None
+
+
 def test_an_open_that_nobody_waits_for_any_more_notes_nothing(site):
     with pytest.raises(JobFailed, match="already decided"):
         inplace.open_target(site.roots, site.spec(), size=MIB, source=SOURCE, wanted=lambda: False)

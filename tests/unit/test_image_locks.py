@@ -21,7 +21,7 @@ from blockjobs.model.jobs import OnChange
 from blockworker import kernel, locks
 from blockworker.drivers.backup import Backup
 from blockworker.host import HostConfig
-from blockworker.inuse import expect_still
+from blockworker.inuse import SourceWatch, expect_still
 from blockworker.roots import Roots
 from blockworker.targets import settle
 from blockworker.targets.prepare import prepare_member
@@ -177,6 +177,45 @@ def test_a_guest_does_not_start_on_what_an_attempt_writes_a_part_of(site, tmp_pa
         job.run()
     for place in disk:
         assert refusal(place, tmp_path) == ""
+
+
+@needs_root
+def test_a_job_that_writes_a_part_keeps_nobody_from_reading_another_and_a_guest_is_seen(site, disk):
+    """Of two partitions one is read while a job writes the other: both lie on the disk, and share nothing."""
+    roots = Roots(replace(site.roots.config, devices=disk[1:]))
+    volume = volumespec.parse(f"web1:{disk[2]}").volume
+    watch = SourceWatch(volume, roots)
+    try:
+        with opened(disk[1]) as part, opened(disk[1]) as guest:
+            locks.write_a_part(part)
+            expect_still(volume, roots)
+            assert watch.writer() is None
+            kernel.lock_shared(guest, 100 + locks.WRITE)
+            kernel.lock_shared(guest, 200 + locks.WRITE)  # as a guest does, which shares its disk with nobody
+            with pytest.raises(JobFailed, match="QEMU writes to what shares bytes with it"):
+                expect_still(volume, roots)
+            assert watch.writer().who == f"{disk[2]}: QEMU writes to it"
+    finally:
+        watch.close()
+
+
+@needs_root
+def test_a_device_that_is_mounted_while_it_is_read_is_seen(site, tmp_path, disk):
+    roots = Roots(replace(site.roots.config, devices=disk[1:]))
+    subprocess.run(["mkfs.ext4", "-q", disk[2]], check=True)
+    (tmp_path / "mnt").mkdir()
+    for read in disk[1:3]:
+        watch = SourceWatch(volumespec.parse(f"web1:{read}").volume, roots)
+        try:
+            assert watch.writer() is None
+            subprocess.run(["mount", disk[2], tmp_path / "mnt"], check=True)
+            try:
+                assert watch.writer().who == f"{read}: it is mounted"
+            finally:
+                subprocess.run(["umount", tmp_path / "mnt"], check=True)
+            assert watch.writer() is None
+        finally:
+            watch.close()
 
 
 # --- sources --------------------------------------------------------------------------------------------

@@ -414,6 +414,24 @@ def test_a_file_with_a_second_name_is_not_replaced(site, when):
     assert site.tree() == PUBLISHED
 
 
+@pytest.mark.parametrize("what", ["part", "blake3"])
+def test_nothing_is_made_through_a_name_that_somebody_else_puts_there_meanwhile(site, monkeypatch, what):
+    precious, real = site.backup / "precious", os.open
+    precious.write_text("precious")
+    site.image()
+
+    def open_behind_another(path, flags, *mode, **more):
+        if str(path).endswith(f".{what}") and flags & os.O_CREAT:
+            os.symlink(precious, path, dir_fd=more["dir_fd"])
+        return real(path, flags, *mode, **more)
+
+    with monkeypatch.context() as beside:
+        beside.setattr(os, "open", open_behind_another)
+        with pytest.raises(JobFailed, match="File exists"):
+            site.opened(site.spec())
+    assert precious.read_text() == "precious"
+
+
 def test_a_file_system_that_cannot_rename_without_replacing_gives_an_image_its_name_all_the_same(site, monkeypatch):
     def refused(*_):
         raise OSError(errno.EINVAL, "Invalid argument")  # NFS says so

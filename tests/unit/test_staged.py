@@ -13,7 +13,7 @@ from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockworker.copy.digests import DigestFile, digest, digest_size
 from blockworker.roots import Root
 from blockworker.targets import journal
-from blockworker.targets.opening import find_member
+from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.settle import abort_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
 
@@ -86,6 +86,25 @@ def test_a_file_that_was_cut_is_not_written(site, member):
     os.truncate(part(site, member), MIB)
     with pytest.raises(JobFailed, match="not the one that was opened"):
         StagedTarget.take(site.roots, member, 1)
+
+
+def test_a_symlink_in_place_of_the_digests_is_not_followed(site, member):
+    precious = site.backup / "precious"
+    precious.write_text("precious")
+    digests = site.backup / "R" / member.digests
+    digests.unlink()
+    digests.symlink_to(precious)
+    with pytest.raises(JobFailed, match="Too many levels of symbolic links"):
+        StagedTarget.take(site.roots, member, 1)
+    assert precious.read_text() == "precious"
+
+
+def test_a_source_of_another_size_is_not_opened_again_once_an_attempt_has_begun(site, member):
+    assert open_member(site.roots, site.spec(), size=MIB).size == MIB  # nobody has written yet
+    StagedTarget.take(site.roots, find_member(site.roots, site.spec()), 1).close()
+    with pytest.raises(JobFailed, match=f"changed its size from {MIB} to {2 * MIB}"):
+        open_member(site.roots, site.spec(), size=2 * MIB)
+    assert find_member(site.roots, site.spec()).size == MIB
 
 
 def test_nothing_is_written_after_an_abort_or_for_another_uuid(site, member):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
+from killed import forked
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker import host, state
+from blockworker.errands.work import SharedHighest
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
-from blockworker.targets import devices
+from blockworker.targets import devices, owed
 from blockworker.targets.devices import Record, State
 
 RECORD = Record(
@@ -88,6 +93,45 @@ def test_where_the_note_of_what_was_carried_over_is_damaged_it_is_looked_for_onc
     assert all(state.is_uncarried(config, root) for root in config.write_roots)
     carry_over(config)
     assert not any(state.is_uncarried(config, root) for root in config.write_roots)
+
+
+def waits(pid, kind):
+    """Whether a process waits for a lock of a file."""
+    with open("/proc/locks", encoding="ascii") as locks:
+        return any(f"-> {kind}" in line and f" {pid} " in line for line in locks)
+
+
+@contextmanager
+def waiting(act, kind):
+    """A process that does this, and has come as far as the lock that somebody else has."""
+    pid = forked(act)
+    deadline = time.monotonic() + 20
+    while not waits(pid, kind):
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it has not waited for the lock"
+        assert time.monotonic() < deadline
+    yield
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_two_processes_that_change_one_record_lose_nothing_of_each_other(config):
+    place = state.place_of(config)
+    with ExitStack() as stack, state.changing(place, owed.NAME):
+        stack.enter_context(waiting(lambda: owed.note(config, "/one", "R", 1), "FLOCK"))
+        state.write_record(place, owed.NAME, b'{"version": 1, "owed": {"/two": {"Q": 2}}}')
+    assert owed.read(config) == {"/one": {"R": 1}, "/two": {"Q": 2}}
+
+
+def test_two_processes_of_one_worker_never_forget_the_higher_decision(config, tmp_path):
+    with (tmp_path / "lock").open("w") as lock, ExitStack() as stack:
+        one, other = (SharedHighest(config, lock.fileno()) for _ in range(2))
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        stack.enter_context(waiting(lambda: one.raise_to("here", 3), "POSIX"))
+        Highest(config).raise_to("here", 5)
+        fcntl.lockf(lock, fcntl.LOCK_UN)
+        stack.close()
+        assert Highest(config).number == 5
+        other.raise_to("here", 4)  # it knew of none when it began
+        assert Highest(config).number == 5
 
 
 CHANGES = {
