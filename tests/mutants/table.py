@@ -135,7 +135,7 @@ LOCKS: Final = (
     Mutant("overlap.py", "        yield from _within(_device(disk, above), first, last)\n", "        pass\n", unit("shared_bytes", "a_disk_and_its_partition_meet_and_two_partitions_do_not")),
     Mutant("overlap.py", "        yield from _within(_path(backing, above), first, first + length if length else _LAST)\n", "        pass\n", unit("shared_bytes", "a_loop_device_meets_its_file_its_device_and_another_loop_on_the_same_bytes")),
     Mutant("overlap.py", "    if rdev := _disk_of(fd, st):\n        yield from _somewhere(_device(rdev, above))\n", "", unit("shared_bytes", "a_file_lies_on_the_device_that_holds_its_file_system")),
-    never("targets/inplace.py", "    if source.kind != \"none\" and meet(spans_of_volume(roots, spec.source.volume), spans):\n", unit("shared_bytes", "an_alias_of_the_source_is_the_source")),
+    never("targets/inplace.py", "    if source.kind != \"none\" and meet(spans_of_volume(roots, spec.source.volume, published=published), spans):\n", unit("shared_bytes", "an_alias_of_the_source_is_the_source")),
 )
 
 TOKENS: Final = (
@@ -165,8 +165,8 @@ DECISIONS: Final = (
     Mutant("highest.py", "                self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either\n                self.incarnation, self.number = incarnation, number\n", "                self.incarnation, self.number = incarnation, number\n                self._write(incarnation, number)\n", unit("full_disk", "a_decision_that_could_not_be_noted_is_not_remembered_either")),
     Mutant("highest.py", "                number = max(number, self.number)\n", "", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
     Mutant("highest.py", "            if number > self.number or not self.incarnation:\n", "            if True:\n", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
-    Mutant("errands/work.py", "            self.incarnation, self.number = self._load()\n            self.damage = None\n            super()", "            super()", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision")),
-    Mutant("errands/work.py", "        with _alone(self._lock):\n", "        if True:\n", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision")),
+    Mutant("errands/work.py", "            self.incarnation, self.number = self._load()\n            self.damage = None\n            super()", "            super()", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
+    Mutant("errands/work.py", "        with state.failing(self._place.path), state.changing(self._place, NAME):\n", "        if True:\n", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
     Mutant("steps.py", "                self._highest.raise_to(incarnation, number)\n", "", HERE),
     Mutant("resolving.py", "        highest.raise_to(incarnation, number)\n", "", HERE),
     never("targets/inplace.py", "        if current.state is not State.INVALID or current.prepared is None:\n", unit("devices", "what_is_not_all_durable_or_of_another_uuid_is_not_prepared")),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -266,6 +269,35 @@ def test_every_process_is_gone_once_the_one_that_forked_them_is(fifo: Path):
     await_true(lambda: ended and not alive(stuck) and not alive(idle))
     with pytest.raises(Gone):
         forker.start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_whoever_watches_a_forker_is_told_that_it_has_ended_or_forks_no_more(number: int):
+    forker, told = Forker(touch, answer=1.0), threading.Event()
+    forker.watch(told.set)
+    assert forker.start().run("touch", {"path": "/dev/null"}) == ("/dev/null", True)
+    assert not told.is_set()
+    os.kill(forker.pid, number)
+    with pytest.raises(Gone):
+        forker.start()
+    assert told.wait(DEADLINE)
+    forker.close()
+
+
+def test_a_forker_that_is_closed_is_not_said_to_have_ended():
+    forker, told = Forker(touch), threading.Event()
+    forker.watch(told.set)
+    forker.close()
+    assert not told.wait(0.1)
+
+
+def test_an_errand_that_nobody_can_even_be_told_of_is_over_and_the_lane_goes_on(forker: Forker):
+    lanes, done = Lanes(forker.start, lambda _: "/"), queue.SimpleQueue[object]()
+    lanes.hand(replace(errand("odd", "/"), words={"path": object()}, done=done.put))
+    assert done.get(timeout=DEADLINE) is None
+    lanes.hand(replace(errand("next", "/"), kind="touch", words={"path": "/dev/null"}, done=done.put))
+    assert done.get(timeout=DEADLINE) == "/dev/null"
+    lanes.close(0.0)
 
 
 def alive(process: ErrandProcess) -> bool:

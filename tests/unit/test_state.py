@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from killed import forked
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker import host, state
+from blockworker.errands.standstill import path_calls
 from blockworker.errands.work import SharedHighest
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
@@ -109,7 +109,7 @@ def waiting(act, kind):
     while not waits(pid, kind):
         assert os.waitpid(pid, os.WNOHANG) == (0, 0), "it has not waited for the lock"
         assert time.monotonic() < deadline
-    yield
+    yield pid
     assert os.waitpid(pid, 0)[1] == 0
 
 
@@ -121,17 +121,16 @@ def test_two_processes_that_change_one_record_lose_nothing_of_each_other(config)
     assert owed.read(config) == {"/one": {"R": 1}, "/two": {"Q": 2}}
 
 
-def test_two_processes_of_one_worker_never_forget_the_higher_decision(config, tmp_path):
-    with (tmp_path / "lock").open("w") as lock, ExitStack() as stack:
-        one, other = (SharedHighest(config, lock.fileno()) for _ in range(2))
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        stack.enter_context(waiting(lambda: one.raise_to("here", 3), "POSIX"))
+def test_two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it(config):
+    """On a path: whoever waits where nobody sees it keeps others from being served."""
+    one, other = SharedHighest(config), SharedHighest(config)
+    with ExitStack() as stack, state.changing(state.place_of(config), "highest.json"):
+        pid = stack.enter_context(waiting(lambda: one.raise_to("here", 3), "FLOCK"))
+        assert [call.path for call in path_calls(pid)] == [f"{config.state}/highest.json.lock"]
         Highest(config).raise_to("here", 5)
-        fcntl.lockf(lock, fcntl.LOCK_UN)
-        stack.close()
-        assert Highest(config).number == 5
-        other.raise_to("here", 4)  # it knew of none when it began
-        assert Highest(config).number == 5
+    assert Highest(config).number == 5
+    other.raise_to("here", 4)  # it knew of none when it began
+    assert Highest(config).number == 5
 
 
 CHANGES = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import signal
 from contextlib import suppress
 from typing import Any, Final
 
@@ -134,9 +135,8 @@ def serve_copies(url: str, config: HostConfig) -> int:
 
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
-    lock = os.memfd_create("highest")
     # First of all: it forks, which a program with threads should not.
-    forker = Forker(lambda connection: serve_errands(connection, url, config, lock), drivers.preload)
+    forker = Forker(lambda connection: serve_errands(connection, url, config), drivers.preload)
     mounts = MountTable((*config.read_roots, *config.target_roots))
     lanes = Lanes(forker.start, mounts.point_of)
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
@@ -150,7 +150,12 @@ def serve_steps(url: str, config: HostConfig) -> int:
     heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging))
     heartbeat.register()
 
+    def forker_ended() -> None:
+        log.error("the process that forks others has ended: this worker ends too, to be started again")
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def begin(**_: object) -> None:
+        forker.watch(forker_ended)
         desk.start()
         heartbeat.start()
         watcher.start()

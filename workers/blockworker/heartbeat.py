@@ -66,3 +66,5 @@ class Heartbeat:
             except HostTaken as taken:
                 log.error("%s: this one stops beating", taken)
                 return
+            except Exception:  # a host that is silent is given up: no fact that cannot be told is worth that
+                log.exception("host %s: an error nobody expected", self._config.name)

@@ -79,7 +79,7 @@ class Desk:
             lane = frozenset[str]().union(*(part.lane for part in parts))
             jobs = tuple(job for part in parts for job in part.jobs)
             parts = [Part(lane, jobs, tuple(path for part in parts for path in part.paths)[:TOUCHED])]
-        for part in parts:
+        for part in self._noting(parts) if step == "settle" else parts:
             about = f"{step.upper()} of transaction {txn}"
             words = {"step": step, "txn": txn, "jobs": list(part.jobs)}
             key = ("step", step, txn, *sorted(part.lane))
@@ -108,9 +108,15 @@ class Desk:
                 self._parts.popitem(last=False)
         return parts
 
+    def _noting(self, parts: Sequence[Part]) -> list[Part]:
+        """The same, as they note the decision first, among this host's own records."""
+        records = self._records[:1]
+        lane = lane_of(records, self._point_of)
+        return [Part(part.lane | lane, part.jobs, (*part.paths, *records)) for part in parts]
+
     def resolve(self, question: str, txn: TxnId, job: JobId, how: str) -> None:
         """Have a job resolved that is committed and cannot be published, if its question is still permitted."""
-        part = next((part for part in self._parts_of(txn) if job in part.jobs), None)
+        part = next((part for part in self._noting(self._parts_of(txn)) if job in part.jobs), None)
         lane, paths = (part.lane, part.paths) if part is not None else (frozenset[str](), ())
         self.questions.resolve(question, {"txn": txn, "job": job, "how": how}, lane, paths)
 
@@ -189,7 +195,8 @@ class Desk:
 
     def _follow(self) -> None:
         while not self._stop.wait(TICK):
-            if self._each_visit():
-                self.visit()
-            self._lanes.look()
-            self.questions.expire()
+            for act in (*([self.visit] if self._each_visit() else []), self._lanes.look, self.questions.expire):
+                try:
+                    act()
+                except Exception:  # without this thread nobody would see what hangs
+                    log.exception("desk: an error nobody expected")

@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from blockjobs.store import codec
 
 _PR_SET_PDEATHSIG: Final = 1
 _PID: Final = 8  # bytes in which the forker tells a process id
+ANSWER: Final = 30.0  # seconds in which a process is forked, also where the machine is busy
 
 
 class Gone(Exception):
@@ -50,11 +52,17 @@ class ErrandProcess:
 class Forker:
     """Forks processes that serve errands.  To be made while the program has a single thread.
 
-    ``warm``: called once, in the process that forks: what is loaded there is loaded in all of them.
+    ``warm``: called once, in the process that forks: what is loaded there is loaded in all of them.  ``answer``: how
+    long one fork may take; a forker that takes longer is ended, as its answer to one question must never be the answer
+    to another one.
     """
 
-    def __init__(self, serve: Callable[[Connection], None], warm: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, serve: Callable[[Connection], None], warm: Callable[[], object] = lambda: None, *, answer: float = ANSWER
+    ) -> None:  # fmt: skip
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(answer)
+        self._closed = False
         self.pid = os.fork()
         if self.pid == 0:
             self._socket.close()
@@ -67,6 +75,10 @@ class Forker:
         try:
             socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
             told = self._socket.recv(_PID)
+        except TimeoutError:
+            told = b""
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         except OSError:
             told = b""
         finally:
@@ -76,8 +88,20 @@ class Forker:
             raise Gone("the process that forks others has ended")
         return ErrandProcess(int.from_bytes(told, "big"), Connection(ours.detach()))
 
+    def watch(self, ended: Callable[[], object]) -> None:
+        """Have ``ended`` called, by a thread of its own, should the forker end before it is closed."""
+
+        def follow() -> None:
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            if not self._closed:
+                ended()
+
+        threading.Thread(target=follow, name="forker", daemon=True).start()
+
     def close(self) -> None:
         """End the forker, and every process of its making that does not hang in the kernel."""
+        self._closed = True
         self._socket.close()
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

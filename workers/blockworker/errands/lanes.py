@@ -145,6 +145,8 @@ class Lanes:
             except Gone as gone:
                 if not self._closed:
                     log.warning("%s: %s; it is asked for again", errand.about or errand.kind, gone)
+            except Exception:  # whatever it is, the errand is over, and its lane goes on
+                log.exception("%s: an error nobody expected", errand.about or errand.kind)
             self._over(errand, leaves=not stays)
             _tell(errand, value)
             with self._state:

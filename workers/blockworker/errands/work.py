@@ -6,10 +6,8 @@ waits for it who has something else to do.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -21,8 +19,8 @@ from blockjobs.model.resolutions import Resolution
 from blockjobs.store import codec
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
-from blockworker import crew, strays
-from blockworker.highest import Highest
+from blockworker import crew, state, strays
+from blockworker.highest import NAME, Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
 from blockworker.prune import Pruner, question_of
@@ -41,14 +39,15 @@ Words = Mapping[str, Any]
 
 
 class SharedHighest(Highest):
-    """The highest decision, as several processes share it.  ``lock``: a file that all of them have had from birth."""
-
-    def __init__(self, config: HostConfig, lock: int) -> None:
-        super().__init__(config)
-        self._lock = lock
+    """The highest decision, as several processes share it."""
 
     def raise_to(self, incarnation: str, number: int) -> None:
-        with _alone(self._lock):
+        if self.damage is None and incarnation == self.incarnation and number <= self.number:
+            return  # it is on disk: numbers only grow
+        if self._place is None:
+            super().raise_to(incarnation, number)
+            return
+        with state.failing(self._place.path), state.changing(self._place, NAME):
             self.incarnation, self.number = self._load()
             self.damage = None
             super().raise_to(incarnation, number)
@@ -154,10 +153,10 @@ def _known(config: HostConfig) -> Highest:
     return highest
 
 
-def serve(connection: Connection, url: str, config: HostConfig, lock: int) -> None:
+def serve(connection: Connection, url: str, config: HostConfig) -> None:
     """Do the errands that come by ``connection`` until it is closed."""
     client = connect(url, at_most=CONNECTIONS)
-    work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config, lock))
+    work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
     while True:
         try:
             kind, words = codec.unpack(connection.recv_bytes())
@@ -168,13 +167,3 @@ def serve(connection: Connection, url: str, config: HostConfig, lock: int) -> No
             connection.send_bytes(codec.pack(list(answer)))
         except OSError:
             return
-
-
-@contextmanager
-def _alone(lock: int) -> Iterator[None]:
-    """Hold the lock that the processes of this worker share: it is one of the process, and ends with the process."""
-    fcntl.lockf(lock, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.lockf(lock, fcntl.LOCK_UN)
