@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,24 @@ def test_a_restore_into_a_write_root_needs_no_restore_root(machine):
     roots = Roots(replace(machine.config, restore_roots=()))
     carry_out(Restore(), roots, machine.job("restore", "backup/root.img", "backup/back.img"))
     assert (machine.base / "backup/back.img").read_bytes() == CONTENT
+
+
+def test_an_image_below_a_write_root_alone_is_restored_onto_a_device(machine):
+    machine.backed_up()
+    disk = machine.base / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    attached = subprocess.run(["losetup", "-f", "--show", disk], capture_output=True, text=True, check=False)
+    if attached.returncode:
+        pytest.skip(f"no loop device: {attached.stderr.strip()}")
+    device = attached.stdout.strip()
+    try:
+        target = volumespec.parse({"driver": "host_device", "host": machine.config.name, "filename": device})
+        spec = replace(machine.job("restore", "backup/root.img", "unused"), target=target, in_place=True)
+        roots = Roots(replace(machine.config, read_roots=(), devices=(device,), allow_in_place=True))
+        carry_out(Restore(), roots, spec)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    assert disk.read_bytes() == CONTENT + bytes((1 << 20) - len(CONTENT))
 
 
 NEVER: dict[str, Callable[[Machine, Roots], object]] = {

@@ -59,16 +59,19 @@ def spans_of(fd: int) -> tuple[Span, ...]:
     return tuple(dict.fromkeys(_file(fd, st, frozenset())))
 
 
-def spans_of_volume(roots: Roots, volume: Volume) -> tuple[Span, ...]:
+def spans_of_volume(roots: Roots, volume: Volume, *, published: bool = False) -> tuple[Span, ...]:
     """What the files and devices of a volume are, and all that they lie on; layers below the topmost image as well.
+
+    ``published``: it is an image that a job has published, which may lie beneath a write root.
 
     Raises:
         JobFailed: one of them cannot be opened.
     """
     found: list[Span] = []
+    open_file = roots.open_published if published else roots.open_source
     for place in volumespec.stores(volume):
         device = isinstance(place, DeviceVolume)
-        fd = roots.open_device(place.filename) if device else roots.open_source(place.filename)
+        fd = roots.open_device(place.filename) if device else open_file(place.filename)
         try:
             found += spans_of(fd)
         finally:

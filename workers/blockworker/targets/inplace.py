@@ -18,6 +18,7 @@ from uuid import uuid4
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.model.restores import TYPE as RESTORE
 from blockworker import kernel, locks
 from blockworker.copy.extents import RangeSet
 from blockworker.identity import same_thing, which_device
@@ -56,7 +57,8 @@ def open_target(
         which = which_device(rdev, path)
     finally:
         os.close(fd)
-    if source.kind != "none" and meet(spans_of_volume(roots, spec.source.volume), spans):
+    published = spec.type == RESTORE
+    if source.kind != "none" and meet(spans_of_volume(roots, spec.source.volume, published=published), spans):
         text = f"target {path} is the source itself, lies in it, or contains it ({spec.source.text})"
         raise JobFailed(errno.EINVAL, text)
     needed = lock_text(spans)
