@@ -480,6 +480,43 @@ def test_a_bad_target_is_refused_and_nothing_is_made(site, name, text):
     assert site.tree() == before
 
 
+def test_a_layer_of_the_source_is_refused_as_a_target(site_at, tmp_path):
+    site = site_at(tmp_path / "host", allow_overwrite=True, cuts=True)
+    base, top = site.image(name="base.img"), site.images / "top.qcow2"
+    top.write_bytes(b"QFI\xfb")
+    below = {"driver": "file", "filename": str(base)}
+    volume = {"host": "web1", "driver": "qcow2", "file": {"driver": "file", "filename": str(top)}, "backing": below}
+    target = volumespec.parse(f"web1:{base}")
+    spec = site.spec(
+        source=volumespec.parse(volume), target=target, target_base=str(site.images), overwrite=True
+    )  # fmt: skip
+    with pytest.raises(JobFailed, match=r"base\.img is a layer of source web1:.*top\.qcow2, which lies on it"):
+        site.opened(spec)
+
+
+@pytest.mark.parametrize("suffix", [".blake3", ".manifest.json"])
+@pytest.mark.parametrize("digests", [True, False])
+def test_nothing_but_a_file_is_replaced_beside_an_image(site_at, tmp_path, suffix, digests):
+    site = site_at(tmp_path / "host", allow_overwrite=True)
+    site.image()
+    (site.backup / "R").mkdir()
+    (site.backup / "R/root.img").write_bytes(b"before")
+    beside = site.backup / f"R/root.img{suffix}"
+    spec = site.spec(overwrite=True, digests=digests)
+    beside.symlink_to("elsewhere")
+    with pytest.raises(JobFailed, match=f"root.img{suffix} exists already and is a symlink"):
+        site.opened(spec)
+    beside.unlink()
+    member = site.prepared(spec)
+    beside.mkdir()
+    with pytest.raises(NotPublished, match=f"root.img{suffix} was taken by a file that is not ours"):
+        commit_member(site.roots, member, 1)
+    assert (site.backup / "R/root.img").read_bytes() == b"before", "nothing is visible yet"
+    beside.rmdir()
+    commit_member(site.roots, member, 1)
+    assert (site.backup / "R/root.img").read_bytes() == (site.images / "root.img").read_bytes()
+
+
 def test_a_hard_link_of_the_source_is_refused_as_a_target(site):
     image = site.image()
     os.link(image, site.backup / "root.img")

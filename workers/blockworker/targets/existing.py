@@ -23,7 +23,8 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
     """Refuse a target that exists, unless it may be replaced; which file is going to be replaced, None: none.
 
     Raises:
-        JobFailed: it exists and may not be replaced (EEXIST), is the source itself (EINVAL), or is in use (EBUSY).
+        JobFailed: it exists and may not be replaced (EEXIST), is the source itself, or a layer of it (EINVAL), or is in
+            use (EBUSY).
     """
     try:
         directory = roots.open_dir(os.path.dirname(path))
@@ -36,15 +37,18 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
         st, seen = stat_of(directory, name), None
         if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):
             seen = expect_replaceable(directory, path)
-        if st is None:
+        if st is None or _may_overwrite(roots, spec):
             for suffix in SUFFIXES[1:]:
-                if stat_of(directory, name + suffix) is not None and not _may_overwrite(roots, spec):
-                    raise JobFailed(errno.EEXIST, f"{path}{suffix} exists already: it would belong to target {path}")
+                _expect_free_beside(directory, path, suffix, replaceable=_may_overwrite(roots, spec))
+        if st is None:
             return None
     finally:
         os.close(directory)
-    if _source_identity(roots, spec) == (st.st_dev, st.st_ino):
+    layer = _places_in_source(roots, spec).get((st.st_dev, st.st_ino), -1)
+    if layer == 0:
         raise JobFailed(errno.EINVAL, f"target {path} is the source itself, or a hard link of it")
+    if layer > 0:
+        raise JobFailed(errno.EINVAL, f"target {path} is a layer of source {spec.source.text}, which lies on it")
     if not stat.S_ISREG(st.st_mode):
         raise JobFailed(errno.EEXIST, f"target {path} exists already and is {kind_of(st)}")
     if not _may_overwrite(roots, spec):
@@ -55,22 +59,33 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
     return seen
 
 
+def _expect_free_beside(directory: int, path: str, suffix: str, *, replaceable: bool) -> None:
+    """Refuse a target beside which its digests, or its manifest, will find their name taken.  Raises JobFailed."""
+    found = stat_of(directory, os.path.basename(path) + suffix)
+    if found is None or (replaceable and stat.S_ISREG(found.st_mode)):
+        return
+    what = f" and is {kind_of(found)}" if replaceable else ""
+    raise JobFailed(errno.EEXIST, f"{path}{suffix} exists already{what}: it would belong to target {path}")
+
+
 def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:
     """Whether both the job and the host let a file be replaced."""
     return spec.overwrite and roots.config.allow_overwrite
 
 
-def _source_identity(roots: Roots, spec: JobSpec) -> tuple[int, int] | None:
-    """The numbers of device and inode of the source; None where it is no file of the target's host."""
-    bottom = volumespec.bottom(spec.source.volume)
-    if not isinstance(bottom, volumespec.FileVolume) or spec.source.host != spec.target.host:
-        return None
-    fd = (roots.open_published if spec.type == RESTORE else roots.open_source)(bottom.filename)
-    try:
-        st = os.fstat(fd)
-        return st.st_dev, st.st_ino
-    finally:
-        os.close(fd)
+def _places_in_source(roots: Roots, spec: JobSpec) -> dict[tuple[int, int], int]:
+    """Device and inode of each file of the source -> how many layers lie above; none where it is of another host."""
+    found: dict[tuple[int, int], int] = {}
+    for number, store in enumerate(volumespec.stores(spec.source.volume)):
+        if not isinstance(store, volumespec.FileVolume) or spec.source.host != spec.target.host:
+            continue
+        fd = (roots.open_published if spec.type == RESTORE else roots.open_source)(store.filename)
+        try:
+            st = os.fstat(fd)
+            found.setdefault((st.st_dev, st.st_ino), number)
+        finally:
+            os.close(fd)
+    return found
 
 
 def open_existing(roots: Roots, path: str) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from blockjobs.model.errors import JobFailed
 from blockworker.roots import Roots
@@ -35,8 +36,7 @@ def publish_image(roots: Roots, directory: int, member: Member) -> None:
     if not staged:
         text = f"target {member.target}: its staging file {member.staging} is gone, and was not published"
         raise NotPublished(errno.ENOENT, text)
-    if not _may_replace(roots, member):
-        _expect_free(directory, member)
+    _expect_free(directory, member, replacing=_may_replace(roots, member))
     if final is None:
         _rename(directory, member, member.staging, member.name)
         return
@@ -76,13 +76,17 @@ def remove_description(roots: Roots, directory: int, member: Member) -> None:
         unlink(directory, name)
 
 
-def _expect_free(directory: int, member: Member) -> None:
-    """Before anything is visible: the names beside the image are ours to take."""
+def _expect_free(directory: int, member: Member, *, replacing: bool) -> None:
+    """Before anything is visible: the names beside the image are ours to take.
+
+    ``replacing``: also from another file, but from nothing else: no rename replaces a directory.
+    """
     for staging, suffix in ((member.digests, DIGESTS), (member.manifest, MANIFEST)):
-        if not staging:
+        final = stat_of(directory, member.name + suffix)
+        if final is None or (replacing and stat.S_ISREG(final.st_mode)) or not (staging or replacing):
             continue
-        staged, final = stat_of(directory, staging), stat_of(directory, member.name + suffix)
-        if staged is not None and final is not None and staged.st_ino != final.st_ino:
+        staged = stat_of(directory, staging) if staging else None
+        if replacing or (staged is not None and staged.st_ino != final.st_ino):
             raise _taken(member, member.name + suffix)
 
 
