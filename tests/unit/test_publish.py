@@ -16,6 +16,7 @@ from blockjobs.model.ids import TxnId
 from blockworker import kernel
 from blockworker.host import HostConfig
 from blockworker.roots import Root, Roots
+from blockworker.sealed import seal
 from blockworker.targets import journal, manifest
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
@@ -358,7 +359,7 @@ def test_a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal(site
     path = site.backup / ".blockjobs/R.journal"
     keys = json.loads(path.read_text())
     keys["members"]["R.root"]["replaces"] = noted(*keys["members"]["R.root"]["replaces"])
-    path.write_text(json.dumps(keys))
+    path.write_bytes(seal(keys))
     if same:
         commit_job(site.roots, site.spec(), 1)
         assert target.read_bytes() == image.read_bytes()
