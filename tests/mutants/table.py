@@ -2,8 +2,8 @@
 
 A line takes one of them away: file beneath ``workers/blockworker``, exact text, what replaces it, and the tests that
 have to fail: the narrowest ones, so that a line costs seconds.  ``never``: what a condition asks for never is.
-``covered_by``: a second guard that does the same work; the tests fail only where both are gone.  ``survives``: why no
-test can tell.
+``covered_by``: a second guard that does the same work; the tests fail only where both are gone.  ``besides``: more
+guards that are gone at once, all of them covered by that one.  ``survives``: why no test can tell.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Mutant:
     tests: str
     covered_by: Change | None = None
     survives: str = ""
+    besides: tuple[Change, ...] = ()  # made together with it
     covered_too: bool = False  # whether the second guard is gone as well
 
     def with_cover(self) -> Mutant:
@@ -37,6 +38,7 @@ class Mutant:
 
     def changes(self) -> Iterator[Change]:
         yield Change(self.file, self.text, self.instead)
+        yield from self.besides
         if self.covered_too and self.covered_by:
             yield self.covered_by
 
@@ -66,25 +68,68 @@ def power(*stories: str) -> str:
 # fmt: off
 _DATA: Final = Change("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n")
 _DIGESTS: Final = Change("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n")
-# XFS and ext4 keep one log of names and attributes: the next sync of the journal makes those before it durable as well.
 _JOURNAL: Final = Change("sparefile.py", "        if sync:\n            os.fsync(folder)\n", "")
+# Syncs of names and attributes.  XFS and ext4 keep one log of these: the next sync of the journal makes all that was done
+# before it durable as well.  Other file systems need not.
+_NAMES: Final = (
+    Change("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            os.fsync(fd)\n", "            lost = give_to_image(roots, member, fd, wanted)\n"),
+    Change("targets/prepare.py", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    os.fsync(directory)\n", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n"),
+    Change("targets/layout.py", "            os.ftruncate(fd, member.size)\n        os.fsync(fd)\n", "            os.ftruncate(fd, member.size)\n"),
+    Change("targets/layout.py", "        lay_out_file(roots, fd, name, member)\n    os.fsync(directory)\n", "        lay_out_file(roots, fd, name, member)\n"),
+    Change("targets/files.py", "        release_name(directory, member)\n        os.fsync(directory)\n", "        release_name(directory, member)\n"),
+    Change("targets/files.py", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n        os.fsync(parent)\n", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n"),
+    Change("targets/cuts.py", "                os.ftruncate(fd, 0)\n                os.fsync(directory)\n", "                os.ftruncate(fd, 0)\n"),
+    Change("targets/cuts.py", "        unlink(directory, os.path.basename(kept.path))\n        os.fsync(directory)\n", "        unlink(directory, os.path.basename(kept.path))\n"),
+    Change("targets/folder.py", "                os.mkdir(SETTLED, 0o700, dir_fd=folder)\n                os.fsync(folder)\n", "                os.mkdir(SETTLED, 0o700, dir_fd=folder)\n"),
+    Change("targets/folder.py", "            os.mkdir(FOLDER, 0o700, dir_fd=top)\n            os.fsync(top)\n", "            os.mkdir(FOLDER, 0o700, dir_fd=top)\n"),
+    Change("targets/folder.py", "            os.rmdir(FOLDER, dir_fd=top)\n            os.fsync(top)\n", "            os.rmdir(FOLDER, dir_fd=top)\n"),
+    Change("targets/journal.py", "                replace_file(files, member.job, member.dump(), sync=False)\n            if files >= 0:\n                os.fsync(files)\n", "                replace_file(files, member.job, member.dump(), sync=False)\n"),
+    Change("targets/journal.py", "            if files >= 0 and remove_file(files, job):\n                os.fsync(files)\n", "            if files >= 0:\n                remove_file(files, job)\n"),
+    Change("targets/journal.py", "                    replace_file(files, name, record.members[name].dump(), sync=False)\n                os.fsync(files)\n", "                    replace_file(files, name, record.members[name].dump(), sync=False)\n"),
+    Change("targets/journal.py", "        os.rename(spare, self._name, src_dir_fd=self._folder, dst_dir_fd=settled)\n        os.fsync(settled)\n", "        os.rename(spare, self._name, src_dir_fd=self._folder, dst_dir_fd=settled)\n"),
+    Change("targets/journal.py", "        if remove_file(self._folder, self._name):\n            os.fsync(self._folder)\n", "        remove_file(self._folder, self._name)\n"),
+    Change("targets/journal.py", "            if remove_file(settled, self._name):\n                os.fsync(settled)\n", "            remove_file(settled, self._name)\n"),
+    Change("targets/journal.py", "        self.unlock()\n        os.fsync(self._folder)\n", "        self.unlock()\n"),
+    Change("targets/memberfiles.py", "            os.mkdir(name, 0o700, dir_fd=folder)\n            os.fsync(folder)\n", "            os.mkdir(name, 0o700, dir_fd=folder)\n"),
+    Change("targets/madedirs.py", "    if new:\n        os.fsync(notes)\n", ""),
+    Change("targets/madedirs.py", "                os.mkdir(MADE_DIRS, 0o700, dir_fd=folder)\n                os.fsync(folder)\n", "                os.mkdir(MADE_DIRS, 0o700, dir_fd=folder)\n"),
+    Change("roots.py", "                        os.mkdir(os.path.basename(directory), 0o700, dir_fd=parent)\n                        os.fsync(parent)\n", "                        os.mkdir(os.path.basename(directory), 0o700, dir_fd=parent)\n"),
+    Change("roots.py", "            os.fchmod(directory, self.config.directory_mode)\n        os.fsync(directory)\n", "            os.fchmod(directory, self.config.directory_mode)\n"),
+)
+
+# More of these, of what no story of a power cut does: in place, pruned, swept, resized, beneath the state directory, and
+# of an image of a format, whose file PREPARE syncs again behind its check.
+_ELSEWHERE: Final = (
+    Change("targets/publish.py", "            unlink(directory, member.name + suffix)\n        os.fsync(directory)\n", "            unlink(directory, member.name + suffix)\n"),
+    Change("targets/devicerecord.py", "        remove_file(self._folder, f\"{self._name}.json\")\n        os.fsync(self._folder)\n", "        remove_file(self._folder, f\"{self._name}.json\")\n"),
+    Change("targets/devices.py", "            remove_file(folder, f\"{name}.json\")\n            os.fsync(folder)\n", "            remove_file(folder, f\"{name}.json\")\n"),
+    Change("state.py", "                os.mkdir(self.top, 0o700)\n                _sync(os.path.dirname(self.top))\n", "                os.mkdir(self.top, 0o700)\n"),
+    Change("state.py", "                        os.mkdir(name, 0o700, dir_fd=here)\n                        os.fsync(here)\n", "                        os.mkdir(name, 0o700, dir_fd=here)\n"),
+    Change("state.py", "            remove_file(folder, name)\n            os.fsync(folder)\n", "            remove_file(folder, name)\n"),
+    Change("prune.py", "            unlink(directory, name + DIGESTS)\n        os.fsync(directory)\n", "            unlink(directory, name + DIGESTS)\n"),
+    Change("prune.py", "        unlink(directory, name + MANIFEST)\n        os.fsync(directory)\n", "        unlink(directory, name + MANIFEST)\n"),
+    Change("strays.py", "                os.unlink(name, dir_fd=directory)\n                os.fsync(directory)\n", "                os.unlink(name, dir_fd=directory)\n"),
+    Change("resize.py", "        os.ftruncate(fd, size)\n        os.fsync(fd)\n", "        os.ftruncate(fd, size)\n"),
+    Change("volumes/soundness.py", "    tool.shrink(size)\n    os.fsync(fd)\n", "    tool.shrink(size)\n"),
+    Change("volumes/soundness.py", "        raise JobFailed(errno.EIO, \"; \".join(faults))\n    os.fsync(fd)\n", "        raise JobFailed(errno.EIO, \"; \".join(faults))\n"),
+    Change("targets/proof.py", "        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed\n", ""),
+)
 
 FLUSHES: Final = (
     Mutant("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n", power("xfs-plain")),
     Mutant("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n", power("xfs-plain")),
     Mutant("copy/engine.py", "            self._target.flush()\n            if self._digests is not None:\n                self._digests.flush()\n", "            pass\n", power("xfs-plain")),
     Mutant("targets/prepare.py", "            os.fsync(fd)\n            if member.format and not", "            if member.format and not", power("xfs-plain"), covered_by=_DATA),
-    Mutant("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            os.fsync(fd)\n", "            lost = give_to_image(roots, member, fd, wanted)\n", power("xfs-plain"), covered_by=_JOURNAL),
     Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        os.fsync(fd)\n        written = seen(fd)", "        give_as_image(image, fd)\n        written = seen(fd)", power("xfs-plain")),
     Mutant("targets/prepare.py", "        os.fsync(fd)\n        return (None if named is None", "        return (None if named is None", power("xfs-plain"), covered_by=_DIGESTS),
-    Mutant("targets/settle.py", "            release_name(directory, current)\n            os.fsync(directory)\n", "            release_name(directory, current)\n", power("xfs-plain"), covered_by=_JOURNAL),
     Mutant("sparefile.py", "        _write_whole(fd, text.ljust(room))\n        os.fsync(fd)\n", "        _write_whole(fd, text.ljust(room))\n", power("xfs-plain")),
     Mutant("sparefile.py", "        if sync:\n            os.fsync(folder)\n", "", power("xfs-plain")),
+    Mutant("targets/settle.py", "            release_name(directory, current)\n            os.fsync(directory)\n", "            release_name(directory, current)\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
+    Mutant("targets/cuts.py", "            os.fdatasync(source)\n", "            pass\n", unit("cut_files", "a_reflink_is_written_down_at_open_and_made_at_cut"), besides=_ELSEWHERE,
+           survives="names that are removed or made once more after a power cut, or synced again by what follows; the sync of the source before its cut only shortens the cut"),
+    Mutant("targets/journal.py", "            file.truncate()\n            file.flush()\n            os.fsync(fd)\n", "            file.truncate()\n            file.flush()\n", power("xfs-plain")),
     Mutant("targets/cuts.py", "    fd = roots.open_source(kept.path)\n    try:\n        os.fsync(fd)\n", "    fd = roots.open_source(kept.path)\n    try:\n        pass\n", power("xfs-cut")),
     Mutant("targets/reserved.py", "        os.fsync(file.fileno())\n", "", power("xfs-plain")),
-    Mutant("targets/layout.py", "            os.ftruncate(fd, member.size)\n        os.fsync(fd)\n", "            os.ftruncate(fd, member.size)\n", power("xfs-plain"), covered_by=_JOURNAL),
-    Mutant("targets/layout.py", "        lay_out_file(roots, fd, name, member)\n    os.fsync(directory)\n", "        lay_out_file(roots, fd, name, member)\n", power("xfs-plain"), covered_by=_JOURNAL),
-    Mutant("targets/journal.py", "            if files >= 0:\n                os.fsync(files)\n", "", power("xfs-own-file")),
     Mutant("targets/inplace.py", "        fd = _open_same(roots, current)\n        try:\n            os.fsync(fd)\n", "        fd = _open_same(roots, current)\n        try:\n            pass\n", unit("devices", "a_commit_ends_what_a_claim_began"),
            survives="the flush at the end of the copy is the same call on the same device; what PREPARE flushes again was never written by anybody else"),
     Mutant("targets/written.py", "            raise self._broken from None\n", "            return\n", unit("staged", "a_flush_that_failed_once_has_failed_for_ever")),
@@ -95,7 +140,6 @@ FLUSHES: Final = (
 LOCKS: Final = (
     Mutant("targets/staged.py", "            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "            return None\n", unit("staged", "only_one_process_ever_has_it")),
     Mutant("targets/folder.py", "            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "", unit("journal", "a_held_lock_is_busy_and_a_free_one_is_not")),
-    never("targets/folder.py", "            if os.fstat(lock).st_nlink:\n                held, folder", unit("journal", "a_held_lock_is_busy_and_a_free_one_is_not")),
     Mutant("targets/folder.py", "            if os.fstat(lock).st_nlink:\n", "            if True:\n", unit("journal", "a_lock_file_that_loses_its_name_between_opening_and_locking_is_not_kept")),
     Mutant("targets/folder.py", "    with suppress(OSError):\n        fcntl.flock(lock, fcntl.LOCK_UN)\n", "", unit("journal", "a_child_that_was_forked_meanwhile_does_not_keep_the_lock")),
     Mutant("targets/devices.py", "                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "", unit("devices", "a_user_who_knows_what_is_on_it_clears_it_once_no_job_has_it")),
@@ -163,8 +207,7 @@ DECISIONS: Final = (
     never("highest.py", "        if self.damage is not None:  # it is all that anybody has to look at\n", unit("state", "a_damaged_record_of_the_highest_decision_lets_nothing_be_decided_and_is_named_until_it_is_mended")),
     never("highest.py", "            if self.incarnation and incarnation != self.incarnation:\n", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
     Mutant("highest.py", "                self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either\n                self.incarnation, self.number = incarnation, number\n", "                self.incarnation, self.number = incarnation, number\n                self._write(incarnation, number)\n", unit("full_disk", "a_decision_that_could_not_be_noted_is_not_remembered_either")),
-    Mutant("highest.py", "                number = max(number, self.number)\n", "", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
-    Mutant("highest.py", "            if number > self.number or not self.incarnation:\n", "            if True:\n", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
+    Mutant("highest.py", "                number = max(number, self.number)\n", "", unit("state", "the_number_of_a_record_without_a_registry_is_never_lowered")),
     Mutant("errands/work.py", "            self.incarnation, self.number = self._load()\n            self.damage = None\n            super()", "            super()", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
     Mutant("errands/work.py", "        with state.failing(self._place.path), state.changing(self._place, NAME):\n", "        if True:\n", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
     Mutant("steps.py", "                self._highest.raise_to(incarnation, number)\n", "", HERE),
@@ -174,10 +217,12 @@ DECISIONS: Final = (
     Mutant("targets/inplace.py", "replace(current, state=State.INVALID, token=token, left_by=spec.id", "replace(current, token=token, left_by=spec.id", unit("devices", "an_aborted_job_leaves_it_undefined_until_another_one_commits")),
     never("targets/devices.py", "            if record.identity == identity:\n", unit("devices", "an_aborted_job_leaves_it_undefined_until_another_one_commits")),
     never("targets/devices.py", "        if current is None or current.state is not State.UNDEFINED:\n", unit("devices", "a_user_who_knows_what_is_on_it_clears_it_once_no_job_has_it")),
-    Mutant("sparefile.py", "        if there < room:  # XFS may refuse on a full disk to allocate what is allocated already\n            _allocate(fd, room)\n", "", unit("full_disk", "a_file_is_replaced_on_a_full_disk_again_and_again_and_never_half")),
-    Mutant("sparefile.py", "        if os.fstat(fd).st_size < room:\n            _allocate(fd, room)\n", "", unit("full_disk", "decisions_are_noted_on_a_full_disk")),
+    Mutant("sparefile.py", "        if there < room:  # XFS may refuse on a full disk to allocate what is allocated already\n            _allocate(fd, room)\n", "", unit("full_disk", "a_file_is_replaced_on_a_full_disk_again_and_again_and_never_half"),
+           survives="the write takes the same room, or fails before the file has its name; allocated at once, it is refused before anything is written"),
+    Mutant("sparefile.py", "        if os.fstat(fd).st_size < room:\n            _allocate(fd, room)\n", "        pass\n", unit("full_disk", "decisions_are_noted_on_a_full_disk")),
     never("targets/resolve.py", "    if how is Resolution.REPLACE and not roots.config.allow_overwrite:\n", unit("resolve", "what_a_user_may_not_do_changes_nothing")),
-    never("targets/resolve.py", "        if journal.record.decision == \"abort\":\n", unit("resolve", "nothing_of_an_aborted_or_published_job_is_resolved")),
+    Mutant("targets/resolve.py", "        if journal.record.decision == \"abort\":\n", "        if False:\n", unit("resolve", "nothing_of_an_aborted_or_published_job_is_resolved"),
+           covered_by=Change("targets/settle.py", "        if record.decision == \"abort\" or current.discarded or journal is None:\n", "        if journal is None:\n")),
     never("targets/resolve.py", "            if not permitted():\n", unit("resolve", "what_a_user_may_not_do_changes_nothing")),
     Mutant("targets/aside.py", "    if not suffix:\n        return has_staging_file(member, directory, name)\n", "    if not suffix:\n        return True\n", unit("resolve", "the_foreign_file_is_put_aside")),
     Mutant("targets/aside.py", "        return found is not None and same_file(found.which, proven.which)\n", "        return found is not None\n", unit("resolve", "the_foreign_file_is_put_aside", "it_is_discarded")),
@@ -188,7 +233,7 @@ SWEEPING: Final = (
     Mutant("sweeping.py", "            _expect_idle(roots, member)\n", "            pass\n", unit("sweep", "a_copy_that_is_still_at_work_is_left_alone")),
     never("sweeping.py", "        if told is not None and told.decision == \"commit\":\n", unit("sweep", "what_was_committed_beneath_another_root_of_the_host_is_published_here_too")),
     Mutant("sweeping.py", "        registry.expect_gone(record.registry)\n", "", unit("sweep", "what_another_registry_has_begun_is_left_until_a_person_says_that_it_is_gone")),
-    Mutant("strays.py", "        registry.expect_gone(holder.registry)\n", "", unit("sweep", "a_reserved_name_says_itself_whose_it_is")),
+    Mutant("strays.py", "        registry.expect_gone(holder.registry)\n", "", unit("sweep", "what_another_registry_has_begun_is_left_until_a_person_says_that_it_is_gone")),
     never("strays.py", "        if _DATE.fullmatch(found[\"uuid\"]):\n", unit("sweep", "a_file_with_a_date_where_our_names_have_digits_is_left_to_a_person")),
     Mutant("strays.py", "            if not stat.S_ISREG(st.st_mode) or now - max(st.st_mtime, st.st_ctime) < AGE:\n", "            if not stat.S_ISREG(st.st_mode):\n", unit("sweep", "files_whose_journal_is_gone_are_removed_once_they_are_old")),
     Mutant("strays.py", "            if not stat.S_ISREG(st.st_mode) or now - max(st.st_mtime, st.st_ctime) < AGE:\n", "            if now - max(st.st_mtime, st.st_ctime) < AGE:\n", unit("sweep", "a_link_or_a_directory_with_one_of_our_names_stays")),
@@ -225,7 +270,7 @@ IDENTITIES: Final = (
     Mutant("targets/replaced.py", "stat.S_ISREG(st.st_mode) and st.st_ino == seen.ino\n", "stat.S_ISREG(st.st_mode)\n", unit("publish", "a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal")),
     Mutant("targets/staged.py", "            ours = name != member.staging or is_staging_file(member, fd)\n", "            ours = True\n", unit("staged", "another_file_under_its_name_is_not_written")),
     Mutant("targets/staged.py", "        cut = not member.format and st.st_size != member.size\n", "        cut = False\n", unit("staged", "a_file_that_was_cut_is_not_written")),
-    never("targets/opening.py", "        if st is None or not has_staging_file(member, directory, member.staging):\n", unit("proven", "a_foreign_file_with_the_inode_number_of_the_staging_file_is_not_taken_for_it")),
+    never("targets/opening.py", "        if st is None or not has_staging_file(member, directory, member.staging):\n", unit("staged", "an_open_that_is_repeated_takes_no_other_file_for_its_own")),
     never("targets/opening.py", "        if member.token:\n", unit("staged", "a_source_of_another_size_is_not_opened_again_once_an_attempt_has_begun")),
     never("targets/existing.py", "    if layer == 0:\n", unit("publish", "a_hard_link_of_the_source_is_refused_as_a_target")),
     never("targets/existing.py", "    if layer > 0:\n", unit("publish", "a_layer_of_the_source_is_refused_as_a_target")),

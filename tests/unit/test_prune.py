@@ -284,11 +284,16 @@ def test_a_directory_in_which_somebody_put_something_stays(site):
     assert files(site)[:2] == ["R", "R/notes.txt"]
 
 
-def test_digests_that_are_not_the_jobs_stay(site):
+@pytest.mark.parametrize("other", ["a symlink", "the digests of another image"])
+def test_digests_that_are_not_the_jobs_stay(site, other):
     old, new = published(site, "R"), published(site, "S")
     beside = site.backup / f"{TARGET}.blake3"
+    content = beside.read_bytes()
     beside.unlink()
-    beside.symlink_to("/etc/hostname")
+    if other == "a symlink":
+        beside.symlink_to("/etc/hostname")
+    else:
+        beside.write_bytes(content[::-1])
     assert ask(site, old, remaining=[new["path"]]) == [{"state": "pruned"}]
     assert "R/root.img.blake3" in files(site)
 

@@ -82,6 +82,18 @@ def test_another_file_under_its_name_is_not_written(site, member):
         StagedTarget.take(site.roots, member, 1)
 
 
+@pytest.mark.parametrize("what", ["replaced", "gone"])
+def test_an_open_that_is_repeated_takes_no_other_file_for_its_own(site, member, what):
+    path = part(site, member)
+    path.rename(path.with_suffix(".old"))
+    if what == "replaced":
+        path.write_bytes(b"y" * 4 * MIB)
+    before = site.tree()
+    with pytest.raises(JobFailed, match="is gone or replaced"):
+        open_member(site.roots, site.spec(), size=4 * MIB)
+    assert site.tree() == before
+
+
 def test_a_file_that_was_cut_is_not_written(site, member):
     os.truncate(part(site, member), MIB)
     with pytest.raises(JobFailed, match="not the one that was opened"):

@@ -95,6 +95,12 @@ def test_where_the_note_of_what_was_carried_over_is_damaged_it_is_looked_for_onc
     assert not any(state.is_uncarried(config, root) for root in config.write_roots)
 
 
+def test_the_number_of_a_record_without_a_registry_is_never_lowered(config):
+    state.write_record(state.place_of(config), "highest.json", b'{"incarnation": "", "number": 7}')
+    Highest(config).raise_to("here", 3)
+    assert (Highest(config).incarnation, Highest(config).number) == ("here", 7)
+
+
 def waits(pid, kind):
     """Whether a process waits for a lock of a file."""
     with open("/proc/locks", encoding="ascii") as locks:

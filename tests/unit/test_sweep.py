@@ -13,6 +13,7 @@ import redis
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
+from blockworker import filesystem
 from blockworker.roots import Root, Roots
 from blockworker.strays import AGE, Registry
 from blockworker.sweeping import sweep_lost
@@ -208,21 +209,44 @@ def break_journal(site):
     (site.backup / ".blockjobs" / "X.journal").write_text("{")
 
 
+def give_away(site):
+    if os.geteuid():
+        pytest.skip("only root gives files to others")
+    bury(site)
+    for path in (site.backup / "R").iterdir():
+        os.chown(path, 1, 1)
+
+
+def target_there(site):
+    bury(site)
+    (site.backup / "R" / "root.img").write_text("there")
+
+
+READ = "a job reads what is its target"
+ELSEWHERE = "other hosts see its file system"
 KEEPS = {
     "a journal names it": str,
     "a job has its target": bury,
     "a process has it open": bury,
     "a journal that cannot be read": break_journal,
+    "another user has it": give_away,
+    READ: target_there,
+    ELSEWHERE: bury,
 }
 
 
 @pytest.mark.parametrize("why", KEEPS)
-def test_an_old_file_stays_for_any_of_these_reasons(site, why):
+def test_an_old_file_stays_for_any_of_these_reasons(site, why, monkeypatch):
     site.image()
     member = site.prepared(site.spec())
     KEEPS[why](site)
+    if why == ELSEWHERE:
+        monkeypatch.setattr(filesystem, "KINDS", {})  # one that nobody knows is taken for one of the network
     before = site.tree()
     known = lost("R", "X", used=("root.img",) if why == "a job has its target" else ())
+    if why == READ:
+        st = (site.backup / "R" / "root.img").stat()
+        known = replace(known, in_use=lambda read, _: read == f"{st.st_dev}:{st.st_ino}")
     with (site.backup / "R" / member.staging).open("rb") as file:
         if why == "a process has it open":
             fcntl.flock(file, fcntl.LOCK_EX)
