@@ -57,6 +57,7 @@ def unit(file: str, *names: str) -> str:
 
 HERE: Final = "tests/cluster/test_attempts_here.py::test_a_decision_that_the_host_cannot_note_is_not_carried_out"
 HUNT: Final = "--hunt"  # at each change, until something is found
+TOGETHER: Final = "tests/unit/test_together.py"
 CUT_AT: Final = "tests/power/test_power_cuts.py::test_a_power_cut_at_any_change_loses_nothing_that_was_answered"
 
 
@@ -68,14 +69,14 @@ def power(*stories: str) -> str:
 # fmt: off
 _DATA: Final = Change("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n")
 _DIGESTS: Final = Change("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n")
-_JOURNAL: Final = Change("sparefile.py", "        if sync:\n            os.fsync(folder)\n", "")
+_JOURNAL: Final = Change("sparefile.py", "    yield (folder,)\n", "")
 # Syncs of names and attributes.  XFS and ext4 keep one log of these: the next sync of the journal makes all that was done
 # before it durable as well.  Other file systems need not.
 _NAMES: Final = (
-    Change("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            os.fsync(fd)\n", "            lost = give_to_image(roots, member, fd, wanted)\n"),
-    Change("targets/prepare.py", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    os.fsync(directory)\n", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n"),
-    Change("targets/layout.py", "            os.ftruncate(fd, member.size)\n        os.fsync(fd)\n", "            os.ftruncate(fd, member.size)\n"),
-    Change("targets/layout.py", "        lay_out_file(roots, fd, name, member)\n    os.fsync(directory)\n", "        lay_out_file(roots, fd, name, member)\n"),
+    Change("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            yield (fd,)\n", "            lost = give_to_image(roots, member, fd, wanted)\n"),
+    Change("targets/prepare.py", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    yield (directory,)\n", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n"),
+    Change("targets/layout.py", "        yield files\n", ""),
+    Change("targets/layout.py", "    yield (directory,)\n", ""),
     Change("targets/files.py", "        release_name(directory, member)\n        os.fsync(directory)\n", "        release_name(directory, member)\n"),
     Change("targets/files.py", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n        os.fsync(parent)\n", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n"),
     Change("targets/cuts.py", "                os.ftruncate(fd, 0)\n                os.fsync(directory)\n", "                os.ftruncate(fd, 0)\n"),
@@ -83,9 +84,7 @@ _NAMES: Final = (
     Change("targets/folder.py", "                os.mkdir(SETTLED, 0o700, dir_fd=folder)\n                os.fsync(folder)\n", "                os.mkdir(SETTLED, 0o700, dir_fd=folder)\n"),
     Change("targets/folder.py", "            os.mkdir(FOLDER, 0o700, dir_fd=top)\n            os.fsync(top)\n", "            os.mkdir(FOLDER, 0o700, dir_fd=top)\n"),
     Change("targets/folder.py", "            os.rmdir(FOLDER, dir_fd=top)\n            os.fsync(top)\n", "            os.rmdir(FOLDER, dir_fd=top)\n"),
-    Change("targets/journal.py", "                replace_file(files, member.job, member.dump(), sync=False)\n            if files >= 0:\n                os.fsync(files)\n", "                replace_file(files, member.job, member.dump(), sync=False)\n"),
     Change("targets/journal.py", "            if files >= 0 and remove_file(files, job):\n                os.fsync(files)\n", "            if files >= 0:\n                remove_file(files, job)\n"),
-    Change("targets/journal.py", "                    replace_file(files, name, record.members[name].dump(), sync=False)\n                os.fsync(files)\n", "                    replace_file(files, name, record.members[name].dump(), sync=False)\n"),
     Change("targets/journal.py", "        os.rename(spare, self._name, src_dir_fd=self._folder, dst_dir_fd=settled)\n        os.fsync(settled)\n", "        os.rename(spare, self._name, src_dir_fd=self._folder, dst_dir_fd=settled)\n"),
     Change("targets/journal.py", "        if remove_file(self._folder, self._name):\n            os.fsync(self._folder)\n", "        remove_file(self._folder, self._name)\n"),
     Change("targets/journal.py", "            if remove_file(settled, self._name):\n                os.fsync(settled)\n", "            remove_file(settled, self._name)\n"),
@@ -120,16 +119,19 @@ FLUSHES: Final = (
     Mutant("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n", power("xfs-plain")),
     Mutant("copy/engine.py", "            self._target.flush()\n            if self._digests is not None:\n                self._digests.flush()\n", "            pass\n", power("xfs-plain")),
     Mutant("targets/prepare.py", "            os.fsync(fd)\n            if member.format and not", "            if member.format and not", power("xfs-plain"), covered_by=_DATA),
-    Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        os.fsync(fd)\n        written = seen(fd)", "        give_as_image(image, fd)\n        written = seen(fd)", power("xfs-plain")),
-    Mutant("targets/prepare.py", "        os.fsync(fd)\n        return (None if named is None", "        return (None if named is None", power("xfs-plain"), covered_by=_DIGESTS),
-    Mutant("sparefile.py", "        _write_whole(fd, text.ljust(room))\n        os.fsync(fd)\n", "        _write_whole(fd, text.ljust(room))\n", power("xfs-plain")),
-    Mutant("sparefile.py", "        if sync:\n            os.fsync(folder)\n", "", power("xfs-plain")),
-    Mutant("targets/settle.py", "            release_name(directory, current)\n            os.fsync(directory)\n", "            release_name(directory, current)\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
+    Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        yield (fd,)\n        written = seen(fd)", "        give_as_image(image, fd)\n        written = seen(fd)", power("xfs-plain")),
+    Mutant("targets/prepare.py", "        yield (fd,)\n        return (None if named is None", "        return (None if named is None", power("xfs-plain"), covered_by=_DIGESTS),
+    Mutant("sparefile.py", "        yield files\n    full: OSError", "    full: OSError", power("xfs-plain")),
+    Mutant("sparefile.py", "    yield (folder,)\n", "", power("xfs-plain")),
+    Mutant("together.py", "        os.fsync(fd)\n", "        pass\n", TOGETHER),
+    Mutant("together.py", "partial(work.throw, failed[number]) if number in failed else partial(next, work)", "partial(next, work)", TOGETHER),
+    Mutant("targets/opening.py", "        yield ()  # until all of the batch have their locks: then the registry is asked for all of them\n", "", TOGETHER),
+    Mutant("targets/settle.py", "            release_name(directory, current)\n            yield (directory,)\n", "            release_name(directory, current)\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
     Mutant("targets/cuts.py", "            os.fdatasync(source)\n", "            pass\n", unit("cut_files", "a_reflink_is_written_down_at_open_and_made_at_cut"), besides=_ELSEWHERE,
            survives="names that are removed or made once more after a power cut, or synced again by what follows; the sync of the source before its cut only shortens the cut"),
     Mutant("targets/journal.py", "            file.truncate()\n            file.flush()\n            os.fsync(fd)\n", "            file.truncate()\n            file.flush()\n", power("xfs-plain")),
     Mutant("targets/cuts.py", "    fd = roots.open_source(kept.path)\n    try:\n        os.fsync(fd)\n", "    fd = roots.open_source(kept.path)\n    try:\n        pass\n", power("xfs-cut")),
-    Mutant("targets/reserved.py", "        os.fsync(file.fileno())\n", "", power("xfs-plain")),
+    Mutant("targets/reserved.py", "        yield (file.fileno(),)\n", "        yield ()\n", power("xfs-plain")),
     Mutant("targets/inplace.py", "        fd = _open_same(roots, current)\n        try:\n            os.fsync(fd)\n", "        fd = _open_same(roots, current)\n        try:\n            pass\n", unit("devices", "a_commit_ends_what_a_claim_began"),
            survives="the flush at the end of the copy is the same call on the same device; what PREPARE flushes again was never written by anybody else"),
     Mutant("targets/written.py", "            raise self._broken from None\n", "            return\n", unit("staged", "a_flush_that_failed_once_has_failed_for_ever")),

@@ -10,6 +10,7 @@ import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import psutil
@@ -52,10 +53,7 @@ class HostConfig:
     @property
     def target_roots(self) -> tuple[str, ...]:
         """The directories below which targets of any job lie: write roots, and restore roots outside of them."""
-        inside = [root.rstrip("/") + "/" for root in self.write_roots]
-        return self.write_roots + tuple(
-            root for root in self.restore_roots if not any(f"{root}/".startswith(each) for each in inside)
-        )
+        return _target_roots(self.write_roots, self.restore_roots)
 
     @property
     def backup_ids(self) -> tuple[int, int]:
@@ -66,6 +64,14 @@ class HostConfig:
     def directory_mode(self) -> int:
         """Permission bits of directories that jobs make: who may read a backup may search its directory."""
         return ownership.mode_of_directories(self.backup_mode)
+
+
+@lru_cache  # asked for at every path that is opened
+def _target_roots(write_roots: tuple[str, ...], restore_roots: tuple[str, ...]) -> tuple[str, ...]:
+    inside = [root.rstrip("/") + "/" for root in write_roots]
+    return write_roots + tuple(
+        root for root in restore_roots if not any(f"{root}/".startswith(each) for each in inside)
+    )  # fmt: skip
 
 
 _KEYS: Final[dict[str, tuple[type, str]]] = {

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from blockworker import kernel
+from blockworker.together import Durably, do_alone
 
 _BLOCK: Final = 4096  # bytes: what file systems allocate at once
 _SLACK: Final = 256  # bytes by which a version may grow, and still has its room
@@ -25,35 +27,47 @@ def spare_name(name: str) -> str:
     return f".{name}.new"
 
 
-def replace_file(folder: int, name: str, text: bytes, *, sync: bool = True) -> None:
-    """Give ``name`` in the folder a new content, atomically and durably; without ``sync`` the folder's sync is owed.
+def replace_file(folder: int, name: str, text: bytes) -> None:
+    """``replacing`` one file, to its end."""
+    do_alone(replacing(folder, {name: text}))
+
+
+def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
+    """Give files of the folder a new content, by their names, each atomically and durably.
 
     Where this ends without an error, another version of up to 256 more bytes has its room.
 
     Raises:
-        OSError: with one of ``kernel.NO_SPACE`` where the new version is larger than the last one and the disk is full.
+        OSError: with one of ``kernel.NO_SPACE`` where a new version is larger than the last one and the disk is full.
     """
-    spare = spare_name(name)
-    fd = os.open(spare, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
-    try:
-        there = os.fstat(fd).st_size
-        room = max(_rounded(len(text) + _SLACK), there)
-        if there < room:  # XFS may refuse on a full disk to allocate what is allocated already
-            _allocate(fd, room)
-        _write_whole(fd, text.ljust(room))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    if not _exchange(folder, spare, name):
-        os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
-    fd = os.open(spare, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
-    try:
-        if os.fstat(fd).st_size < room:
-            _allocate(fd, room)
-    finally:
-        os.close(fd)
-        if sync:
-            os.fsync(folder)
+    rooms = {}
+    with ExitStack() as opened:
+        files = []
+        for name, text in texts.items():
+            files.append(fd := os.open(spare_name(name), _FLAGS | os.O_CREAT, 0o600, dir_fd=folder))
+            opened.callback(os.close, fd)
+            there = os.fstat(fd).st_size
+            rooms[name] = room = max(_rounded(len(text) + _SLACK), there)
+            if there < room:  # XFS may refuse on a full disk to allocate what is allocated already
+                _allocate(fd, room)
+            _write_whole(fd, text.ljust(room))
+        yield files
+    full: OSError | None = None
+    for name, room in rooms.items():
+        spare = spare_name(name)
+        if not _exchange(folder, spare, name):
+            os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
+        fd = os.open(spare, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
+        try:
+            if os.fstat(fd).st_size < room:
+                _allocate(fd, room)
+        except OSError as error:  # the new version is there, and has to stay
+            full = error
+        finally:
+            os.close(fd)
+    yield (folder,)
+    if full is not None:
+        raise full
 
 
 def read_text(folder: int, name: str) -> bytes | None:

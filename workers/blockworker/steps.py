@@ -11,37 +11,40 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import redis
 
-from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.cuts import Cut
-from blockjobs.model.errors import BadInput, JobFailed, unexpected
+from blockjobs.model.errors import BadInput, BlockjobsError, JobFailed, unexpected
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 from blockjobs.model.room import estimate, series
 from blockjobs.store.answers import Answer, Answers, Member, warning_lines
-from blockjobs.store.submit import batches
 from blockworker import drivers
 from blockworker.cutting import cut
-from blockworker.drivers.base import Driver
+from blockworker.drivers.base import Driver, Opened
 from blockworker.drivers.staged import is_staged
 from blockworker.highest import Highest
 from blockworker.policy import Action, judge
 from blockworker.roots import Roots
+from blockworker.targets.batch import Batch
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.given import Prepared
 from blockworker.targets.opening import target_path
 from blockworker.targets.resolve import resolution_of
 from blockworker.targets.room import Room
 from blockworker.targets.staged import StagingBusy
+from blockworker.together import Durably, do_together
 
 log = logging.getLogger(__name__)
 
-OFTEN = 5.0  # seconds after which what is done is answered, whatever else is to be done
-BATCH = 100  # members answered at once: a large share shows progress and holds Redis only shortly
+OFTEN = 5.0  # seconds in which the members of a batch are begun: after that they are finished and answered
+BATCH = 100  # members of a batch at most: a large share shows progress, and holds locks and Redis only shortly
+
+T = TypeVar("T")
+Ends: TypeAlias = Sequence[tuple[Member, T | Exception]]  # what a step came to
 
 
 class Steps:
@@ -64,8 +67,7 @@ class Steps:
             if step == Step.CUT:  # all at once
                 cut(self._answers, self._roots, txn, self._driver)
             else:
-                for batch in batches(members, BATCH):
-                    by_name[Step(step)](txn, batch)
+                by_name[Step(step)](txn, members)
             if step == Step.SETTLE:
                 self._clean(members)
         except (LockBusy, StagingBusy) as busy:
@@ -74,71 +76,107 @@ class Steps:
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
         owing = [member for member in members if member.passed == "" and member.status == "created"]
         room = Room(self._roots, self._answers.needs(txn))
-        roots = self._roots.serving(self._answers.decision(txn)[2])
-        last = self._answers.last_sizes(member.spec for member in owing)
-        answers: list[Answer] = []
-        each_while = Every(OFTEN)
-        for member in owing:
+
+        def begin(batch: Batch, member: Member) -> Durably[Opened]:
+            wanted = partial(self._answers.owed, member.spec.id)
+            return (yield from self._driver(member).opening(batch, member.spec, wanted))
+
+        def answer(member: Member, opened: Opened) -> Answer:
             spec = member.spec
-            self._answer_some(txn, Step.OPEN, answers, each_while)
-            with _answered(answers, member):
-                opened = self._driver(member).open(roots, spec, partial(self._answers.owed, spec.id))
-                need, warnings = None, [*opened.warnings, *opened.notes, *opened.damage]
-                if opened.writes and not spec.in_place:  # a device has its room
-                    need, more = _room_for(room, spec, last.get(spec.id, 0), opened.allocated)
-                    warnings += more
-                answers.append(
-                    Answer(
-                        spec.id, result=opened.to_dict() | ({} if need is None else {"need": list(need)}),
-                        reads=opened.reads, writes=opened.writes, size=opened.size,
-                        text=warning_lines(warnings),
-                        uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
-                    )
-                )  # fmt: skip
-        self._answers.answer(txn, Step.OPEN, answers)
+            need, warnings = None, [*opened.warnings, *opened.notes, *opened.damage]
+            if opened.writes and not spec.in_place:  # a device has its room
+                need, more = _room_for(room, spec, last.get(spec.id, 0), opened.allocated)
+                warnings += more
+            return Answer(
+                spec.id, result=opened.to_dict() | ({} if need is None else {"need": list(need)}),
+                reads=opened.reads, writes=opened.writes, size=opened.size,
+                text=warning_lines(warnings),
+                uncut=None if opened.cut else Cut(why=opened.uncut).to_dict(),
+            )  # fmt: skip
+
+        roots = self._roots.serving(self._answers.decision(txn)[2])
+        last: dict[JobId, int] = {}  # sizes of last backups, in bytes, of the batch that is answered for
+        for batch in self._batches(roots, owing, begin):
+            last = dict(self._answers.last_sizes(member.spec for member, _ in batch))
+            self._answer(txn, Step.OPEN, batch, answer)
 
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
-        answers: list[Answer] = []
+        owing = [member for member in members if member.passed == Step.RUN and member.status == "pending"]
         skew = self._answers.skew(txn)
-        each_while = Every(OFTEN)
-        for member in members:
-            self._answer_some(txn, Step.PREPARE, answers, each_while)
-            if member.passed == Step.RUN and member.status == "pending":
-                with _answered(answers, member):
-                    driver, spec = self._driver(member), member.spec
-                    opened = _with_skew(member.opened, skew)
-                    prepared = driver.prepare(self._roots, spec, member.durable, opened, member.result) or Prepared()
-                    made = {"series": name, "bytes": prepared.allocated} if (name := series(spec)) else {}
-                    result = made if prepared.allocated else {}
-                    answers.append(Answer(spec.id, result=result, text=warning_lines(prepared.warnings)))
-        self._answers.answer(txn, Step.PREPARE, answers)
 
-    def _answer_some(self, txn: TxnId, step: Step, answers: list[Answer], each_while: Every) -> None:
-        """Answer for what is done, now and then: images whose check takes long must not look like a host that hangs."""
-        if each_while() and answers:
-            self._answers.answer(txn, step, answers)
-            answers.clear()
+        def begin(batch: Batch, member: Member) -> Durably[Prepared | None]:
+            opened = _with_skew(member.opened, skew)
+            driver = self._driver(member)
+            return (yield from driver.preparing(batch, member.spec, member.durable, opened, member.result))
+
+        def answer(member: Member, prepared: Prepared | None) -> Answer:
+            prepared = prepared or Prepared()
+            made = {"series": name, "bytes": prepared.allocated} if (name := series(member.spec)) else {}
+            result = made if prepared.allocated else {}
+            return Answer(member.spec.id, result=result, text=warning_lines(prepared.warnings))
+
+        for batch in self._batches(self._roots, owing, begin):
+            self._answer(txn, Step.PREPARE, batch, answer)
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
         decision, number, incarnation = self._answers.decision(txn)  # the registry's word, never a message's
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
-        answers: list[Answer] = []
+        # A live attempt unwinds first; its end rings for this step again.
+        owing = [member for member in members if member.passed != Step.SETTLE and not member.claimed]
         roots = self._roots.with_former()
-        for member in members:
-            if member.passed == Step.SETTLE or member.claimed:
-                continue  # a live attempt unwinds first; its end rings for this step again
-            with _answered(answers, member):
-                self._highest.raise_to(incarnation, number)
-                left, told = "", dict[str, str]()  # undefined, resolved
-                if decision == Decision.COMMIT:
-                    self._driver(member).commit(roots, member.spec, number)
-                    told = resolution_of(roots, member.spec) if member.unsettled and is_staged(member.spec) else {}
-                else:
-                    left = self._abort(roots, member, number)
-                answers.append(Answer(member.spec.id, text=left, result=told))
-        self._answers.answer(txn, Step.SETTLE, answers)
+
+        def begin(batch: Batch, member: Member) -> Durably[str]:
+            batch.once("highest", lambda: self._highest.raise_to(incarnation, number))
+            if decision == Decision.COMMIT:
+                yield from self._driver(member).committing(batch, member.spec, number)
+                return ""
+            return self._abort(roots, member, number)
+
+        def answer(member: Member, left: str) -> Answer:
+            asked = decision == Decision.COMMIT and member.unsettled and is_staged(member.spec)
+            return Answer(member.spec.id, text=left, result=resolution_of(roots, member.spec) if asked else {})
+
+        for batch in self._batches(roots, owing, begin):
+            self._answer(txn, Step.SETTLE, batch, answer)
+
+    def _batches(
+        self, roots: Roots, members: Sequence[Member], begin: Callable[[Batch, Member], Durably[T]]
+    ) -> Iterator[Ends[T]]:
+        """Do a step for all members, a batch at a time; what it came to for each one of the batch.
+
+        A batch ends early where its members take long: a host that is at work must not look like one that hangs.
+        """
+        done = 0
+        while done < len(members):
+            some = members[done : done + BATCH]
+            try:
+                owed = partial(self._answers.owed_of, [member.spec.id for member in some])
+                with Batch(roots, owed) as batch:
+                    ends = do_together((begin(batch, member) for member in some), OFTEN)
+            except redis.RedisError:
+                raise
+            except Exception as error:  # the journal could not be left as it has to be
+                ends = [error for _ in some]
+            yield [*zip(some, ends, strict=False)]
+            done += len(ends)
+
+    def _answer(self, txn: TxnId, step: Step, batch: Ends[T], answer: Callable[[Member, T], Answer]) -> None:
+        """Answer for a batch.  Raises LockBusy, StagingBusy: of a member that there is no answer for yet."""
+        answers: list[Answer] = []
+        busy: BlockjobsError | None = None
+        for member, end in batch:
+            try:
+                with _answered(answers, member):
+                    if isinstance(end, Exception):
+                        raise end
+                    answers.append(answer(member, end))
+            except (LockBusy, StagingBusy) as error:
+                busy = error
+        self._answers.answer(txn, step, answers)
+        if busy is not None:
+            raise busy
 
     def _clean(self, members: Sequence[Member]) -> None:
         """Close the books, once for each root: the driver of one member there does it for all."""

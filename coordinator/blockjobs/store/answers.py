@@ -106,8 +106,17 @@ class Answers:
 
     def owed(self, job: JobId) -> bool:
         """Whether the registry still waits for this member's OPEN."""
-        status, passed = self._redis.hmget(keys.job(self.host, job), "status", "passed")
-        return bool(status == b"created" and passed == b"")
+        return job in self.owed_of([job])
+
+    def owed_of(self, jobs: Sequence[JobId]) -> frozenset[JobId]:
+        """Those of these members whose OPEN the registry still waits for."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                pipe.hmget(keys.job(self.host, job), "status", "passed")
+            found = pipe.execute()
+        return frozenset(
+            job for job, each in zip(jobs, found, strict=True) if each == [b"created", b""]
+        )  # fmt: skip
 
     def decision(self, txn: TxnId) -> tuple[str, int, str]:
         """The decision, its number and the registry's incarnation; ("", 0, ...) while there is none.

@@ -17,7 +17,9 @@ from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim, Progress
 from blockworker.roots import Roots
+from blockworker.targets.batch import Batch
 from blockworker.targets.given import Prepared
+from blockworker.together import Durably
 from blockworker.volumes import Identity
 
 
@@ -148,6 +150,15 @@ class Driver(ABC):
         that an abort takes, so that nothing is made behind an abort's back.
         """
 
+    def opening(self, batch: Batch, spec: JobSpec, wanted: Callable[[], bool]) -> Durably[Opened]:
+        """``open`` as a part of a batch of members, which share their waits for the disk (``blockworker.together``).
+
+        This, ``preparing`` and ``committing`` need not be overridden: a member whose steps are calls waits by itself.
+        """
+        found = self.open(batch.roots, spec, wanted)
+        yield ()
+        return found
+
     def brace(self, roots: Roots, spec: JobSpec) -> None:
         """The cut is next: whatever makes it short, while nothing stands still yet.  Raises JobFailed."""
 
@@ -172,8 +183,21 @@ class Driver(ABC):
     ) -> Prepared | None:
         """Make sure that a commit cannot fail: everything durable and complete.  Raises JobFailed."""
 
+    def preparing(
+        self, batch: Batch, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> Durably[Prepared | None]:
+        """``prepare`` as a part of a batch of members."""
+        prepared = self.prepare(batch.roots, spec, durable, opened, result)
+        yield ()
+        return prepared
+
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
         """Publish.  ``number``: of the decision."""
+
+    def committing(self, batch: Batch, spec: JobSpec, number: int) -> Durably[None]:
+        """``commit`` as a part of a batch of members."""
+        self.commit(batch.roots, spec, number)
+        yield ()
 
     def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         """Remove everything this job made.  ``opened``: its OPEN was answered for.

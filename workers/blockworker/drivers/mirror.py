@@ -31,7 +31,9 @@ from blockworker.drivers.staged import Attached, Staged, attach, is_null
 from blockworker.durability import Durability
 from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
+from blockworker.targets.batch import Batch
 from blockworker.targets.existing import existing_contents
+from blockworker.together import Durably
 from blockworker.volumes import Identity, Source
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,9 @@ ASKED: Final = 1.0  # seconds of rest at most once the end is asked for
 class Mirror(Staged):
     cuts, follows = False, True
 
-    def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
+    def opening(self, batch: Batch, spec: JobSpec, wanted: Callable[[], bool]) -> Durably[Opened]:
         # ``none``: the target is no copy of anything, and the digests that are kept are of the source.
-        return super().open(roots, replace(spec, digests=spec.digests and spec.sync != "none"), wanted)
+        return super().opening(batch, replace(spec, digests=spec.digests and spec.sync != "none"), wanted)
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
         Quiesce.of(roots.config, spec)

@@ -29,15 +29,17 @@ from blockworker.quiesce import Quiesce
 from blockworker.roots import Roots
 from blockworker.targets import inplace, manifest, replaced, settle
 from blockworker.targets.attributes import Attributes
+from blockworker.targets.batch import Batch
 from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
 from blockworker.targets.images import cluster_size, rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
 from blockworker.targets.journal import Kept, Member
-from blockworker.targets.opening import find_member, open_member
-from blockworker.targets.prepare import prepare_member
+from blockworker.targets.opening import opening_member, target_path
+from blockworker.targets.prepare import preparing_member
 from blockworker.targets.salvaged import expect_no_whole_image
 from blockworker.targets.staged import StagedTarget
+from blockworker.together import Durably, do_alone
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
 from blockworker.volumes.base import Mortal
 from blockworker.volumes.formats import FormatTarget
@@ -80,6 +82,15 @@ class Attached:
         self.locks.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What OPEN has seen of a source.  ``allocated``: bytes that a copy takes up at most; None: nobody can tell."""
+
+    size: int
+    identity: Identity
+    allocated: int | None
+
+
 class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
 
@@ -114,6 +125,11 @@ class Staged(Driver):
         return {}
 
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
+        with Batch(roots) as batch:
+            return do_alone(self.opening(batch, spec, wanted))
+
+    def opening(self, batch: Batch, spec: JobSpec, wanted: Callable[[], bool]) -> Durably[Opened]:
+        roots = batch.roots
         source = self.source(roots, spec)
         try:
             if spec.on_source_error is OnError.SKIP and not self.salvages:
@@ -121,17 +137,21 @@ class Staged(Driver):
                 raise JobFailed(errno.EINVAL, text)
             self.check(roots, spec, source)
             found = self.findings(roots, spec)
-            opened = self._open_with(roots, spec, source, wanted)
-            return replace(opened, notes=found.notes, damage=found.damage, unchecked=found.unchecked)
+            looked = _Looked(source.size, source.identity(), self.allocated(spec, source))
         finally:
             source.close()
+        yield ()  # a look at a source may take long: no journal is locked before all of the batch have had theirs
+        opened = yield from self._open_target(batch, spec, looked, wanted)
+        return replace(opened, notes=found.notes, damage=found.damage, unchecked=found.unchecked)
 
     def findings(self, roots: Roots, spec: JobSpec) -> SourceFindings:
         """What people should know of the source, and whether it is sound.  Raises JobFailed: it is damaged."""
         return examine_source(roots, spec)
 
-    def _open_with(self, roots: Roots, spec: JobSpec, source: Source, wanted: Callable[[], bool]) -> Opened:
-        identity, size = source.identity(), source.size
+    def _open_target(
+        self, batch: Batch, spec: JobSpec, looked: _Looked, wanted: Callable[[], bool]
+    ) -> Durably[Opened]:  # fmt: skip
+        roots, identity, size = batch.roots, looked.identity, looked.size
         reads = _source_locks(roots, spec, identity)
         if is_null(spec):
             return Opened(size, 0, identity, reads, "", uncut=self._uncut(roots, spec))
@@ -139,14 +159,14 @@ class Staged(Driver):
             uncut = self._uncut(roots, spec)
             _, writes = inplace.open_target(roots, spec, size=size, source=identity, wanted=wanted)
             return Opened(size, None, identity, reads, writes, uncut=uncut)
-        member = open_member(
-            roots, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size, wanted=wanted,
-            cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
+        member = yield from opening_member(
+            batch, replace(spec, digests=spec.digests and not _is_layer(spec)), size=size,
+            wanted=batch.wanted(spec.id, wanted), cutting=self.cuts, attributes=self.attributes(roots, spec).to_json(),
         )  # fmt: skip
         if self.cuts and member.cut is None:
             _expect_no_freeze(roots, spec, member.uncut)
         return Opened(
-            size, self.allocated(spec, source), identity, reads, _target_lock(roots, member),
+            size, looked.allocated, identity, reads, _target_lock(roots, member),
             cut=member.cut.how if member.cut else "", uncut=member.uncut,
         )  # fmt: skip
 
@@ -174,9 +194,16 @@ class Staged(Driver):
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
     ) -> Prepared:
+        with Batch(roots) as batch:
+            return do_alone(self.preparing(batch, spec, durable, opened, result))
+
+    def preparing(
+        self, batch: Batch, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> Durably[Prepared]:
+        roots = batch.roots
         if is_null(spec):
             return Prepared()
-        place = inplace.find(roots, spec) if spec.in_place else _member(roots, spec)
+        place = inplace.find(roots, spec) if spec.in_place else _opened_in(batch, spec)
         if durable.staging != place.uuid:
             raise JobFailed(errno.EIO, f"{spec.target.text}: what was copied is not in the file that was opened")
         self._expect_promised(spec, place.size, opened, result)
@@ -193,7 +220,7 @@ class Staged(Driver):
             if durable.salvaged:
                 expect_no_whole_image(roots, place)
             record["attributes"] = place.attributes or None
-            made = prepare_member(roots, place, durable.ranges, record, self.wanted(roots, place))
+            made = yield from preparing_member(batch, place, durable.ranges, record, self.wanted(roots, place))
         else:
             inplace.prepare(roots, place, durable, record)
             made = Prepared()
@@ -207,10 +234,14 @@ class Staged(Driver):
             raise SourceChanged(f"source {spec.source.text}", "it was written to")
 
     def commit(self, roots: Roots, spec: JobSpec, number: int) -> None:
+        with Batch(roots) as batch:
+            do_alone(self.committing(batch, spec, number))
+
+    def committing(self, batch: Batch, spec: JobSpec, number: int) -> Durably[None]:
         if spec.in_place:
-            inplace.commit(roots, inplace.find(roots, spec), number)
+            inplace.commit(batch.roots, inplace.find(batch.roots, spec), number)
         elif not is_null(spec):
-            settle.commit_job(roots, spec, number)
+            yield from settle.committing_job(batch, spec, number)
 
     def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         if spec.in_place:
@@ -335,7 +366,12 @@ def is_staged(spec: JobSpec) -> bool:
 
 
 def _member(roots: Roots, spec: JobSpec) -> Member:
-    member = find_member(roots, spec)
+    with Batch(roots) as batch:
+        return _opened_in(batch, spec)
+
+
+def _opened_in(batch: Batch, spec: JobSpec) -> Member:
+    member = batch.find_member(target_path(spec), spec.transaction, spec.id)
     if member is None:
         raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or is settled already")
     return member

@@ -14,28 +14,31 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
+from blockjobs.store.submit import batches
 from blockworker.kernel import NO_SPACE
 from blockworker.roots import Root, Roots, between
-from blockworker.sparefile import read_text, remove_file, replace_file, spare_name
+from blockworker.sparefile import read_text, remove_file, replace_file, replacing, spare_name
 from blockworker.targets import folder as folders
 from blockworker.targets.entries import Kept, Member, Proven, Record
 from blockworker.targets.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock
 from blockworker.targets.memberfiles import has_file, member_files, member_of, members_of, remove_member_files
+from blockworker.together import Durably, do_alone
 
 __all__ = [
-    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "held", "keep_room", "locked", "place_of", "read",
-    "read_member", "read_members", "scan", "sweep_tombstones",
+    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "View", "held", "keep_room", "locked", "looked_into",
+    "only_place", "place_of", "read", "read_member", "read_members", "scan", "sweep_tombstones",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 FEW: Final = 4  # members that are noted in the journal itself: most transactions are one file
+_AT_ONCE: Final = 100  # members' files that are open at once
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
 
@@ -48,7 +51,7 @@ class Journal:
         self.record = _read(folder, self._name, path)
         if self.record is not None and self.record.clean:
             self._bury()
-        self._removed = False
+        self._removed = self._emptied = False
 
     def member(self, job: str) -> Member | None:
         """What the journal says of a job."""
@@ -59,24 +62,25 @@ class Journal:
         return members_of(self._folder, self.record, self._transaction, self._path)
 
     def put(self, *members: Member) -> None:
+        """``putting`` these members, to its end."""
+        do_alone(self.putting(*members))
+
+    def putting(self, *members: Member) -> Durably[None]:
         """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
         record = self.record or Record(self._transaction, registry=self._registry)
-        inside = record
-        with ExitStack() as opened:
-            files = -1
-            for member in members:
-                if self._is_inside(inside, member.job):
-                    inside = inside.having(member)
-                    continue
-                if self.record is None:  # first: who finds no journal looks for no members
-                    self.write(record)
-                if files < 0:
-                    files = opened.enter_context(member_files(self._folder, self._transaction, make=True))
-                replace_file(files, member.job, member.dump(), sync=False)
-            if files >= 0:
-                os.fsync(files)
+        inside, outside = record, []
+        for member in members:
+            if self._is_inside(inside, member.job):
+                inside = inside.having(member)
+            else:
+                outside.append(member)
+        if outside and self.record is None:  # first: who finds no journal looks for no members
+            self.write(record)
         if inside is not record or self.record is None:
-            self.write(inside)
+            self.write(inside)  # not beside others' work: each member that is noted here is in it
+        for some in batches(outside, _AT_ONCE):
+            with member_files(self._folder, self._transaction, make=True) as files:
+                yield from replacing(files, {member.job: member.dump() for member in some})
 
     def _is_inside(self, record: Record, job: str) -> bool:
         """Whether the journal itself has, or is to have, what is said of a job."""
@@ -88,7 +92,7 @@ class Journal:
             return files < 0 or not has_file(files, job)
 
     def drop(self, job: str) -> None:
-        """Forget a job that made nothing; the journal as well where no other is left in it."""
+        """Forget a job that made nothing; the journal as well, where no other is in it when its lock is given up."""
         if (record := self.record) is None:
             return
         with member_files(self._folder, self._transaction) as files:
@@ -96,9 +100,22 @@ class Journal:
                 os.fsync(files)
         rest = record.without(job)
         if not rest.members and next(self.members_but(job), None) is None:
-            self.remove()
+            self.record, self._emptied = rest, True  # another job of this batch may be about to be noted
         elif rest.members != record.members:
             self.write(rest)
+
+    def close(self) -> None:
+        """Leave no trace of a journal that is not there, and finish what ``drop`` began; the lock is still held."""
+        self.lock = -1
+        if self._emptied and self.record is not None:
+            if next(self.members(), None) is None:
+                self.remove()
+            else:
+                self.write(self.record)
+        if self.record is None:
+            self.remove()
+        elif self.record.clean:
+            self.unlock()
 
     def members_but(self, job: str) -> Iterator[Member]:
         """Every member but one."""
@@ -134,9 +151,8 @@ class Journal:
         names = list(record.members)
         try:
             with member_files(self._folder, self._transaction, make=True) as files:
-                for name in names[FEW:]:
-                    replace_file(files, name, record.members[name].dump(), sync=False)
-                os.fsync(files)
+                for some in batches(names[FEW:], _AT_ONCE):
+                    do_alone(replacing(files, {name: record.members[name].dump() for name in some}))
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -195,37 +211,54 @@ def _read(folder: int, name: str, path: str) -> Record | None:
     return None if text is None else Record.parse(text, path)
 
 
+class View:
+    """A journal without its lock: for looking only.  ``record`` is None where there is none."""
+
+    def __init__(self, folder: int, transaction: str, path: str) -> None:
+        self._folder, self._transaction, self._path = folder, transaction, path
+        self.record = _read(folder, f"{transaction}.journal", path) if folder >= 0 else None
+
+    def member(self, job: str) -> Member | None:
+        """What the journal says of a job."""
+        return member_of(self._folder, self.record, self._transaction, job, self._path)
+
+    def members(self) -> Iterator[Member]:
+        """Every member, one at a time."""
+        return members_of(self._folder, self.record, self._transaction, self._path)
+
+
 def read(roots: Roots, root: Root, transaction: str) -> Record | None:
     """The journal itself without its lock: for looking only."""
-    with _looked_into(roots, root, transaction) as (_, record):
-        return record
+    with looked_into(roots, root, transaction) as view:
+        return view.record
 
 
 def read_member(roots: Roots, root: Root, transaction: str, job: str) -> Member | None:
     """What the journal says of a job, without its lock."""
-    with _looked_into(roots, root, transaction) as (folder, record):
-        return member_of(folder, record, transaction, job, f"{folder_of(root)}/{transaction}.journal")
+    with looked_into(roots, root, transaction) as view:
+        return view.member(job)
 
 
 def read_members(roots: Roots, root: Root, transaction: str) -> list[Member]:
     """What the journal says of all its jobs, without its lock."""
-    with _looked_into(roots, root, transaction) as (folder, record):
-        return list(members_of(folder, record, transaction, f"{folder_of(root)}/{transaction}.journal"))
+    with looked_into(roots, root, transaction) as view:
+        return list(view.members())
 
 
 @contextmanager
-def _looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[tuple[int, Record | None]]:
-    """The folder and the journal in it; no descriptor and None where there is no folder."""
+def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[View]:
+    """The journal without its lock, until the context ends."""
     ids.job_id(transaction)
+    path = f"{folder_of(root)}/{transaction}.journal"
     try:
         folder = roots.open_dir(folder_of(root))
     except JobFailed as failed:
         if failed.errno != errno.ENOENT:
             raise
-        yield -1, None
+        yield View(-1, transaction, path)
         return
     try:
-        yield folder, _read(folder, f"{transaction}.journal", f"{folder_of(root)}/{transaction}.journal")
+        yield View(folder, transaction, path)
     finally:
         os.close(folder)
 
@@ -236,15 +269,28 @@ def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
     Where none knows it: the root of the target.  A journal above all of today's write roots is not found.
     """
     root = roots.root_of(target, write=True)
-    places = [root, *(place for place in _places(roots, target) if place != root)]
     settled = None
-    for place in places:
-        with _looked_into(roots, place, transaction) as (folder, record):
-            if record is not None and record.clean:
+    for place in [root, *_other_places(roots, target, root)]:
+        with looked_into(roots, place, transaction) as view:
+            if view.record is not None and view.record.clean:
                 settled = settled or place
-            elif member_of(folder, record, transaction, job, place.path) is not None:
+            elif view.member(job) is not None:
                 return place
     return settled or root
+
+
+def only_place(roots: Roots, target: str, transaction: str) -> Root | None:
+    """What ``place_of`` says of every job of the transaction in this target's directory; None where they may differ.
+
+    Journals are made at today's roots only: where no other place has one now, none will.
+    """
+    root = roots.root_of(target, write=True)
+    others = _other_places(roots, target, root)
+    return root if all(read(roots, place, transaction) is None for place in others) else None
+
+
+def _other_places(roots: Roots, target: str, root: Root) -> list[Root]:
+    return [place for place in _places(roots, target) if place != root]
 
 
 def _places(roots: Roots, target: str) -> list[Root]:
@@ -316,12 +362,9 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
         try:
             yield journal
         finally:
-            journal.lock = -1
+            journal.close()
             if journal.record is None:
-                journal.remove()
                 remove_folder(roots, root)
-            elif journal.record.clean:
-                journal.unlock()
     finally:  # whatever happens: this process may live for days
         release(lock)
         os.close(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 from blockjobs.model.errors import JobFailed
@@ -11,13 +12,15 @@ from blockworker.copy.digests import digest_size
 from blockworker.host import boot_id
 from blockworker.identity import which_file
 from blockworker.roots import Roots
+from blockworker.targets.batch import Batch
 from blockworker.targets.entries import Member
 from blockworker.targets.files import unlink
-from blockworker.targets.reserved import reserve_name
+from blockworker.targets.reserved import reserving_name
+from blockworker.together import Durably
 from blockworker.volumes.qemuimg import ImageTool
 
 
-def create_files(roots: Roots, member: Member, base: str) -> Member:
+def creating_files(batch: Batch, member: Member, base: str) -> Durably[Member]:
     """Make the member's files, and the directories from below ``base`` on that they lie in; durably.
 
     The member as it is then: with the identity of its staging file.
@@ -26,55 +29,58 @@ def create_files(roots: Roots, member: Member, base: str) -> Member:
         JobFailed: another job has reserved the name, or the kernel refuses a directory.
         OSError: the kernel refuses a file.
     """
+    roots, key = batch.roots, ("made", base, member.directory, member.made_dirs)
     for _ in range(10):
-        roots.make_dirs(base, member.directory, member.made_dirs)
+        batch.once(key, lambda: roots.make_dirs(base, member.directory, member.made_dirs))
         try:
             directory = roots.open_dir(member.directory)
             try:
-                return _create_in(roots, directory, member)
+                return (yield from _create_in(roots, directory, member))
             finally:
                 os.close(directory)
         except (JobFailed, FileNotFoundError) as error:
             # An abort of another job found the directory empty, and removed it before we were in.
             if error.errno != errno.ENOENT:
                 raise
+            batch.forget(key)
     raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
 
 
-def _create_in(roots: Roots, directory: int, member: Member) -> Member:
+def _create_in(roots: Roots, directory: int, member: Member) -> Durably[Member]:
     """Make the files in the open directory; what is there of an OPEN that was interrupted is made anew."""
     if member.reserved:
-        reserve_name(directory, member, roots.config.name, roots.registry)
+        yield from reserving_name(directory, member, roots.config.name, roots.registry)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    for name in filter(None, (member.staging, member.digests)):
-        # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote to it.
-        unlink(directory, name)
-        fd = os.open(name, flags, 0o600, dir_fd=directory)
-        if name == member.staging:
-            st = os.fstat(fd)
-            member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=boot_id())
-        lay_out_file(roots, fd, name, member)
-    os.fsync(directory)
+    with ExitStack() as opened:
+        files = []
+        for name in filter(None, (member.staging, member.digests)):
+            # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote
+            # to it.
+            unlink(directory, name)
+            files.append(fd := os.open(name, flags, 0o600, dir_fd=directory))
+            opened.callback(os.close, fd)
+            if name == member.staging:
+                st = os.fstat(fd)
+                member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=boot_id())
+            lay_out_file(roots, fd, name, member)
+        yield files
+    yield (directory,)
     return member
 
 
 def lay_out_file(roots: Roots, fd: int, name: str, member: Member) -> None:
-    """Give an open file of the member's the layout that its name stands for, durably, and close it.
+    """Give an open file of the member's the layout that its name stands for.  The file's sync is owed.
 
     Raises:
         JobFailed: QEMU's tool cannot make the image.
         OSError: the file system refuses the size.
     """
-    try:
-        if name == member.digests:
-            os.ftruncate(fd, digest_size(member.size))
-        elif member.format:
-            _lay_out_image(roots, fd, member)
-        else:
-            os.ftruncate(fd, member.size)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    if name == member.digests:
+        os.ftruncate(fd, digest_size(member.size))
+    elif member.format:
+        _lay_out_image(roots, fd, member)
+    else:
+        os.ftruncate(fd, member.size)
 
 
 def _lay_out_image(roots: Roots, fd: int, member: Member) -> None:

@@ -24,16 +24,18 @@ from blockworker.inuse import expect_still
 from blockworker.roots import Root, Roots, between
 from blockworker.targets import cuts
 from blockworker.targets import journal as journals
+from blockworker.targets.batch import Batch
 from blockworker.targets.entries import Member, Record
 from blockworker.targets.existing import expect_free_or_replaceable, open_existing
 from blockworker.targets.files import failing, has_staging_file, remove_files, stat_of
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import words_for
 from blockworker.targets.journal import Journal
-from blockworker.targets.layout import create_files, lay_out_file
+from blockworker.targets.layout import creating_files, lay_out_file
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
-from blockworker.targets.reserved import reserve_name, reserved_name
+from blockworker.targets.reserved import reserved_name, reserving_name
+from blockworker.together import Durably, do_alone
 
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
 
@@ -54,8 +56,14 @@ def find_member(roots: Roots, spec: JobSpec) -> Member | None:
     return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
-def open_member(
-    roots: Roots,
+def open_member(roots: Roots, spec: JobSpec, *, size: int, **more: Any) -> Member:
+    """``opening_member`` for one by itself."""
+    with Batch(roots) as batch:
+        return do_alone(opening_member(batch, spec, size=size, **more))
+
+
+def opening_member(
+    batch: Batch,
     spec: JobSpec,
     *,
     size: int,
@@ -63,14 +71,14 @@ def open_member(
     wanted: Callable[[], bool] = lambda: True,
     cutting: bool = False,
     attributes: Mapping[str, Any] | None = None,
-) -> Member:
+) -> Durably[Member]:
     """Make the job's staging file, or find the one it made before.  ``cutting``: its source is to be cut, if it can be.
 
     ``attributes``: what the source has besides its content; PREPARE finds it in the journal.
     ``wanted`` is asked under the lock, after which nobody can settle the job: whether OPEN is still owed.
     A worker that was stopped for an hour between reading its message and coming here makes nothing.
     """
-    path = target_path(spec)
+    roots, path = batch.roots, target_path(spec)
     roots.expect_target(path, restore=spec.type == RESTORE)
     root = roots.root_of(path, write=True)
     if path == root.path:
@@ -78,31 +86,32 @@ def open_member(
     base = spec.target_base or os.path.dirname(path)
     _check_name(path)
     between(base, os.path.dirname(path))
-    roots.remember_mount(base)
+    batch.once(("mount", base), lambda: roots.remember_mount(base))
     expect_free_or_replaceable(roots, spec, path)
-    place = journals.place_of(roots, path, spec.transaction, spec.id)
-    with failing(path), journals.held(roots, place, spec.transaction) as journal:
+    place = batch.place_of(path, spec.transaction, spec.id)
+    with failing(path):
+        journal = batch.hold(place, spec.transaction)
+        yield ()  # until all of the batch have their locks: then the registry is asked for all of them
         record = journal.record or Record(spec.transaction)
         if record.decision is not None or record.state != "open" or not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         member = journal.member(spec.id)
         if member is not None and member.ino:
-            return _found(roots, journal, member, size)
+            return (yield from _found(roots, journal, member, size))
         replaces = expect_free_or_replaceable(roots, spec, path)  # again, now that nobody of ours can interfere
         if member is None:
             member = _intent(spec, path, size, token_uuid().hex)
         if image := volumespec.formatted(spec.target.volume):
             words = _words(roots, image, path, size, compress=spec.compress)
             member = replace(member, format=image.driver, words=words)
-        member = replace(
-            member, size=size, attributes=attributes, replaces=replaces,
-            made_dirs=own_dirs(roots, place, base, os.path.dirname(path)),
-        )  # fmt: skip
+        directory = os.path.dirname(path)
+        made = batch.once(("dirs", place, base, directory), lambda: own_dirs(roots, place, base, directory))
+        member = replace(member, size=size, attributes=attributes, replaces=replaces, made_dirs=made)
         if cutting:
             cut, uncut = cuts.intend(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
             expect_still(spec.source.volume, roots, live=spec.live, cut=cut is not None)
-        return _make(roots, journal, member, spec=spec, base=base, place=place)
+        return (yield from _make(batch, journal, member, spec=spec, base=base, place=place))
 
 
 def _check_name(path: str) -> None:
@@ -143,23 +152,28 @@ def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress:
             os.close(fd)
 
 
-def _make(roots: Roots, journal: Journal, member: Member, *, spec: JobSpec, base: str, place: Root) -> Member:
+def _make(
+    batch: Batch, journal: Journal, member: Member, *, spec: JobSpec, base: str, place: Root
+) -> Durably[Member]:  # fmt: skip
+    roots = batch.roots
     try:
-        journal.put(member)
-        note_dirs(roots, place, member.made_dirs)
+        yield from journal.putting(member)
+        batch.once(("notes", place, member.made_dirs), lambda: note_dirs(roots, place, member.made_dirs))
         if member.cut is not None and member.cut.path and (why := cuts.probe(roots, member.cut)):
             member = replace(member, cut=None, uncut=cuts.refused(spec, why))
             expect_still(spec.source.volume, roots, live=spec.live)
-        member = create_files(roots, member, base)
-        journal.put(member)
+        member = yield from creating_files(batch, member, base)
+        yield from journal.putting(member)
         return member
     except BaseException:
-        _undo(roots, journal, member, place)
+        _undo(batch, journal, member, place)
         raise
 
 
-def _undo(roots: Roots, journal: Journal, member: Member, place: Root) -> None:
+def _undo(batch: Batch, journal: Journal, member: Member, place: Root) -> None:
     """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
+    roots = batch.roots
+    batch.forget(("notes", place, member.made_dirs))  # whose directory is removed with them
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
         if member.cut is not None:
@@ -168,15 +182,15 @@ def _undo(roots: Roots, journal: Journal, member: Member, place: Root) -> None:
         journal.drop(member.job)
 
 
-def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Member:
+def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Durably[Member]:
     """The staging file of an OPEN that came through before."""
     directory = roots.open_dir(member.directory)
     try:
         st = stat_of(directory, member.staging)
         if st is None or not has_staging_file(member, directory, member.staging):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
-        if member.reserved:
-            reserve_name(directory, member, roots.config.name, roots.registry)  # a power cut may have taken it
+        if member.reserved:  # a power cut may have taken it
+            yield from reserving_name(directory, member, roots.config.name, roots.registry)
         if size == member.size and (member.format or st.st_size == size):
             return member
         if member.token:
@@ -184,8 +198,12 @@ def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Member:
         member = replace(member, size=size)
         for name in filter(None, (member.staging, member.digests)):
             fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            lay_out_file(roots, fd, name, member)
+            try:
+                lay_out_file(roots, fd, name, member)
+                yield (fd,)
+            finally:
+                os.close(fd)
     finally:
         os.close(directory)
-    journal.put(member)
+    yield from journal.putting(member)
     return member

@@ -20,13 +20,16 @@ from blockworker.targets import journal as journals
 from blockworker.targets import manifest as manifests
 from blockworker.targets import replaced
 from blockworker.targets.attributes import Attributes
+from blockworker.targets.batch import Batch
 from blockworker.targets.entries import Member, Proven
 from blockworker.targets.files import failing, seen, unfinished
 from blockworker.targets.folder import release
 from blockworker.targets.given import Prepared, give_as_image, give_to_image
-from blockworker.targets.memberjournal import known_member, lock_journal_of, place_of_member
+from blockworker.targets.journal import View
+from blockworker.targets.memberjournal import known_member
 from blockworker.targets.proof import expect_proven
 from blockworker.targets.staged import open_staging
+from blockworker.together import Durably, do_alone
 from blockworker.volumes.soundness import finish_image
 
 NO_ATTRIBUTES: Final = Attributes()
@@ -36,6 +39,15 @@ def prepare_member(
     roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
 ) -> Prepared:  # fmt: skip
+    """``preparing_member`` for one by itself."""
+    with Batch(roots) as batch:
+        return do_alone(preparing_member(batch, member, ranges, manifest, wanted))
+
+
+def preparing_member(
+    batch: Batch, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    wanted: Attributes = NO_ATTRIBUTES,
+) -> Durably[Prepared]:  # fmt: skip
     """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
 
     ``wanted``: the owner, permissions and other attributes that the image gets, unless it replaces another one.
@@ -46,42 +58,47 @@ def prepare_member(
         StagingBusy: somebody still has it open for writing.
     """
     _check_covered(member, ranges)
+    roots = batch.roots
     with failing(member.target):
-        if _is_committed(roots, member):
+        before = batch.view(member.target, member.transaction, member.job)
+        if before.record is not None and before.record.decision == "commit":
             return Prepared()  # rung late
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
-            if member.format and not _is_prepared(roots, member):
+            if member.format and not _is_prepared(before, member):
                 finish_image(fd, FormatVolume(member.format, FileVolume(member.target)), member.size, roots.cage)
             lost = give_to_image(roots, member, fd, wanted)
-            os.fsync(fd)
+            yield (fd,)
             image, given = seen(fd), os.fstat(fd)
             manifest = {**manifest, "image": manifests.recognize(fd)}
         finally:
             release(fd)
         replaced.expect_still_replaceable(roots, member)
-        named, digests = _digests(roots, member, manifest.get("digests"), given)
+        named, digests = yield from _digests(roots, member, manifest.get("digests"), given)
         proven = {"image": image} if digests is None else {"image": image, "digests": digests}
-        with lock_journal_of(roots, member) as journal:
-            record, current = known_member(journal, member)
-            if record.decision is not None or current.discarded or journal is None:
-                raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is already decided")
-            directory = roots.open_dir(member.directory)
-            try:
-                if current.proven:  # this is a second PREPARE: what the first one proved stays as it is
-                    expect_proven(directory, current)
-                else:
-                    proven["manifest"] = _write_manifest(directory, member, {**manifest, "digests": named}, given)
-                    journal.put(replace(current, proven=proven))
-            finally:
-                os.close(directory)
+        journal = batch.hold_journal_of(member)
+        record, current = known_member(journal, member)
+        if record.decision == "commit":
+            return Prepared()  # rung late
+        if record.decision is not None or current.discarded or journal is None:
+            raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is already decided")
+        directory = roots.open_dir(member.directory)
+        try:
+            if current.proven:  # this is a second PREPARE: what the first one proved stays as it is
+                expect_proven(directory, current)
+            else:
+                wanted_manifest = {**manifest, "digests": named}
+                proven["manifest"] = yield from _write_manifest(directory, member, wanted_manifest, given)
+                yield from journal.putting(replace(current, proven=proven))
+        finally:
+            os.close(directory)
     return Prepared(given.st_blocks * 512, tuple(lost))
 
 
 def _write_manifest(
     directory: int, member: Member, manifest: Mapping[str, Any], image: os.stat_result
-) -> Proven:  # fmt: skip
+) -> Durably[Proven]:  # fmt: skip
     """Write it under another name, and give it its own when all of it is on the disk."""
     name = unfinished(member)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -90,22 +107,16 @@ def _write_manifest(
         file.write(manifests.dump(manifest))
         file.flush()
         give_as_image(image, fd)
-        os.fsync(fd)
+        yield (fd,)
         written = seen(fd)
     os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)
-    os.fsync(directory)
+    yield (directory,)
     return written
 
 
-def _is_prepared(roots: Roots, member: Member) -> bool:
-    place = place_of_member(roots, member)
-    current = journals.read_member(roots, place, member.transaction, member.job)
+def _is_prepared(view: View, member: Member) -> bool:
+    current = view.member(member.job)
     return current is not None and bool(current.proven)
-
-
-def _is_committed(roots: Roots, member: Member) -> bool:
-    record = journals.read(roots, place_of_member(roots, member), member.transaction)
-    return record is not None and record.decision == "commit"
 
 
 def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
@@ -121,14 +132,14 @@ def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
 
 def _digests(
     roots: Roots, member: Member, named: Mapping[str, Any] | None, image: os.stat_result
-) -> tuple[dict[str, Any] | None, Proven | None]:
+) -> Durably[tuple[dict[str, Any] | None, Proven | None]]:
     """What the manifest says of the digests, with their root, and the file that they are in."""
     if not member.digests:
         return None, None
     fd = open_staging(roots, member, member.digests, patience=journals.PATIENCE)
     try:
         give_as_image(image, fd)
-        os.fsync(fd)
+        yield (fd,)
         return (None if named is None else {**named, "root": root_of(fd)}), seen(fd)
     finally:
         release(fd)

@@ -18,6 +18,7 @@ from blockjobs.model.errors import JobFailed
 from blockworker import kernel
 from blockworker.sparefile import read_text
 from blockworker.targets.entries import Member
+from blockworker.together import Durably
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def reserved_name(name: str) -> str:
     return f".{name}.reserved"
 
 
-def reserve_name(directory: int, member: Member, host: str, registry: str = "") -> None:
+def reserving_name(directory: int, member: Member, host: str, registry: str = "") -> Durably[None]:
     """Reserve the name of a target; again is harmless.  The directory's sync is owed.
 
     Raises:
@@ -60,7 +61,7 @@ def reserve_name(directory: int, member: Member, host: str, registry: str = "") 
     with os.fdopen(os.open(draft, flags, 0o600, dir_fd=directory), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        yield (file.fileno(),)
     try:
         give_name(directory, draft, name)
     except FileExistsError:

@@ -21,40 +21,55 @@ from blockworker.roots import Root, Roots
 from blockworker.targets import cuts, owed
 from blockworker.targets import journal as journals
 from blockworker.targets.aside import put_aside, remove_published
+from blockworker.targets.batch import Batch
 from blockworker.targets.entries import Member
 from blockworker.targets.files import failing, remove_files
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.journal import Journal
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
 from blockworker.targets.memberjournal import known_member, lock_journal_of, place_of_member
-from blockworker.targets.opening import find_member, target_path
+from blockworker.targets.opening import target_path
 from blockworker.targets.proof import NotPublished, expect_proven
 from blockworker.targets.publish import publish_description, publish_image, remove_description
 from blockworker.targets.reserved import release_name
+from blockworker.together import Durably, do_alone
 
 log = logging.getLogger(__name__)
 
 
 def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
-    """``commit_member`` for a job whose journal entry is not at hand.  A lost journal is never taken for done."""
-    member = find_member(roots, spec)
-    if member is not None:
-        commit_member(roots, member, decision_number)
-        return
+    """``committing_job`` for one by itself."""
+    with Batch(roots) as batch:
+        do_alone(committing_job(batch, spec, decision_number))
+
+
+def committing_job(batch: Batch, spec: JobSpec, decision_number: int) -> Durably[None]:
+    """``committing_member`` for a job whose journal entry is not at hand.  A lost journal is never taken for done."""
     path = target_path(spec)
-    record = journals.read(roots, journals.place_of(roots, path, spec.transaction, spec.id), spec.transaction)
-    if record is None or not record.clean or record.decision != "commit":
-        text = f"target {path}: no journal on host {roots.config.name} knows its staging file"
+    view = batch.view(path, spec.transaction, spec.id)
+    if (member := view.member(spec.id)) is not None:
+        yield from committing_member(batch, member, decision_number)
+        return
+    if view.record is None or not view.record.clean or view.record.decision != "commit":
+        text = f"target {path}: no journal on host {batch.roots.config.name} knows its staging file"
         raise NotPublished(errno.ENOENT, text)
 
 
 def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
+    """``committing_member`` for one by itself."""
+    with Batch(roots) as batch:
+        do_alone(committing_member(batch, member, decision_number))
+
+
+def committing_member(batch: Batch, member: Member, decision_number: int) -> Durably[None]:
     """Publish the image, its digests and its manifest under their names.
 
     Raises:
         NotPublished: a foreign file has one of the names; it was not replaced.
     """
-    with failing(member.target), lock_journal_of(roots, member) as journal:
+    roots = batch.roots
+    with failing(member.target):
+        journal = batch.hold_journal_of(member)
         if journal is not None and _tombstone(journal) == "commit":
             return
         record, current = known_member(journal, member)
@@ -85,12 +100,13 @@ def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
             else:
                 remove_description(roots, directory, current)
             release_name(directory, current)
-            os.fsync(directory)
+            yield (directory,)
         finally:
             os.close(directory)
-        keep_dirs(roots, place_of_member(roots, member), current.made_dirs)
+        place = batch.place_of(member.target, member.transaction, member.job)
+        batch.once(("kept", place, current.made_dirs), lambda: keep_dirs(roots, place, current.made_dirs))
         current = replace(current, published=True)
-        journal.put(current)
+        yield from journal.putting(current)
         _remove_cut(roots, journal, current)
 
 
