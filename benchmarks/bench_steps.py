@@ -137,7 +137,9 @@ def main() -> None:
         ratio = now[1] / usual[1]
         print(f"{step:<10}{usual[0]:>9.1f} ({usual[1]:.1f} CPU){now[0]:>10.1f} ({now[1]:.1f} CPU)    {ratio:.2f}")
         if ratio > GROWTH:
-            wrong.append(f"{step}: a job among many cost {ratio:.2f} times one among few, {GROWTH} was expected at most")
+            wrong.append(
+                f"{step}: a job among many cost {ratio:.2f} times one among few, at most {GROWTH} was expected"
+            )
     print(f"{asked.jobs} jobs were opened within {many[Step.OPEN][0]:.0f} s")
     if asked.jobs == 10_000 and many[Step.OPEN][0] > LIMIT:
         wrong.append(f"10,000 jobs were to be opened within {LIMIT:.0f} s")

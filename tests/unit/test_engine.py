@@ -244,6 +244,35 @@ def test_nothing_is_written_while_it_is_held(site, drive):
     assert part(site, driven).read_bytes() == (site.images / "root.img").read_bytes()
 
 
+class SlowZeros(NullTarget):
+    """A target that needs for ever to make a range zeros, and says so now and then."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.begun, self.over, self.steps = threading.Event(), threading.Event(), 0
+
+    def zero(self, offset, length):
+        while not self.over.is_set():
+            self.steps += 1
+            yield offset, offset
+            self.begun.set()
+
+
+def test_a_pause_comes_between_two_steps_of_a_long_zero(drive):
+    target = SlowZeros(4 * MIB)
+    driven = drive(Drawn([(0, 4 * MIB, False)]), target)
+    driven.copy.start()
+    try:
+        assert target.begun.wait(10)
+        driven.copy.hold()  # it would wait for ever for the end of the piece
+        steps = target.steps
+        driven.copy.release()
+        driven.until(lambda: target.steps > steps)
+    finally:
+        target.over.set()
+    driven.until(lambda: driven.copy.finished)
+
+
 @pytest.mark.parametrize("end", ["hold", "stop"])
 def test_a_throttled_sleeper_is_not_waited_for(drive, end):
     driven = drive(garbage(), NullTarget(8 * MIB), throttle=Throttle(1))  # 12 days a chunk

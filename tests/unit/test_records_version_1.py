@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from blockworker.roots import Root
 from blockworker.targets import devices, journal, manifest, settle
 from blockworker.targets.devices import State
 from blockworker.targets.opening import find_member
+from blockworker.targets.proof import NotPublished
 from blockworker.targets.staged import StagedTarget
 
 IMAGE = b"A" * (1 << 20) + b"B" * (1 << 20) + b"tail"
@@ -41,6 +43,58 @@ def published(site):
         assert Path(path).read_bytes() == IMAGE
         assert not manifest.verify(path, manifest.load(f"{path}.manifest.json")).bad
     return True
+
+
+def give_number(site, device):
+    """Have the journal name another device number, as where its file system is mounted again."""
+    path = site.backup / ".blockjobs/R.journal"
+    keys = json.loads(path.read_text())
+    for member in keys["members"].values():
+        member["dev"] = device
+    path.write_text(json.dumps(keys))
+
+
+UNMOUNTED = os.makedev(4095, 1048575)
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+@pytest.mark.parametrize("state", ["opened", "copied", "prepared"])
+def test_a_file_system_that_was_mounted_again_keeps_its_transaction(old, state, end):
+    site, specs = old(state)
+    give_number(site, UNMOUNTED)
+    if end == "commit" and state != "prepared":
+        for spec in specs:
+            site.prepared(spec)
+    settle_all(site, specs, end)
+    if end == "commit":
+        assert published(site)
+    else:
+        assert site.tree() == [".blockjobs", ".blockjobs/settled", ".blockjobs/settled/R.journal"]
+
+
+def test_a_commit_that_dies_behind_the_rename_on_such_a_file_system_is_finished(old, monkeypatch):
+    site, specs = old("prepared")
+    give_number(site, UNMOUNTED)
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle, "publish_description", dies)
+        with pytest.raises(KeyboardInterrupt):
+            settle.commit_job(site.roots, specs[0], 9)
+    assert (site.backup / "R/root.img").exists()
+    settle_all(site, specs, "commit")
+    assert published(site)
+
+
+def test_a_file_on_another_file_system_that_is_mounted_beside_it_is_not_taken(old):
+    site, specs = old("prepared")
+    give_number(site, os.stat("/proc").st_dev)
+    for spec in specs:
+        with pytest.raises(NotPublished, match=r"is another file than .*blockjobs resolve R\.\w+ --discard"):
+            settle.commit_job(site.roots, spec, 9)
+    assert not list((site.backup / "R").glob("*.img"))
 
 
 def settle_all(site, specs, how):

@@ -18,6 +18,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec, OnDamage
+from blockworker import forecast as forecasts
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.examined import examine_copied
 from blockworker.drivers.verify import Verify
@@ -309,3 +310,16 @@ def test_verify_says_what_cannot_be_told_of_an_image_as_ranges(site, published):
     text, result = said_by(site, published)
     assert result["unreadable"] == [[0, 8 * MIB]]
     assert "bytes 0 to 8388608 cannot be read" in text
+
+
+def test_a_map_that_takes_long_is_cut_off_and_its_rest_counts_as_data(site, monkeypatch):
+    path = site.image(b"A" * MIB)
+    os.truncate(path, 4 * MIB)
+    whole = forecast(site.roots, site.spec())
+    assert (whole["bytes"], whole["warnings"]) == (MIB, [])
+    monkeypatch.setattr(forecasts, "LOOK", 0.0)
+    part = forecast(site.roots, site.spec())
+    assert part["bytes"] == 4 * MIB
+    seen = f"only {MIB} of {4 * MIB} bytes could be looked at in time: all others are counted as data"
+    assert part["warnings"] == [f"source {path}: {seen}"]
+    assert part["allocated"] == whole["allocated"]

@@ -6,6 +6,7 @@ Nothing is made and nothing is changed.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Final
 
 from blockjobs.model import cuts, volumespec
@@ -28,14 +29,19 @@ TORN: Final = (
     "its cut is what a power cut would have left, and cuts of a group are not of one instant"
 )
 
+PART: Final = "source {path}: only {seen} of {size} bytes could be looked at in time: all others are counted as data"
+LOOK: Final = 2.0  # seconds for the map of a source: whoever asked waits, and QEMU needs a second for a GiB of a vmdk
+
 
 def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
     """Size and data of the source, room at the target; raises JobFailed where one of them cannot be looked at."""
     cut = spec.type == "backup" and spec.snapshot != cuts.NONE
     source = _source(roots, spec, cut=cut)
     try:
-        data = sum(extent.length for extent in source.extents(0, source.size) if extent.data)
+        data, seen = _data_of(source)
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
+        if seen < source.size:
+            warnings.append(PART.format(path=volumespec.label(spec.source.volume), seen=seen, size=source.size))
         if spec.type != RESTORE:  # what a published image is, its manifest says
             warnings += notes_on(spec.source.volume, by(roots))
         return {
@@ -47,6 +53,16 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
         }
     finally:
         source.close()
+
+
+def _data_of(source: Source) -> tuple[int, int]:
+    """Bytes of data of a source, and how many of its bytes were looked at; all that was not counts as data."""
+    data, seen, until = 0, 0, time.monotonic() + LOOK
+    for extent in source.extents(0, source.size):
+        data, seen = data + (extent.length if extent.data else 0), seen + extent.length
+        if time.monotonic() >= until:
+            break
+    return data + source.size - seen, seen
 
 
 def _source(roots: Roots, spec: JobSpec, *, cut: bool) -> Source:

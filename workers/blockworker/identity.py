@@ -158,6 +158,13 @@ def _mount_source(device: int) -> str:
     return ""
 
 
+def is_mounted(device: int) -> bool:
+    """Whether a file system with this ``st_dev`` is mounted now, as far as this process sees."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        return any(line.split()[2] == number for line in mounts)
+
+
 # --- devices ------------------------------------------------------------------------------------------
 
 

@@ -120,7 +120,7 @@ def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
 def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
     source = open_source(volume, roots, answer=PATIENCE.glance)
     try:
-        return {"size": source.size, "allocated": source.allocated()}
+        return {"size": source.size}
     finally:
         source.close()
 

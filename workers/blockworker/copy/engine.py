@@ -172,6 +172,7 @@ class Copy(CopyLanes):
     def _zero(self, turn: Turn, start: int, end: int, *, paid: bool = False) -> None:
         """Make a range zeros; what the target cannot do is written, and paid for like data."""
         for first, last in self._target.zero(start, end - start) or ():
+            self._obey(turn)
             here = first
             zeros = memoryview(bytes(min(self._chunk, last - here)))
             while here < last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -111,9 +112,35 @@ class Copying(Work):
                         self._rest_from_trouble(copy)
                         copy.retry()
                 copy.stop()
-                made.flush()
+                self._flush_the_rest(made)
         finally:
             copy.stop()
+
+    def _flush_the_rest(self, made: Durability) -> None:
+        """The last flush, for which a slow disk may need minutes: orders are obeyed meanwhile.
+
+        It is no sign of life: one that hangs is noticed like any other call.
+        """
+        failed, over = list[Exception](), threading.Event()
+
+        def flush() -> None:
+            try:
+                made.flush()
+            except Exception as error:
+                failed.append(error)
+            over.set()
+            self._job.wake()
+
+        flushing = threading.Thread(target=flush, name="last-flush", daemon=True)
+        flushing.start()
+        try:
+            while not over.is_set():
+                self._job.wait(LOOK)
+                self._job.point()
+        finally:
+            flushing.join()  # its files stay open until then, however the attempt ends
+        if failed:
+            raise failed[0]
 
     def _notice_death(self) -> None:
         """Ask the error policy once about a volume that is gone: its lanes may be waiting for the throttle."""

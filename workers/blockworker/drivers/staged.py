@@ -294,7 +294,10 @@ def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) 
             target = open_target(spec.target.volume, roots, source.size)
             done = _durable(claim.durable, spec.id)
             lost = claim.durable.salvaged if done.total() else WHOLE
-            return Attached(source, target, None, done, spec.id, salvaged=lost)
+            others = isinstance(volumespec.bottom(spec.target.volume), OtherVolume)  # what a zero costs is not known
+            return Attached(
+                source, target, None, done, spec.id, salvaged=lost, hole_step=HOLE_STEP if others else 0
+            )  # fmt: skip
         if spec.in_place:
             return _in_place(roots, claim, source)
         member = _member(roots, spec)

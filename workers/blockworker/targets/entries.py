@@ -106,9 +106,13 @@ class Member:
     def settled(self) -> bool:
         return (self.published or self.discarded) and self.cut is None
 
-    def is_file(self, st: os.stat_result) -> bool:
-        """Whether ``st`` may be the staging file, by the numbers that version 1 recorded."""
-        return self.ino != 0 and st.st_ino == self.ino and (st.st_dev == self.dev or self.boot != boot_id())
+    def is_file(self, st: os.stat_result, *, remounted: bool = False) -> bool:
+        """Whether ``st`` may be the staging file, by the numbers that version 1 recorded.
+
+        ``remounted``: no file system has the recorded number now; it was given out anew, as at another boot.
+        """
+        same = st.st_dev == self.dev or self.boot != boot_id() or remounted
+        return self.ino != 0 and st.st_ino == self.ino and same
 
     def dump(self) -> bytes:
         """The text of a member's own file."""

@@ -7,9 +7,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from blockjobs.model.errors import JobFailed
-from blockworker.identity import which_file
+from blockworker.identity import is_mounted, which_file
 from blockworker.roots import Roots
 from blockworker.targets.entries import Member, Proven
 from blockworker.targets.reserved import release_name
@@ -75,7 +76,7 @@ def is_staging_file(member: Member, fd: int) -> bool:
     """Whether an open file is the staging file that OPEN made, under whatever name."""
     if member.which:
         return same_file(member.which, which_file(fd))
-    return member.is_file(os.fstat(fd))
+    return _may_be_staging_file(member, os.fstat(fd))
 
 
 def has_staging_file(member: Member, directory: int, name: str) -> bool:
@@ -84,7 +85,29 @@ def has_staging_file(member: Member, directory: int, name: str) -> bool:
         found = look_at(directory, name)
         return found is not None and same_file(member.which, found.which)
     st = stat_of(directory, name)
+    if st is not None and name == member.staging:
+        return _may_be_staging_file(member, st)
     return st is not None and member.is_file(st)
+
+
+def _may_be_staging_file(member: Member, st: os.stat_result) -> bool:
+    """The same by the numbers of version 1, of a file that has the staging file's own name, which nobody else gives.
+
+    A file system that is mounted again gets another number.  Where the recorded one is mounted beside it, this is
+    another file system.
+    """
+    return member.is_file(st, remounted=st.st_dev != member.dev and not is_mounted(member.dev))
+
+
+def known_for_good(directory: int, member: Member) -> Member:
+    """A member of version 1 with the name of its staging file that lasts, once the file is found; any other as it is.
+
+    Under the name that it is published by, a file of version 1 would be known by its inode number alone.
+    """
+    if member.which or not has_staging_file(member, directory, member.staging):
+        return member
+    found = look_at(directory, member.staging)
+    return member if found is None else replace(member, which=found.which)
 
 
 def remove_files(roots: Roots, member: Member) -> None:

@@ -34,8 +34,7 @@ def publish_image(roots: Roots, directory: int, member: Member) -> None:
             unlink(directory, member.staging)  # linked, and then the power went
         return
     if not staged:
-        text = f"target {member.target}: its staging file {member.staging} is gone, and was not published"
-        raise NotPublished(errno.ENOENT, text)
+        raise NotPublished(errno.ENOENT, _why_not_staged(directory, member))
     _expect_free(directory, member, replacing=_may_replace(roots, member))
     if final is None:
         _rename(directory, member, member.staging, member.name)
@@ -47,6 +46,16 @@ def publish_image(roots: Roots, directory: int, member: Member) -> None:
             os.rename(member.staging, member.name, src_dir_fd=directory, dst_dir_fd=directory)
     except JobFailed as busy:
         raise NotPublished(busy.errno, busy.text) from None
+
+
+def _why_not_staged(directory: int, member: Member) -> str:
+    what = f"target {member.target}: its staging file {member.staging}"
+    if stat_of(directory, member.staging) is None:
+        return f"{what} is gone, and was not published"
+    return (
+        f"{what} is another file than the one that was opened, or on another file system: "
+        f"`blockjobs resolve {member.job} --discard` gives the image up"
+    )
 
 
 def publish_description(roots: Roots, directory: int, member: Member) -> None:

@@ -23,7 +23,7 @@ from blockworker.targets import journal as journals
 from blockworker.targets.aside import put_aside, remove_published
 from blockworker.targets.batch import Batch
 from blockworker.targets.entries import Member
-from blockworker.targets.files import failing, remove_files
+from blockworker.targets.files import failing, known_for_good, remove_files
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.journal import Journal
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
@@ -87,6 +87,9 @@ def committing_member(batch: Batch, member: Member, decision_number: int) -> Dur
         try:
             try:
                 expect_proven(directory, current)
+                if (known := known_for_good(directory, current)) is not current:
+                    yield from journal.putting(known)
+                    current = known
                 journal.decide("commit", decision_number)
                 if current.resolution == Resolution.REPLACE:
                     put_aside(directory, current)

@@ -41,8 +41,11 @@ class Source(Protocol):
 
     def identity(self) -> Identity: ...
 
-    def allocated(self) -> int:
-        """Bytes that the volume takes up where it lies: what a copy of it will need at most."""
+    def allocated(self) -> int | None:
+        """Bytes that the volume takes up where it lies: what a copy of it will need at most; asked while others wait.
+
+        None: that cannot be told in a moment.
+        """
 
     def close(self) -> None: ...
 
@@ -72,6 +75,7 @@ class Target(Protocol):
     def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]] | None:
         """Make the range read as zeros, as a hole where that is possible, without writing data.
 
+        A target that needs long for it yields an empty part ``(here, here)`` now and then: the caller obeys there.
         Returns the parts ``(start, end)`` that only data can make zeros; the caller writes zeros there, at the speed
         that the job is allowed.  None: nothing is left to do.
         """

@@ -73,7 +73,7 @@ class DebugSource:
     def identity(self) -> Identity:
         return self._image.identity()
 
-    def allocated(self) -> int:
+    def allocated(self) -> int | None:
         return self._image.allocated()
 
     def check_alive(self) -> None:

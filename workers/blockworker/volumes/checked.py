@@ -194,8 +194,9 @@ class CheckedSource:
     def identity(self) -> Identity:
         return self._image.identity()
 
-    def allocated(self) -> int:
-        return min(self.size, self._image.allocated())
+    def allocated(self) -> int | None:
+        allocated = self._image.allocated()
+        return None if allocated is None else min(self.size, allocated)
 
     def close(self) -> None:
         self._image.close()

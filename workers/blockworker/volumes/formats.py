@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -97,8 +97,8 @@ class FormatSource:
         written to."""
         return identity_of_image(self._layers.files, self.size)
 
-    def allocated(self) -> int:
-        return sum(extent.length for extent in self.extents(0, self.size) if extent.data)
+    def allocated(self) -> None:
+        """Not told: QEMU needs a second for each GiB of some images to say what of it is data."""
 
     def close(self) -> None:
         if self._layers.files:
@@ -151,20 +151,21 @@ class FormatTarget:
     def pread_into(self, view: memoryview, offset: int) -> None:
         self._do("compare", lambda: self._export.read(view, offset), offset, len(view))
 
-    def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """Make the range zeros where it reads as anything else.  In a vmdk only data can: that is returned."""
+    def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]]:
+        """Make the range zeros where it reads as anything else.  In a vmdk only data can: that is yielded."""
         expect_within(self._staged.size, self._label, offset, length)
-        if not self._traces.may_hold(offset, length):
-            return ()
+        return self._zero(offset, length) if self._traces.may_hold(offset, length) else ()
+
+    def _zero(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield behind each of QEMU's answers: it may need a second to say what a GiB of an image is."""
         try:
-            found = [(state.start, state.length) for state in self._export.states(offset, length) if state.data]
-            if self._zeros_are_data:
-                return [(start, start + n) for start, n in found]
-            for start, n in found:
-                self._export.zero(start, n)
+            for state in self._export.states(offset, length):
+                data = state.data and self._zeros_are_data
+                if state.data and not data:
+                    self._export.zero(state.start, state.length)
+                yield state.start, state.start + (state.length if data else 0)
         except NbdError as error:
             raise _trouble("write", self._label, offset, length, error) from None
-        return ()
 
     def check_alive(self) -> None:
         """Raise VolumeGone where QEMU is."""
