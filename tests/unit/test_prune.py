@@ -202,6 +202,16 @@ def test_nothing_goes_under_a_guest_wherever_its_overlay_lies(site, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
+@pytest.mark.parametrize("key", ["which", "size", "mtime_ns"])
+def test_a_flipped_bit_in_the_name_of_a_key_ends_no_prune(site, key):
+    old, new = published(site, "R"), published(site, "S")
+    path = site.backup / f"{TARGET}.manifest.json"
+    before, _, after = path.read_text().rpartition(f'"{key}"')
+    path.write_text(f'{before}"{key[:-1]}_"{after}')
+    (answer,) = ask(site, old, remaining=[new["path"]])
+    assert answer["state"] == ("pruned" if key == "which" else "left")
+
+
 def test_a_backup_that_a_loop_device_lies_in_stays(site):
     old, new = published(site, "R"), published(site, "S")
     done = subprocess.run(["losetup", "-f", "--show", old["path"]], capture_output=True, text=True, check=False)

@@ -173,6 +173,9 @@ def test_a_raw_source_that_begins_as_an_image_is_said_and_louder_where_it_lies_o
     loud = f"source {top} {begins} {form} image that lies on '{path}': WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
     assert opened(site, spec).notes == (loud,)
     assert forecast(site.roots, spec)["warnings"] == [loud], "what plan says"
+    wrong = node(top, form, backing={"driver": "file", "filename": str(path)})
+    spec = backup_of(site, wrong, id="R.wrong", target=volumespec.parse(f"web1:{site.backup}/R/wrong.img"))
+    assert opened(site, spec).notes == (f"layer {path} is read as raw bytes, and begins as a {form} image",)
     plain = site.image()
     spec = backup_of(
         site, {"driver": "file", "filename": str(plain)}, id="R.plain",

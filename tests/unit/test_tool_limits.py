@@ -115,7 +115,7 @@ def test_a_server_that_never_says_a_word_is_killed(image, program):
     fd = handed(os.open(image, os.O_RDONLY))
     files = len(os.listdir("/proc/self/fd"))
     try:
-        with pytest.raises(JobFailed, match="the server did not answer in time"):
+        with pytest.raises(JobFailed, match=f"^{image}: the server did not answer in time"):
             Export({"driver": "qcow2"}, {fd: str(image)}, patience=Patience(start=0.3))
     finally:
         os.close(fd)

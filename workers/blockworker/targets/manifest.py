@@ -172,7 +172,8 @@ def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
     found = recognize(fd)
     if (found["size"], found["mtime_ns"]) != (noted.get("size"), noted.get("mtime_ns")):
         return False
-    (system, _, handle), (other, _, noted_handle) = found["which"].rpartition("/"), str(noted["which"]).rpartition("/")
+    system, _, handle = found["which"].rpartition("/")
+    other, _, noted_handle = str(noted.get("which")).rpartition("/")
     return bool(handle == noted_handle or system != other)
 
 

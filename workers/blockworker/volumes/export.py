@@ -179,7 +179,7 @@ class Export:
         for connection in self._connections:
             connection.close()
         end_process(self._process, self._patience)
-        said = self._last_words() or gone.text
+        said = self._last_words() or name_file(gone.text, self._files)
         os.close(self._said)
         code = errno.EBUSY if " lock " in said else errno.EIO
         return JobFailed(code, said)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
-from blockjobs.model.volumespec import DebugVolume, FormatVolume, Volume, label
+from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, FormatVolume, Volume, label
 from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
 from blockworker.cage.tool import Idle
@@ -163,18 +163,29 @@ def _length(fd: int) -> int:
 
 
 def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
-    """What people should know of a volume that is copied as raw bytes: that it seems to be an image of a format."""
-    bottom = volumespec.bottom(volume)
-    raw = volumespec.formatted(volume) is None
-    if not raw or not isinstance(bottom, volumespec.FileVolume | volumespec.DeviceVolume):
-        return ()
-    fd = open_(bottom)
-    try:
-        seems = seems_formatted(fd)
-    except OSError:
-        return ()  # who reads it for good says what is wrong with it
-    finally:
-        os.close(fd)
-    if not seems:
-        return ()
-    return (f"source {bottom.filename} is copied as raw bytes, and begins as {seems}",)
+    """What people should know of a volume that is copied as raw bytes, or lies on a layer that is read as such: that
+    these seem to be an image of a format."""
+    found = []
+    for store, called in _raws(volume):
+        fd = open_(store)
+        try:
+            if seems := seems_formatted(fd):
+                found.append(f"{called} as raw bytes, and begins as {seems}")
+        except OSError:
+            continue  # who reads it for good says what is wrong with it
+        finally:
+            os.close(fd)
+    return tuple(found)
+
+
+def _raws(
+    volume: Volume | None, what: str = "source {} is copied"
+) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:  # fmt: skip
+    """The files and devices of a volume, and of its layers, that are read as raw bytes; what a message calls them."""
+    match volume:
+        case FileVolume() | DeviceVolume():
+            yield volume, what.format(volume.filename)
+        case DebugVolume(image=below):
+            yield from _raws(below, what)
+        case FormatVolume(backing=below):
+            yield from _raws(below, "layer {} is read")
