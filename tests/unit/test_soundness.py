@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from damaged import counted_as_free, qcow2_with
@@ -188,6 +189,22 @@ def test_a_qcow2_whose_file_ends_within_a_table_is_damaged_though_qemu_sees_only
     assert subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path], check=False).returncode in (0, 3)
     (line,) = damage(path, "qcow2")
     assert f"the table of its data from byte {4 * MIB} on ends at {table + 4096}, the file at {table + 8}" in line
+
+
+@pytest.mark.parametrize("form", ["qcow2", "vmdk"])
+def test_an_image_on_a_device_is_checked_as_one_in_a_file(tmp_path, form):
+    path = image(tmp_path / "disk", form)
+    done = subprocess.run(["losetup", "-f", "--show", path], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = Path(done.stdout.strip())
+    try:
+        assert damage(device, form) == []
+        (counted_as_free if form == "qcow2" else qcow2_with(72, b"\1"))(device)
+        (line,) = damage(device, form)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    assert ("qemu-img check: ERROR" if form == "qcow2" else "its last writer has not closed it") in line
 
 
 def test_clusters_that_nobody_uses_are_no_damage_and_are_given_back(tmp_path):

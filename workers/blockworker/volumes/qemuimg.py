@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
@@ -92,7 +93,8 @@ class ImageTool:
         return [f"{self._label}: {_TOOL} check: {printable(errors[0])}{more}"]
 
     def _alone(self) -> str:
-        file = {"driver": "file", "filename": path_of(self._fd), **self._locking}
+        driver = "host_device" if stat.S_ISBLK(os.fstat(self._fd).st_mode) else "file"
+        file = {"driver": driver, "filename": path_of(self._fd), **self._locking}
         return "json:" + json.dumps({"driver": self._form, "backing": None, "file": file})
 
     def _succeed(self, words: Sequence[str], *more: int | None) -> Ended:
