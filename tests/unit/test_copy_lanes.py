@@ -8,6 +8,7 @@ import resource
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -260,6 +261,23 @@ def test_a_write_that_comes_through_in_part_is_an_error(site, write, request):
         with pytest.raises(VolumeError) as failed:
             write(staged)
         assert failed.value.errno == errno.EFBIG
+
+
+def test_what_a_write_has_left_that_came_through_in_part_becomes_zeros(site, request):
+    path = site.image(b"")
+    os.truncate(path, 4 * MIB)
+    with closing(StagedTarget.take(site.roots, site.opened(replace(site.spec(), digests=False)), 1)) as staged:
+        staging = path.parent.parent / "backup/R" / staged.member.staging
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB + 100, limit[1]))
+        try:
+            with pytest.raises(VolumeError):
+                staged.pwrite(memoryview(b"x" * MIB), MIB // 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert any(staging.read_bytes())
+        staged.zero(0, 4 * MIB)
+        assert not any(staging.read_bytes())
 
 
 # --- the thread that makes it durable ---------------------------------------------------------------------

@@ -128,6 +128,24 @@ def test_a_loop_device_with_another_file_of_the_same_name_is_another_device(tmp_
 
 
 @AS_ROOT
+def test_a_partition_that_begins_elsewhere_is_another_device(tmp_path):
+    file = tmp_path / "disk"
+    file.touch()
+    os.truncate(file, 16 << 20)
+    device = subprocess.check_output(["losetup", "-fP", "--show", file], text=True).strip()
+    names = []
+    try:
+        for start in ("2048", "4096"):
+            if subprocess.run(["addpart", device, "1", start, "8192"], capture_output=True, check=False).returncode:
+                pytest.skip("this kernel makes no partitions of loop devices")
+            names.append(which_device(os.stat(f"{device}p1").st_rdev, f"{device}p1"))
+            subprocess.run(["delpart", device, "1"], check=True)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    assert names[0] != names[1]
+
+
+@AS_ROOT
 @pytest.mark.parametrize("image", ["ext4"], indirect=True)  # others do not give out an inode again at once
 def test_a_loop_device_with_a_new_file_that_got_the_inode_of_the_old_one_is_another_device(image):
     with mounted(image) as place:

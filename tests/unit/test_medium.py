@@ -16,13 +16,14 @@ from mounts import PATH, memory
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
+from blockworker import kernel
 from blockworker.drivers.verify import Verify
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.targets import manifest
 from blockworker.volumes import open_source
 from blockworker.volumes.device import DeviceSource
-from blockworker.volumes.direct import MediumFile, MediumReader, takes_direct
+from blockworker.volumes.direct import MediumFile, MediumReader, drop_cache, takes_direct
 
 MIB = 1 << 20
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
@@ -122,6 +123,20 @@ def test_where_the_file_system_has_no_direct_reads_it_is_said(tmp_path):
         os.close(fd)
     finally:
         file.unlink()
+
+
+@needs_root
+def test_what_is_dropped_from_the_cache_is_not_in_it_any_more(tmp_path):
+    (tmp_path / "disk").write_bytes(b"x" * 4 * MIB)
+    with loop(tmp_path / "disk") as device:
+        fd = os.open(device, os.O_RDONLY)
+        try:
+            os.pread(fd, 2 * MIB, 0)
+            assert kernel.cached_pages(fd, 0, 2 * MIB) > 0
+            assert drop_cache(fd, 0, 2 * MIB)
+            assert kernel.cached_pages(fd, 0, 2 * MIB) == 0
+        finally:
+            os.close(fd)
 
 
 @needs_root

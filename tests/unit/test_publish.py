@@ -21,6 +21,7 @@ from blockworker.targets import journal, manifest
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished
+from blockworker.targets.reserved import give_name
 from blockworker.targets.room import Room
 from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_job, commit_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
@@ -444,6 +445,11 @@ def test_a_file_system_that_cannot_rename_without_replacing_gives_an_image_its_n
     foreign.write_text("precious")
     with pytest.raises(NotPublished, match="was taken by a file that is not ours"):
         commit_member(site.roots, member, 1)
+    assert foreign.read_text() == "precious"
+    directory = os.open(site.backup / "R", os.O_RDONLY)
+    with pytest.raises(FileExistsError):
+        give_name(directory, member.staging, "root.img")  # a name that is taken between the look and the link
+    os.close(directory)
     assert foreign.read_text() == "precious"
     foreign.unlink()
     commit_member(site.roots, member, 1)

@@ -127,6 +127,10 @@ def test_only_listed_devices_are_opened(tmp_path):
         roots.open_device("/dev/null")
     with pytest.raises(JobFailed, match="is a character device: a regular file was expected"):
         roots.open_source("/dev/null")
+    (tmp_path / "disk").symlink_to("/etc/hostname")  # a link that is listed may lead elsewhere
+    roots = Roots(HostConfig(name=Host("h"), read_roots=(), write_roots=(), devices=(f"{tmp_path}/disk",)))
+    with pytest.raises(JobFailed, match="leads to /etc/hostname: a device under /dev was expected"):
+        roots.open_device(f"{tmp_path}/disk")
 
 
 # --- host.toml ----------------------------------------------------------------------------------------

@@ -246,3 +246,15 @@ def test_a_record_lies_behind_no_symlink(config, tmp_path):
     with pytest.raises(JobFailed, match=r"Not a directory|Too many levels"):
         Highest(replace(config, state="")).raise_to("here", 7)
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("name", ["highest.json", ".highest.json.new"])
+def test_a_record_is_no_symlink_and_neither_is_its_spare(config, tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_text("{}")
+    place = state.place_of(config)
+    os.close(place.open(make=True))
+    os.symlink(precious, f"{place.path}/{name}")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        state.read_record(place, name) if name == "highest.json" else state.write_record(place, "highest.json", b"[]")
+    assert precious.read_text() == "{}"

@@ -12,6 +12,7 @@ from sparse import proven
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.restores import FORCE
 from blockjobs.model.volumespec import InjectedError
 from blockworker import drivers
 from blockworker.copy.digests import ZERO, digest
@@ -110,6 +111,11 @@ def test_without_digests_or_with_others_there_is_nothing_to_compare_with(site, p
     commit_member(site.roots, site.prepared(spec), 1)
     failed = refused(site, site.backup / "S/root.img")
     assert "was copied with 'digests: false': there is nothing to verify it with" in failed.text
+    restore = site.spec("B.root", "back.img", type="restore", source=volumespec.parse(f"web1:{site.backup}/S/root.img"))
+    driver = drivers.find("restore", "web1")
+    with pytest.raises(JobFailed, match="only `--force` restores what cannot be checked"):
+        driver.source(site.roots, restore)
+    driver.source(site.roots, replace(restore, options={FORCE: True})).close()
 
 
 # --- what is on record as done --------------------------------------------------------------------------
