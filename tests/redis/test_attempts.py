@@ -140,6 +140,15 @@ def test_a_checkpoint_brings_the_orders_down(fleet, attempts):
     assert attempts.checkpoint(claim, Progress(1, SIZE)).cancel
 
 
+@pytest.mark.parametrize("speed", [1, (1 << 53) + 1, (1 << 63) - 1])
+def test_a_speed_comes_down_as_it_is(fleet, attempts, speed):
+    fleet.registry.verbs.set_speed("j", speed)
+    claim = attempts.claim("j", who("a"))
+    assert claim.speed == speed
+    assert attempts.checkpoint(claim, Progress(0, SIZE), quiet=True).speed == speed
+    assert fleet.record(JOB)["felt"] == str(speed)
+
+
 def test_every_verb_knocks_at_the_door_of_a_live_attempt(fleet, attempts):
     fleet.claim(JOB)
     for verb in (

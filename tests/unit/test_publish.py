@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from dataclasses import replace
 from functools import partial
 
@@ -368,6 +369,23 @@ def test_a_file_is_overwritten_only_where_it_is_the_very_one_of_the_journal(site
         with pytest.raises(NotPublished, match=r"root\.img was taken by a file that is not ours"):
             commit_job(site.roots, site.spec(), 1)
         assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("name", "flag"), [("R/root.img", "i"), ("R/root.img.manifest.json", "a"), ("R", "a")])
+def test_what_nobody_may_rename_is_refused_at_open_and_not_first_at_the_commit(site_at, tmp_path, name, flag):
+    site = site_at(tmp_path / "host", allow_overwrite=True)
+    site.image()
+    commit_member(site.roots, site.prepared(site.spec()), 1)
+    path, before = site.backup / name, site.tree()
+    set_flag = subprocess.run(["chattr", f"+{flag}", path], capture_output=True, text=True, check=False)
+    if set_flag.returncode:
+        pytest.skip(f"no such flags here: {set_flag.stderr.strip()}")
+    try:
+        with pytest.raises(JobFailed, match=rf"{path} is immutable or append-only"):
+            site.opened(site.spec(transaction=TxnId("Q"), overwrite=True))
+        assert [each for each in site.tree() if "/Q." not in each] == before
+    finally:
+        subprocess.run(["chattr", f"-{flag}", path], check=True)
 
 
 WITHDRAWN = {

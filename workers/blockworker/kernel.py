@@ -27,6 +27,7 @@ _AT_EMPTY_PATH: Final = 0x1000
 _LONGEST_HANDLE: Final = 128  # bytes
 _FORCE_SYNC: Final = 0x2000  # AT_STATX_FORCE_SYNC
 _STATX_BASIC, _STATX_BTIME = 0x7FF, 0x800
+_UNCHANGEABLE: Final = 0x10 | 0x20  # STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _SYS_CACHESTAT: Final = 451
 
@@ -181,6 +182,16 @@ def birth_time(fd: int) -> int:
     known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
     seconds, nanoseconds = struct.unpack_from("qI", room, 80)
     return int(seconds) * 1_000_000_000 + int(nanoseconds) if known else 0
+
+
+def is_unchangeable(fd: int) -> bool:
+    """Whether an open file or directory is immutable or append-only (``chattr +i``, ``+a``), where that is known.
+
+    Nobody, root included, renames or removes such a file, or what lies in such a directory.
+    """
+    room = ctypes.create_string_buffer(256)
+    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH, 0, ctypes.byref(room)))
+    return bool(struct.unpack_from("Q", room, 8)[0] & _UNCHANGEABLE)
 
 
 def lock_shared(fd: int, offset: int, length: int = 1) -> None:

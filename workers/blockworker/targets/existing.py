@@ -16,7 +16,7 @@ from blockworker.targets.entries import Replaced
 from blockworker.targets.files import stat_of
 from blockworker.targets.images import Contents, look_into
 from blockworker.targets.names import SUFFIXES
-from blockworker.targets.replaced import expect_replaceable
+from blockworker.targets.replaced import expect_changeable, expect_replaceable
 
 
 def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replaced | None:
@@ -24,7 +24,7 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
 
     Raises:
         JobFailed: it exists and may not be replaced (EEXIST), is the source itself, or a layer of it (EINVAL), or is in
-            use (EBUSY).
+            use (EBUSY); or nothing in its directory can be changed (EPERM).
     """
     try:
         directory = roots.open_dir(os.path.dirname(path))
@@ -33,6 +33,7 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
             return None  # it will be made
         raise
     try:
+        expect_changeable(directory, f"target directory {os.path.dirname(path)}")
         name = os.path.basename(path)
         st, seen = stat_of(directory, name), None
         if st is not None and stat.S_ISREG(st.st_mode) and _may_overwrite(roots, spec):

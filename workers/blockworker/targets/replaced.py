@@ -17,38 +17,64 @@ from contextlib import contextmanager
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker import locks, sysfs
+from blockworker import kernel, locks, sysfs
 from blockworker.identity import which_file
 from blockworker.roots import Roots
 from blockworker.targets.chains import lying_on
 from blockworker.targets.entries import Member, Replaced
 from blockworker.targets.files import look_at, same_file, stat_of
+from blockworker.targets.names import SUFFIXES
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def expect_replaceable(directory: int, path: str) -> Replaced | None:
-    """Refuse to replace a file that QEMU has open, or that an image beside it lies on; which file it is.
+    """Refuse to replace a file that QEMU has open, that an image beside it lies on, or that nobody may replace, with
+    its digests and its manifest; which file it is.
 
     None: there is none.  ``directory``: the open one that the file lies in.
 
     Raises:
-        JobFailed: it is needed (EBUSY).
+        JobFailed: it is needed (EBUSY), or cannot be replaced (EPERM).
     """
+    name = os.path.basename(path)
     try:
-        fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
+        fd = os.open(name, _FLAGS, dir_fd=directory)
     except FileNotFoundError:
         return None
     try:
+        expect_changeable(fd, f"target {path}")
         locks.expect_closed(fd, f"target {path}")
         expect_no_loop(fd, f"target {path}")
         st = os.fstat(fd)
         seen = Replaced(st.st_dev, st.st_ino, which_file(fd))
     finally:
         os.close(fd)
+    for suffix in SUFFIXES[1:]:
+        _expect_changeable_beside(directory, name + suffix, path + suffix)
     if above := lying_on(directory, path):
         raise JobFailed(errno.EBUSY, f"target {path} is needed: {above} in the same directory lies on it")
     return seen
+
+
+def expect_changeable(fd: int, what: str) -> None:
+    """Refuse what is immutable or append-only: nothing of it, or in it, could be renamed.  Raises JobFailed (EPERM)."""
+    if kernel.is_unchangeable(fd):
+        text = f"{what} is immutable or append-only: one was expected that can be changed (`lsattr` shows i or a)"
+        raise JobFailed(errno.EPERM, text)
+
+
+def _expect_changeable_beside(directory: int, name: str, path: str) -> None:
+    try:
+        fd = os.open(name, _FLAGS, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # no file: whoever publishes beside it says so
+            return
+        raise
+    try:
+        expect_changeable(fd, path)
+    finally:
+        os.close(fd)
 
 
 def expect_no_loop(fd: int, what: str) -> None:

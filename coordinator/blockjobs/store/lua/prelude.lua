@@ -47,10 +47,12 @@ end
 -- In a host's line of what waits for a slot: the score of what waits for its store first is beyond this, and so behind.
 local FULL = 4e15
 
--- The lower of two limits, of which 0 and nil are none.
+-- The lower of two limits, of which 0 and nil are none; as text: a number of Lua's is exact up to 2^53 only, and Redis
+-- makes of a larger one a reply of another sign.
 local function lower(a, b)
-  a, b = tonumber(a or 0), tonumber(b or 0)
-  return (a > 0 and (b == 0 or a < b)) and a or b
+  a, b = a or "0", b or "0"
+  local x, y = tonumber(a), tonumber(b)
+  return (x > 0 and (y == 0 or x < y)) and a or b
 end
 
 -- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen); a job that was
