@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fleet import MIB
@@ -80,6 +82,13 @@ def test_one_bad_member_of_a_group_is_named_and_nothing_is_left_of_the_others(si
     assert site.disks() == before
 
 
+def fill(rest: Path) -> None:
+    """Let a file take all that is free on its file system."""
+    with rest.open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_disk_that_fills_up_fails_the_group_that_does_not_fit_and_the_copy_it_meets(site: Site):
     full = site.root / "full"
     full.mkdir()
@@ -98,15 +107,25 @@ def test_a_disk_that_fills_up_fails_the_group_that_does_not_fit_and_the_copy_it_
         slow = site.say("run", "--detach", site.file({**jobs[0], "id": "slow", "speed": "512KiB"}))
         job = slow.out.split()[1].removesuffix(":") + ".slow"
         site.fleet.until_offset(job, MIB)
-        with (full / "rest").open("wb", buffering=0) as file, suppress(OSError):  # of a disk that is full
-            while True:  # the copy takes of it, too
-                file.write(bytes(4096))
+        fill(full / "rest")  # the copy takes of it, too
         site.say("set-speed", job, "0")
         assert site.say("wait", job).code == 1
         error = json.loads(site.say("show", "--json", job).out)["error"]
         assert "/full/" in error
         assert error.endswith("No space left on device")
         assert [path.name for path in full.iterdir()] == ["rest"]
+
+        fill(full / "rest")
+        os.truncate(full / "rest", (full / "rest").stat().st_size - MIB)  # too little room at OPEN already
+        said = site.say("run", "--detach", site.file({**jobs[0], "id": "waits", "on-target-error": "enospc"}))
+        job = said.out.split()[1].removesuffix(":") + ".waits"
+        site.fleet.until("JOB_WARNING", job, lambda event: "will stop and wait for room" in event.fields["text"])
+        site.fleet.until_status(job, "paused")
+        assert site.fleet.job(job).io_status == "nospace"
+        (full / "rest").unlink()
+        assert site.say("resume", job).code == 0
+        assert site.say("wait", job).code == 0
+        assert (full / "0").read_bytes() == (site.root / "disk.img").read_bytes()
     finally:
         subprocess.run(["umount", "--lazy", full], check=True)
         full.rmdir()
