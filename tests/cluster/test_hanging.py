@@ -67,6 +67,7 @@ class Story:
     answers: list[dict[str, Any]] | HostDown = field(default_factory=list)
     answered_after: float = 0.0
     ended_after: float = 0.0  # the steps worker, when it was told to
+    copies_ended_after: float = 0.0  # the copy worker
     copying: int = 0  # processes of the copy worker while one attempt hangs
     left: dict[str, set[str]] = field(default_factory=dict)  # files, by stage
     errors: dict[str, str] = field(default_factory=dict)
@@ -204,12 +205,18 @@ def ask(told: Story) -> None:
 
 
 def stop(told: Story) -> None:
-    """End the steps worker, and start it again, while its processes hang."""
+    """End both workers, and start them again, while processes of theirs hang."""
     fleet = told.fleet
-    told.family, began = children(fleet.processes["steps@b"].pid), time.monotonic()
+    told.family = children(fleet.processes["copy@b"].pid)
+    began = time.monotonic()
+    fleet.kill("copy@b", signal.SIGTERM)
+    told.copies_ended_after = time.monotonic() - began
+    fleet.start("copy@b")
+    family, began = children(fleet.processes["steps@b"].pid), time.monotonic()
     fleet.kill("steps@b", signal.SIGTERM)
     told.ended_after = time.monotonic() - began
-    told.given_up = len([process for process in told.family if process.is_running()])
+    told.given_up = len([process for process in family if process.is_running()])
+    told.family += family
     fleet.until_true(lambda: fleet.registry.hosts.known()[B][0] != "up")
     fleet.start("steps@b")
     fleet.await_up(["b"])
@@ -277,6 +284,10 @@ def test_a_question_is_answered_in_time_and_names_what_hangs(story: Story) -> No
 
 def test_the_worker_ends_at_once_when_it_is_told_to(story: Story) -> None:
     assert story.ended_after < 10
+
+
+def test_the_copy_worker_does_not_wait_for_a_copy_that_hangs(story: Story) -> None:
+    assert story.copies_ended_after < 20, "it is given five seconds, on a machine that is busy"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -30,7 +30,7 @@ from blockjobs.daemons.doorbell import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt, drivers, spares, state
+from blockworker import attempt, drivers, farewell, spares, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
@@ -130,6 +130,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
 
     worker_shutting_down.connect(drain, weak=False)
     worker_ready.connect(lambda sender, **_: spares.follow(sender, config.slots), weak=False)
+    worker_ready.connect(lambda **_: farewell.follow_end(lambda: _DRAIN[0] == 1), weak=False)
     return _serve(copying(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 

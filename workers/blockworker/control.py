@@ -22,6 +22,7 @@ from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
 from blockworker import spares
 from blockworker.copy.digests import CHUNK
 from blockworker.errands.standstill import Watch
+from blockworker.spares import Mark
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ControlLine:
         self._thread = threading.Thread(target=self._follow, name=f"line-{claim.spec.id}", daemon=True)
 
     def start(self) -> None:
+        spares.mark(Mark.COPIES)
         self._thread.start()
 
     def close(self) -> None:
@@ -66,7 +68,7 @@ class ControlLine:
         except redis.RedisError:
             log.debug("job %s: the line ends by itself", self._claim.spec.id)
         self._thread.join(3.0)
-        spares.mark(hangs=False)
+        spares.mark(Mark.IDLE)
 
     def wake(self) -> None:
         """There is something to look at: called by the copy."""
@@ -118,7 +120,7 @@ class ControlLine:
         else:
             standing = next(iter(self._watch.look([os.getpid()])), None)
             self._hangs = None if standing is None else (standing.path, standing.seconds)
-        spares.mark(hangs=self._hangs is not None)
+        spares.mark(Mark.COPIES if self._hangs is None else Mark.HANGS)
 
     def _end_if_stalled(self) -> None:
         """A copy that stands still for longer than its job allows hangs in the kernel: this process ends.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+from enum import IntEnum
 from typing import Any, Final
 
 log = logging.getLogger(__name__)
@@ -19,14 +20,27 @@ _SIZE: Final = 1 << 16
 _MARKS: Final = mmap.mmap(-1, _SIZE)
 
 
-def mark(*, hangs: bool) -> None:
-    """Say of this process whether its attempt hangs."""
-    _MARKS[os.getpid() % _SIZE] = int(hangs)
+class Mark(IntEnum):
+    """What a process of the pool does."""
+
+    IDLE = 0
+    COPIES = 1
+    HANGS = 2
 
 
-def marked(pids: list[int]) -> int:
+def mark(doing: Mark) -> None:
+    """Say what this process does."""
+    _MARKS[os.getpid() % _SIZE] = doing
+
+
+def mark_of(pid: int) -> Mark:
+    """What a process of the pool does."""
+    return Mark(_MARKS[pid % _SIZE])
+
+
+def count_hanging(pids: list[int]) -> int:
     """How many of these processes are said to hang."""
-    return sum(_MARKS[pid % _SIZE] for pid in pids)
+    return sum(mark_of(pid) is Mark.HANGS for pid in pids)
 
 
 def follow(consumer: Any, slots: int) -> None:
@@ -34,7 +48,7 @@ def follow(consumer: Any, slots: int) -> None:
     pool = consumer.pool
 
     def look() -> None:
-        more = slots + min(slots, marked([process.pid for process in pool._pool._pool])) - pool.num_processes  # noqa: SLF001
+        more = slots + min(slots, count_hanging([process.pid for process in pool._pool._pool])) - pool.num_processes  # noqa: SLF001
         try:
             if more > 0:
                 log.warning("attempts hang: %d processes more", more)
