@@ -87,7 +87,7 @@ def test_a_reservation_that_nobody_can_read_is_respected_and_one_of_others_never
     site.image()
     (site.backup / "R").mkdir()
     path = site.backup / "R" / ".root.img.reserved"
-    for content in (b"", b"{", b'{"job": 1}'):
+    for content in (b"", b"{", b'{"job": 1}', b"[" * 60_000, b"[" * (1 << 20)):
         path.write_bytes(content)
         with pytest.raises(JobFailed, match="is reserved by"):
             site.opened(site.spec())

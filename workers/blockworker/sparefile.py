@@ -70,14 +70,14 @@ def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
         raise full
 
 
-def read_text(folder: int, name: str) -> bytes | None:
-    """What a file of the folder holds; None while there is none."""
+def read_text(folder: int, name: str, most: int = -1) -> bytes | None:
+    """What a file of the folder holds, at most so many bytes of it (-1: all); None while there is none."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
-        return file.read()
+        return file.read(most)
 
 
 def remove_file(folder: int, name: str) -> bool:

@@ -12,13 +12,15 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker import kernel
 from blockworker.sparefile import read_text
 from blockworker.targets.entries import Member
 from blockworker.together import Durably
+
+_LARGEST: Final = 1 << 16  # bytes; one is of a few hundred, and whoever shares the directory may have written anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +87,12 @@ def release_name(directory: int, member: Member) -> None:
 def read_reservation(directory: int, name: str) -> Reservation | None:
     """Whose a reservation is; None where there is none, an empty one where it cannot be read."""
     try:
-        text = read_text(directory, name)
+        text = read_text(directory, name, _LARGEST)
     except OSError:
         return Reservation()
     if text is None:
         return None
-    with suppress(ValueError, TypeError, AttributeError):
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
         keys: dict[str, Any] = json.loads(text)
         return Reservation(**{each: str(keys.get(each, "")) for each in Reservation.__slots__})
     return Reservation()
