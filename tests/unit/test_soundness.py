@@ -143,6 +143,8 @@ DAMAGE = {
     "marked as corrupt": (qcow2_with(79, b"\2"), "is marked as corrupt"),
     "dirty": (qcow2_with(79, b"\1"), "was not closed by its last writer (dirty)"),
     "a table that is too small": (qcow2_with(24, struct.pack(">Q", 1 << 40)), "has a table of 1 entries"),
+    "a table behind the end": (qcow2_with(40, struct.pack(">Q", 1 << 40)), "is cut: its table ends at"),
+    "counts behind the end": (qcow2_with(48, struct.pack(">Q", 1 << 40)), "is cut: its counts end at"),
     "a count that is wrong": (counted_as_free, "qemu-img check: ERROR cluster 6 refcount=0 reference=1"),
     "a table that is lost": (lost, "qemu-img check: "),
 }
@@ -155,6 +157,12 @@ def test_damage_of_a_qcow2_is_named_with_its_file(tmp_path, change, said):
     found = damage(path, "qcow2")
     assert found[0].startswith(str(path))
     assert said in found[0]
+    fd = os.open(path, os.O_RDWR)
+    try:
+        with pytest.raises(JobFailed):  # and PREPARE takes no such image
+            finish_image(fd, FormatVolume("qcow2", FileVolume(str(path))), 64 * MIB, None)
+    finally:
+        os.close(fd)
 
 
 KINDS_OF_QCOW2 = {
