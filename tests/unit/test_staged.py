@@ -207,3 +207,15 @@ def test_a_taking_that_was_killed_anywhere_can_be_repeated(sites, killed_at_ever
         assert find_member(site.roots, site.spec()).token == 3
 
     killed_at_every_change(set_up, take, check, at_least=4)
+
+
+def test_a_descriptor_that_cannot_be_closed_keeps_nobody_from_the_staging_file(site):
+    site.image()
+    member = site.opened(site.spec())
+    target = StagedTarget.take(site.roots, member, 1)
+    path = str(site.backup / "R" / member.digests)
+    (digests,) = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == path]
+    os.close(digests)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        target.close()
+    StagedTarget.take(site.roots, member, 2).close()

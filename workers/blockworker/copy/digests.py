@@ -115,8 +115,8 @@ class DigestFile:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1  # first: it is closed also where that is an error
+            os.close(fd)
 
 
 def root_of(fd: int) -> str:

@@ -215,12 +215,14 @@ class DeviceTarget(Written):
 
     def close(self) -> None:
         if self._fd >= 0:
-            self._writeback.close()
-            for relative in self._relatives:
-                locks.close(relative)
-            os.close(self._fd)
-            self._fd = -1
-            self._held.close()  # last: whoever has this lock next finds the device free
+            fd, self._fd = self._fd, -1
+            try:
+                self._writeback.close()
+                for relative in self._relatives:
+                    locks.close(relative)
+                os.close(fd)
+            finally:
+                self._held.close()  # last: whoever has this lock next finds the device free
 
 
 # --- what they share ----------------------------------------------------------------------------------

@@ -148,11 +148,13 @@ class StagedTarget(Written):
     def close(self) -> None:
         """Give the file up.  Says nothing about what is durable: only ``flush`` does."""
         if self._fd >= 0:
-            if self.digests is not None:
-                self.digests.close()
-            self._writeback.close()
-            release(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            try:
+                if self.digests is not None:
+                    self.digests.close()
+                self._writeback.close()
+            finally:  # NFS may tell of an error here: this process goes on, and must not keep the lock
+                release(fd)
 
 
 def _raise_token(roots: Roots, member: Member, token: int) -> int:
