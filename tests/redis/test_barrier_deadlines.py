@@ -8,6 +8,8 @@ from puppets import ALPHA, BETA, RUN, spec
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Step
+from blockjobs.model.hanging import HangingPath
+from blockjobs.model.runs import RunPlan
 
 STEPS = [Step.OPEN, Step.CUT, Step.PREPARE]
 
@@ -117,3 +119,52 @@ def test_a_host_that_goes_on_settling_is_waited_for(fleet, mine, clock):
         assert mine._late(RUN, Step.SETTLE) == frozenset()
         answer(fleet, Step.SETTLE, job)
         mine.once()
+
+
+@pytest.fixture
+def night(fleet, mine):
+    """A transaction for each of many jobs of one host, all of which were asked to open."""
+    jobs = [spec(f"j{n}", txn=f"{RUN}.j{n}") for n in range(40)]
+    plan = RunPlan(RUN, "nightly", grouped=False, transactions=tuple((job,) for job in jobs))
+    fleet.registry.submit.submit(plan)
+    mine.once()
+    return jobs
+
+
+def opened(fleet, mine, clock, jobs, seconds):
+    """So long the host opens one after the other, twice within the deadline of each."""
+    until = clock.now + seconds
+    while clock.now < until:
+        clock.now += mine.deadlines[Step.OPEN] / 2
+        job = jobs.pop(0)
+        fleet.host(job.host).answers.answer(job.transaction, Step.OPEN, [fleet._said(Step.OPEN, job.id)])
+        mine.once()
+
+
+def test_a_host_that_is_at_work_for_other_transactions_is_not_late_for_the_last_one(fleet, mine, clock, night):
+    opened(fleet, mine, clock, night, 9 * mine.deadlines[Step.OPEN])
+    assert failed(fleet, *night) == []
+    clock.now += mine.deadlines[Step.OPEN] + 1  # now it answers nobody any more
+    mine.once()
+    assert failed(fleet, *night) == [job.id for job in night]
+
+
+def test_a_transaction_that_hangs_is_late_though_its_host_answers_for_others(fleet, mine, clock, night):
+    hangs = night.pop()
+    told = HangingPath(path="/backup", point="/backup", about="OPEN", transaction=hangs.transaction)
+    fleet.registry.hosts.beat(hangs.host, "machine", 2, {"hanging": [told.to_dict()]})
+    opened(fleet, mine, clock, night, 2 * mine.deadlines[Step.OPEN])
+    assert failed(fleet, hangs, *night) == [hangs.id]
+
+
+@pytest.mark.parametrize("hanging", [False, True])
+def test_a_transaction_that_its_host_never_comes_to_ends_after_some_deadlines(fleet, mine, clock, night, hanging):
+    never = night.pop()
+    if hanging:
+        told = HangingPath(path="/other", point="/other", about="OPEN", transaction="another")
+        fleet.registry.hosts.beat(never.host, "machine", 2, {"hanging": [told.to_dict()]})
+    times = finalizer.EXCUSED_WHILE_HANGING if hanging else finalizer.EXCUSED
+    opened(fleet, mine, clock, night, times * mine.deadlines[Step.OPEN])
+    assert failed(fleet, never) == []
+    opened(fleet, mine, clock, night, mine.deadlines[Step.OPEN])
+    assert failed(fleet, never) == [never.id]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -29,6 +30,7 @@ from blockjobs.model.barriers import (
     View,
     plan,
 )
+from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.store.fate import Due
 from blockjobs.store.registry import Registry
@@ -36,6 +38,8 @@ from blockjobs.store.registry import Registry
 log = logging.getLogger(__name__)
 
 DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 120.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
+EXCUSED: Final = 10  # times the deadline that a host has for one transaction while it answers for others
+EXCUSED_WHILE_HANGING: Final = 3  # the same while it tells of paths that hang
 RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
 LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
@@ -52,11 +56,14 @@ class Waiting:
     # When each host that was rung gave its last answer, and how many of its members owed the step then.
     heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
 
-    def listen(self, shares: Mapping[Host, Share], now: float) -> None:
-        """Note the time for the hosts that have answered for some of their members since the last look."""
+    def listen(self, shares: Mapping[Host, Share], now: float) -> list[Host]:
+        """Note the time for the hosts that have answered for some of their members since the last look; which ones."""
+        answered = []
         for host, (_, owing) in self.heard.items():
             if (left := shares[host].owing[self.step]) != owing:
                 self.heard[host] = (now, left)
+                answered.append(host)
+        return answered
 
     def silent_for(self, seconds: float, now: float) -> frozenset[Host]:
         """The hosts that have answered nothing for so long: one that answers piece by piece is not late."""
@@ -69,6 +76,10 @@ class Finalizer:
     doorbell: Doorbell
     deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
+    _answered: dict[Host, float] = field(
+        default_factory=dict
+    )  # when each host gave its last answer, to whatever it was
+    _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as it was told since the last look
     _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
@@ -80,9 +91,10 @@ class Finalizer:
             self.registry.hosts.daemon_beat("finalizer")
             known = self.registry.hosts.known()
             self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+            self._hanging = {}
             # Also of those that another finalizer has ended, of which this one never hears again.
             self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
-            for txn in [txn for txn, waiting in self._waiting.items() if self._impatient(waiting)]:
+            for txn in [txn for txn, waiting in self._waiting.items() if self._impatient(txn, waiting)]:
                 self._advance(txn)
         due, now = self.registry.fate.due(), boottime()
         if not due:
@@ -112,7 +124,7 @@ class Finalizer:
         view = self.registry.fate.view(txn)
         now = boottime()
         if view is not None and (waiting := self._waiting.get(txn)):
-            waiting.listen(view.shares, now)
+            self._answered |= dict.fromkeys(waiting.listen(view.shares, now), now)
         took = now - began
         if took >= LONG_LOOK:
             self._rest[txn] = boottime() + min(2 * took, LONGEST_REST)
@@ -120,11 +132,9 @@ class Finalizer:
             self._rest.pop(txn, None)
         return view
 
-    def _impatient(self, waiting: Waiting) -> bool:
+    def _impatient(self, txn: TxnId, waiting: Waiting) -> bool:
         now = boottime()
-        return bool(waiting.silent_for(self.deadlines[waiting.step], now)) or any(
-            now - at > RING_AGAIN for at, _ in waiting.rung.values()
-        )
+        return any(now - at > RING_AGAIN for at, _ in waiting.rung.values()) or bool(self._late(txn, waiting.step))
 
     def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
         """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
@@ -195,19 +205,19 @@ class Finalizer:
     def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:
         """Past the deadline of a barrier before the decision: the members of late hosts fail, and each host is named.
 
-        The deadline counts from the last answer of each host.
+        The deadline counts from the last answer of each host, as ``_late`` says.
         """
         late = self._late(view.txn, step) & hosts
         if view.decision is not None or not late:
             return False
         limit = self.deadlines[step]
         for host in sorted(late):
-            text = f"host {host} did not answer {step.upper()} within {limit:.0f} s{self._hanging(host, view.txn)}"
+            text = f"host {host} did not answer {step.upper()} within {limit:.0f} s{self._named(host, view.txn)}"
             log.warning("transaction %s: %s", view.txn, text)
             self.registry.fate.fail(view, host, step, errno.ETIMEDOUT, text)
         return True
 
-    def _hanging(self, host: Host, txn: TxnId) -> str:
+    def _named(self, host: Host, txn: TxnId) -> str:
         """What is known to hang on a host, this transaction's paths before all others; "" where nothing is."""
         every = self.registry.hosts.hanging(host)
         mine = [each for each in every if each.transaction == txn] or every
@@ -215,11 +225,31 @@ class Finalizer:
         return f": {', '.join([*paths][:NAMED])} {'hangs' if len(paths) == 1 else 'hang'} there" if paths else ""
 
     def _late(self, txn: TxnId, step: Step) -> frozenset[Host]:
-        """Hosts that were asked for this step and did not answer in time; late to settle, they keep only their own."""
+        """Hosts that were asked for this step and did not answer in time; late to settle, they keep only their own.
+
+        A host that answers for other transactions meanwhile has not come to this one yet.  It is late all the same
+        where it says that this one hangs, and after a few times the deadline.
+        """
         waiting = self._waiting.get(txn)
         if waiting is None or waiting.step is not step:
             return frozenset()
-        return waiting.silent_for(self.deadlines[step], boottime())
+        limit, now = self.deadlines[step], boottime()
+        late = set()
+        for host in waiting.silent_for(limit, now):
+            if now - self._answered.get(host, -math.inf) <= limit:  # it is at work
+                hanging = self._hanging_on(host)
+                patience = (EXCUSED_WHILE_HANGING if hanging else EXCUSED) * limit
+                if any(each.transaction == txn for each in hanging) or host in waiting.silent_for(patience, now):
+                    late.add(host)
+            else:
+                late.add(host)
+        return frozenset(late)
+
+    def _hanging_on(self, host: Host) -> tuple[HangingPath, ...]:
+        """The paths that hang on a host, read once between two looks."""
+        if host not in self._hanging:
+            self._hanging[host] = self.registry.hosts.hanging(host)
+        return self._hanging[host]
 
     def _rest_at(self, view: View, barrier: str) -> None:
         """Nobody has to be asked: whoever ends the waiting makes the transaction due."""
