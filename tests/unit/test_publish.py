@@ -189,6 +189,16 @@ def test_prepare_refuses_a_file_that_is_still_open_for_writing(site, monkeypatch
         writer.close()
 
 
+def test_a_prepare_that_comes_behind_the_publishing_is_answered_again(site):
+    site.image()
+    spec = site.spec()
+    member = site.prepared(spec)
+    commit_member(site.roots, member, 1)
+    before = site.tree()
+    prepare_member(site.roots, member, ((0, member.size),), site.manifest(spec, member.size))
+    assert site.tree() == before
+
+
 @pytest.mark.parametrize("decision", ["commit", "abort"])
 def test_a_prepare_that_comes_behind_the_decision_proves_nothing_any_more(site, decision):
     site.image()
