@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from blockjobs.model.errors import JobFailed
+from blockjobs.model.ids import RunId
 from blockjobs.model.resolutions import Resolution
 from blockworker.targets import journal, settle
 from blockworker.targets.proof import NotPublished
@@ -54,6 +55,20 @@ def test_the_foreign_file_is_put_aside(site_at, tmp_path, foreign):
         assert there(site)[name].read_text() == f"foreign {old}"
     assert resolution_of(site.roots, site.spec())["resolved"] == "replace"
     settle_again(site)
+
+
+@pytest.mark.parametrize("how", [Resolution.BESIDE, Resolution.REPLACE])
+def test_a_way_out_that_makes_names_too_long_is_refused_before_anything_is_visible(site_at, tmp_path, how):
+    site = site_at(tmp_path, allow_overwrite=True)
+    stuck(site)
+    before = sorted(there(site))
+    # Of the image alone the name is short enough.
+    words = {Resolution.BESIDE: "root.img.", Resolution.REPLACE: "root.img.replaced-"}[how]
+    long = replace(site.spec(), run=RunId("r" * (255 - len(words))))
+    with pytest.raises(JobFailed, match=f"with --{how} a file would be called root.*255 bytes: --discard was expected"):
+        resolve_member(site.roots, long, how, 7)
+    assert sorted(there(site)) == before
+    resolve_member(site.roots, site.spec(), how, 7)  # nothing was noted: another way is open
 
 
 def test_it_is_published_beside(site):

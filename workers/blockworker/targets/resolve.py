@@ -7,8 +7,10 @@ ever lost: ``replace`` gives it another name.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
@@ -18,7 +20,10 @@ from blockworker.targets import journal as journals
 from blockworker.targets.entries import Member
 from blockworker.targets.files import failing
 from blockworker.targets.opening import target_path
+from blockworker.targets.proof import MANIFEST
 from blockworker.targets.settle import commit_member
+
+NAME_MAX: Final = 255  # bytes: NAME_MAX of <linux/limits.h>
 
 
 def resolve_member(
@@ -46,12 +51,22 @@ def resolve_member(
         if not member.published and not member.discarded:
             if not permitted():
                 return None
+            _expect_names_fit(path, spec.run, how)
             target = f"{path}.{spec.run}" if how is Resolution.BESIDE else path
             journal.decide("commit", number)
             member = replace(member, resolution=str(how), target=target, run=spec.run)
             journal.put(member)
     commit_member(roots, member, number)
     return journals.read_member(roots, place, spec.transaction, spec.id) or member
+
+
+def _expect_names_fit(path: str, run: str, how: Resolution) -> None:
+    """Refuse a way out of which a file would get a name that no file system takes: before anything of it is visible."""
+    name = os.path.basename(path)
+    longest = {Resolution.BESIDE: f"{name}.{run}", Resolution.REPLACE: f"{name}.replaced-{run}"}.get(how, "") + MANIFEST
+    if len(os.fsencode(longest)) > NAME_MAX:
+        text = f"with --{how} a file would be called {longest}, which is longer than {NAME_MAX} bytes"
+        raise JobFailed(errno.ENAMETOOLONG, f"target {path}: {text}: --discard was expected")
 
 
 def resolution_of(roots: Roots, spec: JobSpec) -> dict[str, str]:
