@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from blockworker.targets import journal, settle
 from blockworker.targets.names import is_ours
 from blockworker.targets.opening import open_member
 from blockworker.targets.proof import NotPublished
+from blockworker.targets.reserved import release_name
 
 
 def other(site):
@@ -159,3 +162,19 @@ def test_of_two_hosts_that_open_at_once_one_has_the_name_wherever_the_other_is_k
             site.opened(site.spec())
 
     killed_at_every_change(set_up, lambda site: site.opened(site.spec()), check, at_least=10)
+
+
+def test_a_reservation_that_cannot_be_read_this_once_is_not_left_behind(site):
+    site.image()
+    member = site.opened(site.spec())
+    directory = os.open(site.backup / "R", os.O_RDONLY)
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (directory + 1, hard))  # the next open finds no descriptor
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            release_name(directory, member)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    release_name(directory, member)
+    os.close(directory)
+    assert hidden(site) == []

@@ -75,20 +75,28 @@ def reserving_name(directory: int, member: Member, host: str, registry: str = ""
 
 
 def release_name(directory: int, member: Member) -> None:
-    """Remove the reservation of a member, if it has one.  The directory's sync is owed."""
+    """Remove the reservation of a member, if it has one.  The directory's sync is owed.
+
+    Raises OSError: nobody can read now whose it is, so that it would stay, and keep its name from everybody.
+    """
     if not member.reserved:
         return
-    holder = read_reservation(directory, member.reserved)
+    holder = read_reservation(directory, member.reserved, certain=True)
     if holder is not None and holder.uuid == member.uuid:
         _unlink(directory, member.reserved)
     _unlink(directory, f"{member.reserved.removesuffix('.reserved')}.{member.uuid[:8]}.reserved")
 
 
-def read_reservation(directory: int, name: str) -> Reservation | None:
-    """Whose a reservation is; None where there is none, an empty one where it cannot be read."""
+def read_reservation(directory: int, name: str, *, certain: bool = False) -> Reservation | None:
+    """Whose a reservation is; None where there is none, an empty one where it cannot be read.
+
+    ``certain``: a file that cannot be read now, and may be ours, raises OSError.
+    """
     try:
         text = read_text(directory, name, _LARGEST)
-    except OSError:
+    except OSError as error:
+        if certain and error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
         return Reservation()
     if text is None:
         return None
