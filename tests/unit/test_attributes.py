@@ -266,17 +266,20 @@ def test_what_replaces_a_file_keeps_what_that_had(dressed, kind, source):
     live = dressed.base / "images/live.img"
     live.write_bytes(b"V" * 1000)
     os.chown(live, 65533, 65534)
-    os.chmod(live, 0o640)
+    live.chmod(0o750)
     os.setxattr(live, "user.mine", b"x" * 1000)
     os.setxattr(live, "user.overlay.redirect", b"/etc/shadow")
-    entries = acl.parse(["user::rw-", "user:7:r--", "group::r--", "mask::r--", "other::---"])
+    entries = acl.parse(["user::rwx", "user:7:r--", "group::r--", "mask::r-x", "other::---"])
     os.setxattr(live, acl.NAME, acl.pack(entries))
     before = about(live)
     assert replacing(dressed, kind, source) == []
     assert live.read_bytes() == b"A" * 70_000
     assert about(live) == before
     assert "user.overlay.redirect" not in os.listxattr(live)  # it would show the content of another file
-    assert permissions(live) == (65533, 65534, 0o640)
+    assert permissions(live) == (65533, 65534, 0o750)
+    beside = [path for path in live.parent.iterdir() if path.name.startswith("live.img.")]
+    assert len(beside) == (2 if kind == "backup" else 0)
+    assert all(permissions(path) == (65533, 65534, 0o640) for path in beside)  # nobody executes them
 
 
 @as_root
