@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fleet import MIB, Fleet
+from fleet import MIB, Fleet, alive
 
 pytestmark = pytest.mark.alone
 
@@ -67,7 +67,7 @@ def test_a_frozen_writer_is_killed_before_another_one_writes(fleet: Fleet) -> No
     zombie.suspend()
     released = fleet.until("ATTEMPT_RELEASED", job)
     assert released.fields["reason"] == "fenced"
-    assert not zombie.is_running()
+    assert not alive(zombie)
     fleet.until("RUN_ENDED", run)
     assert target.read_bytes() == source.read_bytes()
 
