@@ -69,14 +69,14 @@ def power(*stories: str) -> str:
 # fmt: off
 _DATA: Final = Change("targets/written.py", "            os.fdatasync(self._fd)\n", "            pass\n")
 _DIGESTS: Final = Change("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n")
-_JOURNAL: Final = Change("sparefile.py", "    yield (folder,)\n", "")
+_JOURNAL: Final = Change("sparefile.py", "    yield (folder,)\n", "    yield ()\n")
 # Syncs of names and attributes.  XFS and ext4 keep one log of these: the next sync of the journal makes all that was done
 # before it durable as well.  Other file systems need not.
 _NAMES: Final = (
-    Change("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            yield (fd,)\n", "            lost = give_to_image(roots, member, fd, wanted)\n"),
-    Change("targets/prepare.py", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    yield (directory,)\n", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n"),
-    Change("targets/layout.py", "        yield files\n", ""),
-    Change("targets/layout.py", "    yield (directory,)\n", ""),
+    Change("targets/prepare.py", "            lost = give_to_image(roots, member, fd, wanted)\n            yield (fd,)\n", "            lost = give_to_image(roots, member, fd, wanted)\n            yield ()\n"),
+    Change("targets/prepare.py", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    yield (directory,)\n", "    os.rename(name, member.manifest, src_dir_fd=directory, dst_dir_fd=directory)\n    yield ()\n"),
+    Change("targets/layout.py", "        yield files\n", "        yield ()\n"),
+    Change("targets/layout.py", "    yield (directory,)\n", "    yield ()\n"),
     Change("targets/files.py", "        release_name(directory, member)\n        os.fsync(directory)\n", "        release_name(directory, member)\n"),
     Change("targets/files.py", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n        os.fsync(parent)\n", "        os.rmdir(os.path.basename(path), dir_fd=parent)\n"),
     Change("targets/cuts.py", "                os.ftruncate(fd, 0)\n                os.fsync(directory)\n", "                os.ftruncate(fd, 0)\n"),
@@ -119,14 +119,14 @@ FLUSHES: Final = (
     Mutant("copy/digests.py", "            os.fdatasync(self._fd)\n", "            pass\n", power("xfs-plain")),
     Mutant("copy/engine.py", "            self._target.flush()\n            if self._digests is not None:\n                self._digests.flush()\n", "            pass\n", power("xfs-plain")),
     Mutant("targets/prepare.py", "            os.fsync(fd)\n            if member.format and not", "            if member.format and not", power("xfs-plain"), covered_by=_DATA),
-    Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        yield (fd,)\n        written = seen(fd)", "        give_as_image(image, fd)\n        written = seen(fd)", power("xfs-plain")),
-    Mutant("targets/prepare.py", "        yield (fd,)\n        return (None if named is None", "        return (None if named is None", power("xfs-plain"), covered_by=_DIGESTS),
-    Mutant("sparefile.py", "        yield files\n    full: OSError", "    full: OSError", power("xfs-plain")),
-    Mutant("sparefile.py", "    yield (folder,)\n", "", power("xfs-plain")),
+    Mutant("targets/prepare.py", "        give_as_image(image, fd)\n        yield (fd,)\n        written = seen(fd)", "        give_as_image(image, fd)\n        yield ()\n        written = seen(fd)", power("xfs-plain")),
+    Mutant("targets/prepare.py", "        yield (fd,)\n        return (None if named is None", "        yield ()\n        return (None if named is None", power("xfs-plain"), covered_by=_DIGESTS),
+    Mutant("sparefile.py", "        yield files\n    full: OSError", "        yield ()\n    full: OSError", power("xfs-plain")),
+    Mutant("sparefile.py", "    yield (folder,)\n", "    yield ()\n", power("xfs-plain")),
     Mutant("together.py", "        os.fsync(fd)\n", "        pass\n", TOGETHER),
     Mutant("together.py", "partial(work.throw, failed[number]) if number in failed else partial(next, work)", "partial(next, work)", TOGETHER),
     Mutant("targets/opening.py", "        yield ()  # until all of the batch have their locks: then the registry is asked for all of them\n", "", TOGETHER),
-    Mutant("targets/settle.py", "            release_name(directory, current)\n            yield (directory,)\n", "            release_name(directory, current)\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
+    Mutant("targets/settle.py", "            release_name(directory, current)\n            yield (directory,)\n", "            release_name(directory, current)\n            yield ()\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
     Mutant("targets/cuts.py", "            os.fdatasync(source)\n", "            pass\n", unit("cut_files", "a_reflink_is_written_down_at_open_and_made_at_cut"), besides=_ELSEWHERE,
            survives="names that are removed or made once more after a power cut, or synced again by what follows; the sync of the source before its cut only shortens the cut"),
     Mutant("targets/journal.py", "            file.truncate()\n            file.flush()\n            os.fsync(fd)\n", "            file.truncate()\n            file.flush()\n", power("xfs-plain")),

@@ -18,7 +18,7 @@ from blockworker.durability import Durability
 from blockworker.targets.written import Written
 
 SHORT, LONG = 15, 100  # cuts of each story on each file system
-HUNTED: Final = 64
+HUNTED: Final = 160
 GOLDEN: Final = 0.618034  # multiples of it, modulo 1, are spread evenly however many there are
 # ext4 shares no blocks between files, so that nothing can be cut there.
 STORIES: Final = [(kind, mode) for mode in MODES for kind in ("xfs", "ext4") if kind == "xfs" or "cut" not in mode]
