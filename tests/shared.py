@@ -17,12 +17,15 @@ from xdist.scheduler import LoadFileScheduling
 Thing = TypeVar("Thing")
 Wanted = Callable[[pytest.Item], bool]
 
-# Files that go to one process, one behind the other, where tests run side by side: each group shares a fleet of four
-# hosts, which costs fifteen seconds of a processor until it is up.
+# Files that go to one process, one behind the other, where tests run side by side: each group shares a fleet, or two
+# servers to compare, which cost up to fifteen seconds of a processor until they are up.
 GROUPS = {
-    "mirrors": ("mirror", "hosts", "drain", "salvage_runs", "abandoned", "outside", "lost_memory"),
-    "refusals": ("bad_input", "groups", "doctor_cluster", "deaths"),
-    "nights": ("policies", "second_night", "restore", "verify_runs", "move", "publish_order"),
+    "mirrors": ("cluster", "mirror hosts drain salvage_runs abandoned outside lost_memory"),
+    "refusals": ("cluster", "bad_input groups doctor_cluster deaths"),
+    "nights": ("cluster", "policies second_night restore verify_runs move publish_order"),
+    "QEMU's cases": ("differential", "iotest_041 iotest_041_formats iotest_055"),
+    "stories": ("differential", "differential format_nodes hang only_here qmp_shell raw_bytes"),
+    "QMP": ("qmp", "named_volumes qmp_arguments qmp_blockjob qmp_clients qmp_resize qmp_transactions qmp_verbs"),
 }
 
 
@@ -63,8 +66,8 @@ def close_what_nobody_wants(config: pytest.Config, item: pytest.Item | None) -> 
 def group_of(file: str) -> str:
     """The group of a file of tests, or its own name: that of ``tests/cluster/test_mirror.py`` is "mirrors"."""
     suite, _, name = file.removeprefix("tests/").partition("/")
-    words = name.partition("/")[0].removeprefix("test_").removesuffix(".py")
-    return next((group for group, files in GROUPS.items() if suite == "cluster" and words in files), file)
+    word = name.partition("/")[0].removeprefix("test_").removesuffix(".py")
+    return next((group for group, (place, words) in GROUPS.items() if place == suite and word in words.split()), file)
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc]

@@ -95,7 +95,7 @@ def test_skip_ends_with_0_says_so_and_creates_nothing(pair: Fleet, command: Run)
 
 
 def test_queue_waits_for_the_one_before_whatever_dies_and_can_be_cancelled(pair: Fleet, command: Run) -> None:
-    path = file(pair, "queue", "on-overlap: queue")
+    path = file(pair, "queue", "on-overlap: queue", defaults="speed: 256KiB")  # until it is told to be quick
     first = started(command("run", path, "--detach"))
     pair.until("ATTEMPT_CLAIMED")
     client = subprocess.Popen(argv("run", path), env=environment(pair), stdout=subprocess.DEVNULL)

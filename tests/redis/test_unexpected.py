@@ -12,7 +12,7 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockworker.cutting import cut
 from blockworker.drivers.backup import Backup
-from blockworker.drivers.base import Opened
+from blockworker.drivers.base import Driver, Opened
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
 from blockworker.steps import Steps
@@ -24,6 +24,8 @@ NOWHERE = volumespec.parse({"driver": "null-co", "host": ALPHA})
 
 class Odd(Backup):
     """Raises what nobody expects in each step of the job named ``odd``."""
+
+    opening = Driver.opening
 
     def _only(self, spec):
         if spec.id == "odd":
