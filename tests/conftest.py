@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # What may be skipped all the same, as no package brings it: processors that are taken away, and parts of a kernel.
+LONGEST = ("test_power_cuts.py", "test_in_place.py")  # minutes each, one test behind the other: nobody waits for them
 EXCUSED = ("a hypervisor took too much", "this kernel has no")
 
 
@@ -64,6 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first, beside all others; at full length more than an hour is no hang."""
     items.sort(key=lambda item: "four_hosts" not in getattr(item, "fixturenames", ()))  # a fleet comes up only once
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     items.sort(key=lambda item: item.get_closest_marker("endurance") is None)
     if config.getoption("--long"):
         for item in items:

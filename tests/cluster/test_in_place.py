@@ -146,10 +146,10 @@ def test_a_cancelled_restore_leaves_the_device_undefined_until_one_completes(fle
 
 
 def started(fleet: Fleet, loop: Loop, made: Path, name: str) -> None:
-    """A slow restore that has written something durably."""
+    """A restore that has written something durably, and has more than a minute before it."""
     fleet.seq = fleet.registry.events.last()
     said = call(
-        fleet, "restore", f"a:{made}", f"a:{loop.path}", "--in-place", "--speed", "2MiB", "--detach", "--id", name
+        fleet, "restore", f"a:{made}", f"a:{loop.path}", "--in-place", "--speed", "768KiB", "--detach", "--id", name
     )
     assert said.returncode == 0, said
     fleet.until("ATTEMPT_CLAIMED", name)
