@@ -300,16 +300,17 @@ def test_who_answers_is_told_at_once_and_nothing_is_asked_for_it(fleet, question
 
 @pytest.mark.parametrize("kind", ["resize", "prune"])
 def test_a_change_that_was_not_begun_is_refused_by_name_and_can_never_be_begun(fleet, questions, fifo, kind):
-    fleet.registry.questions.permit(ALPHA, "q", 60)
+    question = f"not-begun-{kind}"  # the worker of a test before may still answer its own
+    fleet.registry.questions.permit(ALPHA, question, 60)
     if kind == "resize":
-        questions.resize("q", {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 1.0)
-        told = answer(fleet, questions, "q")
+        questions.resize(question, {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 1.0)
+        told = answer(fleet, questions, question)
     else:
-        questions.prune("q", {"going": [{"path": str(fifo)}], "remaining": []}, 1.0)
-        (told,) = answer(fleet, questions, "q")
+        questions.prune(question, {"going": [{"path": str(fifo)}], "remaining": []}, 1.0)
+        (told,) = answer(fleet, questions, question)
         assert told["state"] == "left"
     assert told["text"].startswith(f"{fifo} on host {ALPHA} hangs")
-    assert not fleet.registry.questions.take_permit(ALPHA, "q")
+    assert not fleet.registry.questions.take_permit(ALPHA, question)
 
 
 def test_a_change_that_may_have_been_begun_is_not_answered(fleet, questions, fifo):
