@@ -144,11 +144,13 @@ def sweep_strays(
         local = kind_of(top)[1]
         for inner, folders, names, _ in os.fwalk(".", dir_fd=top, follow_symlinks=False):
             directory = os.path.normpath(f"{root.path}/{inner}")
+            folders.sort()  # what is told comes in the same order each time
             if FOLDER in folders:
                 folders.remove(FOLDER)
                 if directory != root.path and directory not in roots.config.target_roots:
                     _add_foreign(known, f"{directory}/{FOLDER}")
-            candidates += [(directory, name) for name in names if _HIDDEN.fullmatch(name) or _RESERVED.fullmatch(name)]
+            ours = [name for name in sorted(names) if _HIDDEN.fullmatch(name) or _RESERVED.fullmatch(name)]
+            candidates += [(directory, name) for name in ours]
     finally:
         os.close(top)
     for directory, name in candidates:
