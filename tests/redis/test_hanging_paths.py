@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from blockworker.host import HostConfig
 from blockworker.roots import Roots
 
 HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
+NUMBERS = count(1)
 DEADLINE = 20.0  # seconds; long, for machines that are busy
 DIES = "/dies"  # the path that kills the process that touches it
 
@@ -247,6 +249,12 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def question() -> str:
+    """An id that no other test asks with: what hung in the test before is answered when its FIFO is closed."""
+    return f"q{next(NUMBERS)}"
+
+
+@pytest.fixture
 def questions(fleet, fifo) -> Iterator[Questions]:
     """The questions of a host on which the FIFO is a file system of its own."""
     forker = Forker(serve)
@@ -268,39 +276,38 @@ def answer(fleet, questions, question):
     raise AssertionError("no answer")
 
 
-def test_what_hangs_is_answered_by_name_and_all_else_as_it_is(fleet, questions, fifo):
+def test_what_hangs_is_answered_by_name_and_all_else_as_it_is(fleet, questions, question, fifo):
     looks = [{"as": "source", "volume": f"{ALPHA}:{path}"} for path in ("/dev/null", fifo, "/dev/zero")]
-    questions.probe("q", looks, 1.0)
-    first, hangs, third = answer(fleet, questions, "q")
+    questions.probe(question, looks, 1.0)
+    first, hangs, third = answer(fleet, questions, question)
     assert (first, third) == ({"size": 1}, {"size": 1})
     assert hangs["text"].startswith(f"{fifo} on host {ALPHA} hangs")
 
 
 @pytest.mark.parametrize("kind", ["look", "resize", "prune"])
 def test_a_process_that_dies_at_its_work_is_said_to_have_ended_at_once_and_nothing_is_said_to_hang(
-    fleet, questions, kind
+    fleet, questions, question, kind
 ):
     volume = {"driver": "file", "host": ALPHA, "filename": DIES}
-    fleet.registry.questions.permit(ALPHA, "q", 60)
+    fleet.registry.questions.permit(ALPHA, question, 60)
     if kind == "look":
-        questions.probe("q", [{"as": "source", "volume": f"{ALPHA}:{DIES}"}], 600.0)
+        questions.probe(question, [{"as": "source", "volume": f"{ALPHA}:{DIES}"}], 600.0)
     elif kind == "resize":
-        questions.resize("q", volume, 1, 600.0)
+        questions.resize(question, volume, 1, 600.0)
     else:
-        questions.prune("q", {"going": [{"path": DIES}], "remaining": []}, 600.0)
-    told = answer(fleet, questions, "q")
+        questions.prune(question, {"going": [{"path": DIES}], "remaining": []}, 600.0)
+    told = answer(fleet, questions, question)
     text = told["text"] if kind == "resize" else told[0]["text"]
     assert text.startswith(f"{DIES} on host {ALPHA}: nobody could look: the process for it has ended")
 
 
-def test_who_answers_is_told_at_once_and_nothing_is_asked_for_it(fleet, questions):
-    questions.probe("q", [{"as": "machine"}], 1.0)
-    assert answer(fleet, questions, "q")[0]["machine"]
+def test_who_answers_is_told_at_once_and_nothing_is_asked_for_it(fleet, questions, question):
+    questions.probe(question, [{"as": "machine"}], 1.0)
+    assert answer(fleet, questions, question)[0]["machine"]
 
 
 @pytest.mark.parametrize("kind", ["resize", "prune"])
-def test_a_change_that_was_not_begun_is_refused_by_name_and_can_never_be_begun(fleet, questions, fifo, kind):
-    question = f"not-begun-{kind}"  # the worker of a test before may still answer its own
+def test_a_change_that_was_not_begun_is_refused_by_name_and_can_never_be_begun(fleet, questions, question, fifo, kind):
     fleet.registry.questions.permit(ALPHA, question, 60)
     if kind == "resize":
         questions.resize(question, {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 1.0)
@@ -313,8 +320,8 @@ def test_a_change_that_was_not_begun_is_refused_by_name_and_can_never_be_begun(f
     assert not fleet.registry.questions.take_permit(ALPHA, question)
 
 
-def test_a_change_that_may_have_been_begun_is_not_answered(fleet, questions, fifo):
-    questions.resize("q", {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 0.6)  # the permit was taken
-    assert fleet.registry.questions.wait(ALPHA, "q", 0.3) is None
+def test_a_change_that_may_have_been_begun_is_not_answered(fleet, questions, question, fifo):
+    questions.resize(question, {"driver": "file", "host": ALPHA, "filename": str(fifo)}, 1, 0.6)  # the permit was taken
+    assert fleet.registry.questions.wait(ALPHA, question, 0.3) is None
     questions.expire()
-    assert fleet.registry.questions.wait(ALPHA, "q", 0.3) is None
+    assert fleet.registry.questions.wait(ALPHA, question, 0.3) is None
