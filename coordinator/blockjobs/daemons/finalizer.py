@@ -76,9 +76,7 @@ class Finalizer:
     doorbell: Doorbell
     deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
-    _answered: dict[Host, float] = field(
-        default_factory=dict
-    )  # when each host gave its last answer, to whatever it was
+    _answered: dict[Host, float] = field(default_factory=dict)  # when each one gave its last answer, to any step
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as it was told since the last look
     _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
@@ -219,7 +217,7 @@ class Finalizer:
 
     def _named(self, host: Host, txn: TxnId) -> str:
         """What is known to hang on a host, this transaction's paths before all others; "" where nothing is."""
-        every = self.registry.hosts.hanging(host)
+        every = self._hanging_on(host)
         mine = [each for each in every if each.transaction == txn] or every
         paths = dict.fromkeys(each.path for each in mine)
         return f": {', '.join([*paths][:NAMED])} {'hangs' if len(paths) == 1 else 'hang'} there" if paths else ""
@@ -233,17 +231,18 @@ class Finalizer:
         waiting = self._waiting.get(txn)
         if waiting is None or waiting.step is not step:
             return frozenset()
-        limit, now = self.deadlines[step], boottime()
-        late = set()
-        for host in waiting.silent_for(limit, now):
-            if now - self._answered.get(host, -math.inf) <= limit:  # it is at work
-                hanging = self._hanging_on(host)
-                patience = (EXCUSED_WHILE_HANGING if hanging else EXCUSED) * limit
-                if any(each.transaction == txn for each in hanging) or host in waiting.silent_for(patience, now):
-                    late.add(host)
-            else:
-                late.add(host)
-        return frozenset(late)
+        now = boottime()
+        silent = waiting.silent_for(self.deadlines[step], now)
+        return frozenset(host for host in silent if not self._is_excused(host, txn, waiting, now))
+
+    def _is_excused(self, host: Host, txn: TxnId, waiting: Waiting, now: float) -> bool:
+        """Whether a host that is silent about a transaction is at work for others."""
+        limit = self.deadlines[waiting.step]
+        if now - self._answered.get(host, -math.inf) > limit:
+            return False
+        hanging = self._hanging_on(host)
+        patience = (EXCUSED_WHILE_HANGING if hanging else EXCUSED) * limit
+        return now - waiting.heard[host][0] <= patience and all(each.transaction != txn for each in hanging)
 
     def _hanging_on(self, host: Host) -> tuple[HangingPath, ...]:
         """The paths that hang on a host, read once between two looks."""
