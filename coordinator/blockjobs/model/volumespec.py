@@ -270,21 +270,20 @@ def checked_path(text: str) -> str:
     Raises:
         BadInput: relative, empty, with ``.`` or ``..`` or an empty part, a control character, or too long.
     """
+    shown = printable(text)
     if not text.isprintable() and any(ord(ch) < 32 or ord(ch) == 127 for ch in text):
-        raise BadInput(f"path '{printable(text)}' has a control character: a plain absolute path was expected")
+        raise BadInput(f"path '{shown}' has a control character: a plain absolute path was expected")
     if not text.startswith("/"):
-        raise BadInput(f"path '{printable(text)}' is not absolute: a path that begins with '/' was expected")
+        raise BadInput(f"path '{shown}' is not absolute: a path that begins with '/' was expected")
     parts = text[1:].split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise BadInput(f"path '{printable(text)}' has an empty part, '.' or '..': a plain absolute path was expected")
+        raise BadInput(f"path '{shown}' has an empty part, '.' or '..': a plain absolute path was expected")
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError:
-        raise BadInput(f"path '{printable(text)}' is not valid UTF-8: a path in UTF-8 was expected") from None
+        raise BadInput(f"path '{shown}' is not valid UTF-8: a path in UTF-8 was expected") from None
     if len(encoded) > 4095 or any(len(part.encode("utf-8")) > 255 for part in parts):
-        raise BadInput(
-            f"path '{printable(text)[:60]}...' is too long: at most 255 bytes a part and 4095 in all were expected"
-        )
+        raise BadInput(f"path '{shown[:60]}...' is too long: at most 255 bytes a part and 4095 in all were expected")
     return text
 
 
