@@ -14,11 +14,16 @@ def qcow2_with(offset, value):
     return change
 
 
-def counted_as_free(path):
-    """A cluster that is in use, in the table of counts, as one that nobody uses."""
+def count_cluster(path, number, times):
+    """Write into the table of counts of a qcow2 how often a cluster is used."""
     with path.open("r+b") as file:
         table = struct.unpack_from(">Q", file.read(104), 48)[0]
         file.seek(table)
         block = struct.unpack(">Q", file.read(8))[0]
-        file.seek(block + 2 * 6)
-        file.write(b"\0\0")
+        file.seek(block + 2 * number)
+        file.write(struct.pack(">H", times))
+
+
+def counted_as_free(path):
+    """A cluster that is in use, in the table of counts, as one that nobody uses."""
+    count_cluster(path, 6, 0)
