@@ -212,7 +212,7 @@ DECISIONS: Final = (
     never("highest.py", "            if self.incarnation and incarnation != self.incarnation:\n", unit("state", "the_highest_decision_of_a_host_without_write_roots_is_kept")),
     Mutant("highest.py", "                self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either\n                self.incarnation, self.number = incarnation, number\n", "                self.incarnation, self.number = incarnation, number\n                self._write(incarnation, number)\n", unit("full_disk", "a_decision_that_could_not_be_noted_is_not_remembered_either")),
     Mutant("highest.py", "                number = max(number, self.number)\n", "", unit("state", "the_number_of_a_record_without_a_registry_is_never_lowered")),
-    Mutant("errands/work.py", "            self.incarnation, self.number = self._load()\n            self.damage = None\n            super()", "            super()", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
+    Mutant("errands/work.py", "            self._read_again()\n            super()", "            super()", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
     Mutant("errands/work.py", "        with state.failing(self._place.path), state.changing(self._place, NAME):\n", "        if True:\n", unit("state", "two_processes_of_one_worker_never_forget_the_higher_decision_and_are_seen_to_wait_for_it")),
     Mutant("steps.py", "            batch.once(\"highest\", lambda: self._highest.raise_to(incarnation, number))\n", "", HERE),
     Mutant("resolving.py", "        highest.raise_to(incarnation, number)\n", "", HERE),

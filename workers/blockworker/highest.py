@@ -34,7 +34,7 @@ class Highest:
         self.damage: JobFailed | None = None  # why the record cannot be read
         self.incarnation, self.number = "", 0
         try:
-            self.incarnation, self.number = self._load()
+            self._read_again()
         except JobFailed as failed:
             self.damage = failed
 
@@ -47,8 +47,7 @@ class Highest:
         """
         with self._one:
             if self.damage is not None:  # it may have been mended
-                self.incarnation, self.number = self._load()
-                self.damage = None
+                self._read_again()
             if self.incarnation and incarnation != self.incarnation:
                 raise JobFailed(
                     errno.ESTALE,
@@ -59,6 +58,11 @@ class Highest:
                 number = max(number, self.number)
                 self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either
                 self.incarnation, self.number = incarnation, number
+
+    def _read_again(self) -> None:
+        """Take the record as it is on the disk now.  Raises JobFailed: it cannot be read, or is none."""
+        self.incarnation, self.number = self._load()
+        self.damage = None
 
     def keep_room(self) -> None:
         """Write the record anew, so that the room for its next version is there: a decision is noted on a full disk."""

@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -148,21 +149,26 @@ def _linked_uuid(device: int) -> str:
 
 def _mount_source(device: int) -> str:
     """``KIND:SOURCE`` of the mount whose files have this ``st_dev``; "" where it tells nothing that lasts."""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            fields, _, rest = line.partition(" - ")
-            kind, source, *_ = [*rest.split(), "", ""]
-            if fields.split()[2] == number and source not in ("", "none") and not source.startswith("/dev/"):
-                return f"{kind}:{source}"
+    for kind, source in _mounts_of(device):
+        if source not in ("", "none") and not source.startswith("/dev/"):
+            return f"{kind}:{source}"
     return ""
 
 
 def is_mounted(device: int) -> bool:
     """Whether a file system with this ``st_dev`` is mounted now, as far as this process sees."""
+    return any(True for _ in _mounts_of(device))
+
+
+def _mounts_of(device: int) -> Iterator[tuple[str, str]]:
+    """The kind and the source of every mount whose files have this ``st_dev``, as far as this process sees."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        return any(line.split()[2] == number for line in mounts)
+        for line in mounts:
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == number:
+                kind, source, *_ = [*rest.split(), "", ""]
+                yield kind, source
 
 
 # --- devices ------------------------------------------------------------------------------------------

@@ -175,10 +175,16 @@ def file_handle(fd: int) -> tuple[int, bytes]:
     return kind, room.raw[8 : 8 + length]
 
 
+def _statx(fd: int, wanted: int, flags: int = 0) -> ctypes.Array[ctypes.c_char]:
+    """``struct statx`` of an open file, with what a mask of STATX_... asks for where the file system knows it."""
+    room = ctypes.create_string_buffer(256)
+    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | flags, wanted, ctypes.byref(room)))
+    return room
+
+
 def birth_time(fd: int) -> int:
     """Nanoseconds of the epoch at which an open file was made; 0 where the file system does not know."""
-    room = ctypes.create_string_buffer(256)
-    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, ctypes.byref(room)))
+    room = _statx(fd, _STATX_BTIME)
     known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
     seconds, nanoseconds = struct.unpack_from("qI", room, 80)
     return int(seconds) * 1_000_000_000 + int(nanoseconds) if known else 0
@@ -189,8 +195,7 @@ def is_unchangeable(fd: int) -> bool:
 
     Nobody, root included, renames or removes such a file, or what lies in such a directory.
     """
-    room = ctypes.create_string_buffer(256)
-    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH, 0, ctypes.byref(room)))
+    room = _statx(fd, 0)
     return bool(struct.unpack_from("Q", room, 8)[0] & _UNCHANGEABLE)
 
 
@@ -210,5 +215,4 @@ def unlock(fd: int, offset: int, length: int = 1) -> None:
 
 def refresh(fd: int) -> None:
     """Ask the server of a network file system for the size and the times of an open file, past what is cached here."""
-    room = ctypes.create_string_buffer(256)
-    _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | _FORCE_SYNC, _STATX_BASIC, ctypes.byref(room)))
+    _statx(fd, _STATX_BASIC, _FORCE_SYNC)

@@ -48,8 +48,7 @@ class SharedHighest(Highest):
             super().raise_to(incarnation, number)
             return
         with state.failing(self._place.path), state.changing(self._place, NAME):
-            self.incarnation, self.number = self._load()
-            self.damage = None
+            self._read_again()
             super().raise_to(incarnation, number)
 
 

@@ -42,16 +42,23 @@ _AT_ONCE: Final = 100  # members' files that are open at once
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
 
-class Journal:
-    """The journal under its lock.  ``record`` is None while there is none; one that is begun is ``registry``'s."""
+def _read(folder: int, name: str, path: str) -> Record | None:
+    """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
+    text = None
+    with suppress(FileNotFoundError), folders.settled(folder) as settled:
+        text = read_text(settled, name)
+    if text is None:
+        text = read_text(folder, name)
+    return None if text is None else Record.parse(text, path)
 
-    def __init__(self, folder: int, lock: int, path: str, transaction: str, registry: str = "") -> None:
-        self._folder, self.lock, self._path = folder, lock, path
-        self._registry, self._transaction, self._name = registry, transaction, f"{transaction}.journal"
-        self.record = _read(folder, self._name, path)
-        if self.record is not None and self.record.clean:
-            self._bury()
-        self._removed = self._emptied = False
+
+class View:
+    """A journal without its lock: for looking only.  ``record`` is None where there is none."""
+
+    def __init__(self, folder: int, transaction: str, path: str) -> None:
+        self._folder, self._transaction, self._path = folder, transaction, path
+        self._name = f"{transaction}.journal"
+        self.record = _read(folder, self._name, path) if folder >= 0 else None
 
     def member(self, job: str) -> Member | None:
         """What the journal says of a job."""
@@ -60,6 +67,17 @@ class Journal:
     def members(self) -> Iterator[Member]:
         """Every member, one at a time."""
         return members_of(self._folder, self.record, self._transaction, self._path)
+
+
+class Journal(View):
+    """The journal under its lock.  ``record`` is None while there is none; one that is begun is ``registry``'s."""
+
+    def __init__(self, folder: int, lock: int, path: str, transaction: str, registry: str = "") -> None:
+        super().__init__(folder, transaction, path)
+        self.lock, self._registry = lock, registry
+        if self.record is not None and self.record.clean:
+            self._bury()
+        self._removed = self._emptied = False
 
     def put(self, *members: Member) -> None:
         """``putting`` these members, to its end."""
@@ -199,32 +217,6 @@ class Journal:
 
 
 # --- reading, and taking the lock ---------------------------------------------------------------------
-
-
-def _read(folder: int, name: str, path: str) -> Record | None:
-    """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
-    text = None
-    with suppress(FileNotFoundError), folders.settled(folder) as settled:
-        text = read_text(settled, name)
-    if text is None:
-        text = read_text(folder, name)
-    return None if text is None else Record.parse(text, path)
-
-
-class View:
-    """A journal without its lock: for looking only.  ``record`` is None where there is none."""
-
-    def __init__(self, folder: int, transaction: str, path: str) -> None:
-        self._folder, self._transaction, self._path = folder, transaction, path
-        self.record = _read(folder, f"{transaction}.journal", path) if folder >= 0 else None
-
-    def member(self, job: str) -> Member | None:
-        """What the journal says of a job."""
-        return member_of(self._folder, self.record, self._transaction, job, self._path)
-
-    def members(self) -> Iterator[Member]:
-        """Every member, one at a time."""
-        return members_of(self._folder, self.record, self._transaction, self._path)
 
 
 def read(roots: Roots, root: Root, transaction: str) -> Record | None:

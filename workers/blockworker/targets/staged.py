@@ -22,6 +22,7 @@ from blockworker.targets import journal as journals
 from blockworker.targets.files import failing, is_staging_file
 from blockworker.targets.folder import release
 from blockworker.targets.journal import Member
+from blockworker.targets.memberjournal import place_of_member
 from blockworker.targets.written import Written
 from blockworker.volumes.base import expect_within, trouble
 from blockworker.volumes.qemuimg import ImageTool
@@ -159,7 +160,7 @@ class StagedTarget(Written):
 
 def _raise_token(roots: Roots, member: Member, token: int) -> int:
     """Note the token in the journal, durably, before the first byte is written; return the highest so far."""
-    root = journals.place_of(roots, member.target, member.transaction, member.job)
+    root = place_of_member(roots, member)
     with journals.locked(roots, root, member.transaction) as journal:
         record = journal.record if journal is not None else None
         known = journal.member(member.job) if journal is not None else None

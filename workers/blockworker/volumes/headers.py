@@ -10,6 +10,8 @@ import errno
 import os
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +20,7 @@ from blockjobs.model.volumespec import SECTOR, DeviceVolume, FileVolume, FormatV
 
 MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
 _QED: Final = b"QED\0"
+_DATA_NAME: Final = 0x44415441  # the extension of a qcow2's header with the name of the file with the data
 TEXT: Final = b"# Disk DescriptorFile"  # how a vmdk begins whose data lies in other files
 WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk that are one file
 _DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
@@ -25,6 +28,16 @@ _LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
 _PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
 _EXTENT: Final = re.compile(rb'^\s*(?:RW|RDONLY)\s+\d+\s+\w+\s+"(.+?)"', re.MULTILINE)
 _KIND: Final = re.compile(rb'^\s*createType\s*=\s*"(.*?)"', re.MULTILINE)
+
+
+@contextmanager
+def reading_tables(name: str, seconds: float) -> Iterator[None]:
+    """Turn a TimeoutError of whoever reads the tables of an image into one that names it.  Raises JobFailed."""
+    try:
+        yield
+    except TimeoutError:
+        text = f"{name} was not checked: reading its tables took longer than {seconds:.0f} s"
+        raise JobFailed(errno.ETIMEDOUT, text) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +94,6 @@ class Qcow2:
             f"is cut: its counts end at {refcounts}, the file at {length}": refcounts > length,
         }
         return [text for text, holds in wrong.items() if holds]
-
-
-_DATA_NAME: Final = 0x44415441  # the extension of the header with the name of the file with the data
-
-
-def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
-    """What an extension of the header holds; b"" where there is none."""
-    start = struct.unpack(">I", os.pread(fd, 4, 100).ljust(4, b"\0"))[0] if header.version >= 3 else 72
-    text = os.pread(fd, min(header.cluster, _LONGEST), 0)
-    while start + 8 <= len(text):
-        kind, length = struct.unpack_from(">II", text, start)
-        if kind in (0, wanted):
-            return text[start + 8 : start + 8 + length] if kind else b""
-        start += 8 + -(-length // 8) * 8
-    return b""
-
-
-def _qed_layer(fd: int) -> bytes:
-    """The layer that an image of QEMU's earlier format lies on."""
-    header = os.pread(fd, 64, 0).ljust(64, b"\0")
-    features, at, length = struct.unpack_from("<Q32xII", header, 16)
-    return os.pread(fd, min(length, 1023), at) if features & 1 else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +189,25 @@ def seems_formatted(fd: int) -> str:
     else:
         return ""
     return f"a {form} image that lies on {elsewhere}: {_NO_BACKUP}" if elsewhere else f"a {form} image"
+
+
+def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
+    """What an extension of the header holds; b"" where there is none."""
+    start = struct.unpack(">I", os.pread(fd, 4, 100).ljust(4, b"\0"))[0] if header.version >= 3 else 72
+    text = os.pread(fd, min(header.cluster, _LONGEST), 0)
+    while start + 8 <= len(text):
+        kind, length = struct.unpack_from(">II", text, start)
+        if kind in (0, wanted):
+            return text[start + 8 : start + 8 + length] if kind else b""
+        start += 8 + -(-length // 8) * 8
+    return b""
+
+
+def _qed_layer(fd: int) -> bytes:
+    """The layer that an image of QEMU's earlier format lies on."""
+    header = os.pread(fd, 64, 0).ljust(64, b"\0")
+    features, at, length = struct.unpack_from("<Q32xII", header, 16)
+    return os.pread(fd, min(length, 1023), at) if features & 1 else b""
 
 
 def named_files(fd: int) -> list[str]:

@@ -19,7 +19,7 @@ from blockworker.cage import Cage
 from blockworker.cage.limits import PATIENCE
 from blockworker.cage.tool import Idle
 from blockworker.locks import is_written
-from blockworker.volumes.headers import Qcow2, seems_formatted
+from blockworker.volumes.headers import Qcow2, reading_tables, seems_formatted
 from blockworker.volumes.layers import Open
 from blockworker.volumes.qcow2 import cut_data
 from blockworker.volumes.qemuimg import ImageTool
@@ -128,10 +128,8 @@ def damage_of(
 
 def _cut_data(fd: int, header: Qcow2, name: str, length: int, seconds: float) -> list[str]:
     try:
-        found = cut_data(fd, header, length, seconds)
-    except TimeoutError:
-        text = f"{name} was not checked: reading its tables took longer than {seconds:.0f} s"
-        raise JobFailed(errno.ETIMEDOUT, text) from None
+        with reading_tables(name, seconds):
+            found = cut_data(fd, header, length, seconds)
     except OSError as error:
         found = f"has tables that cannot be read: {error.strerror}"
     return [f"{name} {found}"] if found else []

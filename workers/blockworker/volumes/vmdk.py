@@ -8,18 +8,16 @@ Sparse Extent"; ``vmdk_co_check`` in QEMU's block/vmdk.c.
 from __future__ import annotations
 
 import array
-import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
 from typing import Final
 
-from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR
 from blockworker import kernel
 from blockworker.cage.limits import PATIENCE
-from blockworker.volumes.headers import Vmdk
+from blockworker.volumes.headers import Vmdk, reading_tables
 
 _MOST_TABLES: Final = 128 << 20  # of a directory; QEMU takes no larger one
 _MOST_ENTRIES: Final = 512  # of a table; QEMU takes no larger one
@@ -33,10 +31,8 @@ def table_faults(fd: int, label: str, seconds: float = PATIENCE.check) -> list[s
         JobFailed: ETIMEDOUT, it could not be checked in so many seconds.
     """
     try:
-        found = _faults(fd, os.lseek(fd, 0, os.SEEK_END), time.monotonic() + seconds)
-    except TimeoutError:
-        text = f"{label} was not checked: reading its tables took longer than {seconds:.0f} s"
-        raise JobFailed(errno.ETIMEDOUT, text) from None
+        with reading_tables(label, seconds):
+            found = _faults(fd, os.lseek(fd, 0, os.SEEK_END), time.monotonic() + seconds)
     except OSError as error:
         found = f"they cannot be read: {error.strerror}"
     return [f"{label}: the tables of the vmdk are damaged: {found}"] if found else []
