@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from blockjobs.daemons.finalizer import Finalizer
@@ -23,13 +27,14 @@ from blockjobs.store.attempts import Claim, Who
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
-from blockworker import attempt, drivers, pausepoint, state
+from blockworker import attempt, control, drivers, pausepoint, state
 from blockworker.highest import NAME, Highest
-from blockworker.host import HostConfig
+from blockworker.host import HostConfig, boot_id
 from blockworker.resolving import resolve
 from blockworker.roots import Roots
 from blockworker.sparefile import spare_name
 from blockworker.steps import Steps
+from blockworker.watcher import Watcher
 
 MIB = 1 << 20
 RUN, JOB = RunId("here"), JobId("here.j")
@@ -59,6 +64,7 @@ class Scene:
     job: JobSpec
     source: Path
     target: Path
+    server: Server
 
     def attempt(self) -> str:
         return attempt.run(self.host.attempts, self.roots, JOB, draining=bool, tell=str)
@@ -69,10 +75,37 @@ class Scene:
     def view(self) -> JobView:
         return self.registry.views.job(JOB)
 
+    def attempt_beside(self) -> tuple[threading.Thread, list[str]]:
+        """An attempt by a thread, which copies already; how it ended."""
+        ended: list[str] = []
+        copies = threading.Thread(target=lambda: ended.append(self.attempt()))
+        self.ring()
+        copies.start()
+        until(lambda: self.written() > 0)
+        return copies, ended
+
+    def claim(self, who: Who) -> Claim:
+        self.ring()
+        claim = self.host.attempts.claim(JOB, who)
+        assert isinstance(claim, Claim)
+        return claim
+
+    def written(self) -> int:
+        """Bytes that the staging file takes up."""
+        return sum(path.stat().st_blocks for path in self.target.parent.glob(f".{self.target.name}.*.part")) * 512
+
     def conclude(self) -> JobView:
         while not self.view().ended:
             self.finalizer.once()
         return self.view()
+
+
+def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Look until it happened."""
+    over = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < over, "it did not happen"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -92,7 +125,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         finalizer = Finalizer(registry, Inline(Steps(host.answers, roots)))
         while (view := registry.fate.view(job.transaction)) and (view.owing(Step.OPEN) or view.owing(Step.START)):
             finalizer.once()
-        yield Scene(registry, host, roots, finalizer, job, source, target)
+        yield Scene(registry, host, roots, finalizer, job, source, target, server)
 
 
 def test_a_job_paused_for_longer_than_the_limit_is_parked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,3 +192,77 @@ def test_a_decision_that_the_host_cannot_note_is_not_carried_out(scene: Scene) -
     spare.rmdir()
     steps.take(Step.SETTLE, scene.job.transaction)
     assert scene.target.read_bytes() == scene.source.read_bytes()
+
+
+def test_an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LEASE", 4.0)
+    monkeypatch.setattr(control, "MARGIN", 2.0)
+    copies, ended = scene.attempt_beside()
+    assert scene.server.pid is not None
+    server = psutil.Process(scene.server.pid)
+    server.suspend()
+    try:
+        time.sleep(2.5)  # what a lease lasts without an answer, and a look: by then it is in doubt
+        stood = scene.written()
+        time.sleep(0.7)
+        assert scene.written() == stood < 20 * MIB
+    finally:
+        server.resume()
+    copies.join(30)
+    assert ended == ["done"]
+    assert scene.written() > stood
+
+
+def test_an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more(scene: Scene) -> None:
+    copies, ended = scene.attempt_beside()
+    live = scene.host.attempts.live()
+    (standing,) = scene.host.attempts.standing(list(live))
+    assert scene.host.attempts.release(JOB, standing.txn, standing.token, standing.attempt, why="dead")
+    second = scene.claim(Who("second", os.getpid(), 1.0, "boot"))
+    copies.join(10)
+    assert ended == ["lost its lease"]
+    assert scene.written() < 20 * MIB
+    view = scene.view()
+    assert (str(view.status), view.claimed, second.token) == ("running", True, standing.token + 1)
+
+
+@pytest.fixture
+def process() -> Iterator[psutil.Process]:
+    """A process that does nothing; whoever ends it leaves a zombie of it."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    found = psutil.Process(child)
+    yield found
+    with suppress(psutil.NoSuchProcess, ChildProcessError):
+        found.kill()
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("other", ["nothing", "boot", "start", "gone", "zombie"])
+def test_an_attempt_is_released_where_its_very_process_is_gone(
+    scene: Scene, process: psutil.Process, other: str
+) -> None:
+    """A process has a pid, a time of its start and a boot of its host: another one may have the same pid since."""
+    started = process.create_time() - (1.0 if other == "start" else 0.0)
+    scene.claim(Who("a1", process.pid, started, "another" if other == "boot" else boot_id()))
+    if other in ("gone", "zombie"):
+        process.kill()
+        until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    if other == "gone":
+        os.waitpid(process.pid, 0)
+    Watcher(scene.host.attempts, scene.roots).look()
+    assert scene.view().claimed == (other == "nothing")
+
+
+def test_an_attempt_that_was_fenced_is_killed_before_its_job_is_released(scene: Scene, process: psutil.Process) -> None:
+    """A stopped process holds its locks: only when it is gone may another one write."""
+    claim = scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+    process.suspend()
+    scene.registry.hosts.fence(Host("a"), JOB, claim.token)
+    Watcher(scene.host.attempts, scene.roots).look()
+    assert not process.is_running()
+    assert not scene.view().claimed

@@ -55,6 +55,11 @@ def unit(file: str, *names: str) -> str:
     return " ".join(f"tests/unit/test_{file}.py::test_{name}" for name in names)
 
 
+def here(name: str) -> str:
+    """A test of attempts in the process of the tests."""
+    return f"tests/cluster/test_attempts_here.py::test_{name}"
+
+
 HERE: Final = "tests/cluster/test_attempts_here.py::test_a_decision_that_the_host_cannot_note_is_not_carried_out"
 HUNT: Final = "--hunt"  # at each change, until something is found
 TOGETHER: Final = "tests/unit/test_together.py"
@@ -158,6 +163,8 @@ LOCKS: Final = (
     Mutant("locks.py", "        kernel.lock_shared(fd, _REFUSED, _COUNT)\n", "", unit("image_locks", "an_owner_uses_every_permission_and_shares_none")),
     Mutant("locks.py", "        kernel.lock_shared(fd, _USED + CONSISTENT_READ)\n", "        pass\n", unit("image_locks", "a_reader_that_shares_everything_keeps_nobody_from_starting", "a_guest_starts_on_what_is_read_and_that_ends_the_attempt")),
     Mutant("locks.py", "            kernel.lock_shared(fd, _USED + permission)\n", "            pass\n", unit("image_locks", "a_guest_does_not_start_on_what_an_attempt_writes_a_part_of")),
+    Mutant("locks.py", "    return any(kernel.locked(fd, _USED + permission) for permission in _CHANGES)\n", "    return False\n", unit("image_locks", "a_guest_starts_on_what_is_read_and_that_ends_the_attempt")),
+    Mutant("locks.py", "    return kernel.locked(fd, _REFUSED, _COUNT)\n", "    return False\n", unit("image_locks", "what_shares_bytes_with_a_guests_disk_is_not_written_and_is_in_use", "a_guest_starts_on_what_is_read_and_that_ends_the_attempt")),
     never("locks.py", "    if is_open(fd):\n        raise JobFailed", unit("image_locks", "an_image_that_qemu_has_open_is_not_replaced_from_open_to_prepare")),
     Mutant("targets/publish.py", "        with replaced.owned(directory, member.target):\n            os.rename(member.staging", "        if True:\n            os.rename(member.staging", unit("image_locks", "one_that_qemu_opened_since_prepare_is_left_and_published_once_it_is_closed")),
     Mutant("targets/replaced.py", "        locks.expect_closed(fd, f\"target {path}\")\n", "", unit("image_locks", "an_image_that_qemu_has_open_is_not_replaced_from_open_to_prepare")),
@@ -464,8 +471,29 @@ CAGE: Final = (
     Mutant("volumes/soundness.py", "            if is_written(fd):\n                unknown.append(f\"{label(image)} was not checked: QEMU writes", "            if False:\n                unknown.append(f\"{label(image)} was not checked: QEMU writes", unit("source_findings", "an_image_that_qemu_writes_to_is_left_to_the_attempt_which_checks_its_cut")),
     never("volumes/soundness.py", "    if faults:\n        raise JobFailed(errno.EIO, \"; \".join(faults))\n", unit("soundness", "damage_of_a_qcow2_is_named_with_its_file")),
 )
+
+ATTEMPTS: Final = (
+    never("watcher.py", "        if who.boot != self._boot:\n            return None\n", here("an_attempt_is_released_where_its_very_process_is_gone[boot]")),
+    Mutant("watcher.py", "            same = abs(process.create_time() - who.started) < 0.05\n", "            same = True\n", here("an_attempt_is_released_where_its_very_process_is_gone[start]")),
+    Mutant("watcher.py", "        return process if same and not gone else None\n", "        return process if same else None\n", here("an_attempt_is_released_where_its_very_process_is_gone[zombie]")),
+    Mutant("watcher.py", "                self._kill(standing, process)\n                killed[process] = standing\n", "                self._release(standing, \"fenced\")\n", here("an_attempt_that_was_fenced_is_killed_before_its_job_is_released")),
+    never("pausepoint.py", "        if self.line.lost:\n            raise errors.LeaseLost(self.spec.id)\n        if self.line.failure", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
+    never("pausepoint.py", "        if not self.line.safe:\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    Mutant("pausepoint.py", "standing still\", self.spec.id)\n        running = self._running\n        if running is not None:\n            running.pause()\n", "standing still\", self.spec.id)\n        running = self._running\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    Mutant("control.py", "            except LeaseLost:\n                self.lost = True\n", "            except LeaseLost:\n", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
+    Mutant("control.py", "                self.failure = error\n", "                pass\n", unit("attempt_ends", "wherever_the_bug_is_the_job_fails_with_it[pulse]")),
+)
+
+FREEZES: Final = (
+    Mutant("freezer.py", "None if left == float(\"inf\") else max(0.0, left))", "None)", unit("quiesce", "whoever_froze_is_stopped_and_the_thaw_comes_at_the_deadline")),
+    Mutant("freezer.py", "    freeze.kill()\n    gone", "    gone", unit("quiesce", "a_freeze_that_hangs_is_killed_and_thawed_at_the_deadline")),
+    Mutant("freezer.py", "    failure = thaw(argv, paths)\n    if not gone:", "    failure = \"\"\n    if not gone:", unit("quiesce", "a_freeze_that_hangs_is_killed_and_thawed_at_the_deadline")),
+    Mutant("freezer.py", "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):", "for number in (signal.SIGCHLD,):", unit("quiesce", "a_freezer_ignores_that_it_is_asked_to_end")),
+    Mutant("freezer.py", "        if code == 0:\n            return \"\"\n", "        return \"\"\n", unit("quiesce", "a_thaw_that_fails_is_tried_again")),
+    Mutant("quiesce.py", "        else:\n            self._thaw_ourselves(word, rest)\n        return None\n", "        return None\n", unit("quiesce", "a_freezer_that_is_killed_itself_is_stood_in_for")),
+)
 # fmt: on
 
 MUTANTS: Final = (
-    *FLUSHES, *LOCKS, *TOKENS, *DECISIONS, *SWEEPING, *IDENTITIES, *PERMISSIONS, *NAMES, *COPY, *CAGE,
+    *FLUSHES, *LOCKS, *TOKENS, *DECISIONS, *SWEEPING, *IDENTITIES, *PERMISSIONS, *NAMES, *COPY, *CAGE, *ATTEMPTS, *FREEZES,
 )  # fmt: skip

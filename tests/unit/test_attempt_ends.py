@@ -29,7 +29,7 @@ class Registry:
     def __init__(self):
         self.end, self.woken = None, threading.Event()
 
-    def checkpoint(self, claim, progress, *, durable=None, quiet=False):
+    def checkpoint(self, claim, progress, *, durable=None, quiet=False, hangs=None):
         return Orders()
 
     def error(self, claim, **about):

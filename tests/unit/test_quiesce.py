@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,7 @@ class Command:
     """A quiesce command that notes its calls: it hangs, or fails once, where a file says so."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.freezing = path, []
         path.write_text(COMMAND)
         path.chmod(0o700)
 
@@ -69,6 +70,7 @@ class Command:
                 signal.pause()
             finally:
                 os._exit(1)
+        self.freezing.append(child)
         os.close(tell)
         assert os.read(ready, 1) == b"!"
         os.close(ready)
@@ -77,7 +79,13 @@ class Command:
 
 @pytest.fixture
 def command(tmp_path):
-    return Command(tmp_path / "db")
+    command = Command(tmp_path / "db")
+    yield command
+    for child in command.freezing:
+        with suppress(ChildProcessError):  # most tests end it themselves
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
 
 def test_every_source_is_named_in_one_call(command):
@@ -134,6 +142,7 @@ def test_a_freezer_ignores_that_it_is_asked_to_end(command):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         freezer.send_signal(number)
     threading.Event().wait(0.3)
+    assert freezer.status() != psutil.STATUS_ZOMBIE
     assert command.words == ["freeze"]
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
