@@ -7,6 +7,7 @@ attempt, which knows better than a library how long it may wait.
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any, Final, TypeAlias
 
 import redis
@@ -29,6 +30,13 @@ SETTINGS: Final = {
     "appendfsync": ("always", "'everysec' lost acknowledged writes on a plain kill -9"),
     "maxmemory-policy": ("noeviction", "an eviction would delete jobs"),
 }
+
+
+# What a server says that takes no writes from anybody: it is full, a replica, or cannot write to its disk.
+_CLOSED: Final = re.compile(
+    r"(Command # \d+ .* of pipeline caused error: )?(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN)\b",
+    re.DOTALL,
+)
 
 
 def connect(url: str, *, at_most: int = 0) -> Client:
@@ -64,6 +72,19 @@ def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
             "unix://PATH?db=DB was expected (in a password @ / ? # and % are written %40 %2F %3F %23 %25)"
         ) from None
     return client
+
+
+def is_absence(error: redis.RedisError) -> bool:
+    """Whether Redis does not answer, or answers nobody: no fault of what was asked.
+
+    Everything else that it says (a script's error, a key of another kind, a right that is missing) is about the very
+    thing that was asked for.
+    """
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return True
+    return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or bool(
+        _CLOSED.match(str(error))
+    )
 
 
 def milliseconds(time: tuple[int, int]) -> int:

@@ -1,0 +1,111 @@
+"""Items that could not be handled: each is put aside, named, and tried again after growing pauses; the others go on.
+
+A loop hands each of its items to ``handle``: a transaction, a run, a host, an event.  An error of one of them is that
+item's alone.  That Redis does not answer, or takes no writes, is no item's error: it ends the turn of the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import redis
+
+from blockjobs.daemons.loop import boottime
+from blockjobs.model.errors import unexpected
+from blockjobs.store.connection import is_absence
+
+FIRST: Final = 1.0  # seconds until what failed once is tried again; each further failure doubles them
+LONGEST: Final = 300.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Aside:
+    """An item that failed: with what, since when (seconds of the wall clock), how often, and until when it rests."""
+
+    error: str
+    since: float
+    failures: int = 1
+    until: float = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds that it rests behind its last failure."""
+        return float(min(LONGEST, FIRST * 2.0 ** min(self.failures - 1, 20)))
+
+
+class Quarantine:
+    """Of one process; any thread may use it.  Losing it costs one more try of each item."""
+
+    def __init__(self, clock: Callable[[], float] = boottime) -> None:
+        self._clock = clock
+        self._aside: dict[str, Aside] = {}
+        self._lock = threading.Lock()
+
+    def handle(self, item: str, call: Callable[[], T]) -> T | None:
+        """What ``call`` returns; None where it failed now, or failed before and still rests.
+
+        Raises:
+            redis.RedisError: Redis is away, or takes no writes (``is_absence``).
+        """
+        if self.rests(item):
+            return None
+        try:
+            done = call()
+        except redis.RedisError as error:
+            if is_absence(error):
+                raise
+            self._put_aside(item, error)
+        except Exception as error:
+            self._put_aside(item, error)
+        else:
+            with self._lock:
+                if self._aside.pop(item, None) is not None:
+                    log.info("%s: goes on", item)
+            return done
+        return None
+
+    def rests(self, item: str) -> bool:
+        """Whether an item failed, and is not tried yet."""
+        found = self._aside.get(item)
+        return found is not None and self._clock() < found.until
+
+    def forget(self, item: str) -> None:
+        """The item is gone: whoever comes under its name is another one."""
+        with self._lock:
+            self._aside.pop(item, None)
+
+    def over(self, kind: str) -> Iterator[str]:
+        """The items whose names begin with ``kind`` and whose pause is over."""
+        with self._lock:
+            names = [name for name in self._aside if name.startswith(kind)]
+        yield from (name for name in names if not self.rests(name))
+
+    def told(self) -> dict[str, str]:
+        """What stands aside, by its name: the error, and how often it came."""
+        with self._lock:
+            return {
+                name: f"{each.error} ({each.failures} times)" if each.failures > 1 else each.error
+                for name, each in sorted(self._aside.items())
+            }
+
+    def _put_aside(self, item: str, error: Exception) -> None:
+        with self._lock:
+            found = self._aside.get(item)
+            if found is None:
+                found = self._aside[item] = Aside(unexpected(error), time.time())
+            else:
+                found.failures += 1
+                found.error = unexpected(error)
+            found.until = self._clock() + found.pause
+        if found.failures == 1:
+            log.error("%s: put aside: %s", item, found.error, exc_info=error)
+        else:
+            log.error("%s: put aside for %.0f s: %s", item, found.pause, found.error)

@@ -1,0 +1,75 @@
+"""What fails is put aside, named, and tried again after growing pauses; what is nobody's fault ends the turn."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from blockjobs.daemons.quarantine import LONGEST, Quarantine
+from blockjobs.store.connection import is_absence
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def failing(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("error", [KeyError("spec"), redis.ResponseError("WRONGTYPE ..."), redis.DataError("None")])
+def test_what_fails_rests_is_named_and_holds_up_nothing_else(clock, error):
+    aside = Quarantine(clock)
+    assert aside.handle("run a", failing(error)) is None
+    assert aside.handle("run a", lambda: pytest.fail("it was to rest")) is None
+    assert aside.handle("run b", lambda: "done") == "done"
+    assert list(aside.told()) == ["run a"]
+    assert type(error).__name__ in aside.told()["run a"]
+
+
+def test_its_pauses_grow_to_a_limit_and_end_when_it_succeeds(clock):
+    aside, pauses = Quarantine(clock), []
+    for _ in range(14):
+        aside.handle("run a", failing(ValueError("no")))
+        began = clock.now
+        while aside.rests("run a"):
+            clock.now += 0.5
+        pauses.append(clock.now - began)
+        assert list(aside.over("run ")) == ["run a"]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert pauses[-1] == LONGEST
+    assert aside.told() == {"run a": "internal error: ValueError('no') (14 times)"}
+    assert aside.handle("run a", lambda: 1) == 1
+    assert aside.told() == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ConnectionError("refused"),
+        redis.TimeoutError("5 s"),
+        redis.exceptions.BusyLoadingError("LOADING"),
+        redis.exceptions.OutOfMemoryError("command not allowed"),
+        redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
+        redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+        redis.ResponseError("Command # 2 (HSET a b c) of pipeline caused error: MISCONF Errors writing"),
+    ],
+)
+def test_that_redis_is_away_is_the_fault_of_no_item(clock, error):
+    aside = Quarantine(clock)
+    assert is_absence(error)
+    with pytest.raises(type(error)):
+        aside.handle("run a", failing(error))
+    assert aside.told() == {}
+    assert aside.handle("run a", lambda: 1) == 1
