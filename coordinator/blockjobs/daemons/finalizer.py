@@ -10,12 +10,14 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.barriers import (
     BY_HOSTS,
     Again,
@@ -25,6 +27,7 @@ from blockjobs.model.barriers import (
     Decision,
     Do,
     Finished,
+    Next,
     Share,
     Step,
     View,
@@ -42,6 +45,9 @@ EXCUSED: Final = 10  # times the deadline that a host has for one transaction wh
 EXCUSED_WHILE_HANGING: Final = 3  # the same while it tells of paths that hang
 RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
 LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
+QUEUE: Final = 64  # transactions handed to the lanes at once: the list of what is due is read once for all of them
+LOOK: Final = 0.2  # seconds that those whose turn is over wait at most for others that were handed in with them
+TURN: Final = 1.0  # seconds after which a transaction makes room for others, and goes on in its next turn
 LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
 LONGEST_REST: Final = 1.0  # seconds
 NAMED: Final = 3  # paths that hang, in the text of a deadline that was missed
@@ -70,47 +76,80 @@ class Waiting:
         return frozenset(host for host, (at, _) in self.heard.items() if now - at > seconds)
 
 
+class Unmoved(Exception):
+    """A step of the finalizer's own changed nothing: done again at once, it would change nothing for ever."""
+
+
 @dataclass
 class Finalizer:
     registry: Registry
     doorbell: Doorbell
     deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
+    quarantine: Quarantine = field(default_factory=Quarantine)
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
     _answered: dict[Host, float] = field(default_factory=dict)  # when each one gave its last answer, to any step
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as it was told since the last look
     _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
+    _under_way: dict[TxnId, Future[None]] = field(default_factory=dict)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
-        """One turn over everything that is due."""
+        """One turn: a lane for each transaction that is due; none of them waits for another one."""
         if self._each_look():
-            self.registry.hosts.daemon_beat("finalizer")
-            known = self.registry.hosts.known()
-            self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
-            self._hanging = {}
-            # Also of those that another finalizer has ended, of which this one never hears again.
-            self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
-            for txn in [txn for txn, waiting in self._waiting.items() if self._impatient(txn, waiting)]:
-                self._advance(txn)
+            self._look()
+        if len(self._under_way) >= LANES:
+            self._collect()
+            return
         due, now = self.registry.fate.due(), boottime()
-        if not due:
+        awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
+        for each in awake[:QUEUE]:
+            self._under_way[each.txn] = self._lanes.submit(self._turn, each)
+        if self._under_way:
+            self._collect()
+        elif not due:
             self.registry.fate.wait(0.5)
-        elif awake := [each for each in due if self._rest.get(each.txn, 0.0) <= now]:
-            turns = [self._lanes.submit(self._turn, each) for each in awake]
-            wait(turns)
-            for turn in turns:
-                turn.result()
         else:
-            time.sleep(min(0.5, min(self._rest[each.txn] for each in due) - now))
+            time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
+
+    def _look(self) -> None:
+        """Once a second: say that this process is there, and make due what waited for long enough."""
+        self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
+        known = self.registry.hosts.known()
+        self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+        self._hanging = {}
+        # Also of those that another finalizer has ended, of which this one never hears again.
+        self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
+        waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
+        waited = [txn for txn, each in waiting if self._impatient(txn, each)]
+        self.registry.fate.remind_of([*waited, *self._over()])
+
+    def _over(self) -> list[TxnId]:
+        """The transactions that were put aside, and are to be tried again."""
+        return [TxnId(item.removeprefix(_item(TxnId("")))) for item in self.quarantine.over(_item(TxnId("")))]
+
+    def _collect(self) -> None:
+        """Wait for the turns under way, not for long.  Raises redis.RedisError: Redis is away, as a lane has seen."""
+        wait(self._under_way.values(), LOOK)
+        ended = [txn for txn, turn in self._under_way.items() if turn.done()]
+        for turn in [self._under_way.pop(txn) for txn in ended]:
+            turn.result()
 
     def _turn(self, due: Due) -> None:
-        """Look at one transaction."""
-        finished, view = self._advance(due.txn)
+        """Look at one transaction.  One that is put aside is due again when its pause is over."""
+        if self.quarantine.handle(_item(due.txn), partial(self._walk, due)) is None:
+            self.registry.fate.close(due, None, finished=False)
+
+    def _walk(self, due: Due) -> bool:
+        """Move a transaction on, and take it off what is due unless its turn is over before that; True."""
+        if (end := self._advance(due.txn)) is None:
+            return True
+        finished, view = end
         self.registry.fate.close(due, view, finished=finished)
         if finished:
             self._rest.pop(due.txn, None)
+        return True
 
     def _view(self, txn: TxnId) -> View | None:
         """A transaction as it stands; one that is long to read rests afterwards.
@@ -134,40 +173,66 @@ class Finalizer:
         now = boottime()
         return any(now - at > RING_AGAIN for at, _ in waiting.rung.values()) or bool(self._late(txn, waiting.step))
 
-    def _advance(self, txn: TxnId) -> tuple[bool, View | None]:
-        """Move a transaction on until it has to wait for somebody; (whether it is over, its last view)."""
+    def _advance(self, txn: TxnId) -> tuple[bool, View | None] | None:
+        """Move a transaction on until it has to wait for somebody: whether it is over, and its last view.
+
+        None: it had its turn, and has to go on in the next one.
+
+        Raises:
+            Unmoved: a step was done, and all is as it was before.
+        """
+        before: tuple[View, Next] | None = None
+        until = boottime() + TURN
         while (view := self._view(txn)) is not None:
-            match plan(view, self._silent | self._late(txn, Step.SETTLE)):
-                case Decide(decision):
-                    if lost := self.registry.hosts.lost_memory(view.shares):
-                        log.error("transaction %s: nothing is decided: %s", txn, lost)
-                        self._note(view, "rolled-back")
-                        return False, view
-                    if self.registry.fate.settle(view, decision, self._why(view, decision)):
-                        log.info("transaction %s: %s", txn, decision)
-                case Do(step, hosts) if step in BY_HOSTS:
-                    if not self._give_up(view, step, hosts):
-                        self._ring(view, step, hosts)
-                        return False, view
-                case Do(Step.RUN, _):
-                    self._rest_at(view, "run")
-                    return False, view
-                case Do(step, hosts):
-                    self._carry_out(view, step, hosts)
-                case AwaitTurn():
-                    self._rest_at(view, view.waits)
-                    return False, view
-                case Again():
-                    self.registry.retries.again(view)
-                case AwaitUser():
-                    self._rest_at(view, "finalize")
-                    return False, view
-                case Finished():
-                    self._waiting.pop(txn, None)
-                    log.info("transaction %s: concluded", txn)
-                    return True, view
+            if boottime() > until:
+                return None
+            what = plan(view, self._silent | self._late(txn, Step.SETTLE))
+            if before == (view, what):
+                raise Unmoved(f"{what} of transaction {txn} changed nothing")
+            before = view, what
+            if (finished := self._do(view, what)) is not None:
+                return finished, view
         self._waiting.pop(txn, None)
         return True, None
+
+    def _do(self, view: View, what: Next) -> bool | None:
+        """Do what comes next; None: and what comes behind it; otherwise whether the transaction is over."""
+        match what:
+            case Decide(decision):
+                return self._decide(view, decision)
+            case Do(step, hosts) if step in BY_HOSTS:
+                if self._give_up(view, step, hosts):
+                    return None
+                self._ring(view, step, hosts)
+                return False
+            case Do(Step.RUN, _):
+                self._rest_at(view, "run")
+                return False
+            case Do(step, hosts):
+                self._carry_out(view, step, hosts)
+            case AwaitTurn():
+                self._rest_at(view, view.waits)
+                return False
+            case Again():
+                self.registry.retries.again(view)
+            case AwaitUser():
+                self._rest_at(view, "finalize")
+                return False
+            case Finished():
+                self._waiting.pop(view.txn, None)
+                log.info("transaction %s: concluded", view.txn)
+                return True
+        return None
+
+    def _decide(self, view: View, decision: Decision) -> bool | None:
+        """Write the decision down, unless a host knows of later ones than this registry."""
+        if lost := self.registry.hosts.lost_memory(view.shares):
+            log.error("transaction %s: nothing is decided: %s", view.txn, lost)
+            self._note(view, "rolled-back")
+            return False
+        if self.registry.fate.settle(view, decision, self._why(view, decision)):
+            log.info("transaction %s: %s", view.txn, decision)
+        return None
 
     def _carry_out(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
         """The steps that are the finalizer's own."""
@@ -263,3 +328,8 @@ class Finalizer:
         if decision is Decision.COMMIT:
             return "every member is prepared"
         return "failed or cancelled on " + ", ".join(sorted(h for h, share in view.shares.items() if share.failed))
+
+
+def _item(txn: TxnId) -> str:
+    """A transaction's name among what is put aside."""
+    return f"transaction {txn}"

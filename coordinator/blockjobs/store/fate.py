@@ -42,6 +42,12 @@ class Fate:
         for page in batches([txn.decode() for txn in self._redis.zrange(keys.unfinished(), 0, -1)]):
             self._redis.zadd(keys.due(), dict.fromkeys(page, seconds * 1_000_000 + micros))
 
+    def remind_of(self, txns: Sequence[TxnId]) -> None:
+        """Make these transactions due now."""
+        if txns:
+            seconds, micros = self._redis.time()
+            self._redis.zadd(keys.due(), dict.fromkeys(txns, seconds * 1_000_000 + micros))
+
     def view(self, txn: TxnId) -> View | None:
         """A transaction as the pure core wants it; None where it does not exist."""
         record = {k.decode(): v.decode() for k, v in self._redis.hgetall(keys.txn(txn)).items()}

@@ -17,6 +17,7 @@ from blockjobs.store.scripts import Scripts
 
 FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
 PAGE, FAR = 500, 20_000  # jobs looked at in one call, and at all, for those that do not hang
+MOST_ASIDE, LONGEST_ASIDE = 20, 300  # items that a daemon tells of, and characters of each error
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
 
 
@@ -239,10 +240,18 @@ class Hosts:
         self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
         return str(self._redis.get(keys.incarnation()).decode())
 
-    def daemon_beat(self, name: str, seq: str = "") -> None:
-        """A daemon says that its loop goes round, and how far it has read the events."""
-        record = {name: str(self.now())} | ({f"seq:{name}": seq} if seq else {})
+    def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
+        """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""
+        record: dict[str, Any] = {name: str(self.now()), f"aside:{name}": codec.pack(_bounded(aside or {}))}
+        if seq:
+            record[f"seq:{name}"] = seq
         self._redis.hset(keys.daemons(), mapping=record)
+
+    def daemon_aside(self, name: str) -> dict[str, str]:
+        """What a daemon could not handle and has put aside: the error of each item, by its name."""
+        packed = self._redis.hget(keys.daemons(), f"aside:{name}")
+        found: dict[str, str] = codec.unpack(packed) if packed else {}
+        return found
 
     def daemon_seq(self, name: str) -> str:
         """How far a daemon of this name had read the events; "0" where none ever did."""
@@ -265,6 +274,11 @@ class Hosts:
 
 def _hanging(facts: bytes | None) -> tuple[HangingPath, ...]:
     return hanging_of(codec.unpack(facts)) if facts else ()
+
+
+def _bounded(aside: Mapping[str, str]) -> dict[str, str]:
+    """The first of many items, with the beginnings of their texts."""
+    return {name: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
 
 
 class HostTaken(errors.Refused):

@@ -246,7 +246,8 @@ def hosts() -> str:
 
 
 def daemons() -> str:
-    """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock."""
+    """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock; ``seq:`` and one of these
+    names -> how far it has read the events; ``aside:`` and one -> what it could not handle, packed."""
     return "bj:daemons"
 
 
