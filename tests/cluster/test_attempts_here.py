@@ -262,7 +262,7 @@ def test_an_attempt_that_was_fenced_is_killed_before_its_job_is_released(scene: 
     """A stopped process holds its locks: only when it is gone may another one write."""
     claim = scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
     process.suspend()
-    scene.registry.hosts.fence(Host("a"), JOB, claim.token)
+    scene.registry.hosts.fence(Host("a"), JOB, claim.attempt)
     Watcher(scene.host.attempts, scene.roots).look()
     assert not process.is_running()
     assert not scene.view().claimed

@@ -242,14 +242,59 @@ def test_the_watcher_sees_whom_it_has_to_end(fleet, attempts):
     claim = fleet.claim(JOB)
     (standing,) = attempts.standing([JOB.id])
     assert (standing.token, standing.attempt, standing.fenced, standing.cancelled_for) == (1, claim.attempt, False, 0.0)
-    fleet.registry.hosts.fence(JOB.host, JOB.id, claim.token)
+    assert fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt)
     assert attempts.standing([JOB.id])[0].fenced
     release(fleet, claim, "fenced")
     again = fleet.claim(JOB)
     assert not attempts.standing([JOB.id])[0].fenced
-    fleet.registry.hosts.fence(JOB.host, JOB.id, claim.token)  # a judgement on the attempt before
+    assert not fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt), "a judgement on the attempt before"
     assert not attempts.standing([JOB.id])[0].fenced
     assert attempts.standing([JOB.id])[0].attempt == again.attempt
+
+
+def leave_concluded(fleet, claim):
+    fleet.finish(claim, errno=5, text="it failed")
+
+
+def leave_released(fleet, claim):
+    release(fleet, claim, "drained")
+    fleet.registry.verbs.cancel("j")
+
+
+def leave_abandoned(fleet, claim):
+    fleet.registry.fate.abandon(claim.spec.host)
+
+
+@pytest.mark.parametrize("leave", [leave_concluded, leave_released, leave_abandoned])
+def test_an_order_to_end_an_attempt_goes_with_the_attempt_and_means_no_later_job_of_its_id(fleet, attempts, leave):
+    """A new job of the id begins with the same token as the one before it."""
+    old = fleet.claim(JOB)
+    assert fleet.registry.hosts.fence(JOB.host, JOB.id, old.attempt)
+    leave(fleet, old)
+    assert not fleet.client.exists(keys.fences(JOB.host))
+    fleet.walk(RUN)
+    fleet.registry.verbs.dismiss("j")
+    later = spec("j", run="later-20261123T103000Z")
+    fleet.submit(later)
+    fleet.walk(later.transaction, Step.RUN)
+    new = fleet.claim(later)
+    assert new.token == old.token
+    assert not fleet.registry.hosts.fence(JOB.host, JOB.id, old.attempt)
+    assert not attempts.standing([JOB.id])[0].fenced
+
+
+def test_the_order_to_end_an_attempt_of_a_job_that_is_gone_is_forgotten_with_its_claim(fleet):
+    claim = fleet.claim(JOB)
+    fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt)
+    fleet.client.delete(keys.job(JOB.host, JOB.id))
+    assert not release(fleet, claim)
+    assert not fleet.client.exists(keys.fences(JOB.host), keys.attempts(JOB.host))
+
+
+def test_the_leases_name_the_attempts_that_have_them(fleet, attempts):
+    claim = fleet.claim(JOB)
+    attempts.checkpoint(claim, Progress(1, SIZE))
+    assert fleet.registry.hosts.leases([JOB.host]) == {(JOB.host, JOB.id): (claim.attempt, 1)}
 
 
 # --- doorbells ------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class Attempts:
         job_id, txn = claim.spec.id, claim.spec.transaction
         names = [
             keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
-            keys.due(), keys.due_wake(), keys.holds(self.host, job_id),
+            keys.due(), keys.due_wake(), keys.holds(self.host, job_id), keys.fences(self.host),
         ]  # fmt: skip
         args = [
             job_id, claim.token, claim.attempt, txn, -errno, text, progress.offset, progress.len,
@@ -202,7 +202,7 @@ class Attempts:
                 int(token or 0),
                 (attempt or b"").decode(),
                 (now - int(cancelled)) / 1000 if cancelled else 0.0,
-                fences.get(job.encode()) == token,
+                (attempt or b"") in fences,
                 (hangs or b"").decode(),
             )
             for job, (txn, token, attempt, cancelled, hangs) in zip(jobs, rows, strict=True)

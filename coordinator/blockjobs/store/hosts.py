@@ -138,22 +138,23 @@ class Hosts:
         """The paths that hang on a host."""
         return _hanging(self._redis.hget(keys.card(host), "facts"))
 
-    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[int, int]]:
-        """Every live claim: (token, heartbeat counter)."""
+    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[str, int]]:
+        """Every live claim: the attempt that has it, and its checkpoints' counter."""
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hkeys(keys.attempts(host))
         claims = [(h, JobId(j.decode())) for h, jobs in zip(hosts, pipe.execute(), strict=True) for j in jobs]
         for host, job in claims:
-            pipe.hmget(keys.job(host, job), "token", "beat")
+            pipe.hmget(keys.job(host, job), "attempt", "beat")
         return {
-            claim: (int(token or 0), int(beat or 0))
-            for claim, (token, beat) in zip(claims, pipe.execute() if claims else [], strict=True)
+            claim: ((attempt or b"").decode(), int(beat or 0))
+            for claim, (attempt, beat) in zip(claims, pipe.execute() if claims else [], strict=True)
         }
 
-    def fence(self, host: Host, job: JobId, token: int) -> None:
-        """Order the host's watcher to end an attempt."""
-        self._redis.hset(keys.fences(host), job, str(token))
+    def fence(self, host: Host, job: JobId, attempt: str) -> bool:
+        """Order the host's watcher to end an attempt; False: the job is not that attempt's any more."""
+        names = [keys.job(host, job), keys.fences(host)]
+        return bool(self._scripts.call("fence", names, [job, attempt])[0] == b"ordered")
 
     def waiting(self, hosts: Iterable[Host]) -> list[Host]:
         """Those of ``hosts`` where a job waits for a slot, and for nothing else."""

@@ -57,7 +57,7 @@ def attempts(host: Host) -> str:
 
 
 def fences(host: Host) -> str:
-    """hash: job -> token of the attempt that the host's watcher has to end."""
+    """hash: uuid of an attempt that the host's watcher has to end -> its job; it goes with the attempt."""
     return f"bj:h:{host}:fences"
 
 

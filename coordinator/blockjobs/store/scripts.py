@@ -17,7 +17,7 @@ from blockjobs.store.connection import Client
 NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
-    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier",
+    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
     "prune", "announce", "tell", "told",         "again", "begin",

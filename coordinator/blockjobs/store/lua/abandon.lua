@@ -18,7 +18,7 @@ for i = 4, #ARGV do
       redis.call("HSET", job, "attempt", "", "busy", 0)
       redis.call("HINCRBY", job, "token", 1)
       redis.call("HDEL", KEYS[7], id)
-      redis.call("HDEL", KEYS[8], id)
+      redis.call("HDEL", KEYS[8], f[3])
       emit(KEYS[2], "ATTEMPT_RELEASED", job, id, "reason", "abandoned", "uuid", f[3])
     end
     redis.call("ZREM", KEYS[9], id)

@@ -3,6 +3,7 @@
 -- The slot is free; the finalizer does the rest.
 --
 -- KEYS[1] job  KEYS[2] share  KEYS[3] events  KEYS[4] attempts  KEYS[5] due  KEYS[6] due wake  KEYS[7] holds
+-- KEYS[8] fences
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] transaction id
 -- ARGV[5] 0 or -errno  ARGV[6] text  ARGV[7] offset  ARGV[8] len  ARGV[9] byte counts  ARGV[10] durable  ARGV[11] result, packed
 --
@@ -19,6 +20,7 @@ redis.call("HSET", KEYS[1], "offset", ARGV[7], "len", ARGV[8], "bytes", ARGV[9],
   "attempt", "", "busy", 0, "finished", ARGV[3])
 if ARGV[10] ~= "" then redis.call("HSET", KEYS[1], "durable", ARGV[10]) end
 redis.call("HDEL", KEYS[4], ARGV[1])
+redis.call("HDEL", KEYS[8], ARGV[3])
 redis.call("DEL", KEYS[7])  -- a hold that came as the job finished holds nothing
 if ret == 0 then
   if status == "paused" then move(KEYS[3], KEYS[1], ARGV[1], "running") end

@@ -13,12 +13,13 @@ local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled"
 local status = f[1]
 if not status then
   redis.call("HDEL", KEYS[5], ARGV[1])
+  redis.call("HDEL", KEYS[7], ARGV[3])
   return {"missing"}
 end
 if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] or f[3] == "" then return {"lost"} end
 redis.call("HSET", KEYS[1], "attempt", "", "busy", 0)
 redis.call("HDEL", KEYS[5], ARGV[1])
-redis.call("HDEL", KEYS[7], ARGV[1])
+redis.call("HDEL", KEYS[7], ARGV[3])
 emit(KEYS[4], "ATTEMPT_RELEASED", KEYS[1], ARGV[1], "reason", ARGV[5], "uuid", ARGV[3])
 local dead = ARGV[5] == "dead" or ARGV[5] == "fenced"
 local lost = dead and redis.call("HINCRBY", KEYS[1], "lost", 1) or 0

@@ -1,0 +1,11 @@
+-- Order the watcher of a host to end an attempt, as long as its job is that attempt's.
+-- The order is kept under the attempt, and goes with the attempt: no later job of the same id is meant by it.
+--
+-- KEYS[1] job   KEYS[2] fences
+-- ARGV[1] id   ARGV[2] attempt uuid
+--
+-- Returns {"ordered"} | {"lost"}
+
+if ARGV[2] == "" or redis.call("HGET", KEYS[1], "attempt") ~= ARGV[2] then return {"lost"} end
+redis.call("HSET", KEYS[2], ARGV[2], ARGV[1])
+return {"ordered"}
