@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockjobs.model.errors import BadInput
 from blockjobs.store.limits import StoreView
 from blockjobs.store.registry import Registry
 
@@ -35,9 +34,8 @@ class Budgets:
 
         Raises:
             NoSuchStore: no run file has defined it.
+            BadInput: a limit is no whole number from 0 to 2^63-1.
         """
-        if any(each is not None and each < 0 for each in (jobs, speed)):
-            raise BadInput(f"store '{name}': a limit of 0 (none) or more was expected")
         return self.registry.limits.set_store(name, jobs=jobs, speed=speed, by=by) or (0, 0)
 
     def remove_store(self, name: str, *, by: str = "") -> None:
@@ -54,7 +52,6 @@ class Budgets:
 
         Raises:
             HostDown: it is not known.
+            BadInput: the limit is no whole number from 0 to 2^63-1.
         """
-        if speed < 0:
-            raise BadInput(f"host '{host}': a limit of 0 (none) or more was expected")
         return self.registry.limits.set_host(host, speed, by=by)

@@ -10,6 +10,7 @@ from blockjobs.cli import runfile
 from blockjobs.model import runs, templates, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError
+from blockjobs.model.numbers import MOST
 from blockjobs.model.volumespec import DebugVolume, FileVolume, InjectedError, NullVolume
 
 NOW = datetime(2026, 11, 22, 11, 30, 0, tzinfo=timezone(timedelta(hours=1)))
@@ -115,14 +116,20 @@ def test_null_volumes_are_never_in_each_other_s_way(load):
 @pytest.mark.parametrize(
     ("written", "number"),
     [(0, 0), (4096, 4096), ("0", 0), ("512", 512), ("512B", 512), ("1kB", 1000), ("2MB", 2_000_000), ("1KiB", 1024),
-     ("200MiB", 200 << 20), ("200 MiB/s", 200 << 20), ("1.5GiB/s", 3 << 29), ("1TiB", 1 << 40), ("0.1GB", 10**8)],
+     ("200MiB", 200 << 20), ("200 MiB/s", 200 << 20), ("1.5GiB/s", 3 << 29), ("1TiB", 1 << 40), ("0.1GB", 10**8),
+     ((1 << 53) + 1, (1 << 53) + 1), (str((1 << 53) + 1), (1 << 53) + 1), (10**17, 10**17), (MOST - 1, MOST - 1),
+     (str(MOST), MOST), (MOST, MOST), ("8388607TiB", ((1 << 23) - 1) << 40)],
 )  # fmt: skip
 def test_sizes(written, number):
     assert runfile.size(written) == number
     assert type(runfile.size(written)) is int
 
 
-@pytest.mark.parametrize("written", [-1, True, None, 1.5, "", "MiB", "-1MiB", "1Mb", "1 mib", "1e9", "0x10", 1 << 63])
+@pytest.mark.parametrize(
+    "written",
+    [-1, True, None, 1.5, "", "MiB", "-1MiB", "1Mb", "1 mib", "1e9", "0x10", 1 << 63, str(1 << 63), "1.5", "1.5B",
+     1e17, "8388608TiB", "1" * 5000, "²"],
+)  # fmt: skip
 def test_what_is_not_a_size(written):
     with pytest.raises(ValueError, match="is not a size; a number of bytes, 0 or more, or a text such as 200MiB"):
         runfile.size(written)

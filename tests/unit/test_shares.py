@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.numbers import MOST
 from blockjobs.model.shares import ANY, PAUSED, Copy, Has, limits, share, spread, timely, want
 
 CASES = {
@@ -23,8 +24,9 @@ CASES = {
     "nothing-wanted": (60, {"a": 0, "b": ANY}, {"a": 0, "b": 60}),
     "less-than-a-byte-each": (1, {"a": ANY, "b": ANY}, {"a": 0, "b": 1}),
 }
-WANTS = st.dictionaries(st.integers(0, 50), st.integers(0, 1 << 40), max_size=30)
-BUDGET = st.integers(0, 1 << 40)
+FIGURE = st.integers(0, 1 << 40) | st.integers(0, MOST)  # bytes a second
+WANTS = st.dictionaries(st.integers(0, 50), FIGURE, max_size=30)
+BUDGET = FIGURE
 
 
 @pytest.mark.parametrize(("budget", "wants", "shares"), CASES.values(), ids=CASES)
@@ -50,6 +52,12 @@ def test_whoever_gets_less_than_he_wants_gets_as_much_as_anybody(budget, wants):
     for name, given_ in shares.items():
         if given_ < wants[name]:
             assert given_ >= max(shares.values()) - 1, "but for a byte that cannot be divided"
+
+
+@pytest.mark.parametrize("budget", [1 << 53, (1 << 53) + 1, 10**17, MOST - 1, MOST])
+def test_one_copy_may_use_all_of_a_budget_of_any_size(budget):
+    copies = {JobId("a"): Copy(Host("h"), JobId("a"), "s")}
+    assert limits(copies, {"s": budget}, {Host("h"): MOST}) == {"a": budget}
 
 
 @given(BUDGET, WANTS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from blockworker.copy.throttle import SLICE, Account, Throttle
 
 MIB = 1 << 20
+MOST = (1 << 63) - 1  # bytes a second: the largest limit that can be given
 
 
 def test_without_a_limit_everything_goes_at_once():
@@ -53,6 +54,24 @@ def test_a_new_limit_takes_over_what_is_owed():
     assert account.delay(0.0, MIB) == 0.0
     account.change(0.0, MIB)
     assert account.delay(0.0, MIB) == 0.0
+
+
+@pytest.mark.parametrize("speed", [MOST - 1, MOST])
+def test_a_limit_as_large_as_can_be_makes_nobody_wait(speed):
+    account = Account(speed=MIB)
+    account.delay(0.0, 10 * MIB)
+    account.change(0.0, speed)
+    assert [account.delay(0.0, MIB) or account.until(0.0, 0) for _ in range(1000)] == [0.0] * 1000
+
+
+@pytest.mark.parametrize("speed", [(1 << 53) + 1, 10**17, MOST])
+def test_a_copy_under_a_very_large_limit_goes_on_and_takes_little_cpu(speed):
+    throttle, began = Throttle(speed), time.process_time()
+    for _ in range(10_000):
+        assert throttle.take(MIB)
+        throttle.pace(0)
+        assert throttle.part >= MIB
+    assert time.process_time() - began < 1.0, "a ten-thousandth of a second a chunk"
 
 
 def test_a_clock_that_goes_back_gives_nothing_away():

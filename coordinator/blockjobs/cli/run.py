@@ -109,7 +109,7 @@ class Size(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return runfile.size(int(value) if str(value).isdigit() else value)
+            return runfile.size(value)
         except ValueError as wrong:
             self.fail(str(wrong), param, ctx)
 

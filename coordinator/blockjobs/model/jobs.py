@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.numbers import whole
 from blockjobs.model.volumespec import HostedVolume
 
 MOST_SALVAGED: Final = 1000  # ranges that are listed one by one: a checkpoint and a manifest are to stay small
@@ -89,6 +90,10 @@ class JobSpec:
     store: str = ""  # the store of the run file that its target lies in; limits go by it
     options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
+
+    def __post_init__(self) -> None:
+        for name, number in (("speed", self.speed), ("offset", self.offset), ("length", self.length)):
+            whole(number, f"job '{self.id}': {name}")
 
     @property
     def host(self) -> Host:

@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from blockjobs.model.ids import JobId, RunId, TxnId
+from blockjobs.model.numbers import whole
 
 RETRY_WAIT: Final = 30  # seconds before the first time that what failed is tried again
 LONGEST_WAIT: Final = 900  # before any of them, unless the file asks for more
@@ -75,6 +76,10 @@ class Store:
     path: str
     jobs: int = 0
     speed: int = 0
+
+    def __post_init__(self) -> None:
+        whole(self.jobs, f"store at {self.path}: jobs")
+        whole(self.speed, f"store at {self.path}: speed")
 
     def to_dict(self) -> dict[str, Any]:
         return {"path": self.path, "jobs": self.jobs, "speed": self.speed}

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.numbers import MOST
 
 HUNGRY: Final = 0.9  # of its limit: who uses as much wants all that he can get
 ROOM: Final = 1.25  # times what he uses: what somebody wants who is not hungry, so that he can grow
-ANY: Final = 1 << 62  # wants as much as there is
+ANY: Final = MOST  # wants as much as there is
 PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
 K = TypeVar("K", bound=Hashable)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs.model.ids import Host, JobId, TxnId
+from blockjobs.model.numbers import milliseconds_of
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
@@ -46,9 +47,10 @@ class Holds:
 
     def begin(self, reason: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> bool:
         """Put a reason in force; False: it is already.  ``seconds``: it ends by itself (0: it does not)."""
+        ms = milliseconds_of(seconds, f"hold for '{reason}'")
         self.finish_lifting(reason)
         now = self._now()
-        record = codec.pack([now, cause, owner, now + round(seconds * 1000) if seconds else 0])
+        record = codec.pack([now, cause, owner, now + ms if ms else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
     def hold(self, reason: str, cause: str = "", places: Iterable[Place] | None = None) -> int:

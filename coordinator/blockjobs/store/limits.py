@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.numbers import whole
 from blockjobs.model.shares import Has
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
@@ -103,7 +104,8 @@ class Limits:
         Raises:
             NoSuchStore: without ``path``.
         """
-        said = ["" if each is None else each for each in (jobs, speed)]
+        given = (("jobs", jobs), ("speed", speed))
+        said = ["" if each is None else whole(each, f"store '{name}': {what}") for what, each in given]
         match self._scripts.call("store", [keys.stores(), keys.store(name), keys.events()], [name, *said, by, path]):
             case [b"set", b"", b""]:
                 return None
@@ -150,6 +152,7 @@ class Limits:
 
     def set_host(self, host: str, speed: int, *, by: str = "") -> int:
         """Limit all copies of a host together (0: no limit); the limit before.  Raises HostDown: it is not known."""
+        whole(speed, f"host '{host}': speed")
         reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
         if reply[0] != b"set":
             raise errors.HostDown(host, "is not known: no worker has registered under this name")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockjobs.model import errors
+from blockjobs.model.numbers import milliseconds_of, whole
 from blockjobs.model.states import Status, Verb
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
@@ -39,7 +40,7 @@ class Verbs:
 
         ``seconds``: the hold ends by itself then (0: it does not), whoever set it.
         """
-        args = [job_id, reason, cause, _operation(), owner, max(1, round(seconds * 1000)) if seconds else 0]
+        args = [job_id, reason, cause, _operation(), owner, milliseconds_of(seconds, f"pause of '{job_id}'")]
         reply = self._call(
             "pause", job_id,
             lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.rung(at.host), keys.terms()],
@@ -113,6 +114,8 @@ class Verbs:
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
+        if not (isinstance(speed, int) and speed < 0):  # QEMU's text for these comes behind its other checks
+            whole(speed, f"speed of '{job_id}'")
         reply = self._call("set_speed", job_id, self._woken, lambda _: [job_id, speed])
         if reply[0] == b"negative":
             raise errors.Refused("Parameter 'speed' expects a non-negative value")

@@ -14,6 +14,7 @@ from typing import Final
 SLICE: Final = 0.05  # seconds; half of QEMU's: all copies of a budget may make up for the same idle time at once
 MOMENT: Final = 0.025  # seconds: what is paced goes in parts that the limit lets through in as long
 LEAST: Final = 1 << 16  # bytes of a part
+SHORTEST: Final = 1e-9  # seconds: a shorter wait is none; no clock could tell that it is over
 LOWEST: Final = 1 << 18  # bytes/s; below, a chunk in parts would take for ever, and nobody could see that it moves
 
 
@@ -28,7 +29,7 @@ class Account:
     def delay(self, now: float, n: int) -> float:
         """0.0: ``n`` bytes may go and are owed from now on.  Else: seconds until it is worth asking again."""
         self._pay(now)
-        if self.speed and self._debt > 0:
+        if self.speed and self._debt > SHORTEST * self.speed:
             return self._debt / self.speed
         if self.speed:
             self._debt += n
@@ -37,7 +38,8 @@ class Account:
     def until(self, now: float, left: int) -> float:
         """Seconds until no more than ``left`` bytes are owed; 0.0: it is so."""
         self._pay(now)
-        return max(0.0, self._debt - left) / self.speed if self.speed else 0.0
+        owed = self._debt - left
+        return owed / self.speed if self.speed and owed > SHORTEST * self.speed else 0.0
 
     def change(self, now: float, speed: int) -> None:
         """Change the limit; what is owed stays owed, and is paid at the new speed."""

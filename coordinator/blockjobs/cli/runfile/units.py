@@ -6,16 +6,16 @@ Each raises ValueError, which says what was wrong and what was expected.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from itertools import product
 from typing import Final
 
 from blockjobs.cli.places import shown
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
+from blockjobs.model.numbers import MOST
 from blockjobs.model.policies import Offline
 
-MOST: Final = 1 << 62  # bytes, or bytes a second: what fits a signed 64-bit number with room to add
 LONGEST: Final = 366 * 86400  # seconds
 HOSTS: Final = 10_000  # of one range
 UNITS: Final = {
@@ -23,7 +23,7 @@ UNITS: Final = {
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
 }  # fmt: skip
 TIMES: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)(?:/s)?", re.ASCII)
+_SIZE: Final = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)(?:/s)?", re.ASCII)
 _TIME: Final = re.compile(r"(?:([0-9]{1,9})\s*([smhd])\s*)+", re.ASCII)
 SALVAGED: Final = "salvaged"
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", re.ASCII)
@@ -33,15 +33,17 @@ _RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
 
 def size(value: object) -> int:
     """Bytes (or bytes a second) from a number or from a text with a unit."""
-    number: Decimal | int = -1
+    number: Fraction | int = -1
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) and match[2] in UNITS:
-        number = Decimal(match[1]) * UNITS[match[2]]
+        number = Fraction(match[1]) * UNITS[match[2]]
+        if UNITS[match[2]] == 1 and number.denominator != 1:  # there is no half a byte
+            number = -1
     if not 0 <= number <= MOST:
         raise ValueError(
             f"{shown(value)} is not a size; a number of bytes, 0 or more, or a text such as 200MiB or 1.5GiB/s was "
-            "expected"
+            f"expected, a whole number from 0 to {MOST} in all"
         )
     return int(number)
 

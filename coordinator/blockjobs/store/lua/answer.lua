@@ -61,15 +61,14 @@ for i = 0, #KEYS - 7 do
       end
       if step == "open" then
         redis.call("HSET", job, "opened", result, "len", size)
-        local need = result ~= "" and cmsgpack.unpack(string.sub(result, 2)).need
-        if need then redis.call("HINCRBY", KEYS[1], "need:" .. need[1], string.format("%.0f", need[2])) end
+        local need = exact(result).need
+        if need then add_up(KEYS[1], "need:" .. digits(need[1]), digits(need[2])) end
       end
       if step == "prepare" and result ~= "" then redis.call("HSET", job, "made", result) end
       if step == "settle" and status == "pending" then
-        local packed = redis.call("HGET", job, "made")
-        local made = packed and cmsgpack.unpack(string.sub(packed, 2)) or {}
+        local made = exact(redis.call("HGET", job, "made"))
         if made.series then
-          redis.call("HSET", KEYS[6], made.series, string.format("%.0f %.0f", made.bytes, now_ms()))
+          redis.call("HSET", KEYS[6], made.series, digits(made.bytes) .. string.format(" %.0f", now_ms()))
         end
       end
       if uncut ~= "" then

@@ -15,4 +15,4 @@ redis.call("HSET", KEYS[1], "machine", ARGV[2], "slots", ARGV[3], "facts", ARGV[
 if state ~= here or machine ~= ARGV[2] then
   redis.call("XADD", KEYS[2], "*", "event", here == "here" and "HOST_REGISTERED" or "HOST_LEFT", "id", ARGV[1], "host", ARGV[1])
 end
-return {"ok", tostring(beat)}
+return {"ok", string.format("%.0f", beat)}

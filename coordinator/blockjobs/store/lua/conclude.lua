@@ -12,20 +12,17 @@
 
 local function unpacked(value) return value and value ~= "" and cmsgpack.unpack(string.sub(value, 2)) or {} end
 
-local sums, began, why, rows = {}, nil, nil, {}  -- for the run's record, written once at the end
-
-local function add(name, number) sums[name] = (sums[name] or 0) + number end
+local began, why, rows = nil, nil, {}  -- for the run's record, written once at the end
 
 -- The figures of a job.
-local function tally(f)
-  for name, bytes in pairs(unpacked(f[15])) do add(name, bytes) end
-  add("len", tonumber(f[4]))
-  add("attempts", tonumber(f[13]))
+local function tally(run, f)
+  for name, bytes in pairs(exact(f[15])) do add_up(run, "sum:" .. name, digits(bytes)) end
+  add_up(run, "sum:len", f[4])
+  add_up(run, "sum:attempts", f[13])
   if f[16] and (not began or tonumber(f[16]) < began) then began = tonumber(f[16]) end
 end
 
 local function record(run, targets)
-  for name, number in pairs(sums) do redis.call("HINCRBY", run, "sum:" .. name, string.format("%.0f", number)) end
   local before = redis.call("HGET", run, "began")
   if began and (not before or began < tonumber(before)) then redis.call("HSET", run, "began", string.format("%.0f", began)) end
   if why then redis.call("HSET", run, "why", why) end
@@ -87,7 +84,7 @@ for i = 4, #ARGV do
     if f[11] ~= "" and redis.call("HGET", KEYS[3], "w:" .. f[11]) == id then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
-    tally(f)
+    tally(KEYS[1], f)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
     -- Newest first: what stays is the error of the first in the file.
     if counted == "failed" then why = id .. ": " .. string.sub(f[8] or "", 1, 400) end

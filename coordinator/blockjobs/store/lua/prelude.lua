@@ -47,12 +47,81 @@ end
 -- In a host's line of what waits for a slot: the score of what waits for its store first is beyond this, and so behind.
 local FULL = 4e15
 
--- The lower of two limits, of which 0 and nil are none; as text: a number of Lua's is exact up to 2^53 only, and Redis
--- makes of a larger one a reply of another sign.
+-- Speeds, sizes, offsets and sums are decimal text in every script: a number of Lua is exact up to 2^53 only, ".." writes
+-- one from 1e14 on as 1e+14, and a reply makes of one beyond 2^63 a negative one.
+local MOST = "9223372036854775807"
+
+-- Whether a whole number in decimal text is less than another one.
+local function less(a, b)
+  a, b = string.gsub(a, "^0+", ""), string.gsub(b, "^0+", "")
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+-- The lower of two limits, of which 0 and nil are none.
 local function lower(a, b)
   a, b = a or "0", b or "0"
-  local x, y = tonumber(a), tonumber(b)
-  return (x > 0 and (y == 0 or x < y)) and a or b
+  if a == "0" or (b ~= "0" and less(b, a)) then return b end
+  return a
+end
+
+-- Add a whole number in decimal text to a field of a hash; what would pass the largest number stays at it.
+local function add_up(key, field, amount)
+  local sum = redis.pcall("HINCRBY", key, field, less(MOST, amount) and MOST or amount)
+  if type(sum) == "table" and sum.err then
+    if not string.find(sum.err, "overflow", 1, true) then error(sum.err) end
+    redis.call("HSET", key, field, MOST)
+  end
+end
+
+-- Decimal text of the unsigned number in the eight bytes at a position: three digits of base 10^7, the lowest first.
+local function decimal(value, at)
+  local base = {0, 0, 0}
+  for i = at, at + 7 do
+    local carry = string.byte(value, i)
+    for n = 1, 3 do
+      local sum = base[n] * 256 + carry
+      base[n], carry = sum % 1e7, math.floor(sum / 1e7)
+    end
+  end
+  local text = string.gsub(string.format("%d%07d%07d", base[3], base[2], base[1]), "^0+", "")
+  return text == "" and "0" or text
+end
+
+-- A figure of ``exact`` as decimal text.
+local function digits(figure) return type(figure) == "number" and string.format("%.0f", figure) or figure end
+
+-- What begins at a position of a packed value, if it has members: "map" or "list", how many, and where they begin.
+local function container(value, at)
+  local tag = string.byte(value, at)
+  if tag >= 0x80 and tag <= 0x9f then return tag < 0x90 and "map" or "list", tag % 16, at + 1 end
+  if tag < 0xdc or tag > 0xdf then return nil end
+  local wide, n = tag % 2 == 0 and 2 or 4, 0
+  for i = at + 1, at + wide do n = n * 256 + string.byte(value, i) end
+  return tag < 0xde and "list" or "map", n, at + 1 + wide
+end
+
+-- The part of a packed value that begins at a position, and where the next one begins.
+local function exact_part(value, at)
+  if string.byte(value, at) == 0xcf then return decimal(value, at + 1), at + 9 end
+  local kind, n, next_at = container(value, at)
+  if not kind then
+    local behind, part = cmsgpack.unpack_one(value, at - 1)
+    return part, behind < 0 and #value + 1 or behind + 1
+  end
+  local part, key = {}
+  for i = 1, n do
+    key = i
+    if kind == "map" then key, next_at = exact_part(value, next_at) end
+    part[key], next_at = exact_part(value, next_at)
+  end
+  return part, next_at
+end
+
+-- What Python packed, "" and nil as an empty table; a number of eight bytes is decimal text (``digits``), and so whole.
+local function exact(packed)
+  if not packed or packed == "" then return {} end
+  return (exact_part(packed, 2))  -- behind the byte of the version
 end
 
 -- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen); a job that was
@@ -109,10 +178,10 @@ local function take_locks(locks, reads, writes, id)
 end
 
 local function drop_locks(locks, reads, writes)
-  local function less(field) if redis.call("HINCRBY", locks, field, -1) <= 0 then redis.call("HDEL", locks, field) end end
-  for _, each in ipairs(lock_names(reads)) do less((each[1] and "r:" or "s:") .. each[2]) end
+  local function drop(field) if redis.call("HINCRBY", locks, field, -1) <= 0 then redis.call("HDEL", locks, field) end end
+  for _, each in ipairs(lock_names(reads)) do drop((each[1] and "r:" or "s:") .. each[2]) end
   for _, each in ipairs(lock_names(writes)) do
-    if each[1] then redis.call("HDEL", locks, "w:" .. each[2]) else less("v:" .. each[2]) end
+    if each[1] then redis.call("HDEL", locks, "w:" .. each[2]) else drop("v:" .. each[2]) end
   end
 end
 

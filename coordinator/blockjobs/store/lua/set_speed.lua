@@ -8,7 +8,7 @@
 local status, before = unpack(redis.call("HMGET", KEYS[1], "status", "speed"))
 if not status or status == "undefined" then return {"missing"} end
 if not ACCEPTS["set-speed"][status] then return {"refused", status} end
-if tonumber(ARGV[2]) < 0 then return {"negative"} end
+if string.sub(ARGV[2], 1, 1) == "-" then return {"negative"} end
 redis.call("HSET", KEYS[1], "speed", ARGV[2])
 touch(KEYS[3])
 emit(KEYS[4], "JOB_SPEED", KEYS[1], ARGV[1], "speed", ARGV[2])

@@ -14,4 +14,4 @@ number = redis.call("INCR", KEYS[2])
 redis.call("HSET", KEYS[1], "decision", ARGV[2], "number", number, "why", ARGV[4], "barrier", "settle", "since", now_ms())
 redis.call("XADD", KEYS[3], "*", "event", "TRANSACTION_DECIDED", "id", ARGV[1], "txn", ARGV[1], "run", run or "",
   "decision", ARGV[2], "number", number, "why", ARGV[4])
-return {"decided", ARGV[2], tostring(number)}
+return {"decided", ARGV[2], string.format("%.0f", number)}

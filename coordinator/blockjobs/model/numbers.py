@@ -1,0 +1,33 @@
+"""The numbers that people give: whole ones of 64 bits, and times; whatever else is refused where it is given."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blockjobs.model.errors import BadInput
+
+MOST: Final = (1 << 63) - 1  # bytes, bytes a second: the largest number of Redis, of QMP and of a file's offset
+CENTURY: Final = 3_155_760_000  # seconds
+
+
+def whole(value: object, what: str) -> int:
+    """``value``, if it is a whole number from 0 to the largest one.
+
+    Raises:
+        BadInput: it is another number, or none at all; ``what`` it was given for.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
+        given = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+        raise BadInput(f"{what}: {given} is not accepted; a whole number from 0 to {MOST} was expected")
+    return value
+
+
+def milliseconds_of(seconds: float, what: str) -> int:
+    """A time in milliseconds, at least one unless it is 0.
+
+    Raises:
+        BadInput: it is less than 0, more than a hundred years, or no number; ``what`` it was given for.
+    """
+    if not 0 <= seconds <= CENTURY:
+        raise BadInput(f"{what}: {seconds} is not accepted; a time from 0 to {CENTURY} seconds was expected")
+    return max(1, round(seconds * 1000)) if seconds else 0
