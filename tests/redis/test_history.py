@@ -128,9 +128,9 @@ def test_what_a_target_lies_on_is_known(fleet):
 
 def test_an_old_run_stays_in_history_as_long_as_a_rule_keeps_its_targets(fleet):
     plan, now = ended(fleet, 1, "a", keep={"monthly": 12}), fleet.registry.hosts.now()
-    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000) == []
+    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000).runs == []
     assert fleet.registry.views.places(plan.run) == [], "its jobs are gone"
     (target,) = fleet.registry.history.targets(fleet.registry.views.runs())
     fleet.registry.history.pruned(target)
-    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000) == [plan.run]
+    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000).runs == [plan.run]
     assert not fleet.client.exists(keys.run(plan.run), keys.targets(plan.run), keys.left(plan.run))

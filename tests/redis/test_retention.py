@@ -17,8 +17,8 @@ def test_an_old_run_leaves_nothing_behind(fleet):
     fleet.close(RUN)
     fleet.registry.verbs.dismiss("a")
     now = fleet.registry.hosts.now()
-    assert fleet.registry.retention.forget(now) == []
-    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000) == [RUN]
+    assert fleet.registry.retention.forget(now).runs == []
+    assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000).runs == [RUN]
     assert fleet.registry.views.runs() == []
     left = {key for key in fleet.client.scan_iter() if key not in before and RUN.encode() in key}
     assert left == set()
@@ -26,7 +26,7 @@ def test_an_old_run_leaves_nothing_behind(fleet):
 
 def test_a_run_that_is_not_over_is_never_forgotten(fleet):
     fleet.submit(spec("a"))
-    assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000) == []
+    assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000).runs == []
     assert fleet.status("a") == "created"
 
 
@@ -38,7 +38,7 @@ def test_runs_that_go_on_for_months_keep_no_other_from_being_forgotten(fleet):
     fleet.registry.verbs.cancel("a")
     fleet.walk(RUN)
     fleet.close(RUN)
-    assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000) == [RUN]
+    assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000).runs == [RUN]
     assert {view.id for view in fleet.registry.views.runs()} == set(going)
 
 

@@ -49,7 +49,7 @@ def test_its_pauses_grow_to_a_limit_and_end_when_it_succeeds(clock):
         assert list(aside.over("run ")) == ["run a"]
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert pauses[-1] == LONGEST
-    assert aside.told() == {"run a": "internal error: ValueError('no') (14 times)"}
+    assert aside.told() == {"run a": "ValueError: no (14 times)"}
     assert aside.handle("run a", lambda: 1) == 1
     assert aside.told() == {}
 

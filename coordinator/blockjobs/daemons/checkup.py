@@ -47,6 +47,8 @@ class Checkup:
         yield from examine("registry", "registry", {"incarnation": self._health.incarnation()})
         for name, alive in self._registry.hosts.daemons().items():
             yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
+            for item, error in self._registry.hosts.daemon_aside(name).items():
+                yield from examine("aside", name, {"daemon": name, "item": item, "error": error})
 
     def _host(self, view: HostView) -> Iterator[Finding]:
         fact: dict[str, Any] = {

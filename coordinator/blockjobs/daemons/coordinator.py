@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
 from blockjobs.daemons.terms import Terms
@@ -32,6 +34,7 @@ class Coordinator:
     ended: Callable[[], None] = lambda: None  # told that a run has ended
     keep_runs: int = KEEP_RUNS  # ms
     keep_events: int = KEEP_EVENTS
+    quarantine: Quarantine = field(default_factory=Quarantine)
     shares: Shares = field(init=False)
     terms: Terms = field(init=False)
     _seq: str = ""
@@ -49,70 +52,92 @@ class Coordinator:
         self.shares, self.terms = Shares(self.registry), Terms(self.registry)
 
     def once(self) -> None:
-        """One turn: what happened since the last one, and what is due by the clock."""
+        """One turn: what happened since the last one, and what is due by the clock.
+
+        Its parts keep their errors to themselves: none of them stops another one.
+        """
+        part = self.quarantine.part
         if not self._seq:
-            self.registry.hosts.incarnate()
-            self._seq = self.registry.hosts.daemon_seq("coordinator")
-            for host in self.registry.hosts.known():
-                self._slots.setdefault(host, 0)
+            self._begin()
         if self._each_look():
-            self._look()
-            self.shares.look()
-            self.terms.look()
-            self._dispatch(set(self._slots))
+            self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
+            part("the look at hosts and leases", self._look)
+            part("the terms of runs", partial(self.terms.look, self.quarantine.handle))
+            self._dispatch(set(self._slots) | self._share())
         if self._each_recovery():
-            self._recover()
+            part("what others left half done", self._recover)
         if self._each_reminder():
-            self.registry.fate.remind()
-            self.registry.events.trim(self.keep_events)
+            part("what is unfinished", self.registry.fate.remind)
+            part("the age of events", partial(self.registry.events.trim, self.keep_events))
             self._forgetting = True
         if self._forgetting:
-            self._forget()
+            self._forgetting = bool(part("the end of retention", self._forget))
+        self._listen()
+
+    def _begin(self) -> None:
+        """Go on where the coordinator before this one was."""
+        self.registry.hosts.incarnate()
+        self._seq = self.registry.hosts.daemon_seq("coordinator")
+        for host in self.registry.hosts.known():
+            self._slots.setdefault(host, 0)
+
+    def _listen(self) -> None:
+        """Wait for news, not for long; act on what came."""
         news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(500))
         if not news:
-            self._dispatch(self.shares.look())
-        else:
-            self._seq = news[-1].seq
-            if any(event.name == "RUN_ENDED" for event in news):
-                self.ended()
-            if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
-                log.info("registered: %s", ", ".join(sorted(new)))
-                self._slots.update(dict.fromkeys(new, 0))
-                self._look()
-            self.terms.heard(news)
-            self.shares.heard(news)
-            self._dispatch({Host(event.host) for event in news if event.host} | self.shares.look())
+            self._dispatch(self._share())
+            return
+        self._seq = news[-1].seq
+        if any(event.name == "RUN_ENDED" for event in news):
+            self.ended()
+        if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
+            log.info("registered: %s", ", ".join(sorted(new)))
+            self._slots.update(dict.fromkeys(new, 0))
+            self.quarantine.part("the look at hosts and leases", self._look)
+        self.quarantine.part("the terms of runs", partial(self.terms.heard, news, self.quarantine.handle))
+        self.shares.heard(news)
+        self._dispatch({Host(event.host) for event in news if event.host} | self._share())
 
-    def _forget(self) -> None:
-        """Forget some runs; the next turn goes on if there may be more, so that many small ones do not pile up."""
-        gone = self.registry.retention.forget(self.registry.hosts.now(), keep_ms=self.keep_runs)
-        for run in gone:
+    def _share(self) -> set[Host]:
+        """Divide budgets anew, if it is time; the hosts to ring."""
+        return self.quarantine.part("the shares of budgets", self.shares.look) or set()
+
+    def _forget(self) -> bool:
+        """Forget some runs; whether the next turn has to go on, so that many small ones do not pile up."""
+        now = self.registry.hosts.now()
+        forgotten = self.registry.retention.forget(now, keep_ms=self.keep_runs, each=self.quarantine.handle)
+        for run in forgotten.runs:
             log.info("run %s: forgotten", run)
-        self._forgetting = bool(gone)
+        return forgotten.more
 
     def _recover(self) -> None:
         """What others left half done, and what is over by its own time."""
-        self.registry.submit.recover(self.registry.hosts.now())
-        for volume in self.registry.nodes.expire(self.registry.hosts.now()):
+        part, now = self.quarantine.part, self.registry.hosts.now()
+        self.registry.submit.recover(now, self.quarantine.handle)
+        for volume in part("volumes that are reserved", partial(self.registry.nodes.expire, now)) or ():
             log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
-        for job, reason in self.registry.verbs.expire():
+        for job, reason in part("holds of jobs", self.registry.verbs.expire) or ():
             log.info("job %s: no longer held by %s: its time is over", job, reason)
-        for reason in self.registry.holds.reap():
+        for reason in part("what holds many jobs", self.registry.holds.reap) or ():
             log.info("'%s' no longer holds any job", reason)
 
     def _dispatch(self, hosts: set[Host]) -> None:
-        for host in self.registry.hosts.waiting(hosts & self._slots.keys()):
-            for job in self.registry.hosts.ring(
-                host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
-                hanging=self._hanging.get(host, ()),
-            ):  # fmt: skip
-                log.debug("job %s: ringing %s", job, host)
-                self.doorbell.copy(host, job)
+        waiting = partial(self.registry.hosts.waiting, hosts & self._slots.keys())
+        for host in self.quarantine.part("who waits for a slot", waiting) or ():
+            self.quarantine.part(f"host {host}: its line", partial(self._ring, host))
+
+    def _ring(self, host: Host) -> None:
+        """Ring a host for jobs that wait for a slot there."""
+        for job in self.registry.hosts.ring(
+            host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
+            hanging=self._hanging.get(host, ()),
+        ):  # fmt: skip
+            log.debug("job %s: ringing %s", job, host)
+            self.doorbell.copy(host, job)
 
     def _look(self) -> None:
         """Judge hosts and leases."""
         hosts = self.registry.hosts
-        hosts.daemon_beat("coordinator", self._seq)
         run = hosts.run_id()
         if run != self._redis_run:
             self._redis_run = run

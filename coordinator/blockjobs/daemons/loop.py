@@ -1,4 +1,4 @@
-"""A daemon's frame: go round until told to stop, and outlive every absence of Redis."""
+"""A daemon's frame: go round until told to stop, and outlive every absence of Redis and every error of a turn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import redis
 
 log = logging.getLogger(__name__)
+
+REST: Final = 5.0  # seconds behind a turn that failed
 
 
 def boottime() -> float:
@@ -27,7 +30,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
-    """Call ``once`` until ``stop``; it blocks by itself where there is nothing to do."""
+    """Call ``once`` until ``stop``; it blocks by itself where there is nothing to do.
+
+    Its parts keep their errors to themselves; one that comes out all the same is logged, and the next turn follows.
+    """
     away = False
     log.info("%s: started", name)
     while not stop.is_set():
@@ -41,6 +47,9 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
                 log.warning("%s: Redis is away: %s", name, error)
             away = True
             stop.wait(0.5)
+        except Exception:
+            log.exception("%s: an error nobody expected; the next turn is in %.0f s", name, REST)
+            stop.wait(REST)
     log.info("%s: stopped", name)
 
 

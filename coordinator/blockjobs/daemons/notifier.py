@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import redis
 
 from blockjobs.daemons import loop
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body, shown, told_of
@@ -31,7 +33,6 @@ log = logging.getLogger(__name__)
 
 LANES: Final = 4  # tries side by side: a receiver that never answers keeps one of them, for as long as a try may take
 LOOK: Final = 1.0  # seconds between two looks
-REST: Final = 30.0
 MARGIN: Final = 10.0  # seconds behind the longest try after which its taker counts as dead
 
 
@@ -44,26 +45,18 @@ class Notifier:
     secret: Callable[[], str]
     limit: float = LIMIT
     stop: threading.Event = field(default_factory=threading.Event)
+    quarantine: Quarantine = field(default_factory=Quarantine)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "notice"))
     _tries: set[Future[None]] = field(default_factory=set)
-
-    def guarded(self) -> None:
-        """One turn, and a rest after a mistake of ours: it is to keep nobody else from their work."""
-        try:
-            self.once()
-        except redis.RedisError:
-            raise
-        except Exception:
-            log.exception("the end of a run could not be told; the next look is in %.0f s", REST)
-            self.stop.wait(REST)
 
     def once(self) -> None:
         """One turn: announce the runs that ended, and try what is due."""
         for run in self.registry.notices.untold():
-            self.announce(run)
+            self.quarantine.handle(f"run {run}: who is told of its end", partial(self.announce, run))
         self._tries = {each for each in self._tries if not each.done()}
         for run, number in self.registry.notices.due()[: LANES - len(self._tries)]:
-            taken = self.registry.notices.take(run, number, uuid.uuid4().hex, lease=self.limit + MARGIN)
+            take = partial(self.registry.notices.take, run, number, uuid.uuid4().hex, lease=self.limit + MARGIN)
+            taken = self.quarantine.handle(f"run {run}: notice {number}", take)
             if taken is not None:
                 self._tries.add(self._lanes.submit(self._lane, taken))
         self.stop.wait(LOOK)
@@ -137,7 +130,7 @@ def notifying(url: str, delays: Sequence[float], secret: Callable[[], str]) -> I
     """Tell meanwhile, in a thread with a connection of its own."""
     client = connect(url)
     notifier = Notifier(Registry(client, internal=True), delays, secret)
-    thread = threading.Thread(target=loop.run, args=("notifier", notifier.guarded, notifier.stop), name="notifier")
+    thread = threading.Thread(target=loop.run, args=("notifier", notifier.once, notifier.stop), name="notifier")
     thread.start()
     try:
         yield

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import Final
 
-import redis
-
+from blockjobs.daemons import loop
 from blockjobs.daemons.prune import Prune, told
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.store.registry import Registry
@@ -25,6 +26,7 @@ LOOK: Final = 10.0  # seconds between two looks that nobody asked for
 class Pruner:
     def __init__(self, registry: Registry, prune: Prune) -> None:
         self._registry, self._prune = registry, prune
+        self._quarantine = Quarantine()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pruner", daemon=True)
 
@@ -40,23 +42,26 @@ class Pruner:
         self._wake.set()
 
     def _loop(self) -> None:
-        while not self._stop.is_set():
-            self._wake.clear()
-            try:
-                self.once()
-            except redis.RedisError as error:
-                log.warning("pruning waits: Redis is away: %s", error)
-            self._wake.wait(LOOK)
+        loop.run("pruner", self._turn, self._stop)
+
+    def _turn(self) -> None:
+        """Prune what is due, and wait for more."""
+        self._wake.clear()
+        self.once()
+        self._wake.wait(LOOK)
 
     def once(self) -> None:
         """Prune after every run that is due."""
         for run in self._registry.history.due():
             if self._stop.is_set():
                 return
-            self._after(run)
-            self._registry.history.done(run)
+            self._quarantine.handle(f"run {run}: what it leaves to prune", partial(self._after, run))
 
     def _after(self, run: RunId) -> None:
+        self._prune_after(run)
+        self._registry.history.done(run)
+
+    def _prune_after(self, run: RunId) -> None:
         try:
             name = self._registry.views.run(run).name
         except NoSuchRun:  # forgotten meanwhile

@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 import redis
 
 from blockjobs.daemons.loop import boottime
-from blockjobs.model.errors import unexpected
 from blockjobs.store.connection import is_absence
 
 FIRST: Final = 1.0  # seconds until what failed once is tried again; each further failure doubles them
 LONGEST: Final = 300.0
+LONGEST_OF_A_PART: Final = 10.0  # of a part of a daemon's work that concerns everybody
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -35,10 +35,9 @@ class Aside:
     failures: int = 1
     until: float = 0.0
 
-    @property
-    def pause(self) -> float:
+    def pause(self, longest: float) -> float:
         """Seconds that it rests behind its last failure."""
-        return float(min(LONGEST, FIRST * 2.0 ** min(self.failures - 1, 20)))
+        return float(min(longest, FIRST * 2.0 ** min(self.failures - 1, 20)))
 
 
 class Quarantine:
@@ -49,8 +48,12 @@ class Quarantine:
         self._aside: dict[str, Aside] = {}
         self._lock = threading.Lock()
 
-    def handle(self, item: str, call: Callable[[], T]) -> T | None:
-        """What ``call`` returns; None where it failed now, or failed before and still rests.
+    def part(self, name: str, call: Callable[[], T], /) -> T | None:
+        """``handle`` for a part of a daemon's work, which is never left alone for long."""
+        return self.handle(name, call, LONGEST_OF_A_PART)
+
+    def handle(self, item: str, call: Callable[[], T], longest: float = LONGEST, /) -> T | None:
+        """What ``call`` returns; None where it failed now, or failed before and still rests.  ``longest``: seconds.
 
         Raises:
             redis.RedisError: Redis is away, or takes no writes (``is_absence``).
@@ -62,9 +65,9 @@ class Quarantine:
         except redis.RedisError as error:
             if is_absence(error):
                 raise
-            self._put_aside(item, error)
+            self._put_aside(item, error, longest)
         except Exception as error:
-            self._put_aside(item, error)
+            self._put_aside(item, error, longest)
         else:
             with self._lock:
                 if self._aside.pop(item, None) is not None:
@@ -96,16 +99,18 @@ class Quarantine:
                 for name, each in sorted(self._aside.items())
             }
 
-    def _put_aside(self, item: str, error: Exception) -> None:
+    def _put_aside(self, item: str, error: Exception, longest: float) -> None:
+        text = f"{type(error).__name__}: {error}"
         with self._lock:
             found = self._aside.get(item)
             if found is None:
-                found = self._aside[item] = Aside(unexpected(error), time.time())
+                found = self._aside[item] = Aside(text, time.time())
             else:
                 found.failures += 1
-                found.error = unexpected(error)
-            found.until = self._clock() + found.pause
+                found.error = text
+            pause = found.pause(longest)
+            found.until = self._clock() + pause
         if found.failures == 1:
             log.error("%s: put aside: %s", item, found.error, exc_info=error)
         else:
-            log.error("%s: put aside for %.0f s: %s", item, found.pause, found.error)
+            log.error("%s: put aside for %.0f s: %s", item, pause, found.error)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import span
 from blockjobs.model.states import Status
+from blockjobs.store.each import Each, plainly
 from blockjobs.store.events import Event
 from blockjobs.store.registry import Registry
 
@@ -24,34 +25,32 @@ log = logging.getLogger(__name__)
 class Terms:
     registry: Registry
 
-    def heard(self, news: Iterable[Event]) -> None:
+    def heard(self, news: Iterable[Event], each: Each = plainly) -> None:
         """Note what stopped, forget what is over, and launch what waited for a run that ended."""
         runs: list[RunId] = []
         jobs: dict[str, None] = {}
         for event in news:
             match event.name:
                 case "BLOCK_JOB_ERROR" if event.fields.get("action") == "stop":
-                    self.registry.timeouts.stopped(event)
+                    each(f"job {event.id}: its hold timeout", partial(self.registry.timeouts.stopped, event))
                     jobs.pop(event.id, None)  # the one that was over was an earlier one, or an earlier try
-                case "JOB_STATUS_CHANGE" if event.fields["status"] == Status.CONCLUDED:
+                case "JOB_STATUS_CHANGE" if event.fields.get("status") == Status.CONCLUDED:
                     jobs[event.id] = None
                 case "RUN_ENDED":
                     runs.append(RunId(event.id))
         self.registry.timeouts.over(runs, jobs)
         if runs:
-            self.launch()
+            self.launch(each)
 
-    def launch(self) -> None:
-        for run in self.registry.submit.advance():
+    def launch(self, each: Each = plainly) -> None:
+        for run in self.registry.submit.advance(each):
             log.info("run %s: its turn has come", run)
 
-    def look(self) -> None:
+    def look(self, each: Each = plainly) -> None:
         """Carry out what is due."""
-        for run, seconds in self.registry.timeouts.late():
-            why = f"deadline of {span(seconds)} passed"
-            if self.registry.timeouts.call_off_run(run, why):
-                log.warning("run %s: %s", run, why)
-        for txn in self.registry.retries.begin():
+        for run, why in self.registry.timeouts.late(each):
+            log.warning("run %s: %s", run, why)
+        for txn in self.registry.retries.begin(each):
             log.info("transaction %s: its time has come", txn)
-        for job in self.registry.timeouts.waited():
+        for job in self.registry.timeouts.waited(each):
             log.warning("job %s: nobody resumed it: it is given up", job)

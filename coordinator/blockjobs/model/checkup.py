@@ -53,6 +53,10 @@ def _has(key: str, value: object = True) -> Callable[[Fact], bool]:
     return lambda f: bool(f.get(key) == value)
 
 
+def _always(_: Fact) -> bool:
+    return True
+
+
 def _lacks(ability: str) -> Callable[[Fact], bool]:
     """Of a root that can be written: of another one, nothing was tried."""
     return lambda f: bool(f.get("abilities", {}).get(ability)) and not f["abilities"].get("write")
@@ -114,6 +118,10 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "daemon": (
         Rule(E, _has("alive", value=False), "it does not run: {does} until it does",
              "systemctl start blockjobs-{name}, or blockjobs up"),
+    ),
+    "aside": (
+        Rule(E, _always, "{item} is put aside, and tried again ever later: {error}",
+             "the log of {daemon} says more; `blockjobs show` the run or job, and cancel it if nobody needs it"),
     ),
     "host": (
         Rule(N, _has("state", "left"), "it has left: its workers were stopped",
@@ -203,6 +211,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
              "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
     "registry": "incarnation {incarnation}",
     "daemon": "runs",
+    "aside": "nothing is put aside",
     "hanging": "nothing hangs",
     "host": "up, version {version}, {slots} slots, user {user}, clock {skew:+.2f} s",
     "state": "{path}",

@@ -17,6 +17,11 @@ class Each(Protocol):
     def __call__(self, item: str, call: Callable[[], T], /) -> T | None: ...
 
 
+def readable(name: bytes) -> str:
+    """A name that Redis keeps, as people may read it, whatever its bytes are."""
+    return name.decode(errors="backslashreplace")
+
+
 def plainly(_item: str, call: Callable[[], T], /) -> T | None:
     """Call, and let every error through."""
     return call()

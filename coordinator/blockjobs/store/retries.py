@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 from blockjobs.model import ids
@@ -11,6 +12,7 @@ from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.policies import Policy, next_try, retry_after, transaction_name
 from blockjobs.store import codec, history, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import Place, Views
 
@@ -46,12 +48,14 @@ class Retries:
             if self._scripts.call("again", names, args)[0] != b"taken":
                 return
 
-    def begin(self) -> list[TxnId]:
+    def begin(self, each: Each = plainly) -> list[TxnId]:
         """Let those go on whose time has come; which."""
-        now, begun = milliseconds(self._redis.time()), []
-        for row in self._redis.zrangebyscore(keys.retries(), "-inf", now):
-            txn = TxnId(row.decode())
-            names = [keys.txn(txn), keys.retries(), keys.due(), keys.due_wake()]
-            if self._scripts.call("begin", names, [txn])[0] == b"begun":
-                begun.append(txn)
-        return begun
+        now = milliseconds(self._redis.time())
+        rows = [readable(row) for row in self._redis.zrangebyscore(keys.retries(), "-inf", now)]
+        return [
+            TxnId(row) for row in rows if each(f"transaction {row}: its next try", partial(self._begin, TxnId(row)))
+        ]
+
+    def _begin(self, txn: TxnId) -> bool:
+        names = [keys.txn(txn), keys.retries(), keys.due(), keys.due_wake()]
+        return bool(self._scripts.call("begin", names, [txn])[0] == b"begun")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -20,6 +21,7 @@ from blockjobs.model.policies import RunFields, transaction_name
 from blockjobs.model.runs import RunPlan, check_together
 from blockjobs.store import codec, history, holders, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.limits import Limits
 from blockjobs.store.scripts import Scripts
 
@@ -121,26 +123,36 @@ class Submit:
             self._scripts.call("launch", names + jobs, words)
         self._redis.zrem(keys.launches(), run_id)
 
-    def advance(self) -> list[RunId]:
+    def advance(self, each: Each = plainly) -> list[RunId]:
         """Launch the runs whose turn has come: those before them, of their name, are over."""
-        launched = []
-        for name, line in self._redis.hgetall(keys.lines()).items():
-            run = RunId(line.decode().split(" ")[0])
-            names = [keys.lines(), keys.run(run), keys.launches(), keys.events()]
-            if self._scripts.call("advance", names, [name, run])[0] == b"launched":
-                self.launch(run)
-                launched.append(run)
-        return launched
+        lines = self._redis.hgetall(keys.lines())
+        found = [each(f"line {readable(name)}", partial(self._advance, name, lines[name])) for name in lines]
+        return [run for run in found if run]
 
-    def recover(self, now_ms: int) -> None:
+    def _advance(self, name: bytes, line: bytes) -> RunId | None:
+        """Launch the first run of a line, unless that was done before."""
+        run = RunId(line.decode().split(" ")[0])
+        names = [keys.lines(), keys.run(run), keys.launches(), keys.events()]
+        if self._scripts.call("advance", names, [name, run])[0] != b"launched":
+            return None
+        self.launch(run)
+        return run
+
+    def recover(self, now_ms: int, each: Each = plainly) -> None:
         """Finish what dead clients left: launch what was published, remove what was only staged."""
-        self.advance()
-        for run_id in self._redis.zrange(keys.launches(), 0, -1):
-            self.launch(RunId(run_id.decode()))
-        for run_id in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
-            run = RunId(run_id.decode())
-            self.unstage(run, list(self._places(run)))
-            self._redis.zrem(keys.staged(), run)
+        self.advance(each)
+        for row in self._redis.zrange(keys.launches(), 0, -1):
+            each(f"run {readable(row)}: its launch", partial(self._launch, row))
+        for row in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
+            each(f"run {readable(row)}: what was staged of it", partial(self._remove_staged, row))
+
+    def _launch(self, row: bytes) -> None:
+        self.launch(RunId(row.decode()))
+
+    def _remove_staged(self, row: bytes) -> None:
+        run = RunId(row.decode())
+        self.unstage(run, list(self._places(run)))
+        self._redis.zrem(keys.staged(), row)
 
     def _places(self, run_id: RunId) -> list[tuple[Host, JobId, TxnId]]:
         rows = (row.decode().split(" ") for row in self._redis.lrange(keys.run_jobs(run_id), 0, -1))

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from blockjobs.model import errors
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, span
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.events import Event
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import batches
 from blockjobs.store.views import Place, Views
 
 AT_ONCE: Final = 100  # jobs looked at in one call
+
+
+class CalledOff(NamedTuple):
+    """How many jobs were ended, and how many were left alone, because they are held for another reason as well."""
+
+    jobs: int = 0
+    held: int = 0
 
 
 class Timeouts:
@@ -34,17 +43,20 @@ class Timeouts:
 
     # --- deadlines --------------------------------------------------------------------------------------
 
-    def late(self) -> list[tuple[RunId, int]]:
-        """The runs whose deadline has passed, with it in seconds; those that are over are forgotten here."""
-        found = []
-        for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", self._now()):
-            run = RunId(row.decode())
-            fields, ended = self._redis.hmget(keys.run(run), ["fields", "ended"])
-            if fields is None or ended:
-                self._redis.zrem(keys.deadlines(), run)
-            else:
-                found.append((run, RunFields.from_dict(codec.unpack(fields)).deadline))
-        return found
+    def late(self, each: Each = plainly) -> list[tuple[RunId, str]]:
+        """Call off the runs whose deadline has passed; which, and why."""
+        rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", self._now())]
+        found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
+        return [(run, why) for run, why in found if why]
+
+    def _late(self, run: RunId) -> str:
+        """Call off one run; why; "": it is over, or was called off before."""
+        fields, ended = self._redis.hmget(keys.run(run), ["fields", "ended"])
+        if fields is None or ended:
+            self._redis.zrem(keys.deadlines(), run)
+            return ""
+        why = f"deadline of {span(RunFields.from_dict(codec.unpack(fields)).deadline)} passed"
+        return why if self.call_off_run(run, why) else ""
 
     def call_off_run(self, run: RunId, why: str) -> int:
         """Cancel every job of a run that is neither concluded nor decided; how many.  Again is harmless."""
@@ -53,7 +65,7 @@ class Timeouts:
         n, seen = 0, None
         # Once more where they changed: a job that was just to be tried again is in another place now.
         while (places := self._views.places(run)) != seen:
-            n += self._call_off(places, why)[0]
+            n += self._call_off(places, why).jobs
             seen = places
         self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
         return n
@@ -67,34 +79,37 @@ class Timeouts:
         if seconds:
             self._redis.zadd(keys.stopped(), {event.id: round((event.at + seconds) * 1000)})
 
-    def waited(self) -> list[str]:
+    def waited(self, each: Each = plainly) -> list[str]:
         """Give up the jobs that nobody resumed in time; which.
 
         A job that is held for another reason as well is left alone: somebody is at work there.
         """
         given_up = []
         for row in self._redis.zrangebyscore(keys.stopped(), "-inf", self._now(), start=0, num=AT_ONCE):
-            left = False
-            with suppress(errors.NoSuchJob):
-                job = row.decode()
-                at = self._views.place(job)
-                text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])
-                fields = self._redis.hget(keys.run(self._views.job(job).run), "fields")
-                seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
-                if text and seconds:
-                    why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
-                    n, held = self._call_off([at], why, errno=int(errno or 0), stopped_ms=seconds * 1000)
-                    given_up += [job] * n
-                    left = bool(held)
-            if left:
+            job = readable(row)
+            ended = each(f"job {job}: its hold timeout", partial(self._give_up, job))
+            given_up += [job] * bool(ended and ended.jobs)
+            if ended is None or ended.held:  # later: whatever comes behind it has its turn as well
                 self._redis.zadd(keys.stopped(), {row: self._now() + 1000})
             else:
                 self._redis.zrem(keys.stopped(), row)
         return given_up
 
+    def _give_up(self, job: str) -> CalledOff:
+        """End one job that nobody resumed, if it is still stopped."""
+        with suppress(errors.NoSuchJob):
+            at = self._views.place(job)
+            text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])
+            fields = self._redis.hget(keys.run(self._views.job(job).run), "fields")
+            seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+            if text and seconds:
+                why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
+                return self._call_off([at], why, errno=int(errno or 0), stopped_ms=seconds * 1000)
+        return CalledOff()
+
     def _call_off(
         self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_ms: int | None = None
-    ) -> tuple[int, int]:
+    ) -> CalledOff:
         done, held = 0, 0
         for batch in batches(list(places)):
             names = [keys.events(), keys.due(), keys.due_wake(), *_keys(batch)]
@@ -102,7 +117,7 @@ class Timeouts:
             args = [why, errno, "" if stopped_ms is None else stopped_ms, *words]
             _, n, also = self._scripts.call("call_off", names, args)
             done, held = done + n, held + also
-        return done, held
+        return CalledOff(done, held)
 
     def _now(self) -> int:
         return milliseconds(self._redis.time())

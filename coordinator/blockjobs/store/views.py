@@ -246,9 +246,9 @@ class Views:
                 if record and record[b"status"] != b"undefined":
                     yield _job(place, record, holds, now)
 
-    def places(self, run_id: RunId) -> list[Place]:
-        """Every job of a run, in the order of the file."""
-        rows = self._redis.lrange(keys.run_jobs(run_id), 0, -1)
+    def places(self, run_id: RunId, most: int = 0) -> list[Place]:
+        """Every job of a run, in the order of the file.  ``most``: only the first so many, 0: all."""
+        rows = self._redis.lrange(keys.run_jobs(run_id), 0, most - 1)
         return [Place(Host(h), JobId(j), TxnId(t)) for h, j, t in (_text(row).split(" ") for row in rows)]
 
     def all(self) -> list[Place]:
