@@ -1,4 +1,4 @@
-"""The coordinator's loops: an entry that nobody of ours wrote so is put aside and named; the one behind it is handled."""
+"""The coordinator's loops: an entry that nobody of ours wrote so is put aside and named; the next one is handled."""
 
 from __future__ import annotations
 
