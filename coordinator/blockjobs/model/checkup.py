@@ -53,10 +53,6 @@ def _has(key: str, value: object = True) -> Callable[[Fact], bool]:
     return lambda f: bool(f.get(key) == value)
 
 
-def _always(_: Fact) -> bool:
-    return True
-
-
 def _lacks(ability: str) -> Callable[[Fact], bool]:
     """Of a root that can be written: of another one, nothing was tried."""
     return lambda f: bool(f.get("abilities", {}).get(ability)) and not f["abilities"].get("write")
@@ -120,7 +116,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
              "systemctl start blockjobs-{name}, or blockjobs up"),
     ),
     "aside": (
-        Rule(E, _always, "{item} is put aside, and tried again ever later: {error}",
+        Rule(E, lambda f: bool(f["error"]), "{item} is put aside, and tried again ever later: {error}",
              "the log of {daemon} says more; `blockjobs show` the run or job, and cancel it if nobody needs it"),
     ),
     "host": (
