@@ -165,7 +165,7 @@ class Fleet:
 
     def writer(self, host: str, job_id: str) -> int:
         """The pid of the process that has the job's claim."""
-        live = HostRegistry(self.client, Host(host)).attempts.live()
+        live = {claim.job: claim.who() for claim in HostRegistry(self.client, Host(host)).attempts.live()}
         return live[ids.JobId(job_id)].pid
 
     # --- waiting ----------------------------------------------------------------------------------------

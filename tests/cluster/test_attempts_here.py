@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
+from swallowing import Proxy
 
 from blockjobs.daemons.finalizer import Finalizer
 from blockjobs.model import templates
@@ -23,13 +26,15 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.server import Server
+from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Claim, Who
-from blockjobs.store.connection import connect
+from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
 from blockworker import attempt, control, drivers, pausepoint, state
 from blockworker.highest import NAME, Highest
 from blockworker.host import HostConfig, boot_id
+from blockworker.processname import named_after
 from blockworker.resolving import resolve
 from blockworker.roots import Roots
 from blockworker.sparefile import spare_name
@@ -217,8 +222,8 @@ def test_an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers(
 
 def test_an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more(scene: Scene) -> None:
     copies, ended = scene.attempt_beside()
-    live = scene.host.attempts.live()
-    (standing,) = scene.host.attempts.standing(list(live))
+    (claim,) = scene.host.attempts.live()
+    standing = claim.standing()
     assert scene.host.attempts.release(JOB, standing.txn, standing.token, standing.attempt, why="dead")
     second = scene.claim(Who("second", os.getpid(), 1.0, "boot"))
     copies.join(10)
@@ -228,18 +233,48 @@ def test_an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more(scene: 
     assert (str(view.status), view.claimed, second.token) == ("running", True, standing.token + 1)
 
 
+Runs = Callable[[str], psutil.Process]
+
+
 @pytest.fixture
-def process() -> Iterator[psutil.Process]:
-    """A process that does nothing; whoever ends it leaves a zombie of it."""
-    child = os.fork()
-    if child == 0:
-        signal.pause()
-        os._exit(0)
-    found = psutil.Process(child)
-    yield found
-    with suppress(psutil.NoSuchProcess, ChildProcessError):
-        found.kill()
-        os.waitpid(child, 0)
+def running() -> Iterator[Runs]:
+    """Makes processes that do nothing under the name of an attempt; "": they have run one, and run none.
+
+    Whoever ends one leaves a zombie of it.
+    """
+    children: list[int] = []
+
+    def fork(attempt: str) -> psutil.Process:
+        named, names = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with named_after(attempt or "before"):
+                    if attempt:
+                        os.write(names, b".")
+                        signal.pause()
+                os.write(names, b".")
+                signal.pause()
+            finally:
+                os._exit(0)
+        children.append(child)
+        os.close(names)
+        assert os.read(named, 1) == b"."
+        os.close(named)
+        return psutil.Process(child)
+
+    yield fork
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+@pytest.fixture
+def process(running: Runs) -> psutil.Process:
+    """A process that runs the attempt "a1"."""
+    return running("a1")
 
 
 @pytest.mark.parametrize("other", ["nothing", "boot", "start", "gone", "zombie"])
@@ -266,3 +301,136 @@ def test_an_attempt_that_was_fenced_is_killed_before_its_job_is_released(scene: 
     Watcher(scene.host.attempts, scene.roots).look()
     assert not process.is_running()
     assert not scene.view().claimed
+
+
+@pytest.mark.parametrize("runs", ["", "a2"], ids=["none", "another"])
+def test_a_process_is_not_killed_for_an_attempt_that_it_does_not_run(scene: Scene, running: Runs, runs: str) -> None:
+    """Its claim was made and never heard of, or given up: the process runs another job by now, or waits for one."""
+    process = running(runs)
+    claim = scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+    scene.registry.hosts.fence(Host("a"), JOB, claim.attempt)
+    Watcher(scene.host.attempts, scene.roots).look()
+    assert process.status() != psutil.STATUS_ZOMBIE
+    assert not scene.view().claimed
+
+
+def test_a_claim_by_a_process_of_an_earlier_version_is_told_by_its_process_alone(scene: Scene) -> None:
+    """Such a process has no name of an attempt, and runs it all the same."""
+    with subprocess.Popen(["sleep", "600"]) as sleep:
+        try:
+            process = psutil.Process(sleep.pid)
+            scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+            Watcher(scene.host.attempts, scene.roots).look()
+            assert scene.view().claimed
+        finally:
+            sleep.kill()
+
+
+ODD = {
+    "bytes": b"\x00\xff",
+    "a newer version": b"\x02\x94",
+    "too few": codec.pack(["a0", 1]),
+    "a pid that is none": codec.pack(["a0", "one", 1.0, "boot"]),
+    "a map": codec.pack({"attempt": "a0"}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_claim_is_named_and_keeps_no_other_from_being_released(scene: Scene, odd: str) -> None:
+    scene.registry.client.hset(keys.attempts(Host("a")), "here.a", ODD[odd])
+    scene.claim(Who("a1", 1, 1.0, "another boot"))
+    watcher = Watcher(scene.host.attempts, scene.roots)
+    watcher.look()
+    assert not scene.view().claimed
+    assert list(watcher.aside.told()) == ["claim of job here.a"]
+    scene.registry.client.hdel(keys.attempts(Host("a")), "here.a")
+    watcher.look()
+    assert watcher.aside.told() == {}
+
+
+@pytest.mark.parametrize("field", ["token", "cancel-at", "hangs", "attempt"])
+def test_an_odd_record_of_a_claimed_job_is_named_and_keeps_no_other_from_being_released(
+    scene: Scene, field: str
+) -> None:
+    client, other = scene.registry.client, JobId("here.a")
+    client.hset(keys.attempts(Host("a")), other, codec.pack(["a0", 1, 1.0, "another boot"]))
+    client.hset(keys.job(Host("a"), other), mapping={"txn": "here", "token": "1", "attempt": "a0", field: b"\xff x"})
+    scene.claim(Who("a1", 1, 1.0, "another boot"))
+    watcher = Watcher(scene.host.attempts, scene.roots)
+    watcher.look()
+    assert not scene.view().claimed
+    assert list(watcher.aside.told()) == ["claim of job here.a"]
+
+
+def test_a_process_that_may_not_be_killed_is_named_and_keeps_no_other_from_being_released(
+    scene: Scene, running: Runs
+) -> None:
+    """The watcher runs as one user, and the process as another one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    process, other, client = running("a0"), JobId("here.a"), scene.registry.client
+    who = ["a0", process.pid, process.create_time(), boot_id()]
+    client.hset(keys.attempts(Host("a")), other, codec.pack(who))
+    client.hset(keys.job(Host("a"), other), mapping={"txn": "here", "token": "1", "attempt": "a0"})
+    assert scene.registry.hosts.fence(Host("a"), other, "a0")
+    scene.claim(Who("a1", 1, 1.0, "another boot"))
+    watcher = Watcher(scene.host.attempts, scene.roots)
+    os.setresuid(65534, 65534, 0)
+    try:
+        watcher.look()
+    finally:
+        os.setresuid(0, 0, 0)
+    assert not scene.view().claimed
+    (told,) = watcher.aside.told().values()
+    assert f"process {process.pid} cannot be killed (Operation not permitted): does it run as another user?" in told
+    assert process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_the_claim_of_a_job_that_is_gone_is_forgotten(scene: Scene) -> None:
+    scene.registry.client.hset(keys.attempts(Host("a")), "here.a", codec.pack(["a0", 1, 1.0, "another boot"]))
+    Watcher(scene.host.attempts, scene.roots).look()
+    assert not scene.registry.client.exists(keys.attempts(Host("a")))
+
+
+@pytest.fixture
+def lossy(scene: Scene, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """An attempt whose claim is answered, and whose answer is lost; how it ended."""
+    with Proxy(scene.server.socket, tmp_path / "proxy", b"$7\r\nclaimed\r\n") as proxy, line(proxy.url) as client:
+
+        def run() -> str:
+            scene.ring()
+            attempts = HostRegistry(client, Host("a")).attempts
+            try:
+                return attempt.run(attempts, scene.roots, JOB, draining=bool, tell=str)
+            finally:
+                assert proxy.swallowed == 1
+
+        yield run
+
+
+def test_a_claim_whose_answer_was_lost_is_asked_for_again_and_is_one_attempt(
+    scene: Scene, lossy: Callable[[], str]
+) -> None:
+    scene.registry.verbs.set_speed(JOB, 0)
+    assert lossy() == "done"
+    view = scene.conclude()
+    assert (view.attempts, view.error) == (1, "")
+    assert scene.target.read_bytes() == scene.source.read_bytes()
+
+
+def test_a_claim_that_nobody_heard_of_is_released_and_its_process_lives(
+    scene: Scene, lossy: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives up asking has no attempt: the next doorbell begins another one, and nobody is killed."""
+    monkeypatch.setattr(attempt, "PATIENCE", 0.0)
+    with pytest.raises(redis.RedisError):
+        lossy()
+    assert scene.view().claimed
+    (claim,) = scene.host.attempts.live()
+    assert claim.who().pid == os.getpid()
+    Watcher(scene.host.attempts, scene.roots).look()
+    assert not scene.view().claimed
+    scene.registry.verbs.set_speed(JOB, 0)
+    scene.ring()
+    assert scene.attempt() == "done"
+    assert scene.view().attempts == 2

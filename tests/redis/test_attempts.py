@@ -38,6 +38,11 @@ def release(fleet, claim, why="dead"):
     return fleet.host(JOB.host).attempts.release(JOB.id, JOB.transaction, claim.token, claim.attempt, why=why)
 
 
+def standing_of(attempts):
+    (claim,) = attempts.live()
+    return claim.standing()
+
+
 def test_of_fifty_claimants_one_gets_the_job(fleet, server):
     start = threading.Barrier(50)
     answers = []
@@ -58,7 +63,7 @@ def test_of_fifty_claimants_one_gets_the_job(fleet, server):
     assert (winner.token, winner.number) == (1, 1)
     assert fleet.record(JOB)["attempt"] == winner.attempt
     assert fleet.events("ATTEMPT_CLAIMED") == [("ATTEMPT_CLAIMED", "j")]
-    assert list(fleet.host(JOB.host).attempts.live()) == ["j"]
+    assert [each.job for each in fleet.host(JOB.host).attempts.live()] == ["j"]
 
 
 def test_the_same_attempt_asking_again_gets_the_same_answer_and_changes_nothing(fleet, attempts):
@@ -235,21 +240,21 @@ def test_an_attempt_of_a_job_that_is_gone_is_forgotten(fleet, attempts):
     claim = fleet.claim(JOB)
     fleet.client.delete(keys.job(JOB.host, JOB.id))
     assert not release(fleet, claim)
-    assert attempts.live() == {}
+    assert attempts.live() == []
 
 
 def test_the_watcher_sees_whom_it_has_to_end(fleet, attempts):
     claim = fleet.claim(JOB)
-    (standing,) = attempts.standing([JOB.id])
+    standing = standing_of(attempts)
     assert (standing.token, standing.attempt, standing.fenced, standing.cancelled_for) == (1, claim.attempt, False, 0.0)
     assert fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt)
-    assert attempts.standing([JOB.id])[0].fenced
+    assert standing_of(attempts).fenced
     release(fleet, claim, "fenced")
     again = fleet.claim(JOB)
-    assert not attempts.standing([JOB.id])[0].fenced
+    assert not standing_of(attempts).fenced
     assert not fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt), "a judgement on the attempt before"
-    assert not attempts.standing([JOB.id])[0].fenced
-    assert attempts.standing([JOB.id])[0].attempt == again.attempt
+    assert not standing_of(attempts).fenced
+    assert standing_of(attempts).attempt == again.attempt
 
 
 def leave_concluded(fleet, claim):
@@ -280,7 +285,7 @@ def test_an_order_to_end_an_attempt_goes_with_the_attempt_and_means_no_later_job
     new = fleet.claim(later)
     assert new.token == old.token
     assert not fleet.registry.hosts.fence(JOB.host, JOB.id, old.attempt)
-    assert not attempts.standing([JOB.id])[0].fenced
+    assert not standing_of(attempts).fenced
 
 
 def test_the_order_to_end_an_attempt_of_a_job_that_is_gone_is_forgotten_with_its_claim(fleet):

@@ -140,7 +140,7 @@ def test_a_checkpoint_tells_what_hangs_and_the_next_one_that_nothing_does(fleet)
     since, path = view.hangs
     assert path == "/backup/.j.part"
     assert 10.5 < view.now / 1000 - since / 1000 < 11.5
-    assert attempts.standing(["j"])[0].hangs == f"{since} {path}"
+    assert [each.standing().hangs for each in attempts.live()] == [(since, path)]
     attempts.checkpoint(claim, Progress(1, 2))
     assert fleet.registry.views.job("j").hangs is None
 

@@ -219,7 +219,7 @@ class Machine(RuleBasedStateMachine):
     def who_waits_for_a_slot_is_in_the_queue_and_nobody_else(self):
         queues = [self.client.zrange(keys.ready(host), 0, -1) for host in (ALPHA, BETA)]
         assert sorted(n.decode() for q in queues for n in q) == [n for n, job in self.jobs.items() if job.queued]
-        claims = [list(self.fleet.host(host).attempts.live()) for host in (ALPHA, BETA)]
+        claims = [[each.job for each in self.fleet.host(host).attempts.live()] for host in (ALPHA, BETA)]
         assert sorted(n for c in claims for n in c) == [n for n, job in self.jobs.items() if job.claim]
 
     @invariant()

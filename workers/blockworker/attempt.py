@@ -5,28 +5,36 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import redis
 
+from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import Checkpoint
-from blockjobs.store.attempts import Attempts, Claim, Progress, Who
+from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress, Who
+from blockjobs.store.connection import is_absence
 from blockworker import drivers
+from blockworker.control import MARGIN
 from blockworker.drivers.base import Work
 from blockworker.host import boot_id
 from blockworker.pausepoint import PausePoint
+from blockworker.processname import named_after
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
+
+PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is asked for: no longer than its lease may hold
+AGAIN: Final = 0.2  # seconds between two of the same questions
 
 
 def run(
@@ -34,14 +42,32 @@ def run(
 ) -> str:
     """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
     who = Who(uuid.uuid4().hex, os.getpid(), psutil.Process().create_time(), boot_id())
-    claim = attempts.claim(job_id, who)
-    if isinstance(claim, str):
-        log.info("job %s: not claimed: %s", job_id, claim)
-        return f"not claimed: {claim}"
-    log.info("job %s: attempt %d claimed with token %d", job_id, claim.number, claim.token)
-    how = Attempt(attempts, roots, claim, PausePoint(attempts, claim, draining, tell)).run()
-    log.info("job %s: attempt %d %s", job_id, claim.number, how)
-    return how
+    with named_after(who.attempt):
+        claim = claim_surely(attempts, job_id, who, PATIENCE)
+        if isinstance(claim, str):
+            log.info("job %s: not claimed: %s", job_id, claim)
+            return f"not claimed: {claim}"
+        log.info("job %s: attempt %d claimed with token %d", job_id, claim.number, claim.token)
+        how = Attempt(attempts, roots, claim, PausePoint(attempts, claim, draining, tell)).run()
+        log.info("job %s: attempt %d %s", job_id, claim.number, how)
+        return how
+
+
+def claim_surely(attempts: Attempts, job_id: JobId, who: Who, patience: float) -> Claim | str:
+    """Claim a job for an attempt, and ask again for the same attempt where no answer came: it may be claimed already.
+
+    Raises redis.RedisError: none came for ``patience`` seconds.  A claim that was made all the same is released by the
+    watcher, as this process does not bear the name of the attempt any more.
+    """
+    until = boottime() + patience
+    while True:
+        try:
+            return attempts.claim(job_id, who)
+        except redis.RedisError as error:
+            if not is_absence(error) or boottime() >= until:
+                raise
+            log.warning("job %s: its claim was not answered, it is asked for again: %s", job_id, error)
+            time.sleep(AGAIN)
 
 
 class Attempt:

@@ -3,6 +3,8 @@ and closes and sweeps what is left of transactions that are settled.
 
 A thread of the steps worker's main process: it needs no slot, so a takeover never waits for one that a zombie
 holds.  Only after the old process is gone is its job released: then its flock is free, and the fence is real.
+Rule: nothing but a process that runs the very attempt is killed for it.  Each claim is handled by itself: one that
+cannot be is put aside, and keeps no other from being released.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -20,9 +21,12 @@ import psutil
 import redis
 
 from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
-from blockjobs.store.attempts import Attempts, Standing, Who
+from blockjobs.store.attempts import Attempts, LocalClaim, Standing, Who
+from blockworker import processname
 from blockworker.host import boot_id
 from blockworker.roots import Roots
 from blockworker.targets.abandoned import sweep_roots
@@ -33,7 +37,15 @@ LOOK: Final = 0.5  # seconds between looks
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
 SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
 DYING: Final = 0.5  # seconds in which whatever was killed is mostly gone
+CLAIM: Final = "claim of job "  # begins the name of a claim that is put aside
 DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
+
+
+class Unkillable(BlockjobsError):
+    """A process that this one may not kill."""
+
+    def __init__(self, pid: int, error: OSError) -> None:
+        super().__init__(f"process {pid} cannot be killed ({error.strerror}): does it run as another user?")
 
 
 class Watcher:
@@ -49,7 +61,8 @@ class Watcher:
         self._boot = boot_id()
         self._killed: dict[str, float] = {}  # attempts, and when they were
         self._reported: set[str] = set()
-        self._hanging: list[HangingPath] = []
+        self._known: dict[JobId, Standing] = {}  # what the job of each claim here said when it was last looked at
+        self.aside = Quarantine()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
 
@@ -67,31 +80,47 @@ class Watcher:
     @property
     def hanging(self) -> list[HangingPath]:
         """The paths on which attempts of this host hang, as they said themselves."""
-        return self._hanging
+        known = [*self._known.values()]
+        return [_hanging_path(standing, *standing.hangs) for standing in known if standing.hangs is not None]
 
     def look(self) -> None:
         """One look at every attempt of this host.  Nothing here waits for a process that cannot die."""
-        live = self._attempts.live()
-        standings = self._attempts.standing(list(live)) if live else []
-        self._hanging = [_hanging_path(standing) for standing in standings if standing.hangs]
+        claims = {_item(claim): claim for claim in self._attempts.live()}
+        for item in self.aside.told().keys() - claims.keys():
+            if item.startswith(CLAIM):
+                self.aside.forget(item)
+        self._known = {claim.job: self._known[claim.job] for claim in claims.values() if claim.job in self._known}
         killed = {}
-        for standing in standings:
-            who = live[standing.job]
-            if who.attempt != standing.attempt:
-                continue  # claimed anew between the two reads
-            process = self._process(who)
-            if process is None:
-                self._release(standing, "fenced" if standing.attempt in self._killed else "dead")
-            elif standing.fenced or standing.cancelled_for > OBEY:
-                self._kill(standing, process)
-                killed[process] = standing
+        for item, claim in claims.items():
+            ended = self.aside.handle(item, partial(self._look_at, claim))
+            if ended is not None:
+                killed[ended[0]] = ended[1]
         gone, _ = psutil.wait_procs(killed, timeout=DYING)
         for process in gone:
-            self._release(killed[process], "fenced")
-        self._killed = {who.attempt: self._killed[who.attempt] for who in live.values() if who.attempt in self._killed}
+            standing = killed[process]
+            self.aside.handle(_item(standing), partial(self._release, standing, "fenced"))
+        here = {standing.attempt for standing in self._known.values()}
+        self._killed = {attempt: at for attempt, at in self._killed.items() if attempt in here}
+
+    def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, Standing] | None:
+        """Release a claim whose attempt is dead; the process of one whose end was ordered, which has got SIGKILL."""
+        who, standing = claim.who(), claim.standing()
+        self._known[claim.job] = standing
+        if who.attempt != standing.attempt:  # claimed anew between the two reads, or the whole job is gone
+            if not standing.txn:
+                self._attempts.release(standing.job, standing.txn, 0, who.attempt, why="dead")
+            return None
+        process = self._process(who)
+        if process is None:
+            self._release(standing, "fenced" if standing.attempt in self._killed else "dead")
+            return None
+        if standing.fenced or standing.cancelled_for > OBEY:
+            self._kill(standing, process)
+            return process, standing
+        return None
 
     def _process(self, who: Who) -> psutil.Process | None:
-        """The process that runs an attempt; None if it is gone (a reused pid started at another time).
+        """The process that runs an attempt; None if it is gone, or has ended the attempt and may run another one.
 
         One that was killed while a thread of it hangs in the kernel looks like a zombie, and is not gone: its locks are
         held, and its last call may still write.
@@ -102,9 +131,10 @@ class Watcher:
             process = psutil.Process(who.pid)
             same = abs(process.create_time() - who.started) < 0.05
             gone = process.status() == psutil.STATUS_ZOMBIE and len(os.listdir(f"/proc/{who.pid}/task")) <= 1
-        except (psutil.NoSuchProcess, FileNotFoundError):
+            runs = processname.may_run(who.pid, who.attempt)
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             return None
-        return process if same and not gone else None
+        return process if same and runs and not gone else None
 
     def _kill(self, standing: Standing, process: psutil.Process) -> None:
         """Kill the process of an attempt; one that does not die of it is reported, once."""
@@ -114,28 +144,33 @@ class Watcher:
         elif boottime() - self._killed[standing.attempt] > DEATH and standing.attempt not in self._reported:
             self._reported.add(standing.attempt)
             log.error("job %s: process %d cannot be killed (a dead disk?)", standing.job, process.pid)
-        with suppress(ProcessLookupError):
+        try:
             os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise Unkillable(process.pid, error) from None
 
     def _release(self, standing: Standing, why: str) -> None:
-        job: JobId = standing.job
-        if self._attempts.release(job, standing.txn, standing.token, standing.attempt, why=why):
-            log.warning("job %s: its attempt was %s; released", job, why)
+        if self._attempts.release(standing.job, standing.txn, standing.token, standing.attempt, why=why):
+            log.warning("job %s: its attempt was %s; released", standing.job, why)
 
     def _follow(self) -> None:
         while not self._stop.wait(LOOK):
             try:
-                self.look()
+                self.aside.handle("a look at the attempts here", self.look)
                 if self._each_sweep():
-                    self._tidy()
+                    self.aside.handle("what is to be tidied up here", self._tidy)
             except redis.RedisError as error:
                 self._each_sweep = Every(SWEEP)  # whoever was cut off may have been given up
                 log.warning("watcher: Redis is away: %s", error)
-            except Exception:  # one odd claim or journal is no reason to leave all others unwatched
-                log.exception("watcher: an error nobody expected")
 
 
-def _hanging_path(standing: Standing) -> HangingPath:
-    since, _, path = standing.hangs.partition(" ")
+def _item(claim: LocalClaim | Standing) -> str:
+    """The name of a claim among what is put aside."""
+    return f"{CLAIM}{claim.job}"
+
+
+def _hanging_path(standing: Standing, since: int, path: str) -> HangingPath:
     about = f"the attempt of job {standing.job}"
-    return HangingPath(path=path, since=int(since) / 1000, about=about, transaction=standing.txn, job=standing.job)
+    return HangingPath(path=path, since=since / 1000, about=about, transaction=standing.txn, job=standing.job)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from errno import EIO
 from typing import Any, Final
 
+import redis
+
 from blockjobs.model import errors
 from blockjobs.model.hanging import hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId, TxnId
@@ -179,34 +181,22 @@ class Attempts:
         reply = self._scripts.call("release", names, [job_id, token, attempt, txn, why, POISON])
         return bool(reply[0] == b"released")
 
-    def live(self) -> dict[JobId, Who]:
-        """The claims on this host."""
-        return {
-            JobId(job.decode()): Who(*codec.unpack(who))
-            for job, who in self._redis.hgetall(keys.attempts(self.host)).items()
-        }
-
-    def standing(self, jobs: list[JobId]) -> list[Standing]:
-        """What the watcher has to know of local claims."""
+    def live(self) -> list[LocalClaim]:
+        """The claims on this host, none of them decoded yet: one odd record is no reason not to see the others."""
+        found = [(JobId(job.decode()), who) for job, who in self._redis.hgetall(keys.attempts(self.host)).items()]
+        if not found:
+            return []
         pipe = self._redis.pipeline(transaction=False)
-        for job in jobs:
+        for job, _ in found:
             pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at", "hangs")
         pipe.hgetall(keys.fences(self.host))
         pipe.time()
-        *rows, fences, time = pipe.execute()
-        now = milliseconds(time)
-        return [
-            Standing(
-                job,
-                TxnId((txn or b"").decode()),
-                int(token or 0),
-                (attempt or b"").decode(),
-                (now - int(cancelled)) / 1000 if cancelled else 0.0,
-                (attempt or b"") in fences,
-                (hangs or b"").decode(),
-            )
-            for job, (txn, token, attempt, cancelled, hangs) in zip(jobs, rows, strict=True)
-        ]
+        *rows, fences, time = pipe.execute(raise_on_error=False)
+        for error in (fences, time):
+            if isinstance(error, redis.RedisError):
+                raise error
+        now, ordered = milliseconds(time), frozenset(fences)
+        return [LocalClaim(job, who, row, ordered, now) for (job, who), row in zip(found, rows, strict=True)]
 
     def wait(self, job_id: JobId, seconds: float) -> bool:
         """Block until somebody knocks for this job, at most ``seconds``."""
@@ -227,7 +217,40 @@ class Standing:
     attempt: str
     cancelled_for: float
     fenced: bool
-    hangs: str = ""  # milliseconds of Redis' clock, a space, and the path; "": nothing
+    hangs: tuple[int, str] | None = None  # since when, in milliseconds of Redis' clock, and the path
+
+
+@dataclass(frozen=True, slots=True)
+class LocalClaim:
+    """A claim on this host as it was read: of its process and of its job."""
+
+    job: JobId
+    _who: bytes
+    _row: list[bytes | None] | redis.RedisError
+    _ordered: frozenset[bytes]  # the attempts whose end was ordered
+    _now: int  # ms of Redis' clock
+
+    def who(self) -> Who:
+        """The process that has it.  Raises ValueError, TypeError: the record is none of this version."""
+        attempt, pid, started, boot = codec.unpack(self._who)
+        if not (isinstance(attempt, str) and type(pid) is int and isinstance(started, float) and isinstance(boot, str)):
+            raise ValueError(f"the record of the claim's process has fields of other kinds: {attempt!r}, {pid!r}")
+        return Who(attempt, pid, started, boot)
+
+    def standing(self) -> Standing:
+        """What its job says.  Raises ValueError: a field of it is none of this version; redis.RedisError."""
+        if isinstance(self._row, redis.RedisError):
+            raise self._row
+        txn, token, attempt, cancelled, hangs = (value or b"" for value in self._row)
+        return Standing(
+            self.job, TxnId(txn.decode()), int(token or 0), attempt.decode(),
+            (self._now - int(cancelled)) / 1000 if cancelled else 0.0, attempt in self._ordered, _hanging_since(hangs),
+        )  # fmt: skip
+
+
+def _hanging_since(hangs: bytes) -> tuple[int, str] | None:
+    since, _, path = hangs.decode().partition(" ")
+    return (int(since), path) if hangs else None
 
 
 def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:

@@ -1,0 +1,52 @@
+"""The name of a process of the copy worker: which attempt it runs, for the watcher, which is a process of its own.
+
+The kernel keeps the name (``/proc/PID/comm``) and shows it to everybody, whatever the process does and whoever owns it;
+no disk is touched.  Rule: a process has the name of an attempt from before it claims the job until behind the attempt's
+end, so one whose name is another has no right to the claim.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "bj:"
+IDLE: Final = "bj:idle"  # of a process that has run an attempt, and runs none
+LONGEST: Final = 15  # characters that the kernel keeps
+
+
+@contextmanager
+def named_after(attempt: str) -> Iterator[None]:
+    """Have this process bear the name of an attempt until the context ends."""
+    _rename(name_of(attempt))
+    try:
+        yield
+    finally:
+        _rename(IDLE)
+
+
+def name_of(attempt: str) -> str:
+    """The name of a process that runs an attempt: as much of its uuid as the kernel keeps."""
+    return f"{PREFIX}{attempt}"[:LONGEST]
+
+
+def may_run(pid: int, attempt: str) -> bool:
+    """Whether a process runs an attempt, by its name; also one without such a name, as those of earlier versions are.
+
+    Raises OSError: there is no such process.
+    """
+    name = Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
+    return not name.startswith(PREFIX) or name == name_of(attempt)
+
+
+def _rename(name: str) -> None:
+    try:
+        Path(f"/proc/{os.getpid()}/comm").write_text(name)
+    except OSError as error:  # then the watcher knows the process by its id and its start alone
+        log.warning("this process cannot be named %s: %s", name, error)
