@@ -21,7 +21,7 @@ from blockjobs.model.errors import BadInput, BlockjobsError, JobFailed, unexpect
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 from blockjobs.model.room import estimate, series
-from blockjobs.store.answers import Answer, Answers, Member, warning_lines
+from blockjobs.store.answers import Answer, Answers, Member, UnreadableMember, warning_lines
 from blockworker import drivers
 from blockworker.cutting import cut
 from blockworker.drivers.base import Driver, Opened
@@ -56,8 +56,10 @@ class Steps:
 
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
         """Do a step for every member here that owes it, and answer.  ``jobs``: only for those of these members."""
-        members = self._answers.members(txn, jobs)
-        log.info("transaction %s: %s of %d members", txn, step, len(members))
+        every = self._answers.every_member(txn, jobs)
+        log.info("transaction %s: %s of %d members", txn, step, len(every))
+        self._answer_unreadable(txn, Step(step), [each for each in every if isinstance(each, UnreadableMember)])
+        members = [each for each in every if isinstance(each, Member)]
         by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {
             Step.OPEN: self._open,
             Step.PREPARE: self._prepare,
@@ -73,8 +75,20 @@ class Steps:
         except (LockBusy, StagingBusy) as busy:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
+    def _answer_unreadable(self, txn: TxnId, step: Step, members: Sequence[UnreadableMember]) -> None:
+        """Answer as failed for those that nobody here can read.
+
+        A settle that fails is owed until a version that can read the record does it.
+        """
+        if step == Step.SETTLE and not self._answers.decision(txn)[0]:
+            return
+        owing = [each for each in members if _owes(each, step)]
+        for each in owing:
+            log.error("transaction %s: %s: %s", txn, step, each.text)
+        self._answers.answer(txn, step, [Answer(each.job, errno.EINVAL, each.text) for each in owing])
+
     def _open(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if member.passed == "" and member.status == "created"]
+        owing = [member for member in members if _owes(member, Step.OPEN)]
         room = Room(self._roots, self._answers.needs(txn))
 
         def begin(batch: Batch, member: Member) -> Durably[Opened]:
@@ -101,7 +115,7 @@ class Steps:
             self._answer(txn, Step.OPEN, batch, answer)
 
     def _prepare(self, txn: TxnId, members: Sequence[Member]) -> None:
-        owing = [member for member in members if member.passed == Step.RUN and member.status == "pending"]
+        owing = [member for member in members if _owes(member, Step.PREPARE)]
         skew = self._answers.skew(txn)
 
         def begin(batch: Batch, member: Member) -> Durably[Prepared | None]:
@@ -123,8 +137,7 @@ class Steps:
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
-        # A live attempt unwinds first; its end rings for this step again.
-        owing = [member for member in members if member.passed != Step.SETTLE and not member.claimed]
+        owing = [member for member in members if _owes(member, Step.SETTLE)]
         roots = self._roots.with_former()
 
         def begin(batch: Batch, member: Member) -> Durably[str]:
@@ -199,6 +212,19 @@ class Steps:
 
     def _driver(self, member: Member) -> Driver:
         return drivers.find(member.spec.type, self._roots.config.name)
+
+
+OWES: Mapping[Step, tuple[str, str]] = {  # what a member has passed, and its status, when it owes a step
+    Step.OPEN: ("", "created"),
+    Step.CUT: (Step.OPEN, "created"),
+    Step.PREPARE: (Step.RUN, "pending"),
+}
+
+
+def _owes(member: Member | UnreadableMember, step: Step) -> bool:
+    if step == Step.SETTLE:  # a live attempt unwinds first; its end rings for this step again
+        return member.passed != Step.SETTLE and not member.claimed
+    return (member.passed, member.status) == OWES[step]
 
 
 def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, Any]:

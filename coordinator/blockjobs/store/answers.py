@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import redis
 
 from blockjobs.model.barriers import before
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store import codec, keys
-from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint
-from blockjobs.store.connection import Client
+from blockjobs.store.attempts import opened_and_cut, unpack_checkpoint, unreadable
+from blockjobs.store.connection import Client, is_absence
 from blockjobs.store.owned import unknown
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.sizes import forget_sizes, last_sizes
 
+log = logging.getLogger(__name__)
+
 MOST_WARNINGS: Final = 20  # of one step
 LONGEST_WARNING: Final = 500  # characters
+MEMBER: Final = ("spec", "status", "passed", "attempt", "opened", "durable", "result", "cut", "unsettled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,17 @@ class Member:
     durable: Checkpoint
     result: Mapping[str, Any]
     unsettled: bool = False  # its settle was tried, and failed
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableMember:
+    """A member whose record this version cannot read: a newer one wrote it, or it is damaged.  ``text`` says so."""
+
+    job: JobId
+    status: str
+    passed: str
+    claimed: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +89,25 @@ class Answers:
         return [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
 
     def members(self, txn: TxnId, jobs: Sequence[JobId] | None = None) -> list[Member]:
+        """This host's members that can be read, in the order of submission.  ``jobs``: see ``every_member``."""
+        return [member for member in self.every_member(txn, jobs) if isinstance(member, Member)]
+
+    def every_member(self, txn: TxnId, jobs: Sequence[JobId] | None = None) -> list[Member | UnreadableMember]:
         """This host's members, in the order of submission.  ``jobs``: only these of them, as who asks knows them."""
         if jobs is None:
             jobs = self.member_ids(txn)
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(
-                keys.job(self.host, job),
-                "spec",
-                "status",
-                "passed",
-                "attempt",
-                "opened",
-                "durable",
-                "result",
-                "cut",
-                "unsettled",
-            )
-        return [
-            Member(
-                JobSpec.from_dict(codec.unpack(spec)),
-                status.decode(),
-                passed.decode(),
-                bool(attempt),
-                opened_and_cut(opened, cut),
-                unpack_checkpoint(durable or b""),
-                codec.unpack(result) if result else {},
-                bool(unsettled),
-            )
-            for spec, status, passed, attempt, opened, durable, result, cut, unsettled in pipe.execute()
-            if spec
-        ]
+            pipe.hmget(keys.job(self.host, job), MEMBER)
+        found = []
+        for job, row in zip(jobs, pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(row, redis.RedisError):
+                if is_absence(row):
+                    raise row
+                log.error("job %s: its record cannot be read: %s", job, row)
+            elif row[0]:
+                found.append(_member(job, row))
+        return found
 
     def owed(self, job: JobId) -> bool:
         """Whether the registry still waits for this member's OPEN."""
@@ -169,7 +174,24 @@ class Answers:
         return any(lock is not None for lock in found)
 
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
-        """Answer a step for some members; again is harmless."""
+        """Answer a step for some members; again is harmless.
+
+        An answer that Redis refuses, for what it has of that job, keeps no other one from being given.
+        """
+        try:
+            self._answer(txn, step, answers)
+        except redis.ResponseError as error:
+            if is_absence(error) or len(answers) == 1:
+                raise
+            for each in answers:
+                try:
+                    self._answer(txn, step, [each])
+                except redis.ResponseError as wrong:
+                    if is_absence(wrong):
+                        raise
+                    log.error("job %s: its answer to %s is refused: %s", each.job, step, wrong)
+
+    def _answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
         if not answers:
             return
         names = [
@@ -182,3 +204,16 @@ class Answers:
             uncut = "" if a.uncut is None else codec.pack(dict(a.uncut))
             args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size, uncut]
         self._scripts.call("answer", names, args)
+
+
+def _member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMember:
+    """A member from the fields ``MEMBER`` of its job's hash."""
+    spec, status, passed, attempt, opened, durable, result, cut, unsettled = row
+    words = (status or b"").decode("utf-8", "replace"), (passed or b"").decode("utf-8", "replace"), bool(attempt)
+    try:
+        return Member(
+            JobSpec.from_dict(codec.unpack(spec or b"")), *words, opened_and_cut(opened, cut),
+            unpack_checkpoint(durable or b""), codec.unpack(result) if result else {}, bool(unsettled),
+        )  # fmt: skip
+    except Exception as error:  # whatever a later version, or a fault, has put there: it is this member's alone
+        return UnreadableMember(job, *words, unreadable(job, error))

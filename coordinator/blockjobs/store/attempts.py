@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from errno import EIO
+from errno import EINVAL, EIO
 from typing import Any, Final
 
 import redis
 
 from blockjobs.model import errors
-from blockjobs.model.hanging import hanging_of, hanging_under
+from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, Orders, Salvaged
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.facts import read_hanging
 from blockjobs.store.scripts import Scripts
 
 LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
@@ -67,12 +68,13 @@ class Attempts:
         ]  # fmt: skip
         packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
         match self._scripts.call("claim", names, [job_id, who.attempt, packed]):
-            case [b"claimed", token, spec, opened, durable, speed, number, offset, counts, cut]:
-                return Claim(
-                    int(token), who.attempt, JobSpec.from_dict(codec.unpack(spec)),
-                    opened_and_cut(opened, cut), unpack_checkpoint(durable), int(speed), int(number), int(offset),
-                    codec.unpack(counts) if counts else {},
-                )  # fmt: skip
+            case [b"claimed", *answer]:
+                try:
+                    return _claim_of(who.attempt, answer)
+                except Exception as error:  # whatever a later version, or a fault, has put there
+                    text = unreadable(job_id, error)
+                self._fail_unreadable(job_id, int(answer[0]), who.attempt, text)
+                return text
             case [b"state", status]:
                 return f"it is {status.decode()}"
             case [b"unrung"]:
@@ -82,14 +84,33 @@ class Attempts:
             case _:
                 return "it is gone"
 
+    def _fail_unreadable(self, job_id: JobId, token: int, attempt: str, text: str) -> None:
+        """End a job that was claimed and that nobody here can read, by its first attempt at it."""
+        txn, offset, length, counts = self._redis.hmget(keys.job(self.host, job_id), "txn", "offset", "len", "bytes")
+        names = self._finish_keys(job_id, TxnId((txn or b"").decode()))
+        args = [
+            job_id, token, attempt, txn or "", -EINVAL, text, offset or 0, length or 0, counts or "", "",
+            codec.pack({}),
+        ]  # fmt: skip
+        self._scripts.call("finish", names, args)
+
+    def _finish_keys(self, job_id: JobId, txn: TxnId) -> list[str]:
+        return [
+            keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
+            keys.due(), keys.due_wake(), keys.holds(self.host, job_id), keys.fences(self.host),
+        ]  # fmt: skip
+
     def held_back(self, job_id: JobId) -> str:
         """A path that hangs, on whose file system the job lies, and whose end it has to wait for; "" where none does.
 
         Then its doorbell is forgotten: it is rung for again when nothing hangs there any more.
         """
-        hanging = hanging_of(codec.unpack(self._redis.hget(keys.card(self.host), "facts") or codec.pack({})))
+        hanging = read_hanging(self.host, self._redis.hget(keys.card(self.host), "facts"))
         spec = self._redis.hget(keys.job(self.host, job_id), "spec") if hanging else None
-        under = hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) if spec else None
+        try:
+            under = hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) if spec else None
+        except Exception:  # its claim says that nobody here can read it
+            return ""
         if under is None:
             return ""
         self._redis.zrem(keys.rung(self.host), job_id)
@@ -159,10 +180,7 @@ class Attempts:
     ) -> None:  # fmt: skip
         """The attempt is over and the job with it; again is harmless.  Raises LeaseLost."""
         job_id, txn = claim.spec.id, claim.spec.transaction
-        names = [
-            keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
-            keys.due(), keys.due_wake(), keys.holds(self.host, job_id), keys.fences(self.host),
-        ]  # fmt: skip
+        names = self._finish_keys(job_id, txn)
         args = [
             job_id, claim.token, claim.attempt, txn, -errno, text, progress.offset, progress.len,
             codec.pack(dict(progress.counts or {})), pack_checkpoint(durable) if durable else "",
@@ -251,6 +269,20 @@ class LocalClaim:
 def _hanging_since(hangs: bytes) -> tuple[int, str] | None:
     since, _, path = hangs.decode().partition(" ")
     return (int(since), path) if hangs else None
+
+
+def unreadable(job: JobId, error: Exception) -> str:
+    """Why nothing can be done for a job whose record cannot be read."""
+    return f"job '{job}': its record is of a newer version of blockjobs, or damaged ({type(error).__name__}: {error})"
+
+
+def _claim_of(attempt: str, answer: Sequence[bytes]) -> Claim:
+    """A claim from the answer of its script.  Raises whatever an odd record leads to."""
+    token, spec, opened, durable, speed, number, offset, counts, cut = answer
+    return Claim(
+        int(token), attempt, JobSpec.from_dict(codec.unpack(spec)), opened_and_cut(opened, cut),
+        unpack_checkpoint(durable), int(speed), int(number), int(offset), codec.unpack(counts) if counts else {},
+    )  # fmt: skip
 
 
 def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.facts import name_unreadable, read_facts, read_hanging
 from blockjobs.store.scripts import Scripts
+
+log = logging.getLogger(__name__)
 
 FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
 PAGE, FAR = 500, 20_000  # jobs looked at in one call, and at all, for those that do not hang
@@ -35,6 +39,7 @@ class HostView:
     running: int
     waiting: int
     speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
+    unreadable: str = ""  # why what it tells of itself cannot be read
 
     @property
     def hanging(self) -> tuple[HangingPath, ...]:
@@ -107,18 +112,7 @@ class Hosts:
             pipe.zcard(keys.ready(host))
         speeds, *rows = pipe.execute()
         return [
-            HostView(
-                host,
-                state,
-                since,
-                (card[0] or b"").decode(),
-                int(card[1] or 0),
-                codec.unpack(card[2]) if card[2] else {},
-                int(card[3] or 0),
-                running,
-                waiting,
-                int(speed or 0),
-            )
+            HostView(host, state, since, **_told(host, card), running=running, waiting=waiting, speed=int(speed or 0))
             for (host, (state, since)), card, running, waiting, speed in zip(
                 known.items(), rows[::3], rows[1::3], rows[2::3], speeds[: len(known)], strict=True
             )
@@ -129,14 +123,11 @@ class Hosts:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hmget(keys.card(host), "beat", "state", "slots", "facts")
-        return {
-            host: Card(int(beat or 0), (state or b"").decode(), int(slots or 0), _hanging(facts))
-            for host, (beat, state, slots, facts) in zip(hosts, pipe.execute(), strict=True)
-        }
+        return {host: _card(host, row) for host, row in zip(hosts, pipe.execute(), strict=True)}
 
     def hanging(self, host: Host) -> tuple[HangingPath, ...]:
         """The paths that hang on a host."""
-        return _hanging(self._redis.hget(keys.card(host), "facts"))
+        return read_hanging(host, self._redis.hget(keys.card(host), "facts"))
 
     def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[str, int]]:
         """Every live claim: the attempt that has it, and its checkpoints' counter."""
@@ -206,9 +197,7 @@ class Hosts:
         for job in jobs:
             pipe.hget(keys.job(host, JobId(job.decode())), "spec")
         specs = zip(jobs, pipe.execute() if jobs else [], strict=True)
-        return [
-            job for job, spec in specs if spec and not hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec)))
-        ]
+        return [job for job, spec in specs if spec and not _would_hang(spec, hanging)]
 
     def lost_memory(self, hosts: Iterable[Host], *, gone: str = "") -> str:
         """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.
@@ -224,7 +213,9 @@ class Hosts:
             pipe.hget(keys.card(host), "facts")
         number, incarnation, *cards = pipe.execute()
         for host, card in zip(members, cards, strict=True):
-            facts = codec.unpack(card) if card else {}
+            facts, unreadable = read_facts(host, card)
+            if unreadable:  # it may know of later decisions
+                return unreadable
             theirs, known = str(facts.get("incarnation", "")), (incarnation or b"").decode()
             if theirs and theirs == gone != known:
                 continue
@@ -273,8 +264,34 @@ class Hosts:
         return str(self._redis.info("server")["run_id"])
 
 
-def _hanging(facts: bytes | None) -> tuple[HangingPath, ...]:
-    return hanging_of(codec.unpack(facts)) if facts else ()
+def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
+    """What a host says of itself, for its view; one whose card cannot be read has told nothing."""
+    machine, slots, facts, beat = card
+    read, unreadable = read_facts(host, facts)
+    told = {"machine": "", "slots": 0, "beat": 0, "facts": read, "unreadable": unreadable}
+    try:
+        return told | {"machine": (machine or b"").decode(), "slots": int(slots or 0), "beat": int(beat or 0)}
+    except ValueError as error:
+        return told | {"unreadable": name_unreadable(host, error)}
+
+
+def _card(host: Host, row: Sequence[bytes | None]) -> Card:
+    """What a host says of itself; one whose counters cannot be read has never beaten."""
+    beat, state, slots, facts = row
+    try:
+        return Card(int(beat or 0), (state or b"").decode(), int(slots or 0), read_hanging(host, facts))
+    except ValueError as error:
+        name_unreadable(host, error)
+        return Card(0, "", 0)
+
+
+def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
+    """Whether a job touches anything that hangs; of one that nobody here can read, its claim says so."""
+    try:
+        return hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) is not None
+    except Exception as error:  # it is this job's own
+        log.error("a job that waits for a slot cannot be read: %s: %s", type(error).__name__, error)
+        return False
 
 
 def _bounded(aside: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from blockjobs.daemons.loop import Every
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.store.answers import UnreadableMember
 from blockjobs.store.registry import HostRegistry
 from blockworker import state
 from blockworker.errands.board import Errand, Lane
@@ -95,7 +96,11 @@ class Desk:
                 return known
         jobs: dict[Lane, list[JobId]] = {}
         paths: dict[Lane, dict[str, None]] = {}
-        for member in self._registry.answers.members(txn, here):
+        for member in self._registry.answers.every_member(txn, here):
+            if isinstance(member, UnreadableMember):  # it is answered for, and touches nothing
+                jobs.setdefault(frozenset(), []).append(member.job)
+                paths.setdefault(frozenset(), {})
+                continue
             touched = spec_paths(self._config, member.spec)
             lane = lane_of(touched, self._point_of)
             jobs.setdefault(lane, []).append(member.spec.id)
