@@ -20,6 +20,7 @@ from blockjobs.model.barriers import (
     BY_HOSTS,
     FORWARD,
     Again,
+    Astray,
     AwaitTurn,
     AwaitUser,
     Decide,
@@ -383,3 +384,41 @@ def test_a_share_counts_what_redis_left_out_as_nothing():
     share = Share.of({"open": 2, "failed": 1})
     assert [step for step in Step if share.owes(step)] == [Step.OPEN]
     assert share.failed == 1
+
+
+# --- what was answered unasked ------------------------------------------------------------------------------
+
+
+def prepared(**options) -> Transaction:
+    """A transaction of two hosts whose members have all passed every barrier before the decision."""
+    txn = shape((A, B), **options)
+    for member in txn.members:
+        member.done.update(FORWARD)
+    return txn
+
+
+def test_a_prepare_that_nobody_asked_for_commits_nothing_that_waits_for_its_user():
+    txn = prepared(manual=True)
+    assert decide(txn.view()) is None
+    assert plan(txn.view()) == AwaitUser()
+    txn.finalized = True
+    assert plan(txn.view()) == Decide(Decision.COMMIT)
+
+
+def test_answers_that_nobody_asked_for_commit_nothing_whose_turn_has_not_come():
+    view = replace(prepared().view(), waits="queued")
+    assert plan(view) == AwaitTurn()
+
+
+@pytest.mark.parametrize("step", [Step.SETTLE, Step.CONCLUDE])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_nothing_commits_whose_members_do_not_add_up(step, change):
+    view = prepared().view()
+    share = view.shares[A]
+    odd = replace(share, owing={**share.owing, step: share.owing[step] + change})
+    with pytest.raises(Astray, match=f"are to {step}, and it has 2"):
+        plan(replace(view, shares={**view.shares, A: odd}))
+    with pytest.raises(Astray):
+        plan(replace(view, shares={A: share}))
+    failed = replace(odd, failed=1)
+    assert plan(replace(view, shares={**view.shares, A: failed})) == Decide(Decision.ABORT)

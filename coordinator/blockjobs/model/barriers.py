@@ -143,13 +143,27 @@ class Finished:
 Next = Do | Decide | AwaitUser | AwaitTurn | Again | Finished
 
 
+class Astray(Exception):
+    """The members of a transaction do not add up: nothing is decided of it."""
+
+
 def decide(view: View) -> Decision | None:
-    """The one place where a transaction's fate is settled."""
+    """The one place where a transaction's fate is settled.
+
+    Whatever was answered, asked for or not: nothing commits that waits for its user, or for its turn, or whose members
+    are not all there.
+
+    Raises:
+        Astray: a commit is next, and the hosts' shares have not as many members as the transaction.
+    """
     if any(share.failed for share in view.shares.values()):
         return Decision.ABORT
-    if not any(view.owing(step) for step in FORWARD):
-        return Decision.COMMIT
-    return None
+    if any(view.owing(step) for step in FORWARD) or view.waits or (view.manual and not view.finalized):
+        return None
+    for step in (Step.SETTLE, Step.CONCLUDE):  # every member owes these two until there is a decision
+        if (members := sum(share.owing[step] for share in view.shares.values())) != view.jobs:
+            raise Astray(f"{members} members of transaction {view.txn} are to {step}, and it has {view.jobs}")
+    return Decision.COMMIT
 
 
 def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
