@@ -199,13 +199,13 @@ class Fleet:
         self.until_true(lambda: self.client.exists(keys.unfinished(), keys.due()) == 0)
 
     def until_quiet(self) -> None:
-        """Wait for that, and for what Celery does of its own: every worker listens, last of all for remote control; the
-        receipt of every question is given, which the main process of a worker gives, maybe after the answer is there;
-        and its lock is free, which it holds for moments."""
+        """Wait for that, and for what Celery does of its own: every worker listens."""
         self.until_closed()
-        self.until_true(lambda: self.client.scard("bj:celery:_kombu.binding.celery.pidbox") == 2 * len(self.hosts))
-        names = [f"bj:celery:{name}" for name in ("unacked", "unacked_index", "unacked_mutex")]
-        self.until_true(lambda: self.client.exists(*names) == 0)
+        self.until_true(lambda: self._listening() == 2 * len(self.hosts))
+
+    def _listening(self) -> int:
+        """How many workers wait for a message."""
+        return sum(each["cmd"] == "brpop" for each in self.client.client_list())
 
     def until_true(self, what: Callable[[], object]) -> None:
         """Wait for what has no event."""

@@ -40,11 +40,8 @@ EVERY: Final = 2.0  # seconds between two samples
 KEEP: Final = 30.0  # seconds that runs and events are kept
 DAY: Final = 24 * 3600.0
 
-MUTEX: Final = "bj:celery:unacked_mutex"  # held for moments
-
 # What is there at the end and was not at the beginning.
 KEPT: Final = {
-    "bj:celery:_kombu.*": "which worker takes from which queue",
     "bj:decisions": "the number of the last decision, without which a host would not know a registry that lost some",
     "bj:stores": "the stores that run files have named:",
     "bj:store:nas": "one of them",
@@ -184,10 +181,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def names(fleet: Fleet) -> set[str]:
-    """Of all keys once Celery is quiet; those of one run, and those of Celery, as one.  Its lock it may have again."""
+    """Of all keys once Celery is quiet; those of one run as one."""
     fleet.until_quiet()
-    found = {name.decode() for name in fleet.client.scan_iter(count=1000)} - {MUTEX}
-    return {re.sub(r"_kombu.*", "_kombu.*", re.sub(r"[\w.-]+-\d{8}T\d{6}Z", "RUN", name)) for name in found}
+    found = {name.decode() for name in fleet.client.scan_iter(count=1000)}
+    return {re.sub(r"[\w.-]+-\d{8}T\d{6}Z", "RUN", name) for name in found}
 
 
 def sizes(fleet: Fleet) -> dict[str, int]:
@@ -196,7 +193,6 @@ def sizes(fleet: Fleet) -> dict[str, int]:
             b"zset": fleet.client.zcard, b"string": fleet.client.exists, b"stream": fleet.client.exists}  # fmt: skip
     wanted = [
         *fleet.client.scan_iter("bj:h:*:card"),
-        *fleet.client.scan_iter("bj:celery:_kombu*"),
         "bj:hosts",
         "bj:daemons",
     ]

@@ -46,6 +46,27 @@ def test_a_worker_writes_what_belongs_to_its_host_and_nothing_else(client, key, 
     assert (answer in (True, b"OK")) is allowed
 
 
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        (("BRPOP", "bj:celery:steps.web1", "1"), True),
+        (("BRPOP", "bj:celery:copy.web1", "1"), True),
+        (("PUBLISH", "bj:celery:/0.celeryev/worker.online", "x"), True),
+        (("LPUSH", "bj:celery:steps.web2", "x"), False),
+        (("LRANGE", "bj:celery:copy.web2", "0", "-1"), False),
+        (("HGETALL", "bj:celery:unacked"), False),
+        (("SADD", "bj:celery:_kombu.binding.steps.web1", "x"), False),
+        (("SADD", "_kombu.binding.steps.web1", "x"), False),
+        (("PUBLISH", "/0.celery.pidbox", "x"), False),
+        (("SUBSCRIBE", "other"), False),
+    ],
+    ids=" ".join,
+)
+def test_a_worker_takes_from_its_own_queues_and_reaches_no_other_host_by_the_broker(client, command, allowed):
+    answer = client.execute_command("ACL", "DRYRUN", "worker-web1", *command)
+    assert (answer in (True, b"OK")) is allowed
+
+
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("CONFIG", "SET", "save", ""), ("SHUTDOWN",), ("KEYS", "*")])
 @pytest.mark.parametrize("user", ["worker-web1", "control"])
 def test_nobody_but_the_admin_can_do_harm(client, user, command):

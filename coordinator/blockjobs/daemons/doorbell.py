@@ -8,6 +8,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from blockjobs.daemons import transport
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.store import keys
 from blockjobs.store.connection import broker_url
@@ -24,15 +25,16 @@ SWEEP_TASK: Final = "blockjobs.sweep"
 
 
 def copy_queue(host: Host) -> str:
-    return f"copy.{host}"
+    return f"{transport.COPY}{host}"
 
 
 def steps_queue(host: Host) -> str:
-    return f"steps.{host}"
+    return f"{transport.STEPS}{host}"
 
 
 def configure(app: Celery, url: str) -> None:
     """The settings every Celery app of the project shares; each was paid for, see docs/decisions/celery.md."""
+    transport.install()
     app.conf.update(
         broker_url=broker_url(url),
         result_backend=None, task_ignore_result=True,
@@ -40,7 +42,7 @@ def configure(app: Celery, url: str) -> None:
         accept_content=["msgpack"], result_accept_content=["msgpack"],
         broker_transport_options={
             "global_keyprefix": keys.CELERY_PREFIX,
-            "visibility_timeout": 600, "unacked_restore_interval": 10, "unacked_restore_throttle": 3,
+            **transport.OPTIONS,
             "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
             "health_check_interval": 10, "client_name": "blockjobs-broker",
         },
@@ -50,6 +52,7 @@ def configure(app: Celery, url: str) -> None:
         worker_max_tasks_per_child=50, worker_max_memory_per_child=1 << 20,  # KiB
         task_default_queue="blockjobs.unrouted",  # nobody consumes it: a missing queue is visible
         worker_send_task_events=True, task_send_sent_event=False,
+        worker_enable_remote_control=False,  # every user of the broker could silence every host
         worker_hijack_root_logger=False, worker_redirect_stdouts=False,
     )  # fmt: skip
 

@@ -38,15 +38,12 @@ class Fate:
 
     def remind(self) -> None:
         """Make every unfinished transaction due again: whatever was forgotten is found."""
-        seconds, micros = self._redis.time()
-        for page in batches([txn.decode() for txn in self._redis.zrange(keys.unfinished(), 0, -1)]):
-            self._redis.zadd(keys.due(), dict.fromkeys(page, seconds * 1_000_000 + micros))
+        self.remind_of([TxnId(txn.decode()) for txn in self._redis.zrange(keys.unfinished(), 0, -1)])
 
     def remind_of(self, txns: Sequence[TxnId]) -> None:
         """Make these transactions due now."""
-        if txns:
-            seconds, micros = self._redis.time()
-            self._redis.zadd(keys.due(), dict.fromkeys(txns, seconds * 1_000_000 + micros))
+        for page in batches(txns):
+            self._scripts.call("remind", [keys.due(), keys.due_wake()], page)
 
     def view(self, txn: TxnId) -> View | None:
         """A transaction as the pure core wants it; None where it does not exist."""

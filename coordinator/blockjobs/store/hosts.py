@@ -234,10 +234,7 @@ class Hosts:
 
     def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
         """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""
-        record: dict[str, Any] = {name: str(self.now()), f"aside:{name}": codec.pack(_bounded(aside or {}))}
-        if seq:
-            record[f"seq:{name}"] = seq
-        self._redis.hset(keys.daemons(), mapping=record)
+        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(_bounded(aside or {}))])
 
     def daemon_aside(self, name: str) -> dict[str, str]:
         """What a daemon could not handle and has put aside: the error of each item, by its name."""

@@ -17,8 +17,8 @@ from blockjobs.store.connection import Client
 NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
-    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence",
-    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move",
+    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
+    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
     "prune", "announce", "tell", "told",         "again", "begin",
     # workers

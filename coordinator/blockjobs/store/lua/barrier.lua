@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Note for readers which barrier a transaction stands at, and since when.
 --
 -- KEYS[1] txn   ARGV[1] barrier

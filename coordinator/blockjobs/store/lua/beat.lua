@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A host says that it is there.  A second machine under the same name is refused while the first one beats.
 --
 -- KEYS[1] card   KEYS[2] events

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Progress and lease up, orders down; and the late acknowledgement of a pause.
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A mirror does not come up with its source, or it does again: the event, and what the status shows.
 --
 -- KEYS[1] job  KEYS[2] events

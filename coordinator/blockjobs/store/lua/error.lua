@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- An I/O error was judged: the event, and where the job stops for it the user's hold (one for any number of errors).
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A host missed the deadline of a barrier: its members that still owe it fail, by name.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] due   KEYS[4] due wake   KEYS[5] txn   KEYS[6...] job hashes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Note the coordinator's judgement of a host, with an event where it changed.
 --
 -- KEYS[1] hosts   KEYS[2] events

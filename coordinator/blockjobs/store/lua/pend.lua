@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Every member's copy is done: move members on one host from WAITING to PENDING.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] txn   KEYS[4...] job hashes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A mirror has come up with its source: READY, once and for good.
 --
 -- KEYS[1] job  KEYS[2] events

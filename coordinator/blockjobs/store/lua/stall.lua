@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- An attempt has made no progress for as long as its job allows: say so, before it ends itself.
 --
 -- KEYS[1] job  KEYS[2] events
