@@ -60,7 +60,7 @@ def test_a_worker_writes_what_belongs_to_its_host_and_nothing_else(client, key, 
         (("PUBLISH", "/0.celery.pidbox", "x"), False),
         (("SUBSCRIBE", "other"), False),
     ],
-    ids=" ".join,
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
 def test_a_worker_takes_from_its_own_queues_and_reaches_no_other_host_by_the_broker(client, command, allowed):
     answer = client.execute_command("ACL", "DRYRUN", "worker-web1", *command)

@@ -7,7 +7,6 @@ right but to its own two lists.  Celery's events, which are display only, go as 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Final
 
 from kombu.transport import TRANSPORT_ALIASES, redis
@@ -23,22 +22,18 @@ _PUSH: Final = '#!lua flags=allow-oom\nreturn redis.call("LPUSH", KEYS[1], ARGV[
 class Channel(redis.Channel):
     """One that keeps no books about the queues of hosts."""
 
-    @cached_property
-    def _push(self) -> Any:
-        return self._create_client().register_script(_PUSH)
-
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not _is_bell(queue):
             super()._put(queue, message, **kwargs)
             return
         with self.conn_or_acquire() as client:
-            self._push(keys=[queue], args=[dumps(message)], client=client)
+            client.register_script(_PUSH)(keys=[queue], args=[dumps(message)])
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         if not _is_bell(queue):
-            super()._queue_bind(exchange, routing_key, pattern, queue)
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]  # the stubs lack it
 
-    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
         return [(exchange, "", exchange)] if _is_bell(exchange) else super().get_table(exchange)
 
 
