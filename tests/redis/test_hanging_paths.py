@@ -148,21 +148,30 @@ def test_a_checkpoint_tells_what_hangs_and_the_next_one_that_nothing_does(fleet)
 # --- steps ------------------------------------------------------------------------------------------------
 
 
-def test_a_step_goes_into_a_lane_for_each_file_system_and_follows_members_that_move(fleet):
-    handed = []
+class Taking(Lanes):
+    """Lanes that take errands, and begin none."""
 
-    class Taking(Lanes):
-        def hand(self, errand):
-            handed.append(errand)
-            return True
+    def __init__(self, point_of):
+        self.handed = []
+        super().__init__(lambda: pytest.fail("nothing is begun here"), point_of)
 
-    def never():
-        raise AssertionError("nothing is begun here")
+    def hand(self, errand):
+        self.handed.append(errand)
+        return True
 
+
+@pytest.fixture
+def desk(fleet):
+    """The desk of a host with two write roots, each a file system, and its lanes."""
     mounts = MountTable()
     mounts._points, mounts._read_at = ("/backup", "/other", "/"), float("inf")
     config = HostConfig(name=ALPHA, read_roots=("/srv",), write_roots=("/backup", "/other"))
-    desk = Desk(fleet.host(ALPHA), config, Taking(never, mounts.point_of), mounts)
+    lanes = Taking(mounts.point_of)
+    return Desk(fleet.host(ALPHA), config, lanes, mounts), lanes.handed
+
+
+def test_a_step_goes_into_a_lane_for_each_file_system_and_follows_members_that_move(fleet, desk):
+    desk, handed = desk
     fleet.submit(spec("a"), spec("b"), elsewhere("c"))
     desk.step("open", RUN)
     assert {errand.lane: errand.words["jobs"] for errand in handed} == {
@@ -181,6 +190,35 @@ def test_a_step_goes_into_a_lane_for_each_file_system_and_follows_members_that_m
     fleet.client.lrem(keys.members(ALPHA, RUN), 0, "b")  # as a move to another host does
     desk.step("prepare", RUN)
     assert sorted(job for errand in handed for job in errand.words["jobs"]) == ["a", "c"]
+
+
+def test_a_member_that_cannot_be_read_is_handed_in_by_itself_and_the_others_with_their_file_systems(fleet, desk):
+    desk, handed = desk
+    fleet.submit(spec("a"), spec("b"), elsewhere("c"))
+    fleet.client.hset(keys.job(ALPHA, "b"), "spec", b"\x02")
+    desk.step("open", RUN)
+    assert {errand.lane: errand.words["jobs"] for errand in handed} == {
+        frozenset(): ["b"], frozenset({"/", "/backup"}): ["a"], frozenset({"/", "/other"}): ["c"],
+    }  # fmt: skip
+
+
+def test_a_host_names_what_it_has_put_aside_and_no_more_of_it_than_a_heartbeat_carries(desk):
+    desk, handed = desk
+    assert "aside" not in desk.told()
+    desk.sweep()
+    sweeps = {errand.words["path"]: errand for errand in handed if errand.kind == "sweep"}
+    assert sorted(sweeps) == ["/backup", "/other"]
+    sweeps["/backup"].done({"journal /backup/.blockjobs/x.journal": "JobFailed: it is none of ours"})
+    sweeps["/other"].done({})
+    odd = desk.told(aside={"claim of job a": "ValueError: x"})["aside"]
+    assert odd == {
+        "claim of job a": "ValueError: x",
+        "journal /backup/.blockjobs/x.journal": "JobFailed: it is none of ours",
+    }
+    sweeps["/backup"].done({})
+    assert "aside" not in desk.told()
+    many = desk.told(aside={f"claim of job {n}": "y" * 1000 for n in range(1000)})["aside"]
+    assert (len(many), {len(error) for error in many.values()}) == (20, {300})
 
 
 class Cutting(Backup):

@@ -7,6 +7,8 @@ import errno
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec, who
 
+from blockjobs.daemons.checkup import Checkup
+from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.hanging import HangingPath
@@ -193,3 +195,16 @@ def test_nothing_is_decided_with_a_host_of_which_nobody_can_read_what_it_has_car
     assert hosts.lost_memory([ALPHA]) == ""
     client.hset(keys.card(ALPHA), "facts", NEWER)
     assert "what host alpha tells of itself" in hosts.lost_memory([ALPHA])
+
+
+def test_doctor_names_what_a_host_has_put_aside_and_a_host_that_cannot_be_read(client, server):
+    registry = Fleet(client).registry
+    registry.hosts.beat(ALPHA, "m", 2, {"aside": {"claim of job a": "ValueError: odd"}})
+    registry.hosts.beat(BETA, "m", 2, {})
+    for host in (ALPHA, BETA):
+        registry.hosts.judge(host, "down")  # nobody is asked
+    client.hset(keys.card(BETA), "facts", NEWER)
+    found = [f"{each.subject}: {each.text} {each.advice}" for each in Checkup(registry, Doorbell(server.url))()]
+    odd = "host alpha: claim of job a is put aside, and tried again ever later: ValueError: odd mend what is named"
+    assert any(line.startswith(odd) for line in found)
+    assert any(line.startswith("host beta: what host beta tells of itself is of a newer version") for line in found)

@@ -15,6 +15,7 @@ from killed import forked
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.roots import Root
 from blockworker.targets import journal
+from blockworker.targets.abandoned import sweep_root
 from blockworker.targets.entries import Replaced
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.journal import Member, Record
@@ -226,3 +227,56 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(site, root):
     os.close(tell)
     os.waitpid(child, 0)
     os.close(ready)
+
+
+def link_to_nowhere(folder):
+    (folder / "m.journal").symlink_to("/nowhere/at/all")
+
+
+def a_folder(folder):
+    (folder / "m.journal").mkdir()
+
+
+def of_a_transaction_that_is_no_id(folder):
+    (folder / "m.journal").write_text(
+        '{"version":1,"transaction":"../x","state":"open","decision":"abort","decision_number":1,"at":0.0,"members":{}}'
+    )
+
+
+def with_a_name_that_is_no_id(folder):
+    text = (
+        '{"version":1,"transaction":"-m","state":"open","decision":"abort","decision_number":1,"at":0.0,"members":{}}'
+    )
+    (folder / "-m.journal").write_text(text)
+
+
+def locked_by_a_folder(folder):
+    (folder / "m.journal").write_bytes(replace(Record("m"), decision="abort").dump())
+    (folder / "m.lock").mkdir()
+
+
+ODD = [link_to_nowhere, a_folder, of_a_transaction_that_is_no_id, with_a_name_that_is_no_id, locked_by_a_folder]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_sweep_closes_and_removes_what_it_can_and_names_the_journal_that_it_cannot(site, root, odd):
+    with journal.held(site.roots, root, "old") as held:
+        held.write(replace(Record("old"), state="clean", decision="abort"))
+    folder = site.backup / ".blockjobs"
+    tombstone = folder / "settled/old.journal"
+    tombstone.write_bytes(replace(Record.parse(tombstone.read_bytes(), "old"), at=1.0).dump())
+    for name in ("a", "z"):
+        with journal.held(site.roots, root, name) as held:
+            held.write(replace(Record(name), decision="abort"))
+    odd(folder)
+    told = sweep_root(site.roots, str(site.backup))
+    assert [journal.read(site.roots, root, name).state for name in ("a", "z")] == ["clean", "clean"]
+    assert not tombstone.exists()
+    name = "-m" if odd is with_a_name_that_is_no_id else "m"
+    assert list(told) == [f"journal {folder}/{name}.journal"]
+
+
+def test_a_sweep_of_a_root_without_odd_journals_names_nothing(site, root):
+    with journal.held(site.roots, root, "a") as held:
+        held.write(replace(Record("a"), decision="abort"))
+    assert sweep_root(site.roots, str(site.backup)) == {}

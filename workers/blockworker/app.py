@@ -148,7 +148,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     ever = Roots(config).with_former().config  # what began beneath a root that went is ended there
     desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
-    heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging))
+    heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging, watcher.aside.told()))
     heartbeat.register()
 
     def forker_ended() -> None:

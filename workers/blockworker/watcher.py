@@ -158,9 +158,9 @@ class Watcher:
     def _follow(self) -> None:
         while not self._stop.wait(LOOK):
             try:
-                self.aside.handle("a look at the attempts here", self.look)
+                self.aside.part("the look at the attempts here", self.look)
                 if self._each_sweep():
-                    self.aside.handle("what is to be tidied up here", self._tidy)
+                    self.aside.handle("the tidying up of this host", self._tidy)
             except redis.RedisError as error:
                 self._each_sweep = Every(SWEEP)  # whoever was cut off may have been given up
                 log.warning("watcher: Redis is away: %s", error)

@@ -54,7 +54,8 @@ class Checkup:
         fact: dict[str, Any] = {
             "name": view.name, "state": view.state, "slots": view.slots, "ours": blockjobs.__version__,
             "version": str(view.facts.get("version", "")), "patience": PATIENCE, "user": "?", "skew": 0.0,
-            "lost": self._registry.hosts.lost_memory([view.name]),
+            "lost": "" if view.unreadable else self._registry.hosts.lost_memory([view.name]),
+            "unreadable": view.unreadable,
             "since": f"since {datetime.fromtimestamp(view.since / 1000).astimezone():%Y-%m-%d %H:%M:%S}",
         }  # fmt: skip
         told = self._ask(view) if view.state == "up" else {}
@@ -62,6 +63,8 @@ class Checkup:
         for each in view.hanging:
             since = f"since {datetime.fromtimestamp(each.since).astimezone():%Y-%m-%d %H:%M:%S}"
             yield from examine("hanging", f"host {view.name} path {each.path}", {**each.to_dict(), "since": since})
+        for item, error in view.aside.items():
+            yield from examine("host-aside", f"host {view.name}", {"item": item, "error": error})
         for look in told.get("looks", ()):
             if names := look.pop("transactions", ()):
                 look["unowned"] = len(unknown(self._registry.client, view.name, names))

@@ -46,6 +46,11 @@ class HostView:
         """The paths that hang there."""
         return hanging_of(self.facts)
 
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """What the host could not handle and has put aside: the error of each item, by its name."""
+        return {str(item): str(error) for item, error in self.facts.get("aside", {}).items()}
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
@@ -234,7 +239,7 @@ class Hosts:
 
     def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
         """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""
-        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(_bounded(aside or {}))])
+        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(bounded_aside(aside or {}))])
 
     def daemon_aside(self, name: str) -> dict[str, str]:
         """What a daemon could not handle and has put aside: the error of each item, by its name."""
@@ -291,9 +296,9 @@ def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
         return False
 
 
-def _bounded(aside: Mapping[str, str]) -> dict[str, str]:
+def bounded_aside(aside: Mapping[str, str]) -> dict[str, str]:
     """The first of many items, with the beginnings of their texts."""
-    return {name: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
+    return {name[:LONGEST_ASIDE]: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
 
 
 class HostTaken(errors.Refused):

@@ -14,9 +14,11 @@ from functools import partial
 from typing import Any, Final
 
 from blockjobs.daemons.loop import Every
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.answers import UnreadableMember
+from blockjobs.store.hosts import bounded_aside
 from blockjobs.store.registry import HostRegistry
 from blockworker import state
 from blockworker.errands.board import Errand, Lane
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 TICK: Final = 0.25  # seconds between looks at what hangs, and at the questions whose time is over
 VISIT: Final = 5.0  # seconds between looks at a write root
+ODD: Final = 300.0  # seconds after which a write root with journals that were put aside is swept once more
 TOLD: Final = 20  # paths that hang, told with a heartbeat
 KNOWN: Final = 256  # transactions whose shares are remembered
 
@@ -60,7 +63,8 @@ class Desk:
         self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
         self.facts = dict(facts or {})
         self._records = state.record_paths(config)
-        self._each_visit = Every(VISIT)
+        self._aside = Quarantine()
+        self._odd: dict[str, dict[str, str]] = {}  # by write root: journals that were put aside, and the error of each
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="desk", daemon=True)
 
@@ -127,15 +131,18 @@ class Desk:
 
     # --- housekeeping -----------------------------------------------------------------------------------
 
-    def told(self, attempts: Sequence[HangingPath] = ()) -> dict[str, Any]:
+    def told(self, attempts: Sequence[HangingPath] = (), aside: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What the heartbeat says besides; what is on disk is as it was read a beat ago.
 
-        ``attempts``: the paths on which attempts of this host hang.
+        ``attempts``: the paths on which attempts of this host hang.  ``aside``: what others here have put aside.
         """
         self._refresh()
+        odd = {name: error for found in [*self._odd.values()] for name, error in found.items()}
+        put_aside = bounded_aside({**(aside or {}), **self._aside.told(), **odd})
         hanging = [self._placed(each).to_dict() for each in (*self._lanes.hanging(), *attempts)]
         facts = {name: value for name, value in self.facts.items() if value != []}
-        return facts | ({"hanging": hanging[:TOLD]} if hanging else {})
+        facts |= {"hanging": hanging[:TOLD]} if hanging else {}
+        return facts | ({"aside": put_aside} if put_aside else {})
 
     def _placed(self, each: HangingPath) -> HangingPath:
         """With the file system that a path lies on, and those that are mounted below it."""
@@ -167,7 +174,19 @@ class Desk:
     def sweep(self) -> None:
         """Have what is settled closed and swept, root by root."""
         for path in self._config.target_roots:
-            self._tend("sweep", [path], f"the sweep of {path}")
+            self._sweep_root(path)
+
+    def _sweep_the_odd(self) -> None:
+        """Have those roots swept once more that have journals which were put aside: they may have been mended."""
+        for path in [path for path, odd in [*self._odd.items()] if odd]:
+            self._sweep_root(path)
+
+    def _sweep_root(self, path: str) -> None:
+        def done(odd: Any) -> None:
+            if odd is not None:
+                self._odd[path] = odd
+
+        self._tend("sweep", [path], f"the sweep of {path}", done)
 
     def settle_abandoned(self) -> None:
         """Have carried out, root by root, what was decided while this host was given up."""
@@ -199,9 +218,14 @@ class Desk:
         self._lanes.hand(Errand(kind, (kind, path), lane, {"path": path}, about, tuple(paths), done=done))
 
     def _follow(self) -> None:
+        turns: Sequence[tuple[str, Every, Callable[[], None]]] = (
+            ("the looks at write roots", Every(VISIT), self.visit),
+            ("the sweep of journals that were put aside", Every(ODD), self._sweep_the_odd),
+            ("the look at what hangs", Every(TICK), self._lanes.look),
+            ("the end of questions", Every(TICK), self.questions.expire),
+        )
         while not self._stop.wait(TICK):
-            for act in (*([self.visit] if self._each_visit() else []), self._lanes.look, self.questions.expire):
-                try:
-                    act()
-                except Exception:  # without this thread nobody would see what hangs
-                    log.exception("desk: an error nobody expected")
+            for name, due, act in turns:
+                with redis_may_be_away(f"{name} is tried again"):
+                    if due():
+                        self._aside.part(name, act)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import Final
 
+from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.barriers import Decision
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import TxnId
@@ -85,17 +87,23 @@ def sweep_roots(roots: Roots) -> None:
         sweep_root(roots, path)
 
 
-def sweep_root(roots: Roots, path: str) -> None:
-    """Close what is settled beneath a write root and was left open, and remove old tombstones."""
-    try:
-        root = roots.root_of(path, write=True)
-        close_settled(roots, root)
-        if next(journals.scan(roots, root), None) is None:
-            forget_notes(roots, root)
-        journals.keep_room(roots, root)
-        journals.sweep_tombstones(roots, root, TOMBSTONE)
-    except (BlockjobsError, OSError) as error:
-        log.warning("what is settled beneath %s is not swept: %s", path, error)
+def sweep_root(roots: Roots, path: str) -> dict[str, str]:
+    """Close what is settled beneath a write root and was left open, and remove old tombstones.
+
+    Journals are handled one by one; returns those that could not be, with the error of each.
+    """
+    aside = Quarantine()
+    aside.handle(f"sweep of write root {path}", partial(_sweep, roots, path, aside))
+    return aside.told()
+
+
+def _sweep(roots: Roots, path: str, aside: Quarantine) -> None:
+    root = roots.root_of(path, write=True)
+    close_settled(roots, root, aside.handle)
+    if next(journals.scan(roots, root, aside.handle), None) is None and not aside.told():
+        forget_notes(roots, root)
+    journals.keep_room(roots, root, aside.handle)
+    journals.sweep_tombstones(roots, root, TOMBSTONE, each=aside.handle)
 
 
 def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:

@@ -13,13 +13,15 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
+from blockjobs.store.each import Each
 from blockjobs.store.submit import batches
 from blockworker.kernel import NO_SPACE
 from blockworker.roots import Root, Roots, between
@@ -31,10 +33,12 @@ from blockworker.targets.memberfiles import has_file, member_files, member_of, m
 from blockworker.together import Durably, do_alone
 
 __all__ = [
-    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "View", "held", "keep_room", "locked", "looked_into",
-    "only_place", "place_of", "read", "read_member", "read_members", "scan", "sweep_tombstones",
+    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "View", "held", "item_of", "keep_room", "locked",
+    "logged", "looked_into", "only_place", "place_of", "read", "read_member", "read_members", "scan",
+    "sweep_tombstones",
 ]  # fmt: skip
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FEW: Final = 4  # members that are noted in the journal itself: most transactions are one file
@@ -294,12 +298,26 @@ def _places(roots: Roots, target: str) -> list[Root]:
     return [*reversed(inner), top]
 
 
-def scan(roots: Roots, root: Root) -> Iterator[Record]:
-    """Every open journal beneath the root without its lock, one at a time."""
-    return _scan(roots, folder_of(root))
+def logged(_item: str, call: Callable[[], T], /) -> T | None:
+    """Call; a journal that is none of ours is logged and passed over, as one bad journal must not stop the others."""
+    try:
+        return call()
+    except JobFailed as failed:
+        log.warning("%s", failed)
+        return None
 
 
-def _scan(roots: Roots, path: str) -> Iterator[Record]:
+def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[Record]:
+    """Every open journal beneath the root without its lock, one at a time.  ``each``: how one is handled."""
+    return _scan(roots, folder_of(root), each)
+
+
+def item_of(root: Root, transaction: str) -> str:
+    """The name of a journal for people, as ``each`` gets it."""
+    return f"journal {folder_of(root)}/{transaction}.journal"
+
+
+def _scan(roots: Roots, path: str, each: Each) -> Iterator[Record]:
     try:
         folder = roots.open_dir(path)
     except JobFailed as failed:
@@ -309,35 +327,40 @@ def _scan(roots: Roots, path: str) -> Iterator[Record]:
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".journal") and not name.startswith("."))
         for name in names:
-            if (text := read_text(folder, name)) is None:
-                continue
-            try:
-                record = Record.parse(text, f"{path}/{name}")
-                if name != f"{record.transaction}.journal":
-                    of = f"is of transaction '{record.transaction}', which its name does not tell"
-                    raise JobFailed(errno.EBADMSG, f"journal {path}/{name} {of}: it is left alone")
+            record = each(f"journal {path}/{name}", partial(_record_of, folder, path, name))
+            if record is not None:
                 yield record
-            except JobFailed as failed:
-                log.warning("%s", failed)  # one bad journal must not stop the others' work
     finally:
         os.close(folder)
 
 
-def keep_room(roots: Roots, root: Root) -> None:
-    """Give each open journal the room for its next version; those of version 1 have none.
+def _record_of(folder: int, path: str, name: str) -> Record | None:
+    """The record in a journal; None: it is gone.  Raises JobFailed: it is none of ours."""
+    if (text := read_text(folder, name)) is None:
+        return None
+    record = Record.parse(text, f"{path}/{name}")
+    if name != f"{record.transaction}.journal":
+        of = f"is of transaction '{record.transaction}', which its name does not tell"
+        raise JobFailed(errno.EBADMSG, f"journal {path}/{name} {of}: it is left alone")
+    return record
 
-    Raises JobFailed, OSError.
-    """
-    for record in scan(roots, root):
-        folder = roots.open_dir(folder_of(root))
-        try:
-            spare = has_file(folder, spare_name(f"{record.transaction}.journal"))
-        finally:
-            os.close(folder)
-        if not spare:
-            with suppress(LockBusy), locked(roots, root, record.transaction, patience=0) as journal:
-                if journal is not None and journal.record is not None and not journal.record.clean:
-                    journal.write(journal.record)
+
+def keep_room(roots: Roots, root: Root, each: Each = logged) -> None:
+    """Give each open journal the room for its next version; those of version 1 have none."""
+    for record in scan(roots, root, each):
+        each(item_of(root, record.transaction), partial(_keep_room_of, roots, root, record.transaction))
+
+
+def _keep_room_of(roots: Roots, root: Root, transaction: str) -> None:
+    folder = roots.open_dir(folder_of(root))
+    try:
+        spare = has_file(folder, spare_name(f"{transaction}.journal"))
+    finally:
+        os.close(folder)
+    if not spare:
+        with suppress(LockBusy), locked(roots, root, transaction, patience=0) as journal:
+            if journal is not None and journal.record is not None and not journal.record.clean:
+                journal.write(journal.record)
 
 
 @contextmanager
@@ -372,16 +395,23 @@ def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATI
         yield journal if journal.record is not None else None
 
 
-def sweep_tombstones(roots: Roots, root: Root, older_than_s: float, *, now: float | None = None) -> int:
+def sweep_tombstones(
+    roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = logged
+) -> int:  # fmt: skip
     """Remove tombstones of that age; return how many."""
     before = (time.time() if now is None else now) - older_than_s
     swept = 0
-    for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}"):
-        if seen.at > before:
-            continue
-        with suppress(LockBusy), locked(roots, root, seen.transaction, patience=0) as journal:
-            if journal is not None and journal.record is not None and journal.record.clean:
-                journal.remove()
-                swept += 1
+    for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}", each):
+        if seen.at <= before:
+            removed = each(item_of(root, seen.transaction), partial(_remove_tombstone, roots, root, seen.transaction))
+            swept += bool(removed)
     remove_folder(roots, root)
     return swept
+
+
+def _remove_tombstone(roots: Roots, root: Root, transaction: str) -> bool:
+    with suppress(LockBusy), locked(roots, root, transaction, patience=0) as journal:
+        if journal is not None and journal.record is not None and journal.record.clean:
+            journal.remove()
+            return True
+    return False

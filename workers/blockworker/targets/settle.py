@@ -11,10 +11,12 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
+from blockjobs.store.each import Each
 from blockworker import kernel
 from blockworker.mounts import RootAway
 from blockworker.roots import Root, Roots
@@ -204,18 +206,25 @@ def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: f
         return True
 
 
-def close_settled(roots: Roots, root: Root) -> int:
-    """Close what is settled and was left open, as whoever settled it died before he did so; how many journals."""
+def close_settled(roots: Roots, root: Root, each: Each = journals.logged) -> int:
+    """Close what is settled and was left open, as whoever settled it died before he did so; how many journals.
+
+    ``each``: how one journal is handled: a bad one must not stop the others' work.
+    """
     closed = 0
-    for record in journals.scan(roots, root):
-        if record.decision is not None and all(each.settled for each in record.members.values()):
-            try:
-                closed += clean_transaction(roots, record.transaction, root, patience=0)
-            except LockBusy:
-                log.debug("transaction %s: somebody else closes it", record.transaction)
-            except JobFailed as failed:  # one bad journal must not stop the others' work
-                log.warning("transaction %s: it is not closed: %s", record.transaction, failed.text)
+    for record in journals.scan(roots, root, each):
+        if record.decision is not None and all(member.settled for member in record.members.values()):
+            item = journals.item_of(root, record.transaction)
+            closed += bool(each(item, partial(_close_one, roots, root, record.transaction)))
     return closed
+
+
+def _close_one(roots: Roots, root: Root, transaction: str) -> bool:
+    try:
+        return clean_transaction(roots, transaction, root, patience=0)
+    except LockBusy:
+        log.debug("transaction %s: somebody else closes it", transaction)
+        return False
 
 
 def _tombstone(journal: Journal) -> str | None:
