@@ -23,6 +23,7 @@ from blockworker import spares
 from blockworker.copy.digests import CHUNK
 from blockworker.errands.standstill import Watch
 from blockworker.spares import Mark
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class ControlLine:
         self._looked_at, self._watch = -1, Watch(HANGS_AFTER)
         self._hangs: tuple[str, float] | None = None
         self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
-        self._thread = threading.Thread(target=self._follow, name=f"line-{claim.spec.id}", daemon=True)
+        self._thread = vital(self._follow, f"line-{claim.spec.id}")
 
     def start(self) -> None:
         spares.mark(Mark.COPIES)

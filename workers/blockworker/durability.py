@@ -17,6 +17,7 @@ from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint
 from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Durability:
         self._one = threading.Lock()
         self._stop = threading.Event()
         self._news = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="durability", daemon=True)
+        self._thread = vital(self._follow, "durability")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,13 +74,13 @@ class Durability:
         while not self._stop.is_set():
             self._news.wait(LOOK)
             self._news.clear()
-            if self.copy.flush_due:
-                try:
+            try:
+                if self.copy.flush_due:
                     self.flush()
-                except Exception as error:
-                    # Also what nobody expected: the lanes would wait for ever for a flush that never comes.
-                    if not isinstance(error, JobFailed | LeaseLost):
-                        log.exception("making the copy durable failed")
-                    self._failure = error
-                    self._job.wake()
-                    return
+            except Exception as error:
+                # Also what nobody expected: the lanes would wait for ever for a flush that never comes.
+                if not isinstance(error, JobFailed | LeaseLost):
+                    log.exception("making the copy durable failed")
+                self._failure = error
+                self._job.wake()
+                return

@@ -13,11 +13,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import psutil
 
 from blockworker.spares import Mark, mark_of
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +35,28 @@ def processes_to_give_up(marks: Mapping[int, Mark], waited: float) -> list[int]:
 
 def follow_end(draining: Callable[[], bool]) -> None:
     """From now on have this process end in time once it is ``draining``, whatever its children do."""
-    threading.Thread(target=_follow, args=(draining,), name="farewell", daemon=True).start()
+    vital(lambda: _follow(draining), "farewell").start()
 
 
 def _follow(draining: Callable[[], bool]) -> None:
     rest = threading.Event()
     while not draining():
         rest.wait(_LOOK)
-    began, me = time.monotonic(), psutil.Process()
+    began = time.monotonic()
     while True:
-        marks = {child.pid: mark_of(child.pid) for child in me.children()}
-        if given_up := processes_to_give_up(marks, time.monotonic() - began):
-            log.warning("the attempts of processes %s hang: this worker ends without them", given_up)
-            for pid in given_up:
-                os.kill(pid, signal.SIGKILL)
-            os._exit(0)  # Celery would wait for them
+        try:
+            _end_without_what_hangs(time.monotonic() - began)
+        except (psutil.Error, OSError) as error:  # a child that ends this instant
+            log.debug("one more look at the processes of this worker: %s", error)
         rest.wait(_LOOK)
+
+
+def _end_without_what_hangs(waited: float) -> None:
+    """End this process if it waits for nothing but attempts that hang; they get SIGKILL."""
+    marks = {child.pid: mark_of(child.pid) for child in psutil.Process().children()}
+    if given_up := processes_to_give_up(marks, waited):
+        log.warning("the attempts of processes %s hang: this worker ends without them", given_up)
+        for pid in given_up:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os._exit(0)  # Celery would wait for them

@@ -9,8 +9,11 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.store.hosts import Hosts, HostTaken
+from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.store import codec
+from blockjobs.store.hosts import Hosts, HostTaken, bounded_aside
 from blockworker.host import HostConfig, facts, machine_id
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +28,9 @@ class Heartbeat:
         self._hosts, self._config, self._more = hosts, config, more
         self._machine = machine_id()
         self._facts: dict[str, Any] = dict(facts())
+        self._aside = Quarantine()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="heartbeat", daemon=True)
+        self._thread = vital(self._follow, "heartbeat")
 
     def register(self) -> None:
         """The first beat.
@@ -54,17 +58,27 @@ class Heartbeat:
             log.warning("host %s: left without a word: %s", self._config.name, error)
 
     def _beat(self, *, word: str = "beat", seen: str = "") -> None:
-        config, told = self._config, self._facts | dict(self._more())
+        config, told = self._config, self._facts | self._changing()
         self._hosts.beat(config.name, self._machine, config.slots, told, word=word, seen=seen)
 
+    def _changing(self) -> dict[str, Any]:
+        """The facts that change; a host that is silent is given up, and no fact that cannot be told is worth that."""
+        found = self._aside.part("the changing facts of this host", self._packable)
+        return {"aside": bounded_aside(self._aside.told())} if found is None else found
+
+    def _packable(self) -> dict[str, Any]:
+        found = dict(self._more())
+        codec.pack(found)
+        return found
+
     def _follow(self) -> None:
+        """Beat until the end.  Raises HostTaken: the name is another machine's by now, and so are its orders."""
         while not self._stop.wait(INTERVAL):
             try:
                 self._beat()
             except redis.RedisError as error:
-                log.warning("host %s: Redis is away: %s", self._config.name, error)
-            except HostTaken as taken:
-                log.error("%s: this one stops beating", taken)
-                return
-            except Exception:  # a host that is silent is given up: no fact that cannot be told is worth that
+                log.warning("host %s: Redis is away, or refuses its heartbeat: %s", self._config.name, error)
+            except HostTaken:
+                raise
+            except Exception:  # the next beat may be one that can be told
                 log.exception("host %s: an error nobody expected", self._config.name)

@@ -30,6 +30,7 @@ from blockworker import processname
 from blockworker.host import boot_id
 from blockworker.roots import Roots
 from blockworker.targets.abandoned import sweep_roots
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Watcher:
         self._known: dict[JobId, Standing] = {}  # what the job of each claim here said when it was last looked at
         self.aside = Quarantine()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
+        self._thread = vital(self._follow, "watcher")
 
     @property
     def host(self) -> Host:

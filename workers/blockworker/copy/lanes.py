@@ -22,6 +22,7 @@ from blockworker.copy.extents import RangeSet
 from blockworker.copy.interval import Interval
 from blockworker.copy.plan import Piece, Plan
 from blockworker.copy.throttle import Throttle
+from blockworker.threads import vital
 
 INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt whatever its error policy says
 
@@ -63,7 +64,7 @@ class CopyLanes(ABC):
         self._troubles: list[VolumeError] = []
         self._salvaged = RangeSet()  # what of the source could not be read
         names = (f"lane-{number}" for number in range(lanes))
-        self._lanes = [threading.Thread(target=self._lane, name=name, daemon=True) for name in names]
+        self._lanes = [vital(self._lane, name) for name in names]
         self._working = lanes
 
     @abstractmethod

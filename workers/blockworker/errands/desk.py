@@ -27,6 +27,7 @@ from blockworker.errands.mounts import MountTable
 from blockworker.errands.questions import Questions, redis_may_be_away
 from blockworker.errands.touched import TOUCHED, lane_of, spec_paths
 from blockworker.host import HostConfig
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Desk:
         self._aside = Quarantine()
         self._odd: dict[str, dict[str, str]] = {}  # by write root: journals that were put aside, and the error of each
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="desk", daemon=True)
+        self._thread = vital(self._follow, "desk")
 
     def start(self) -> None:
         self._thread.start()
@@ -221,8 +222,8 @@ class Desk:
         turns: Sequence[tuple[str, Every, Callable[[], None]]] = (
             ("the looks at write roots", Every(VISIT), self.visit),
             ("the sweep of journals that were put aside", Every(ODD), self._sweep_the_odd),
-            ("the look at what hangs", Every(TICK), self._lanes.look),
-            ("the end of questions", Every(TICK), self.questions.expire),
+            ("the look at what hangs", Every(0.0), self._lanes.look),
+            ("the end of questions", Every(0.0), self.questions.expire),
         )
         while not self._stop.wait(TICK):
             for name, due, act in turns:

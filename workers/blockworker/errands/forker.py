@@ -12,13 +12,13 @@ import fcntl
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final, NoReturn
 
 from blockjobs.store import codec
+from blockworker.threads import vital
 
 _PR_SET_PDEATHSIG: Final = 1
 _PID: Final = 8  # bytes in which the forker tells a process id
@@ -97,7 +97,7 @@ class Forker:
             if not self._closed:
                 ended()
 
-        threading.Thread(target=follow, name="forker", daemon=True).start()
+        vital(follow, "forker").start()
 
     def close(self) -> None:
         """End the forker, and every process of its making that does not hang in the kernel."""

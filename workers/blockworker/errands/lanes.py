@@ -16,6 +16,7 @@ from blockjobs.model.hanging import HangingPath
 from blockworker.errands.board import Board, Errand
 from blockworker.errands.forker import Gone
 from blockworker.errands.standstill import Standing, Watch
+from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Lanes:
         self._starting = threading.Lock()
         self._begun: list[Errand] = []  # taken from the board, for the next server that is free
         self._free = 0  # servers that wait for an errand
+        self._coming = 0  # servers that were started, and have not waited yet
         self._underway: dict[tuple[str, ...], _Underway] = {}
         self._leaving: dict[int, _Underway] = {}  # processes that gave up an errand and cannot end
         self._closed = False
@@ -125,13 +127,24 @@ class Lanes:
         }
         while not self._closed and (errand := self._board.take(hanging)) is not None:
             self._begun.append(errand)
-            if len(self._begun) <= self._free:
-                self._state.notify_all()
-            else:
-                threading.Thread(target=self._serve, name="errands", daemon=True).start()
+        if self._begun:
+            self._state.notify_all()
+        self._man()
+
+    def _man(self) -> None:
+        """Have a server for everything that was begun; where no thread can be made, the next look tries again."""
+        while len(self._begun) > self._free + self._coming:
+            try:
+                vital(self._serve, "errands").start()
+            except RuntimeError as error:
+                log.error("%d errands wait: %s", len(self._begun), error)
+                return
+            self._coming += 1
 
     def _serve(self) -> None:
         """Do one errand after the other in one process, until there was none for a while."""
+        with self._state:
+            self._coming -= 1
         runner: Runner | None = None
         while (errand := self._next()) is not None:
             value, stays = None, False
