@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Order the watcher of a host to end an attempt, as long as its job is that attempt's.
 -- The order is kept under the attempt, and goes with the attempt: no later job of the same id is meant by it.
 --
