@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import redis
-from puppets import Fleet, spec
+from puppets import RUN, Fleet, spec
 from redis.connection import AbstractConnection
 
 from blockjobs.model import errors
+from blockjobs.server import Server
+from blockjobs.store.connection import connect
 
 JOB = spec("j")
 
@@ -53,3 +57,47 @@ def test_a_cancel_whose_reply_was_lost_is_not_refused(fleet, lossy):
     assert not lossy
     with pytest.raises(errors.VerbRefused):
         fleet.registry.verbs.cancel("j")
+
+
+@pytest.fixture
+def leaving(tmp_path, monkeypatch):
+    """A server that dies behind the effect of ``publish``, before its reply; a fleet on it; and whether it died."""
+    read = AbstractConnection.read_response
+    with Server(tmp_path) as server, connect(server.url) as client:
+        died = threading.Event()
+
+        def die(self, *args, **kwargs):
+            reply = read(self, *args, **kwargs)
+            if isinstance(reply, list) and reply and reply[0] == b"published" and not died.is_set():
+                died.set()
+                server.kill()
+                self.disconnect()
+                raise redis.exceptions.ConnectionError("the reply was lost")
+            return reply
+
+        monkeypatch.setattr(AbstractConnection, "read_response", die)
+        yield server, Fleet(client), died
+
+
+def test_a_submit_whose_reply_was_lost_with_redis_is_one_once_redis_is_back(leaving):
+    server, fleet, died = leaving
+    client = threading.Thread(target=fleet.submit, args=(JOB,))
+    client.start()
+    assert died.wait(10)
+    client.join(3.0)  # for longer than a client of Redis tries by itself
+    assert client.is_alive(), "it gave up"
+    server.start()
+    client.join(10)
+    assert [name for name, _ in fleet.events("RUN_PUBLISHED")] == ["RUN_PUBLISHED"]
+    assert fleet.status("j") == "created"
+
+
+def test_a_submit_that_nobody_can_ask_about_says_so_and_names_the_run(leaving):
+    server, fleet, _ = leaving
+    fleet.registry.submit.patience = 0.5
+    with pytest.raises(errors.StartUnknown, match=f"whether run '{RUN}' was started is not known") as unknown:
+        fleet.submit(JOB)
+    assert unknown.value.exit_code == 3
+    server.start()
+    fleet.registry.submit.recover(fleet.registry.hosts.now())
+    assert fleet.status("j") == "created", "it was"

@@ -170,6 +170,18 @@ class NoRedis(BlockjobsError):
     exit_code = 3
 
 
+class StartUnknown(BlockjobsError):
+    """Redis went away as a run was to be started, and did not come back in time."""
+
+    exit_code = 3
+
+    def __init__(self, run: str, why: str) -> None:
+        super().__init__(
+            f"Redis does not answer ({why}): whether run '{run}' was started is not known; once Redis is back, "
+            f"`blockjobs status {run}` says so"
+        )
+
+
 class WaitTimedOut(BlockjobsError):
     """The time for waiting is over, and something is not; nothing was changed."""
 

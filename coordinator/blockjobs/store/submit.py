@@ -6,6 +6,7 @@ A client that dies after it leaves a run that the coordinator launches.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,12 +28,14 @@ from blockjobs.store.scripts import Scripts
 
 BATCH: Final = 100  # jobs one script touches at the most: 500 held Redis for up to 28 ms
 _NOTHING: Final = RunFields()
+PATIENCE: Final = 30.0  # seconds that a client asks whether its run was published, while Redis is away
+ASK_AGAIN: Final = 0.2  # seconds between two of these questions
 STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not published counts as abandoned
 
 
 class Submit:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, patience: float = PATIENCE) -> None:
+        self._redis, self._scripts, self.patience = client, scripts, patience
         self._limits = Limits(client, scripts)
 
     def submit(self, plan: RunPlan) -> None:
@@ -44,6 +47,7 @@ class Submit:
             VolumeBusy: another job reads or writes a target, or writes a source.
             JobFault: two jobs of the run itself do not go together.
             RunGoing, RunSkipped: its file has one at a time of its name, and one is not over.
+            StartUnknown: Redis went away as the run was to be published, and stayed away.
         """
         specs = plan.jobs
         check_together(specs, allow_in_place=plan.allow_in_place)
@@ -54,12 +58,30 @@ class Submit:
                 self.stage(plan, batch, owner)
             for name, store in plan.fields.stores.items():  # before there is a copy that they limit
                 self._limits.set_store(name, path=store.path, jobs=store.jobs, speed=store.speed, by=f"run {plan.run}")
-            self.publish(plan.run, len(specs), plan.name, plan.fields)
+            self._publish_surely(plan)
         except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
             with suppress(redis.RedisError):
                 self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
             raise
-        self.launch(plan.run)
+        with suppress(redis.ConnectionError, redis.TimeoutError):  # it is published: the coordinator launches it
+            self.launch(plan.run)
+
+    def _publish_surely(self, plan: RunPlan) -> None:
+        """Publish, and ask again where the reply was lost: the run may be published all the same.
+
+        Raises:
+            StartUnknown: Redis stayed away.
+        """
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                self.publish(plan.run, len(plan.jobs), plan.name, plan.fields)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if time.monotonic() > until:
+                    raise errors.StartUnknown(plan.run, str(error)) from None
+                time.sleep(ASK_AGAIN)
+            else:
+                return
 
     def _check_line(self, plan: RunPlan) -> None:
         """Before anything is staged: a volume of the run that goes on is not the reason that a user wants to read."""
