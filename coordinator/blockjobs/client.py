@@ -48,7 +48,7 @@ class Coordinator(Standstill, Budgets):
             client.close()
             raise
         self.registry = Registry(client)
-        self.glances = Glances(client)
+        self.glances = Glances(client, self.registry.odd)
 
     def close(self) -> None:
         self.registry.client.close()
@@ -95,7 +95,7 @@ class Coordinator(Standstill, Budgets):
 
     def list(self, run_id: str) -> Iterator[JobView]:
         """The jobs of a run that are not dismissed, in the order of the file; raises NoSuchRun."""
-        return self.registry.views.jobs(self.registry.views.places(self.run(run_id).id))
+        return self.registry.views.jobs(self.registry.views.places(self.registry.views.run_id(run_id)))
 
     def hosts(self) -> Iterable[HostView]:
         return self.registry.hosts.views()
@@ -236,16 +236,15 @@ class Coordinator(Standstill, Budgets):
         return Status.CONCLUDED
 
     def _outcome(self, id_: str) -> bool | None:
-        """Whether a run or a job succeeded; None: it is not over."""
+        """Whether a run or a job succeeded, whatever else its record says; None: it is not over."""
         try:
-            run = self.run(id_)
+            return self.registry.views.outcome(id_)
         except NoSuchRun as unknown:
             try:
-                job = self.get(id_)
+                _, status, ret = self.registry.views.published(id_)
             except NoSuchJob:
                 raise unknown from None
-            return job.ret == 0 if job.status is Status.CONCLUDED else None
-        return not (run.failed or run.cancelled) if run.ended else None
+            return ret == 0 if status is Status.CONCLUDED else None
 
 
 def check_host(host: Host, known: tuple[str, int] | None) -> None:

@@ -15,6 +15,7 @@ from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.model.volumespec import parse
 from blockjobs.store.holds import ALL, DRAIN, Holding
 from blockjobs.store.nodes import NoSuchNode
+from blockjobs.store.odd import STRICT
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, Place, Views
 from blockjobs.stream import BLOCK, Stream
@@ -90,7 +91,7 @@ class Standstill:
     def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
         give_up = None if timeout is None else time.monotonic() + timeout
         stream = Stream(self.registry, self.registry.events.last())
-        views = Views(self.registry.client, internal=True)  # internal jobs are drained, too
+        views = Views(self.registry.client, internal=True, odd=STRICT)  # internal jobs are drained, too
         while moving := [job for job in views.jobs(places) if not quiescent(job, parked=parked)]:
             left = BLOCK if give_up is None else give_up - time.monotonic()
             if left <= 0:
@@ -100,7 +101,7 @@ class Standstill:
 
     def _places(self, id_: str) -> Sequence[Place]:
         try:
-            return self.registry.views.places(self.registry.views.run(id_).id)
+            return self.registry.views.places(self.registry.views.run_id(id_))
         except NoSuchRun as unknown:
             try:
                 return [self.registry.views.place(id_)]

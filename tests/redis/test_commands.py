@@ -227,7 +227,7 @@ def test_a_path_without_a_host_is_refused_where_there_are_two(command, up):
 def test_status_as_json_has_runs_transactions_and_jobs(command, fleet, started):
     code, out, _ = command("status", "--json")
     told = json.loads(out)
-    assert (code, list(told)) == (0, ["runs", "transactions", "jobs", "holding"])
+    assert (code, list(told)) == (0, ["runs", "transactions", "jobs", "holding", "unreadable"])
     assert [[each["id"] for each in told[kind]] for kind in list(told)[:3]] == [[RUN], [RUN], [A, B, C]]
     single = json.loads(command("status", B, "--json")[1])
     assert [[each["id"] for each in single[kind]] for kind in list(single)[:3]] == [[RUN], [RUN], [B]]

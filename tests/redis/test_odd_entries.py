@@ -121,9 +121,9 @@ def test_an_odd_entry_is_named_and_the_one_behind_it_is_handled(fleet, coordinat
 
 
 def test_a_part_that_fails_stops_no_other_part(fleet, coordinator):
-    """Reservations of volumes that nobody can read: runs are launched, and hosts are judged, all the same."""
-    fleet.client.zadd(keys.reserved(), {"odd": 1})
-    fleet.client.hset(keys.terms(), "odd", b"\xff")
+    """Reservations of volumes that nobody can ask for: runs are launched, and hosts are judged, all the same."""
+    another_kind(fleet.client, keys.reserved())
+    another_kind(fleet.client, keys.terms())
     handled = launch(fleet)
     turns(coordinator, lambda: handled() and len(coordinator.quarantine.told()) > 2)
     assert {"volumes that are reserved", "holds of jobs"} <= coordinator.quarantine.told().keys()

@@ -15,6 +15,7 @@ from blockjobs.cli.words import line
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.store.events import BEGINNING, Event
+from blockjobs.store.odd import Unreadable
 from blockjobs.stream import BLOCK, Stream
 
 
@@ -59,7 +60,7 @@ def start(here: Coordinator, ids: tuple[str, ...], since: str | None) -> str:
     for text in ids:
         try:
             begins.append(0 if is_glob(text) else here.run(text).published)
-        except NoSuchRun:
+        except (NoSuchRun, Unreadable):
             begins.append(0)
     return f"{min(begins) - 1}-0" if begins and min(begins) > 0 else BEGINNING
 

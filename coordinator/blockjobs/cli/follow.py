@@ -74,9 +74,9 @@ def shown(*, json: bool = False) -> Iterator[Show]:
 
 
 def join(here: Coordinator, board: Board, run_id: RunId) -> None:
-    """Put a run on the board as it stands."""
-    run = here.run(run_id)
-    board.add(run, map(Row.of, here.list(run_id)))
+    """Put a run on the board as it stands, if it can be read."""
+    for run in here.registry.views.runs_of([run_id]):
+        board.add(run, map(Row.of, here.list(run_id)))
 
 
 def follow(

@@ -12,7 +12,7 @@ import click
 import redis
 
 from blockjobs import __version__
-from blockjobs.cli.output import complain
+from blockjobs.cli.output import complain, naming_odd_records
 from blockjobs.model.errors import BlockjobsError
 
 # command -> module:object, in the order that help shows; those of the data plane join by entry point
@@ -88,7 +88,8 @@ def main() -> None:
 def guarded(call: Callable[[], object]) -> int:
     """Run a command and turn what it raises into one line and an exit code."""
     try:
-        result = call()
+        with naming_odd_records():
+            result = call()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2

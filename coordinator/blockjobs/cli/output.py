@@ -5,17 +5,41 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import click
 
 from blockjobs.model.volumespec import printable
+from blockjobs.store import odd
 
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+class _Complaints(logging.Handler):
+    """A record of the log as a line of a command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+_COMPLAINTS: Final = _Complaints(logging.WARNING)
+
+
+@contextmanager
+def naming_odd_records() -> Iterator[None]:
+    """Name on stderr what a command leaves out as it cannot be read, a line each."""
+    odd.log.addHandler(_COMPLAINTS)
+    try:
+        yield
+    finally:
+        odd.log.removeHandler(_COMPLAINTS)
+
+
 def start_logging(level: int = logging.INFO) -> None:
     """Logs of a daemon: one sentence a line, to stderr."""
+    odd.log.removeHandler(_COMPLAINTS)  # they are in the log
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )

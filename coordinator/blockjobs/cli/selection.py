@@ -45,9 +45,10 @@ def select(here: Coordinator, text: str) -> Selection:
         places = [place for run in runs for place in views.places(run)] + here.glances.jobs_like(text)
         if not places:
             raise NoSuchRun(text)
-        return Selection(text, tuple(runs), tuple(dict.fromkeys(places)), many=True)
+        whole = [run.id for run in views.runs_of(runs)]  # of one that cannot be read the jobs can be
+        return Selection(text, tuple(whole), tuple(dict.fromkeys(places)), many=True)
     try:
-        run = views.run(text).id
+        run = views.run_id(text)
     except NoSuchRun:
         try:
             return Selection(text, (), (_published(here, text),), many=False)
@@ -57,8 +58,8 @@ def select(here: Coordinator, text: str) -> Selection:
 
 
 def _published(here: Coordinator, job_id: str) -> Place:
-    job = here.registry.views.job(job_id)
-    return Place(job.host, job.id, job.transaction)
+    place, *_ = here.registry.views.published(job_id)
+    return place
 
 
 def concerns(event: Event, texts: Iterable[str]) -> bool:

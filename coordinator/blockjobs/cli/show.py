@@ -45,7 +45,8 @@ def show(id_: str, json: bool, url: str | None) -> None:
     """
     with Coordinator(url) as here:
         chosen = select(here, id_)
-        scenes = () if chosen.runs else (scene_of(here, here.get(place.job)) for place in chosen.jobs)
+        jobs = here.registry.views.jobs(chosen.jobs) if chosen.many else map(here.get, (at.job for at in chosen.jobs))
+        scenes = () if chosen.runs else (scene_of(here, job) for job in jobs)
         if json:
             found = [*(run_json(here, run) for run in chosen.runs), *map(job_json, scenes)]
             print_json(found if is_glob(id_) else found[0])

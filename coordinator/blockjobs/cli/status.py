@@ -111,10 +111,11 @@ def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | 
         places = [place for run in runs for place in views.places(run)]
     transactions = (views.transaction(txn) for txn in dict.fromkeys(place.transaction for place in places))
     return {
-        "runs": [here.run(run).to_json() for run in runs],
+        "runs": [run.to_json() for run in views.runs_of(runs)],
         "transactions": [txn.to_json() for txn in transactions if txn is not None],
         "jobs": [job.to_json() for job in views.jobs(places)],
         "holding": [each.to_json() for each in here.holding()],
+        "unreadable": here.registry.odd.found(),
     }
 
 
@@ -146,12 +147,12 @@ def in_force(holding: Holding, now: float) -> str:
 
 def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
     """A run and at most so many of its jobs; 0: all, -1: none."""
-    run = here.run(run_id)
-    click.echo(heading(run, time.time()))
+    run = next(iter(here.registry.views.runs_of([run_id])), None)
+    click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
     if most < 0:
         return
     places = here.registry.views.places(run_id)
-    for txn in () if run.ended else groups(here, run, places):  # of individual ones: `show`
+    for txn in () if run is None or run.ended else groups(here, run, places):  # of individual ones: `show`
         for text in absent(txn, {host.name: host for host in here.hosts()}, here.registry.hosts.now() / 1000):
             click.echo(f"  {text}")
     print_jobs(here, places[: most or None])

@@ -12,6 +12,7 @@ from blockjobs.cli.selection import is_glob, select
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.policies import Verdict
+from blockjobs.store.odd import Unreadable
 
 WORDS: Final = {
     Verdict.ALL: "succeeded",
@@ -52,5 +53,5 @@ def ending(here: Coordinator, name: str, *, succeeded: bool) -> Verdict:
     """How a run ended by its file's policies; a job only did or did not."""
     try:
         return here.verdict(name)
-    except NoSuchRun:
+    except (NoSuchRun, Unreadable):
         return Verdict.ALL if succeeded else Verdict.FAILED

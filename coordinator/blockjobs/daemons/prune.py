@@ -21,6 +21,7 @@ from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.store.history import keeps
+from blockjobs.store.odd import STRICT
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ class Prune:
         return sorted(outcomes, key=lambda outcome: outcome.target.at, reverse=True)
 
     def _fate(self, name: str, after: RunId | None) -> keep.Fate:
-        views, history = self._registry.views.runs(), self._registry.history
-        targets = history.targets(run for run in views if run.name == name)
-        others = history.targets(run for run in views if run.name != name and run.layered)
+        # All of them, or nothing is removed: what cannot be read may be what lies on a target.
+        views, history = self._registry.views.runs(odd=STRICT), self._registry.history
+        targets = history.targets((run for run in views if run.name == name), STRICT)
+        others = history.targets((run for run in views if run.name != name and run.layered), STRICT)
         layers = frozenset((target.host, path) for target in others for path in target.layers)
         only = None if after is None else frozenset(target.series for target in targets if target.run == after)
         rules = keeps((run for run in views if run.name == name), targets)

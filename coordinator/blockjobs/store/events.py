@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,45 @@ import redis
 from blockjobs.model.ids import is_internal
 from blockjobs.store import keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.odd import Odd
 
 BEGINNING: Final = "0"
 PAGE: Final = 500
+# What an event of each kind always has; a name with # is of a whole number.  An event without it cannot be read.
+NEEDS: Final[dict[str, str]] = {
+    "RUN_PUBLISHED":       "jobs#",
+    "RUN_LATE":            "reason",
+    "RUN_ENDED":           "jobs# failed# cancelled#",
+    "TRANSACTION_CUT":     "begin end",
+    "TRANSACTION_DECIDED": "decision why",
+    "NOTICE_SENT":         "outcome url",
+    "NOTICE_FAILED":       "outcome url error",
+    "JOB_STATUS_CHANGE":   "from status",
+    "JOB_HELD":            "reason",
+    "JOB_UNHELD":          "reason",
+    "JOB_RETRIED":         "try of delay",
+    "JOB_MOVED":           "from to",
+    "JOB_CUT":             "how begin end frozen",
+    "JOB_SPEED":           "speed#",
+    "JOB_CALLED_OFF":      "reason",
+    "JOB_UNSETTLED":       "error",
+    "JOB_WARNING":         "text",
+    "JOB_RESOLVED":        "how published-as",
+    "TARGET_UNDEFINED":    "reason",
+    "TARGET_PRUNED":       "target why",
+    "TARGET_LEFT":         "target why",
+    "ATTEMPT_CLAIMED":     "attempt",
+    "ATTEMPT_RELEASED":    "reason",
+    "BLOCK_JOB_PENDING":   "type",
+    "BLOCK_JOB_READY":     "type len# offset# speed#",
+    "BLOCK_JOB_COMPLETED": "type len# offset# speed#",
+    "BLOCK_JOB_CANCELLED": "type len# offset# speed#",
+    "BLOCK_JOB_ERROR":     "operation action reason",
+    "STORE_SET":           "jobs# speed# by",
+    "STORE_REMOVED":       "by",
+    "HOST_LIMITED":        "speed# by",
+    "HOST_DOWN":           "state",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +74,17 @@ class Event:
 class Events:
     """``internal``: read those of internal jobs, too, as the machinery itself has to."""
 
-    def __init__(self, client: Client, *, internal: bool = False) -> None:
-        self._redis, self._internal = client, internal
+    def __init__(self, client: Client, *, internal: bool = False, odd: Odd | None = None) -> None:
+        self._redis, self._internal, self._odd = client, internal, odd or Odd()
 
     def last(self) -> str:
         """Where the stream ends now; ``after(last())`` gives what comes next."""
         end, count = "+", 1
         while page := self._redis.xrevrange(keys.events(), max=end, count=count):
             for entry, fields in page:
-                if self._visible(_event(entry, fields)):
-                    return str(entry.decode())
+                event = self._event(entry, fields)
+                if event is not None and self._visible(event):
+                    return event.seq
             end, count = f"({page[-1][0].decode()}", PAGE
         return BEGINNING
 
@@ -66,15 +103,23 @@ class Events:
         """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
         give_up = time.monotonic() + block_ms / 1000
         while page := self._read(seq, block_ms):
-            if visible := [event for event in page if self._visible(event)]:
+            events = (self._event(entry, fields) for entry, fields in page)
+            if visible := [event for event in events if event is not None and self._visible(event)]:
                 return visible
-            seq, block_ms = page[-1].seq, max(0, round((give_up - time.monotonic()) * 1000))
+            seq, block_ms = page[-1][0].decode(), max(0, round((give_up - time.monotonic()) * 1000))
         return []
 
-    def _read(self, seq: str, block_ms: int) -> list[Event]:
+    def _event(self, entry: bytes, fields: Mapping[bytes, bytes]) -> Event | None:
+        return self._odd.read(f"event {entry.decode()}", lambda: _event(entry, fields))
+
+    def _read(self, seq: str, block_ms: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
         reply = self._redis.xread({keys.events(): seq}, count=PAGE, block=block_ms or None)
-        rows = next(iter(reply.values()))[0] if isinstance(reply, dict) and reply else (reply[0][1] if reply else [])
-        return [_event(entry, fields) for entry, fields in rows]
+        if not reply:
+            return []
+        page: Sequence[tuple[bytes, Mapping[bytes, bytes]]] = (
+            next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]
+        )
+        return page
 
     def _visible(self, event: Event) -> bool:
         return self._internal or not (is_internal(event.run) or is_internal(event.id))
@@ -94,8 +139,13 @@ class Events:
             after = page[-1].seq
 
 
-def _event(entry: bytes, fields: dict[bytes, bytes]) -> Event:
+def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
     words = {name.decode(): value.decode() for name, value in fields.items()}
+    for name in NEEDS.get(words["event"], "").split():
+        if name.endswith("#"):
+            int(words[name[:-1]])
+        elif name not in words:
+            raise KeyError(name)
     return Event(
         entry.decode(), words.pop("event"), words.pop("id", ""), words.pop("txn", ""), words.pop("run", ""),
         words.pop("host", ""), words,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
+from blockjobs.model.ids import JobId, RunId, TxnId, is_internal
 from blockjobs.model.states import Status
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
+from blockjobs.store.odd import Odd
 from blockjobs.store.submit import batches
-from blockjobs.store.views import Place
+from blockjobs.store.views import Place, readable_place
 
 HINT: Final = 1000  # fields Redis looks at in one step of a search
 BACK: Final = 5000  # events a backward search reads before it gives up
@@ -30,31 +32,27 @@ class Glance:
 
 
 class Glances:
-    def __init__(self, client: Client) -> None:
-        self._redis = client
+    def __init__(self, client: Client, odd: Odd | None = None) -> None:
+        self._redis, self._odd = client, odd or Odd()
 
     def progress(self, places: Iterable[Place]) -> dict[JobId, Glance]:
         """How far some jobs are; unknown and unpublished ones are left out."""
-        found = {}
+        found: dict[JobId, Glance] = {}
         for page in batches(list(places)):
             pipe = self._redis.pipeline(transaction=False)
             for place in page:
                 pipe.hmget(keys.job(place.host, place.job), "status", "attempt", "busy", "offset", "len", "speed")
-            for place, (status, attempt, busy, offset, length, speed) in zip(page, pipe.execute(), strict=True):
-                if status and status != b"undefined":
-                    found[place.job] = Glance(
-                        Status(status.decode()), bool(attempt), busy == b"1", int(offset or 0), int(length or 0),
-                        int(speed or 0),
-                    )  # fmt: skip
+            for place, fields in zip(page, pipe.execute(), strict=True):
+                if fields[0] and fields[0] != b"undefined":
+                    glance = self._odd.read(f"progress of job {place.job}", partial(_glance, *fields))
+                    found |= {} if glance is None else {place.job: glance}
         return found
 
     def jobs_like(self, pattern: str) -> list[Place]:
         """The places of all jobs whose id matches a glob (``*``, ``?``, ``[...]``), by id."""
-        found = {}
-        for job, place in self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT):
-            host, txn = place.decode().split(" ")
-            found[job.decode()] = Place(Host(host), JobId(job.decode()), TxnId(txn))
-        return [found[job] for job in sorted(found) if not is_internal(job)]
+        found = dict(self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT))
+        places = [readable_place(self._odd, job, found[job]) for job in sorted(found)]
+        return [place for place in places if place is not None and not is_internal(place.job)]
 
     def runs_like(self, pattern: str) -> list[RunId]:
         """The runs whose id matches a glob, oldest first."""
@@ -87,9 +85,9 @@ class Glances:
         lifted: set[str] = set()
         for seq, fields in self._newest_first():
             if fields.get(b"id") == job.encode() and (reason := fields.get(b"reason", b"").decode()):
-                if fields[b"event"] == b"JOB_HELD" and reason not in lifted:
+                if fields.get(b"event") == b"JOB_HELD" and reason not in lifted:
                     since.setdefault(reason, int(seq.partition(b"-")[0]) / 1000)
-                elif fields[b"event"] == b"JOB_UNHELD":
+                elif fields.get(b"event") == b"JOB_UNHELD":
                     lifted.add(reason)
         return since
 
@@ -101,3 +99,8 @@ class Glances:
             if len(page) < 500:
                 return
             end = f"({page[-1][0].decode()}"
+
+
+def _glance(status: bytes, attempt: bytes | None, busy: bytes | None, *numbers: bytes | None) -> Glance:
+    offset, length, speed = (int(number or 0) for number in numbers)
+    return Glance(Status(status.decode()), bool(attempt), busy == b"1", offset, length, speed)

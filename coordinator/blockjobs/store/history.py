@@ -6,6 +6,7 @@ Rows are written as jobs conclude (conclude.lua) and taken out as their targets 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
@@ -15,25 +16,29 @@ from blockjobs.model.policies import transaction_name
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.each import readable
+from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import RunView
 
 
 class History:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
-    def targets(self, runs: Iterable[RunView]) -> list[Target]:
+    def targets(self, runs: Iterable[RunView], odd: Odd | None = None) -> list[Target]:
         """What some runs have published, and nobody has pruned."""
+        read = (odd or self._odd).read
         each = list(runs)
         pipe = self._redis.pipeline(transaction=False)
         for run in each:
             pipe.hgetall(keys.targets(run.id))
-        return [
-            _target(run, job.decode(), row)
+        found = (
+            read(f"target of {readable(job)} in run {run.id}", partial(_target, run, job, row))
             for run, rows in zip(each, pipe.execute(), strict=True)
             for job, row in rows.items()
-        ]
+        )
+        return [target for target in found if target is not None]
 
     def left(self, runs: Iterable[RunId]) -> dict[RunId, dict[str, str]]:
         """Of each run the jobs whose targets could not be pruned, and why."""
@@ -42,7 +47,7 @@ class History:
         for run in each:
             pipe.hgetall(keys.left(run))
         return {
-            run: {job.decode(): why.decode() for job, why in rows.items()}
+            run: {readable(job): readable(why) for job, why in rows.items()}
             for run, rows in zip(each, pipe.execute(), strict=True)
         }
 
@@ -98,12 +103,12 @@ def pack(spec: JobSpec) -> bytes:
     return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
 
 
-def _target(run: RunView, job: str, row: bytes) -> Target:
+def _target(run: RunView, job: bytes, row: bytes) -> Target:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
     txn, source, base, below, *marks = codec.unpack(packed)
     return Target(
-        run=run.id, at=run.published / 1000, job=job, transaction=txn,
+        run=run.id, at=run.published / 1000, job=job.decode(), transaction=txn,
         group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
         layers=tuple(below), salvaged=bool(marks),
     )  # fmt: skip

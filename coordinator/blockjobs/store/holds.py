@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.numbers import milliseconds_of
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.each import readable
+from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import batches
 from blockjobs.store.views import Place
@@ -42,8 +45,8 @@ class Holding:
 
 
 class Holds:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def begin(self, reason: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> bool:
         """Put a reason in force; False: it is already.  ``seconds``: it ends by itself (0: it does not)."""
@@ -109,11 +112,9 @@ class Holds:
         pipe.hgetall(keys.holding())
         pipe.hgetall(keys.lifting())
         holding, lifting = pipe.execute()
-        found = []
-        for reason, record in (lifting | holding).items():
-            since, cause, owner, expires = codec.unpack(record)
-            found.append(Holding(reason.decode(), since, cause, owner, expires, lifting=reason not in holding))
-        return sorted(found, key=lambda each: (each.since, each.reason))
+        rows = ((readable(reason), record, reason not in holding) for reason, record in (lifting | holding).items())
+        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row)) for row in rows)
+        return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
     def live(self) -> Iterator[Place]:
         """Every job of every transaction that is not over; concluded ones may be among them."""
@@ -146,3 +147,8 @@ class Holds:
 
     def _now(self) -> int:
         return milliseconds(self._redis.time())
+
+
+def _holding(reason: str, record: bytes, lifting: bool) -> Holding:
+    since, cause, owner, expires = codec.unpack(record)
+    return Holding(reason, int(since), cause, owner, int(expires), lifting=lifting)

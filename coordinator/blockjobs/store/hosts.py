@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from blockjobs.model import errors
@@ -14,7 +15,9 @@ from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.each import readable
 from blockjobs.store.facts import name_unreadable, read_facts, read_hanging
+from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
 log = logging.getLogger(__name__)
@@ -74,8 +77,8 @@ class Card(NamedTuple):
 
 
 class Hosts:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def beat(
         self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, word: str = "beat", seen: str = ""
@@ -100,7 +103,7 @@ class Hosts:
 
     def known(self) -> dict[Host, tuple[str, int]]:
         """Every host the coordinator knows: state, since."""
-        record = {name.decode(): value.decode() for name, value in self._redis.hgetall(keys.hosts()).items()}
+        record = {readable(name): readable(value) for name, value in self._redis.hgetall(keys.hosts()).items()}
         return {
             Host(name[6:]): (state, int(record.get("since:" + name[6:], "0")))
             for name, state in sorted(record.items())
@@ -117,7 +120,15 @@ class Hosts:
             pipe.zcard(keys.ready(host))
         speeds, *rows = pipe.execute()
         return [
-            HostView(host, state, since, **_told(host, card), running=running, waiting=waiting, speed=int(speed or 0))
+            HostView(
+                host,
+                state,
+                since,
+                **_told(host, card),
+                running=running,
+                waiting=waiting,
+                speed=self._odd.read(f"limit of host {host}", partial(int, speed or 0)) or 0,
+            )
             for (host, (state, since)), card, running, waiting, speed in zip(
                 known.items(), rows[::3], rows[1::3], rows[2::3], speeds[: len(known)], strict=True
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from blockjobs.model import errors
@@ -15,6 +16,8 @@ from blockjobs.model.numbers import whole
 from blockjobs.model.shares import Has
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.each import readable
+from blockjobs.store.odd import Odd, demand
 from blockjobs.store.scripts import Scripts
 
 BATCH: Final = 100  # jobs one script touches at the most
@@ -66,24 +69,25 @@ class Running:
 
 
 class Limits:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     # --- what they are ----------------------------------------------------------------------------------
 
     def stores(self) -> list[StoreView]:
         """All, by name."""
-        names = sorted(name.decode() for name in self._redis.smembers(keys.stores()))
+        names = sorted(readable(name) for name in self._redis.smembers(keys.stores()))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
             pipe.hgetall(keys.store(name))
             pipe.zcard(keys.places(name))
             pipe.zcard(keys.crowd(name))
         rows = pipe.execute() if names else []
-        return [
-            _store(name, record, running, waiting)
+        found = [
+            self._odd.read(f"store {name}", partial(_store, name, record, running, waiting))
             for name, record, running, waiting in zip(names, rows[::3], rows[1::3], rows[2::3], strict=True)
         ]
+        return [store for store in found if store is not None]
 
     def store(self, name: str) -> StoreView:
         """Raises NoSuchStore."""
@@ -94,7 +98,7 @@ class Limits:
         record, running, waiting = pipe.execute()
         if b"path" not in record:  # a flow may have been noted after it was removed
             raise errors.NoSuchStore(name)
-        return _store(name, record, running, waiting)
+        return demand(f"store {name}", lambda: _store(name, record, running, waiting))
 
     def set_store(
         self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = "", path: str = ""
@@ -110,7 +114,7 @@ class Limits:
             case [b"set", b"", b""]:
                 return None
             case [b"set", before, flow]:
-                return int(before), int(flow)
+                return self._was(before), self._was(flow)
             case _:
                 raise errors.NoSuchStore(name)
 
@@ -121,7 +125,8 @@ class Limits:
             NoSuchStore: there is none.
             StoreBusy: a job that is not over uses it.
         """
-        self.store(name)
+        if not self._redis.hexists(keys.store(name), "path"):
+            raise errors.NoSuchStore(name)
         self._expect_unused(name)
         names = [keys.stores(), keys.store(name), keys.places(name), keys.crowd(name), keys.events()]
         match self._scripts.call("store_gone", names, [name, by]):
@@ -130,7 +135,7 @@ class Limits:
                     self._expect_unused(name)
                 except errors.StoreBusy:
                     was = {"path": path.decode(), "by": said_by.decode()}
-                    self.set_store(name, jobs=int(jobs), speed=int(speed), **was)
+                    self.set_store(name, jobs=self._was(jobs), speed=self._was(speed), **was)
                     raise
             case _:
                 raise errors.NoSuchStore(name)
@@ -156,12 +161,21 @@ class Limits:
         reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
         if reply[0] != b"set":
             raise errors.HostDown(host, "is not known: no worker has registered under this name")
-        return int(reply[1])
+        return self._was(reply[1])
 
     def host_speeds(self) -> dict[Host, int]:
         """The hosts that were ever given a limit, with the one they have now."""
         record = self._redis.hgetall(keys.hosts())
-        return {Host(n.decode()[6:]): int(speed) for n, speed in record.items() if n.startswith(b"speed:")}
+        names = {name: readable(name)[6:] for name in record if name.startswith(b"speed:")}
+        found = {
+            host: self._odd.read(f"limit of host {host}", partial(int, record[name])) for name, host in names.items()
+        }
+        return {Host(host): speed for host, speed in found.items() if speed is not None}
+
+    @staticmethod
+    def _was(number: bytes) -> int:
+        """A limit as it was before; one that cannot be read is about to be replaced, and counts as none."""
+        return int(number) if number.isdigit() else 0
 
     # --- what runs --------------------------------------------------------------------------------------
 
@@ -183,16 +197,11 @@ class Limits:
             places |= dict.fromkeys(map(_place, members), name)
         for host, job in places:
             pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "felt", "bytes", "told")
-        return [
-            Running(
-                host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
-                int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
-                int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
-            )
-            for ((host, job), store), (attempt, status, speed, limit, felt, counts, told) in zip(
-                places.items(), pipe.execute() if places else [], strict=True
-            )
-        ]  # fmt: skip
+        found = [
+            self._odd.read(f"what job {job} moves", partial(_running, host, job, store, fields))
+            for ((host, job), store), fields in zip(places.items(), pipe.execute() if places else [], strict=True)
+        ]
+        return [copy for copy in found if copy is not None]
 
     def limit(self, limits: Mapping[tuple[Host, JobId], int]) -> None:
         """Hand running copies their shares, in bytes a second."""
@@ -234,6 +243,15 @@ class Limits:
         """How many jobs get a place in a store before this one; None: it does not wait for one."""
         rank = self._redis.zrank(keys.crowd(store), f"{host} {job}")
         return None if rank is None else int(rank)
+
+
+def _running(host: Host, job: JobId, store: str, fields: Sequence[bytes | None]) -> Running:
+    attempt, status, speed, limit, felt, counts, told = fields
+    return Running(
+        host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
+        int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
+        int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
+    )  # fmt: skip
 
 
 def _place(member: bytes) -> tuple[Host, JobId]:

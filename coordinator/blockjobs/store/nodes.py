@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from blockjobs.model import errors, volumespec
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.store import codec, holders, keys
 from blockjobs.store.connection import Client
+from blockjobs.store.each import readable
+from blockjobs.store.odd import Odd, Unreadable, demand
 from blockjobs.store.scripts import Scripts
 
 
@@ -50,8 +53,8 @@ RESERVED_FOR: Final = 30_000  # ms after which a reservation that nobody lifted 
 
 
 class Nodes:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def add(self, node: Node) -> None:
         """Raises NodeExists."""
@@ -63,20 +66,29 @@ class Nodes:
         record = self._redis.hget(keys.nodes(), name)
         if record is None:
             raise NoSuchNode(name)
-        return _node(name, record)
+        return demand(f"volume name {name}", lambda: _node(name, record))
 
     def list(self) -> list[Node]:
         """All, by name."""
-        return [_node(name.decode(), record) for name, record in sorted(self._redis.hgetall(keys.nodes()).items())]
+        rows = sorted(self._redis.hgetall(keys.nodes()).items())
+        named = ((readable(name), record) for name, record in rows)
+        found = [self._odd.read(f"volume name {name}", partial(_node, name, record)) for name, record in named]
+        return [node for node in found if node is not None]
 
     def remove(self, name: str) -> None:
         """Forget a name.  Jobs keep the volume itself: this cannot hurt one that starts at the same moment.
+
+        One that cannot be read is forgotten, whatever uses it: nothing else could be done with it.
 
         Raises:
             NoSuchNode: there is none.
             NodeBusy: a job uses it, or a node that was built on it exists.
         """
-        node = self.get(name)
+        try:
+            node = self.get(name)
+        except Unreadable:
+            self._redis.hdel(keys.nodes(), name)
+            return
         if job := self.writer(node.volume):
             raise NodeBusy(f"Node '{name}' is busy: block device is in use by block job: {self.type_of(job)}")
         if self.readers(node.volume) or any(name in other.children for other in self.list()):
@@ -101,11 +113,14 @@ class Nodes:
 
     def expire(self, now_ms: int) -> tuple[str, ...]:
         """Lift the reservations whose time is over; the volumes, by text."""
-        over = [row.decode() for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms)]
-        for row in over:
-            why, token, text = row.split(" ", 2)
-            self._unreserve(text, f"{why} {token}")
-        return tuple(row.split(" ", 2)[2] for row in over)
+        lifted = []
+        for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms):
+            reserved = self._odd.read(f"reservation '{readable(row)}'", partial(_reservation, row))
+            if reserved is not None:
+                holder, text = reserved
+                self._unreserve(text, holder)
+                lifted.append(text)
+        return tuple(lifted)
 
     def _unreserve(self, text: str, holder: str) -> None:
         self._scripts.call("unreserve", [keys.texts(), keys.reserved()], [text, holder])
@@ -129,6 +144,12 @@ class Nodes:
     def type_of(self, job: str) -> str:
         """The type of a job, or why a volume is reserved."""
         return holders.type_of(self._redis, job)
+
+
+def _reservation(row: bytes) -> tuple[str, str]:
+    """Who has reserved a volume, and its text."""
+    why, token, text = row.decode().split(" ", 2)
+    return f"{why} {token}", text
 
 
 def _record(node: Node) -> bytes:

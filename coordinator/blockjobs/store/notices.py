@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import shown
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
 PAGE = 50  # runs, or notices, looked at in one turn
@@ -48,8 +50,8 @@ class Taken:
 
 
 class Notices:
-    def __init__(self, client: Client, scripts: Scripts) -> None:
-        self._redis, self._scripts = client, scripts
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def untold(self) -> list[RunId]:
         """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""
@@ -69,15 +71,18 @@ class Notices:
         """Notices whose time has come."""
         now = milliseconds(self._redis.time())
         rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
-        pairs = (row.decode().split(" ", 1) for row in rows)
-        return [(RunId(run), int(number)) for number, run in pairs]
+        found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
+        return [notice for notice in found if notice is not None]
 
     def take(self, run: RunId, number: int, taker: str, *, lease: float) -> Taken | None:
         """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
         args = [f"{number} {run}", number, taker, round(lease * 1000)]
         match self._scripts.call("tell", [keys.notices(), keys.run_notices(run)], args):
             case [b"yours", tries, url, message]:
-                return Taken(run, number, taker, int(tries), url.decode(), codec.unpack(message))
+                return self._odd.read(  # one that cannot be read comes up again when its lease is over
+                    f"notice {number} of run {run}",
+                    lambda: Taken(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
+                )
             case _:
                 return None
 
@@ -100,20 +105,29 @@ class Notices:
 
     def of(self, run: RunId) -> list[NoticeView]:
         """Whom the end of a run is told to, and how far that came."""
-        record = {name.decode(): value for name, value in self._redis.hgetall(keys.run_notices(run)).items()}
-        count = int(record.get("count", 0))
+        record = self._redis.hgetall(keys.run_notices(run))
+        count = self._odd.read(f"number of notices of run {run}", lambda: int(record.get(b"count", 0))) or 0
         pipe = self._redis.pipeline(transaction=False)
         for n in range(count):
             pipe.zscore(keys.notices(), f"{n} {run}")
         due = pipe.execute()
 
-        def text(name: str, n: int) -> str:
-            return bytes(record.get(f"{name}:{n}", b"")).decode()
+        found = [
+            self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, due[n] or 0)) for n in range(count)
+        ]
+        return [notice for notice in found if notice is not None]
 
-        return [
-            NoticeView(
-                n, text("outcome", n), shown(text("url", n)), text("state", n), int(text("tries", n) or 0),
-                text("error", n), int(text("at", n) or 0), int(due[n] or 0),
-            )
-            for n in range(count)
-        ]  # fmt: skip
+
+def _due(row: bytes) -> tuple[RunId, int]:
+    number, run = row.decode().split(" ", 1)
+    return RunId(run), int(number)
+
+
+def _notice(record: Mapping[bytes, bytes], n: int, due: float) -> NoticeView:
+    def text(name: str) -> str:
+        return record.get(f"{name}:{n}".encode(), b"").decode()
+
+    return NoticeView(
+        n, text("outcome"), shown(text("url")), text("state"), int(text("tries") or 0), text("error"),
+        int(text("at") or 0), int(due),
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from blockjobs.store.limits import Limits
 from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.notices import Notices
+from blockjobs.store.odd import STRICT, Odd
 from blockjobs.store.questions import Questions
 from blockjobs.store.retention import Retention
 from blockjobs.store.retries import Retries
@@ -30,25 +31,27 @@ from blockjobs.store.views import Views
 
 
 class Registry:
+    """``odd``: the records that its readers left out, as they could not be read."""
+
     def __init__(self, client: Client, *, internal: bool = False) -> None:
         scripts = Scripts(client)
-        self.client = client
+        self.client, self.odd = client, Odd()
         self.submit = Submit(client, scripts)
-        self.verbs = Verbs(client, scripts, internal=internal)
-        self.holds = Holds(client, scripts)
-        self.views = Views(client, internal=internal)
-        self.events = Events(client, internal=internal)
+        self.verbs = Verbs(client, scripts, internal=internal, odd=self.odd)
+        self.holds = Holds(client, scripts, self.odd)
+        self.views = Views(client, internal=internal, odd=self.odd)
+        self.events = Events(client, internal=internal, odd=self.odd)
         self.timeouts = Timeouts(client, scripts, self.views)
-        self.retention = Retention(client, self.verbs, self.views)
-        self.hosts = Hosts(client, scripts)
+        self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
+        self.hosts = Hosts(client, scripts, self.odd)
         self.fate = Fate(client, scripts)
         self.retries = Retries(client, scripts, self.views)
-        self.limits = Limits(client, scripts)
+        self.limits = Limits(client, scripts, self.odd)
         self.moves = Moves(client, scripts)
-        self.nodes = Nodes(client, scripts)
+        self.nodes = Nodes(client, scripts, self.odd)
         self.questions = Questions(client)
-        self.history = History(client, scripts)
-        self.notices = Notices(client, scripts)
+        self.history = History(client, scripts, self.odd)
+        self.notices = Notices(client, scripts, self.odd)
 
 
 class HostRegistry:

@@ -28,7 +28,7 @@ class Retries:
         if not members:  # another finalizer was here
             return
         place = Place(host, JobId(members[0].decode()), view.txn)
-        job = next(iter(self._views.jobs([place])), None)
+        job = self._views.at(place)
         if job is None or job.spec.transaction != view.txn:
             return
         policies = self._views.run(view.run).fields.policies

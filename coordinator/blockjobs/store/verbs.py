@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from blockjobs.model import errors
@@ -15,6 +16,8 @@ from blockjobs.model.numbers import milliseconds_of, whole
 from blockjobs.model.states import Status, Verb
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
+from blockjobs.store.each import readable
+from blockjobs.store.odd import Odd, Unreadable
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import Place, Views
 
@@ -29,9 +32,9 @@ class Terms:
 
 
 class Verbs:
-    def __init__(self, client: Client, scripts: Scripts, *, internal: bool = False) -> None:
-        self._redis = client
-        self._views, self._scripts = Views(client, internal=internal), scripts
+    def __init__(self, client: Client, scripts: Scripts, *, internal: bool = False, odd: Odd | None = None) -> None:
+        self._redis, self._odd = client, odd or Odd()
+        self._views, self._scripts = Views(client, internal=internal, odd=self._odd), scripts
 
     def pause(
         self, job_id: str, *, reason: str = "user", cause: str = "", owner: str = "", seconds: float = 0.0
@@ -63,11 +66,11 @@ class Verbs:
 
     def terms(self) -> dict[tuple[str, str], Terms]:
         """Of each (job, reason) that has an owner or an end."""
-        found = {}
-        for name, record in self._redis.hgetall(keys.terms()).items():
-            job, _, reason = name.decode().partition(" ")
-            since, until, owner = record.decode().split(" ", 2)
-            found[job, reason] = Terms(int(since), int(until), owner)
+        found: dict[tuple[str, str], Terms] = {}
+        for row, record in self._redis.hgetall(keys.terms()).items():
+            job, _, reason = readable(row).partition(" ")
+            terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_terms, record))
+            found |= {} if terms is None else {(job, reason): terms}
         return found
 
     def expire(self) -> list[tuple[str, str]]:
@@ -81,6 +84,8 @@ class Verbs:
                         self.resume(job_id, reason=reason)
                         ended.append((job_id, reason))
                     continue
+            except Unreadable:  # whoever can read it ends its hold
+                continue
             except errors.Refused:
                 pass
             self._redis.hdel(keys.terms(), f"{job_id} {reason}")
@@ -176,6 +181,11 @@ class Verbs:
         if reply[0] == b"refused":
             return errors.VerbRefused(job_id, reply[1].decode(), verb)
         return errors.NoSuchJob(job_id)
+
+
+def _terms(record: bytes) -> Terms:
+    since, until, owner = record.decode().split(" ", 2)
+    return Terms(int(since), int(until), owner)
 
 
 def _operation() -> str:

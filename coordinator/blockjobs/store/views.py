@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from blockjobs.model.policies import ALONE, Count, Outcome, RunFields, Verdict, 
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.each import readable
+from blockjobs.store.odd import STRICT, Odd, demand
 
 PAGE: Final = 500  # records read in one round trip
 
@@ -209,10 +212,14 @@ class Place:
 
 
 class Views:
-    """``internal``: see internal jobs, too, as the machinery itself has to."""
+    """``internal``: see internal jobs, too, as the machinery itself has to.
 
-    def __init__(self, client: Client, *, internal: bool = False) -> None:
-        self._redis, self._internal = client, internal
+    Of many records those that cannot be read are left out, and ``odd`` names them; one that was asked for by its name
+    is refused (Unreadable).
+    """
+
+    def __init__(self, client: Client, *, internal: bool = False, odd: Odd | None = None) -> None:
+        self._redis, self._internal, self.odd = client, internal, odd or Odd()
 
     def _visible(self, name: str) -> bool:
         return self._internal or not is_internal(name)
@@ -222,18 +229,36 @@ class Views:
         found = self._redis.hget(keys.ids(), job_id)
         if found is None or not self._visible(job_id):
             raise NoSuchJob(job_id)
-        host, txn = _text(found).split(" ")
-        return Place(Host(host), JobId(job_id), TxnId(txn))
+        return demand(f"place of job {job_id}", lambda: place_of(JobId(job_id), found))
+
+    def published(self, job_id: str) -> tuple[Place, Status, int]:
+        """Where a job is, its status and what it returned, whatever else its record says.
+
+        Raises:
+            NoSuchJob: unknown, dismissed, or staged and not published.
+        """
+        place = self.place(job_id)
+        status, ret = self._redis.hmget(keys.job(place.host, place.job), "status", "ret")
+        if status in (None, b"undefined"):
+            raise NoSuchJob(job_id)
+        return demand(f"job {job_id}", lambda: (place, Status(_text(status)), int(ret or 0)))
 
     def job(self, job_id: str) -> JobView:
         """Raises NoSuchJob: unknown, dismissed, or staged and not published."""
-        found = next(iter(self.jobs([self.place(job_id)])), None)
+        found = self.at(self.place(job_id))
         if found is None:
             raise NoSuchJob(job_id)
         return found
 
+    def at(self, place: Place) -> JobView | None:
+        """The job at a place; None where there is none, or it is not published."""
+        return next(self._jobs([place], STRICT), None)
+
     def jobs(self, places: Iterable[Place]) -> Iterator[JobView]:
         """Views of many jobs, in the order given, a page a round trip; unknown and unpublished ones are left out."""
+        return self._jobs(places, self.odd)
+
+    def _jobs(self, places: Iterable[Place], odd: Odd) -> Iterator[JobView]:
         for page in _pages(place for place in places if self._visible(place.job)):
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
@@ -243,26 +268,55 @@ class Views:
             time, *rows = pipe.execute()
             now = milliseconds(time)
             for place, record, holds in zip(page, rows[::2], rows[1::2], strict=True):
-                if record and record[b"status"] != b"undefined":
-                    yield _job(place, record, holds, now)
+                if record and record.get(b"status") != b"undefined":
+                    job = odd.read(f"job {place.job}", partial(_job, place, record, holds, now))
+                    if job is not None:
+                        yield job
 
     def places(self, run_id: RunId, most: int = 0) -> list[Place]:
         """Every job of a run, in the order of the file.  ``most``: only the first so many, 0: all."""
         rows = self._redis.lrange(keys.run_jobs(run_id), 0, most - 1)
-        return [Place(Host(h), JobId(j), TxnId(t)) for h, j, t in (_text(row).split(" ") for row in rows)]
+        found = (self.odd.read(f"a job of run {run_id}, {row!r},", partial(_row, row)) for row in rows)
+        return [place for place in found if place is not None]
 
     def all(self) -> list[Place]:
         """Every job that is not dismissed, in no order."""
-        found = ((job, _text(place).split(" ")) for job, place in self._redis.hgetall(keys.ids()).items())
-        places = (Place(Host(host), JobId(_text(job)), TxnId(txn)) for job, (host, txn) in found)
-        return [place for place in places if self._visible(place.job)]
+        ids = self._redis.hgetall(keys.ids())
+        places = [readable_place(self.odd, job, place) for job, place in ids.items()]
+        return [place for place in places if place is not None and self._visible(place.job)]
+
+    def run_id(self, run_id: str) -> RunId:
+        """The id, if there is such a run, whatever its record says; raises NoSuchRun."""
+        if not self._visible(run_id) or self._redis.hget(keys.run(RunId(run_id)), "state") != b"published":
+            raise NoSuchRun(run_id)
+        return RunId(run_id)
+
+    def outcome(self, run_id: str) -> bool | None:
+        """Whether every job of a run succeeded, whatever else its record says; None: it is not over.
+
+        Raises NoSuchRun.
+        """
+        fields = ("ended", "failed", "cancelled")
+        ended, *bad = self._redis.hmget(keys.run(self.run_id(run_id)), fields)
+        return demand(f"run {run_id}", lambda: not any(int(number or 0) for number in bad)) if ended else None
 
     def run(self, run_id: str) -> RunView:
         """Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))
         if not record or record.get(b"state") != b"published" or not self._visible(run_id):
             raise NoSuchRun(run_id)
-        return _run(RunId(run_id), record)
+        return demand(f"run {run_id}", lambda: _run(RunId(run_id), record))
+
+    def runs_of(self, run_ids: Iterable[RunId], odd: Odd | None = None) -> list[RunView]:
+        """The runs of these ids, as far as they can be read, in the order given."""
+        read, views = (odd or self.odd).read, []
+        for page in _pages(run_ids):
+            pipe = self._redis.pipeline(transaction=False)
+            for run_id in page:
+                pipe.hgetall(keys.run(run_id))
+            found = zip(page, pipe.execute(), strict=True)
+            views += [read(f"run {run}", partial(_run, run, record)) for run, record in found if record]
+        return [view for view in views if view is not None]
 
     def verdict(self, run_id: str) -> Verdict:
         """How a run ended, by the policies of its file; raises NoSuchRun."""
@@ -279,19 +333,13 @@ class Views:
         }  # fmt: skip
         return verdict(counts, policies)
 
-    def runs(self, *, limit: int = 0) -> list[RunView]:
+    def runs(self, *, limit: int = 0, odd: Odd | None = None) -> list[RunView]:
         """Published runs, newest first; ``limit`` 0: all."""
-        found = [run for run in self._redis.zrevrange(keys.runs(), 0, -1) if self._visible(_text(run))]
-        views = []
-        for page in _pages(found[: limit or None]):
-            pipe = self._redis.pipeline(transaction=False)
-            for run_id in page:
-                pipe.hgetall(keys.run(RunId(_text(run_id))))
-            views += [_run(RunId(_text(i)), r) for i, r in zip(page, pipe.execute(), strict=True) if r]
-        return views
+        found = (RunId(_text(run)) for run in self._redis.zrevrange(keys.runs(), 0, -1))
+        return self.runs_of([run for run in found if self._visible(run)][: limit or None], odd)
 
     def transaction(self, txn_id: TxnId) -> TxnView | None:
-        """None once it is over and forgotten."""
+        """None once it is over and forgotten, or where it cannot be read."""
         record = self._redis.hgetall(keys.txn(txn_id))
         if not record:
             return None
@@ -299,19 +347,44 @@ class Views:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hgetall(keys.share(host, txn_id))
-        shares = [{_text(k): int(v) for k, v in share.items() if not k.startswith(b"cut-")} for share in pipe.execute()]
-        return TxnView(
-            txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
-            int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
-            _text(record.get(b"why", b"")), dict(zip(hosts, shares, strict=True)),
-            (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
-            int(record.get(b"begins", 0)), int(record.get(b"retry", 0)),
-        )  # fmt: skip
+        shares = dict(zip(hosts, pipe.execute(), strict=True))
+        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares))
 
     def unfinished(self) -> list[TxnId]:
         """Transactions with members to conclude, oldest first."""
         found = (TxnId(_text(txn)) for txn in self._redis.zrange(keys.unfinished(), 0, -1))
         return [txn for txn in found if self._visible(txn)]
+
+
+def place_of(job: JobId, record: bytes) -> Place:
+    """The place of a job as ``ids`` has it."""
+    host, txn = _text(record).split(" ")
+    return Place(Host(host), job, TxnId(txn))
+
+
+def readable_place(odd: Odd, job: bytes, record: bytes) -> Place | None:
+    """The same of one among many."""
+    name = readable(job)
+    return odd.read(f"place of job {name}", lambda: place_of(JobId(_text(job)), record))
+
+
+def _row(row: bytes) -> Place:
+    host, job, txn = _text(row).split(" ")
+    return Place(Host(host), JobId(job), TxnId(txn))
+
+
+def _txn(txn_id: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]]) -> TxnView:
+    return TxnView(
+        txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
+        int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
+        _text(record.get(b"why", b"")),
+        {
+            host: {_text(name): int(n) for name, n in owed.items() if not name.startswith(b"cut-")}
+            for host, owed in shares.items()
+        },
+        (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
+        int(record.get(b"begins", 0)), int(record.get(b"retry", 0)),
+    )  # fmt: skip
 
 
 def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
