@@ -117,7 +117,7 @@ def test_nobody_but_the_holder_of_the_lease_is_listened_to(fleet, attempts, impo
     with pytest.raises(errors.LeaseLost):
         attempts.checkpoint(other, Progress(1, SIZE), durable=DURABLE)
     with pytest.raises(errors.LeaseLost):
-        attempts.error(other, operation="read", action="stop", io_status="failed", text="no")
+        attempts.error(other, 1, operation="read", action="stop", io_status="failed", text="no")
     with pytest.raises(errors.LeaseLost):
         fleet.finish(other)
     assert not release(fleet, other)
@@ -300,6 +300,34 @@ def test_the_leases_name_the_attempts_that_have_them(fleet, attempts):
     claim = fleet.claim(JOB)
     attempts.checkpoint(claim, Progress(1, SIZE))
     assert fleet.registry.hosts.leases([JOB.host]) == {(JOB.host, JOB.id): (claim.attempt, 1)}
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda attempts, claim: attempts.stalled(claim, 600),
+        lambda attempts, claim: attempts.diverging(claim, passes=5, dirty_rate=7, copy_rate=3),
+        lambda attempts, claim: attempts.diverging(claim, passes=0, dirty_rate=0, copy_rate=0),
+        lambda attempts, claim: attempts.ready(claim, Progress(1, SIZE)),
+    ],
+    ids=["stalled", "diverging", "converging", "ready"],
+)
+def test_what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing(fleet, attempts, say):
+    claim = fleet.claim(JOB)
+    attempts.diverging(claim, passes=4, dirty_rate=7, copy_rate=3)
+    say(attempts, claim)
+    before = dump(fleet.client)
+    say(attempts, claim)
+    assert dump(fleet.client) == before
+
+
+def test_a_knock_that_nobody_waited_for_is_gone_by_itself(fleet, attempts):
+    """A line that has ended already is knocked at, maybe behind the dismissal of its job."""
+    for _ in range(3):
+        attempts.knock(JOB.id)
+    key = keys.wake(JOB.host, JOB.id)
+    assert fleet.client.llen(key) == 1
+    assert 0 < fleet.client.ttl(key) <= 10
 
 
 # --- doorbells ------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from puppets import RUN, SIZE, Fleet, spec
+from puppets import RUN, SIZE, Fleet, dump, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
@@ -157,8 +157,8 @@ def test_errors_that_stop_a_job_are_one_hold_of_the_user_however_many(fleet, ver
     start(fleet)
     claim = fleet.claim(JOB)
     attempts = fleet.host(JOB.host).attempts
-    for text, io_status in (("no space", "nospace"), ("broken", "failed")):
-        attempts.error(claim, operation="write", action="stop", io_status=io_status, text=text)
+    for number, (text, io_status) in enumerate((("no space", "nospace"), ("broken", "failed"))):
+        attempts.error(claim, number, operation="write", action="stop", io_status=io_status, text=text)
     view = fleet.registry.views.job("j")
     assert (view.holds, view.io_status) == ({"user": "no space"}, "nospace")  # the first one wins
     assert [name for name, _ in fleet.events("BLOCK_JOB_ERROR", "JOB_HELD")] == [
@@ -170,11 +170,28 @@ def test_errors_that_stop_a_job_are_one_hold_of_the_user_however_many(fleet, ver
     assert not checkpoint(fleet, claim).pause
 
 
+def test_an_error_that_is_said_once_more_as_its_answer_was_lost_stops_nothing_that_was_resumed(fleet, verbs):
+    start(fleet)
+    claim = fleet.claim(JOB)
+    attempts = fleet.host(JOB.host).attempts
+
+    def say(number):
+        attempts.error(claim, number, operation="write", action="stop", io_status="nospace", text="no space")
+
+    say(1)
+    verbs.resume("j")
+    before = dump(fleet.client)
+    say(1)
+    assert dump(fleet.client) == before
+    say(2)
+    assert fleet.registry.views.job("j").holds == {"user": "no space"}, "the next error is one more"
+
+
 @pytest.mark.parametrize("action", ["report", "ignore"])
 def test_an_error_that_does_not_stop_is_an_event_and_no_more(fleet, action):
     start(fleet)
     claim = fleet.claim(JOB)
-    fleet.host(JOB.host).attempts.error(claim, operation="read", action=action, io_status="failed", text="EIO")
+    fleet.host(JOB.host).attempts.error(claim, 1, operation="read", action=action, io_status="failed", text="EIO")
     view = fleet.registry.views.job("j")
     assert (view.holds, view.io_status) == ({}, "ok")
     (event,) = (e for e in fleet.registry.events.all() if e.name == "BLOCK_JOB_ERROR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
 
@@ -202,9 +203,18 @@ def stopped(fleet):
     return fleet, claim
 
 
+JUDGED = itertools.count(1)  # errors of attempts, one number each
+
+
 def stop(fleet, claim):
     fleet.host(ALPHA).attempts.error(
-        claim, operation="write", action="stop", io_status="nospace", text="No space left on device", errno=28
+        claim,
+        next(JUDGED),
+        operation="write",
+        action="stop",
+        io_status="nospace",
+        text="No space left on device",
+        errno=28,
     )
     fleet.host(ALPHA).attempts.checkpoint(claim, Progress(), quiet=True)
     fleet.hear = Terms(fleet.registry)

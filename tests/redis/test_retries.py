@@ -325,7 +325,7 @@ def test_what_nobody_mended_in_time_is_not_tried_again(fleet):
     fleet.walk(FIRST, Step.RUN)
     claim = fleet.claim(JOB)
     attempts = fleet.host(ALPHA).attempts
-    attempts.error(claim, operation="write", action="stop", io_status="nospace", text="No space", errno=28)
+    attempts.error(claim, 1, operation="write", action="stop", io_status="nospace", text="No space", errno=28)
     attempts.checkpoint(claim, Progress(), quiet=True)
     fleet.client.hset(keys.job(ALPHA, JOB.id), "stopped-at", 1)
     fleet.client.zadd(keys.stopped(), {JOB.id: 1})
@@ -342,7 +342,9 @@ def test_what_a_later_try_stops_for_is_noted_also_where_both_are_heard_of_at_onc
     begin(fleet)
     fleet.walk(SECOND, Step.RUN)
     attempts = fleet.host(ALPHA).attempts
-    attempts.error(fleet.claim(JOB), operation="write", action="stop", io_status="nospace", text="No space", errno=28)
+    attempts.error(
+        fleet.claim(JOB), 1, operation="write", action="stop", io_status="nospace", text="No space", errno=28
+    )
     Terms(fleet.registry).heard(fleet.registry.events.all())
     assert fleet.client.zscore(keys.stopped(), JOB.id)
 

@@ -71,7 +71,7 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     fleet.submit(*JOBS)
     fleet.walk(RUN, Step.RUN)
     first = fleet.claim(JOBS[0])
-    worker.attempts.error(first, operation="read", action="stop", io_status="failed", text="EIO")
+    worker.attempts.error(first, 1, operation="read", action="stop", io_status="failed", text="EIO")
     assert worker.attempts.checkpoint(first, Progress(1, SIZE), quiet=True).pause
     fleet.registry.verbs.resume("a")
     assert worker.attempts.wait(JOBS[0].id, 5)
@@ -138,7 +138,7 @@ def test_every_script_of_a_worker_is_refused_for_another_host(fleet, worker, scr
         "beat": lambda: door.hosts.beat(BETA, "machine", 9, {}),
         "claim": lambda: door.attempts.claim(other.id, who("thief")),
         "checkpoint": lambda: door.attempts.checkpoint(held, Progress(1, SIZE)),
-        "error": lambda: door.attempts.error(held, operation="read", action="stop", io_status="failed", text="x"),
+        "error": lambda: door.attempts.error(held, 1, operation="read", action="stop", io_status="failed", text="x"),
         "ready": lambda: door.attempts.ready(held, Progress(1, SIZE)),
         "diverge": lambda: door.attempts.diverging(held, passes=5, dirty_rate=1, copy_rate=1),
         "stall": lambda: door.attempts.stalled(held, 600),

@@ -279,7 +279,7 @@ def paused(fleet):
 def stopped(fleet):
     claim = copying(fleet)
     attempts = fleet.host(ALPHA).attempts
-    attempts.error(claim, operation="write", action="stop", io_status="nospace", text="full")
+    attempts.error(claim, 1, operation="write", action="stop", io_status="nospace", text="full")
     return claim
 
 

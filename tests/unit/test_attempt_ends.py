@@ -32,7 +32,7 @@ class Registry:
     def checkpoint(self, claim, progress, *, durable=None, quiet=False, hangs=None):
         return Orders()
 
-    def error(self, claim, **about):
+    def error(self, claim, number, **about):
         pass
 
     def wait(self, job, seconds):

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import redis
@@ -134,7 +135,8 @@ class ControlLine:
             self._mark, self._moved = pulse, boottime()
         elif boottime() - self._moved > limit:
             log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
-            self._attempts.stalled(self._claim, limit)
+            with suppress(redis.RedisError):  # whether anybody hears of it, nothing goes on here
+                self._attempts.stalled(self._claim, limit)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _follow(self) -> None:

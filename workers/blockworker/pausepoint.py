@@ -40,6 +40,7 @@ class PausePoint:
         self._attempts, self._draining, self._tell, self._told = attempts, draining, tell, 0.0
         self._work: Work | None = None  # once its volumes are open
         self._started = False
+        self._judged = 0  # errors, so far
 
     # --- the work ---------------------------------------------------------------------------------------
 
@@ -87,9 +88,10 @@ class PausePoint:
             raise trouble
         action, io_status = judge(policy, trouble.errno)
         log.warning("job %s: %s: %s", self.spec.id, trouble.text, action)
+        self._judged += 1
         self.insist(
             lambda: self._attempts.error(
-                self.claim, operation="read" if trouble.operation == "read" else "write", action=action,
+                self.claim, self._judged, operation="read" if trouble.operation == "read" else "write", action=action,
                 io_status=io_status, text=trouble.text, errno=trouble.errno,
             )
         )  # fmt: skip

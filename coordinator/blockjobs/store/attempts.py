@@ -19,6 +19,7 @@ from blockjobs.store.facts import read_hanging
 from blockjobs.store.scripts import Scripts
 
 LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
+KNOCK: Final = 10  # seconds after which a knock that nobody waited for is gone
 POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
 
 
@@ -145,11 +146,13 @@ class Attempts:
             case reply:
                 raise AssertionError(f"checkpoint answered {reply!r}: the scripts are of another version")
 
-    def error(self, claim: Claim, *, operation: str, action: str, io_status: str, text: str, errno: int = EIO) -> None:
-        """An I/O error was judged; raises LeaseLost."""
+    def error(
+        self, claim: Claim, number: int, *, operation: str, action: str, io_status: str, text: str, errno: int = EIO
+    ) -> None:  # fmt: skip
+        """An I/O error was judged: the attempt's ``number``-th; the last one again is harmless.  Raises LeaseLost."""
         job_id = claim.spec.id
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
-        args = [job_id, claim.token, claim.attempt, operation, action, io_status, text, errno]
+        args = [job_id, claim.token, claim.attempt, operation, action, io_status, text, errno, number]
         if self._scripts.call("error", names, args)[0] != b"ok":
             raise errors.LeaseLost(job_id)
 
@@ -221,8 +224,12 @@ class Attempts:
         return self._redis.blpop([keys.wake(self.host, job_id)], timeout=seconds) is not None
 
     def knock(self, job_id: JobId) -> None:
-        """Wake the job's control line."""
-        self._redis.lpush(keys.wake(self.host, job_id), b"1")
+        """Wake the job's control line; where none waits any more, nothing stays of it."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.lpush(keys.wake(self.host, job_id), b"1")
+            pipe.ltrim(keys.wake(self.host, job_id), 0, 0)
+            pipe.expire(keys.wake(self.host, job_id), KNOCK)
+            pipe.execute()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,17 @@
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] passes, 0: it converges  ARGV[5] bytes a second that change
 -- ARGV[6] bytes a second that are copied
 --
+-- The same once more changes nothing.
+--
 -- Returns {"ok"} | {"lost"}
 
+local said = table.concat({ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, " ")
 local token, attempt = unpack(redis.call("HMGET", KEYS[1], "token", "attempt"))
 if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end
 if ARGV[4] == "0" then
-  redis.call("HDEL", KEYS[1], "diverging")
-  emit(KEYS[2], "MIRROR_CONVERGING", KEYS[1], ARGV[1])
-else
+  if redis.call("HDEL", KEYS[1], "diverging", "diverged") > 0 then emit(KEYS[2], "MIRROR_CONVERGING", KEYS[1], ARGV[1]) end
+elseif redis.call("HGET", KEYS[1], "diverged") ~= said then
+  redis.call("HSET", KEYS[1], "diverged", said)
   redis.call("HSET", KEYS[1], "diverging", ARGV[5] .. " " .. ARGV[6])
   emit(KEYS[2], "MIRROR_NOT_CONVERGING", KEYS[1], ARGV[1], "passes", ARGV[4], "dirty-rate", ARGV[5], "copy-rate", ARGV[6])
 end

@@ -8,5 +8,7 @@
 
 local token, attempt = unpack(redis.call("HMGET", KEYS[1], "token", "attempt"))
 if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end
+if redis.call("HGET", KEYS[1], "stalled") == attempt then return {"ok"} end  -- its answer was lost
+redis.call("HSET", KEYS[1], "stalled", attempt)
 emit(KEYS[2], "JOB_STALLED", KEYS[1], ARGV[1], "seconds", ARGV[4])
 return {"ok"}
