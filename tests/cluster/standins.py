@@ -17,13 +17,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable
 from itertools import cycle
-from typing import Any
 
 import psutil
 from celery import Celery
 from kombu import Connection, Consumer, Message, Queue
 
-from blockjobs.daemons.doorbell import COPY_TASK, PROBE_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.doorbell import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
 from blockjobs.daemons.loop import stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
@@ -57,9 +56,10 @@ class StandIn:
     def step(self, name: str, txn: str) -> None:
         self._steps.take(name, TxnId(txn))
 
-    def probe(self, question: str, looks: list[dict[str, Any]], patience: float | None = None) -> None:
-        questions = self.registry.questions
-        questions.answer(self.registry.host, question, look(self._roots, looks))
+    def question(self, question: str) -> None:
+        questions, host = self.registry.questions, self.registry.host
+        if (asked := questions.take(host, question)) is not None:
+            questions.answer(host, question, look(self._roots, asked["looks"]))
 
     def copy(self, job: str) -> None:
         """A doorbell: claim, one checkpoint, finish."""
@@ -94,12 +94,11 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> No
         watcher.start()
     app = Celery("standins", set_as_current=False)
     configure(app, url)
-    # Every message is waited for on all queues: a key each, instead of one for each priority that nobody uses.
-    app.conf.broker_transport_options |= {"priority_steps": [0]}
     tasks: dict[tuple[str, str], Callable[..., None]] = {}
     for host, standin in standins.items():
         tasks[copy_queue(host), COPY_TASK] = standin.copy
-        tasks[steps_queue(host), STEP_TASK], tasks[steps_queue(host), PROBE_TASK] = standin.step, standin.probe
+        tasks[steps_queue(host), STEP_TASK] = standin.step
+        tasks[steps_queue(host), QUESTION_TASK] = standin.question
     with app.connection_for_read() as connection:
         _consume(connection, tasks, stop)
     for watcher in watchers:

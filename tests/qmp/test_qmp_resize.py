@@ -11,6 +11,7 @@ import pytest
 from fleet import MIB, Fleet
 from talk import Monitor
 
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
@@ -87,10 +88,11 @@ def test_a_message_that_comes_twice_resizes_once(fleet, monitor, images):
     volume = volumespec.to_dict(volumespec.parse(f"a:{path}"))
     bell, questions = Doorbell(fleet.server.url), fleet.registry.questions
     questions.permit(Host("a"), "once", 60)
-    bell.resize(Host("a"), "once", volume, 1)
+    what = {"ask": "resize", "volume": volume, "size": 1, "patience": 10.0}
+    ask(questions, bell, Host("a"), what, patience=10.0, name="once")
     assert questions.wait(Host("a"), "once", 10) == {"size": 1}
     path.write_bytes(b"AB")
-    bell.resize(Host("a"), "once", volume, 1)
+    bell.question(Host("a"), "once")
     for name in "bcde":  # behind it in the queue
         monitor.ok("block_resize", node_name=name, size=1)
     assert path.read_bytes() == b"AB"

@@ -17,12 +17,8 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 
 from blockjobs.daemons.doorbell import (
     COPY_TASK,
-    PROBE_TASK,
-    PRUNE_TASK,
-    RESIZE_TASK,
-    RESOLVE_TASK,
+    QUESTION_TASK,
     STEP_TASK,
-    SWEEP_TASK,
     configure,
     copy_queue,
     steps_queue,
@@ -47,8 +43,6 @@ log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
 CONNECTIONS: Final = 2  # of a steps worker's main process to the registry: its threads talk for moments
-QUESTION: Final = 3.0  # seconds that whoever asks a question waits, if the question does not say how long
-PRUNE: Final = 60.0  # seconds that whoever has targets pruned waits
 LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
@@ -88,30 +82,10 @@ def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
         with redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
             desk.step(name, TxnId(txn))
 
-    @app.task(name=PROBE_TASK)
-    def probe(question: str, looks: list[dict[str, Any]], patience: float = QUESTION) -> None:
-        with redis_may_be_away("a question was not answered"):
-            desk.questions.probe(question, looks, patience)
-
-    @app.task(name=RESIZE_TASK)
-    def resize(question: str, volume: dict[str, Any], size: int) -> None:
-        with redis_may_be_away("an image was not resized, or nobody heard of it"):
-            desk.questions.resize(question, volume, size, QUESTION)
-
-    @app.task(name=PRUNE_TASK)
-    def prune(question: str, keys: dict[str, Any]) -> None:
-        with redis_may_be_away("targets were not pruned, or nobody heard of it"):
-            desk.questions.prune(question, keys, PRUNE)
-
-    @app.task(name=RESOLVE_TASK)
-    def resolve(question: str, txn: str, job: str, how: str) -> None:
-        with redis_may_be_away("a job was not resolved, or nobody heard of it"):
-            desk.resolve(question, TxnId(txn), JobId(job), how)
-
-    @app.task(name=SWEEP_TASK)
-    def sweep(question: str, dry: bool, lost: str = "") -> None:
-        with redis_may_be_away("a host was not swept, or nobody heard of it"):
-            desk.questions.sweep(question, dry=dry, lost=lost)
+    @app.task(name=QUESTION_TASK)
+    def question(name: str) -> None:
+        with redis_may_be_away("a question was not answered, or nobody heard of it"):
+            desk.question(name)
 
     return app
 

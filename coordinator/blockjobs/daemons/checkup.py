@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import blockjobs
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.checkup import Finding, examine
 from blockjobs.model.ids import Host
@@ -16,6 +17,7 @@ from blockjobs.store.hosts import HostView
 from blockjobs.store.owned import unknown
 from blockjobs.store.registry import Registry
 
+HOST_PATIENCE: Final = 3.0  # seconds that a host has for its machine; for all of itself it takes longer by itself
 PATIENCE: Final = 15.0  # seconds for a host's answer; it looks for at most ten
 AT_ONCE: Final = 64  # hosts asked side by side
 TWICE: Final = 2  # more questions, that another machine under the same name would answer one of
@@ -73,13 +75,11 @@ class Checkup:
 
     def _ask(self, view: HostView) -> dict[str, Any]:
         """The host's own answer, how far its clock is off, and which other machines answered in its name."""
-        questions = self._registry.questions
-        whole = questions.new()
-        self._doorbell.probe(view.name, whole, [{"as": "doctor"}])
+        whole = self._look(view.name, "doctor")
         machines, skew = set(), 0.0
         for _ in range(TWICE):
-            brief, asked = questions.new(), self._health.now()
-            self._doorbell.probe(view.name, brief, [{"as": "machine"}])
+            asked = self._health.now()
+            brief = self._look(view.name, "machine")
             said = self._answer(view.name, brief)
             if "clock" not in said:
                 return {"silent": True}
@@ -90,6 +90,11 @@ class Checkup:
             return {"silent": True}
         machines.add(str(told["machine"]))
         return told | {"skew": skew, "strangers": ", ".join(sorted(machines - {view.machine}))}
+
+    def _look(self, host: Host, at: str) -> str:
+        """Have a host look at itself; the question's name."""
+        what = {"ask": "probe", "looks": [{"as": at}], "patience": HOST_PATIENCE}
+        return ask(self._registry.questions, self._doorbell, host, what, patience=PATIENCE)
 
     def _answer(self, host: Host, question: str) -> dict[str, Any]:
         """{}: it did not come in time, or is an older version's."""

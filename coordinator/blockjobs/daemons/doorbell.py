@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
-PROBE_TASK: Final = "blockjobs.probe"
-RESIZE_TASK: Final = "blockjobs.resize"
-PRUNE_TASK: Final = "blockjobs.prune"
-RESOLVE_TASK: Final = "blockjobs.resolve"
-SWEEP_TASK: Final = "blockjobs.sweep"
+QUESTION_TASK: Final = "blockjobs.question"
 
 
 def copy_queue(host: Host) -> str:
@@ -70,21 +66,8 @@ class Doorbell:
     def step(self, host: Host, step: str, txn: TxnId) -> None:
         self._ring(STEP_TASK, [step, str(txn)], steps_queue(host))
 
-    def probe(self, host: Host, question: str, looks: list[dict[str, Any]], patience: float | None = None) -> None:
-        """``patience``: seconds that the answer is waited for, if they are not the usual ones."""
-        self._ring(PROBE_TASK, [question, looks, *([] if patience is None else [patience])], steps_queue(host))
-
-    def resize(self, host: Host, question: str, volume: dict[str, Any], size: int) -> None:
-        self._ring(RESIZE_TASK, [question, volume, size], steps_queue(host))
-
-    def prune(self, host: Host, question: str, keys: dict[str, Any]) -> None:
-        self._ring(PRUNE_TASK, [question, keys], steps_queue(host))
-
-    def resolve(self, host: Host, question: str, txn: TxnId, job: JobId, how: str) -> None:
-        self._ring(RESOLVE_TASK, [question, str(txn), str(job), how], steps_queue(host))
-
-    def sweep(self, host: Host, question: str, *, dry: bool, lost: str) -> None:
-        self._ring(SWEEP_TASK, [question, dry, lost], steps_queue(host))
+    def question(self, host: Host, question: str) -> None:
+        self._ring(QUESTION_TASK, [question], steps_queue(host))
 
     def _ring(self, task: str, args: list[Any], queue: str) -> None:
         try:

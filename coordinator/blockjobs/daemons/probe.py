@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.client import check_host
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
@@ -39,9 +40,12 @@ class Probe:
         self, looks: Mapping[Host, list[dict[str, Any]]], patience: float = PATIENCE
     ) -> dict[Host, list[dict[str, Any]] | HostDown]:
         """The same for many: what one does not answer is said in its place."""
-        asked = {host: self._registry.questions.new() for host in looks}
-        for host, question in asked.items():
-            self._doorbell.probe(host, question, looks[host], None if patience == PATIENCE else patience)
+        questions = self._registry.questions
+        asked = {
+            host: ask(questions, self._doorbell, host, {"ask": "probe", "looks": looks[host], "patience": patience},
+                      patience=patience)
+            for host in looks
+        }  # fmt: skip
         give_up = time.monotonic() + patience
         answers: dict[Host, list[dict[str, Any]] | HostDown] = {}
         for host, question in asked.items():

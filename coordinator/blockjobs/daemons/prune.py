@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs.client import check_host
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model import keep
 from blockjobs.model.errors import HostDown, VolumeBusy
@@ -129,12 +130,14 @@ class Prune:
         if asked.held:
             if not dry:
                 questions.permit(host, asked.question, 2 * self._patience)
-            self._doorbell.prune(host, asked.question, {
+            targets = {
                 "going": [{"path": t.path, "job": t.job, "run": t.run, "transaction": t.transaction, "base": t.base}
                           for t in asked.held],
                 "remaining": sorted({t.path for t in fate.kept if t.host == host}),
                 "also": sorted({t.path for t in fate.prune if t.host == host}), "dry": dry,
-            })  # fmt: skip
+            }  # fmt: skip
+            what = {"ask": "prune", "targets": targets, "patience": self._patience}
+            ask(questions, self._doorbell, host, what, patience=self._patience, name=asked.question)
         return asked
 
     def _wait(self, asked: Asked, give_up: float) -> Sequence[Mapping[str, str]]:

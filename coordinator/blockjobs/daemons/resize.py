@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.client import check_host
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.probe import PATIENCE
 from blockjobs.model import volumespec
@@ -36,7 +37,8 @@ class Resize:
         holder = nodes.reserve(volume, WORD)
         question = questions.new()
         questions.permit(host, question, 2 * PATIENCE)
-        self._doorbell.resize(host, question, volumespec.to_dict(volume), size)
+        what = {"ask": "resize", "volume": volumespec.to_dict(volume), "size": size, "patience": PATIENCE}
+        ask(questions, self._doorbell, host, what, patience=PATIENCE, name=question)
         answer: Mapping[str, Any] | None = questions.wait(host, question, PATIENCE)
         if answer is None and not questions.take_permit(host, question):
             # The host is at it: the reservation stays until its time is over.

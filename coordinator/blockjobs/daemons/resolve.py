@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.client import check_host
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import HostDown, Refused
@@ -38,7 +39,8 @@ class Resolve:
         check_host(host, self._registry.hosts.known().get(host))
         question = questions.new()
         questions.permit(host, question, 2 * self._patience)
-        self._doorbell.resolve(host, question, job.transaction, job.id, str(how))
+        what = {"ask": "resolve", "transaction": job.transaction, "job": job.id, "how": str(how)}
+        ask(questions, self._doorbell, host, what, patience=self._patience, name=question)
         answer: Mapping[str, Any] | None = questions.wait(host, question, self._patience)
         if answer is None:
             undone = questions.take_permit(host, question)

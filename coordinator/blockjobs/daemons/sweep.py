@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from blockjobs.client import check_host
+from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
@@ -40,8 +41,8 @@ class Sweep:
             if why := self._registry.hosts.lost_memory([host], gone=lost):
                 yield _left(host, why)
                 continue
-            asked[host] = self._registry.questions.new()
-            self._doorbell.sweep(host, asked[host], dry=dry, lost=lost)
+            what = {"ask": "sweep", "dry": dry, "lost": lost}
+            asked[host] = ask(self._registry.questions, self._doorbell, host, what, patience=self._patience)
         give_up = time.monotonic() + self._patience
         for host, question in asked.items():
             yield from ({"host": host, "transaction": "", **row} for row in self._answer(host, question, give_up))

@@ -87,6 +87,11 @@ def reply(host: Host, question: str) -> str:
     return f"bj:h:{host}:reply:{question}"
 
 
+def asked(host: Host, question: str) -> str:
+    """string: what a question asks of a host, packed; expires by itself."""
+    return f"bj:h:{host}:asked:{question}"
+
+
 def permit(host: Host, question: str) -> str:
     """string: an asker lets the host do, once, what the question asks for; expires by itself."""
     return f"bj:h:{host}:permit:{question}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 from blockjobs.model.ids import Host
@@ -25,6 +26,16 @@ class Questions:
     def new() -> str:
         """A name for a question."""
         return uuid.uuid4().hex
+
+    def put(self, host: Host, question: str, what: Mapping[str, Any], seconds: float) -> None:
+        """Lay down what is asked of a host, for so long."""
+        self._redis.set(keys.asked(host, question), codec.pack(dict(what)), px=round(seconds * 1000))
+
+    def take(self, host: Host, question: str) -> dict[str, Any] | None:
+        """What is asked; None where nobody asks it any more, or another one took it."""
+        packed = self._redis.getdel(keys.asked(host, question))
+        found: dict[str, Any] | None = codec.unpack(packed) if packed else None
+        return found
 
     def permit(self, host: Host, question: str, seconds: float) -> None:
         """Let a host do once what is asked for."""

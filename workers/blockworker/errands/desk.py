@@ -5,6 +5,7 @@ Rule: nothing here touches a path or waits for an errand.  Steps are answered to
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import Counter, OrderedDict
@@ -123,6 +124,27 @@ class Desk:
         records = self._records[:1]
         lane = lane_of(records, self._point_of)
         return [Part(part.lane | lane, part.jobs, (*part.paths, *records)) for part in parts]
+
+    def question(self, question: str) -> None:
+        """Read what is asked under this name, and hand it to the lanes."""
+        registry, host = self._registry.questions, self._config.name
+        match registry.take(host, question):
+            case {"ask": "probe", "looks": looks, "patience": patience}:
+                self.questions.probe(question, looks, patience)
+            case {"ask": "resize", "volume": volume, "size": size, "patience": patience}:
+                self.questions.resize(question, volume, size, patience)
+            case {"ask": "prune", "targets": targets, "patience": patience}:
+                self.questions.prune(question, targets, patience)
+            case {"ask": "resolve", "transaction": txn, "job": job, "how": how}:
+                self.resolve(question, TxnId(txn), JobId(job), how)
+            case {"ask": "sweep", "dry": dry, "lost": lost}:
+                self.questions.sweep(question, dry=dry, lost=lost)
+            case None:
+                log.info("question %s: nobody asks it any more", question)
+            case other:
+                kind = other.get("ask", "nothing")
+                text = f"host {host} was asked for '{kind}', which its version of blockjobs does not know"
+                registry.answer(host, question, {"errno": errno.ENOSYS, "text": text})
 
     def resolve(self, question: str, txn: TxnId, job: JobId, how: str) -> None:
         """Have a job resolved that is committed and cannot be published, if its question is still permitted."""
