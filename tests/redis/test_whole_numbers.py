@@ -16,7 +16,7 @@ from blockjobs.client import Coordinator
 from blockjobs.daemons.shares import Shares
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import BadInput, Refused
-from blockjobs.model.policies import RunFields, Store
+from blockjobs.model.policies import Policy, RunFields, Store
 from blockjobs.qmp import jobs as verbs
 from blockjobs.qmp import qapi, tables
 from blockjobs.qmp.commands import COMMANDS
@@ -360,6 +360,34 @@ def test_a_time_that_nobody_lives_to_see_is_refused(submitted, here, command, se
     with pytest.raises(BadInput, match="seconds was expected"):
         here.pause_all("x", seconds=seconds)
     assert here.registry.verbs.terms() == {}
+
+
+TIMES = {  # what holds a time, or a number of tries -> how it is made
+    "stall limit of a job": lambda number: spec("b", stall_limit=number),
+    "deadline of a run":    lambda number: RunFields(deadline=number),
+    "hold timeout":         lambda number: RunFields(hold_timeout=number),
+    "wait before a retry":  lambda number: Policy(retry_wait=number),
+    "retries":              lambda number: Policy(retry=number),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 63, 1e300, float("nan"), "1e3", None], ids=repr)
+@pytest.mark.parametrize("make", TIMES.values(), ids=TIMES)
+def test_a_time_or_a_number_of_tries_of_a_run_is_refused_where_it_is_given(make, number):
+    with pytest.raises(BadInput, match=r"was expected$") as refused:
+        make(number)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seconds", [1, 366 * 86_400, 3_155_760_000])
+def test_the_times_of_a_run_come_back_as_they_were_given(here, fleet, seconds):
+    policies = {"": Policy(grouped=True, retry_wait=seconds)}
+    fields = RunFields(policies=policies, deadline=seconds, hold_timeout=seconds)
+    here.submit(replace(grouped(spec("b", run="r-2")), fields=fields))
+    found = here.run("r-2").fields
+    assert (found.deadline, found.hold_timeout, found.policies[""].retry_wait) == (seconds,) * 3
+    due = fleet.client.zscore(keys.deadlines(), "r-2") - here.run("r-2").published
+    assert due == 1000 * seconds
 
 
 # --- the comparison -----------------------------------------------------------------------------------

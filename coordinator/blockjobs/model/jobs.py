@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
-from blockjobs.model.numbers import whole
+from blockjobs.model.numbers import milliseconds_of, whole
 from blockjobs.model.volumespec import HostedVolume
 
 MOST_SALVAGED: Final = 1000  # ranges that are listed one by one: a checkpoint and a manifest are to stay small
@@ -94,6 +94,7 @@ class JobSpec:
     def __post_init__(self) -> None:
         for name, number in (("speed", self.speed), ("offset", self.offset), ("length", self.length)):
             whole(number, f"job '{self.id}': {name}")
+        milliseconds_of(self.stall_limit, f"job '{self.id}': stall-limit")
 
     @property
     def host(self) -> Host:

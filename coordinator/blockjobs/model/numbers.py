@@ -17,8 +17,7 @@ def whole(value: object, what: str) -> int:
         BadInput: it is another number, or none at all; ``what`` it was given for.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
-        given = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
-        raise BadInput(f"{what}: {given} is not accepted; a whole number from 0 to {MOST} was expected")
+        raise BadInput(f"{what}: {_shown(value)} is not accepted; a whole number from 0 to {MOST} was expected")
     return value
 
 
@@ -28,6 +27,16 @@ def milliseconds_of(seconds: float, what: str) -> int:
     Raises:
         BadInput: it is less than 0, more than a hundred years, or no number; ``what`` it was given for.
     """
-    if not 0 <= seconds <= CENTURY:
-        raise BadInput(f"{what}: {seconds} is not accepted; a time from 0 to {CENTURY} seconds was expected")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= CENTURY:
+        raise BadInput(f"{what}: {_shown(seconds)} is not accepted; a time from 0 to {CENTURY} seconds was expected")
     return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def _shown(value: object) -> str:
+    """``value`` on one line, short."""
+    text = (
+        f"a whole number of {value.bit_length()} bits"
+        if isinstance(value, int) and abs(value) > 1 << 200
+        else repr(value)
+    )
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from blockjobs.model.ids import JobId, RunId, TxnId
-from blockjobs.model.numbers import whole
+from blockjobs.model.numbers import milliseconds_of, whole
 
 RETRY_WAIT: Final = 30  # seconds before the first time that what failed is tried again
 LONGEST_WAIT: Final = 900  # before any of them, unless the file asks for more
@@ -52,6 +52,10 @@ class Policy:
     succeed_if: float | None = None
     salvaged: bool = False
     keep: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        whole(self.retry, "retry")
+        milliseconds_of(self.retry_wait, "retry-wait")
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -110,6 +114,10 @@ class RunFields:
     file: str = ""
     notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        milliseconds_of(self.deadline, "deadline")
+        milliseconds_of(self.hold_timeout, "hold-timeout")
 
     def to_dict(self) -> dict[str, Any]:
         return {
