@@ -22,7 +22,7 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim, Progress
 from blockjobs.store.hosts import HostTaken
-from blockworker import farewell
+from blockworker import farewell, spares
 from blockworker.control import ControlLine
 from blockworker.copy.lanes import CopyLanes
 from blockworker.durability import Durability
@@ -249,6 +249,15 @@ def test_errands_for_which_no_thread_could_be_made_are_done_once_one_can_be(monk
     lanes.look()
     assert done.wait(DEADLINE)
     lanes.close(0.0)
+
+
+def test_a_look_at_processes_that_fails_takes_nothing_from_the_event_loop_of_a_copy_worker():
+    calls: list[Any] = []
+    hub = SimpleNamespace(call_repeatedly=lambda seconds, call, *words: calls.append((seconds, call, words)))
+    spares.follow(SimpleNamespace(pool=None, hub=hub), 2)
+    ((_, call, words),) = calls
+    call(*words)
+    call(*words)
 
 
 def test_every_thread_that_outlives_an_errand_is_a_vital_one():

@@ -63,7 +63,8 @@ def copying(url: str, config: HostConfig) -> Celery:
         client = line(url)
         try:
             registry = HostRegistry(client, config.name)
-            if path := registry.attempts.held_back(JobId(job)):
+            asked = f"job {job}: whether it has to wait for a path that hangs"
+            if path := attempt.ask_surely(asked, lambda: registry.attempts.held_back(JobId(job)), attempt.PATIENCE):
                 return f"{job} on {config.name}: not claimed: {path} hangs"
             how = attempt.run(registry.attempts, roots, JobId(job), draining=lambda: _DRAIN[0] == 1, tell=tell)
             return f"{job} on {config.name}: {how}"

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 import redis
@@ -31,6 +31,7 @@ from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.staged import StagingBusy
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is asked for: no longer than its lease may hold
@@ -43,7 +44,7 @@ def run(
     """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
     who = Who(uuid.uuid4().hex, os.getpid(), psutil.Process().create_time(), boot_id())
     with named_after(who.attempt):
-        claim = claim_surely(attempts, job_id, who, PATIENCE)
+        claim = ask_surely(f"job {job_id}: its claim", lambda: attempts.claim(job_id, who), PATIENCE)
         if isinstance(claim, str):
             log.info("job %s: not claimed: %s", job_id, claim)
             return f"not claimed: {claim}"
@@ -53,8 +54,8 @@ def run(
         return how
 
 
-def claim_surely(attempts: Attempts, job_id: JobId, who: Who, patience: float) -> Claim | str:
-    """Claim a job for an attempt, and ask again for the same attempt where no answer came: it may be claimed already.
+def ask_surely(what: str, question: Callable[[], T], patience: float) -> T:
+    """The answer of Redis to what may be asked twice, and is asked again where no answer came.
 
     Raises redis.RedisError: none came for ``patience`` seconds.  A claim that was made all the same is released by the
     watcher, as this process does not bear the name of the attempt any more.
@@ -62,11 +63,11 @@ def claim_surely(attempts: Attempts, job_id: JobId, who: Who, patience: float) -
     until = boottime() + patience
     while True:
         try:
-            return attempts.claim(job_id, who)
+            return question()
         except redis.RedisError as error:
             if not is_absence(error) or boottime() >= until:
                 raise
-            log.warning("job %s: its claim was not answered, it is asked for again: %s", job_id, error)
+            log.warning("%s was not answered, and is asked for again: %s", what, error)
             time.sleep(AGAIN)
 
 

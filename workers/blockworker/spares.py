@@ -12,6 +12,8 @@ import os
 from enum import IntEnum
 from typing import Any, Final
 
+from blockjobs.daemons.quarantine import Quarantine
+
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between looks
@@ -46,6 +48,7 @@ def count_hanging(pids: list[int]) -> int:
 def follow(consumer: Any, slots: int) -> None:
     """From now on have the worker's pool grow and shrink with the attempts that hang; called by its event loop."""
     pool = consumer.pool
+    aside = Quarantine()
 
     def look() -> None:
         more = slots + min(slots, count_hanging([process.pid for process in pool._pool._pool])) - pool.num_processes  # noqa: SLF001
@@ -58,4 +61,4 @@ def follow(consumer: Any, slots: int) -> None:
         except ValueError:  # all are busy: the next look finds one that is not
             log.debug("no process can be ended yet")
 
-    consumer.hub.call_repeatedly(INTERVAL, look)
+    consumer.hub.call_repeatedly(INTERVAL, aside.part, "the look at processes that hang", look)
