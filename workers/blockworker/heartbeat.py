@@ -54,7 +54,7 @@ class Heartbeat:
         self._thread.join(3.0)
         try:
             self._beat(word="leave")
-        except redis.RedisError as error:
+        except Exception as error:  # whatever it is, what is closed behind this has to be closed
             log.warning("host %s: left without a word: %s", self._config.name, error)
 
     def _beat(self, *, word: str = "beat", seen: str = "") -> None:
