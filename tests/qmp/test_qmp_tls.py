@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 
 import pytest
+from certificates import make_certificates
 
 from blockjobs.client import Coordinator
 from blockjobs.daemons.doorbell import Doorbell
@@ -21,23 +20,7 @@ from blockjobs.qmp.server import Server, Tls
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """Keys and certificates: of an authority, a server, a client, and of a stranger."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: certificates are made with it")
-    place = tmp_path_factory.mktemp("tls")
-
-    def run(*words):
-        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    for name in ("ca", "stranger"):
-        run("req", "-x509", *curve, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
-    for name in ("server", "client"):
-        run("req", *curve[:5], "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-            "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
-        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-copy_extensions", "copy", "-out", f"{name}.pem")  # fmt: skip
-    return place
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

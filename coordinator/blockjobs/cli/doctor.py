@@ -14,7 +14,8 @@ from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import printable
 from blockjobs.settings import find_url
-from blockjobs.store.connection import connect, redacted
+from blockjobs.store.address import redacted
+from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry
 
 COLORS = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.ERROR: "red"}

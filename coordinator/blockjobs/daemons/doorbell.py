@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from blockjobs.daemons import transport
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.store import keys
-from blockjobs.store.connection import broker_url
+from blockjobs.store.address import parse
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ def configure(app: Celery, url: str) -> None:
     """The settings every Celery app of the project shares; each was paid for, see docs/decisions/celery.md."""
     transport.install()
     app.conf.update(
-        broker_url=broker_url(url),
+        broker_url="redis://",  # where it really is stands in the options of the transport
         result_backend=None, task_ignore_result=True,
         task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
         accept_content=["msgpack"], result_accept_content=["msgpack"],
         broker_transport_options={
             "global_keyprefix": keys.CELERY_PREFIX,
-            **transport.OPTIONS,
+            **transport.OPTIONS, "address": parse(url),
             "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
             "health_check_interval": 10, "client_name": "blockjobs-broker",
         },
@@ -59,6 +59,8 @@ class Doorbell:
     def __init__(self, url: str) -> None:
         self._app = Celery("blockjobs", set_as_current=False)
         configure(self._app, url)
+        # Of a bell that cannot be rung nobody waits for the end: by itself kombu tries for six seconds.
+        self._app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0}
 
     def copy(self, host: Host, job: JobId) -> None:
         self._ring(COPY_TASK, [str(job)], copy_queue(host))

@@ -12,15 +12,32 @@ from typing import Any, Final
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.json import dumps
 
+from blockjobs.store.address import Address
+
 COPY, STEPS = "copy.", "steps."  # what the queues of hosts begin with
 OPTIONS: Final = {"ack_emulation": False, "priority_steps": [0]}
 
 # A bell goes through on a full Redis: what was decided is carried out all the same.
+_OF_TCP: Final = ("host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options")
 _PUSH: Final = '#!lua flags=allow-oom\nreturn redis.call("LPUSH", KEYS[1], ARGV[1])'
 
 
 class Channel(redis.Channel):
-    """One that keeps no books about the queues of hosts."""
+    """One that keeps no books about the queues of hosts, and connects as the registry does."""
+
+    from_transport_options = (*redis.Channel.from_transport_options, "address")
+    address: Address
+
+    @property
+    def connection_class(self) -> type[Any]:  # type: ignore[override]  # of kombu's class, which is never set
+        return self.address.connection_class
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # the stubs lack it
+        if self.address.scheme == "unix":
+            for name in _OF_TCP:
+                params.pop(name, None)
+        return params | self.address.parameters()
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not _is_bell(queue):

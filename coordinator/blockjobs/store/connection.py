@@ -15,6 +15,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from blockjobs.model.errors import NoRedis
+from blockjobs.store.address import parse, redacted
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +55,16 @@ def line(url: str) -> Client:
 
 
 def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
+    address = parse(url)
     options: dict[str, Any] = {
-        "socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": retry, "client_name": "blockjobs",
-        "protocol": 3,
+        "connection_class": address.connection_class, **address.parameters(), "socket_timeout": timeout,
+        "retry": retry, "client_name": "blockjobs", "protocol": 3,
     }  # fmt: skip
-    try:
-        if at_most:
-            waiting = redis.BlockingConnectionPool.from_url(url, max_connections=at_most, timeout=timeout, **options)
-            client = redis.Redis.from_pool(waiting)
-        else:
-            client = redis.Redis.from_url(url, **options)
-        # An option of the URL that nobody knows would be found by the first command only.
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except (ValueError, TypeError):  # their texts quote the URL, with the password in it
-        raise NoRedis(
-            f"Redis URL '{redacted(url)}' cannot be used: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or "
-            "unix://PATH?db=DB was expected (in a password @ / ? # and % are written %40 %2F %3F %23 %25)"
-        ) from None
-    return client
+    if address.scheme != "unix":
+        options["socket_connect_timeout"] = timeout
+    pool: type[Any] = redis.BlockingConnectionPool if at_most else redis.ConnectionPool
+    more = {"max_connections": at_most, "timeout": timeout} if at_most else {}
+    return redis.Redis.from_pool(pool(**options, **more))
 
 
 def is_absence(error: redis.RedisError) -> bool:
@@ -91,28 +84,6 @@ def milliseconds(time: tuple[int, int]) -> int:
     """A reply of Redis' TIME, which is seconds and microseconds: the one clock of the registry."""
     seconds, micros = time
     return int(seconds * 1000 + micros // 1000)
-
-
-def redacted(url: str) -> str:
-    """``url`` without anything in it that may be a secret, however malformed it is."""
-    scheme, sep, rest = url.partition("://")
-    if not sep:
-        return "***"
-    credentials, at, place = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    place, _, query = place.partition("#")[0].partition("?")
-    options = "&".join(pair for pair in query.split("&") if pair.startswith("db="))
-    shown = user if user.isalnum() else "***" if user else ""
-    return f"{scheme}{sep}{shown}{colon and ':***'}{at}{place}{options and '?'}{options}"
-
-
-def broker_url(url: str) -> str:
-    """The same server as Celery spells it."""
-    if not url.startswith("unix://"):
-        return url
-    path, _, query = url.removeprefix("unix://").partition("?")
-    database = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair).get("db", "0")
-    return f"redis+socket://{path}?virtual_host={database}"
 
 
 def check(client: Client, url: str) -> None:

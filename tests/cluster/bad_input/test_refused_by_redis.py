@@ -16,7 +16,7 @@ URLS: dict[str, tuple[str, str]] = {
     "nobody listens":  (f"redis://user:{SECRET}@127.0.0.1:1/0", "not reachable at redis://user:***@127.0.0.1:1/0:"),
     "no socket":       ("unix:///nowhere.sock?db=0", "not reachable at unix:///nowhere.sock?db=0: Error 2"),
     "no such machine": (f"redis://:{SECRET}@no.invalid/0", "is not reachable at redis://:***@no.invalid/0: Error -"),
-    "secret option":   (f"redis://127.0.0.1:1/0?password={SECRET}", "is not reachable at redis://127.0.0.1:1/0: Error"),
+    "secret option":   (f"redis://127.0.0.1:1/0?password={SECRET}", "cannot be used: user and password stand before"),
     "secret with #":   (f"redis://u:{SECRET}#{SECRET}@127.0.0.1:1", "cannot be used:"),
     "secret with ?":   (f"redis://u:{SECRET}?{SECRET}@127.0.0.1:1", "cannot be used:"),
     "secret with /":   (f"redis://u:{SECRET}/{SECRET}@127.0.0.1:1", "cannot be used:"),
@@ -69,7 +69,7 @@ def test_a_redis_that_refuses_commands_is_exit_3(site: Site, other: Server, monk
         client.set("bj:runs", "of another type")
         monkeypatch.setenv(URL, other.url)
         site.say("status").refused("Redis refused a command: ", "wrong kind of value", code=3)
-        monkeypatch.setenv(URL, f"unix://weak@{other.socket}?db=0&password={SECRET}")
+        monkeypatch.setenv(URL, f"unix://weak:{SECRET}@{other.socket}?db=0")
         site.say("status").refused("Redis refused a command: ", "has no permissions", code=3)
         client.acl_setuser("weak", enabled=True, reset_passwords=True, passwords=[f"+{SECRET}{SECRET}"])
         site.say("status").refused("Redis is not reachable at ", "invalid username-password pair", code=3)

@@ -1,0 +1,151 @@
+"""Where Redis is: a URL, parsed once, with one meaning for the registry and for Celery's broker.
+
+    redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]     rediss://... with TLS     unix://[[USER]:PASSWORD@]/PATH[?db=DB]
+
+With TLS the server's certificate and its name are always checked, against the authorities of this machine or those of
+``ssl_ca_certs``; before that nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from blockjobs.model.errors import NoRedis
+
+EXPECTED: Final = (
+    "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix://PATH?db=DB was expected "
+    "(in a password @ / ? # and % are written %40 %2F %3F %23 %25)"
+)
+PORT: Final = 6379
+KINDS: Final = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
+FILES: Final[tuple[str, ...]] = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # PEM
+OPTIONS: Final = {"redis": ("db",), "unix": ("db",), "rediss": ("db", *FILES)}
+# Why an option that other programs know is refused.
+REFUSED: Final = {
+    **dict.fromkeys(("ssl_cert_reqs", "ssl_check_hostname"), "the certificate of the server is always checked"),
+    **dict.fromkeys(("username", "password"), "user and password stand before the @"),
+    **dict.fromkeys(FILES, "it belongs to rediss://"),
+    **dict.fromkeys(
+        ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "max_connections",
+         "retry_on_timeout", "timeout"),
+        "timeouts and connections are blockjobs' own",
+    ),
+    "protocol": "blockjobs speaks RESP3",
+    "virtual_host": "the database is db",
+}  # fmt: skip
+SCHEMES: Final = {  # that others know
+    "sentinel": "Redis Sentinel is not supported: the URL of the primary was expected",
+    "redis+sentinel": "Redis Sentinel is not supported: the URL of the primary was expected",
+    "redis+cluster": "a cluster of Redis is not supported: the URL of one primary was expected",
+    "redis+socket": "unix://PATH?db=DB was expected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``files``: of TLS, by option."""
+
+    scheme: str
+    host: str = ""
+    port: int = PORT
+    path: str = ""
+    db: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def connection_class(self) -> type[Any]:
+        return KINDS[self.scheme]
+
+    def parameters(self) -> dict[str, Any]:
+        """What redis-py's class of connections is given of it."""
+        place = {"path": self.path} if self.scheme == "unix" else {"host": self.host, "port": self.port}
+        credentials = {"username": self.user or None, "password": self.password or None}
+        tls = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **self.files} if self.scheme == "rediss" else {}
+        return {**place, **credentials, "db": self.db, **tls}
+
+
+def parse(url: str) -> Address:
+    """Read a URL.
+
+    Raises:
+        NoRedis: it cannot be used; the text has nothing in it that may be a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text quotes the URL, with the password in it
+        raise _unusable(url, EXPECTED) from None
+    scheme = parts.scheme
+    if scheme in SCHEMES:
+        raise _unusable(url, SCHEMES[scheme])
+    if scheme not in KINDS or "://" not in url or parts.fragment:
+        raise _unusable(url, EXPECTED)
+    options = _options(url, scheme, parts)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if scheme == "unix":
+        path = unquote(parts.path)
+        if not path.startswith("/") or parts.hostname:
+            raise _unusable(url, EXPECTED)
+        db = _database(url, options.get("db", "0"))
+        return Address(scheme, path=path, db=db, user=user, password=password)
+    if not parts.hostname or port == 0:
+        raise _unusable(url, EXPECTED)
+    below = parts.path.removeprefix("/")
+    if below and "db" in options:
+        raise _unusable(url, "the database stands behind the / and in db: one of the two was expected")
+    files: dict[str, str] = {name: options[name] for name in FILES if name in options}
+    _expect_files(url, files)
+    db = _database(url, below or options.get("db", "0"))
+    return Address(scheme, parts.hostname, port or PORT, db=db, user=user, password=password, files=files)
+
+
+def redacted(url: str) -> str:
+    """``url`` without anything in it that may be a secret, however malformed it is."""
+    scheme, sep, rest = url.partition("://")
+    if not sep:
+        return "***"
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    place, _, query = place.partition("#")[0].partition("?")
+    options = "&".join(pair for pair in query.split("&") if pair.startswith("db="))
+    shown = user if user.isalnum() else "***" if user else ""
+    return f"{scheme}{sep}{shown}{colon and ':***'}{at}{place}{options and '?'}{options}"
+
+
+def _options(url: str, scheme: str, parts: SplitResult) -> dict[str, str]:
+    """What stands behind the question mark, each once and each known."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in OPTIONS[scheme]:
+            why = REFUSED.get(name, "one of its options is not known")
+            raise _unusable(url, f"{why}; of options {' and '.join(OPTIONS[scheme])} may be given")
+        if name in found:
+            raise _unusable(url, f"option {name} stands there twice")
+        found[name] = value
+    return found
+
+
+def _database(url: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise _unusable(url, "its database is no number")
+    return int(text)
+
+
+def _expect_files(url: str, files: Mapping[str, str]) -> None:
+    for name, path in files.items():
+        if not os.path.isabs(path) or not os.access(path, os.R_OK):
+            raise _unusable(url, f"{name}={path}: an absolute path of a file that can be read was expected")
+    if ("ssl_certfile" in files) != ("ssl_keyfile" in files):
+        raise _unusable(url, "ssl_certfile and ssl_keyfile were expected together")
+
+
+def _unusable(url: str, why: str) -> NoRedis:
+    return NoRedis(f"Redis URL '{redacted(url)}' cannot be used: {why}")

@@ -1,0 +1,76 @@
+"""A URL of Redis is parsed once, has one meaning, and is refused with a reason that shows no secret."""
+
+from __future__ import annotations
+
+import pytest
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from blockjobs.model.errors import NoRedis
+from blockjobs.store.address import parse
+
+SECRET = "pass-4711-word"  # noqa: S105
+
+MEANT = {
+    "redis://h": (Connection, {"host": "h", "port": 6379, "db": 0, "username": None, "password": None}),
+    "redis://h:1/2": (Connection, {"host": "h", "port": 1, "db": 2}),
+    "redis://h?db=3": (Connection, {"host": "h", "db": 3}),
+    "redis://[::1]:7/0": (Connection, {"host": "::1", "port": 7}),
+    "redis://:p%40%2F%3F%23%25w@h": (Connection, {"username": None, "password": "p@/?#%w"}),
+    "redis://ann:p@h": (Connection, {"username": "ann", "password": "p"}),
+    "unix:///run/redis.sock": (UnixDomainSocketConnection, {"path": "/run/redis.sock", "db": 0}),
+    "unix://ann:p@/run/a%20b.sock?db=4": (
+        UnixDomainSocketConnection,
+        {"path": "/run/a b.sock", "db": 4, "username": "ann", "password": "p"},
+    ),
+    "rediss://h": (SSLConnection, {"host": "h", "ssl_cert_reqs": "required", "ssl_check_hostname": True}),
+}
+
+
+@pytest.mark.parametrize(("url", "meant"), MEANT.items(), ids=MEANT)
+def test_a_url_has_one_meaning(url, meant):
+    address, (kind, parameters) = parse(url), meant
+    assert address.connection_class is kind
+    assert parameters.items() <= address.parameters().items()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (f"sentinel://:{SECRET}@h:26379/0", "Redis Sentinel is not supported"),
+        (f"redis+sentinel://:{SECRET}@h", "Redis Sentinel is not supported"),
+        (f"redis+cluster://:{SECRET}@h", "a cluster of Redis is not supported"),
+        (f"redis+socket://:{SECRET}@/run/redis.sock", "unix://PATH"),
+        (f"http://:{SECRET}@h", "was expected"),
+        ("redis://", "was expected"),
+        ("redis://h:0", "was expected"),
+        ("redis://h:66000", "was expected"),
+        ("redis://h/one", "its database is no number"),
+        ("redis://h/-1", "its database is no number"),
+        ("redis://h/1?db=1", "the database stands behind the / and in db"),
+        ("redis://h?db=1&db=2", "option db stands there twice"),
+        (f"redis://h?password={SECRET}", "user and password stand before the @"),
+        ("redis://h?ssl_cert_reqs=none", "the certificate of the server is always checked"),
+        ("rediss://h?ssl_cert_reqs=none", "the certificate of the server is always checked"),
+        ("rediss://h?ssl_check_hostname=false", "the certificate of the server is always checked"),
+        ("redis://h?ssl_ca_certs=/etc/ca.pem", "it belongs to rediss://"),
+        ("redis://h?socket_timeout=9", "timeouts and connections are blockjobs' own"),
+        ("redis://h?protocol=2", "blockjobs speaks RESP3"),
+        (f"redis://h?secret={SECRET}", "one of its options is not known"),
+        ("rediss://h?ssl_ca_certs=ca.pem", "ssl_ca_certs=ca.pem: an absolute path"),
+        ("rediss://h?ssl_ca_certs=/nowhere/ca.pem", "a file that can be read was expected"),
+        ("rediss://h?ssl_certfile=/etc/hostname", "ssl_certfile and ssl_keyfile were expected together"),
+        ("unix://run/redis.sock", "was expected"),
+        ("unix://", "was expected"),
+        (f"redis://u:{SECRET}#x@h", "was expected"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(url, why):
+    with pytest.raises(NoRedis, match=r"Redis URL .* cannot be used: ") as refused:
+        parse(url)
+    assert why in str(refused.value)
+    assert SECRET not in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_an_address_shows_no_password():
+    assert SECRET not in repr(parse(f"redis://u:{SECRET}@h"))
