@@ -152,23 +152,22 @@ LINE_7 = [  # added to the second job of NIGHTLY, and what is said about it
 
 @pytest.mark.parametrize(("field", "said"), LINE_7, ids=[field for field, _ in LINE_7])
 def test_a_bad_field_is_named_with_its_line(refusal, field, said):
-    assert refusal(NIGHTLY.replace("db1-data.img", "x").removesuffix("}\n") + f", {field}}}\n").startswith(
-        f"run.yaml:7: {said}"
-    )
+    message = refusal(NIGHTLY.replace("db1-data.img", "x").removesuffix("}\n") + f", {field}}}\n")
+    assert message.removeprefix("run.yaml:7:116:").removeprefix("run.yaml:7:").strip().startswith(said)
 
 
 WHOLE = {
     "empty": ("", "run.yaml: nothing is in it; a run file was expected"),
     "a-list": ("[]", "run.yaml:1: [] is not accepted; a mapping was expected"),
-    "malformed": ("version: 1\nname: [a\n", "run.yaml:3: expected ',' or ']'"),
-    "tabs": ("version: 1\n\tname: a\n", "run.yaml:2: found character '\\t'"),
-    "duplicate-key": ("version: 1\nversion: 1\n", 'run.yaml:2: found duplicate key "version"'),
-    "two-documents": ("version: 1\n---\nversion: 1\n", "run.yaml:2: but found another document"),
-    "code": ("!!python/object/apply:os.system [id]", "run.yaml:1: could not determine a constructor for the tag"),
-    "nul": ("version: \0", "run.yaml: unacceptable character #x0000"),
+    "malformed": ("version: 1\nname: [a\n", "run.yaml:3:1: expected ',' or ']'"),
+    "tabs": ("version: 1\n\tname: a\n", "run.yaml:2:1: found character '\\t'"),
+    "duplicate-key": ("version: 1\nversion: 1\n", 'run.yaml:2:1: found duplicate key "version"'),
+    "two-documents": ("version: 1\n---\nversion: 1\n", "run.yaml:2:1: but found another document"),
+    "code": ("!!python/object/apply:os.system [id]", "run.yaml:1:1: tag '!!python/object/apply:os.system' is"),
+    "nul": ("version: \0", "run.yaml:1:10: unacceptable character #x0000"),
     "not-utf8": (b"name: \xff", "run.yaml: byte 6 is not UTF-8"),
-    "too-deep": ("[" * 5000, "run.yaml: nested too deeply"),
-    "bad-date": ("version: 2026-13-45", "run.yaml: month must be in 1..12"),
+    "too-deep": ("[" * 5000, "run.yaml:1:65: nested too deeply: 65 lists and mappings"),
+    "bad-date": ("version: 2026-13-45", "run.yaml:1:10: month must be in 1..12"),
     "version-2": ("version: 2\nname: a\n", "run.yaml:1: version: 2 is not supported; 1 was expected"),
     "version-true": ("version: true\nname: a\n", "run.yaml:1: version: true is not supported; 1 was expected"),
     "no-jobs": ("version: 1\nname: a\njobs: []\n", "run.yaml:3: jobs: [] is not accepted; at least 1 of them was"),
@@ -217,7 +216,7 @@ JOBS = {
     "unknown-driver": (one("{driver: qcow3, host: h}"), "run.yaml:5: jobs[0].source: Parameter 'driver' does not"),
     "contains-itself": (
         one("&a {driver: blkdebug, host: h, image: *a}"),
-        "run.yaml:5: jobs[0].source: the volume contains itself",
+        "run.yaml:5:49: alias '*a' stands within what it names",
     ),
 }  # fmt: skip
 

@@ -343,7 +343,7 @@ SETS = {
     "no-value":   ("speed", "--set speed: KEY=VALUE was expected, KEY such as defaults.speed"),
     "no-key":     ("=5", "--set =5: KEY=VALUE was expected"),
     "bad-value":  ("defaults.speed=fast", "--set defaults.speed=fast: defaults.speed: 'fast' is not a size"),
-    "bad-yaml":   ("defaults.speed=[", "--set defaults.speed=[:1: "),
+    "bad-yaml":   ("defaults.speed=[", "--set defaults.speed=[: expected the node content"),
     "unknown":    ("defaults.sped=5", "--set defaults.sped=5: defaults.sped: unknown field; one of auto-dismiss"),
     "nothing":    ("transactions.x.retry=5", "--set transactions.x.retry=5: nothing is at 'x'; one of db, web,"),
     "not-a-list": ("name.first=5", "--set name.first=5: nothing can be below 'first'; a mapping or a list was"),

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
+
+LARGEST: Final = 1 << 20  # bytes of a host.toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,7 @@ def write_host(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     kept: dict[str, Any] = {"allow-overwrite": False, "allow-in-place": False, "devices": []}
     with suppress(FileNotFoundError):
-        try:
-            kept |= tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
-            raise BadInput(f"{path}: {wrong}; TOML was expected (remove the file to have it written again)") from None
+        kept |= _kept(path)
     if allow_overwrite:
         kept["allow-overwrite"] = True
     if allow_in_place:
@@ -70,9 +69,49 @@ def write_host(
         "name": host.name, "slots": slots, "read-roots": root, "write-roots": root,
         "state": str(directory / "state" / host.name),
     }  # fmt: skip
-    # These values are texts, numbers, booleans and lists of texts: TOML writes them as JSON does.
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(keys.items())]
+    lines = [f"{key} = {_toml(value)}\n" for key, value in sorted(keys.items())]
     path.write_text(
         "# `blockjobs up` sets name, slots, state and the roots at every start.\n" + "".join(lines), encoding="utf-8"
     )
     return path
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What an earlier ``up``, or its owner, wrote to a ``host.toml``.
+
+    Raises:
+        BadInput: it is no TOML, too large, or holds what no host has.
+    """
+    again = "(remove the file to have it written again)"
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise BadInput(f"{path}: the file is larger than {LARGEST} bytes; the keys of a host were expected {again}")
+    try:
+        keys = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as wrong:
+        what = "nested too deeply" if isinstance(wrong, RecursionError) else str(wrong)
+        raise BadInput(f"{path}: {what}; TOML was expected {again}") from None
+    for key, value in keys.items():
+        if not _keepable(value) or (key == "devices" and not isinstance(value, list)):
+            raise BadInput(f"{path}: {key}: a value as `blockjobs init host` shows it was expected {again}")
+    return keys
+
+
+def _keepable(value: object) -> bool:
+    """Whether ``_toml`` can write a value: the kinds that a ``host.toml`` has."""
+    match value:
+        case dict():
+            return all(map(_keepable, value.values()))
+        case list():
+            return all(map(_keepable, value))
+    return isinstance(value, str | int)
+
+
+def _toml(value: object) -> str:
+    """A value as TOML has it: texts, numbers, booleans and lists of them are written as in JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -5,41 +5,42 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 LONGEST: Final = 60  # characters of a value that are shown
 Path = tuple[int | str, ...]  # of keys and positions: ("jobs", 1, "speed")
 
 
-def compose(text: str) -> Node | None:
-    """The tree of a YAML text, with line numbers; None where it is empty."""
-    node: Node | None = YAML(typ="safe", pure=True).compose(text)
-    return node
+class Lines:
+    """The lines of a YAML text, by its nodes; one look at each mapping serves all questions about it."""
 
+    def __init__(self, root: Node | None) -> None:
+        self._root = root
+        self._children: dict[int, dict[str, tuple[Node, Node]]] = {}
 
-def line_of(root: Node | None, place: Path) -> int:
-    """The line (from 1) of ``place``; of the nearest thing around it where it is not in the text."""
-    if root is None:
-        return 1
-    node, line = root, root.start_mark.line
-    for step in place:
-        found = _child(node, step)
-        if found is None:
-            break
-        at, node = found
-        line = at.start_mark.line
-    return int(line) + 1
+    def of(self, place: Path) -> int:
+        """The line (from 1) of ``place``; of the nearest thing around it where it is not in the text."""
+        if self._root is None:
+            return 1
+        node, line = self._root, self._root.start_mark.line
+        for step in place:
+            found = self._child(node, step)
+            if found is None:
+                break
+            at, node = found
+            line = at.start_mark.line
+        return int(line) + 1
 
-
-def _child(node: Node, step: int | str) -> tuple[Node, Node] | None:
-    """What names the child (its key; an item names itself), and the child."""
-    match node, step:
-        case SequenceNode(), int() if step < len(node.value):
-            return node.value[step], node.value[step]
-        case MappingNode(), _:
-            return next(((key, value) for key, value in node.value if key.value == str(step)), None)
-    return None
+    def _child(self, node: Node, step: int | str) -> tuple[Node, Node] | None:
+        """What names the child (its key; an item names itself), and the child."""
+        match node, step:
+            case SequenceNode(), int() if step < len(node.value):
+                return node.value[step], node.value[step]
+            case MappingNode(), _:
+                if id(node) not in self._children:
+                    self._children[id(node)] = {key.value: (key, value) for key, value in reversed(node.value)}
+                return self._children[id(node)].get(str(step))
+        return None
 
 
 def shown(value: object) -> str:

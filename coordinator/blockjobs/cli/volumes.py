@@ -50,10 +50,27 @@ def parsed(text: str) -> object:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        value: object = notation.loads(text)
-    except (ValueError, RecursionError) as wrong:
+        value: object = notation.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        notation.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise BadInput(f"volume {text[:60]!r}: nested too deeply; a JSON object of a volume was expected") from None
+    except UnicodeEncodeError:
+        wrong = "half of a surrogate pair is not a character"
         raise BadInput(f"volume {text[:60]!r}: {wrong}; a JSON object was expected") from None
+    except ValueError as malformed:
+        raise BadInput(f"volume {text[:60]!r}: {malformed}; a JSON object was expected") from None
     return value
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 @volumes.command("list")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from blockjobs.cli.places import Path as Place
-from blockjobs.cli.runfile import units
+from blockjobs.cli.runfile import limits, units
 from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
 from blockjobs.cli.runfile.naming import shape_of, word_of, word_of_match
 from blockjobs.cli.runfile.text import Fault
@@ -126,6 +127,9 @@ def expand(file: RunFile, fleet: Fleet, only: frozenset[str]) -> tuple[list[Draf
                     raise Fault(place, paths)
                 skipped.append(Skipped(transaction=txn.name, host=host, jobs=(source,), why=paths))
                 continue
+            if len(drafts) + len(paths) > limits.JOBS:
+                many = f"with the files that {source} matches on host {host} there are {len(drafts) + len(paths)} jobs"
+                raise Fault(place, f"{many}; at most {limits.JOBS} were expected")
             for path in paths:
                 name = names.of(glob, place, path)
                 drafts.append(
@@ -144,10 +148,11 @@ class _Names:
     def __init__(self, file: RunFile) -> None:
         self._taken = {job.id for txn in file.transactions for job in txn.jobs}
         self._written: dict[tuple[Host, Place], str] = {}
-        self._others: dict[tuple[Host, Place], list[str]] = {}
+        self._others: dict[tuple[Host, Place], int] = {}  # how many of the host's shapes stand before a pattern
         pairs = [pair for at, txn in enumerate(file.transactions) for pair in _pairs(file, at, txn)]
         own = self._taken.copy()
-        shapes: dict[Host, list[str]] = {}
+        self._shapes: dict[Host, list[str]] = {}
+        shapes = self._shapes
         for host, source, place in pairs:
             if not GLOB.search(source):
                 self._written[host, place] = name = ids.free(f"{host}-{word_of(source)}", self._taken)
@@ -159,14 +164,15 @@ class _Names:
             )
         for host, source, place in pairs:
             if GLOB.search(source):
-                self._others[host, place] = shapes[host].copy()
+                self._others[host, place] = len(shapes[host])
                 shapes[host].append(shape_of(source))
 
     def of(self, glob: Glob, place: Place, path: str) -> str:
         """The id of the job for one file of a source."""
         if (glob.host, place) in self._written:
             return self._written[glob.host, place]
-        word = word_of_match(glob.pattern, path, self._others[glob.host, place])
+        others = islice(self._shapes[glob.host], self._others[glob.host, place])
+        word = word_of_match(glob.pattern, path, others)
         name = ids.free(f"{glob.host}-{word}", self._taken)
         self._taken.add(name)
         return name

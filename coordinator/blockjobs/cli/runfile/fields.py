@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PlainValidator, model_validator
 
 from blockjobs.cli.places import shown
-from blockjobs.cli.runfile import units
+from blockjobs.cli.runfile import limits, units
 from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnDamage, OnError, RoomCheck
@@ -75,6 +75,29 @@ def _members(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host for each in _hosts(value) for host in units.hosts(each)))
 
 
+def _plain(value: object) -> object:
+    """What the registry can keep of the options of a driver: texts, numbers of 64 bits, true, false, null, and lists
+    and mappings of them."""
+    match value:
+        case dict():
+            for key in value:
+                _text(key, str)
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case int() if not -(1 << 63) <= value < 1 << 64:
+            raise ValueError(f"{shown(value)} is not accepted; a number of at most 64 bits was expected")
+        case str() | int() | float() | None:
+            return value
+    raise ValueError(f"{shown(str(value))} is not accepted; a text, in quotation marks, was expected")
+
+
+def _options(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is not accepted; a mapping was expected")
+    return _plain(value)
+
+
 def _names(value: dict[str, Any]) -> dict[str, Any]:
     for name in value:
         _word(name)
@@ -86,6 +109,7 @@ Word = Annotated[str, PlainValidator(_word)]
 Size = Annotated[int, PlainValidator(units.size)]
 Duration = Annotated[int, PlainValidator(units.duration)]
 Volume = Annotated[object, PlainValidator(_volume)]
+Source = Annotated[str, PlainValidator(_source)]
 Urls = Annotated[
     list[Annotated[str, PlainValidator(lambda url: _text(url, by_apprise.check))]], Field(max_length=MOST_URLS)
 ]
@@ -99,6 +123,16 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, alias_generator=lambda name: name.replace("_", "-")
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def few_unknown(cls, value: Any) -> Any:
+        """Each unknown field costs an error, of which one is shown: those behind the first few are not looked at."""
+        if not isinstance(value, dict) or len(value) <= limits.UNKNOWN:
+            return value
+        known = {field.alias for field in cls.model_fields.values()}
+        surplus = set([key for key in value if key not in known][limits.UNKNOWN :])
+        return {key: each for key, each in value.items() if key not in surplus}
 
 
 class Options(Model):
@@ -128,7 +162,8 @@ class Options(Model):
     buf_size: Size = 0
     copy_mode: Literal["background"] = "background"
     quiesce: Text = ""
-    options: dict[str, Any] = Field(default_factory=dict)  # for drivers of others
+    # For drivers of others, but for a few of ours (``plan.OPTIONS``).
+    options: Annotated[dict[str, Any], PlainValidator(_options)] = Field(default_factory=dict)
 
     def given(self) -> runs.Options:
         """What the file says, and nothing that it leaves to the defaults."""
@@ -173,9 +208,9 @@ class Transaction(Options):
     completion_mode: Mode = "grouped"
     allow_in_place: bool = False  # of a group
     hosts: Annotated[tuple[str, ...], PlainValidator(_hosts)] = ()
-    sources: Annotated[list[Annotated[str, PlainValidator(_source)]], Field(min_length=1)] = Field(default_factory=list)
+    sources: Annotated[list[Source], Field(min_length=1), FailFast()] = Field(default_factory=list)
     target: Volume = ""
-    jobs: Annotated[list[Job], Field(min_length=1)] = Field(default_factory=list)
+    jobs: Annotated[list[Job], Field(min_length=1), FailFast()] = Field(default_factory=list)
     store: str = ""
     keep: Keep = Keep()
     offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
@@ -216,6 +251,6 @@ class RunFile(Model):
     hosts: Groups = Field(default_factory=dict)
     stores: Annotated[dict[str, StoreSaid], AfterValidator(_names)] = Field(default_factory=dict)
     defaults: Defaults = Defaults()
-    jobs: Annotated[list[Job], Field(min_length=1)] = Field(default_factory=list)
-    transactions: Annotated[list[Transaction], Field(min_length=1)] = Field(default_factory=list)
+    jobs: Annotated[list[Job], Field(min_length=1), FailFast()] = Field(default_factory=list)
+    transactions: Annotated[list[Transaction], Field(min_length=1), FailFast()] = Field(default_factory=list)
     notify: Notify = Notify()

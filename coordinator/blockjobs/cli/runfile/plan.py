@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.cli.places import shown
 from blockjobs.cli.runfile import expansion
@@ -17,12 +17,17 @@ from blockjobs.cli.runfile.expansion import Draft, Fleet, Glob
 from blockjobs.cli.runfile.fields import RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault, Text, parse
 from blockjobs.cli.runfile.units import SALVAGED
-from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, volumespec
+from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, verifications, volumespec
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, RunFields, Skipped, Store, transaction_id
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
+
+# type of ours -> what ``options`` of it may say; of any other type its driver says it
+OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "backup": (), "mirror": (), restores.TYPE: (restores.FORCE, restores.KEEP_DIGESTS), verifications.TYPE: (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +100,24 @@ def _consistent(file: RunFile) -> None:
         raise Fault(("completion-mode",), "not accepted beside transactions; each says its own")
     if file.hold_timeout and file.defaults.hold_timeout:
         raise Fault(("defaults", "hold-timeout"), "said twice; it is a field of the run or of the defaults")
+    wrongs = [unknown_options(kind, file.defaults.options) for kind in _types(file)]
+    if wrongs and all(wrongs):
+        raise Fault(("defaults", "options"), wrongs[0])
     seen: set[str] = set()
     for at, txn in enumerate(file.transactions):
         for field, wrong in _of_transaction(file, txn, seen):
             raise Fault(("transactions", at, field), wrong)
         seen.add(txn.name)
+
+
+def _types(file: RunFile) -> list[str]:
+    """The types of all jobs of a file, each once."""
+    long = [(job,) for job in file.jobs] + [(txn, job) for txn in file.transactions for job in txn.jobs]
+    short = [(txn,) for txn in file.transactions if txn.sources]
+    said = [
+        [each.type for each in (file.defaults, *layers) if "type" in each.model_fields_set] for layers in long + short
+    ]
+    return list(dict.fromkeys(types[-1] if types else "backup" for types in said))
 
 
 def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterator[tuple[str, str]]:
@@ -235,6 +253,7 @@ def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:
     """The options of the job's own driver, checked where it is one of ours."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     said, own = expansion.of_mirror(draft)
+    _check_options(at, draft, kind)
     for key in ("offset", "length"):
         if options.get(key) and kind == "backup":
             raise JobFault(at, key, f"not accepted by type '{kind}'; type '{restores.TYPE}' was expected")
@@ -260,4 +279,24 @@ def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:
         raise JobFault(at, "sync", f"{shown(sync)} is not accepted; 'full' was expected")
     if kind == "backup":
         return {"quiesce": quiesce} if quiesce else {}
-    return options.get("options", {})
+    given = options.get("options", {})
+    return {name: given[name] for name in OPTIONS.get(kind, given) if name in given}
+
+
+def _check_options(at: int, draft: Draft, kind: str) -> None:
+    """Raises JobFault: what is said of this job, or of its transaction, is no option of its type."""
+    for layer in draft.layers[1:]:
+        if wrong := unknown_options(kind, layer.options):
+            raise JobFault(at, "options", wrong)
+
+
+def unknown_options(kind: str, given: Mapping[str, Any]) -> str:
+    """What is wrong with the ``options`` of a job of a type; "" where nothing is, or only hosts can tell."""
+    known = OPTIONS.get(kind, tuple(given))
+    for name, value in given.items():
+        if name not in known:
+            expected = f"one of {', '.join(known)}" if known else "a type of which you have a driver"
+            return f"option {shown(name)} is not accepted by type '{kind}'; {expected} was expected"
+        if kind in OPTIONS and not isinstance(value, bool):
+            return f"option {shown(name)}: {shown(value)} is not accepted; true or false was expected"
+    return ""

@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import Node
 
+from blockjobs.cli.places import Lines, shown
 from blockjobs.cli.places import Path as Place
-from blockjobs.cli.places import compose, line_of, shown
-from blockjobs.cli.runfile import fields
+from blockjobs.cli.runfile import amounts, fields, limits, tree
 from blockjobs.cli.runfile.fields import RunFile
 from blockjobs.model.errors import BadInput
 
-LARGEST: Final = 16 << 20  # bytes of YAML; 10,000 jobs are about 2 MB
+LONGEST: Final = 120  # characters of a change of the command line that a message shows
 EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {field} of its context
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -54,14 +53,14 @@ class Text:
     """A file and what it says; ``set``: what the command line says instead, and where that is."""
 
     path: Path
-    text: str
+    root: Node | None
     set: tuple[tuple[str, Place], ...] = ()
 
     def bad(self, place: Place, wrong: str) -> BadInput:
         """``FILE:LINE: jobs[1].speed: what is wrong``; of a value of the command line ``--set KEY=VALUE: ...``."""
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         said = next((said for said, at in reversed(self.set) if place[: len(at)] == at), "")
-        where = f"--set {said}" if said else f"{self.path}:{line_of(compose(self.text), place)}"
+        where = _called(said) if said else f"{self.path}:{Lines(self.root).of(place)}"
         return BadInput(f"{where}: {field + ': ' if field else ''}{wrong}")
 
 
@@ -71,24 +70,24 @@ def parse(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
     Raises:
         BadInput: where it is wrong, and what was expected.
     """
-    text = _read(path)
-    content = _parse(path, text)
+    root, content = _parse(path, _read(path))
     if content is None:
         raise BadInput(f"{path}: nothing is in it; a run file was expected")
-    said = tuple((each, _set(content, each)) for each in changes)
-    whole = Text(path, text, said)
+    whole = Text(path, root, tuple(_all_set(content, changes)))
+    if too_many := amounts.excess(content):
+        raise whole.bad(*too_many)
     try:
         return whole, RunFile.model_validate(content)
     except ValidationError as invalid:
-        raise whole.bad(*_first(text, invalid)) from None
+        raise whole.bad(*_first(root, invalid)) from None
 
 
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise BadInput(f"{path}: the file is larger than {LARGEST} bytes; a run file was expected")
+            content = file.read(limits.FILE + 1)
+        if len(content) > limits.FILE:
+            raise BadInput(f"{path}: the file is larger than {limits.FILE} bytes; a run file was expected")
         return content.decode("utf-8")
     except OSError as unreadable:
         raise BadInput(f"{path}: {unreadable.strerror}; a run file was expected") from None
@@ -96,30 +95,44 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path}: byte {wrong.start} is not UTF-8; a run file in UTF-8 was expected") from None
 
 
-def _parse(path: Path | str, text: str) -> Any:
+def _parse(said: Path | str, text: str) -> tuple[Node | None, Any]:
+    """The nodes of a text and what they stand for; ``said``: what a message calls the text."""
     try:
-        return YAML(typ="safe", pure=True).load(text)  # pure: the C parser speaks YAML 1.1
-    except MarkedYAMLError as wrong:
-        mark = wrong.problem_mark or wrong.context_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        what = " ".join(str(wrong.problem or wrong.context or "malformed YAML").split())
-        raise BadInput(f"{where}: {what}; YAML 1.2 was expected") from None
-    except (YAMLError, ValueError, TypeError) as wrong:
-        what = "a number is too long" if "int_max_str_digits" in str(wrong) else str(wrong).splitlines()[0]
-        raise BadInput(f"{path}: {what}; YAML 1.2 was expected") from None
-    except RecursionError:
-        raise BadInput(f"{path}: nested too deeply; a run file was expected") from None
+        root, scalar = tree.composed(text)
+        return root, tree.values(root, scalar)
+    except tree.Malformed as wrong:
+        where = wrong.where if isinstance(said, Path) else ""
+        raise BadInput(f"{said}{where}: {wrong}") from None
 
 
 # --- --set --------------------------------------------------------------------------------------------
 
 
-def _set(content: Any, said: str) -> Place:
+def _called(said: str) -> str:
+    """What a message calls a change of the command line."""
+    return f"--set {said}" if len(said) <= LONGEST else f"--set {said[: LONGEST - 3]}..."
+
+
+def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]]:
+    """Put all values of the command line where they belong: each with its place."""
+    nodes = tree.count(content)
+    for said in changes:
+        value = _parse(_called(said), said.partition("=")[2])[1]
+        nodes += tree.count(value)
+        if nodes > limits.NODES:
+            wrong = f"with it there are {nodes} keys and values; at most {limits.NODES} were expected"
+            raise BadInput(f"{_called(said)}: {wrong}")
+        yield said, _set(content, said, value)
+
+
+def _set(content: Any, said: str, value: object) -> Place:
     """Put a value of the command line where it belongs; returns where that is."""
-    key, equals, value = said.partition("=")
+    key, equals, _ = said.partition("=")
     steps = key.split(".")
+    if len(steps) > limits.DEPTH:
+        raise BadInput(f"{_called(said)}: KEY has {len(steps)} parts; at most {limits.DEPTH} were expected")
     if not equals or not all(steps):
-        raise BadInput(f"--set {said}: KEY=VALUE was expected, KEY such as defaults.speed or transactions.web.retry")
+        raise BadInput(f"{_called(said)}: KEY=VALUE was expected, KEY such as defaults.speed or transactions.web.retry")
     node, place = content, []
     for step in steps[:-1]:
         at = _step(node, step, said)
@@ -128,7 +141,7 @@ def _set(content: Any, said: str) -> Place:
         node = node[at]
         place.append(at)
     last = _step(node, steps[-1], said)
-    node[last] = _parse(f"--set {said}", value)
+    node[last] = value
     return (*place, last)
 
 
@@ -144,18 +157,17 @@ def _step(node: Any, step: str, said: str) -> int | str:
             if re.fullmatch(r"[0-9]{1,6}", step) and int(step) < len(node):
                 return int(step)
             known = ", ".join(str(name) for name in called if name) or f"0 to {len(node) - 1}"
-            raise BadInput(f"--set {said}: nothing is at '{step}'; one of {known} was expected")
-    raise BadInput(f"--set {said}: nothing can be below '{step}'; a mapping or a list was expected in the file")
+            raise BadInput(f"{_called(said)}: nothing is at '{step}'; one of {known} was expected")
+    raise BadInput(f"{_called(said)}: nothing can be below '{step}'; a mapping or a list was expected in the file")
 
 
 # --- from pydantic's words to ours --------------------------------------------------------------------
 
 
-def _first(text: str, invalid: ValidationError) -> tuple[Place, str]:
+def _first(root: Node | None, invalid: ValidationError) -> tuple[Place, str]:
     """The error that stands first in the file."""
-    errors = invalid.errors(include_url=False)
-    root = compose(text)
-    first = min(errors, key=lambda error: line_of(root, error["loc"]))
+    errors, lines = invalid.errors(include_url=False), Lines(root)
+    first = min(errors, key=lambda error: lines.of(error["loc"]))
     return first["loc"], _wording(first["type"], first["loc"], first["input"], first.get("ctx", {}))
 
 

@@ -6,18 +6,19 @@ Each raises ValueError, which says what was wrong and what was expected.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 from typing import Final
 
 from blockjobs.cli.places import shown
+from blockjobs.cli.runfile.limits import HOSTS
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 from blockjobs.model.numbers import MOST
 from blockjobs.model.policies import Offline
 
 LONGEST: Final = 366 * 86400  # seconds
-HOSTS: Final = 10_000  # of one range
 UNITS: Final = {
     "": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
@@ -90,30 +91,46 @@ def hosts(value: object) -> tuple[str, ...]:
     """``web[01-03,7]`` -> web01, web02, web03, web7; a name without brackets is itself."""
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is not a host; a name, or a range such as web[01-40], was expected")
-    parts = _BRACKET.split(value)
-    choices = [(part,) if at % 2 == 0 else _numbers(value, part) for at, part in enumerate(parts)]
-    many = 1
-    for choice in choices:
-        many *= len(choice)
+    many = count_hosts(value)
     if many > HOSTS:
         raise ValueError(f"{shown(value)} is {many} hosts; at most {HOSTS} were expected")
+    parts = _BRACKET.split(value)
+    choices = [(part,) if at % 2 == 0 else _numbers(value, part) for at, part in enumerate(parts)]
     try:
         return tuple(ids.host("".join(each)) for each in product(*choices))
     except BadInput as wrong:
         raise ValueError(str(wrong)) from None
 
 
+def count_hosts(value: str) -> int:
+    """How many hosts a range is, without making one; the first brackets alone where they are too many already.
+
+    Raises:
+        ValueError: it is no range.
+    """
+    many = 1
+    for text in _BRACKET.split(value)[1::2]:
+        many *= sum(last - first + 1 for first, last, _ in _ranges(value, text))
+        if many > HOSTS:
+            break
+    return many
+
+
 def _numbers(whole: str, text: str) -> tuple[str, ...]:
     """What stands between two brackets: ``01-40,50``; as wide as its first number is written."""
     found: dict[str, None] = {}
+    for first, last, width in _ranges(whole, text):
+        found |= dict.fromkeys(f"{number:0{width}}" for number in range(first, last + 1))
+    return tuple(found)
+
+
+def _ranges(whole: str, text: str) -> Iterator[tuple[int, int, int]]:
+    """First and last number of each range between two brackets, and the digits of the first."""
     for item in text.split(","):
         match = _RANGE.fullmatch(item.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if match is None or first > last or (match[2] and len(match[2]) < len(match[1])):
             raise ValueError(
-                f"{shown(whole)}: '[{text}]' is not a range; one such as [01-40] or [1,3,7-9] was expected"
+                f"{shown(whole)}: {shown(f'[{text}]')} is not a range; one such as [01-40] or [1,3,7-9] was expected"
             )
-        if last - first >= HOSTS:
-            raise ValueError(f"{shown(whole)} is {last - first + 1} hosts; at most {HOSTS} were expected")
-        found |= dict.fromkeys(f"{number:0{len(match[1])}}" for number in range(first, last + 1))
-    return tuple(found)
+        yield first, last, len(match[1])

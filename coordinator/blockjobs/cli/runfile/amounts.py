@@ -1,0 +1,66 @@
+"""How many hosts and jobs a run file stands for, reckoned from its content before one of them is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from blockjobs.cli.places import Path as Place
+from blockjobs.cli.runfile import limits, units
+
+
+def excess(content: object) -> tuple[Place, str] | None:
+    """The first place with which the hosts or the jobs are too many, and what to say of it; None: there is none.
+
+    What is no host, no list or no mapping counts for nothing here: it is refused where the fields are checked.
+    """
+    groups: dict[object, int] = {}
+    named, jobs = 0, len(_items(content, "jobs"))
+    if jobs > limits.JOBS:
+        return ("jobs",), _too_many(jobs, limits.JOBS, "jobs")
+    for field in ("hosts", "stores"):
+        if len(_mapping(content, field)) > limits.GROUPS:
+            return (field,), _too_many(len(_mapping(content, field)), limits.GROUPS, f"names of {field}")
+    for group, words in _mapping(content, "hosts").items():
+        groups[group] = _hosts(words, {})
+        named += groups[group]
+        if named > limits.NAMES:
+            return ("hosts", group), _too_many(named, limits.NAMES, "hosts")
+    for at, txn in enumerate(_items(content, "transactions")):
+        hosts = _hosts(txn.get("hosts") if isinstance(txn, dict) else None, groups)
+        named += hosts
+        if named > limits.NAMES:
+            return ("transactions", at, "hosts"), _too_many(named, limits.NAMES, "hosts")
+        jobs += hosts * len(_items(txn, "sources")) + len(_items(txn, "jobs"))
+        if jobs > limits.JOBS:
+            return ("transactions", at, "sources"), _too_many(jobs, limits.JOBS, "jobs, each source on each host")
+    return None
+
+
+def _too_many(found: int, most: int, what: str) -> str:
+    return f"up to here the file is {found} {what}; at most {most} were expected"
+
+
+def _hosts(words: object, groups: Mapping[object, int]) -> int:
+    """How many hosts a list of groups, names and ranges is, those that stand in it twice counted twice.
+
+    A range that is too large by itself is refused as such.
+    """
+    many = 0
+    for word in words if isinstance(words, list) else [words]:
+        if isinstance(word, str):
+            with suppress(ValueError):
+                found = groups.get(word) or units.count_hosts(word)
+                many += found if found <= limits.HOSTS or word in groups else 0
+    return many
+
+
+def _items(value: object, key: str) -> list[Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _mapping(value: object, key: str) -> dict[Any, Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,208 @@
+"""From the text of a file to plain values: a true tree, in which nothing stands twice.
+
+Rule: what an alias stands for is counted (``limits``) before it is copied, so that no text can ask for more memory than
+the table allows.  YAML 1.2 without tags, one document, keys that are words; ``<<`` takes over what its mapping lacks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, cast
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, Event, ScalarEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from blockjobs.cli.places import shown
+from blockjobs.cli.runfile import limits
+
+MERGE: Final = "tag:yaml.org,2002:merge"
+TEXT: Final = "tag:yaml.org,2002:str"
+_HALF: Final = re.compile("[\ud800-\udfff]")  # half of a surrogate pair
+
+
+class Malformed(Exception):
+    """What is wrong with a text, and where: line and column from 1, 0 where they are not known."""
+
+    def __init__(self, wrong: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(wrong)
+        self.where = "".join(f":{number}" for number in (line, column) if number)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a node is when all aliases in it are expanded."""
+
+    nodes: int = 0
+    characters: int = 0
+    height: int = 0  # lists and mappings inside one another
+
+
+class _Counting(Composer):
+    """Composes nodes, and counts what they expand to; an alias shares the node that it names."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self.warn_double_anchors = False  # YAML lets a later anchor take over a name
+        self._nodes = self._characters = 0
+        self._heights = [0]  # of each node that is still open, as far as it is read
+        self._closed: dict[int, Size] = {}  # of nodes with an anchor, by identity
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        if isinstance(event, AliasEvent):
+            return self._alias(event, super().compose_node(parent, index))
+        _check(event)
+        before = self._nodes, self._characters
+        leaf = isinstance(event, ScalarEvent)
+        self._count(event, Size(1, len(event.value) if leaf else 0, 0 if leaf else 1))
+        self._heights.append(0)
+        node = super().compose_node(parent, index)
+        node.end_mark = None  # nobody asks for it, and it is a third of the memory of a node
+        height = self._heights.pop() + (not leaf)
+        self._heights[-1] = max(self._heights[-1], height)
+        if event.anchor is not None:
+            self._closed[id(node)] = Size(self._nodes - before[0], self._characters - before[1], height)
+        return node
+
+    def _alias(self, event: Any, node: Any) -> Any:
+        size = self._closed.get(id(node))
+        if size is None:
+            _refuse(
+                event, f"alias '*{event.anchor[:60]}' stands within what it names; a value without itself was expected"
+            )
+        self._count(event, size)
+        self._heights[-1] = max(self._heights[-1], size.height)
+        return node
+
+    def _count(self, event: Event, size: Size) -> None:
+        self._nodes += size.nodes
+        self._characters += size.characters
+        for found, most, what in (
+            (self._nodes, limits.NODES, "keys and values"),
+            (self._characters, limits.TEXT, "characters"),
+        ):
+            if found > most:
+                _refuse(
+                    event, f"with all aliases expanded there are {found} {what} so far; at most {most} were expected"
+                )
+        depth = len(self._heights) - 1 + size.height
+        if depth > limits.DEPTH:
+            text = f"{depth} lists and mappings are inside one another; at most {limits.DEPTH} were expected"
+            _refuse(event, f"nested too deeply: {text}")
+
+
+def _check(event: Any) -> None:
+    """Refuse what stands in no run file, whatever its size."""
+    if event.tag is not None:
+        tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+        _refuse(event, f"tag {shown(tag)} is not accepted; a value without a tag was expected")
+    if not isinstance(event, ScalarEvent):
+        return
+    if len(event.value) > limits.SCALAR:
+        _refuse(event, f"a value of {len(event.value)} characters; at most {limits.SCALAR} were expected")
+    if _HALF.search(event.value):
+        _refuse(event, "half of a surrogate pair is not a character; a text was expected")
+
+
+def _refuse(at: Event | Node, wrong: str) -> NoReturn:
+    raise Malformed(wrong, at.start_mark.line + 1, at.start_mark.column + 1)
+
+
+# --- from a text to nodes -----------------------------------------------------------------------------
+
+
+def composed(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
+    """The nodes of a text (None: nothing is in it), with lines, and what makes a value of one that is a scalar.
+
+    Raises:
+        Malformed: it is no YAML, or too large.
+    """
+    reader = YAML(typ="safe", pure=True)  # pure: the C parser speaks YAML 1.1
+    reader.Composer = _Counting
+    try:
+        root = cast("Node | None", reader.compose(text))
+    except MarkedYAMLError as wrong:
+        mark = wrong.problem_mark or wrong.context_mark
+        what = " ".join(str(wrong.problem or wrong.context or "malformed YAML").split())
+        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise Malformed(f"{what}; YAML 1.2 was expected", line, column) from None
+    except ReaderError as wrong:
+        before = text[: wrong.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise Malformed(f"{str(wrong).splitlines()[0]}; YAML 1.2 was expected", line, column) from None
+    except (YAMLError, ValueError, TypeError) as wrong:
+        raise Malformed(f"{' '.join(str(wrong).split())}; YAML 1.2 was expected") from None
+    return root, reader.constructor.construct_object
+
+
+# --- from nodes to values -----------------------------------------------------------------------------
+
+
+def values(node: Node | None, scalar: Callable[[ScalarNode], object]) -> Any:
+    """What nodes stand for, each alias as a copy of its own.
+
+    Raises:
+        Malformed: a key that is no word or stands twice, a merge of what is no mapping, a number that is none.
+    """
+    match node:
+        case None:
+            return None
+        case SequenceNode():
+            return [values(each, scalar) for each in node.value]
+        case MappingNode():
+            return _mapping(node, scalar)
+    return _scalar(node, scalar)
+
+
+def _mapping(node: MappingNode, scalar: Callable[[ScalarNode], object]) -> dict[Any, Any]:
+    own: dict[Any, Any] = {}
+    merged: dict[Any, Any] = {}
+    merges = 0
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            _refuse(key, "a list or a mapping is not accepted as a key; a word was expected")
+        if key.tag == MERGE:
+            merges += 1
+            for each in _mergeable(value):
+                for taken, said in _mapping(each, scalar).items():
+                    merged.setdefault(taken, said)  # the first one that says a key wins
+        name = "<<" if key.tag == MERGE else _scalar(key, scalar)
+        if merges > 1 if key.tag == MERGE else name in own:
+            _refuse(key, f'found duplicate key "{key.value[:60]}"; YAML 1.2 was expected')
+        if key.tag != MERGE:
+            own[name] = values(value, scalar)
+    return merged | own
+
+
+def _mergeable(value: Node) -> Iterator[MappingNode]:
+    for each in value.value if isinstance(value, SequenceNode) else [value]:
+        if not isinstance(each, MappingNode):
+            _refuse(value, "'<<' of what is no mapping is not accepted; a mapping, or a list of them, was expected")
+        yield each
+
+
+def _scalar(node: Any, scalar: Callable[[ScalarNode], object]) -> object:
+    if node.tag == TEXT:
+        return node.value
+    if len(node.value) > limits.NUMBER:
+        _refuse(node, f"a number is too long: {len(node.value)} characters; at most {limits.NUMBER} were expected")
+    try:
+        return scalar(node)
+    except (ValueError, ArithmeticError) as wrong:
+        _refuse(node, f"{' '.join(str(wrong).split())}; YAML 1.2 was expected")
+
+
+def count(value: object) -> int:
+    """The keys and values of a tree."""
+    match value:
+        case dict():
+            return 1 + sum(1 + count(each) for each in value.values())
+        case list():
+            return 1 + sum(map(count, value))
+    return 1
