@@ -223,9 +223,16 @@ class Coordinator(Standstill, Budgets):
             if left <= 0:
                 raise WaitTimedOut(open_)
             for event in stream.take(min(BLOCK, left)):
-                if event.id in outcome and (succeeded := ending(event)) is not None:
-                    outcome[event.id] = succeeded
+                if outcome.get(event.id, True) is None and (told := ending(event)) is not None:
+                    outcome[event.id] = self._ended(event.id, told)
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
+
+    def _ended(self, id_: str, told: bool) -> bool | None:
+        """What a record says of an end that an event told of; the event's word where the record is gone since."""
+        try:
+            return self._outcome(id_)
+        except NoSuchRun:
+            return told
 
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
         """Wait for jobs of which the records may go away meanwhile."""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from blockjobs.model import errors
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, span
+from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.each import Each, plainly, readable
@@ -33,13 +34,25 @@ class Timeouts:
         self._redis, self._scripts, self._views = client, scripts, views
 
     def over(self, runs: Collection[RunId], jobs: Collection[str]) -> None:
-        """Forget the terms of what has ended; of what nobody tells here they go when their time comes."""
-        pipe = self._redis.pipeline(transaction=False)
-        if runs:
-            pipe.zrem(keys.deadlines(), *runs)
-        if jobs:
-            pipe.zrem(keys.stopped(), *jobs)
-        pipe.execute()
+        """Forget the terms of what has ended, as its record says: an event alone ends no deadline.
+
+        Of what nobody tells here the terms go when their time comes.
+        """
+        for run in runs:
+            if self._redis.hget(keys.run(run), "ended") is not None:
+                self._redis.zrem(keys.deadlines(), run)
+        asked = list(jobs)
+        stopped = self._redis.zmscore(keys.stopped(), asked) if asked else []
+        for job in [job for job, score in zip(asked, stopped, strict=True) if score is not None]:
+            if self._is_over(job):
+                self._redis.zrem(keys.stopped(), job)
+
+    def _is_over(self, job: str) -> bool:
+        """Whether a job is concluded, or gone."""
+        try:
+            return self._views.published(job)[1] is Status.CONCLUDED
+        except errors.NoSuchJob:
+            return True
 
     # --- deadlines --------------------------------------------------------------------------------------
 
