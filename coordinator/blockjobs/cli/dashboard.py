@@ -1,24 +1,91 @@
-"""Stock Flower on our broker: ``python -m blockjobs.cli.dashboard --port=5555``, as ``up --flower`` runs it."""
+"""Flower on our broker, to look at: ``python -m blockjobs.cli.dashboard --port=5555``, as ``up --flower`` runs it.
+
+Rule: what is asked for is decided here, before Flower sees it: by this machine's own names only, and only what reads.
+Flower's pages need none of its API; through it, any page in a browser on this machine could run tasks on every host.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from celery import Celery
+from flower import command
+from flower.app import Flower
+from flower.options import options
+from flower.urls import settings
+from tornado.web import ErrorHandler, RedirectHandler
 
 from blockjobs.daemons.doorbell import configure
 from blockjobs.settings import find_url
+from blockjobs.store.address import redacted
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"
+SET: Final = {  # options of Flower -> values, whatever its environment or a file in the current directory says
+    "address": "127.0.0.1",
+    "read_only": True,
+    "tasks_columns": COLUMNS,
+    "enable_events": False,  # our workers send events anyway, and obey no remote control
+    "inspect_timeout": 1.0,  # milliseconds: for the same reason nobody would answer
+    "persistent": False,  # it would unpickle a file of the current directory
+    "url_prefix": None,  # the paths below are those that are asked for
+    "unix_socket": "",  # it would be open to every user of this machine
+    "debug": False,
+}
+OPEN: Final = "FLOWER_UNAUTHENTICATED_API"  # a variable that lets pages of other sites read every answer
+HERE: Final = frozenset({"127.0.0.1", "localhost"})  # names by which a browser on this machine asks
+READING: Final = frozenset({"GET", "HEAD"})
+POSTED: Final = "/tasks/datatable"  # the one page that asks by POST, and changes nothing
 
 
-def main(options: list[str]) -> None:
-    """Run Flower, with its own options, until SIGTERM.  Read only: copies are paused and cancelled by our verbs."""
+class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
+    """Flower without its API, for browsers on this machine."""
+
+    def find_handler(self, request: Any, **kwargs: Any) -> Any:
+        if status := refusal(request.host_name, request.method, request.path):
+            return self.get_handler_delegate(request, ErrorHandler, {"status_code": status})
+        if worker := worker_of(request.path):
+            tasks = {"url": f"/tasks?worker={quote(worker, safe='')}", "permanent": False}
+            return self.get_handler_delegate(request, RedirectHandler, tasks)
+        return super().find_handler(request, **kwargs)
+
+
+def refusal(host: str, method: str, path: str) -> int:
+    """The status that answers a request; 0: Flower does.
+
+    A page of another site may make its own name stand for this machine: such a request is known by its ``Host``.
+    """
+    if host not in HERE:
+        return 403
+    if path.startswith("/api"):
+        return 404
+    return 0 if method in READING or (method == "POST" and path == POSTED) else 405
+
+
+def worker_of(path: str) -> str:
+    """The worker whose own page is asked for, which needs its remote control: its tasks are shown instead."""
+    return unquote(path.removeprefix("/worker/")) if path.startswith("/worker/") else ""
+
+
+def main(argv: list[str]) -> None:
+    """Serve until SIGTERM: copies are paused and cancelled by our verbs, not here."""
+    url = find_url()
     app = Celery("blockjobs")
-    configure(app, find_url())
-    app.start(["flower", "--address=127.0.0.1", "--read_only=True", f"--tasks_columns={COLUMNS}", *options])
+    configure(app, url)
+    os.environ.pop(OPEN, None)
+    command.apply_env_options()
+    options.parse_command_line(["flower", *argv])  # Flower's own command executes flowerconfig.py, too
+    for name, value in SET.items():
+        setattr(options, name, value)
+    command.extract_settings()
+    command.setup_logging()
+    dashboard = Dashboard(capp=app, options=options, **settings)
+    dashboard.broker_uri = redacted(url)  # for its pages
+    dashboard.start_http_server()
+    dashboard.start()
 
 
 if __name__ == "__main__":

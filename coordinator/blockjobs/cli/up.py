@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,8 @@ def up(
 
     Without --host it is one host with this machine's name; its root is the current directory.
     """
+    if flower is not None:
+        check_flower()
     known = Settings()
     hosts = local_hosts(named, root)
     directory = (directory or known.dir).absolute()
@@ -70,6 +73,16 @@ def up(
                 while supervisor.tend(3600):
                     pass
         click.echo("stopping", err=True)
+
+
+def check_flower() -> None:
+    """Raises Refused: Flower, which comes with an extra, is not installed."""
+    try:
+        found = find_spec("flower") is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise Refused("--flower: Flower is not installed here: pip install 'blockjobs[flower]'")
 
 
 # --- what is to run -----------------------------------------------------------------------------------
@@ -93,7 +106,7 @@ def programs(
         yield Program(f"copy@{host.name}", (*worker, "copy"), COPY, env)
     if flower is not None:
         argv = (*us[:-1], "blockjobs.cli.dashboard", f"--port={flower}")
-        yield Program("flower", argv, FLOWER, {**env, "FLOWER_UNAUTHENTICATED_API": "true"})
+        yield Program("flower", argv, FLOWER, env)
 
 
 def qmp_socket(directory: Path) -> Path:
