@@ -54,6 +54,15 @@ def test_its_pauses_grow_to_a_limit_and_end_when_it_succeeds(clock):
     assert aside.told() == {}
 
 
+def test_what_nobody_tries_any_more_is_forgotten(clock):
+    aside = Quarantine(clock)
+    aside.handle("run a", failing(ValueError("no")))
+    clock.now += LONGEST
+    assert aside.told() == {"run a": "ValueError: no"}
+    clock.now += 2.0
+    assert aside.told() == {}
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -160,6 +160,6 @@ class Coordinator:
         leases = hosts.leases(sorted(self._slots))
         for host, job in self._leases.look(boottime(), leases):
             if cards[host].says == "here" and host not in silent:
-                token = leases[host, job][0]
-                log.warning("job %s: no checkpoint for %.0f s, attempt %s on %s is fenced", job, LEASE, token, host)
-                hosts.fence(host, job, token)
+                attempt, _ = leases[host, job]
+                log.warning("job %s: no checkpoint for %.0f s, attempt %s on %s is fenced", job, LEASE, attempt, host)
+                hosts.fence(host, job, attempt)

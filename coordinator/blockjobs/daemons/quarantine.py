@@ -92,8 +92,13 @@ class Quarantine:
         yield from (name for name in names if not self.rests(name))
 
     def told(self) -> dict[str, str]:
-        """What stands aside, by its name: the error, and how often it came."""
+        """What stands aside, by its name: the error, and how often it came.
+
+        An item that nobody has tried for long is gone, as a run is that was removed: it is forgotten.
+        """
+        now = self._clock()
         with self._lock:
+            self._aside = {name: each for name, each in self._aside.items() if now < each.until + LONGEST}
             return {
                 name: f"{each.error} ({each.failures} times)" if each.failures > 1 else each.error
                 for name, each in sorted(self._aside.items())
