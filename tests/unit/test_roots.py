@@ -169,6 +169,8 @@ BAD = {
     "no device": ({"devices": '["/etc/passwd"]'}, "devices: '/etc/passwd': a list of paths under /dev"),
     "bad name": ({"name": '"we b"'}, "invalid host name"),
     "no TOML": ({"name": "web1"}, "TOML was expected"),
+    "too deep": ({"devices": "[" * 100_000 + "]" * 100_000}, "it is nested too deeply"),
+    "too large": ({"name": f'"{"w" * (1 << 20)}"'}, "it is larger than 1 MiB"),
 }
 
 

@@ -24,6 +24,7 @@ from blockworker import ownership
 
 # Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
 THAW_AFTER: Final = 10
+LARGEST: Final = 1 << 20  # bytes of a host.toml
 HANGS_AFTER: Final = 5.0  # seconds that a look at one root may take
 CONFIG: Final = "/etc/blockjobs/host.toml"
 
@@ -103,9 +104,13 @@ def load(path: str | os.PathLike[str]) -> HostConfig:
     """
     try:
         with open(path, "rb") as file:
-            keys = tomllib.load(file)
+            if len(text := file.read(LARGEST + 1)) > LARGEST:
+                raise BadInput(f"{os.fspath(path)}: it is larger than {LARGEST >> 20} MiB: a host.toml was expected")
+        keys = tomllib.loads(text.decode())
     except OSError as error:
         raise BadInput(f"{os.fspath(path)}: {error.strerror}: a readable host.toml was expected") from None
+    except RecursionError:
+        raise BadInput(f"{os.fspath(path)}: it is nested too deeply: TOML was expected") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{os.fspath(path)}: {error}: TOML was expected") from None
     try:
