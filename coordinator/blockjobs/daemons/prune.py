@@ -136,7 +136,8 @@ class Prune:
                 "remaining": sorted({t.path for t in fate.kept if t.host == host}),
                 "also": sorted({t.path for t in fate.prune if t.host == host}), "dry": dry,
             }  # fmt: skip
-            what = {"ask": "prune", "targets": targets, "patience": self._patience}
+            # A host that comes too late finds no permit: it need not hurry for an asker who does.
+            what = {"ask": "prune", "targets": targets, "patience": max(self._patience, PATIENCE)}
             ask(questions, self._doorbell, host, what, patience=self._patience, name=asked.question)
         return asked
 
