@@ -39,8 +39,7 @@ def test_what_is_under_way_comes_to_its_end_on_every_host(full: Fleet, failing: 
     jobs = group(full, failing=failing)
     before = {host: files(full.root(host)) for host in full.hosts}
     run = full.submit(full.plan(jobs))
-    for job in full.jobs(run):
-        full.until("ATTEMPT_CLAIMED", job.id)
+    full.until_true(lambda: all(view.claimed for view in full.jobs(run)))
     full.client.config_set("maxmemory", 1)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         full.client.set("test:full", "x")

@@ -72,5 +72,14 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(u
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_an_address_shows_no_password():
-    assert SECRET not in repr(parse(f"redis://u:{SECRET}@h"))
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"redis://u:{SECRET}@h", "redis://h:6379/0"),
+        (f"rediss://u:{SECRET}@[::1]:7/2", "rediss://[::1]:7/2"),
+        (f"unix://u:{SECRET}@/run/a%20b.sock?db=4", "redis+socket:///run/a%20b.sock?virtual_host=4"),
+    ],
+)
+def test_an_address_shows_no_password(url, shown):
+    assert SECRET not in repr(parse(url))
+    assert parse(url).shown == shown

@@ -31,14 +31,15 @@ def steps_queue(host: Host) -> str:
 def configure(app: Celery, url: str) -> None:
     """The settings every Celery app of the project shares; each was paid for, see docs/decisions/celery.md."""
     transport.install()
+    address = parse(url)
     app.conf.update(
-        broker_url="redis://",  # where it really is stands in the options of the transport
+        broker_url=address.shown,  # for Celery's log: the transport connects by its own option
         result_backend=None, task_ignore_result=True,
         task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
         accept_content=["msgpack"], result_accept_content=["msgpack"],
         broker_transport_options={
             "global_keyprefix": keys.CELERY_PREFIX,
-            **transport.OPTIONS, "address": parse(url),
+            **transport.OPTIONS, "address": address,
             "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
             "health_check_interval": 10, "client_name": "blockjobs-broker",
         },

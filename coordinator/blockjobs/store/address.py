@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
@@ -63,6 +63,14 @@ class Address:
     @property
     def connection_class(self) -> type[Any]:
         return KINDS[self.scheme]
+
+    @property
+    def shown(self) -> str:
+        """The place as Celery spells it in its log; nothing in it is a secret."""
+        if self.scheme == "unix":
+            return f"redis+socket://{quote(self.path)}?virtual_host={self.db}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}/{self.db}"
 
     def parameters(self) -> dict[str, Any]:
         """What redis-py's class of connections is given of it."""
