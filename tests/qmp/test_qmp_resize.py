@@ -87,12 +87,11 @@ def test_a_message_that_comes_twice_resizes_once(fleet, monitor, images):
     path = images / "a.img"
     volume = volumespec.to_dict(volumespec.parse(f"a:{path}"))
     bell, questions = Doorbell(fleet.server.url), fleet.registry.questions
-    questions.permit(Host("a"), "once", 60)
     what = {"ask": "resize", "volume": volume, "size": 1, "patience": 10.0}
-    ask(questions, bell, Host("a"), what, patience=10.0, name="once")
-    assert questions.wait(Host("a"), "once", 10) == {"size": 1}
+    once = ask(questions, bell, Host("a"), what, patience=30.0, changes=True)
+    assert questions.wait(Host("a"), once, 10) == {"size": 1}
     path.write_bytes(b"AB")
-    bell.question(Host("a"), "once")
+    bell.question(Host("a"), once)
     for name in "bcde":  # behind it in the queue
         monitor.ok("block_resize", node_name=name, size=1)
     assert path.read_bytes() == b"AB"

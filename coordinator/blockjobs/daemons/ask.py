@@ -17,14 +17,17 @@ SPARE: Final = 10.0  # seconds that a question lies there beyond the patience of
 
 
 def ask(
-    questions: Questions, doorbell: Doorbell, host: Host, what: Mapping[str, Any], *, patience: float, name: str = ""
-) -> str:
+    questions: Questions, doorbell: Doorbell, host: Host, what: Mapping[str, Any], *, patience: float,
+    changes: bool = False,
+) -> str:  # fmt: skip
     """Ask, and return the question's name, under which the answer comes.
 
     ``what``: ``ask``, one of probe, resize, prune, resolve and sweep, and what that needs.  ``patience``: seconds that
-    the answer is waited for.  ``name``: of a question that has a permit already.
+    the answer is waited for.  ``changes``: the host needs a permit for it, which is given for twice that time.
     """
-    question = name or questions.new()
+    question = questions.new()
+    if changes:
+        questions.permit(host, question, 2 * patience)
     questions.put(host, question, what, patience + SPARE)
     doorbell.question(host, question)
     return question

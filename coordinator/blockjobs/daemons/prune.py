@@ -113,7 +113,7 @@ class Prune:
         self, host: Host, batch: Sequence[Target], fate: keep.Fate, needed: set[tuple[str, str]], *, dry: bool
     ) -> Asked:
         nodes, questions = self._registry.nodes, self._registry.questions
-        asked = Asked(host, questions.new(), dry=dry)
+        asked = Asked(host, dry=dry)
         for target in batch:
             volume = HostedVolume(host, FileVolume(target.path))
             try:
@@ -128,8 +128,6 @@ class Prune:
             except VolumeBusy as busy:
                 asked.left[target] = str(busy)
         if asked.held:
-            if not dry:
-                questions.permit(host, asked.question, 2 * self._patience)
             targets = {
                 "going": [{"path": t.path, "job": t.job, "run": t.run, "transaction": t.transaction, "base": t.base}
                           for t in asked.held],
@@ -138,7 +136,9 @@ class Prune:
             }  # fmt: skip
             # A host that comes too late finds no permit: it need not hurry for an asker who does.
             what = {"ask": "prune", "targets": targets, "patience": max(self._patience, PATIENCE)}
-            ask(questions, self._doorbell, host, what, patience=self._patience, name=asked.question)
+            asked.question = ask(
+                questions, self._doorbell, host, what, patience=self._patience, changes=not dry
+            )  # fmt: skip
         return asked
 
     def _wait(self, asked: Asked, give_up: float) -> Sequence[Mapping[str, str]]:
@@ -163,8 +163,8 @@ class Prune:
 class Asked:
     """One question to one host: the targets it is about, with their reservations, and those it is not put for."""
 
-    def __init__(self, host: Host, question: str, *, dry: bool) -> None:
-        self.host, self.question, self.dry = host, question, dry
+    def __init__(self, host: Host, *, dry: bool) -> None:
+        self.host, self.question, self.dry = host, "", dry
         self.held: dict[Target, tuple[HostedVolume, str]] = {}
         self.left: dict[Target, str] = {}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -28,10 +27,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Aside:
-    """An item that failed: with what, since when (seconds of the wall clock), how often, and until when it rests."""
+    """An item that failed: with what, how often, and until when it rests."""
 
     error: str
-    since: float
     failures: int = 1
     until: float = 0.0
 
@@ -109,7 +107,7 @@ class Quarantine:
         with self._lock:
             found = self._aside.get(item)
             if found is None:
-                found = self._aside[item] = Aside(text, time.time())
+                found = self._aside[item] = Aside(text)
             else:
                 found.failures += 1
                 found.error = text

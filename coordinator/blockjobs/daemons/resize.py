@@ -35,10 +35,8 @@ class Resize:
         host, nodes, questions = volume.host, self._registry.nodes, self._registry.questions
         check_host(host, self._registry.hosts.known().get(host))
         holder = nodes.reserve(volume, WORD)
-        question = questions.new()
-        questions.permit(host, question, 2 * PATIENCE)
         what = {"ask": "resize", "volume": volumespec.to_dict(volume), "size": size, "patience": PATIENCE}
-        ask(questions, self._doorbell, host, what, patience=PATIENCE, name=question)
+        question = ask(questions, self._doorbell, host, what, patience=PATIENCE, changes=True)
         answer: Mapping[str, Any] | None = questions.wait(host, question, PATIENCE)
         if answer is None and not questions.take_permit(host, question):
             # The host is at it: the reservation stays until its time is over.

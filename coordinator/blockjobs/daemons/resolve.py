@@ -37,10 +37,8 @@ class Resolve:
         self._expect_stuck(job)
         host, questions = job.host, self._registry.questions
         check_host(host, self._registry.hosts.known().get(host))
-        question = questions.new()
-        questions.permit(host, question, 2 * self._patience)
         what = {"ask": "resolve", "transaction": job.transaction, "job": job.id, "how": str(how)}
-        ask(questions, self._doorbell, host, what, patience=self._patience, name=question)
+        question = ask(questions, self._doorbell, host, what, patience=self._patience, changes=True)
         answer: Mapping[str, Any] | None = questions.wait(host, question, self._patience)
         if answer is None:
             undone = questions.take_permit(host, question)

@@ -17,8 +17,8 @@ from blockjobs.store.address import Address
 COPY, STEPS = "copy.", "steps."  # what the queues of hosts begin with
 OPTIONS: Final = {"ack_emulation": False, "priority_steps": [0]}
 
-# A bell goes through on a full Redis: what was decided is carried out all the same.
 _OF_TCP: Final = ("host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options")
+# A bell goes through on a full Redis: what was decided is carried out all the same.
 _PUSH: Final = '#!lua flags=allow-oom\nreturn redis.call("LPUSH", KEYS[1], ARGV[1])'
 
 
