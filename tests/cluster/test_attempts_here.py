@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from children import end_child
 from swallowing import Proxy
 
 from blockjobs.daemons.finalizer import Finalizer
@@ -200,7 +200,7 @@ def test_a_decision_that_the_host_cannot_note_is_not_carried_out(scene: Scene) -
 
 
 def test_an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(control, "LEASE", 4.0)
     monkeypatch.setattr(control, "MARGIN", 2.0)
@@ -209,7 +209,7 @@ def test_an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers(
     server = psutil.Process(scene.server.pid)
     server.suspend()
     try:
-        time.sleep(2.5)  # what a lease lasts without an answer, and a look: by then it is in doubt
+        until(lambda: "standing still" in caplog.text)
         stood = scene.written()
         time.sleep(0.7)
         assert scene.written() == stood < 20 * MIB
@@ -265,10 +265,7 @@ def running() -> Iterator[Runs]:
 
     yield fork
     for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(child, 0)
+        end_child(child)
 
 
 @pytest.fixture

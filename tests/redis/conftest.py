@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from mounts import memory
-from puppets import Fleet
+from puppets import ALPHA, Fleet
 
 from blockjobs.cli import main
+from blockjobs.client import Coordinator
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry
@@ -51,6 +52,14 @@ def registry(client):
 @pytest.fixture
 def fleet(client):
     return Fleet(client)
+
+
+@pytest.fixture
+def here(server, client):
+    """A fleet from Python, whose host alpha is up."""
+    with Coordinator(server.url) as here:
+        here.registry.hosts.judge(ALPHA, "up")
+        yield here
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from puppets import ALPHA, RUN, grouped, spec
+from puppets import RUN, grouped, spec
 
-from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.policies import RunFields, Store
 
@@ -16,13 +15,6 @@ pytestmark = pytest.mark.durable
 
 NIGHTLY = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=800 << 20)})
 MORE = RunFields(stores={"nas1": Store(path="/mnt/nas1", jobs=8, speed=900 << 20)})
-
-
-@pytest.fixture
-def here(server, client):
-    with Coordinator(server.url) as here:
-        here.registry.hosts.judge(ALPHA, "up")
-        yield here
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from puppets import ALPHA, SIZE, grouped, spec
 
-from blockjobs.client import Coordinator
 from blockjobs.daemons.prune import Prune
 from blockjobs.daemons.shares import Shares
 from blockjobs.model import errors
@@ -33,13 +32,6 @@ FIELDS = RunFields(
     stores={"nas1": Store(path="/mnt/nas1", speed=100)}, policies={"": Policy(keep={"last": 5})},
     notify={"failure": ("https://one.example", "https://two.example", "https://three.example")},
 )  # fmt: skip
-
-
-@pytest.fixture
-def here(server, client):
-    with Coordinator(server.url) as here:
-        here.registry.hosts.judge(ALPHA, "up")
-        yield here
 
 
 @pytest.fixture

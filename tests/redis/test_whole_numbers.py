@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from puppets import ALPHA, SIZE, grouped, spec
 
 from blockjobs.cli import runfile
-from blockjobs.client import Coordinator
 from blockjobs.daemons.shares import Shares
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import BadInput, Refused
@@ -36,13 +35,6 @@ JOB = spec("a", store="nas1")
 STORES = RunFields(stores={"nas1": Store(path="/mnt/nas1")})
 
 each_number = pytest.mark.parametrize("number", WHOLE)
-
-
-@pytest.fixture
-def here(server, client):
-    with Coordinator(server.url) as here:
-        here.registry.hosts.judge(ALPHA, "up")
-        yield here
 
 
 @pytest.fixture

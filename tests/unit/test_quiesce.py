@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from children import end_child
 
 from blockjobs.model.errors import JobFailed
 from blockworker.quiesce import Quiesce
@@ -82,10 +82,7 @@ def command(tmp_path):
     command = Command(tmp_path / "db")
     yield command
     for child in command.freezing:
-        with suppress(ChildProcessError):  # most tests end it themselves
-            if os.waitpid(child, os.WNOHANG) == (0, 0):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        end_child(child)  # most tests end it themselves
 
 
 def test_every_source_is_named_in_one_call(command):

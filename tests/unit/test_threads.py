@@ -9,12 +9,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from children import end_child
 
 import blockworker
 from blockjobs.model import volumespec
@@ -152,10 +152,7 @@ def exit_code(tmp_path: Path) -> Iterator[Callable[[Callable[[], None]], int | N
 
     yield run
     for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(child, 0)
+        end_child(child)
 
 
 @pytest.mark.parametrize("begin", KINDS)
