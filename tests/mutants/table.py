@@ -486,7 +486,7 @@ ATTEMPTS: Final = (
     Mutant("threads.py", "            end_process(f", "            str(f", unit("threads", "a_thread_that_ends_at_what_nobody_expected_ends_its_process_and_says_why[watcher]")),
     never("pausepoint.py", "        if self.line.lost:\n            raise errors.LeaseLost(self.spec.id)\n        if self.line.failure", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
     never("pausepoint.py", "        if not self.line.safe:\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
-    Mutant("pausepoint.py", "standing still\", self.spec.id)\n        running = self._running\n        if running is not None:\n            running.pause()\n", "standing still\", self.spec.id)\n        running = self._running\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    Mutant("pausepoint.py", "stopping\", self.spec.id)\n        running = self._running\n        if running is not None:\n            running.pause()\n", "stopping\", self.spec.id)\n        running = self._running\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
     Mutant("control.py", "            except LeaseLost:\n                self.lost = True\n", "            except LeaseLost:\n", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
     Mutant("control.py", "                self.failure = error\n", "                pass\n", unit("attempt_ends", "wherever_the_bug_is_the_job_fails_with_it[pulse]")),
 )

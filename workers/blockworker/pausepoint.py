@@ -163,10 +163,11 @@ class PausePoint:
 
     def _stand_still(self) -> None:
         """Redis does not answer and the lease may be over: write nothing until it is surely ours again."""
-        log.warning("job %s: no word from Redis: standing still", self.spec.id)
+        log.warning("job %s: no word from Redis: stopping", self.spec.id)
         running = self._running
         if running is not None:
             running.pause()
+        log.warning("job %s: standing still until Redis answers", self.spec.id)
         while not self.line.safe:
             self.line.wait(LOOK)
             self._unwind()
