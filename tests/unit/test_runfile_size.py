@@ -1,18 +1,18 @@
 """The size of a run file is what it expands to: counted before anything is made of it, and refused with one line.
 
-Each file is read by a child process, as `blockjobs check` reads it, and the child is measured.
+Each file is read by a process of its own, as `blockjobs check` reads it, and that process is measured.  All of them are
+forks of one process that has imported the command and done nothing else: an import costs more than most refusals.
 """
 
 # ruff: noqa: E501 - tables of exact texts
 
 from __future__ import annotations
 
-import os
-import resource
+import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,16 +29,40 @@ from blockjobs.model.ids import Host
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 MEMORY = 100 << 20  # bytes that a refusal may take, Python and all of its modules included
-SECONDS = 2.0  # of processor time that a refusal may take
-CAGE = 600 << 20, 30  # bytes and seconds at which the kernel ends a child: the machine has other things to do
-CHILD = """
-import sys
+SECONDS = 1.5  # of processor time that a refusal may take, imports not included
+CAGE = 600 << 20, 30  # bytes and seconds at which the kernel ends a process: the machine has other things to do
+FORKS = """
+import json, os, resource, sys, traceback
 from blockjobs.cli.main import main
-try:
-    main()
-finally:  # the most memory that this process had: what wait4 says of it is that of its parent, where it had more
-    print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0], file=sys.stderr)
-"""
+import blockjobs.cli.check
+for line in sys.stdin:
+    sys.argv = ["blockjobs", "check", *json.loads(line)]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (CAGE[0], CAGE[0]))
+        resource.setrlimit(resource.RLIMIT_CPU, (CAGE[1], CAGE[1]))
+        code = 70
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:  # the most memory that this process had: what wait4 says of it is that of its parent, where it had more
+            print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writer)
+    with open(reader) as said:
+        lines = said.read().splitlines()
+    _, status, used = os.wait4(child, 0)
+    print(json.dumps([os.waitstatus_to_exitcode(status), lines, used.ru_utime + used.ru_stime]), flush=True)
+""".replace("CAGE[0]", str(CAGE[0])).replace("CAGE[1]", str(CAGE[1]))
 HEAD = "version: 1\nname: nightly\n"
 JOB = "{id: one, source: 'h:/srv/a', target: 'h:/backup/a'}"
 SHORT = (
@@ -54,21 +78,22 @@ class Told:
     seconds: float  # of processor time
 
 
-def check(path: Path, changes: Iterable[str] = ()) -> Told:
-    """``blockjobs check``, in a process of its own, measured."""
-    words = [word for change in changes for word in ("--set", change)]
-    argv = [sys.executable, "-P", "-c", CHILD, "check", str(path), *words]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
-        try:
-            resource.prlimit(child.pid, resource.RLIMIT_AS, (CAGE[0], CAGE[0]))
-            resource.prlimit(child.pid, resource.RLIMIT_CPU, (CAGE[1], CAGE[1]))
-            lines = child.stdout.read().splitlines()
-            _, status, used = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            child.kill()
-    *said, memory = lines
-    return Told(child.returncode, said, int(memory) << 10, used.ru_utime + used.ru_stime)
+Check = Callable[..., Told]
+
+
+@pytest.fixture(scope="module")
+def check() -> Iterator[Check]:
+    """``blockjobs check PATH --set CHANGE ...``, in a process of its own, measured."""
+    argv = [sys.executable, "-P", "-c", FORKS]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
+
+        def check(path: Path, changes: Iterable[str] = ()) -> Told:
+            words = [word for change in changes for word in ("--set", change)]
+            print(json.dumps([str(path), *words]), file=forks.stdin, flush=True)
+            code, (*said, memory), seconds = json.loads(forks.stdout.readline())
+            return Told(code, said, int(memory) << 10, seconds)
+
+        yield check
 
 
 def levels(first: str, level: str, *, deep: int = 8, wide: int = 10) -> str:
@@ -141,7 +166,9 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("text", "said"), FILES.values(), ids=FILES)
-def test_a_file_that_expands_to_too_much_is_refused_with_one_line_and_costs_next_to_nothing(tmp_path, text, said):
+def test_a_file_that_expands_to_too_much_is_refused_with_one_line_and_costs_next_to_nothing(
+    check, tmp_path, text, said
+):
     path = tmp_path / "run.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     refused(check(path), f"blockjobs: {path}", said)
@@ -158,7 +185,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "said"), CHANGES.values(), ids=CHANGES)
-def test_the_command_line_may_say_no_more_than_a_file(tmp_path, changes, said):
+def test_the_command_line_may_say_no_more_than_a_file(check, tmp_path, changes, said):
     path = tmp_path / "run.yaml"
     path.write_text(f"{HEAD}jobs: [{JOB}]\n")
     refused(check(path, changes), "blockjobs: --set ", said)
@@ -195,7 +222,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize(("text", "said"), LARGE.values(), ids=LARGE)
-def test_a_large_honest_file_is_read_in_a_few_seconds(tmp_path, text, said):
+def test_a_large_honest_file_is_read_in_a_few_seconds(check, tmp_path, text, said):
     path = tmp_path / "run.yaml"
     path.write_text(text)
     told = check(path)
