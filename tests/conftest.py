@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from children import continue_stopped
 from hypothesis import HealthCheck, settings
 from shared import SideBySide, close_what_nobody_wants
 
@@ -46,6 +47,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    continue_stopped()
     try:
         return (yield)
     finally:

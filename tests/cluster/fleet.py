@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from children import stop_process
 from mounts import memory
 
 from blockjobs.model import ids, templates
@@ -85,9 +86,12 @@ class Fleet:
         self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal; for one that ends a process, wait until it is gone."""
+        """Send a signal; for one that ends a process, wait until it is gone; one that stops it ends with the test."""
         process = self.processes[name]
-        process.send_signal(number)
+        if number == signal.SIGSTOP:
+            stop_process(process)
+        else:
+            process.send_signal(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(DEADLINE)
 

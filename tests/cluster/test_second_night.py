@@ -238,10 +238,8 @@ def test_a_host_that_wakes_after_the_asker_gave_up_removes_nothing(night: Night)
     old, last = night.unpruned()
     fleet = night.fleet
     fleet.kill("steps@a", signal.SIGSTOP)
-    try:
-        outcomes = Prune(fleet.registry, Doorbell(fleet.server.url), patience=1.0)(night.name)
-    finally:
-        fleet.kill("steps@a", signal.SIGCONT)
+    outcomes = Prune(fleet.registry, Doorbell(fleet.server.url), patience=1.0)(night.name)
+    fleet.kill("steps@a", signal.SIGCONT)
     assert {o.why for o in outcomes if o.state == "left"} == {"host 'a' did not answer within 1 s"}
     assert fleet.registry.hosts.known()["a"][0] == "up"
     code, _ = night.call("prune", night.name, "--dry-run")

@@ -68,14 +68,12 @@ def test_a_job_that_knows_the_file_by_another_name_is_not_disturbed(monitor, ima
 def test_a_host_that_hangs_does_not_do_it_later(fleet, monitor, images):
     """Nor is it in anybody's way: the volume is free as soon as it is sure that nothing will happen."""
     fleet.kill("steps@a", signal.SIGSTOP)
-    try:
-        began = monotonic()
-        refusal = monitor.no("block_resize", node_name="a", size=1)
-        assert refusal == "host 'a' did not answer within 3 s: the image was not resized"
-        assert monotonic() - began < 5
-        assert not fleet.client.exists(keys.texts(), keys.reserved())
-    finally:
-        fleet.kill("steps@a", signal.SIGCONT)
+    began = monotonic()
+    refusal = monitor.no("block_resize", node_name="a", size=1)
+    assert refusal == "host 'a' did not answer within 3 s: the image was not resized"
+    assert monotonic() - began < 5
+    assert not fleet.client.exists(keys.texts(), keys.reserved())
+    fleet.kill("steps@a", signal.SIGCONT)
     monitor.ok("block_resize", node_name="b", size=1)  # comes behind the other in the host's queue
     assert (images / "a.img").stat().st_size == 4 * MIB
     monitor.backup("j", "a", "c")
