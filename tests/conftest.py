@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from children import continue_stopped
 from hypothesis import HealthCheck, settings
-from shared import SideBySide, close_what_nobody_wants
+from shared import SideBySide, close_what_nobody_wants, suite_of
 
 for name in [name for name in os.environ if name.startswith("BLOCKJOBS_")]:
     del os.environ[name]
@@ -22,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="campaigns at full length; without it, their short versions")
     parser.addoption("--hunt", action="store_true", help="power cuts all over a story, until one of them harms")
     parser.addoption("--no-skips", action="store_true", help="fail where a test was skipped for what is not there")
+    parser.addoption("--seconds-to", metavar="FILE", help="append a line 'FILE SECONDS' for each file of tests")
 
 
 # What may be skipped all the same, as no package brings it: processors that are taken away, and parts of a kernel.
@@ -43,6 +46,24 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if skipped and session.exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{len(skipped)} skipped tests count as failed: {skipped[0].nodeid}, ...", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seconds of each suite: the sum over its tests, which may have run side by side."""
+    if hasattr(config, "workerinput"):  # one of several processes of tests, which sends its reports to the first one
+        return
+    files: Counter[str] = Counter()
+    suites: Counter[str] = Counter()
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            file = report.nodeid.partition("::")[0]
+            files[file] += report.duration
+            suites[suite_of(file)] += report.duration
+    said = ", ".join(f"{suite} {spent:.0f}" for suite, spent in suites.most_common())
+    terminalreporter.write_line(f"seconds of each suite, as if one test ran at a time: {said}")
+    if path := config.getoption("--seconds-to"):
+        with open(path, "a") as seconds:
+            seconds.writelines(f"{file} {spent:.1f}\n" for file, spent in files.items())
 
 
 @pytest.hookimpl(wrapper=True)

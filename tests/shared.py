@@ -63,6 +63,11 @@ def close_what_nobody_wants(config: pytest.Config, item: pytest.Item | None) -> 
         shared.pop(name).stack.close()
 
 
+def suite_of(file: str) -> str:
+    """The directory of a file or a test below ``tests``: that of ``tests/cluster/test_mirror.py`` is "cluster"."""
+    return file.removeprefix("tests/").partition("/")[0]
+
+
 def group_of(file: str) -> str:
     """The group of a file of tests, or its own name: that of ``tests/cluster/test_mirror.py`` is "mirrors"."""
     suite, _, name = file.removeprefix("tests/").partition("/")
