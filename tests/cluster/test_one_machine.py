@@ -51,9 +51,9 @@ def _words(process: psutil.Process) -> list[str]:
 @pytest.fixture
 def start(tmp_path) -> Iterator[object]:
     started: list[subprocess.Popen[str]] = []
-    env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
 
     def start(*arguments: str, directory: Path = tmp_path / "state", url: str = "") -> Up:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
         process = subprocess.Popen(
             [*BLOCKJOBS, "up", "--dir", str(directory), *arguments],
             env=env | ({settings.URL: url} if url else {}), cwd=tmp_path, text=True,
@@ -144,3 +144,26 @@ def test_a_redis_that_evicts_is_refused(start, tmp_path):
         up = start("--host", "a", url=server.url)
         assert up.process.wait(DEADLINE) == 3
         assert "'noeviction' is needed" in up.process.stderr.read()
+
+
+# A program that cannot start: its interpreter ends before our first line, as for a module that is not installed.
+BROKEN = """
+import os, sys
+if {word!r} in sys.orig_argv:
+    print("No module named 'nonesuch'", file=sys.stderr, flush=True)
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("word", ["copy", "steps", "coordinator"])
+def test_up_is_not_ready_while_one_of_its_programs_cannot_start_and_says_why(start, tmp_path, word, monkeypatch):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sitecustomize.py").write_text(BROKEN.format(word=word))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    up = start("--host", "a")
+    name = word if word == "coordinator" else f"{word}@a"
+    assert up.ready == ""
+    assert up.process.wait(DEADLINE) == 1
+    said = up.process.stderr.read()
+    assert f"blockjobs: {name} does not come up: No module named 'nonesuch'" in said
+    assert f"{name}: ended (exit code 1), is started again in 0.4 s; its last line: No module named 'nonesuch'" in said

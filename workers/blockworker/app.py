@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import signal
+import threading
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from blockjobs.daemons.doorbell import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
+from blockjobs.watchdog import report_alive, report_interval, report_ready
 from blockworker import attempt, drivers, farewell, spares, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
@@ -37,6 +39,7 @@ from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
 from blockworker.roots import Roots
+from blockworker.threads import vital
 from blockworker.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -151,9 +154,23 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
     setup_logging.connect(lambda **_: None, weak=False)  # logging is the caller's
+    worker_ready.connect(lambda **_: _report_life(), weak=False)  # behind all that the caller begins with
     worker = app.Worker(
         hostname=name, queues=[queue], pool=pool, concurrency=concurrency, without_gossip=True, without_mingle=True,
         loglevel="INFO", quiet=True,
     )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _report_life() -> None:
+    """Say to whoever started this process that it serves, and from now on that it lives."""
+    report_ready()
+    if interval := report_interval():
+        vital(lambda: _report_each(interval), "watchdog").start()
+
+
+def _report_each(seconds: float) -> None:
+    rest = threading.Event()
+    while not rest.wait(seconds):
+        report_alive()

@@ -21,6 +21,7 @@ from tornado.web import ErrorHandler, RedirectHandler
 from blockjobs.daemons.doorbell import configure
 from blockjobs.settings import find_url
 from blockjobs.store.address import redacted
+from blockjobs.watchdog import report_ready
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"
@@ -85,6 +86,7 @@ def main(argv: list[str]) -> None:
     dashboard = Dashboard(capp=app, options=options, **settings)
     dashboard.broker_uri = redacted(url)  # for its pages
     dashboard.start_http_server()
+    report_ready()
     dashboard.start()
 
 

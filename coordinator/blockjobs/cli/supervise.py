@@ -20,7 +20,10 @@ from typing import Final, Self
 import psutil
 
 from blockjobs.cli.guard import Guard, kill
+from blockjobs.cli.reports import Reports
+from blockjobs.server import last_line
 from blockjobs.spawn import adopt_orphans, spawn
+from blockjobs.watchdog import SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +35,16 @@ STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to be kept running.  Those of a lower ``wave`` are stopped, and gone, before the next."""
+    """What is to be kept running.  Those of a lower ``wave`` are stopped, and gone, before the next.
+
+    ``reports``: it says when it serves (``blockjobs.watchdog``).
+    """
 
     name: str
     argv: tuple[str, ...]
     wave: int = 0
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    reports: bool = False
 
 
 @dataclass(slots=True)
@@ -50,6 +57,7 @@ class Child:
     started: float = 0.0
     due: float = 0.0  # when it may be started (again)
     deaths: int = 0  # in a row
+    ready: bool = False  # its present process has said so
 
 
 class Supervisor:
@@ -68,6 +76,7 @@ class Supervisor:
         self._others = {process.pid for process in psutil.Process().children()}
         adopt_orphans(wanted=True)  # else nobody might collect, or even find, what a killed child leaves
         self._guard = Guard()
+        self._reports = Reports()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -77,6 +86,7 @@ class Supervisor:
                 orphan.kill()
                 orphan.wait()
         self._guard.dismiss()
+        self._reports.close()
         adopt_orphans(wanted=False)
         while signal.sigtimedwait(self._waited, 0):  # asked twice is asked once
             pass
@@ -91,6 +101,7 @@ class Supervisor:
         give_up = time.monotonic() + seconds
         while True:
             self._reap()
+            self._hear()
             now = time.monotonic()
             for child in self.children.values():
                 if child.process is None and child.due <= now:
@@ -101,6 +112,11 @@ class Supervisor:
                 return False
             if time.monotonic() >= give_up:
                 return True
+
+    def silent(self) -> list[str]:
+        """The programs that have to say that they serve, and whose present process has not."""
+        self._hear()
+        return [name for name, child in self.children.items() if child.program.reports and not child.ready]
 
     def stop(self) -> None:
         """SIGTERM wave by wave; SIGKILL what is still there after ``PATIENCE``."""
@@ -126,13 +142,19 @@ class Supervisor:
         self._reap()
 
     def _spawn(self, child: Child) -> None:
-        child.started = time.monotonic()
+        child.started, child.ready = time.monotonic(), False
+        env = {name: value for name, value in child.program.env.items() if not name.startswith("WATCHDOG_")}
         try:
-            child.process = spawn(child.program.argv, log=child.log, env=child.program.env)
+            child.process = spawn(child.program.argv, log=child.log, env=env | {SOCKET: self._reports.address})
         except OSError as wrong:  # no memory, the program is being replaced, ...
             self._bury(child, str(wrong))
             return
         self._guard.add(child.process.pid)
+
+    def _hear(self) -> None:
+        ready = self._reports.take()
+        for child in self.children.values():
+            child.ready |= child.process is not None and child.process.pid in ready
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -141,7 +163,7 @@ class Supervisor:
             if child.process is None or child.process.poll() is None:
                 continue
             group, code = child.process.pid, child.process.returncode
-            child.process = None
+            child.process, child.ready = None, False
             kill(group)  # what its leader left behind would hold sockets, locks and files
             self._guard.drop(group)
             self._bury(child, f"signal {-code}" if code < 0 else f"exit code {code}")
@@ -163,4 +185,5 @@ class Supervisor:
         child.deaths += 1
         child.due = time.monotonic() + pause
         if not self._stopping:
-            log.warning("%s: ended (%s), is started again in %.1f s", child.program.name, how, pause)
+            said = f"; its last line: {last_line(child.log)}" if child.deaths > 1 else ""
+            log.warning("%s: ended (%s), is started again in %.1f s%s", child.program.name, how, pause, said)

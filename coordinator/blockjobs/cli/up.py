@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,6 @@ from blockjobs import settings
 from blockjobs.cli.local import LocalHost, local_hosts, write_host
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
-from blockjobs.model.ids import Host
 from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import Settings
 from blockjobs.store.connection import check, connect
@@ -58,7 +57,8 @@ def up(
     directory = (directory or known.dir).absolute()
     with owned(directory), Supervisor(make_logs(directory)) as supervisor:
         url = start_server(supervisor, directory, known.redis_url)
-        before = heartbeats(url)
+        with connect(url) as client:
+            check(client, url)
         note_shared_disk(directory, hosts)
         for host in hosts:
             write_host(
@@ -67,7 +67,7 @@ def up(
         for program in programs(directory, url, hosts, slots, flower):
             supervisor.start(program)
         with written_env(directory, url):
-            if await_ready(supervisor, url, hosts, before):
+            if await_ready(supervisor, url, hosts):
                 names = ", ".join(host.name for host in hosts)
                 click.echo(f"ready: {names}; Redis {url}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}")
                 while supervisor.tend(3600):
@@ -97,16 +97,16 @@ def programs(
     qmp = qmp_socket(directory)
     if qmp.parent != directory:
         make_private(qmp.parent)
-    yield Program("coordinator", (*us, "coordinator", "--qmp", str(qmp)), COORDINATOR, env)
-    yield Program("finalizer", (*us, "finalizer"), FINALIZER, env)
+    yield Program("coordinator", (*us, "coordinator", "--qmp", str(qmp)), COORDINATOR, env, reports=True)
+    yield Program("finalizer", (*us, "finalizer"), FINALIZER, env, reports=True)
     for host in hosts:
         config = write_host(directory, host, slots)
         worker = (*us, "worker", "--host", host.name, "--config", str(config), "--queue")
-        yield Program(f"steps@{host.name}", (*worker, "steps"), STEPS, env)
-        yield Program(f"copy@{host.name}", (*worker, "copy"), COPY, env)
+        yield Program(f"steps@{host.name}", (*worker, "steps"), STEPS, env, reports=True)
+        yield Program(f"copy@{host.name}", (*worker, "copy"), COPY, env, reports=True)
     if flower is not None:
         argv = (*us[:-1], "blockjobs.cli.dashboard", f"--port={flower}")
-        yield Program("flower", argv, FLOWER, env)
+        yield Program("flower", argv, FLOWER, env, reports=True)
 
 
 def qmp_socket(directory: Path) -> Path:
@@ -196,18 +196,16 @@ def start_server(supervisor: Supervisor, directory: Path, given: str) -> str:
     return server.url
 
 
-def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost], before: Mapping[Host, int]) -> bool:
-    """True when everything answers; False when somebody asked us to stop before.
-
-    ``before``: the heartbeat counters as they were before anything was started.
+def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) -> bool:
+    """True when every process serves and every host may be given work; False when somebody asked us to stop before.
 
     Raises:
-        BlockjobsError: somebody does not come up; quotes the last line of its log.
+        BlockjobsError: a process does not come up; quotes the last line of its log.
     """
     give_up = time.monotonic() + READY_LIMIT
     with connect(url) as client:
         registry = Registry(client)
-        while waiting := _silent(registry, hosts, before):
+        while waiting := supervisor.silent() + _down(registry, hosts):
             broken = [child for child in supervisor.children.values() if child.deaths >= GIVE_UP]
             if broken or time.monotonic() > give_up:
                 name = broken[0].program.name if broken else waiting[0]
@@ -218,18 +216,10 @@ def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost], be
     return True
 
 
-def heartbeats(url: str) -> dict[Host, int]:
-    """Every known host's heartbeat counter: what an earlier life left in the registry is no sign of life."""
-    with connect(url) as client:
-        check(client, url)
-        return {host.name: host.beat for host in Registry(client).hosts.views()}
-
-
-def _silent(registry: Registry, hosts: Sequence[LocalHost], before: Mapping[Host, int]) -> list[str]:
-    """The programs that do not answer yet."""
-    silent = [name for name, alive in registry.hosts.daemons().items() if not alive]
-    here = {host.name for host in registry.hosts.views() if host.state == "up" and host.beat != before.get(host.name)}
-    return silent + [f"steps@{host.name}" for host in hosts if host.name not in here]
+def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
+    """The steps workers of the hosts that the coordinator has not judged to be up."""
+    up = {view.name for view in registry.hosts.views() if view.state == "up"}
+    return [f"steps@{host.name}" for host in hosts if host.name not in up]
 
 
 def note_shared_disk(directory: Path, hosts: Sequence[LocalHost]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 import redis
+
+from blockjobs.watchdog import report_alive, report_interval, report_ready
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +36,17 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
     """Call ``once`` until ``stop``; it blocks by itself where there is nothing to do.
 
     Its parts keep their errors to themselves; one that comes out all the same is logged, and the next turn follows.
+    Whoever started the process hears that it serves behind the first turn, and that it lives behind later ones.
     """
-    away = False
+    away, serves = False, False
+    report_due = Every(report_interval() or math.inf)
     log.info("%s: started", name)
     while not stop.is_set():
         try:
             once()
+            if not serves:
+                report_ready()
+            serves = True
             if away:
                 log.info("%s: Redis is back", name)
             away = False
@@ -50,6 +58,8 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
         except Exception:
             log.exception("%s: an error nobody expected; the next turn is in %.0f s", name, REST)
             stop.wait(REST)
+        if report_due():
+            report_alive()
     log.info("%s: stopped", name)
 
 

@@ -1,0 +1,37 @@
+"""Where ``up`` hears its programs say that they serve: see ``blockjobs.watchdog``."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Final
+
+from blockjobs.watchdog import READY
+
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid, as the kernel fills them in
+
+
+class Reports:
+    """A socket for reports.  Its name is an abstract one, which no directory is too long for."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.settimeout(0)
+        self._socket.bind("")  # the kernel chooses the name
+        self.address = "@" + self._socket.getsockname().decode("ascii").removeprefix("\0")
+
+    def take(self) -> set[int]:
+        """The processes that said since the last call that they are ready."""
+        ready: set[int] = set()
+        while True:
+            try:
+                said, control, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+            except BlockingIOError:
+                return ready
+            for _, kind, value in control:
+                if kind == socket.SCM_CREDENTIALS and READY.encode() in said.split(b"\n"):
+                    ready.add(_CREDENTIALS.unpack(value)[0])
+
+    def close(self) -> None:
+        self._socket.close()
