@@ -138,11 +138,9 @@ def test_a_job_paused_for_longer_than_the_limit_is_parked(scene: Scene, monkeypa
     monkeypatch.setattr(pausepoint, "PARK_AFTER", 0.3)
     ended: list[str] = []
     slot = threading.Thread(target=lambda: ended.append(scene.attempt()))
-    seq = scene.registry.events.last()
     slot.start()
     scene.ring()
-    while not any(event.name == "ATTEMPT_CLAIMED" for event in scene.registry.events.after(seq, block_ms=5000)):
-        pass
+    until(lambda: scene.view().claimed)
     scene.registry.verbs.pause(JOB)
     slot.join(30)
     assert ended == ["parked"]

@@ -20,6 +20,8 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.store import keys
 from blockjobs.store.answers import Answer
 from blockjobs.store.attempts import Claim, Progress, Who
+from blockjobs.store.events import Event
+from blockjobs.store.fate import Due
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.submit import batches
 
@@ -60,6 +62,11 @@ def dump(client: redis.Redis) -> dict[str, Any]:
         b"set": client.smembers,
     }
     return {key.decode(): read[client.type(key)](key) for key in client.scan_iter(count=5000)}
+
+
+def only_asks(key: str) -> bool:
+    """Whether a key only says that somebody asked the finalizer to look."""
+    return key.endswith((keys.due().removeprefix("bj"), keys.due_wake().removeprefix("bj")))
 
 
 @dataclass
@@ -134,9 +141,13 @@ class Fleet:
 
     def close(self, txn: TxnId) -> None:
         """As the finalizer does when it is over."""
-        for due in self.registry.fate.due():
+        for due in self.due():
             if due.txn == txn:
                 self.registry.fate.close(due, self.view(txn), finished=isinstance(self.next(txn), Finished))
+
+    def due(self) -> list[Due]:
+        """What a finalizer would look at."""
+        return self.registry.fate.due([*self._hosts])
 
     # --- a host -------------------------------------------------------------------------------------------
 
@@ -177,13 +188,18 @@ class Fleet:
         record = self.client.hgetall(keys.job(job.host, job.id))
         return {name.decode(): value.decode("utf-8", "replace") for name, value in record.items()}
 
+    def history(self) -> list[Event]:
+        """All events, those that hosts told and nobody moved among them."""
+        self.registry.events.merge([*self._hosts])
+        return [*self.registry.events.all()]
+
     def events(self, *names: str) -> list[tuple[str, str]]:
-        return [(event.name, event.id) for event in self.registry.events.all() if event.name in names]
+        return [(event.name, event.id) for event in self.history() if event.name in names]
 
     def replayed(self) -> dict[str, str]:
         """Where the stream of status changes says that every job is; refuses a gap in it."""
         at: dict[str, str] = {}
-        for event in self.registry.events.all():
+        for event in self.history():
             if event.name == "JOB_STATUS_CHANGE":
                 assert at.get(event.id, "undefined") == event.fields["from"], event
                 at[event.id] = event.fields["status"]

@@ -54,14 +54,14 @@ def test_cuts_of_images_that_qemu_writes_to_are_of_no_instant_and_have_no_skew(f
     assert [event.get("consistency") for event in told(fleet, "JOB_CUT")] == [None, "crash", "crash"]
     (whole,) = told(fleet, "TRANSACTION_CUT")
     assert whole == {"begin": "1000.250000", "end": "1001.500000", "consistency": "crash", "crash": "2"}
-    (event,) = [event for event in fleet.registry.events.all() if event.name == "TRANSACTION_CUT"]
+    (event,) = [event for event in fleet.history() if event.name == "TRANSACTION_CUT"]
     assert sentence(event).startswith("warning: its sources are cut, but not at one instant: 2 images had a writer")
     assert fleet.registry.views.job("b").to_json()["cut"]["consistency"] == "crash"
     assert "consistency" not in fleet.registry.views.job("a").to_json()["cut"]
 
 
 def told(fleet, name):
-    return [event.fields for event in fleet.registry.events.all() if event.name == name]
+    return [event.fields for event in fleet.history() if event.name == name]
 
 
 def test_an_attempt_and_prepare_are_given_the_cut_and_readers_see_it(fleet):

@@ -19,7 +19,7 @@ class Silent:
 
 
 def dues(fleet):
-    return [due.txn for due in fleet.registry.fate.due()]
+    return [due.txn for due in fleet.due()]
 
 
 def test_a_transaction_that_was_looked_at_is_off_the_list(fleet):
@@ -32,7 +32,7 @@ def test_a_transaction_that_was_looked_at_is_off_the_list(fleet):
 
 def test_what_comes_up_between_the_view_and_the_close_is_not_lost(fleet):
     txn = fleet.submit(spec("a"))
-    (due,) = fleet.registry.fate.due()
+    (due,) = fleet.due()
     view = fleet.view(txn)
     fleet.registry.verbs.cancel("a")
     fleet.registry.fate.close(due, view, finished=False)
@@ -41,8 +41,8 @@ def test_what_comes_up_between_the_view_and_the_close_is_not_lost(fleet):
 
 def test_nor_what_comes_up_behind_the_close_of_another_finalizer(fleet):
     txn = fleet.submit(spec("a"))
-    (one,) = fleet.registry.fate.due()
-    (other,) = fleet.registry.fate.due()
+    (one,) = fleet.due()
+    (other,) = fleet.due()
     view = fleet.view(txn)
     fleet.registry.fate.close(one, view, finished=False)
     fleet.registry.verbs.cancel("a")

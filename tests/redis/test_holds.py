@@ -35,7 +35,7 @@ def checkpoint(fleet, claim, *, quiet=False):
 
 
 def moves(fleet):
-    return [e.fields["status"] for e in fleet.registry.events.all() if e.name == "JOB_STATUS_CHANGE"]
+    return [e.fields["status"] for e in fleet.history() if e.name == "JOB_STATUS_CHANGE"]
 
 
 def test_a_job_that_waits_for_a_slot_is_paused_at_once_and_keeps_no_place_in_the_queue(fleet, verbs):
@@ -194,7 +194,7 @@ def test_an_error_that_does_not_stop_is_an_event_and_no_more(fleet, action):
     fleet.host(JOB.host).attempts.error(claim, 1, operation="read", action=action, io_status="failed", text="EIO")
     view = fleet.registry.views.job("j")
     assert (view.holds, view.io_status) == ({}, "ok")
-    (event,) = (e for e in fleet.registry.events.all() if e.name == "BLOCK_JOB_ERROR")
+    (event,) = (e for e in fleet.history() if e.name == "BLOCK_JOB_ERROR")
     assert event.fields == {"device": "j", "operation": "read", "action": action, "reason": "EIO"}
 
 

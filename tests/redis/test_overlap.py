@@ -112,10 +112,10 @@ def test_its_turn_makes_its_transactions_due_although_nobody_looks_at_them(going
     submit = going.registry.submit
     submit.submit(plan(SECOND, on_overlap="queue"))
     going.close(SECOND)  # the finalizer has seen it, and rests
-    assert [due.txn for due in going.registry.fate.due() if due.txn == SECOND] == []
+    assert [due.txn for due in going.due() if due.txn == SECOND] == []
     end(going, FIRST)
     submit.advance()
-    assert [due.txn for due in going.registry.fate.due() if due.txn == SECOND] == [SECOND]
+    assert [due.txn for due in going.due() if due.txn == SECOND] == [SECOND]
 
 
 def test_a_queued_run_can_be_cancelled_and_those_behind_it_move_up(going):
@@ -154,7 +154,7 @@ def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
     for name in ("one", "two", "three"):
         view = fleet.registry.views.job(f"{FIRST}.{name}")
         assert (view.ret, view.error, view.cancelled) == (-125, "deadline of 1h passed", True)
-    cancelled = [e.fields["reason"] for e in fleet.registry.events.all() if e.name == "BLOCK_JOB_CANCELLED"]
+    cancelled = [e.fields["reason"] for e in fleet.history() if e.name == "BLOCK_JOB_CANCELLED"]
     assert cancelled == ["deadline of 1h passed"] * 3
 
 
@@ -186,7 +186,7 @@ def test_the_deadline_of_a_run_that_has_ended_is_forgotten_at_once(fleet):
     terms = Terms(fleet.registry)
     fleet.registry.verbs.cancel(job(FIRST, "one").id)
     fleet.walk(FIRST)
-    terms.heard(fleet.registry.events.all())
+    terms.heard(fleet.history())
     assert [name.decode() for name in fleet.client.zrange(keys.deadlines(), 0, -1)] == [SECOND], "which goes on"
 
 
@@ -218,7 +218,7 @@ def stop(fleet, claim):
     )
     fleet.host(ALPHA).attempts.checkpoint(claim, Progress(), quiet=True)
     fleet.hear = Terms(fleet.registry)
-    fleet.hear.heard(fleet.registry.events.all())
+    fleet.hear.heard(fleet.history())
 
 
 def later(fleet, seconds=3600):
@@ -240,7 +240,7 @@ def test_a_job_that_is_over_is_no_longer_noted_as_stopped(stopped):
     fleet.registry.verbs.cancel(claim.spec.id)
     fleet.finish(claim, errno=125, text="Operation canceled")
     fleet.walk(FIRST)
-    fleet.hear.heard(fleet.registry.events.all())
+    fleet.hear.heard(fleet.history())
     assert not fleet.client.exists(keys.stopped())
 
 
@@ -260,7 +260,7 @@ def test_a_job_that_an_error_stopped_and_nobody_resumed_fails_with_its_errno(sto
     view = fleet.registry.views.job(claim.spec.id)
     assert (view.ret, view.error) == (-28, WHY)
     assert fleet.registry.views.run(FIRST).failed == 1
-    (told,) = [event for event in fleet.registry.events.all() if event.name == "BLOCK_JOB_COMPLETED"]
+    (told,) = [event for event in fleet.history() if event.name == "BLOCK_JOB_COMPLETED"]
     assert told.fields["error"] == WHY
     assert not fleet.client.exists(keys.stopped())
 

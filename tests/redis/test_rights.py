@@ -6,6 +6,7 @@ hash of its text, runs with the rights of whoever calls it, and can neither repl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,11 +30,9 @@ LEAST = [
     "-@all",
     *COMMANDS.split(),
     "~bj:h:alpha:*",
-    "~bj:events",
-    "~bj:due",
-    "~bj:due:wake",
     "%R~bj:txn:*",
     "%R~bj:incarnation",
+    "(-@all +sadd ~bj:arrivals)",
 ]
 ACL = Path(__file__).parents[2] / "deploy" / "users.acl"
 
@@ -41,7 +40,7 @@ ACL = Path(__file__).parents[2] / "deploy" / "users.acl"
 def deployed():
     """The rules that deploy/ gives to a worker, for the host of these tests."""
     (line,) = (line for line in ACL.read_text().splitlines() if line.startswith("user worker-web1 "))
-    return [rule.replace("web1", "alpha") for rule in line.split()[2:] if rule[0] != ">"]
+    return [rule.replace("web1", "alpha") for rule in re.findall(r"\(.*?\)|\S+", line)[2:] if rule[0] != ">"]
 
 
 @pytest.fixture(params=["least", "deployed"])

@@ -47,7 +47,7 @@ def test_a_salvaged_job_commits_and_its_run_ends_badly_unless_that_will_do(fleet
     assert (view.failed, view.cancelled, view.salvaged) == (0, 0, 1)
     assert fleet.registry.views.verdict(plan.run) is verdict
     assert command("wait", plan.run)[0] == int(verdict)
-    told = {event.name: event.fields for event in fleet.registry.events.all() if event.id == plan.run}
+    told = {event.name: event.fields for event in fleet.history() if event.id == plan.run}
     assert told["RUN_ENDED"]["salvaged"] == "1"
 
 

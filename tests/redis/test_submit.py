@@ -114,7 +114,7 @@ def test_a_client_killed_behind_publish_leaves_a_run_that_is_launched_for_it(ser
     assert {str(job.status) for job in jobs} == {"created"}
     assert not client.exists(keys.launches())
     assert len(fleet.replayed()) == 1200
-    assert [due.txn for due in fleet.registry.fate.due()] == [RUN]
+    assert [due.txn for due in fleet.due()] == [RUN]
 
 
 def half_launched(fleet, *jobs):
@@ -152,7 +152,7 @@ def test_recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more
     fleet.registry.submit.recover(fleet.registry.hosts.now() + LATER)
     fleet.registry.submit.launch(RunId(RUN))
     after = dump(fleet.client)
-    assert [each.txn for each in fleet.registry.fate.due()] == [RUN]
+    assert [each.txn for each in fleet.due()] == [RUN]
     for seen in (before, after):
         del seen[keys.due()], seen[keys.due_wake()]
     assert after == before

@@ -83,7 +83,7 @@ def test_a_job_that_is_dismissed_still_counts(fleet, command):
 
 def test_what_was_left_out_is_told_by_the_events_and_by_show(fleet, command):
     ended(fleet, mixed((LEFT,)))
-    told = {event.name: event.fields for event in fleet.registry.events.all() if event.id == RUN}
+    told = {event.name: event.fields for event in fleet.history() if event.id == RUN}
     assert told["RUN_PUBLISHED"]["skipped"] == told["RUN_ENDED"]["skipped"] == "2"
     assert "  skipped of transaction each: gamma: one, two: host 'gamma' is down\n" in command("show", RUN)[1]
     assert "submitted, 5 jobs, 2 skipped" in command("events")[1]

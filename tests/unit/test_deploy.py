@@ -38,7 +38,7 @@ def test_a_server_takes_every_setting(client):
 
 @pytest.mark.parametrize(
     ("key", "allowed"),
-    [("bj:h:web1:job:x", True), ("bj:events", True), ("bj:due", True), ("bj:due:wake", True),
+    [("bj:h:web1:job:x", True), ("bj:events", False), ("bj:due", False), ("bj:due:wake", False),
      ("bj:h:web2:job:x", False), ("bj:txn:x", False), ("bj:run:x", False), ("other", False)],
 )  # fmt: skip
 def test_a_worker_writes_what_belongs_to_its_host_and_nothing_else(client, key, allowed):

@@ -42,6 +42,7 @@ def coordinator(
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
+    from blockjobs.daemons.merger import merging  # noqa: PLC0415
     from blockjobs.daemons.notifier import notifying  # noqa: PLC0415
     from blockjobs.daemons.prune import Prune  # noqa: PLC0415
     from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
@@ -56,7 +57,8 @@ def coordinator(
     with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
         daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
         pruner.start()
-        with served(where, doorbell, qmp, qmp_over), notifying(where, settings.delays, settings.secret):
+        told = notifying(where, settings.delays, settings.secret)
+        with merging(where), served(where, doorbell, qmp, qmp_over), told:
             loop.run("coordinator", daemon.once, loop.stop_on_signals())
 
 

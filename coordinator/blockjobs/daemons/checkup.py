@@ -35,6 +35,9 @@ class Checkup:
         views = self._registry.hosts.views()
         yield from self._control(views)
         chosen = [view for view in views if not wanted or view.name in wanted]
+        for host, (count, at) in self._registry.hosts.list_refused([view.name for view in chosen]).items():
+            fact = {"host": host, "count": count, "at": _local(at), "hours": (self._registry.hosts.now() - at) / 3.6e6}
+            yield from examine("refused-events", f"host {host}", fact)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for found in pool.map(lambda view: list(self._host(view)), chosen):
                 yield from found
@@ -58,13 +61,13 @@ class Checkup:
             "version": str(view.facts.get("version", "")), "patience": PATIENCE, "user": "?", "skew": 0.0,
             "lost": "" if view.unreadable else self._registry.hosts.lost_memory([view.name]),
             "unreadable": view.unreadable,
-            "since": f"since {datetime.fromtimestamp(view.since / 1000).astimezone():%Y-%m-%d %H:%M:%S}",
+            "since": f"since {_local(view.since)}",
         }  # fmt: skip
         told = self._ask(view) if view.state == "up" else {}
         yield from examine("host", f"host {view.name}", fact | told)
         for each in view.hanging:
-            since = f"since {datetime.fromtimestamp(each.since).astimezone():%Y-%m-%d %H:%M:%S}"
-            yield from examine("hanging", f"host {view.name} path {each.path}", {**each.to_dict(), "since": since})
+            fact = {**each.to_dict(), "since": f"since {_local(each.since * 1000)}"}
+            yield from examine("hanging", f"host {view.name} path {each.path}", fact)
         for item, error in view.aside.items():
             yield from examine("host-aside", f"host {view.name}", {"item": item, "error": error})
         for look in told.get("looks", ()):
@@ -103,3 +106,8 @@ class Checkup:
                 answer: dict[str, Any] = found[0]
                 return {} if "errno" in answer else answer
         return {}
+
+
+def _local(milliseconds: float) -> str:
+    """A time since the epoch, as the clocks of this machine's zone say it."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 HOST_LEASE: Final = 6.0  # seconds without a heartbeat (one a second) after which a host counts as down
 DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
+PATIENCE: Final = 250  # ms that one turn waits for news
 KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 
 
@@ -64,6 +65,7 @@ class Coordinator:
             part("the look at hosts and leases", self._look)
             part("the terms of runs", partial(self.terms.look, self.quarantine.handle))
             self._dispatch(set(self._slots) | self._share())
+        part("hosts that are new", self._welcome)
         if self._each_recovery():
             part("what others left half done", self._recover)
         if self._each_reminder():
@@ -81,19 +83,26 @@ class Coordinator:
         for host in self.registry.hosts.known():
             self._slots.setdefault(host, 0)
 
+    def _welcome(self) -> None:
+        """Look at once at hosts that have registered."""
+        if not (arrivals := self.registry.hosts.list_arrivals()):
+            return
+        if new := {*arrivals} - self._slots.keys():
+            log.info("registered: %s", ", ".join(sorted(new)))
+            self._slots.update(dict.fromkeys(new, 0))
+        self._look()
+        self._dispatch({*arrivals})
+        self.registry.hosts.drop_arrivals(arrivals)
+
     def _listen(self) -> None:
         """Wait for news, not for long; act on what came."""
-        news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(500))
+        news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(PATIENCE))
         if not news:
             self._dispatch(self._share())
             return
         self._seq = news[-1].seq
         if any(event.name == "RUN_ENDED" for event in news):
             self.ended()
-        if new := {Host(e.id) for e in news if e.name == "HOST_REGISTERED"} - self._slots.keys():
-            log.info("registered: %s", ", ".join(sorted(new)))
-            self._slots.update(dict.fromkeys(new, 0))
-            self.quarantine.part("the look at hosts and leases", self._look)
         self.quarantine.part("the terms of runs", partial(self.terms.heard, news, self.quarantine.handle))
         self.shares.heard(news)
         self._dispatch({Host(event.host) for event in news if event.host} | self._share())

@@ -93,6 +93,7 @@ class Finalizer:
     _under_way: dict[TxnId, Future[None]] = field(default_factory=dict)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
+    _hosts: set[Host] = field(default_factory=set)  # those that may ask for a look at a transaction
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
@@ -102,14 +103,14 @@ class Finalizer:
         if len(self._under_way) >= LANES:
             self._collect()
             return
-        due, now = self.registry.fate.due(), boottime()
+        due, now = self.registry.fate.due(self._hosts), boottime()
         awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
         for each in awake[:QUEUE]:
             self._under_way[each.txn] = self._lanes.submit(self._turn, each)
         if self._under_way:
             self._collect()
         elif not due:
-            self.registry.fate.wait(0.5)
+            self.registry.fate.wait(0.5, self._hosts)
         else:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 
@@ -118,6 +119,7 @@ class Finalizer:
         self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
         known = self.registry.hosts.known()
         self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+        self._hosts = {*known, *(host for each in [*self._waiting.values()] for host in [*each.rung])}
         self._hanging = {}
         # Also of those that another finalizer has ended, of which this one never hears again.
         self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}

@@ -141,6 +141,11 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(W, lambda f: abs(f.get("skew", 0.0)) > 1.0, "its clock and Redis' differ by {skew:+.1f} s",
              "synchronize it (chrony, NTP)"),
     ),
+    "refused-events": (
+        Rule(E, lambda f: f["hours"] < 24,
+             "{count} events that no worker of this host writes were refused, the last one at {at}",
+             "somebody has the password of user worker-{host}: change it (users.acl, and env on the host)"),
+    ),
     "hanging": (
         Rule(E, lambda f: bool(f["path"]), "it hangs {since}: {about}",
              "mend or thaw the file system mounted on {point}; whatever waits for it ends by itself then"),
@@ -215,6 +220,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "daemon": "runs",
     "aside": "nothing is put aside",
     "host-aside": "nothing is put aside",
+    "refused-events": "no event was refused for a day, {count} were before",
     "hanging": "nothing hangs",
     "host": "up, version {version}, {slots} slots, user {user}, clock {skew:+.2f} s",
     "state": "{path}",

@@ -195,8 +195,8 @@ class Answers:
         if not answers:
             return
         names = [
-            keys.share(self.host, txn), keys.events(), keys.due(), keys.due_wake(), keys.locks(self.host),
-            keys.sizes(self.host),
+            keys.share(self.host, txn), keys.host_events(self.host), keys.host_due(self.host),
+            keys.host_due_wake(self.host), keys.locks(self.host), keys.sizes(self.host),
             *(keys.job(self.host, answer.job) for answer in answers),
         ]  # fmt: skip
         args: list[Any] = [txn, step, before(step)]

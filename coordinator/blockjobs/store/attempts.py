@@ -65,7 +65,7 @@ class Attempts:
         """The job, or why it is not to be had (a late or repeated doorbell is no error)."""
         names = [
             keys.job(self.host, job_id), keys.ready(self.host), keys.rung(self.host), keys.attempts(self.host),
-            keys.events(), keys.wake(self.host, job_id),
+            keys.host_events(self.host), keys.wake(self.host, job_id),
         ]  # fmt: skip
         packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
         match self._scripts.call("claim", names, [job_id, who.attempt, packed]):
@@ -97,8 +97,9 @@ class Attempts:
 
     def _finish_keys(self, job_id: JobId, txn: TxnId) -> list[str]:
         return [
-            keys.job(self.host, job_id), keys.share(self.host, txn), keys.events(), keys.attempts(self.host),
-            keys.due(), keys.due_wake(), keys.holds(self.host, job_id), keys.fences(self.host),
+            keys.job(self.host, job_id), keys.share(self.host, txn), keys.host_events(self.host),
+            keys.attempts(self.host), keys.host_due(self.host), keys.host_due_wake(self.host),
+            keys.holds(self.host, job_id), keys.fences(self.host),
         ]  # fmt: skip
 
     def held_back(self, job_id: JobId) -> str:
@@ -130,7 +131,7 @@ class Attempts:
             LeaseLost: this attempt is no longer the job's.
         """
         job_id = claim.spec.id
-        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
+        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.host_events(self.host)]
         args = [
             job_id, claim.token, claim.attempt, progress.offset, progress.len, codec.pack(dict(progress.counts or {})),
             pack_checkpoint(durable) if durable else "", int(quiet), *(hangs_of(hangs)),
@@ -151,28 +152,28 @@ class Attempts:
     ) -> None:  # fmt: skip
         """An I/O error was judged: the attempt's ``number``-th; the last one again is harmless.  Raises LeaseLost."""
         job_id = claim.spec.id
-        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.events()]
+        names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.host_events(self.host)]
         args = [job_id, claim.token, claim.attempt, operation, action, io_status, text, errno, number]
         if self._scripts.call("error", names, args)[0] != b"ok":
             raise errors.LeaseLost(job_id)
 
     def ready(self, claim: Claim, progress: Progress) -> None:
         """The target has come up with the source; again is harmless.  Raises LeaseLost."""
-        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, progress.offset, progress.len]
         if self._scripts.call("ready", names, args)[0] not in (b"ready", b"again"):
             raise errors.LeaseLost(claim.spec.id)
 
     def diverging(self, claim: Claim, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
         """A mirror does not come up with its source (``passes`` 0: it does again); raises LeaseLost."""
-        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, passes, dirty_rate, copy_rate]
         if self._scripts.call("diverge", names, args)[0] != b"ok":
             raise errors.LeaseLost(claim.spec.id)
 
     def stalled(self, claim: Claim, seconds: float) -> None:
         """Say that a copy stands still; raises LeaseLost."""
-        names = [keys.job(self.host, claim.spec.id), keys.events()]
+        names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, int(seconds)]
         if self._scripts.call("stall", names, args)[0] != b"ok":
             raise errors.LeaseLost(claim.spec.id)
@@ -196,8 +197,8 @@ class Attempts:
         """The attempt ends and the job does not (parked, drained, dead, fenced); False: it was not the job's."""
         names = [
             keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.share(self.host, txn),
-            keys.events(), keys.attempts(self.host), keys.ready(self.host), keys.fences(self.host), keys.due(),
-            keys.due_wake(),
+            keys.host_events(self.host), keys.attempts(self.host), keys.ready(self.host), keys.fences(self.host),
+            keys.host_due(self.host), keys.host_due_wake(self.host),
         ]  # fmt: skip
         reply = self._scripts.call("release", names, [job_id, token, attempt, txn, why, POISON])
         return bool(reply[0] == b"released")

@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import redis
 
-from blockjobs.model.ids import is_internal
+from blockjobs.model.ids import Host, is_internal
 from blockjobs.store import keys
 from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.eventkinds import list_needs
 from blockjobs.store.odd import Odd
+from blockjobs.store.scripts import Scripts
 
 BEGINNING: Final = "0"
 PAGE: Final = 500
-# What an event of each kind always has; a name with # is of a whole number.  An event without it cannot be read.
-NEEDS: Final[dict[str, str]] = {
-    "RUN_PUBLISHED":       "jobs#",
-    "RUN_LATE":            "reason",
-    "RUN_ENDED":           "jobs# failed# cancelled#",
-    "TRANSACTION_CUT":     "begin end",
-    "TRANSACTION_DECIDED": "decision why",
-    "NOTICE_SENT":         "outcome url",
-    "NOTICE_FAILED":       "outcome url error",
-    "JOB_STATUS_CHANGE":   "from status",
-    "JOB_HELD":            "reason",
-    "JOB_UNHELD":          "reason",
-    "JOB_RETRIED":         "try of delay",
-    "JOB_MOVED":           "from to",
-    "JOB_CUT":             "how begin end frozen",
-    "JOB_SPEED":           "speed#",
-    "JOB_CALLED_OFF":      "reason",
-    "JOB_UNSETTLED":       "error",
-    "JOB_WARNING":         "text",
-    "JOB_RESOLVED":        "how published-as",
-    "TARGET_UNDEFINED":    "reason",
-    "TARGET_PRUNED":       "target why",
-    "TARGET_LEFT":         "target why",
-    "ATTEMPT_CLAIMED":     "attempt",
-    "ATTEMPT_RELEASED":    "reason",
-    "BLOCK_JOB_PENDING":   "type",
-    "BLOCK_JOB_READY":     "type len# offset# speed#",
-    "BLOCK_JOB_COMPLETED": "type len# offset# speed#",
-    "BLOCK_JOB_CANCELLED": "type len# offset# speed#",
-    "BLOCK_JOB_ERROR":     "operation action reason",
-    "STORE_SET":           "jobs# speed# by",
-    "STORE_REMOVED":       "by",
-    "HOST_LIMITED":        "speed# by",
-    "HOST_DOWN":           "state",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +35,16 @@ class Event:
     @property
     def at(self) -> float:
         """Seconds since the epoch, by Redis' clock."""
-        return int(self.seq.partition("-")[0]) / 1000
+        return int(self.fields.get("at") or self.seq.partition("-")[0]) / 1000
 
 
 class Events:
     """``internal``: read those of internal jobs, too, as the machinery itself has to."""
 
-    def __init__(self, client: Client, *, internal: bool = False, odd: Odd | None = None) -> None:
-        self._redis, self._internal, self._odd = client, internal, odd or Odd()
+    def __init__(
+        self, client: Client, scripts: Scripts, *, internal: bool = False, odd: Odd | None = None
+    ) -> None:  # fmt: skip
+        self._redis, self._scripts, self._internal, self._odd = client, scripts, internal, odd or Odd()
 
     def last(self) -> str:
         """Where the stream ends now; ``after(last())`` gives what comes next."""
@@ -124,6 +93,16 @@ class Events:
     def _visible(self, event: Event) -> bool:
         return self._internal or not (is_internal(event.run) or is_internal(event.id))
 
+    def merge(self, hosts: Iterable[Host]) -> None:
+        """Move what the workers of these hosts told to the stream that is read: a page of each host at most."""
+        self._scripts.call("merge", [], [*hosts])
+
+    def wait_for_hosts(self, hosts: Iterable[Host], milliseconds: int) -> list[Host]:
+        """The hosts whose workers told something that was not moved yet; waits at most so long for the first one."""
+        streams = {keys.host_events(host).encode(): host for host in hosts}
+        reply = self._redis.xread(dict.fromkeys(streams, BEGINNING), count=1, block=milliseconds) or {}
+        return [streams[name] for name in reply]
+
     def trim(self, keep_ms: int) -> None:
         """Forget events older than ``keep_ms``, but none since the oldest unfinished transaction began."""
         floor = milliseconds(self._redis.time()) - keep_ms
@@ -141,9 +120,9 @@ class Events:
 
 def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
     words = {name.decode(): value.decode() for name, value in fields.items()}
-    for name in NEEDS.get(words["event"], "").split():
-        if name.endswith("#"):
-            int(words[name[:-1]])
+    for name, whole in list_needs(words["event"]).items():
+        if whole:
+            int(words[name])
         elif name not in words:
             raise KeyError(name)
     return Event(

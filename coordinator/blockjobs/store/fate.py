@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import redis
 
 from blockjobs.model.barriers import Decision, Share, View, before
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.store import keys
-from blockjobs.store.connection import Client
+from blockjobs.store.connection import Client, is_absence
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.submit import batches
 
@@ -28,13 +30,29 @@ class Fate:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
-    def wait(self, seconds: float) -> None:
-        """Block until something becomes due, at most ``seconds``."""
-        self._redis.blpop([keys.due_wake()], timeout=seconds)
+    def wait(self, seconds: float, hosts: Iterable[Host] = ()) -> None:
+        """Block until something becomes due, or one of these hosts says so, at most ``seconds``."""
+        wakes = [keys.host_due_wake(host) for host in hosts]
+        try:
+            self._redis.blpop([keys.due_wake(), *wakes], timeout=seconds)
+        except redis.ResponseError as error:
+            if is_absence(error):
+                raise
+            self._drop_odd_wakes(wakes)
+            self._redis.blpop([keys.due_wake()], timeout=seconds)
 
-    def due(self) -> list[Due]:
-        rows = self._redis.zrange(keys.due(), 0, DUE_PAGE - 1, withscores=True)
-        return [Due(TxnId(txn.decode()), float(score)) for txn, score in rows]
+    def _drop_odd_wakes(self, wakes: Sequence[str]) -> None:
+        """Delete what is no list: a worker makes nothing else there, and waiting for it fails for all hosts."""
+        pipe = self._redis.pipeline(transaction=False)
+        for wake in wakes:
+            pipe.type(wake)
+        if odd := [wake for wake, kind in zip(wakes, pipe.execute(), strict=True) if kind not in (b"list", b"none")]:
+            self._redis.delete(*odd)
+
+    def due(self, hosts: Iterable[Host] = ()) -> list[Due]:
+        """What is to be looked at, the longest waiting first; what these hosts ask for is added before."""
+        rows = self._scripts.call("due", [keys.due(), keys.due_wake()], [DUE_PAGE, *hosts])[1:]
+        return [Due(TxnId(txn.decode()), float(score)) for txn, score in zip(rows[::2], rows[1::2], strict=True)]
 
     def remind(self) -> None:
         """Make every unfinished transaction due again: whatever was forgotten is found."""

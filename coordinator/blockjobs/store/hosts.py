@@ -88,7 +88,7 @@ class Hosts:
         Raises:
             Refused: another machine beats under this name.  ``seen``: its counter, if the caller saw it stand still.
         """
-        names = [keys.card(host), keys.events()]
+        names = [keys.card(host), keys.host_events(host)]
         match self._scripts.call("beat", names, [host, machine, slots, codec.pack(dict(facts)), word, seen]):
             case [b"ok", beat]:
                 return str(beat.decode())
@@ -96,6 +96,21 @@ class Hosts:
                 raise HostTaken(host, other.decode(), beat.decode())
             case reply:
                 raise AssertionError(reply)
+
+    def list_arrivals(self) -> list[Host]:
+        """Hosts that have registered and that nobody has looked at since; what is no host's name is dropped."""
+        names = self._redis.srandmember(keys.arrivals(), PAGE)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.exists(keys.card(Host(readable(name))))
+        here = [name for name, there in zip(names, pipe.execute() if names else [], strict=True) if there]
+        if odd := {*names} - {*here}:
+            self._redis.srem(keys.arrivals(), *odd)
+        return [Host(name.decode()) for name in here]
+
+    def drop_arrivals(self, hosts: Iterable[Host]) -> None:
+        """These hosts were looked at."""
+        self._redis.srem(keys.arrivals(), *hosts)
 
     def judge(self, host: Host, state: str) -> bool:
         """Note the judgement; True where it changed."""
@@ -108,6 +123,16 @@ class Hosts:
             Host(name[6:]): (state, int(record.get("since:" + name[6:], "0")))
             for name, state in sorted(record.items())
             if name.startswith("state:")
+        }
+
+    def list_refused(self, hosts: Sequence[Host]) -> dict[Host, tuple[int, int]]:
+        """Of each host of which an event was ever refused: how many were, and when the last one was (ms)."""
+        names = [f"{what}:{host}" for host in hosts for what in ("refused", "refused-at")]
+        found = self._redis.hmget(keys.hosts(), names) if names else []
+        return {
+            host: (int(count), int(at or 0))
+            for host, count, at in zip(hosts, found[::2], found[1::2], strict=True)
+            if count
         }
 
     def views(self) -> list[HostView]:

@@ -1,8 +1,8 @@
 """Every Redis key of the project.  No other module spells one.
 
-Keys are grouped by writer, so that access rights can follow them: what a worker writes is
-``bj:h:<host>:*``, the event stream, ``bj:due`` and ``bj:due:wake``; all the rest is written by the
-coordinator, the finalizer and clients.  No worker script declares a key of the second group.
+Keys are grouped by writer, so that access rights can follow them: a host's workers write to ``bj:h:<host>:*``, and once
+their name to ``bj:arrivals``; all the rest is written by the coordinator, the finalizer and clients.  No worker script
+declares a key of the second group.
 """
 
 from __future__ import annotations
@@ -97,6 +97,29 @@ def permit(host: Host, question: str) -> str:
     return f"bj:h:{host}:permit:{question}"
 
 
+def host_events(host: Host | str) -> str:
+    """stream: what the host's workers told and nobody has moved to ``events`` yet."""
+    return f"bj:h:{host}:events"
+
+
+def host_due(host: Host | str) -> str:
+    """zset: transactions that a host asks the finalizer to look at, by microseconds, until they are in ``due``."""
+    return f"bj:h:{host}:due"
+
+
+def host_due_wake(host: Host) -> str:
+    """list of at most one element: the finalizer blocks on it."""
+    return f"bj:h:{host}:due:wake"
+
+
+def arrivals() -> str:
+    """set, to which every host's user may add and nothing else: hosts that registered, until they were judged."""
+    return "bj:arrivals"
+
+
+# --- written by clients, the coordinator and the finalizer ----------------------------------------------
+
+
 def events() -> str:
     """stream: every state change, one entry each."""
     return "bj:events"
@@ -112,10 +135,7 @@ def due_wake() -> str:
     return "bj:due:wake"
 
 
-# --- written by clients, the coordinator and the finalizer ----------------------------------------------
-
-
-def txn(txn_id: TxnId) -> str:
+def txn(txn_id: TxnId | str) -> str:
     """hash: members' hosts, rev, barrier, decision."""
     return f"bj:txn:{txn_id}"
 
@@ -246,7 +266,8 @@ def nodes() -> str:
 
 
 def hosts() -> str:
-    """hash: of each host how the coordinator judged it (``state:``, ``since:``), and the limit given (``speed:``)."""
+    """hash: of each host how the coordinator judged it (``state:``, ``since:``), the limit given (``speed:``), and how
+    many of its events were refused (``refused:``) and when the last one was (``refused-at:``, ms)."""
     return "bj:hosts"
 
 

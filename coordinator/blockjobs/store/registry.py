@@ -40,7 +40,7 @@ class Registry:
         self.verbs = Verbs(client, scripts, internal=internal, odd=self.odd)
         self.holds = Holds(client, scripts, self.odd)
         self.views = Views(client, internal=internal, odd=self.odd)
-        self.events = Events(client, internal=internal, odd=self.odd)
+        self.events = Events(client, scripts, internal=internal, odd=self.odd)
         self.timeouts = Timeouts(client, scripts, self.views)
         self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
         self.hosts = Hosts(client, scripts, self.odd)

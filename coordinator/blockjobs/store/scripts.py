@@ -1,7 +1,7 @@
 """The Lua scripts, one verb each, loaded once.
 
-Every script is preceded by ``prelude.lua`` and by the state tables, written out from Python: the tables
-exist once, and scripts are told.
+Every script is preceded by ``events.lua``, by ``prelude.lua`` and by tables, written out from Python: the tables exist
+once, and scripts are told.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from importlib import resources
 from typing import Any, Final
 
 from blockjobs.model.states import ACCEPTS, MOVES
+from blockjobs.store import keys
 from blockjobs.store.connection import Client
+from blockjobs.store.eventkinds import BY_WORKERS as EVENTS_BY_WORKERS
+from blockjobs.store.eventkinds import list_needs
 
 NAMES: Final = (
     # clients                                    finalizer and coordinator
@@ -20,12 +23,24 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "announce", "tell", "told",         "again", "begin",
+    "prune", "announce", "tell", "told",         "again", "begin", "merge", "due",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip
 _LUA: Final = resources.files("blockjobs.store") / "lua"
 BY_WORKERS: Final = ("beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer")
+
+
+# Keys that scripts find by a host or a transaction and not by what they were called with: %s is its name.
+_KEYS: Final = {
+    "EVENTS": keys.events(),
+    "HOST_EVENTS": keys.host_events("%s"),
+    "HOST_DUE": keys.host_due("%s"),
+    "ARRIVALS": keys.arrivals(),
+    "HOSTS": keys.hosts(),
+    "IDS": keys.ids(),
+    "TXN": keys.txn("%s"),
+}
 
 
 @cache
@@ -35,15 +50,27 @@ def source(name: str) -> str:
 
 
 def assemble(text: str) -> str:
-    """A script's own text, behind its flags, the tables and the prelude."""
+    """A script's own text, behind its flags, the tables and what all scripts share."""
     flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis wants them first
-    tables = (_table("MOVES", MOVES), _table("ACCEPTS", ACCEPTS))
-    return "\n".join((flags, *tables, (_LUA / "prelude.lua").read_text(), text))
+    tables = (
+        _sets("MOVES", MOVES),
+        _sets("ACCEPTS", ACCEPTS),
+        _table("BY_WORKERS", {kind: _fields(list_needs(kind)) for kind in sorted(EVENTS_BY_WORKERS)}),
+        *(f'local {name} = "{key}"' for name, key in _KEYS.items()),
+    )
+    return "\n".join((flags, *tables, *((_LUA / f"{name}.lua").read_text() for name in ("events", "prelude")), text))
 
 
-def _table(name: str, table: Mapping[Any, frozenset[Any]]) -> str:
-    rows = (f'["{key}"]={{{",".join(sorted(f"""["{v}"]=true""" for v in values))}}}' for key, values in table.items())
-    return f"local {name} = {{{','.join(rows)}}}"
+def _sets(name: str, sets: Mapping[Any, frozenset[Any]]) -> str:
+    return _table(name, {key: _fields(dict.fromkeys(sorted(values), True)) for key, values in sets.items()})
+
+
+def _fields(flags: Mapping[Any, bool]) -> str:
+    return "{" + ",".join(f'["{name}"]={str(flag).lower()}' for name, flag in flags.items()) + "}"
+
+
+def _table(name: str, rows: Mapping[Any, str]) -> str:
+    return f"local {name} = {{{','.join(f'[{chr(34)}{key}{chr(34)}]={row}' for key, row in rows.items())}}}"
 
 
 class Scripts:

@@ -9,5 +9,5 @@ local first = string.match(redis.call("HGET", KEYS[1], ARGV[1]) or "", "^%S+")
 if first ~= ARGV[2] then return {"waits"} end
 if redis.call("HDEL", KEYS[2], "queued") == 0 then return {"again"} end
 redis.call("ZADD", KEYS[3], now_ms(), ARGV[2])
-redis.call("XADD", KEYS[4], "*", "event", "RUN_LAUNCHED", "id", ARGV[2], "run", ARGV[2])
+append(KEYS[4], "event", "RUN_LAUNCHED", "id", ARGV[2], "run", ARGV[2])
 return {"launched"}

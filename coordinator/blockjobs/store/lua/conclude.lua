@@ -106,7 +106,7 @@ for i = 4, #ARGV do
       redis.call("HSET", KEYS[1], "ended", now)
       leave_line(KEYS[9], KEYS[1], ARGV[1])
       if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[8], now, ARGV[1]) end
-      redis.call("XADD", KEYS[2], "*", unpack(told))
+      append(KEYS[2], unpack(told))
       if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then
         redis.call("ZADD", KEYS[7], now, ARGV[1])
       end

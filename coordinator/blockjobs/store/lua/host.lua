@@ -9,7 +9,7 @@ if redis.call("HEXISTS", KEYS[1], "state:" .. ARGV[1]) == 0 then return {"missin
 local before = redis.call("HGET", KEYS[1], "speed:" .. ARGV[1]) or "0"
 if before ~= ARGV[2] then
   redis.call("HSET", KEYS[1], "speed:" .. ARGV[1], ARGV[2])
-  redis.call("XADD", KEYS[2], "*", "event", "HOST_LIMITED", "id", ARGV[1], "host", ARGV[1], "speed", ARGV[2],
+  append(KEYS[2], "event", "HOST_LIMITED", "id", ARGV[1], "host", ARGV[1], "speed", ARGV[2],
     "by", ARGV[3])
 end
 return {"set", before}

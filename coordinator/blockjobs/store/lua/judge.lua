@@ -9,6 +9,7 @@
 local before = redis.call("HGET", KEYS[1], "state:" .. ARGV[1])
 if before == ARGV[2] then return {"same"} end
 redis.call("HSET", KEYS[1], "state:" .. ARGV[1], ARGV[2], "since:" .. ARGV[1], now_ms())
-redis.call("XADD", KEYS[2], "*", "event", ARGV[2] == "up" and "HOST_UP" or "HOST_DOWN", "id", ARGV[1], "host", ARGV[1],
+merge_events(ARGV[1])
+append(KEYS[2], "event", ARGV[2] == "up" and "HOST_UP" or "HOST_DOWN", "id", ARGV[1], "host", ARGV[1],
   "state", ARGV[2])
 return {"changed", before or ""}

@@ -8,6 +8,6 @@
 local state, ended = unpack(redis.call("HMGET", KEYS[1], "state", "ended"))
 if state ~= "published" or ended then return {"over"} end
 if redis.call("HSETNX", KEYS[1], "late", now_ms()) == 1 then
-  redis.call("XADD", KEYS[2], "*", "event", "RUN_LATE", "id", ARGV[1], "run", ARGV[1], "reason", ARGV[2])
+  append(KEYS[2], "event", "RUN_LATE", "id", ARGV[1], "run", ARGV[1], "reason", ARGV[2])
 end
 return {"late"}

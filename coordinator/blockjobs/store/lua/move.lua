@@ -28,6 +28,7 @@ if holder then return {"locked", ARGV[6], holder} end
 holder = held(KEYS[19], ARGV[7], target, true) or lock_holder(KEYS[14], "", ARGV[9], id)
 if holder then return {"locked", ARGV[7], holder} end
 
+merge_events(old)  -- while the job is still known to be its
 if source ~= "" and redis.call("HINCRBY", KEYS[19], "r:" .. source, -1) <= 0 then redis.call("HDEL", KEYS[19], "r:" .. source) end
 if target ~= "" then redis.call("HDEL", KEYS[19], "w:" .. target) end
 if ARGV[6] ~= "" then redis.call("HINCRBY", KEYS[19], "r:" .. ARGV[6], 1) end

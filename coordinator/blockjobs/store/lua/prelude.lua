@@ -1,15 +1,4 @@
--- What every script shares: the clock, an event, a move along the table, a knock on a door.
-
-local function now_ms()
-  local t = redis.call("TIME")
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
-
--- One event; the names of the job, its transaction and its run always come along.
-local function emit(stream, name, job, id, ...)
-  local f = redis.call("HMGET", job, "txn", "run", "host")
-  redis.call("XADD", stream, "*", "event", name, "id", id, "txn", f[1] or "", "run", f[2] or "", "host", f[3] or "", ...)
-end
+-- What every script shares: a move along the table, whole numbers, locks, a knock on a door.
 
 -- Move a job along one edge of the table, with more fields for its event; an illegal move is our bug and stops the script.
 local function move(stream, job, id, to, ...)

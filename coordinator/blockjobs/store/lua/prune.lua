@@ -7,7 +7,7 @@
 -- Returns {"noted"} | {"again"}
 
 local function tell(name, ...)
-  redis.call("XADD", KEYS[4], "*", "event", name, "id", ARGV[2], "txn", ARGV[3], "run", ARGV[1], "host", ARGV[4],
+  append(KEYS[4], "event", name, "id", ARGV[2], "txn", ARGV[3], "run", ARGV[1], "host", ARGV[4],
     "target", ARGV[5], ...)
 end
 

@@ -29,5 +29,5 @@ redis.call("ZADD", KEYS[4], now, ARGV[1])
 local told = {"event", "RUN_PUBLISHED", "id", ARGV[1], "run", ARGV[1], "jobs", jobs}
 if ARGV[3] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", ARGV[3] end
 if behind ~= "" then told[#told + 1], told[#told + 2] = "behind", behind end
-redis.call("XADD", KEYS[5], "*", unpack(told))
+append(KEYS[5], unpack(told))
 return {"published", behind}

@@ -12,6 +12,7 @@ if decision then return {"decided", decision, number} end
 if rev ~= ARGV[3] then return {"moved", rev} end
 number = redis.call("INCR", KEYS[2])
 redis.call("HSET", KEYS[1], "decision", ARGV[2], "number", number, "why", ARGV[4], "barrier", "settle", "since", now_ms())
-redis.call("XADD", KEYS[3], "*", "event", "TRANSACTION_DECIDED", "id", ARGV[1], "txn", ARGV[1], "run", run or "",
+merge_events_of(KEYS[1])
+append(KEYS[3], "event", "TRANSACTION_DECIDED", "id", ARGV[1], "txn", ARGV[1], "run", run or "",
   "decision", ARGV[2], "number", number, "why", ARGV[4])
 return {"decided", ARGV[2], string.format("%.0f", number)}

@@ -18,7 +18,8 @@ if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[4], "cut-begin", ARGV[2]) == 1 th
   else
     how = {"consistency", "crash", "crash", ARGV[4]}
   end
-  redis.call("XADD", KEYS[2], "*", "event", "TRANSACTION_CUT", "id", ARGV[1], "txn", ARGV[1],
+  merge_events_of(KEYS[4])
+  append(KEYS[2], "event", "TRANSACTION_CUT", "id", ARGV[1], "txn", ARGV[1],
     "run", redis.call("HGET", KEYS[4], "run"), "begin", string.format("%.6f", ARGV[2] / 1e6),
     "end", string.format("%.6f", ARGV[3] / 1e6), unpack(how))
 end

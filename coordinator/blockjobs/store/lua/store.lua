@@ -14,7 +14,7 @@ local speed = ARGV[3] ~= "" and ARGV[3] or f[3] or "0"
 if f[1] ~= path or f[2] ~= jobs or f[3] ~= speed then
   redis.call("SADD", KEYS[1], ARGV[1])
   redis.call("HSET", KEYS[2], "path", path, "jobs", jobs, "speed", speed, "since", now_ms(), "by", ARGV[4])
-  redis.call("XADD", KEYS[3], "*", "event", "STORE_SET", "id", ARGV[1], "path", path, "jobs", jobs, "speed", speed,
+  append(KEYS[3], "event", "STORE_SET", "id", ARGV[1], "path", path, "jobs", jobs, "speed", speed,
     "by", ARGV[4])
 end
 return {"set", f[2] or "", f[3] or ""}

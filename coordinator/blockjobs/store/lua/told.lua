@@ -20,10 +20,10 @@ end
 redis.call("ZREM", KEYS[1], ARGV[1])
 local outcome = redis.call("HGET", KEYS[2], "outcome:" .. n)
 if ARGV[5] == "sent" then
-  redis.call("XADD", KEYS[3], "*", "event", "NOTICE_SENT", "id", ARGV[3], "run", ARGV[3], "outcome", outcome, "url", ARGV[8],
+  append(KEYS[3], "event", "NOTICE_SENT", "id", ARGV[3], "run", ARGV[3], "outcome", outcome, "url", ARGV[8],
     "tries", tries)
 else
-  redis.call("XADD", KEYS[3], "*", "event", "NOTICE_FAILED", "id", ARGV[3], "run", ARGV[3], "outcome", outcome, "url", ARGV[8],
+  append(KEYS[3], "event", "NOTICE_FAILED", "id", ARGV[3], "run", ARGV[3], "outcome", outcome, "url", ARGV[8],
     "tries", tries, "error", ARGV[7])
 end
 return {"noted"}

@@ -1,0 +1,54 @@
+"""The kinds of events: what each one always has, and which of them the workers of a host write."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What an event of each kind always has; a name with # is of a whole number.  An event without it cannot be read.
+NEEDS: Final[dict[str, str]] = {
+    "RUN_PUBLISHED":       "jobs#",
+    "RUN_LATE":            "reason",
+    "RUN_ENDED":           "jobs# failed# cancelled#",
+    "TRANSACTION_CUT":     "begin end",
+    "TRANSACTION_DECIDED": "decision why",
+    "NOTICE_SENT":         "outcome url",
+    "NOTICE_FAILED":       "outcome url error",
+    "JOB_STATUS_CHANGE":   "from status",
+    "JOB_HELD":            "reason",
+    "JOB_UNHELD":          "reason",
+    "JOB_RETRIED":         "try of delay",
+    "JOB_MOVED":           "from to",
+    "JOB_CUT":             "how begin end frozen",
+    "JOB_SPEED":           "speed#",
+    "JOB_CALLED_OFF":      "reason",
+    "JOB_UNSETTLED":       "error",
+    "JOB_WARNING":         "text",
+    "JOB_RESOLVED":        "how published-as",
+    "TARGET_UNDEFINED":    "reason",
+    "TARGET_PRUNED":       "target why",
+    "TARGET_LEFT":         "target why",
+    "ATTEMPT_CLAIMED":     "attempt",
+    "ATTEMPT_RELEASED":    "reason",
+    "BLOCK_JOB_PENDING":   "type",
+    "BLOCK_JOB_READY":     "type len# offset# speed#",
+    "BLOCK_JOB_COMPLETED": "type len# offset# speed#",
+    "BLOCK_JOB_CANCELLED": "type len# offset# speed#",
+    "BLOCK_JOB_ERROR":     "operation action reason",
+    "STORE_SET":           "jobs# speed# by",
+    "STORE_REMOVED":       "by",
+    "HOST_LIMITED":        "speed# by",
+    "HOST_DOWN":           "state",
+}  # fmt: skip
+# Those that a host's workers write.  Of any other kind, or without what it needs, an entry of a host's own stream is
+# refused when events are moved.
+BY_WORKERS: Final = frozenset({
+    "HOST_REGISTERED", "HOST_LEFT",
+    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED",
+    "JOB_STATUS_CHANGE", "JOB_HELD", "JOB_WARNING", "JOB_CUT", "JOB_RESOLVED", "JOB_UNSETTLED", "JOB_STALLED",
+    "TARGET_UNDEFINED", "BLOCK_JOB_ERROR", "BLOCK_JOB_READY", "MIRROR_CONVERGING", "MIRROR_NOT_CONVERGING",
+})  # fmt: skip
+
+
+def list_needs(kind: str) -> dict[str, bool]:
+    """The fields that an event of a kind always has; True: a whole number."""
+    return {name.rstrip("#"): name.endswith("#") for name in NEEDS.get(kind, "").split()}

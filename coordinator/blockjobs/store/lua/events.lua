@@ -1,0 +1,97 @@
+-- Events: the one stream that is read (EVENTS), and a stream for what each host's workers tell (HOST_EVENTS).
+--
+-- Nobody reads the stream of a host but these lines, with the rights of the control plane: they move its entries to the
+-- end of the one that is read before anything is added there that concerns the host, and so the order stays.  The name of
+-- a host, a transaction and a run are taken from the registry and not from the entry.
+
+local HOST_PAGE = 200         -- entries of one host that one script moves at most
+local HOST_KEPT = 100000      -- entries that a host's stream keeps, about, while nobody moves them
+local LARGEST_EVENT = 65536   -- bytes
+local LATE = 1000             -- ms after which an entry that was moved bears the time when it was written
+
+local function now_ms()
+  local t = redis.call("TIME")
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- What a worker may have told of a job or its host, as the fields of an event; nil: no worker of that host writes such.
+local function checked_event(host, written, fields)
+  local f, size = {}, 0
+  for i = 1, #fields, 2 do
+    f[fields[i]], size = fields[i + 1], size + #fields[i] + #fields[i + 1]
+  end
+  local needs = f.event and BY_WORKERS[f.event]
+  if not needs or size > LARGEST_EVENT then return nil end
+  for name, whole in pairs(needs) do
+    if not f[name] or (whole and not string.find(f[name], "^-?%d+$")) then return nil end
+  end
+  local txn, run = "", ""
+  if f.event == "HOST_REGISTERED" or f.event == "HOST_LEFT" then
+    if f.id ~= host then return nil end
+  else
+    local at, of = string.match(redis.call("HGET", IDS, f.id or "") or "", "^(%S+) (%S+)$")
+    if at ~= host then return nil end
+    txn, run = of, redis.call("HGET", string.format(TXN, of), "run") or ""
+  end
+  local told = {"event", f.event, "id", f.id, "txn", txn, "run", run, "host", host}
+  local now = now_ms()
+  if written < now - LATE then told[#told + 1], told[#told + 2] = "at", string.format("%.0f", written) end
+  for _, name in ipairs({"event", "id", "txn", "run", "host", "at"}) do f[name] = nil end
+  for name, value in pairs(f) do told[#told + 1], told[#told + 2] = name, value end
+  return told
+end
+
+-- Something lay in a host's stream that no worker writes: whoever has the rights of the host's user wrote it.
+local function count_refused(host, n)
+  redis.call("HINCRBY", HOSTS, "refused:" .. host, n)
+  redis.call("HSET", HOSTS, "refused-at:" .. host, now_ms())
+end
+
+-- Move what a host's workers told to the stream that is read; once in each script.
+local merged = {}
+local function merge_events(host)
+  if merged[host] then return end
+  merged[host] = true
+  local stream = string.format(HOST_EVENTS, host)
+  local page = redis.pcall("XRANGE", stream, "-", "+", "COUNT", HOST_PAGE)
+  if page.err then  -- it is no stream
+    redis.call("DEL", stream)
+    return count_refused(host, 1)
+  end
+  local ids, refused = {}, 0
+  for i, entry in ipairs(page) do
+    ids[i] = entry[1]
+    local told = checked_event(host, tonumber(string.match(entry[1], "^%d+")), entry[2])
+    if told then redis.call("XADD", EVENTS, "*", unpack(told)) else refused = refused + 1 end
+  end
+  if #ids == HOST_PAGE then
+    redis.call("XDEL", stream, unpack(ids))
+  elseif ids[1] then
+    redis.call("DEL", stream)
+  end
+  if refused > 0 then count_refused(host, refused) end
+end
+
+-- The same of every host that has members in a transaction.
+local function merge_events_of(txn)
+  for _, field in ipairs(redis.call("HKEYS", txn)) do
+    local host = string.match(field, "^host:(.*)$")
+    if host then merge_events(host) end
+  end
+end
+
+-- Add an event to a stream; that of a host is kept short where nobody reads it.
+local function append(stream, ...)
+  if stream == EVENTS then
+    redis.call("XADD", stream, "*", ...)
+  else
+    redis.call("XADD", stream, "MAXLEN", "~", HOST_KEPT, "*", ...)
+  end
+end
+
+-- One event of a job; the names of the job, its transaction and its run always come along.
+local function emit(stream, name, job, id, ...)
+  local f = redis.call("HMGET", job, "txn", "run", "host")
+  if stream == EVENTS and f[3] then merge_events(f[3]) end
+  append(stream, "event", name, "id", id, "txn", f[1] or "", "run", f[2] or "", "host", f[3] or "", ...)
+end
