@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-power test-wheel test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-debian-redis test-power test-wheel test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ test-unit: $(STAMP) ## tests of single parts; seconds
 
 test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 	$(BIN)/pytest tests/redis
+
+test-debian-redis: $(STAMP) tools ## the registry, its rights and one fleet on Debian's Redis server, which is older than the wheel's
+	PATH=/var/cache/blockjobs-tests/redis/usr/bin:$$PATH $(BIN)/pytest tests/redis tests/unit/test_deploy.py tests/cluster/test_second_night.py -n 2 --dist loadfile -m "not alone"
 
 test-power: $(STAMP) tools ## power cuts at changes of the disk, on XFS and ext4
 	$(BIN)/pytest tests/power -s
