@@ -18,20 +18,20 @@ import uuid
 from collections.abc import Callable, Iterable
 from itertools import cycle
 
-import psutil
 from celery import Celery
 from kombu import Connection, Consumer, Message, Queue
 
 from blockjobs.daemons.doorbell import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
-from blockjobs.daemons.loop import stop_on_signals
+from blockjobs.daemons.loop import read_boot_id, stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.store.attempts import Progress, Who
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import HostRegistry
 from blockworker import attempt
-from blockworker.host import HostConfig, boot_id, facts, machine_id
+from blockworker.host import HostConfig, facts, machine_id
 from blockworker.probe import look
+from blockworker.processstart import read_start
 from blockworker.roots import Roots
 from blockworker.steps import Steps
 from blockworker.watcher import Watcher
@@ -51,7 +51,7 @@ class StandIn:
             write_roots=(f"{root}/backup",) if root else (),
         ))  # fmt: skip
         self._steps = Steps(self.registry.answers, self._roots)
-        self._who = (os.getpid(), psutil.Process().create_time(), boot_id())
+        self._who = (os.getpid(), read_start(os.getpid()), read_boot_id())
 
     def step(self, name: str, txn: str) -> None:
         self._steps.take(name, TxnId(txn))

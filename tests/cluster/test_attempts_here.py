@@ -19,6 +19,7 @@ from children import end_child
 from swallowing import Proxy
 
 from blockjobs.daemons.finalizer import Finalizer
+from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model import templates
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
@@ -33,8 +34,9 @@ from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
 from blockworker import attempt, control, drivers, pausepoint, state
 from blockworker.highest import NAME, Highest
-from blockworker.host import HostConfig, boot_id
+from blockworker.host import HostConfig
 from blockworker.processname import named_after
+from blockworker.processstart import read_start
 from blockworker.resolving import resolve
 from blockworker.roots import Roots
 from blockworker.sparefile import spare_name
@@ -277,8 +279,8 @@ def test_an_attempt_is_released_where_its_very_process_is_gone(
     scene: Scene, process: psutil.Process, other: str
 ) -> None:
     """A process has a pid, a time of its start and a boot of its host: another one may have the same pid since."""
-    started = process.create_time() - (1.0 if other == "start" else 0.0)
-    scene.claim(Who("a1", process.pid, started, "another" if other == "boot" else boot_id()))
+    started = read_start(process.pid) - (1.0 if other == "start" else 0.0)
+    scene.claim(Who("a1", process.pid, started, "another" if other == "boot" else read_boot_id()))
     if other in ("gone", "zombie"):
         process.kill()
         until(lambda: process.status() == psutil.STATUS_ZOMBIE)
@@ -290,7 +292,7 @@ def test_an_attempt_is_released_where_its_very_process_is_gone(
 
 def test_an_attempt_that_was_fenced_is_killed_before_its_job_is_released(scene: Scene, process: psutil.Process) -> None:
     """A stopped process holds its locks: only when it is gone may another one write."""
-    claim = scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+    claim = scene.claim(Who("a1", process.pid, read_start(process.pid), read_boot_id()))
     process.suspend()
     scene.registry.hosts.fence(Host("a"), JOB, claim.attempt)
     Watcher(scene.host.attempts, scene.roots).look()
@@ -302,7 +304,7 @@ def test_an_attempt_that_was_fenced_is_killed_before_its_job_is_released(scene: 
 def test_a_process_is_not_killed_for_an_attempt_that_it_does_not_run(scene: Scene, running: Runs, runs: str) -> None:
     """Its claim was made and never heard of, or given up: the process runs another job by now, or waits for one."""
     process = running(runs)
-    claim = scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+    claim = scene.claim(Who("a1", process.pid, read_start(process.pid), read_boot_id()))
     scene.registry.hosts.fence(Host("a"), JOB, claim.attempt)
     Watcher(scene.host.attempts, scene.roots).look()
     assert process.status() != psutil.STATUS_ZOMBIE
@@ -314,7 +316,7 @@ def test_a_claim_by_a_process_of_an_earlier_version_is_told_by_its_process_alone
     with subprocess.Popen(["sleep", "600"]) as sleep:
         try:
             process = psutil.Process(sleep.pid)
-            scene.claim(Who("a1", process.pid, process.create_time(), boot_id()))
+            scene.claim(Who("a1", process.pid, process.create_time(), read_boot_id()))
             Watcher(scene.host.attempts, scene.roots).look()
             assert scene.view().claimed
         finally:
@@ -364,7 +366,7 @@ def test_a_process_that_may_not_be_killed_is_named_and_keeps_no_other_from_being
     if os.geteuid() != 0:
         pytest.skip("only root can be two users")
     process, other, client = running("a0"), JobId("here.a"), scene.registry.client
-    who = ["a0", process.pid, process.create_time(), boot_id()]
+    who = ["a0", process.pid, read_start(process.pid), read_boot_id()]
     client.hset(keys.attempts(Host("a")), other, codec.pack(who))
     client.hset(keys.job(Host("a"), other), mapping={"txn": "here", "token": "1", "attempt": "a0"})
     assert scene.registry.hosts.fence(Host("a"), other, "a0")

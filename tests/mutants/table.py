@@ -311,7 +311,7 @@ IDENTITIES: Final = (
            covered_by=Change("identity.py", "    born = kernel.birth_time(fd)\n", "    born = 0\n")),
     Mutant("identity.py", "        return first == second and first_boot == second_boot\n", "        return first == second\n", unit("identity", "parts_of_a_name_that_hold_within_a_boot_are_compared_within_a_boot")),
     Mutant("identity.py", "    if start := _read_line(f\"{place}/start\"):\n        name += f\":from:{start}\"\n", "    if start := _read_line(f\"{place}/start\"):\n", unit("identity", "a_partition_that_begins_elsewhere_is_another_device")),
-    Mutant("identity.py", "{_THIS_BOOT}{boot_id()}:{handle_of(fd)}\"\n    finally", "\"\n    finally", "tests/unit/test_identity.py -k loop"),
+    Mutant("identity.py", "{_THIS_BOOT}{read_boot_id()}:{handle_of(fd)}\"\n    finally", "\"\n    finally", "tests/unit/test_identity.py -k loop"),
     Mutant("targets/cuts.py", "(1, os.geteuid(), 0o600):\n", "(1, os.geteuid(), stat.S_IMODE(st.st_mode)):\n", unit("cut_files", "a_cut_that_others_may_read_is_not_the_file_that_was_made")),
     Mutant("targets/cuts.py", "                _expect_ours(fd, kept)\n", "", unit("cut_files", "a_cut_that_somebody_put_another_file_in_place_of_is_not_written_to")),
     Mutant("targets/cuts.py", "                _expect_seen(source, spec, seen)\n", "", unit("source_changes", "a_cut_is_not_made_of_another_file_than_the_one_that_was_opened")),
@@ -474,7 +474,7 @@ CAGE: Final = (
 
 ATTEMPTS: Final = (
     never("watcher.py", "        if who.boot != self._boot:\n            return None\n", here("an_attempt_is_released_where_its_very_process_is_gone[boot]")),
-    Mutant("watcher.py", "            same = abs(process.create_time() - who.started) < 0.05\n", "            same = True\n", here("an_attempt_is_released_where_its_very_process_is_gone[start]")),
+    Mutant("watcher.py", "            same = processstart.has_started_at(who.pid, who.started)\n", "            same = True\n", here("an_attempt_is_released_where_its_very_process_is_gone[start]")),
     Mutant("watcher.py", "        return process if same and runs and not gone else None\n", "        return process if same and runs else None\n", here("an_attempt_is_released_where_its_very_process_is_gone[zombie]")),
     Mutant("watcher.py", "            self._kill(standing, process)\n            return process, standing\n", "            self._release(standing, \"fenced\")\n            return None\n", here("an_attempt_that_was_fenced_is_killed_before_its_job_is_released")),
     Mutant("watcher.py", "        return process if same and runs and not gone else None\n", "        return process if same and not gone else None\n", here("a_process_is_not_killed_for_an_attempt_that_it_does_not_run")),

@@ -124,9 +124,9 @@ def test_what_a_dead_client_left_half_lifted_is_finished_by_the_reaper(fleet, ho
     fleet.client.hdel(keys.holding(), "all:x")
     assert [each.lifting for each in holds.records()] == [True]
     assert holds.hold("all:x") == 0, "nothing is held for a reason that is being lifted"
-    assert holds.reap() == ["all:x"]
+    assert holds.reap(fleet.registry.clock.now()) == ["all:x"]
     assert fleet.status("here") == "running"
-    assert holds.reap() == []
+    assert holds.reap(fleet.registry.clock.now()) == []
 
 
 def test_one_that_has_expired_is_lifted(fleet, holds):
@@ -134,7 +134,7 @@ def test_one_that_has_expired_is_lifted(fleet, holds):
     pause_all(holds, "short", seconds=0.001)
     pause_all(holds, "long", seconds=3600)
     fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.01)
-    assert holds.reap() == ["all:short"]
+    assert holds.reap(fleet.registry.clock.now()) == ["all:short"]
     assert reasons(fleet, "here") == {"all:long"}
 
 

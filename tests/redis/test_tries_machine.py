@@ -115,7 +115,7 @@ class Story:
         """The hour is over."""
         for txn in self.fleet.client.zrange(keys.retries(), 0, -1):
             self.fleet.client.zadd(keys.retries(), {txn: 1})
-        Terms(self.registry).look()
+        Terms(self.registry).look(self.registry.clock.now())
 
     def cancel(self, n, seldom):
         if seldom % 8 == 0:

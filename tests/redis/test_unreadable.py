@@ -408,7 +408,7 @@ def test_the_end_of_a_hold_that_cannot_be_read_keeps_no_other_hold(runs, here, c
     here.pause(f"{RUNS[0]}.a", seconds=0.001)
     client.hset(keys.terms(), f"{ODD} user", record)
     until = datetime.now(UTC) + timedelta(seconds=10)
-    while not (ended := here.registry.verbs.expire()):
+    while not (ended := here.registry.verbs.expire(here.registry.clock.now())):
         assert datetime.now(UTC) < until
     assert ended == [(f"{RUNS[0]}.a", "user")]
     assert client.hexists(keys.terms(), f"{ODD} user")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from blockworker.host import boot_id
+from blockjobs.daemons.loop import read_boot_id
 
 RECORDS = Path(__file__).parent / "records_version_1"
 # Each is a transaction "R" of two jobs, R.root and R.data, stopped at that point.
@@ -50,6 +50,6 @@ def _patch(member: dict[str, Any], target: Path) -> None:
     for path in (target.parent / member["staging"], target):
         if path.exists():
             st = path.stat()
-            member |= {"dev": st.st_dev, "ino": st.st_ino, "boot": boot_id()}
+            member |= {"dev": st.st_dev, "ino": st.st_ino, "boot": read_boot_id()}
             return
-    member |= {"dev": 1, "ino": 1, "boot": boot_id()}  # removed already
+    member |= {"dev": 1, "ino": 1, "boot": read_boot_id()}  # removed already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockjobs.model.keep import NEWEST, RULES, Target, Version, judge, plan
+from blockjobs.model.keep import JUST_MADE, NEWEST, RULES, Target, Version, judge, plan
 
 START = datetime(2026, 1, 1, 22, tzinfo=UTC)
 
@@ -178,5 +179,67 @@ def test_of_a_chain_that_goes_the_upper_image_goes_first():
 
 
 def test_only_what_the_run_has_committed_is_pruned_after_it():
-    mine, others = [target(1), target(2)], [target(1, "b"), target(2, "b")]
-    assert plan([*mine, *others], LAST1, only=frozenset({mine[0].series})).prune == (mine[0],)
+    mine, others = [target(1), target(3)], [target(1, "b"), target(2, "b")]
+    assert plan([*mine, *others], LAST1, after="n-3").prune == (mine[0],)
+    assert plan([*mine, *others], LAST1, after="n-9").prune == ()
+
+
+# --- clocks that are wrong -------------------------------------------------------------------------------
+
+
+def night(number: int, hours: float) -> Version:
+    """The backup of the decision ``number``, ``hours`` after the beginning by the clock that there was."""
+    return Version(f"r{number}", (START + timedelta(hours=hours)).timestamp(), number=number)
+
+
+def now(hours: float) -> float:
+    return (START + timedelta(hours=hours)).timestamp()
+
+
+CLOCKS = {  # hours by the clock of the nights, in the order of their decisions; the hour of now; the rule; what stays
+    "an hour ahead, once":          ([0, 24, 48 + 1, 72, 96], 96, {"last": 2}, {4, 5}),
+    "a year ahead, once":           ([0, 24, 8760, 72, 96], 96, {"daily": 2}, {3, 4, 5}),
+    "a year ahead, and its day":    ([0, 24, 8760, 72, 96], 9000, {"daily": 2}, {2, 5}),
+    "a year ahead, tonight":        ([0, 24, 48, 8760], 72, {"daily": 2}, {2, 3, 4}),
+    "a month behind, tonight":      ([0, 24, 48, -720], 72, {"daily": 2}, {2, 4}),
+    "a month behind, for monthly":  ([-1000, -720, 0, -721], 24, {"monthly": 3}, {1, 2, 4}),
+    "behind ever after":            ([0, 24, -100, -76, -52], 48, {"last": 3}, {3, 4, 5}),
+    "two at one time":              ([0, 0, 0], 0, {"last": 1}, {3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("hours", "when", "keep", "stay"), CLOCKS.values(), ids=CLOCKS)
+def test_the_order_is_that_of_the_decisions_whatever_the_clocks_said(hours, when, keep, stay):
+    versions = [night(n, at) for n, at in enumerate(hours, 1)]
+    assert {int(run[1:]) for run in judge(versions, keep, now(when)).reasons} == stay
+
+
+clocks = st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=12)
+
+
+@given(clocks, st.floats(-1e5, 1e5), st.dictionaries(st.sampled_from(RULES), st.integers(1, 5), min_size=1))
+def test_the_newest_decision_stays_whatever_any_clock_says(hours, when, keep):
+    versions = [night(n, at) for n, at in enumerate(hours, 1)]
+    assert f"r{len(hours)}" in judge(versions, keep, now(when)).reasons
+
+
+@given(clocks, st.floats(-1e5, 1e5), st.dictionaries(st.sampled_from(RULES), st.integers(1, 5), min_size=1))
+def test_a_time_beyond_now_takes_no_place_of_a_backup_that_would_stay_without_it(hours, when, keep):
+    versions = [night(n, at) for n, at in enumerate(hours, 1)]
+    known = [each for each in versions if each.at <= now(when)]
+    keep = {rule: most for rule, most in keep.items() if rule != "last"}
+    with_them, without = judge(versions, keep, now(when)), judge(known, keep, now(when))
+    if keep:
+        assert set(without.reasons) - {f"r{len(known)}"} <= set(with_them.reasons) | {known[-1].run if known else ""}
+
+
+def test_what_a_run_has_just_made_stays_though_a_later_one_committed_before_anybody_pruned():
+    mine, later = replace(target(1), number=1), replace(target(2), number=2)
+    fate = plan([mine, later], LAST1, after="n-1")
+    assert (fate.prune, fate.kept[mine]) == ((), (JUST_MADE,))
+    assert plan([mine, later], LAST1, after="n-2").prune == (mine,)
+
+
+def test_backups_of_earlier_versions_bear_no_number_and_are_older_than_any_that_do():
+    old, new = target(9), replace(target(1), number=1)
+    assert plan([old, new], LAST1).prune == (old,)

@@ -12,10 +12,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-import psutil
 import redis
 
-from blockjobs.daemons.loop import boottime
+from blockjobs.daemons.loop import boottime, read_boot_id
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import Checkpoint
@@ -24,9 +23,9 @@ from blockjobs.store.connection import is_absence
 from blockworker import drivers
 from blockworker.control import MARGIN
 from blockworker.drivers.base import Work
-from blockworker.host import boot_id
 from blockworker.pausepoint import PausePoint
 from blockworker.processname import named_after
+from blockworker.processstart import read_start
 from blockworker.roots import Roots
 from blockworker.targets.folder import LockBusy
 from blockworker.targets.staged import StagingBusy
@@ -42,7 +41,7 @@ def run(
     attempts: Attempts, roots: Roots, job_id: JobId, *, draining: Callable[[], bool], tell: Callable[[str], None]
 ) -> str:
     """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
-    who = Who(uuid.uuid4().hex, os.getpid(), psutil.Process().create_time(), boot_id())
+    who = Who(uuid.uuid4().hex, os.getpid(), read_start(os.getpid()), read_boot_id())
     with named_after(who.attempt):
         claim = ask_surely(f"job {job_id}: its claim", lambda: attempts.claim(job_id, who), PATIENCE)
         if isinstance(claim, str):

@@ -17,6 +17,7 @@ import psutil
 from blake3 import blake3
 
 import blockjobs
+from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model import ids, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
@@ -236,15 +237,6 @@ def dump(config: HostConfig) -> str:
     return text + (f"\n[commands]\n{commands}" if commands else "")
 
 
-def boot_id() -> str:
-    """The kernel's name for this boot; device numbers and process ids mean something only within one."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def machine_id() -> str:
     """This machine, hashed (the id itself is confidential by its own man page): 16 hexadecimal digits."""
     try:
@@ -252,7 +244,7 @@ def machine_id() -> str:
             text = file.read().strip()
     except OSError:
         text = ""
-    return blake3(f"blockjobs:{text or boot_id() or platform.node()}".encode()).hexdigest()[:16]
+    return blake3(f"blockjobs:{text or read_boot_id() or platform.node()}".encode()).hexdigest()[:16]
 
 
 def facts() -> dict[str, str | int]:
@@ -260,7 +252,7 @@ def facts() -> dict[str, str | int]:
     return {
         "cpus": psutil.cpu_count() or 1,
         "memory": psutil.virtual_memory().total,
-        "boot-id": boot_id(),
+        "boot-id": read_boot_id(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "version": blockjobs.__version__,

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from blockjobs.daemons.loop import read_boot_id
 from blockworker import kernel
 from blockworker.filesystem import KINDS, kind_of
-from blockworker.host import boot_id
 
 # The kinds whose file handles stay the same for the life of a file, and are never given to another one.  Elsewhere a
 # handle may be made of numbers of one mount (FUSE), or may not exist (overlayfs).
@@ -62,7 +62,7 @@ def file_system_of(fd: int) -> str:
         return f"mount:{name}"
     if os.path.exists(_sys_of(device)) and not (name := identify(device, "")).startswith("path:"):
         return f"device:{name}"
-    return f"boot:{boot_id()}:{device:x}"
+    return f"boot:{read_boot_id()}:{device:x}"
 
 
 def handle_of(fd: int) -> str:
@@ -202,7 +202,7 @@ def which_device(rdev: int, path: str) -> str:
         with suppress(OSError):
             name += _behind(_read_line(f"{place}/loop/backing_file"))
     if name.startswith("path:") and (sequence := _read_line(f"{place}/diskseq")):
-        name += f"{_THIS_BOOT}{boot_id()}:{sequence}"
+        name += f"{_THIS_BOOT}{read_boot_id()}:{sequence}"
     return name
 
 
@@ -213,7 +213,7 @@ def _behind(path: str) -> str:
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        return f":inode:{os.fstat(fd).st_ino}{_THIS_BOOT}{boot_id()}:{handle_of(fd)}"
+        return f":inode:{os.fstat(fd).st_ino}{_THIS_BOOT}{read_boot_id()}:{handle_of(fd)}"
     finally:
         os.close(fd)
 

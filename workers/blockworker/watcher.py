@@ -20,14 +20,13 @@ from typing import Final
 import psutil
 import redis
 
-from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.loop import Every, boottime, read_boot_id
 from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.attempts import Attempts, LocalClaim, Standing, Who
-from blockworker import processname
-from blockworker.host import boot_id
+from blockworker import processname, processstart
 from blockworker.roots import Roots
 from blockworker.targets.abandoned import sweep_roots
 from blockworker.threads import vital
@@ -59,8 +58,9 @@ class Watcher:
         self._attempts = attempts
         self._tidy = tidy or partial(sweep_roots, roots)
         self._each_sweep = Every(SWEEP)
-        self._boot = boot_id()
+        self._boot = read_boot_id()
         self._killed: dict[str, float] = {}  # attempts, and when they were
+        self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs, and when that was seen first
         self._reported: set[str] = set()
         self._known: dict[JobId, Standing] = {}  # what the job of each claim here said when it was last looked at
         self.aside = Quarantine()
@@ -102,6 +102,7 @@ class Watcher:
             self.aside.handle(_item(standing), partial(self._release, standing, "fenced"))
         here = {standing.attempt for standing in self._known.values()}
         self._killed = {attempt: at for attempt, at in self._killed.items() if attempt in here}
+        self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
 
     def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, Standing] | None:
         """Release a claim whose attempt is dead; the process of one whose end was ordered, which has got SIGKILL."""
@@ -115,10 +116,16 @@ class Watcher:
         if process is None:
             self._release(standing, "fenced" if standing.attempt in self._killed else "dead")
             return None
-        if standing.fenced or standing.cancelled_for > OBEY:
+        if standing.fenced or self._disobeys(standing):
             self._kill(standing, process)
             return process, standing
         return None
+
+    def _disobeys(self, standing: Standing) -> bool:
+        """Whether an attempt has had its time to unwind, since it was seen first that its job is cancelled."""
+        if not standing.cancelled:
+            return False
+        return boottime() - self._cancelled.setdefault(standing.attempt, boottime()) > OBEY
 
     def _process(self, who: Who) -> psutil.Process | None:
         """The process that runs an attempt; None if it is gone, or has ended the attempt and may run another one.
@@ -130,7 +137,7 @@ class Watcher:
             return None
         try:
             process = psutil.Process(who.pid)
-            same = abs(process.create_time() - who.started) < 0.05
+            same = processstart.has_started_at(who.pid, who.started)
             gone = process.status() == psutil.STATUS_ZOMBIE and len(os.listdir(f"/proc/{who.pid}/task")) <= 1
             runs = processname.may_run(who.pid, who.attempt)
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):

@@ -130,6 +130,7 @@ def _store(f: Mapping[str, str]) -> str:
 SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       _published,
     "RUN_LAUNCHED":        lambda _: "its turn has come: it begins",
+    "CLOCK_JUMPED":        lambda f: f"put {float(f['seconds']):+.1f} s; what is due stays as far away as it was",
     "RUN_LATE":            lambda f: f"{f['reason']}: what is not decided is cancelled",
     "RUN_ENDED":           _ended,
     "TRANSACTION_CUT":     _all_cut,

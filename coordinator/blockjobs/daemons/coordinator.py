@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.loop import Every, boottime
+from blockjobs.daemons.loop import Every, boottime, read_boot_id
 from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 HOST_LEASE: Final = 6.0  # seconds without a heartbeat (one a second) after which a host counts as down
 DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
+UNCERTAIN: Final = 24 * 3600.0  # seconds in which nothing is forgotten, after the clock jumped or nobody looked at it
 PATIENCE: Final = 250  # ms that one turn waits for news
 KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 
@@ -44,6 +45,8 @@ class Coordinator:
     _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
     _redis_run: str = ""
+    _at_boot: int = 0  # ms since the epoch, by the steady clock
+    _certain_at: float = 0.0  # when it is certain again what is old enough to be forgotten
     _forgetting: bool = False
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
@@ -61,9 +64,10 @@ class Coordinator:
         if not self._seq:
             self._begin()
         if self._each_look():
+            part("the clock of Redis", self._watch_clock)  # before anything is judged by it
             self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
             part("the look at hosts and leases", self._look)
-            part("the terms of runs", partial(self.terms.look, self.quarantine.handle))
+            part("the terms of runs", partial(self.terms.look, self._now(), self.quarantine.handle))
             self._dispatch(set(self._slots) | self._share())
         part("hosts that are new", self._welcome)
         if self._each_recovery():
@@ -113,7 +117,9 @@ class Coordinator:
 
     def _forget(self) -> bool:
         """Forget some runs; whether the next turn has to go on, so that many small ones do not pile up."""
-        now = self.registry.hosts.now()
+        if boottime() < self._certain_at:
+            return False
+        now = self._now()
         forgotten = self.registry.retention.forget(now, keep_ms=self.keep_runs, each=self.quarantine.handle)
         for run in forgotten.runs:
             log.info("run %s: forgotten", run)
@@ -121,13 +127,13 @@ class Coordinator:
 
     def _recover(self) -> None:
         """What others left half done, and what is over by its own time."""
-        part, now = self.quarantine.part, self.registry.hosts.now()
+        part, now = self.quarantine.part, self._now()
         self.registry.submit.recover(now, self.quarantine.handle)
         for volume in part("volumes that are reserved", partial(self.registry.nodes.expire, now)) or ():
             log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
-        for job, reason in part("holds of jobs", self.registry.verbs.expire) or ():
+        for job, reason in part("holds of jobs", partial(self.registry.verbs.expire, now)) or ():
             log.info("job %s: no longer held by %s: its time is over", job, reason)
-        for reason in part("what holds many jobs", self.registry.holds.reap) or ():
+        for reason in part("what holds many jobs", partial(self.registry.holds.reap, now)) or ():
             log.info("'%s' no longer holds any job", reason)
 
     def _dispatch(self, hosts: set[Host]) -> None:
@@ -143,6 +149,23 @@ class Coordinator:
         ):  # fmt: skip
             log.debug("job %s: ringing %s", job, host)
             self.doorbell.copy(host, job)
+
+    def _watch_clock(self) -> None:
+        """Notice where Redis' clock jumped; what is due and over by time does not jump with it."""
+        verdict, self._at_boot, ms = self.registry.clock.compare(read_boot_id(), round(1000 * boottime()))
+        if verdict == "steady":
+            return
+        self._certain_at = boottime() + UNCERTAIN
+        if verdict == "jumped":
+            log.error("Redis' clock was put %+.1f s: deadlines and retries stay as far away as they were; nothing is "
+                      "forgotten for %.0f h", ms / 1000, UNCERTAIN / 3600)  # fmt: skip
+        else:
+            log.warning("nobody has looked at Redis' clock for %.0f h: nothing is forgotten for %.0f h", ms / 3.6e6,
+                        UNCERTAIN / 3600)  # fmt: skip
+
+    def _now(self) -> int:
+        """Milliseconds by the steady clock, which goes with this machine's: no jump since the last look counts."""
+        return self._at_boot + round(1000 * boottime())
 
     def _look(self) -> None:
         """Judge hosts and leases."""

@@ -18,6 +18,7 @@ from typing import Final
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.daemons.silence import GAP
 from blockjobs.model.barriers import (
     BY_HOSTS,
     Again,
@@ -94,6 +95,7 @@ class Finalizer:
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
     _hosts: set[Host] = field(default_factory=set)  # those that may ask for a look at a transaction
+    _heard: float | None = None  # when Redis last told what is due
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
@@ -104,6 +106,7 @@ class Finalizer:
             self._collect()
             return
         due, now = self.registry.fate.due(self._hosts), boottime()
+        self._notice_absence(now)
         awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
         for each in awake[:QUEUE]:
             self._under_way[each.txn] = self._lanes.submit(self._turn, each)
@@ -126,6 +129,13 @@ class Finalizer:
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
         self.registry.fate.remind_of([*waited, *self._over()])
+
+    def _notice_absence(self, now: float) -> None:
+        """After a time in which Redis or this process was away every deadline begins anew: no host could be heard."""
+        if self._heard is not None and now - self._heard > GAP:
+            log.warning("Redis, or this process, was away for %.0f s: all deadlines begin anew", now - self._heard)
+            self._waiting.clear()
+        self._heard = now
 
     def _over(self) -> list[TxnId]:
         """The transactions that were put aside, and are to be tried again."""

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import redis
@@ -22,6 +23,19 @@ REST: Final = 5.0  # seconds behind a turn that failed
 def boottime() -> float:
     """Seconds that also count while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read_steady_time() -> float:
+    """Seconds since the epoch: what the wall clock said when this process began, counted on; nobody can put it."""
+    return _WALL_AT_BOOT + boottime()
+
+
+def read_boot_id() -> str:
+    """The kernel's name for this boot; process ids, device numbers and ``boottime`` mean something only within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def stop_on_signals() -> threading.Event:
@@ -61,6 +75,9 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
         if report_due():
             report_alive()
     log.info("%s: stopped", name)
+
+
+_WALL_AT_BOOT: Final = time.time() - boottime()
 
 
 class Every:

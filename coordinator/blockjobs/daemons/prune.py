@@ -65,7 +65,7 @@ class Prune:
         if not dry:
             for outcome in outcomes:
                 self._note(outcome)
-        return sorted(outcomes, key=lambda outcome: outcome.target.at, reverse=True)
+        return sorted(outcomes, key=lambda outcome: outcome.target.order, reverse=True)
 
     def _fate(self, name: str, after: RunId | None) -> keep.Fate:
         # All of them, or nothing is removed: what cannot be read may be what lies on a target.
@@ -73,9 +73,8 @@ class Prune:
         targets = history.targets((run for run in views if run.name == name), STRICT)
         others = history.targets((run for run in views if run.name != name and run.layered), STRICT)
         layers = frozenset((target.host, path) for target in others for path in target.layers)
-        only = None if after is None else frozenset(target.series for target in targets if target.run == after)
         rules = keeps((run for run in views if run.name == name), targets)
-        return keep.plan(targets, rules, only=only, layers=layers)
+        return keep.plan(targets, rules, after=after, layers=layers, now=self._registry.clock.now() / 1000)
 
     def _note(self, outcome: Outcome) -> None:
         match outcome.state:

@@ -46,11 +46,11 @@ class Terms:
         for run in self.registry.submit.advance(each):
             log.info("run %s: its turn has come", run)
 
-    def look(self, each: Each = plainly) -> None:
-        """Carry out what is due."""
-        for run, why in self.registry.timeouts.late(each):
+    def look(self, now: int, each: Each = plainly) -> None:
+        """Carry out what is due; ``now``: milliseconds by the steady clock."""
+        for run, why in self.registry.timeouts.late(now, each):
             log.warning("run %s: %s", run, why)
-        for txn in self.registry.retries.begin(each):
+        for txn in self.registry.retries.begin(now, each):
             log.info("transaction %s: its time has come", txn)
-        for job in self.registry.timeouts.waited(each):
+        for job in self.registry.timeouts.waited(now, each):
             log.warning("job %s: nobody resumed it: it is given up", job)

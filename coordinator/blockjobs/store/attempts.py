@@ -14,7 +14,7 @@ from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, Orders, Salvaged
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.connection import Client
 from blockjobs.store.facts import read_hanging
 from blockjobs.store.scripts import Scripts
 
@@ -25,7 +25,7 @@ POISON: Final = 3  # attempts lost in a row without new durable data that fail a
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The process that runs an attempt; the start time and boot id tell a reused pid from it."""
+    """The process that runs an attempt; ``started`` (seconds after the boot) and the boot tell a reused pid from it."""
 
     attempt: str
     pid: int
@@ -212,13 +212,11 @@ class Attempts:
         for job, _ in found:
             pipe.hmget(keys.job(self.host, job), "txn", "token", "attempt", "cancel-at", "hangs")
         pipe.hgetall(keys.fences(self.host))
-        pipe.time()
-        *rows, fences, time = pipe.execute(raise_on_error=False)
-        for error in (fences, time):
-            if isinstance(error, redis.RedisError):
-                raise error
-        now, ordered = milliseconds(time), frozenset(fences)
-        return [LocalClaim(job, who, row, ordered, now) for (job, who), row in zip(found, rows, strict=True)]
+        *rows, fences = pipe.execute(raise_on_error=False)
+        if isinstance(fences, redis.RedisError):
+            raise fences
+        ordered = frozenset(fences)
+        return [LocalClaim(job, who, row, ordered) for (job, who), row in zip(found, rows, strict=True)]
 
     def wait(self, job_id: JobId, seconds: float) -> bool:
         """Block until somebody knocks for this job, at most ``seconds``."""
@@ -235,13 +233,13 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A local claim, as the watcher needs it: seconds since a cancel, whether its end was ordered, and what hangs."""
+    """A local claim, as the watcher needs it: whether it is cancelled, whether its end was ordered, and what hangs."""
 
     job: JobId
     txn: TxnId
     token: int
     attempt: str
-    cancelled_for: float
+    cancelled: bool
     fenced: bool
     hangs: tuple[int, str] | None = None  # since when, in milliseconds of Redis' clock, and the path
 
@@ -254,7 +252,6 @@ class LocalClaim:
     _who: bytes
     _row: list[bytes | None] | redis.RedisError
     _ordered: frozenset[bytes]  # the attempts whose end was ordered
-    _now: int  # ms of Redis' clock
 
     def who(self) -> Who:
         """The process that has it.  Raises ValueError, TypeError: the record is none of this version."""
@@ -269,8 +266,8 @@ class LocalClaim:
             raise self._row
         txn, token, attempt, cancelled, hangs = (value or b"" for value in self._row)
         return Standing(
-            self.job, TxnId(txn.decode()), int(token or 0), attempt.decode(),
-            (self._now - int(cancelled)) / 1000 if cancelled else 0.0, attempt in self._ordered, _hanging_since(hangs),
+            self.job, TxnId(txn.decode()), int(token or 0), attempt.decode(), bool(cancelled), attempt in self._ordered,
+            _hanging_since(hangs),
         )  # fmt: skip
 
 

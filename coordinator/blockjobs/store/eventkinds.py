@@ -38,6 +38,7 @@ NEEDS: Final[dict[str, str]] = {
     "STORE_REMOVED":       "by",
     "HOST_LIMITED":        "speed# by",
     "HOST_DOWN":           "state",
+    "CLOCK_JUMPED":        "seconds",
 }  # fmt: skip
 # Those that a host's workers write.  Of any other kind, or without what it needs, an entry of a host's own stream is
 # refused when events are moved.

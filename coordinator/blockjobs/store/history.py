@@ -5,7 +5,7 @@ Rows are written as jobs conclude (conclude.lua) and taken out as their targets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from blockjobs.model import volumespec
@@ -76,11 +76,12 @@ class History:
         self._redis.zrem(keys.prunes(), run)
 
 
-def keeps(runs: Iterable[RunView], targets: Iterable[Target]) -> dict[str, Mapping[str, int]]:
+def keeps(runs: Iterable[RunView], targets: Sequence[Target]) -> dict[str, Mapping[str, int]]:
     """The rules that hold for a name, by transaction: those of the last run that published anything of it."""
     published = {(target.run, target.group) for target in targets}
     rules: dict[str, Mapping[str, int]] = {}
-    for run in sorted(runs, key=lambda run: run.published, reverse=True):
+    numbers = {target.run: target.number for target in targets}
+    for run in sorted(runs, key=lambda run: (numbers.get(run.id, 0), run.published), reverse=True):
         for name, policy in run.fields.policies.items():
             if (run.id, name) in published:
                 rules.setdefault(name, policy.keep)
@@ -106,9 +107,12 @@ def pack(spec: JobSpec) -> bytes:
 def _target(run: RunView, job: bytes, row: bytes) -> Target:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
-    txn, source, base, below, *marks = codec.unpack(packed)
+    txn, source, base, below, *more = codec.unpack(
+        packed
+    )  # earlier versions wrote no number, and the mark only if it was
     return Target(
         run=run.id, at=run.published / 1000, job=job.decode(), transaction=txn,
         group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
-        layers=tuple(below), salvaged=bool(marks),
+        layers=tuple(below), salvaged=bool(more and more[0]),
+        number=int(more[1]) if len(more) > 1 else 0,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, Final
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.numbers import milliseconds_of
 from blockjobs.store import codec, keys
+from blockjobs.store.clock import read_jumps, read_steady_ms
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.each import readable
 from blockjobs.store.odd import Odd
@@ -52,8 +53,7 @@ class Holds:
         """Put a reason in force; False: it is already.  ``seconds``: it ends by itself (0: it does not)."""
         ms = milliseconds_of(seconds, f"hold for '{reason}'")
         self.finish_lifting(reason)
-        now = self._now()
-        record = codec.pack([now, cause, owner, now + ms if ms else 0])
+        record = codec.pack([self._now(), cause, owner, read_steady_ms(self._redis) + ms if ms else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
     def hold(self, reason: str, cause: str = "", places: Iterable[Place] | None = None) -> int:
@@ -98,10 +98,11 @@ class Holds:
             lifted += reply[1] if reply[0] == b"lifted" else 0
         return lifted
 
-    def reap(self) -> list[str]:
-        """Lift what has expired, and finish what somebody left half lifted; the reasons that are gone."""
-        now = self._now()
-        over = [each.reason for each in self.records() if each.lifting or 0 < each.expires <= now]
+    def reap(self, now: int) -> list[str]:
+        """Lift what has expired by the steady clock (milliseconds), and finish what somebody left half lifted; the
+        reasons that are gone."""
+        jumps = read_jumps(self._redis)
+        over = [each.reason for each in self.records() if each.lifting or 0 < each.expires - jumps <= now]
         for reason in over:
             self.lift(reason)
         return over
@@ -111,9 +112,10 @@ class Holds:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(keys.holding())
         pipe.hgetall(keys.lifting())
-        holding, lifting = pipe.execute()
+        pipe.get(keys.clock())
+        holding, lifting, jumps = pipe.execute()
         rows = ((readable(reason), record, reason not in holding) for reason, record in (lifting | holding).items())
-        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row)) for row in rows)
+        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row, int(jumps or 0))) for row in rows)
         return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
     def live(self) -> Iterator[Place]:
@@ -149,6 +151,6 @@ class Holds:
         return milliseconds(self._redis.time())
 
 
-def _holding(reason: str, record: bytes, lifting: bool) -> Holding:
+def _holding(reason: str, record: bytes, lifting: bool, jumps: int) -> Holding:
     since, cause, owner, expires = codec.unpack(record)
-    return Holding(reason, int(since), cause, owner, int(expires), lifting=lifting)
+    return Holding(reason, int(since), cause, owner, int(expires) and int(expires) + jumps, lifting=lifting)

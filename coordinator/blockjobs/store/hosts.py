@@ -14,6 +14,7 @@ from blockjobs.model.hanging import HangingPath, hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.store import codec, keys
+from blockjobs.store.clock import read_steady_ms
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.each import readable
 from blockjobs.store.facts import name_unreadable, read_facts, read_hanging
@@ -289,7 +290,7 @@ class Hosts:
 
     def daemons(self) -> dict[str, bool]:
         """Which daemons go round."""
-        now = self.now()
+        now = read_steady_ms(self._redis)
         found = self._redis.hgetall(keys.daemons())
         return {name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")}
 

@@ -302,6 +302,16 @@ def decisions() -> str:
     return "bj:decisions"
 
 
+def clock() -> str:
+    """string: milliseconds that Redis' clock has jumped since the registry began; not there: none."""
+    return "bj:clock"
+
+
+def clock_anchors() -> str:
+    """hash: of each boot of a coordinator's machine where it lies on the steady clock; and the last time of a look."""
+    return "bj:clock:anchors"
+
+
 def incarnation() -> str:
     """string: drawn once when this registry was first used; hosts refuse orders of another one."""
     return "bj:incarnation"

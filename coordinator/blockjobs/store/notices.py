@@ -10,7 +10,8 @@ from typing import Any
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import shown
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.clock import read_steady_ms
+from blockjobs.store.connection import Client
 from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
@@ -69,7 +70,7 @@ class Notices:
 
     def due(self) -> list[tuple[RunId, int]]:
         """Notices whose time has come."""
-        now = milliseconds(self._redis.time())
+        now = read_steady_ms(self._redis)
         rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
         found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
         return [notice for notice in found if notice is not None]
@@ -110,11 +111,11 @@ class Notices:
         pipe = self._redis.pipeline(transaction=False)
         for n in range(count):
             pipe.zscore(keys.notices(), f"{n} {run}")
-        due = pipe.execute()
+        pipe.get(keys.clock())
+        *due, jumps = pipe.execute()
 
-        found = [
-            self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, due[n] or 0)) for n in range(count)
-        ]
+        at = [0 if score is None else round(score) + int(jumps or 0) for score in due]
+        found = [self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, at[n])) for n in range(count)]
         return [notice for notice in found if notice is not None]
 
 
@@ -123,11 +124,11 @@ def _due(row: bytes) -> tuple[RunId, int]:
     return RunId(run), int(number)
 
 
-def _notice(record: Mapping[bytes, bytes], n: int, due: float) -> NoticeView:
+def _notice(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
     def text(name: str) -> str:
         return record.get(f"{name}:{n}".encode(), b"").decode()
 
     return NoticeView(
         n, text("outcome"), shown(text("url")), text("state"), int(text("tries") or 0), text("error"),
-        int(text("at") or 0), int(due),
+        int(text("at") or 0), due,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from blockjobs.model.ids import Host
 from blockjobs.store.answers import Answers
 from blockjobs.store.attempts import Attempts
+from blockjobs.store.clock import Clock
 from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
@@ -45,6 +46,7 @@ class Registry:
         self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
         self.hosts = Hosts(client, scripts, self.odd)
         self.fate = Fate(client, scripts)
+        self.clock = Clock(client, scripts)
         self.retries = Retries(client, scripts, self.views)
         self.limits = Limits(client, scripts, self.odd)
         self.moves = Moves(client, scripts)

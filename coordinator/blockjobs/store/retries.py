@@ -11,7 +11,7 @@ from blockjobs.model.barriers import View
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.policies import Policy, next_try, retry_after, transaction_name
 from blockjobs.store import codec, history, keys
-from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.connection import Client
 from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import Place, Views
@@ -48,9 +48,8 @@ class Retries:
             if self._scripts.call("again", names, args)[0] != b"taken":
                 return
 
-    def begin(self, each: Each = plainly) -> list[TxnId]:
-        """Let those go on whose time has come; which."""
-        now = milliseconds(self._redis.time())
+    def begin(self, now: int, each: Each = plainly) -> list[TxnId]:
+        """Let those go on whose time has come by the steady clock (milliseconds); which."""
         rows = [readable(row) for row in self._redis.zrangebyscore(keys.retries(), "-inf", now)]
         return [
             TxnId(row) for row in rows if each(f"transaction {row}: its next try", partial(self._begin, TxnId(row)))

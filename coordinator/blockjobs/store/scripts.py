@@ -23,7 +23,7 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "announce", "tell", "told",         "again", "begin", "merge", "due",
+    "prune", "announce", "tell", "told",         "again", "begin", "merge", "due", "clock",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip
@@ -38,6 +38,7 @@ _KEYS: Final = {
     "HOST_DUE": keys.host_due("%s"),
     "ARRIVALS": keys.arrivals(),
     "HOSTS": keys.hosts(),
+    "CLOCK": keys.clock(),
     "IDS": keys.ids(),
     "TXN": keys.txn("%s"),
 }

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from blockjobs.model import errors
-from blockjobs.model.ids import RunId
+from blockjobs.model.ids import Host, JobId, RunId
 from blockjobs.model.policies import RunFields, span
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
-from blockjobs.store.connection import Client, milliseconds
+from blockjobs.store.connection import Client
 from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.events import Event
 from blockjobs.store.scripts import Scripts
@@ -56,9 +56,9 @@ class Timeouts:
 
     # --- deadlines --------------------------------------------------------------------------------------
 
-    def late(self, each: Each = plainly) -> list[tuple[RunId, str]]:
-        """Call off the runs whose deadline has passed; which, and why."""
-        rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", self._now())]
+    def late(self, now: int, each: Each = plainly) -> list[tuple[RunId, str]]:
+        """Call off the runs whose deadline has passed by the steady clock (milliseconds); which, and why."""
+        rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
         found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
         return [(run, why) for run, why in found if why]
 
@@ -89,26 +89,27 @@ class Timeouts:
         """A job was stopped by an error: note when it is to be given up, if its run says so."""
         fields = self._redis.hget(keys.run(RunId(event.run)), "fields")
         seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
-        if seconds:
-            self._redis.zadd(keys.stopped(), {event.id: round((event.at + seconds) * 1000)})
+        since = self._redis.hget(keys.job(Host(event.host), JobId(event.id)), "stopped-at") if seconds else None
+        if since is not None:  # else it was resumed, or its end was heard of at the same time
+            self._redis.zadd(keys.stopped(), {event.id: int(since) + 1000 * seconds})
 
-    def waited(self, each: Each = plainly) -> list[str]:
-        """Give up the jobs that nobody resumed in time; which.
+    def waited(self, now: int, each: Each = plainly) -> list[str]:
+        """Give up the jobs that nobody resumed in time by the steady clock (milliseconds); which.
 
         A job that is held for another reason as well is left alone: somebody is at work there.
         """
         given_up = []
-        for row in self._redis.zrangebyscore(keys.stopped(), "-inf", self._now(), start=0, num=AT_ONCE):
+        for row in self._redis.zrangebyscore(keys.stopped(), "-inf", now, start=0, num=AT_ONCE):
             job = readable(row)
-            ended = each(f"job {job}: its hold timeout", partial(self._give_up, job))
+            ended = each(f"job {job}: its hold timeout", partial(self._give_up, job, now))
             given_up += [job] * bool(ended and ended.jobs)
             if ended is None or ended.held:  # later: whatever comes behind it has its turn as well
-                self._redis.zadd(keys.stopped(), {row: self._now() + 1000})
+                self._redis.zadd(keys.stopped(), {row: now + 1000})
             else:
                 self._redis.zrem(keys.stopped(), row)
         return given_up
 
-    def _give_up(self, job: str) -> CalledOff:
+    def _give_up(self, job: str, now: int) -> CalledOff:
         """End one job that nobody resumed, if it is still stopped."""
         with suppress(errors.NoSuchJob):
             at = self._views.place(job)
@@ -117,23 +118,20 @@ class Timeouts:
             seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
             if text and seconds:
                 why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
-                return self._call_off([at], why, errno=int(errno or 0), stopped_ms=seconds * 1000)
+                return self._call_off([at], why, errno=int(errno or 0), stopped_before=now - seconds * 1000)
         return CalledOff()
 
     def _call_off(
-        self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_ms: int | None = None
+        self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_before: int | None = None
     ) -> CalledOff:
         done, held = 0, 0
         for batch in batches(list(places)):
             names = [keys.events(), keys.due(), keys.due_wake(), *_keys(batch)]
             words = [word for at in batch for word in (at.job, at.transaction)]
-            args = [why, errno, "" if stopped_ms is None else stopped_ms, *words]
+            args = [why, errno, "" if stopped_before is None else stopped_before, *words]
             _, n, also = self._scripts.call("call_off", names, args)
             done, held = done + n, held + also
         return CalledOff(done, held)
-
-    def _now(self) -> int:
-        return milliseconds(self._redis.time())
 
 
 def _keys(batch: Sequence[Place]) -> list[str]:

@@ -15,6 +15,7 @@ from blockjobs.model import errors
 from blockjobs.model.numbers import milliseconds_of, whole
 from blockjobs.model.states import Status, Verb
 from blockjobs.store import keys
+from blockjobs.store.clock import read_jumps
 from blockjobs.store.connection import Client
 from blockjobs.store.each import readable
 from blockjobs.store.odd import Odd, Unreadable
@@ -66,21 +67,26 @@ class Verbs:
 
     def terms(self) -> dict[tuple[str, str], Terms]:
         """Of each (job, reason) that has an owner or an end."""
+        return self._terms(read_jumps(self._redis))
+
+    def _terms(self, jumps: int) -> dict[tuple[str, str], Terms]:
+        """The same; the ends are by the steady clock where no ``jumps`` are added."""
         found: dict[tuple[str, str], Terms] = {}
         for row, record in self._redis.hgetall(keys.terms()).items():
             job, _, reason = readable(row).partition(" ")
-            terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_terms, record))
+            terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_terms, record, jumps))
             found |= {} if terms is None else {(job, reason): terms}
         return found
 
-    def expire(self) -> list[tuple[str, str]]:
-        """End the holds whose time is over, and forget the terms of those that are gone; what was ended."""
+    def expire(self, now: int) -> list[tuple[str, str]]:
+        """End the holds whose time is over by the steady clock (milliseconds), and forget the terms of those that are
+        gone; what was ended."""
         ended = []
-        for (job_id, reason), terms in self.terms().items():
+        for (job_id, reason), terms in self._terms(0).items():
             try:
                 job = self._views.job(job_id)
                 if reason in job.holds and job.created <= terms.since:  # else the id is another job's now
-                    if 0 < terms.until <= job.now:
+                    if 0 < terms.until <= now:
                         self.resume(job_id, reason=reason)
                         ended.append((job_id, reason))
                     continue
@@ -183,9 +189,9 @@ class Verbs:
         return errors.NoSuchJob(job_id)
 
 
-def _terms(record: bytes) -> Terms:
+def _terms(record: bytes, jumps: int) -> Terms:
     since, until, owner = record.decode().split(" ", 2)
-    return Terms(int(since), int(until), owner)
+    return Terms(int(since), int(until) and int(until) + jumps, owner)
 
 
 def _operation() -> str:

@@ -347,8 +347,10 @@ class Views:
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hgetall(keys.share(host, txn_id))
-        shares = dict(zip(hosts, pipe.execute(), strict=True))
-        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares))
+        pipe.get(keys.clock())
+        *rows, jumps = pipe.execute()
+        shares = dict(zip(hosts, rows, strict=True))
+        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares, int(jumps or 0)))
 
     def unfinished(self) -> list[TxnId]:
         """Transactions with members to conclude, oldest first."""
@@ -373,7 +375,9 @@ def _row(row: bytes) -> Place:
     return Place(Host(host), JobId(job), TxnId(txn))
 
 
-def _txn(txn_id: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]]) -> TxnView:
+def _txn(
+    txn_id: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Mapping[bytes, bytes]], jumps: int
+) -> TxnView:
     return TxnView(
         txn_id, RunId(_text(record[b"run"])), int(record.get(b"jobs", 0)), _text(record.get(b"barrier", b"open")),
         int(record.get(b"since", 0)), _text(record.get(b"decision", b"")), int(record.get(b"number", 0)),
@@ -383,7 +387,7 @@ def _txn(txn_id: TxnId, record: Mapping[bytes, bytes], shares: Mapping[Host, Map
             for host, owed in shares.items()
         },
         (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
-        int(record.get(b"begins", 0)), int(record.get(b"retry", 0)),
+        int(record[b"begins"]) + jumps if b"begins" in record else 0, int(record.get(b"retry", 0)),
     )  # fmt: skip
 
 

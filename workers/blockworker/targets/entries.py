@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
+from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
-from blockworker.host import boot_id
 from blockworker.sealed import KEY, is_whole, seal
 
 VERSION: Final = 2  # members may have files of their own since then, and each text a digest; version 1 is read
@@ -111,7 +111,7 @@ class Member:
 
         ``remounted``: no file system has the recorded number now; it was given out anew, as at another boot.
         """
-        same = st.st_dev == self.dev or self.boot != boot_id() or remounted
+        same = st.st_dev == self.dev or self.boot != read_boot_id() or remounted
         return self.ino != 0 and st.st_ino == self.ino and same
 
     def dump(self) -> bytes:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
+from blockjobs.daemons.loop import read_steady_time
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockjobs.store.each import Each
@@ -399,7 +400,7 @@ def sweep_tombstones(
     roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = logged
 ) -> int:  # fmt: skip
     """Remove tombstones of that age; return how many."""
-    before = (time.time() if now is None else now) - older_than_s
+    before = (read_steady_time() if now is None else now) - older_than_s
     swept = 0
     for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}", each):
         if seen.at <= before:

@@ -7,9 +7,9 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 
+from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
 from blockworker.copy.digests import digest_size
-from blockworker.host import boot_id
 from blockworker.identity import which_file
 from blockworker.roots import Roots
 from blockworker.targets.batch import Batch
@@ -61,7 +61,7 @@ def _create_in(roots: Roots, directory: int, member: Member) -> Durably[Member]:
             opened.callback(os.close, fd)
             if name == member.staging:
                 st = os.fstat(fd)
-                member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=boot_id())
+                member = replace(member, which=which_file(fd), dev=st.st_dev, ino=st.st_ino, boot=read_boot_id())
             lay_out_file(roots, fd, name, member)
         yield files
     yield (directory,)

@@ -25,7 +25,7 @@ if f[1] ~= "aborting" or f[2] ~= "settle" or tonumber(left or 0) < 1 then return
 if redis.call("EXISTS", KEYS[16]) == 1 then return {"taken"} end
 
 -- The end of the try.
-local now, error, begins = now_ms(), f[3] or "", now_ms() + ARGV[8]
+local now, error, begins = now_ms(), f[3] or "", steady_ms() + ARGV[8]
 try = tonumber(try or 1) + 1
 emit(KEYS[4], "BLOCK_JOB_COMPLETED", job, id, "type", f[4], "len", f[5], "offset", f[6], "speed", f[7], "error", error)
 move(KEYS[4], job, id, "concluded", "again", 1)

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- A daemon goes round: when, by Redis' clock, how far it has read the events, and what it has put aside.
+-- A daemon goes round: when, by the steady clock, how far it has read the events, and what it has put aside.
 --
 -- KEYS[1] daemons
 -- ARGV[1] its name   ARGV[2] sequence of the last event that it has read ("": it reads none)   ARGV[3] what is aside, packed
 --
 -- Returns {"alive"}
 
-redis.call("HSET", KEYS[1], ARGV[1], now_ms(), "aside:" .. ARGV[1], ARGV[3])
+redis.call("HSET", KEYS[1], ARGV[1], steady_ms(), "aside:" .. ARGV[1], ARGV[3])
 if ARGV[2] ~= "" then redis.call("HSET", KEYS[1], "seq:" .. ARGV[1], ARGV[2]) end
 return {"alive"}

@@ -12,7 +12,7 @@ if redis.call("HSETNX", KEYS[3], "message", ARGV[2]) == 0 then return {"again"} 
 local now, n = now_ms(), 0
 for i = 3, #ARGV, 2 do
   redis.call("HSET", KEYS[3], "outcome:" .. n, ARGV[i], "url:" .. n, ARGV[i + 1], "state:" .. n, "waiting", "tries:" .. n, 0)
-  redis.call("ZADD", KEYS[2], now, n .. " " .. ARGV[1])
+  redis.call("ZADD", KEYS[2], steady_ms(), n .. " " .. ARGV[1])
   n = n + 1
 end
 redis.call("HSET", KEYS[3], "count", n)

@@ -4,7 +4,8 @@
 --
 -- KEYS[1] events  KEYS[2] due  KEYS[3] due wake  KEYS[4...]  per job: job, share, wake, txn, ready, rung, holds
 -- ARGV[1] why   ARGV[2] errno, 0: cancelled
--- ARGV[3] milliseconds that an I/O error must have stopped it for, with nothing else holding it, "" : however it is
+-- ARGV[3] when an I/O error must have stopped it at the latest (steady clock), with nothing else holding it, "" : however
+--         it is
 -- ARGV[4...]  per job: id, transaction id
 --
 -- Returns {"off", n, held}: those called off, and those that something else holds as well (they are to be asked again)
@@ -12,7 +13,7 @@
 local n, held = 0, 0
 local function stopped(job, holds)
   local at = redis.call("HGET", job, "stopped-at")
-  if not at or now_ms() - at < tonumber(ARGV[3]) then return false end
+  if not at or tonumber(at) > tonumber(ARGV[3]) then return false end
   if redis.call("HLEN", holds) == 1 then return true end
   held = held + 1
   return false

@@ -37,10 +37,11 @@ local function keeps(run)
   return false
 end
 
--- What history needs of a backup, with a mark that parts of its source could not be read.
-local function salvaged(backup)
+-- What history needs of a backup, whether parts of its source could not be read, and the number of the decision, by which
+-- backups are ordered.
+local function row_of(backup, salvaged, number)
   local row = unpacked(backup)
-  row[5] = true
+  row[5], row[6] = salvaged, number
   return string.sub(backup, 1, 1) .. cmsgpack.pack(row)
 end
 
@@ -54,7 +55,8 @@ local function leave_line(lines, run, id)
   if #left > 0 then redis.call("HSET", lines, name, table.concat(left, " ")) else redis.call("HDEL", lines, name) end
 end
 
-local n, now, name = 0, now_ms(), redis.call("HGET", KEYS[5], "name") or ""
+local n, now, name, number = 0, now_ms(), unpack(redis.call("HMGET", KEYS[5], "name", "number"))
+name, number = name or "", tonumber(number or 0)
 for i = 4, #ARGV do
   local id = ARGV[i]
   local job, share, holds, wake = unpack(KEYS, 10 + (i - 4) * 4, 13 + (i - 4) * 4)
@@ -94,7 +96,7 @@ for i = 4, #ARGV do
       if name ~= "" then redis.call("HINCRBY", KEYS[1], "salvaged:" .. name, 1) end
     end
     if not counted and f[17] and f[17] ~= "" and f[21] ~= "discard" then
-      rows[#rows + 1], rows[#rows + 2] = id, (f[22] or f[11]) .. "\0" .. (lost > 0 and salvaged(f[17]) or f[17])
+      rows[#rows + 1], rows[#rows + 2] = id, (f[22] or f[11]) .. "\0" .. row_of(f[17], lost > 0, number)
     end
     if counted and name ~= "" then redis.call("HINCRBY", KEYS[1], "bad:" .. name, 1) end
     if redis.call("HINCRBY", KEYS[1], "open", -1) == 0 then

@@ -14,6 +14,12 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- The steady clock, by which everything is due and over: Redis' clock less what it has jumped (clock.lua).
+local function steady_ms()
+  local jumps = redis.pcall("GET", CLOCK)
+  return now_ms() - (type(jumps) == "string" and tonumber(jumps) or 0)
+end
+
 -- What a worker may have told of a job or its host, as the fields of an event; nil: no worker of that host writes such.
 local function checked_event(host, written, fields)
   local f, size = {}, 0

@@ -17,7 +17,7 @@ note(KEYS[1], ARGV[4])
 hold(KEYS[5], ARGV[1], ARGV[2], ARGV[3], KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[7])
 local name, now = ARGV[1] .. " " .. ARGV[2], now_ms()
 if ARGV[5] ~= "" or ARGV[6] ~= "0" then
-  redis.call("HSET", KEYS[8], name, string.format("%.0f %.0f %s", now, ARGV[6] == "0" and 0 or now + ARGV[6], ARGV[5]))
+  redis.call("HSET", KEYS[8], name, string.format("%.0f %.0f %s", now, ARGV[6] == "0" and 0 or steady_ms() + ARGV[6], ARGV[5]))
 else
   redis.call("HDEL", KEYS[8], name)
 end

@@ -20,7 +20,7 @@ if ARGV[5] ~= "" then
   redis.call("HSET", KEYS[1], "line", ARGV[5])
   if behind ~= "" then redis.call("HSET", KEYS[1], "queued", behind) end
 end
-if ARGV[7] ~= "0" then redis.call("ZADD", KEYS[7], now + ARGV[7], ARGV[1]) end
+if ARGV[7] ~= "0" then redis.call("ZADD", KEYS[7], steady_ms() + ARGV[7], ARGV[1]) end
 redis.call("HSET", KEYS[1], "state", "published", "published", now, "open", jobs, "failed", 0, "cancelled", 0, "skipped", ARGV[3])
 if ARGV[4] == "1" then redis.call("HSET", KEYS[1], "tells", 1) end
 redis.call("ZREM", KEYS[2], ARGV[1])

@@ -10,5 +10,5 @@ local writer = redis.call("HGET", KEYS[1], "w:" .. text)
 if writer and writer ~= holder then return {"busy", writer} end
 if redis.call("HEXISTS", KEYS[1], "r:" .. text) == 1 then return {"busy", ""} end
 redis.call("HSET", KEYS[1], "w:" .. text, holder)
-redis.call("ZADD", KEYS[2], now_ms() + ARGV[3], holder .. " " .. text)
+redis.call("ZADD", KEYS[2], steady_ms() + ARGV[3], holder .. " " .. text)
 return {"reserved"}

@@ -12,7 +12,7 @@
 -- Returns {"ring", id, ...}
 
 if redis.call("HEXISTS", KEYS[4], "drain:" .. ARGV[4]) == 1 then return {"ring"} end
-local now = now_ms()
+local now = steady_ms()
 -- A lost doorbell is only sure where a slot is free; behind full slots it merely waits.
 if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) then
   redis.call("ZREMRANGEBYSCORE", KEYS[2], "-inf", now - ARGV[3])

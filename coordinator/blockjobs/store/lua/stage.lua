@@ -38,7 +38,7 @@ end
 local now = now_ms()
 redis.call("HSETNX", KEYS[1], "state", "staged")
 redis.call("HSET", KEYS[1], "fields", ARGV[2], "owner", ARGV[3])
-redis.call("ZADD", KEYS[3], now, ARGV[1])
+redis.call("ZADD", KEYS[3], steady_ms(), ARGV[1])
 local members_of = {}  -- counted up first: a call a job and step would take longer than all the rest
 for _, i in ipairs(fresh) do
   local a, k = 3 + i * W, 5 + i * 6

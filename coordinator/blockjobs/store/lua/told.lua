@@ -14,7 +14,7 @@ if ARGV[9] == "0" then redis.call("HINCRBY", KEYS[2], "tries:" .. n, -1) end
 local tries = redis.call("HGET", KEYS[2], "tries:" .. n)
 redis.call("HSET", KEYS[2], "state:" .. n, ARGV[5], "error:" .. n, ARGV[7], "taker:" .. n, "", "at:" .. n, now)
 if ARGV[5] == "waiting" then
-  redis.call("ZADD", KEYS[1], now + tonumber(ARGV[6]), ARGV[1])
+  redis.call("ZADD", KEYS[1], steady_ms() + tonumber(ARGV[6]), ARGV[1])
   return {"noted"}
 end
 redis.call("ZREM", KEYS[1], ARGV[1])

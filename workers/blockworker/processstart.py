@@ -1,0 +1,30 @@
+"""When a process started: by the clock that runs since the boot of the machine, which nobody can set.
+
+With its pid and the boot it tells a process from every other one.  The wall time of its start, which psutil computes
+from the wall time of the boot, is another one after each step of the clock.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+_FIELD: Final = 19  # of ``starttime``, counted from the state behind the name (proc_pid_stat(5))
+_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
+_WALL_TIME: Final = 1e9  # seconds; earlier versions noted the wall time of the start: no machine runs for so long
+
+
+def read_start(pid: int) -> float:
+    """Seconds between the boot and the start of a process.  Raises OSError: there is no such process."""
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    return int(stat[stat.rindex(")") + 2 :].split()[_FIELD]) * _TICK
+
+
+def has_started_at(pid: int, started: float) -> bool:
+    """Whether the process of a pid started then.  Raises OSError, psutil.NoSuchProcess: there is no such process."""
+    if started > _WALL_TIME:
+        return abs(psutil.Process(pid).create_time() - started) < 0.05
+    return abs(read_start(pid) - started) < _TICK / 2
