@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from children import continue_stopped
 from hypothesis import HealthCheck, settings
-from shared import SideBySide, close_what_nobody_wants, suite_of
+from shared import SideBySide, close_what_nobody_wants, rank_of, suite_of
 
 for name in [name for name in os.environ if name.startswith("BLOCKJOBS_")]:
     del os.environ[name]
@@ -28,7 +28,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # What may be skipped all the same, as no package brings it: processors that are taken away, and parts of a kernel.
-LONGEST = ("test_power_cuts.py", "test_in_place.py")  # minutes each, one test behind the other: nobody waits for them
 EXCUSED = ("a hypervisor took too much", "this kernel has no")
 
 
@@ -59,8 +58,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             file = report.nodeid.partition("::")[0]
             files[file] += report.duration
             suites[suite_of(file)] += report.duration
-    said = ", ".join(f"{suite} {spent:.0f}" for suite, spent in suites.most_common())
-    terminalreporter.write_line(f"seconds of each suite, as if one test ran at a time: {said}")
+    if files:
+        said = ", ".join(f"{suite} {spent:.0f}" for suite, spent in suites.most_common())
+        terminalreporter.write_line(f"seconds of each suite, as if one test ran at a time: {said}")
     if path := config.getoption("--seconds-to"):
         with open(path, "a") as seconds:
             seconds.writelines(f"{file} {spent:.1f}\n" for file, spent in files.items())
@@ -88,7 +88,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SideBySid
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first, beside all others; at full length more than an hour is no hang."""
     items.sort(key=lambda item: "four_hosts" not in getattr(item, "fixturenames", ()))  # a fleet comes up only once
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: rank_of(item.nodeid.partition("::")[0]))
     items.sort(key=lambda item: item.get_closest_marker("endurance") is None)
     if config.getoption("--long"):
         for item in items:

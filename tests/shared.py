@@ -28,6 +28,12 @@ GROUPS = {
     "QMP": ("qmp", "named_volumes qmp_arguments qmp_blockjob qmp_clients qmp_resize qmp_transactions qmp_verbs"),
 }
 
+# What takes longest begins first, beside all others: minutes, one test behind the other, mostly of waiting.
+LONGEST = (
+    "QEMU's cases", "stories", "tests/power/test_power_cuts.py", "tests/cluster/test_in_place.py",
+    "tests/cluster/test_cuts.py", "nights", "QMP", "mirrors",
+)  # fmt: skip
+
 
 @dataclass
 class Shared:
@@ -73,6 +79,12 @@ def group_of(file: str) -> str:
     suite, _, name = file.removeprefix("tests/").partition("/")
     word = name.partition("/")[0].removeprefix("test_").removesuffix(".py")
     return next((group for group, (place, words) in GROUPS.items() if place == suite and word in words.split()), file)
+
+
+def rank_of(file: str) -> int:
+    """The place of the group of a file among those that take longest; behind them, all others are equal."""
+    group = group_of(file)
+    return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc]
