@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from commands import run_command
 from fleet import MIB, Fleet, files
 from mounts import mounted
 
@@ -143,8 +143,7 @@ def calls(fleet: Fleet, name: str) -> list[tuple[str, float]]:
 
 
 def blockjobs(fleet: Fleet, *words: str) -> str:
-    argv = [sys.executable, "-m", "blockjobs", *words, "--redis", fleet.server.url]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    done = run_command(*words, "--redis", fleet.server.url)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
-from fleet import DEADLINE, Fleet
+from commands import run_command
+from fleet import Fleet
 
 from blockjobs.model.ids import Host
 from blockworker.host import HostConfig, dump
 
 
 def doctor(fleet: Fleet, *words: str) -> tuple[int, list[dict[str, str]]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "blockjobs", "doctor", "--json", *words], capture_output=True, text=True, check=False,
-        env=os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url}, timeout=DEADLINE,
-    )  # fmt: skip
+    done = run_command("doctor", "--json", *words, url=fleet.server.url)
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout)
 

@@ -8,13 +8,13 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import psutil
 import pytest
+from commands import run_command
 from fleet import DEADLINE, MIB, Fleet, alive, files
 
 from blockjobs.model.jobs import OnDamage
@@ -72,10 +72,8 @@ def test_an_image_of_a_format_is_committed_whole_and_sparse(fleet: Fleet, kind: 
     form = kind.partition(",")[0]
     assert is_copy(target, form, source)
     assert not [each for each in map_of(target, form) if each["data"] and each["start"] + each["length"] > 8 * MIB]
-    verified = subprocess.run(
-        [sys.executable, "-m", "blockjobs", "verify", str(target)], capture_output=True, check=False
-    )
-    assert (verified.returncode, verified.stderr) == (0, b"")
+    verified = run_command("verify", target)
+    assert (verified.returncode, verified.stderr) == (0, "")
 
 
 def test_verify_names_what_differs_in_an_image_of_a_format(fleet: Fleet) -> None:
@@ -87,11 +85,9 @@ def test_verify_names_what_differs_in_an_image_of_a_format(fleet: Fleet) -> None
     with target.open("r+b") as file:
         file.seek(place["offset"] + 5 * MIB - place["start"])
         file.write(bytes(16))
-    verified = subprocess.run(
-        [sys.executable, "-m", "blockjobs", "verify", str(target)], capture_output=True, check=False
-    )
+    verified = run_command("verify", target)
     assert verified.returncode == 1
-    assert f"bytes {5 * MIB} to {6 * MIB} differ".encode() in verified.stdout
+    assert f"bytes {5 * MIB} to {6 * MIB} differ" in verified.stdout
 
 
 def test_compressed_data_takes_less_room(fleet: Fleet) -> None:
@@ -233,8 +229,7 @@ def test_a_raw_source_that_lies_on_another_is_warned_of_in_the_run_and_in_show(f
         "WITHOUT THAT, A COPY OF ITS BYTES IS NO BACKUP"
     )
     fleet.until("RUN_ENDED", run)
-    argv = [sys.executable, "-m", "blockjobs", "show", f"{run}.j", "--redis", fleet.server.url]
-    assert warning in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert warning in run_command("show", f"{run}.j", "--redis", fleet.server.url).stdout
     record = json.loads((fleet.root("a") / f"{run}.img.manifest.json").read_text())
     assert record["source_notes"] == [warning]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from commands import run_command
 from fleet import MIB, Fleet, files
 
 from blockjobs.daemons.doorbell import Doorbell
@@ -22,10 +20,7 @@ WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and
 
 
 def command(fleet: Fleet, *words: str) -> tuple[int, str]:
-    env = os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url}
-    done = subprocess.run(
-        [sys.executable, "-m", "blockjobs", *words], capture_output=True, text=True, env=env, check=False, timeout=60
-    )
+    done = run_command(*words, url=fleet.server.url)
     return done.returncode, done.stdout + done.stderr
 
 

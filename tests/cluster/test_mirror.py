@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
+from commands import Ended, run_command
 from fleet import MIB, Fleet, files
 
 from blockjobs.model import errors
@@ -389,11 +388,8 @@ def test_a_soft_cancel_before_it_is_ready_is_a_cancel(fleet: Fleet) -> None:
 def test_the_command_line_mirrors_and_completes(fleet: Fleet) -> None:
     source, target = fleet.image("a", "typed.img", 3), fleet.root("a") / "typed-copy.img"
 
-    def blockjobs(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "blockjobs", *words, "--redis", fleet.server.url],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+    def blockjobs(*words: str) -> Ended:
+        return run_command(*words, "--redis", fleet.server.url)
 
     refused = blockjobs("mirror", f"a:{source}", f"a:{target}", "--granularity", "3000")
     assert (refused.returncode, refused.stderr) == (2, "blockjobs: Parameter 'granularity' expects a power of 2\n")

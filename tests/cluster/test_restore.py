@@ -7,20 +7,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import Ended, run_command
 from fleet import MIB, Fleet, files
 
 TOOLS = ("mke2fs", "e2fsck")
 
 
-def call(fleet: Fleet, *words: object) -> subprocess.CompletedProcess[str]:
+def call(fleet: Fleet, *words: object) -> Ended:
     """The command line, as an operator has it."""
-    argv = [sys.executable, "-P", "-m", "blockjobs", *map(str, words)]
-    env = os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url}
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return run_command(*words, url=fleet.server.url)
 
 
 def ext4(fleet: Fleet, host: str, mib: int = 64) -> Path:

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import pytest
+from commands import Ended, run_command
 from fleet import DEADLINE, MIB, Fleet, files
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Ended]
 SLOW = 1 << 20
 
 
@@ -28,12 +30,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def command(pair: Fleet) -> Run:
     pair.mend()
 
-    def run(*words: str, **how: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            argv(*words), env=environment(pair), capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
-
-    return run
+    return partial(run_command, url=pair.server.url)
 
 
 def argv(*words: str) -> list[str]:
@@ -56,7 +53,7 @@ def file(pair: Fleet, name: str, terms: str, *, defaults: str = "speed: 1MiB", t
     return str(path)
 
 
-def started(ended: subprocess.CompletedProcess[str]) -> str:
+def started(ended: Ended) -> str:
     """The id of a run started with --detach."""
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.split()[1].rstrip(":")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fleet import DEADLINE, MIB, Fleet, files
+from commands import Ended, run_command
+from fleet import MIB, Fleet, files
 
 from blockjobs.model.ids import RunId
 from blockjobs.store import keys
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Ended]
 FILE = """
 version: 1
 name: {name}
@@ -44,13 +44,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def command(pair: Fleet) -> Run:
     pair.mend()
-    env = os.environ | {"BLOCKJOBS_REDIS_URL": pair.server.url}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-P", "-m", "blockjobs", *words]
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False)
-
-    return run
+    return partial(run_command, url=pair.server.url)
 
 
 @pytest.fixture
@@ -67,7 +61,7 @@ def file(pair: Fleet, name: str, image: Path, *, retry: int = 2, wait: str = "1s
     return str(path)
 
 
-def started(pair: Fleet, ended: subprocess.CompletedProcess[str]) -> RunId:
+def started(pair: Fleet, ended: Ended) -> RunId:
     assert ended.returncode == 0, ended.stderr
     return RunId(ended.stdout.split()[1].rstrip(":"))
 

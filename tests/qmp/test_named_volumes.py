@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from commands import run_command
 
 RUN = """\
 version: 1
@@ -21,10 +19,7 @@ jobs:
 @pytest.fixture
 def cli(fleet, images):
     def run(*words, fails=False):
-        done = subprocess.run(
-            [sys.executable, "-m", "blockjobs", *map(str, words)], capture_output=True, text=True, check=False,
-            cwd=images, env=os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url},
-        )  # fmt: skip
+        done = run_command(*words, url=fleet.server.url, cwd=images)
         assert (done.returncode == 2) is fails, done.stderr
         return (done.stderr if fails else done.stdout).strip()
 

@@ -1,23 +1,20 @@
 """The size of a run file is what it expands to: counted before anything is made of it, and refused with one line.
 
-Each file is read by a process of its own, as `blockjobs check` reads it, and that process is measured.  All of them are
-forks of one process that has imported the command and done nothing else: an import costs more than most refusals.
+Each file is read by a process of its own, as `blockjobs check` reads it, and that process is measured.
 """
 
 # ruff: noqa: E501 - tables of exact texts
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from commands import Commands, Ended
 
 from blockjobs.cli import runfile
 from blockjobs.cli.local import LocalHost, write_host
@@ -30,39 +27,8 @@ from blockjobs.model.ids import Host
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 MEMORY = 100 << 20  # bytes that a refusal may take, Python and all of its modules included
 SECONDS = 1.5  # of processor time that a refusal may take, imports not included
-CAGE = 600 << 20, 30  # bytes and seconds at which the kernel ends a process: the machine has other things to do
-FORKS = """
-import json, os, resource, sys, traceback
-from blockjobs.cli.main import main
-import blockjobs.cli.check
-for line in sys.stdin:
-    sys.argv = ["blockjobs", "check", *json.loads(line)]
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.dup2(writer, 1)
-        os.dup2(writer, 2)
-        resource.setrlimit(resource.RLIMIT_AS, (CAGE[0], CAGE[0]))
-        resource.setrlimit(resource.RLIMIT_CPU, (CAGE[1], CAGE[1]))
-        code = 70
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        except BaseException:
-            traceback.print_exc()
-        finally:  # the most memory that this process had: what wait4 says of it is that of its parent, where it had more
-            print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    os.close(writer)
-    with open(reader) as said:
-        lines = said.read().splitlines()
-    _, status, used = os.wait4(child, 0)
-    print(json.dumps([os.waitstatus_to_exitcode(status), lines, used.ru_utime + used.ru_stime]), flush=True)
-""".replace("CAGE[0]", str(CAGE[0])).replace("CAGE[1]", str(CAGE[1]))
+# Bytes and seconds at which the kernel ends a process: the machine has other things to do.
+CAGE = {"RLIMIT_AS": 600 << 20, "RLIMIT_CPU": 30}
 HEAD = "version: 1\nname: nightly\n"
 JOB = "{id: one, source: 'h:/srv/a', target: 'h:/backup/a'}"
 SHORT = (
@@ -70,28 +36,16 @@ SHORT = (
 )
 
 
-@dataclass(frozen=True)
-class Told:
-    code: int
-    lines: list[str]
-    memory: int  # bytes
-    seconds: float  # of processor time
-
-
-Check = Callable[..., Told]
+Check = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
 def check() -> Iterator[Check]:
-    """``blockjobs check PATH --set CHANGE ...``, in a process of its own, measured."""
-    argv = [sys.executable, "-P", "-c", FORKS]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
+    """``blockjobs check PATH --set CHANGE ...``, in a process that has imported nothing else, measured."""
+    with closing(Commands(["blockjobs.cli.check"])) as commands:
 
-        def check(path: Path, changes: Iterable[str] = ()) -> Told:
-            words = [word for change in changes for word in ("--set", change)]
-            print(json.dumps([str(path), *words]), file=forks.stdin, flush=True)
-            code, (*said, memory), seconds = json.loads(forks.stdout.readline())
-            return Told(code, said, int(memory) << 10, seconds)
+        def check(path: Path, changes: Iterable[str] = ()) -> Ended:
+            return commands.run("check", path, *(word for change in changes for word in ("--set", change)), limits=CAGE)
 
         yield check
 
@@ -191,14 +145,14 @@ def test_the_command_line_may_say_no_more_than_a_file(check, tmp_path, changes, 
     refused(check(path, changes), "blockjobs: --set ", said)
 
 
-def refused(told: Told, begins: str, said: str) -> None:
-    (line,) = told.lines
+def refused(ended: Ended, begins: str, said: str) -> None:
+    (line,) = ended.stderr.splitlines()
     assert line.startswith(begins)
     assert said in line
     assert len(line) < 1000
-    assert told.code == 2
-    assert told.memory < MEMORY
-    assert told.seconds < SECONDS
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert 0 < ended.memory < MEMORY
+    assert ended.seconds < SECONDS
 
 
 LARGE = {
@@ -225,11 +179,11 @@ LARGE = {
 def test_a_large_honest_file_is_read_in_a_few_seconds(check, tmp_path, text, said):
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    told = check(path)
-    assert told.code == 0
-    assert said in told.lines[1]
-    assert told.seconds < 10
-    assert told.memory < 2 * MEMORY
+    ended = check(path)
+    assert ended.returncode == 0
+    assert said in ended.stdout.splitlines()[1]
+    assert ended.seconds < 10
+    assert 0 < ended.memory < 2 * MEMORY
 
 
 # --- what stands behind an alias ----------------------------------------------------------------------
