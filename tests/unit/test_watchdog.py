@@ -56,6 +56,7 @@ def test_a_report_that_cannot_be_sent_stops_nobody(monkeypatch, name):
     ("microseconds", "pid", "seconds"),
     [("30000000", "", 10.0), ("30000000", str(os.getpid()), 10.0), ("30000000", "1", None), ("", "", None),
      ("0", "", None), ("soon", "", None)],
+    ids=["all", "this process", "another one", "none", "zero", "no number"],
 )  # fmt: skip
 def test_life_is_reported_three_times_in_the_time_that_systemd_waits(monkeypatch, microseconds, pid, seconds):
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
