@@ -39,7 +39,7 @@ test-redis: $(STAMP) ## tests of the registry and its scripts, on a real server
 	$(BIN)/pytest tests/redis
 
 test-debian-redis: $(STAMP) tools ## the registry, its rights and one fleet on Debian's Redis server, which is older than the wheel's
-	PATH=/var/cache/blockjobs-tests/redis/usr/bin:$$PATH $(BIN)/pytest tests/redis tests/unit/test_deploy.py tests/cluster/test_second_night.py -n 2 --dist loadfile -m "not alone"
+	PATH=/var/cache/blockjobs-tests/redis/usr/bin:$$PATH $(BIN)/pytest tests/redis tests/unit/test_deploy.py tests/cluster/test_one_machine.py -n 2 --dist loadfile -m "not alone"
 
 test-power: $(STAMP) tools ## power cuts at changes of the disk, on XFS and ext4
 	$(BIN)/pytest tests/power -s
