@@ -22,8 +22,9 @@ from blockjobs.model.states import Status
 from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
 from blockjobs.settings import find_url
 from blockjobs.standstill import Standstill
-from blockjobs.store.connection import check, connect
+from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
+from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.glances import Glances
 from blockjobs.store.hosts import HostView
 from blockjobs.store.nodes import Node
@@ -43,7 +44,7 @@ class Coordinator(Standstill, Budgets):
         self.url = find_url(url)
         client = connect(self.url)
         try:
-            check(client, self.url)
+            expect_fit_server(client, self.url, warn=False)
         except BaseException:
             client.close()
             raise

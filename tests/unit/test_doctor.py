@@ -18,7 +18,10 @@ GIB = 1 << 30
 ALL = dict.fromkeys(filesystem.TRIALS, "")
 GOOD = {
     "setting": {"name": "appendonly", "needed": "yes", "found": "yes", "why": "a restart would lose the registry"},
-    "redis": {"version": "7.2.4", "major": 7, "role": "master", "aof-status": "ok", "memory": 10 << 20, "maxmemory": 0,
+    "server": {"name": "Redis", "version": "7.0.15", "too-old": False, "cluster": False, "role": "master"},
+    "default-user": {"name": "Redis", "version": "7.0.15", "fixed": "8.6.0", "refused": ""},
+    "asked": {"what": "its settings", "right": "+config|get", "known": True},
+    "redis": {"aof-status": "ok", "memory": 10 << 20, "maxmemory": 0,
               "machine-memory": 8 * GIB, "clients": 40, "maxclients": 10000, "hosts": 3, "slots": 6,
               "needed-clients": 119, "script-ms": 0.2, "write-ms": 0.5, "clock": 0.0},
     "registry": {"incarnation": "abc"},
@@ -27,6 +30,7 @@ GOOD = {
     "host-aside": {"item": "claim of job a", "error": ""},
     "host": {"name": "web1", "state": "up", "slots": 2, "ours": "1", "version": "1", "patience": 15.0,
              "user": "blockjobs", "skew": 0.0, "lost": "", "unreadable": "", "since": "since noon", "strangers": ""},
+    "refused-events": {"count": 3, "hours": 30, "at": "noon", "host": "web1"},
     "hanging": {"path": "", "point": "", "since": "", "about": "", "user": "blockjobs"},
     "state": {"path": "/var/lib/blockjobs/web1", "own": True, "wanted": "/var/lib/blockjobs/web1", "writable": True,
               "user": "blockjobs"},
@@ -44,9 +48,11 @@ GOOD = {
 
 BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what is said
     ("setting", {"found": "no"}, "error", "would lose the registry"),
-    ("setting", {"found": None}, "note", "CONFIG is denied"),
-    ("redis", {"major": 6, "version": "6.2"}, "error", "6.2 is too old"),
-    ("redis", {"role": "slave"}, "error", "replica"),
+    ("server", {"too-old": True, "version": "6.2"}, "error", "6.2 is too old"),
+    ("server", {"cluster": True}, "error", "cluster mode"),
+    ("server", {"role": "slave"}, "error", "replica"),
+    ("default-user", {"refused": "EXEC"}, "error", "as the user default, who may not EXEC"),
+    ("asked", {"known": False}, "warning", "its settings cannot be looked at"),
     ("redis", {"aof-status": "err"}, "error", "append-only file failed"),
     ("redis", {"maxmemory": 10 << 20}, "error", "10.0 MiB of maxmemory 10.0 MiB"),
     ("redis", {"maxmemory": 12 << 20}, "warning", "10.0 MiB of maxmemory 12.0 MiB"),
@@ -57,6 +63,7 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
     ("redis", {"write-ms": 167.0}, "warning", "disk of its own"),
     ("redis", {"clock": -4.0}, "warning", "-4.0 s"),
     ("registry", {"incarnation": ""}, "note", "nobody has used it"),
+    ("refused-events", {"hours": 2}, "error", "the password of user worker-web1"),
     ("daemon", {"alive": False}, "error", "no copy starts until it does"),
     ("aside", {"error": "KeyError: 'rev'"}, "error", "run a is put aside, and tried again ever later: KeyError: 'rev'"),
     ("host-aside", {"error": "ValueError: x"}, "error", "claim of job a is put aside, and tried again ever later"),

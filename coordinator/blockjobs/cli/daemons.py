@@ -12,7 +12,8 @@ import click
 from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.settings import find_url, read_settings
-from blockjobs.store.connection import check, connect
+from blockjobs.store.connection import connect
+from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.registry import Registry
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def coordinator(
 
     Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.  What runs left behind is
     forgotten after BLOCKJOBS_KEEP_RUNS_DAYS (90) and their events after BLOCKJOBS_KEEP_EVENTS_DAYS (7).
+    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
     """
     # Celery takes half a second to import; only who serves pays it.
     from blockjobs.daemons import loop  # noqa: PLC0415
@@ -51,7 +53,7 @@ def coordinator(
     settings = read_settings()
     where = find_url(url, settings)
     client = connect(where)
-    check(client, where)
+    expect_fit_server(client, where)
     qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
@@ -101,7 +103,10 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
 @click.command()
 @redis_option
 def finalizer(url: str | None) -> None:
-    """Run the finalizer: deferred completion, and the commit or abort of every transaction."""
+    """Run the finalizer: deferred completion, and the commit or abort of every transaction.
+
+    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
+    """
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons.finalizer import Finalizer  # noqa: PLC0415
@@ -109,6 +114,6 @@ def finalizer(url: str | None) -> None:
     begin()
     where = find_url(url)
     client = connect(where)
-    check(client, where)
+    expect_fit_server(client, where)
     daemon = Finalizer(Registry(client, internal=True), Doorbell(where))
     loop.run("finalizer", daemon.once, loop.stop_on_signals())

@@ -21,7 +21,8 @@ from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import Settings
-from blockjobs.store.connection import check, connect
+from blockjobs.store.connection import connect
+from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.registry import Registry
 
 READY_LIMIT: Final = 60.0  # seconds until all must answer
@@ -58,7 +59,7 @@ def up(
     with owned(directory), Supervisor(make_logs(directory)) as supervisor:
         url = start_server(supervisor, directory, known.redis_url)
         with connect(url) as client:
-            check(client, url)
+            expect_fit_server(client, url)
         note_shared_disk(directory, hosts)
         for host in hosts:
             write_host(

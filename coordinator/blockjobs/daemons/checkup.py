@@ -12,6 +12,7 @@ from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.checkup import Finding, examine
 from blockjobs.model.ids import Host
+from blockjobs.store.fitness import examine_server
 from blockjobs.store.health import Health, beyond
 from blockjobs.store.hosts import HostView
 from blockjobs.store.owned import unknown
@@ -43,8 +44,7 @@ class Checkup:
                 yield from found
 
     def _control(self, views: Sequence[HostView]) -> Iterator[Finding]:
-        for setting in self._health.settings():
-            yield from examine("setting", "redis", setting)
+        yield from examine_server(self._registry.client)
         here = [view for view in views if view.state != "left"]
         yield from examine(
             "redis", "redis", self._health.server(hosts=len(here), slots=sum(view.slots for view in here))

@@ -80,14 +80,27 @@ _ROOT: Final = (
     Rule(E, _has("listed", value=False), "user {user} cannot read it", "give that user read and search permission"),
 )
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
+    # The first four: a server that is an error here is refused by every process at its start.
     "setting": (
-        Rule(N, _has("found", None), "{name} is not known: CONFIG is denied to this user", "it has to be '{needed}'"),
-        Rule(E, lambda f: f["found"] not in (None, f["needed"]), "{name} is '{found}': {why}",
+        Rule(E, lambda f: f["found"] != f["needed"], "it has '{name} {found}': '{needed}' is needed, because {why}",
              "set '{name} {needed}' in redis.conf"),
     ),
-    "redis": (
-        Rule(E, lambda f: f["major"] < 7, "version {version} is too old", "install Redis 7 or newer, or Valkey"),
+    "server": (
+        Rule(E, _has("too-old"), "version {version} is too old", "install Redis 7.0 or newer, or Valkey"),
+        Rule(E, _has("cluster"), "it runs in cluster mode, where no script may touch all keys of a job",
+             "connect to a server with 'cluster-enabled no'"),
         Rule(E, lambda f: f["role"] != "master", "this is a replica, which takes no writes", "connect to its primary"),
+    ),
+    "default-user": (
+        Rule(E, lambda f: bool(f["refused"]),
+             "a restart would lose the registry: {name} {version} replays its append-only file as the user default, "
+             "who may not {refused}",
+             "write 'user default off resetpass ~* &* +@all' in its ACL file and load it; or install {name} {fixed}"),
+    ),
+    "asked": (
+        Rule(W, _has("known", value=False), "{what} cannot be looked at", "give this user {right} in the ACL file"),
+    ),
+    "redis": (
         Rule(E, lambda f: f["aof-status"] != "ok", "its last write to the append-only file failed",
              "look for space and errors on its disk"),
         Rule(E, lambda f: 0 < f["maxmemory"] < 1.05 * f["memory"], "{memory_} of maxmemory {maxmemory_} are used",
@@ -214,7 +227,10 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
 
 FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "setting": "{name} {found}",
-    "redis": "version {version}, {memory_} used, {clients} of {maxclients} connections, a script {script_ms:.1f} ms, "
+    "server": "{name} {version}, a primary",
+    "default-user": "the user default may replay the append-only file",
+    "asked": "{what} can be looked at",
+    "redis": "{memory_} used, {clients} of {maxclients} connections, a script {script_ms:.1f} ms, "
              "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
     "registry": "incarnation {incarnation}",
     "daemon": "runs",

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, Final
 
-import redis
-
 from blockjobs.store import keys
-from blockjobs.store.connection import SETTINGS, Client, milliseconds
+from blockjobs.store.connection import Client, milliseconds
 
 ROUNDS: Final = 15
 A_HOST, A_SLOT, OTHERS = 22, 5, 50  # connections at most, as docs/scale.md counted them
@@ -20,26 +18,10 @@ class Health:
     def __init__(self, client: Client) -> None:
         self._redis = client
 
-    def settings(self) -> list[dict[str, Any]]:
-        """What Redis is set to, and has to be; ``found`` None: this user may not ask."""
-        return [
-            {"name": name, "needed": needed, "why": why, "found": self._setting(name)}
-            for name, (needed, why) in SETTINGS.items()
-        ]
-
-    def _setting(self, name: str) -> str | None:
-        try:
-            found = self._redis.config_get(name).get(name)
-        except redis.ResponseError:
-            return None
-        return found.decode() if isinstance(found, bytes) else found
-
     def server(self, *, hosts: int, slots: int) -> dict[str, Any]:
         """The server itself; ``hosts`` and ``slots``: of the whole fleet."""
         info = self._redis.info()
-        version = str(info["redis_version"])
         return {
-            "version": version, "major": int(version.partition(".")[0]), "role": info["role"],
             "aof-status": info.get("aof_last_write_status", "ok"),
             "memory": int(info["used_memory"]), "maxmemory": int(info.get("maxmemory", 0)),
             "machine-memory": int(info.get("total_system_memory", 0)),

@@ -57,7 +57,7 @@ def test_a_redis_that_would_forget_is_exit_3_and_not_written_to(site, other, nam
         good = client.config_get(name)[name]
         client.config_set(name, value)
         for words in (["run", site.file(job())], ["status"], ["coordinator"], ["finalizer"]):
-            site.say(*words).refused(f"has '{name} {value}': {said}", code=3)
+            site.say(*words).refused(f"it has '{name} {value}': {said}", f"set '{name} {good}' in redis.conf", code=3)
         client.config_set(name, good)
         assert client.dbsize() == 0
     assert site.say("status").code == 0

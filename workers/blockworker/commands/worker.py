@@ -11,7 +11,8 @@ from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
-from blockjobs.store.connection import check, connect
+from blockjobs.store.connection import connect
+from blockjobs.store.fitness import expect_fit_server
 from blockworker.host import CONFIG, HostConfig, load
 from blockworker.ownership import expect_owner_can_be_given
 
@@ -24,6 +25,8 @@ from blockworker.ownership import expect_owner_can_be_given
 def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     """Run one of a host's two workers: copies, or steps (with heartbeat and watcher).
 
+    Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
+
     \b
     Example, as a service manager starts them:
       blockjobs worker --host web1 --queue copy
@@ -34,7 +37,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     begin()
     settings, where = find_config(name, config), find_url(url, Settings())
     with connect(where) as client:
-        check(client, where)
+        expect_fit_server(client, where)
     serve = app.serve_copies if queue == "copy" else app.serve_steps
     sys.exit(serve(where, settings))
 
