@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blockjobs.model.errors import BadInput, NoRedis
+from blockjobs.store.address import has_user_alone, with_password_file
 
 URL: Final = "BLOCKJOBS_REDIS_URL"
 QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
@@ -29,6 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BLOCKJOBS_", extra="ignore", frozen=True)
 
     redis_url: str = ""  # empty: look in ``dir``/env
+    redis_password_file: Path | None = None  # of the user that the URL names without a password
     dir: Path = Field(default_factory=state_directory)
     # What webhooks are signed with: itself, or the file it is the first line of.  Never in a run file.
     notify_secret: SecretStr = SecretStr("")
@@ -79,12 +81,15 @@ def read_settings() -> Settings:
 def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
     """Where Redis is: the flag, else BLOCKJOBS_REDIS_URL, else what a running ``up`` wrote down.
 
+    The password of a user whom the URL names without one is in BLOCKJOBS_REDIS_PASSWORD_FILE, and is not in the URL.
+
     Raises:
         NoRedis: nobody says where it is.
     """
     known = settings or Settings()
     if url := flag or known.redis_url or read_env(known.dir):
-        return url
+        file = known.redis_password_file
+        return with_password_file(url, str(file)) if file is not None and has_user_alone(url) else url
     raise NoRedis(
         f"Redis is not reachable: no URL is given and none is in {known.dir / 'env'}; start `blockjobs up` or set {URL}"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from blockjobs.model.errors import NoRedis
-from blockjobs.store.address import parse
+from blockjobs.settings import Settings, find_url
+from blockjobs.store.address import has_user_alone, parse, redacted, with_password_file
 
 SECRET = "pass-4711-word"  # noqa: S105
 
@@ -83,3 +86,53 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(u
 def test_an_address_shows_no_password(url, shown):
     assert SECRET not in repr(parse(url))
     assert parse(url).shown == shown
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a password"
+    path.write_text(f"{SECRET}\nnot of the password\n")
+    return path
+
+
+@pytest.mark.parametrize("url", ["redis://ann@h:1/2", "rediss://ann@h", "unix://ann@/run/a.sock?db=4"])
+def test_a_password_may_lie_in_a_file(file, url):
+    whole = with_password_file(url, str(file))
+    assert (parse(whole).user, parse(whole).password) == ("ann", SECRET)
+    assert replace(parse(whole), password="") == parse(url), "nothing else changes"
+    for text in (whole, redacted(whole), repr(parse(whole)), parse(whole).shown):
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "alone"),
+    [("redis://ann@h", True), ("redis://ann:x@h", False), ("redis://h", False), ("redis://:x@h", False),
+     ("unix://ann@/a.sock?db=1", True), ("redis://ann@h?password_file=/x", False)],
+)  # fmt: skip
+def test_a_file_is_for_a_user_whose_password_the_url_does_not_have(monkeypatch, file, url, alone):
+    monkeypatch.setenv("BLOCKJOBS_REDIS_PASSWORD_FILE", str(file))
+    assert has_user_alone(url) is alone
+    for found in (find_url(url), find_url(None, Settings(redis_url=url))):
+        assert found == (with_password_file(url, str(file)) if alone else url)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "No such file or directory"), (b"", "the absolute path of a file"), (b"\nx", "absolute path"),
+     (b"\xff\xfe", "not readable as text")],
+    ids=["missing", "empty", "empty line", "no text"],
+)  # fmt: skip
+def test_a_file_without_a_password_is_refused_by_name(tmp_path, content, why):
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(NoRedis, match=rf"password_file={path}: .*{why}"):
+        parse(with_password_file("redis://ann@h", str(path)))
+
+
+def test_a_password_twice_or_a_relative_path_is_refused(file, monkeypatch):
+    with pytest.raises(NoRedis, match="one of the two was expected"):
+        parse(f"redis://ann:x@h?password_file={file}")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(NoRedis, match="the absolute path"):
+        parse("redis://ann@h?password_file=a%20password")

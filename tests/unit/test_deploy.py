@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -16,6 +18,8 @@ import redis
 from blockjobs.cli import main
 from blockjobs.model.policies import Verdict
 from blockjobs.server import Server
+from blockjobs.store import keys
+from blockjobs.store.address import has_user_alone
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -67,8 +71,37 @@ def test_a_worker_takes_from_its_own_queues_and_reaches_no_other_host_by_the_bro
     assert (answer in (True, b"OK")) is allowed
 
 
+def key_names():
+    """A name of every kind of key, as ``keys`` spells it."""
+    for name, made in vars(keys).items():
+        if inspect.isfunction(made) and made.__module__ == keys.__name__:
+            yield name, made(*(each for each in ("web2", "x")[: len(inspect.signature(made).parameters)]))
+
+
+# Keys that an operator only reads.
+OF_DAEMONS = {"arrivals", "daemons", "decisions", "incarnation", "clock", "clock_anchors"}
+
+
+@pytest.mark.parametrize(("name", "key"), list(key_names()), ids=lambda each: each)
+def test_an_operator_writes_every_key_but_those_of_the_daemons_and_a_viewer_reads_them_all(client, name, key):
+    def may(user, *words):
+        return client.execute_command("ACL", "DRYRUN", user, *words) in (True, b"OK")
+
+    assert may("control", "SET", key, "x")
+    assert may("operator", "SET", key, "x") is (name not in OF_DAEMONS)
+    assert may("operator", "GET", key)
+    assert may("viewer", "GET", key)
+    assert not may("viewer", "SET", key, "x")
+
+
+@pytest.mark.parametrize("command", [("LPUSH", "bj:celery:copy.web1", "x"), ("LRANGE", "other", "0", "1"),
+                                     ("PUBLISH", "/0.celeryev/x", "x"), ("ACL", "GETUSER", "control")])  # fmt: skip
+def test_an_operator_takes_no_place_of_a_daemon(client, command):
+    assert client.execute_command("ACL", "DRYRUN", "operator", *command) not in (True, b"OK")
+
+
 @pytest.mark.parametrize("command", [("FLUSHALL",), ("CONFIG", "SET", "save", ""), ("SHUTDOWN",), ("KEYS", "*")])
-@pytest.mark.parametrize("user", ["worker-web1", "control"])
+@pytest.mark.parametrize("user", ["worker-web1", "control", "operator", "viewer"])
 def test_nobody_but_the_admin_can_do_harm(client, user, command):
     assert client.execute_command("ACL", "DRYRUN", user, *command) not in (True, b"OK")
 
@@ -116,10 +149,51 @@ def test_systemd_takes_every_unit(name, tmp_path):
     assert verified(name, tmp_path, f"[{section}]\nNonsense=yes\n"), "the control: it is looked at"
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_confined(name, tmp_path):
+    """What systemd calls exposure: 10 is a service without any setting, which is the control."""
+    assert exposure((DEPLOY / "systemd" / name).read_text(), tmp_path) <= 2.0
+    assert exposure("[Service]\nExecStart=/bin/true\n", tmp_path) > 9.0
+
+
+def exposure(text, tmp_path):
+    (tmp_path / "probe.service").write_text(text.replace("%i", "copy"))
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(tmp_path / "probe.service")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    found = re.search(r"exposure level for probe.service: ([0-9.]+)", done.stdout)
+    assert found, done.stderr
+    return float(found[1])
+
+
+DAEMONS = ("blockjobs-coordinator.service", "blockjobs-finalizer.service", "blockjobs-worker@.service")
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_every_daemon_says_that_it_serves_and_lives_and_is_started_again_for_ever(name):
+    service = unit(name)["Service"]
+    assert (service["Type"], service["Restart"], service["User"]) == ("notify", "always", "blockjobs")
+    assert int(service["WatchdogSec"]) >= 60
+    assert unit(name)["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_a_password_in_its_environment(name):
+    service = unit(name)["Service"]
+    assert service["Environment"] == "BLOCKJOBS_REDIS_PASSWORD_FILE=%d/redis-password"
+    credential, _, source = service["LoadCredential"].partition(":")
+    environment = DEPLOY / Path(service["EnvironmentFile"]).name
+    assert (credential, source) == ("redis-password", service["EnvironmentFile"].replace(".env", ".password"))
+    urls = [line.partition("=")[2] for line in environment.read_text().splitlines() if line[0] != "#"]
+    assert [has_user_alone(url) for url in urls] == [True]
+
+
 def verified(name, tmp_path, more=""):
     """What systemd says of our units."""
     for each in UNITS:  # a service is looked up beside its timer; programs have to exist
-        text = (DEPLOY / "systemd" / each).read_text().replace("/opt/blockjobs/.venv/bin/blockjobs", "/bin/true")
+        text = (DEPLOY / "systemd" / each).read_text().replace("/opt/blockjobs/bin/blockjobs", "/bin/true")
         (tmp_path / each.replace("@", "@copy")).write_text(text + (more if each == name else ""))
     env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import textwrap
 from pathlib import Path
@@ -97,3 +98,73 @@ def test_every_run_file_of_the_documents_is_in_order(command, tmp_path, block):
         block = "jobs:\n- id: a\n  target: web1:/backup/a\n" + textwrap.indent(block, "  ")
     path.write_text(block if block.startswith("version:") else f"version: 1\nname: a-part\n{block}")
     assert command("check", path)[::2] == (0, "")
+
+
+DEPLOY = ROOT / "deploy"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [(("host",), "host.toml"), (("redis",), "redis.conf"), (("env", "control"), "control.env"),
+     (("env", "worker"), "worker.env"), (("env", "operator"), "operator.env")],
+)  # fmt: skip
+def test_what_is_printed_is_what_deploy_has(command, words, file):
+    assert command("init", *words) == (0, (DEPLOY / file).read_text(), "")
+
+
+def test_the_units_are_those_of_deploy_with_the_program_that_is_asked_for(command, tmp_path):
+    assert command("init", "units", tmp_path, "--program", "/opt/x/blockjobs")[0] == 0
+    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    there = {
+        str(path.relative_to(DEPLOY / "systemd")): path.read_text()
+        for path in (DEPLOY / "systemd").resolve().rglob("*") if path.is_file()
+        for path in [DEPLOY / "systemd" / path.relative_to((DEPLOY / "systemd").resolve())]
+    }  # fmt: skip
+    assert len(there) > 6
+    assert written == {name: text.replace("/opt/blockjobs/bin/", "/opt/x/") for name, text in there.items()}
+    assert command("init", "units", tmp_path)[0] == 2, "none is written over"
+    printed = command("init", "units", "--program", "/opt/blockjobs/bin/blockjobs")[1]
+    assert all(f"# --- {name}\n{text}" in printed for name, text in there.items())
+
+
+def test_the_users_are_those_of_deploy_with_hashes_and_the_passwords_are_in_files_of_the_owner_alone(command, tmp_path):
+    place = tmp_path / "passwords"
+    code, out, _ = command("init", "acl", "--passwords", place, "--host", "web1")
+    assert code == 0
+    passwords = {path.name.removesuffix(".password"): path.read_text().strip() for path in place.iterdir()}
+    assert set(passwords) == {"admin", "control", "operator", "viewer", "worker-web1"}
+    assert min(map(len, passwords.values())) > 30
+    assert not any(password in out for password in passwords.values())
+    assert {path.stat().st_mode & 0o777 for path in (place, *place.iterdir())} == {0o700, 0o600}
+    shipped = (DEPLOY / "users.acl").read_text()
+    for user, password in passwords.items():
+        given = f">change-me-{user.removeprefix('worker-')}"
+        shipped = shipped.replace(f"{given} ", f"#{hashlib.sha256(password.encode()).hexdigest()} ")
+    assert out == shipped
+
+
+def test_one_more_host_changes_no_other_user(command, tmp_path):
+    place = tmp_path / "passwords"
+    (before,) = command("init", "acl", "--passwords", place, "--host", "a")[1:2]
+    (after,) = command("init", "acl", "--passwords", place, "--host", "a", "--host", "b-2.example")[1:2]
+    assert after.startswith(before)
+    (line,) = after.removeprefix(before).splitlines()
+    assert line.startswith("user worker-b-2.example on #")
+    assert "web1" not in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("acl",), "Missing option '--passwords'"),
+     (("acl", "--passwords", "{place}/empty"), "worker-x.password is empty"),
+     (("acl", "--passwords", "/dev/null"), "a directory of this user's own was expected"),
+     (("acl", "--passwords", "{place}", "--host", "a b"), "invalid host name 'a b'"),
+     (("nonsense",), "No such command 'nonsense'"), (("env", "king"), "'king' is not one of")],
+)  # fmt: skip
+def test_what_cannot_be_printed_is_refused_with_one_line(command, tmp_path, words, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "worker-x.password").touch()
+    words = [word.format(place=tmp_path) for word in words] + (["--host", "x"] if "{place}/empty" in words else [])
+    code, out, err = command("init", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err

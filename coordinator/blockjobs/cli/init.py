@@ -1,30 +1,164 @@
-"""``init``: a commented example of a run file or of a host's configuration, to begin with."""
+"""``init``: files to begin with, printed or written from the installed package: no checkout is needed."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from blockjobs.model import ids
 from blockjobs.model.errors import Refused
 
-EXAMPLES: Final = {"run": "run.yaml", "host": "host.toml"}
+PROGRAM: Final = "/opt/blockjobs/bin/blockjobs"  # as the units call it that the package has
+HOST: Final = "web1"  # the host in the examples
+_ANY: Final = ">change-me-"  # what stands in the example of the users in the place of a password
+_FILES: Final = {
+    # command: (file of the package, what it is)
+    "run": ("run.yaml", "a run file"),
+    "host": ("host.toml", "what a host allows"),
+    "redis": ("redis.conf", "what Redis has to be set to; include it from its own redis.conf"),
+}
+
+file_argument = click.argument("file", required=False, type=click.Path(path_type=Path))
 
 
-@click.command()
-@click.argument("what", type=click.Choice(list(EXAMPLES)))
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-def init(what: str, file: Path | None) -> None:
-    """Print an example with comments: a run file, or what a host allows; or write it to FILE, which must not exist.
+@click.group()
+def init() -> None:
+    """Print files with comments to begin with, or write them to FILE, which must not exist.
 
     \b
     Example:
       blockjobs init run nightly.yaml
       blockjobs init host > /etc/blockjobs/host.toml
+      blockjobs init units /etc/systemd/system
+      blockjobs init acl --passwords /root/blockjobs --host web1 --host db1 > /etc/redis/users.acl
     """
-    text = example(what)
+
+
+def _printing(name: str, what: str) -> click.Command:
+    @click.command(name, help=f"Print an example of {what}; or write it to FILE.")
+    @file_argument
+    def command(file: Path | None) -> None:
+        give(example(name), file, f"; change it, then: blockjobs check {file}" if name == "run" else "")
+
+    return command
+
+
+for _name, (_, _what) in _FILES.items():
+    init.add_command(_printing(_name, _what))
+
+
+@init.command()
+@click.argument("role", type=click.Choice(["control", "operator", "worker"]))
+@file_argument
+def env(role: str, file: Path | None) -> None:
+    """Print the environment of the units of a ROLE: where they find Redis; or write it to FILE.
+
+    Its place is /etc/blockjobs/ROLE.env, and that of the password /etc/blockjobs/ROLE.password.
+    """
+    give(example(f"{role}.env"), file, "")
+
+
+@init.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--program", help="The program that the units start  [default: the one that runs now]")
+def units(directory: Path | None, program: str | None) -> None:
+    """Print systemd's units, or write them to DIRECTORY (/etc/systemd/system), where none of them may be.
+
+    Files that end in .example are off; the first lines of each say what it is for.
+    """
+    ready = [(name, text.replace(PROGRAM, program or this_program())) for name, text in all_units()]
+    if directory is None:
+        click.echo("\n".join(f"# --- {name}\n{text}" for name, text in ready), nl=False)
+        return
+    if there := [name for name, _ in ready if (directory / name).exists()]:
+        raise Refused(f"{directory / there[0]}: File exists; a directory without blockjobs' units was expected")
+    for name, text in ready:
+        (directory / name).parent.mkdir(exist_ok=True)
+        give(text, directory / name, "")
+
+
+@init.command()
+@file_argument
+@click.option("--passwords", required=True, metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
+              help="Where the password of each user lies, or is generated: USER.password.")  # fmt: skip
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="A host that gets a user; may be given many times."
+)
+def acl(file: Path | None, passwords: Path, hosts: tuple[str, ...]) -> None:
+    """Print the users of Redis, with hashes of their passwords: admin, control, operator, viewer, and one a host.
+
+    A password that is not in DIRECTORY is generated into it, readable for its owner alone.  What is printed holds no
+    password.  Asked again with one more host, it prints the others as they were.
+    """
+    names = [str(ids.host(name)) for name in dict.fromkeys(hosts)]
+    try:
+        passwords.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = "".join(f"{line}\n" for line in users_of(names, lambda user: hash_of(passwords, user)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"--passwords {passwords}: {error}; a directory of this user's own was expected") from None
+    give(text, file, f"; the passwords are in {passwords}")
+
+
+def users_of(hosts: list[str], hashed: Any) -> Iterator[str]:
+    """The lines of an ACL file; ``hashed``: the hash of a user's password, by its name."""
+    for line in example("users.acl").splitlines():
+        words = line.split(" ")
+        for host in hosts if words[1] == f"worker-{HOST}" else [HOST]:
+            mine = [word.replace(HOST, host) if words[1].startswith("worker-") else word for word in words]
+            yield " ".join(f"#{hashed(mine[1])}" if word.startswith(_ANY) else word for word in mine)
+
+
+def hash_of(passwords: Path, user: str) -> str:
+    """The hash of a password as an ACL file has it; one that is not there yet is generated."""
+    path = passwords / f"{user}.password"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        password = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        if not password:
+            raise OSError(f"{path.name} is empty") from None
+    else:
+        password = secrets.token_urlsafe(32)
+        with os.fdopen(fd, "w", encoding="utf-8") as new:
+            new.write(f"{password}\n")
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def all_units() -> Iterator[tuple[str, str]]:
+    """Every file for systemd, by its name below its directory."""
+    for entry in sorted(_examples("systemd").iterdir(), key=lambda each: each.name):
+        if entry.is_dir():
+            yield from ((f"{entry.name}/{each.name}", each.read_text(encoding="utf-8")) for each in entry.iterdir())
+        else:
+            yield entry.name, entry.read_text(encoding="utf-8")
+
+
+def this_program() -> str:
+    """The program that runs now, as a unit would start it."""
+    program = Path(sys.argv[0]).absolute()
+    return str(program) if program.name == "blockjobs" else PROGRAM
+
+
+def example(name: str) -> str:
+    """A file of the package."""
+    return _examples(_FILES[name][0] if name in _FILES else name).read_text(encoding="utf-8")
+
+
+def _examples(name: str) -> Traversable:
+    return resources.files("blockjobs.cli") / "examples" / name
+
+
+def give(text: str, file: Path | None, more: str) -> None:
+    """Print a text, or write it to a file that is not there."""
     if file is None:
         click.echo(text, nl=False)
         return
@@ -33,8 +167,4 @@ def init(what: str, file: Path | None) -> None:
             new.write(text)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}; the name of a file to be made was expected") from None
-    click.echo(f"{file} is made" + (f"; change it, then: blockjobs check {file}" if what == "run" else ""))
-
-
-def example(what: str) -> str:
-    return (resources.files("blockjobs.cli") / "examples" / EXAMPLES[what]).read_text(encoding="utf-8")
+    click.echo(f"{file} is made{more}")

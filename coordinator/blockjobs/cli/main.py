@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 import redis
+import redis.exceptions
 
 from blockjobs import __version__
 from blockjobs.cli.output import complain, naming_odd_records
@@ -108,6 +109,9 @@ def guarded(call: Callable[[], object]) -> int:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         complain(f"Redis is not reachable: {error}")
         return 3
+    except redis.exceptions.NoPermissionError as error:
+        complain(f"Redis does not let the user of this URL do that: {error}; see docs/security.md")
+        return 2
     except redis.RedisError as error:  # full, a replica, a key of another type, a right that is missing
         complain(f"Redis refused a command: {error}")
         return 3

@@ -21,6 +21,7 @@ from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import Settings
+from blockjobs.store.address import redacted
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.registry import Registry
@@ -57,7 +58,7 @@ def up(
     hosts = local_hosts(named, root)
     directory = (directory or known.dir).absolute()
     with owned(directory), Supervisor(make_logs(directory)) as supervisor:
-        url = start_server(supervisor, directory, known.redis_url)
+        url = start_server(supervisor, directory, settings.find_url(settings=known) if known.redis_url else "")
         with connect(url) as client:
             expect_fit_server(client, url)
         note_shared_disk(directory, hosts)
@@ -70,7 +71,9 @@ def up(
         with written_env(directory, url):
             if await_ready(supervisor, url, hosts):
                 names = ", ".join(host.name for host in hosts)
-                click.echo(f"ready: {names}; Redis {url}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}")
+                click.echo(
+                    f"ready: {names}; Redis {redacted(url)}; QMP {qmp_socket(directory)}; logs {directory / 'logs'}"
+                )
                 while supervisor.tend(3600):
                     pass
         click.echo("stopping", err=True)

@@ -2,6 +2,8 @@
 
     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]     rediss://... with TLS     unix://[[USER]:PASSWORD@]/PATH[?db=DB]
 
+The password may lie in a file instead, of which it is the first line: ``redis://USER@HOST?password_file=/PATH``.
+
 With TLS the server's certificate and its name are always checked, against the authorities of this machine or those of
 ``ssl_ca_certs``; before that nothing is sent.
 """
@@ -25,7 +27,10 @@ EXPECTED: Final = (
 PORT: Final = 6379
 KINDS: Final = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
 FILES: Final[tuple[str, ...]] = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # PEM
-OPTIONS: Final = {"redis": ("db",), "unix": ("db",), "rediss": ("db", *FILES)}
+PASSWORD_FILE: Final = "password_file"  # noqa: S105 - the name of an option
+OPTIONS: Final = {
+    "redis": ("db", PASSWORD_FILE), "unix": ("db", PASSWORD_FILE), "rediss": ("db", PASSWORD_FILE, *FILES)
+}  # fmt: skip
 # Why an option that other programs know is refused.
 REFUSED: Final = {
     **dict.fromkeys(("ssl_cert_reqs", "ssl_check_hostname"), "the certificate of the server is always checked"),
@@ -98,6 +103,8 @@ def parse(url: str) -> Address:
         raise _unusable(url, EXPECTED)
     options = _options(url, scheme, parts)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if PASSWORD_FILE in options:
+        password = _read_password(url, options[PASSWORD_FILE], password)
     if scheme == "unix":
         path = unquote(parts.path)
         if not path.startswith("/") or parts.hostname:
@@ -153,6 +160,36 @@ def _expect_files(url: str, files: Mapping[str, str]) -> None:
             raise _unusable(url, f"{name}={path}: an absolute path of a file that can be read was expected")
     if ("ssl_certfile" in files) != ("ssl_keyfile" in files):
         raise _unusable(url, "ssl_certfile and ssl_keyfile were expected together")
+
+
+def _read_password(url: str, path: str, given: str) -> str:
+    """The first line of a file."""
+    if given:
+        raise _unusable(url, "a password and a password_file: one of the two was expected")
+    try:
+        with open(path, encoding="utf-8") as file:
+            password = file.readline(4096).rstrip("\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not readable as text"
+        raise _unusable(url, f"{PASSWORD_FILE}={path}: {why}: a file with a password was expected") from None
+    if not password or not os.path.isabs(path):
+        raise _unusable(url, f"{PASSWORD_FILE}={path}: the absolute path of a file with a password was expected")
+    return password
+
+
+def has_user_alone(url: str) -> bool:
+    """Whether a URL names a user and neither a password nor a file of it.  Raises NoRedis: it cannot be used."""
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+    except ValueError:
+        raise _unusable(url, EXPECTED) from None
+    return bool(parts.username) and not parts.password and PASSWORD_FILE not in query
+
+
+def with_password_file(url: str, path: str) -> str:
+    """A URL whose password is in a file."""
+    return f"{url}{'&' if '?' in url else '?'}{PASSWORD_FILE}={quote(path, safe='/')}"
 
 
 def _unusable(url: str, why: str) -> NoRedis:

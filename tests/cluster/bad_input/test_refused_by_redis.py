@@ -70,7 +70,7 @@ def test_a_redis_that_refuses_commands_is_exit_3(site: Site, other: Server, monk
         monkeypatch.setenv(URL, other.url)
         site.say("status").refused("Redis refused a command: ", "wrong kind of value", code=3)
         monkeypatch.setenv(URL, f"unix://weak:{SECRET}@{other.socket}?db=0")
-        site.say("status").refused("Redis refused a command: ", "has no permissions", code=3)
+        site.say("status").refused("Redis does not let the user of this URL do that: ", "has no permissions", code=2)
         client.acl_setuser("weak", enabled=True, reset_passwords=True, passwords=[f"+{SECRET}{SECRET}"])
         site.say("status").refused("Redis is not reachable at ", "invalid username-password pair", code=3)
         client.delete("bj:runs")
