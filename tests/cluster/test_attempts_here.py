@@ -345,7 +345,7 @@ def test_an_odd_claim_is_named_and_keeps_no_other_from_being_released(scene: Sce
     assert watcher.aside.told() == {}
 
 
-@pytest.mark.parametrize("field", ["token", "cancel-at", "hangs", "attempt"])
+@pytest.mark.parametrize("field", ["token", "hangs", "attempt"])
 def test_an_odd_record_of_a_claimed_job_is_named_and_keeps_no_other_from_being_released(
     scene: Scene, field: str
 ) -> None:
