@@ -119,6 +119,15 @@ def test_a_time_in_which_redis_or_the_finalizer_was_away_is_nobody_s_delay(fleet
     assert len(failed(fleet, *jobs)) == 3, "and then it is late as ever"
 
 
+def test_after_an_absence_the_hosts_are_asked_again_at_once(fleet, mine, clock):
+    waiting_at(fleet, mine, Step.OPEN, spec("a"))
+    mine._each_look = lambda: False  # whoever looks for what waits too long comes later
+    clock.now += 100
+    mine.once()
+    mine.once()
+    assert mine.doorbell.rung == [(ALPHA, Step.OPEN)] * 2
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_the_answers_of_one_host_are_none_of_another(fleet, mine, clock, step):
     busy, dead = [spec(f"a{n}") for n in range(3)], [spec("b0", host=BETA)]

@@ -134,6 +134,7 @@ class Finalizer:
         """After a time in which Redis or this process was away every deadline begins anew: no host could be heard."""
         if self._heard is not None and now - self._heard > GAP:
             log.warning("Redis, or this process, was away for %.0f s: all deadlines begin anew", now - self._heard)
+            self.registry.fate.remind_of([*self._waiting])  # each is rung for again
             self._waiting.clear()
         self._heard = now
 
