@@ -1,4 +1,4 @@
-"""Mutants: each takes one guard of the data plane away, and the tests named beside it have to fail for that.
+"""Mutants: each takes one guard away, and the tests named beside it have to fail for that.
 
     python tests/mutants/run.py [WORD ...]      those whose line contains one of the words; all without any
     python tests/mutants/run.py --without WORD  those whose line does not contain the word
@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from table import HUNT, MUTANTS, Change, Mutant
+from lines import HUNT, Change, Mutant
+from table import MUTANTS
 
 TOP = Path(__file__).resolve().parents[2]
-PLANE = Path("workers/blockworker")
 SIDE_BY_SIDE = 2
 LONGEST = 400  # seconds of one test
 LIMIT = 900.0  # seconds of all tests of a line
@@ -79,7 +79,7 @@ def changed_text(top: Path, change: Change) -> str:
         LookupError: its text is not found exactly once, or what replaces it is the same.
         OSError: there is no such file.
     """
-    whole = (top / PLANE / change.file).read_text()
+    whole = (top / change.file).read_text()
     if (found := whole.count(change.text)) != 1:
         raise LookupError(f"its text is there {found} times: once was expected")
     if change.text == change.instead:
@@ -187,7 +187,7 @@ class Copy:
         before: dict[Path, str] = {}
         try:
             for change in changes:
-                path = self._place / PLANE / change.file
+                path = self._place / change.file
                 changed = changed_text(self._place, change)
                 before.setdefault(path, path.read_text())
                 self._write(path, changed)

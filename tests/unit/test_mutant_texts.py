@@ -1,4 +1,4 @@
-"""The table of mutants is of the data plane as it is: a text that has moved is noticed without a run of the mutants."""
+"""The tables of mutants are of the code as it is: a text that has moved is noticed without a run of the mutants."""
 
 from __future__ import annotations
 
@@ -31,16 +31,21 @@ WRONG = {  # what a file holds, what its text ``sync()`` becomes, and why that c
 def test_a_text_that_is_not_found_once_is_named(tmp_path):
     for name in ("tests/mutants", "workers/blockworker"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "tests/mutants/run.py").write_bytes((MUTANTS / "run.py").read_bytes())
-    head = (MUTANTS / "table.py").read_text().partition("# fmt: off")[0]
+    for name in ("run.py", "lines.py"):
+        (tmp_path / "tests/mutants" / name).write_bytes((MUTANTS / name).read_bytes())
     lines = [f"Mutant({name!r}, 'sync()', {instead!r}, 'tests/unit')" for name, (_, instead, _) in WRONG.items()]
-    (tmp_path / "tests/mutants/table.py").write_text(f"{head}MUTANTS: Final = ({', '.join(lines)})\n")
+    table = f"MUTANTS = beneath('workers/blockworker', ({', '.join(lines)}))"
+    (tmp_path / "tests/mutants/table.py").write_text(f"from lines import Mutant, beneath\n{table}\n")
     for name, (content, _, _) in WRONG.items():
         if content is not None:
             (tmp_path / "workers/blockworker" / name).write_text(content)
     done = texts(tmp_path)
     assert done.returncode == 1
-    said = {line.split()[1].rstrip(":"): line for line in done.stdout.splitlines() if line.startswith("BAD")}
+    said = {
+        line.split()[1].rstrip(":").removeprefix("workers/blockworker/"): line
+        for line in done.stdout.splitlines()
+        if line.startswith("BAD")
+    }
     assert sorted(said) == sorted(WRONG)
     for name, (_, _, why) in WRONG.items():
         assert why in said[name]

@@ -1,0 +1,37 @@
+"""Attempts, their watcher, and freezes of guests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lines import Mutant, here, never, unit
+
+# fmt: off
+ATTEMPTS: Final = (
+    never("watcher.py", "        if who.boot != self._boot:\n            return None\n", here("an_attempt_is_released_where_its_very_process_is_gone[boot]")),
+    Mutant("watcher.py", "            same = processstart.has_started_at(who.pid, who.started)\n", "            same = True\n", here("an_attempt_is_released_where_its_very_process_is_gone[start]")),
+    Mutant("watcher.py", "        return process if same and runs and not gone else None\n", "        return process if same and runs else None\n", here("an_attempt_is_released_where_its_very_process_is_gone[zombie]")),
+    Mutant("watcher.py", "            self._kill(standing, process)\n            return process, standing\n", "            self._release(standing, \"fenced\")\n            return None\n", here("an_attempt_that_was_fenced_is_killed_before_its_job_is_released")),
+    Mutant("watcher.py", "        return process if same and runs and not gone else None\n", "        return process if same and not gone else None\n", here("a_process_is_not_killed_for_an_attempt_that_it_does_not_run")),
+    Mutant("processname.py", "    return not name.startswith(PREFIX) or name == name_of(attempt)\n", "    return name == name_of(attempt)\n", here("a_claim_by_a_process_of_an_earlier_version_is_told_by_its_process_alone")),
+    Mutant("processname.py", "    finally:\n        _rename(IDLE)\n", "    finally:\n        pass\n", here("a_claim_that_nobody_heard_of_is_released_and_its_process_lives")),
+    Mutant("processname.py", "    _rename(name_of(attempt))\n", "", here("a_process_is_not_killed_for_an_attempt_that_it_does_not_run[another]")),
+    Mutant("attempt.py", "            if not is_absence(error) or boottime() >= until:\n", "            if error:\n", here("a_claim_whose_answer_was_lost_is_asked_for_again_and_is_one_attempt")),
+    Mutant("heartbeat.py", "            except HostTaken:\n                raise\n", "", unit("threads", "a_host_whose_name_another_machine_has_taken_ends_its_worker")),
+    Mutant("threads.py", "            end_process(f", "            str(f", unit("threads", "a_thread_that_ends_at_what_nobody_expected_ends_its_process_and_says_why[watcher]")),
+    never("pausepoint.py", "        if self.line.lost:\n            raise errors.LeaseLost(self.spec.id)\n        if self.line.failure", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
+    never("pausepoint.py", "        if not self.line.safe:\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    Mutant("pausepoint.py", "stopping\", self.spec.id)\n        running = self._running\n        if running is not None:\n            running.pause()\n", "stopping\", self.spec.id)\n        running = self._running\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    Mutant("control.py", "            except LeaseLost:\n                self.lost = True\n", "            except LeaseLost:\n", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
+    Mutant("control.py", "                self.failure = error\n", "                pass\n", unit("attempt_ends", "wherever_the_bug_is_the_job_fails_with_it[pulse]")),
+)
+
+FREEZES: Final = (
+    Mutant("freezer.py", "None if left == float(\"inf\") else max(0.0, left))", "None)", unit("quiesce", "whoever_froze_is_stopped_and_the_thaw_comes_at_the_deadline")),
+    Mutant("freezer.py", "    freeze.kill()\n    gone", "    gone", unit("quiesce", "a_freeze_that_hangs_is_killed_and_thawed_at_the_deadline")),
+    Mutant("freezer.py", "    failure = thaw(argv, paths)\n    if not gone:", "    failure = \"\"\n    if not gone:", unit("quiesce", "a_freeze_that_hangs_is_killed_and_thawed_at_the_deadline")),
+    Mutant("freezer.py", "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):", "for number in (signal.SIGCHLD,):", unit("quiesce", "a_freezer_ignores_that_it_is_asked_to_end")),
+    Mutant("freezer.py", "        if code == 0:\n            return \"\"\n", "        return \"\"\n", unit("quiesce", "a_thaw_that_fails_is_tried_again")),
+    Mutant("quiesce.py", "        else:\n            self._thaw_ourselves(word, rest)\n        return None\n", "        return None\n", unit("quiesce", "a_freezer_that_is_killed_itself_is_stood_in_for")),
+)
+# fmt: on
