@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-debian-redis test-power test-wheel test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-debian-redis test-power test-wheel test-deploy test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,8 +29,8 @@ type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 test: $(STAMP) tools ## all tests: those that measure times, while the machine is quiet; then six files side by side
-	$(BIN)/pytest tests -m alone
-	$(BIN)/pytest tests -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests -m alone --ignore tests/deploy
+	$(BIN)/pytest tests --ignore tests/deploy -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(STAMP) ## tests of single parts; seconds
 	$(BIN)/pytest tests/unit
@@ -46,6 +46,9 @@ test-power: $(STAMP) tools ## power cuts at changes of the disk, on XFS and ext4
 
 test-wheel: $(STAMP) ## the wheel in an environment of its own: its commands, and a demo
 	.ci/wheel $(VENV)
+
+test-deploy: $(STAMP) tools ## whole machines, booted by systemd-nspawn, set up by the words of deploy/README.md (as root)
+	$(BIN)/pytest tests/deploy -n0
 
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
 	$(BIN)/pytest tests/cluster -m "not endurance"

@@ -99,12 +99,13 @@ def ring(at):
     Doorbell(at).copy(Host("alpha"), JobId("j"))
 
 
-def test_with_the_authority_of_the_server_registry_and_bells_come_through(behind, place, client):
+def test_with_the_authority_of_the_server_registry_and_bells_come_through(behind, place, client, caplog):
     at = url(behind("server").port, ca_certs=place / "ca.pem")
     with Coordinator(at) as fleet:
         assert fleet.runs() == []
     ring(at)
     assert client.llen("bj:celery:copy.alpha") == 1
+    assert caplog.text == "", "nobody says that the connection is not secure"
 
 
 def test_a_server_that_wants_certificates_is_given_that_of_the_url(behind, place, client):

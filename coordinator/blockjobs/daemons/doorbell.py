@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from typing import Any, Final
 
 from celery import Celery
@@ -34,6 +35,8 @@ def configure(app: Celery, url: str) -> None:
     address = parse(url)
     app.conf.update(
         broker_url=address.shown,  # for Celery's log: the transport connects by its own option
+        # What the transport does by the address; unless it stands here, too, kombu warns of the contrary.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if address.scheme == "rediss" else None,
         result_backend=None, task_ignore_result=True,
         task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
         accept_content=["msgpack"], result_accept_content=["msgpack"],
