@@ -6,6 +6,7 @@ Every wait is for an event of the stream, with a deadline.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 from children import stop_process
 from mounts import memory
 
@@ -41,6 +43,34 @@ DEADLINE = 120.0  # seconds; long, for machines that are busy with more than thi
 _numbers = count(1)
 
 
+USERS = (Path(__file__).parents[2] / "deploy" / "users.acl").read_text(encoding="utf-8").splitlines()
+SECRET = "change-me"  # noqa: S105 - of a server in this directory
+
+
+class ServerWithUsers(Server):
+    """A server that has the shipped users, and lets this machine's tests in without a password.
+
+    Every process of a fleet has the rights of its user and no others; what was refused to any is in ``ACL LOG``.
+    """
+
+    def __init__(self, directory: Path, hosts: Iterable[str]) -> None:
+        super().__init__(directory)
+        lines = ["user default on nopass ~* &* +@all"]
+        for line in USERS[1:]:
+            mine = re.sub(r">\S+", f">{SECRET}", line)
+            lines += [mine.replace("web1", host) for host in hosts] if "web1" in mine else [mine]
+        self._users = directory.with_name("users.acl")
+        self._users.write_text("\n".join(lines) + "\n")
+
+    def prepare(self) -> None:
+        super().prepare()
+        with self._conf.open("a") as conf:
+            conf.write(f"aclfile {self._users}\n")
+
+    def url_of(self, user: str) -> str:
+        return self.url.replace("unix://", f"unix://{user}:{SECRET}@")
+
+
 class Fleet:
     """Processes by name: ``server``, ``coordinator``, ``finalizer``, ``copy@HOST``, ``steps@HOST``."""
 
@@ -57,7 +87,7 @@ class Fleet:
         self.hosts = [Host(host) for host in hosts]
         # In memory where that is possible: processes die here, no power, and each change of the registry is a flush.
         self.files = Path(tempfile.mkdtemp(prefix="fleet-registry-", dir=memory(LOG)))
-        self.server = Server(self.files / "redis").start()
+        self.server = ServerWithUsers(self.files / "redis", self.hosts).start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -82,7 +112,8 @@ class Fleet:
         words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
         own = ["--qmp", str(self.qmp)] if name == "coordinator" and self.qmp else []
         argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name, *own])]
-        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url, **self.env}
+        user = "control" if not host else f"worker-{host}"
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url_of(user), **self.env}
         self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -121,10 +152,19 @@ class Fleet:
         for process in self.processes.values():
             process.wait(DEADLINE)
         psutil.wait_procs(family, timeout=DEADLINE)
+        refused = self.refused()
         self.client.close()
         self.server.stop()
         for place in (self.tmp, self.files):
             shutil.rmtree(place, ignore_errors=True)
+        assert refused == set(), "a process asked for what its user may not do"
+
+    def refused(self) -> set[tuple[str, str, str]]:
+        """What the server refused to a user since it was started: user, why, and the key or command."""
+        try:
+            return {(entry["username"], entry["reason"], entry["object"]) for entry in self.client.acl_log()}
+        except redis.RedisError:  # it was killed
+            return set()
 
     # --- places and runs --------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def test_what_is_wrong_is_named_and_ends_with_1(fleet: Fleet) -> None:
         code, findings = doctor(fleet, "a")
         assert code == 1
         (wrong,) = errors(findings)
-        assert wrong.startswith("redis: appendfsync is 'everysec'")
+        assert wrong.startswith("redis: it has 'appendfsync everysec'")
         assert not [each for each in findings if each["subject"].startswith("host b")], "only the host that was named"
     finally:
         fleet.client.config_set("appendfsync", "always")

@@ -16,7 +16,7 @@ from puppets import dump
 from blockjobs.cli import main
 
 NUMBERS = count()
-CHANGING = ("card", "bj:daemons", "bj:hosts")  # what beats by itself
+CHANGING = ("card", "bj:daemons", "bj:hosts", "bj:clock")  # what beats by itself
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ LEAST = [
     *COMMANDS.split(),
     "~bj:h:alpha:*",
     "%R~bj:txn:*",
+    "%R~bj:clock",
     "%R~bj:incarnation",
     "(-@all +sadd ~bj:arrivals)",
 ]
