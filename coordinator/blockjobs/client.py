@@ -16,6 +16,7 @@ from typing import Self
 from blockjobs.budgets import Budgets
 from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
 from blockjobs.model.ids import Host, RunId
+from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
@@ -26,7 +27,7 @@ from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.glances import Glances
-from blockjobs.store.hosts import HostView
+from blockjobs.store.hosts import HostView, Judged
 from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, RunView
@@ -189,12 +190,12 @@ class Coordinator(Standstill, Budgets):
 
         Raises:
             HostDown: it is not known.
-            Refused: it is up.
+            Refused: its steps worker is there, and does what is decided.
         """
-        state, _ = self.registry.hosts.known().get(Host(host), ("", 0))
-        if not state:
+        judged = self.registry.hosts.known().get(Host(host))
+        if judged is None:
             raise HostDown(host, "is not known: no worker has registered under this name")
-        if state == "up":
+        if not judged.lacks(WorkerName.STEPS):
             raise Refused(f"host '{host}' is up: cancel its jobs, or drain it and stop its workers")
         return self.registry.fate.abandon(Host(host))
 
@@ -255,7 +256,7 @@ class Coordinator(Standstill, Budgets):
             return ret == 0 if status is Status.CONCLUDED else None
 
 
-def check_host(host: Host, known: tuple[str, int] | None) -> None:
+def check_host(host: Host, known: Judged | None) -> None:
     """Refuse a host that cannot take a job now.
 
     Raises:
@@ -263,8 +264,8 @@ def check_host(host: Host, known: tuple[str, int] | None) -> None:
     """
     if known is None:
         raise HostDown(host, "is not known: no worker has registered under this name")
-    state, since = known
-    if state != "up":
-        at = datetime.fromtimestamp(since / 1000).astimezone()
-        word = "has left: its workers were stopped" if state == "left" else f"is {state} since"
-        raise HostDown(host, f"{word} {'at ' if state == 'left' else ''}{at:%Y-%m-%d %H:%M:%S}")
+    if known.state != "up":
+        at = datetime.fromtimestamp(known.since / 1000).astimezone()
+        word = "has left: its workers were stopped at" if known.state == "left" else f"is {known.state} since"
+        missing = lone_absence(known.absent)
+        raise HostDown(host, f"{word} {at:%Y-%m-%d %H:%M:%S}{': ' * bool(missing)}{missing}")

@@ -29,7 +29,8 @@ from blockjobs.store.attempts import Progress, Who
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import HostRegistry
 from blockworker import attempt
-from blockworker.host import HostConfig, facts, machine_id
+from blockworker.host import HostConfig, facts
+from blockworker.machine import machine_name
 from blockworker.probe import look
 from blockworker.processstart import read_start
 from blockworker.roots import Roots
@@ -37,7 +38,7 @@ from blockworker.steps import Steps
 from blockworker.watcher import Watcher
 
 SLOTS = 2
-BEAT = 2.0  # seconds between two beats of a host, of which the real ones have two: there are two hundred in here
+BEAT = 3.0  # seconds between two beats of a host
 
 
 class StandIn:
@@ -46,26 +47,27 @@ class StandIn:
     def __init__(self, client: Client, host: Host, *, stuck: bool, root: str = "") -> None:
         self.registry = HostRegistry(client, host)
         self._stuck = stuck
-        self._roots = Roots(HostConfig(
+        self.roots = Roots(HostConfig(
             name=host, slots=SLOTS, read_roots=(f"{root}/images",) if root else (),
             write_roots=(f"{root}/backup",) if root else (),
         ))  # fmt: skip
-        self._steps = Steps(self.registry.answers, self._roots)
+        self._steps = Steps(self.registry.answers, self.roots)
         self._who = (os.getpid(), read_start(os.getpid()), read_boot_id())
 
     def step(self, name: str, txn: str) -> None:
+        self.registry.bells.take(self.registry.host, name, TxnId(txn))
         self._steps.take(name, TxnId(txn))
 
     def question(self, question: str) -> None:
         questions, host = self.registry.questions, self.registry.host
         if (asked := questions.take(host, question)) is not None:
-            questions.answer(host, question, look(self._roots, asked["looks"]))
+            questions.answer(host, question, look(self.roots, asked["looks"]))
 
     def copy(self, job: str) -> None:
         """A doorbell: claim, one checkpoint, finish."""
         attempts = self.registry.attempts
-        if self._roots.config.read_roots:
-            attempt.run(attempts, self._roots, JobId(job), draining=lambda: False, tell=lambda _: None)
+        if self.roots.config.read_roots:
+            attempt.run(attempts, self.roots, JobId(job), draining=lambda: False, tell=lambda _: None)
             return
         claim = attempts.claim(JobId(job), Who(uuid.uuid4().hex, *self._who))
         if isinstance(claim, str):
@@ -84,11 +86,12 @@ def serve(url: str, hosts: Iterable[Host], *, stuck: bool, root: str = "") -> No
     stop = stop_on_signals()
     client, beats = connect(url), connect(url)
     standins = {host: StandIn(client, host, stuck=stuck, root=root) for host in hosts}
+    machines = {host: machine_name(standin.roots.config) for host, standin in standins.items()}
     # What a process before this one had claimed is dead: the product's watcher says so.
     few = standins if len(standins) < 8 else ()
     nowhere = {host: Roots(HostConfig(name=host, read_roots=(), write_roots=())) for host in few}
     watchers = [Watcher(HostRegistry(beats, host).attempts, nowhere[host]) for host in few]
-    beating = threading.Thread(target=_beat, args=(HostRegistry(beats, Host("")), list(standins), stop))
+    beating = threading.Thread(target=_beat, args=(HostRegistry(beats, Host("")), machines, stop))
     beating.start()
     for watcher in watchers:
         watcher.start()
@@ -122,12 +125,12 @@ def _consume(connection: Connection, tasks: dict[tuple[str, str], Callable[..., 
                 continue
 
 
-def _beat(registry: HostRegistry, hosts: list[Host], stop: threading.Event) -> None:
+def _beat(registry: HostRegistry, machines: dict[Host, str], stop: threading.Event) -> None:
     """A beat a second for each host, spread over the second."""
-    machine, about = machine_id(), facts()
-    for host in cycle(hosts):
-        registry.hosts.beat(host, machine, SLOTS, about)
-        if stop.wait(BEAT / len(hosts)):
+    about = facts()
+    for host in cycle(machines):
+        registry.hosts.beat(host, machines[host], SLOTS, about)
+        if stop.wait(BEAT / len(machines)):
             return
 
 

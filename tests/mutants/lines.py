@@ -73,6 +73,11 @@ def unit(file: str, *names: str) -> str:
     return " ".join(f"tests/unit/test_{file}.py::test_{name}" for name in names)
 
 
+def name(test: str) -> str:
+    """A test of the names of hosts."""
+    return f"tests/cluster/test_one_name.py::test_{test}"
+
+
 def here(name: str) -> str:
     """A test of attempts in the process of the tests."""
     return f"tests/cluster/test_attempts_here.py::test_{name}"

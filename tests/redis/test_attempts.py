@@ -13,6 +13,7 @@ from blockjobs.model.jobs import Checkpoint
 from blockjobs.store import keys
 from blockjobs.store.attempts import POISON, Claim, Progress
 from blockjobs.store.connection import connect
+from blockjobs.store.hosts import Lease
 from blockjobs.store.registry import HostRegistry
 
 JOB = spec("j")
@@ -299,7 +300,7 @@ def test_the_order_to_end_an_attempt_of_a_job_that_is_gone_is_forgotten_with_its
 def test_the_leases_name_the_attempts_that_have_them(fleet, attempts):
     claim = fleet.claim(JOB)
     attempts.checkpoint(claim, Progress(1, SIZE))
-    assert fleet.registry.hosts.leases([JOB.host]) == {(JOB.host, JOB.id): (claim.attempt, 1)}
+    assert fleet.registry.hosts.leases([JOB.host]) == {(JOB.host, JOB.id): Lease(claim.attempt, 1, "", vacated=False)}
 
 
 @pytest.mark.parametrize(

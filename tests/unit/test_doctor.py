@@ -69,6 +69,8 @@ BAD = [  # kind, what is otherwise than in GOOD, what is found, a word of what i
     ("host", {"unreadable": "what host web1 tells is damaged"}, "error", "damaged install the same version everywhere"),
     ("host", {"state": "left"}, "note", "has left"),
     ("host", {"state": "down"}, "error", "no heartbeat since noon"),
+    ("host", {"state": "down", "missing": "its copy worker does not beat", "worker": "copy"}, "error",
+     "down since noon: its copy worker does not beat start blockjobs-worker@copy there"),
     ("host", {"lost": "host web1 has carried out decision 9"}, "error", "decision 9"),
     ("host", {"silent": True}, "error", "did not answer within 15 s"),
     ("host", {"failed": "looking took longer than 10 s"}, "error", "longer than 10 s"),

@@ -20,8 +20,9 @@ import blockworker
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store.attempts import Claim, Progress
-from blockjobs.store.hosts import HostTaken
+from blockjobs.store.heartbeats import Holder, HostTaken
 from blockworker import farewell, spares
 from blockworker.control import ControlLine
 from blockworker.copy.lanes import CopyLanes
@@ -189,10 +190,10 @@ def test_a_host_whose_name_another_machine_has_taken_ends_its_worker(exit_code, 
     """Its watcher would release the claims of the other machine."""
 
     def turn(*_: object, **__: object) -> None:
-        raise HostTaken("a", "another", "7")
+        raise HostTaken("a", Holder(WorkerName.STEPS, "another", "", "7", 0))
 
     assert exit_code(lambda: heartbeat(turn)) == SOFTWARE
-    assert "host name 'a' is in use by another machine (another)" in (tmp_path / "log").read_text()
+    assert "host name 'a' is held by another steps worker, which" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_host_whose_name_another_machine_has_taken_ends_its_worker(exit_code, 
 )
 def test_a_fact_that_cannot_be_told_silences_no_host(fact):
     told: list[Any] = []
-    beat = Heartbeat(SimpleNamespace(beat=lambda *about, **_: told.append(about[3])), CONFIG, lambda: fact)  # type: ignore[arg-type]
+    beat = Heartbeat(SimpleNamespace(beat=lambda _, **about: told.append(about["facts"])), CONFIG, lambda: fact)  # type: ignore[arg-type]
     beat.register()
     (facts_told,) = told
     assert "version" in facts_told

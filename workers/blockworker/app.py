@@ -25,6 +25,7 @@ from blockjobs.daemons.doorbell import (
     steps_queue,
 )
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
 from blockjobs.watchdog import report_alive, report_interval, report_ready
@@ -46,18 +47,22 @@ log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
 CONNECTIONS: Final = 2  # of a steps worker's main process to the registry: its threads talk for moments
+NAME_PATIENCE: Final = 10.0  # seconds that a copy waits for a heartbeat before it is claimed
 LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def copying(url: str, config: HostConfig) -> Celery:
+def copying(url: str, config: HostConfig, heartbeat: Heartbeat) -> Celery:
     """The app of the copy worker.  Each attempt is a process of its own, with its own line to Redis."""
     app, roots = _app(url, config), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
     def copy(task: Task[Any, Any], job: str) -> str:
+        if not heartbeat.await_current(NAME_PATIENCE):
+            return f"{job} on {config.name}: not claimed: nobody knows whether this host still has its name"
+
         def tell(text: str) -> None:
             """Show progress in Flower, in a field it knows."""
             with suppress(Exception):  # a dashboard is no reason to fail a copy
@@ -77,18 +82,20 @@ def copying(url: str, config: HostConfig) -> Celery:
     return app
 
 
-def stepping(url: str, config: HostConfig, desk: Desk) -> Celery:
+def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat) -> Celery:
     """The app of the steps worker.  Its threads hand over what touches a path, and never wait for a path."""
     app = _app(url, config)
 
     @app.task(name=STEP_TASK)
     def step(name: str, txn: str) -> None:
         with redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
+            heartbeat.renew()
             desk.step(name, TxnId(txn))
 
     @app.task(name=QUESTION_TASK)
     def question(name: str) -> None:
         with redis_may_be_away("a question was not answered, or nobody heard of it"):
+            heartbeat.renew()
             desk.question(name)
 
     return app
@@ -106,10 +113,22 @@ def serve_copies(url: str, config: HostConfig) -> int:
     def drain(**_: object) -> None:
         _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
 
+    state.make_directory(config)
+    client = connect(url, at_most=1)
+    heartbeat = Heartbeat(HostRegistry(client, config.name).hosts, config, worker=WorkerName.COPY)
+    heartbeat.register()
+    client.connection_pool.disconnect()  # a child of the pool would keep what is open now
+
+    def begin(sender: Any, **_: object) -> None:
+        heartbeat.start()
+        spares.follow(sender, config.slots)
+        farewell.follow_end(lambda: _DRAIN[0] == 1, heartbeat.close)
+
     worker_shutting_down.connect(drain, weak=False)
-    worker_ready.connect(lambda sender, **_: spares.follow(sender, config.slots), weak=False)
-    worker_ready.connect(lambda **_: farewell.follow_end(lambda: _DRAIN[0] == 1), weak=False)
-    return _serve(copying(url, config), "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
+    worker_ready.connect(begin, weak=False)
+    worker_shutdown.connect(lambda **_: heartbeat.close(), weak=False)
+    app = copying(url, config, heartbeat)
+    return _serve(app, "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 
 def serve_steps(url: str, config: HostConfig) -> int:
@@ -148,7 +167,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    app = stepping(url, config, desk)
+    app = stepping(url, config, desk, heartbeat)
     return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 

@@ -28,7 +28,8 @@ import blockjobs
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker import filesystem, state
-from blockworker.host import HostConfig, machine_id
+from blockworker.host import HostConfig
+from blockworker.machine import machine_name
 from blockworker.roots import Roots
 
 A_PATH: Final = 5.0  # seconds that looking at one path may take
@@ -53,7 +54,7 @@ def look(config: HostConfig) -> dict[str, Any]:
                 pipe.close()
         with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends later
             child.wait(1.0)
-    return found | itself()
+    return found | itself(config)
 
 
 def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
@@ -71,9 +72,9 @@ def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
     raise TimeoutError
 
 
-def itself() -> dict[str, Any]:
+def itself(config: HostConfig) -> dict[str, Any]:
     """Who answers, and what its clock says now."""
-    return {"machine": machine_id(), "version": blockjobs.__version__, "clock": time.time()}
+    return {"machine": machine_name(config), "version": blockjobs.__version__, "clock": time.time()}
 
 
 def facts(config: HostConfig) -> dict[str, Any]:

@@ -33,25 +33,28 @@ def processes_to_give_up(marks: Mapping[int, Mark], waited: float) -> list[int]:
     return hanging if waited >= LAST_COPIES and Mark.COPIES not in marks.values() else []
 
 
-def follow_end(draining: Callable[[], bool]) -> None:
-    """From now on have this process end in time once it is ``draining``, whatever its children do."""
-    vital(lambda: _follow(draining), "farewell").start()
+def follow_end(draining: Callable[[], bool], leave: Callable[[], None] = lambda: None) -> None:
+    """From now on have this process end in time once it is ``draining``, whatever its children do.
+
+    ``leave``: says the last word of this worker.
+    """
+    vital(lambda: _follow(draining, leave), "farewell").start()
 
 
-def _follow(draining: Callable[[], bool]) -> None:
+def _follow(draining: Callable[[], bool], leave: Callable[[], None]) -> None:
     rest = threading.Event()
     while not draining():
         rest.wait(_LOOK)
     began = time.monotonic()
     while True:
         try:
-            _end_without_what_hangs(time.monotonic() - began)
+            _end_without_what_hangs(time.monotonic() - began, leave)
         except (psutil.Error, OSError) as error:  # a child that ends this instant
             log.debug("one more look at the processes of this worker: %s", error)
         rest.wait(_LOOK)
 
 
-def _end_without_what_hangs(waited: float) -> None:
+def _end_without_what_hangs(waited: float, leave: Callable[[], None]) -> None:
     """End this process if it waits for nothing but attempts that hang; they get SIGKILL."""
     marks = {child.pid: mark_of(child.pid) for child in psutil.Process().children()}
     if given_up := processes_to_give_up(marks, waited):
@@ -59,4 +62,5 @@ def _end_without_what_hangs(waited: float) -> None:
         for pid in given_up:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        leave()
         os._exit(0)  # Celery would wait for them

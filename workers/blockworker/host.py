@@ -238,7 +238,7 @@ def dump(config: HostConfig) -> str:
 
 
 def machine_id() -> str:
-    """This machine, hashed (the id itself is confidential by its own man page): 16 hexadecimal digits."""
+    """The id of this installation, hashed (the id itself is confidential by its man page): 16 hexadecimal digits."""
     try:
         with open("/etc/machine-id", encoding="ascii") as file:
             text = file.read().strip()

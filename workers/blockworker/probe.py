@@ -64,7 +64,7 @@ def _found(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
     if each["as"] == "doctor":
         return checkup.look(roots.config)
     if each["as"] == "machine":
-        return checkup.itself()
+        return checkup.itself(roots.config)
     if each["as"] == "member":
         cut = Cut.from_dict(each.get("cut") or {})
         return _member(roots, JobSpec.from_dict(each["spec"]), Identity.from_list(each["identity"]), cut)

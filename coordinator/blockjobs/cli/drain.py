@@ -12,6 +12,7 @@ from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import WaitTimedOut
 from blockjobs.model.ids import Host
+from blockjobs.store.hosts import Judged
 from blockjobs.store.views import JobView
 
 
@@ -59,9 +60,9 @@ def told(jobs: list[JobView]) -> str:
 
 def unrest(here: Coordinator, job: JobView) -> str:
     """Why a job still has an attempt."""
-    state, _ = here.registry.hosts.known().get(Host(job.host), ("unknown", 0))
-    if state != "up":
-        return f"job {job.id} has an attempt, and nobody can say how it is: host {job.host} is {state}"
+    judged = here.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
+    if judged.state != "up":
+        return f"job {job.id} has an attempt, and nobody can say how it is: host {job.host} is {judged.state}"
     return f"job {job.id} has not stopped writing yet" if job.busy else f"job {job.id} is paused and not parked yet"
 
 

@@ -14,9 +14,11 @@ from blockjobs.cli.status import aligned
 from blockjobs.cli.words import hangs, since
 from blockjobs.cli.words import speed as speed_of
 from blockjobs.client import Coordinator
+from blockjobs.model.liveness import describe_absence
 from blockjobs.store.holds import DRAIN
 from blockjobs.store.hosts import HostView
 
+START = "systemctl start blockjobs-worker@{}"
 TITLES = ["HOST", "STATE", "SLOTS", "RUNNING", "QUEUED", "SPEED", "CPUS", "MEMORY", "SINCE"]
 
 
@@ -45,6 +47,10 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
         for text in aligned([TITLES, *rows]) if rows else ["no host has registered"]:
             click.echo(text)
         for host in found:
+            if host.state != "left":
+                for absence in host.absent:
+                    at = since(absence.since / 1000, now)
+                    click.echo(f"{host.name}: {describe_absence(absence)} {at}: {START.format(absence.worker)} there")
             for each in host.hanging:
                 click.echo(f"{host.name}: {hangs(each, now)}")
             for left in host.facts.get("undefined", ()):

@@ -19,6 +19,7 @@ from blockjobs import settings
 from blockjobs.cli.local import LocalHost, local_hosts, write_host
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
+from blockjobs.model.liveness import WorkerName
 from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import Settings
 from blockjobs.store.address import redacted
@@ -221,9 +222,11 @@ def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) ->
 
 
 def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
-    """The steps workers of the hosts that the coordinator has not judged to be up."""
-    up = {view.name for view in registry.hosts.views() if view.state == "up"}
-    return [f"steps@{host.name}" for host in hosts if host.name not in up]
+    """The workers that are missing of the hosts that the coordinator has not judged to be up."""
+    known = registry.hosts.known()
+    down = [host.name for host in hosts if host.name not in known or known[host.name].state != "up"]
+    missing = {name: [each.worker for each in known[name].absent] if name in known else [] for name in down}
+    return [f"{worker}@{name}" for name, workers in missing.items() for worker in workers or [WorkerName.STEPS]]
 
 
 def note_shared_disk(directory: Path, hosts: Sequence[LocalHost]) -> None:

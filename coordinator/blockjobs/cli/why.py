@@ -10,6 +10,7 @@ from blockjobs.cli.words import clock, count, hangs, since, speed
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host
+from blockjobs.model.liveness import lone_absence
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.hosts import HostView
 from blockjobs.store.limits import StoreView
@@ -104,7 +105,10 @@ def absent(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str
     for name, owed in sorted(txn.owing.items()):
         host = hosts.get(name)
         if step and owed.get(step, 0) > 0 and host is not None and host.state != "up":
-            told.append(f"host {name} is {host.state} {since(host.since / 1000, now)} and owes {str(step).upper()}")
+            missing = lone_absence(host.absent)
+            why = f" ({missing})" if missing else ""
+            at = since(host.since / 1000, now)
+            told.append(f"host {name} is {host.state} {at}{why} and owes {str(step).upper()}")
     return told
 
 
@@ -200,4 +204,7 @@ def _down(scene: Scene, name: Host) -> str:
     host = scene.hosts.get(name)
     if host is None:
         return f"host {name} is not known"
-    return "" if host.state == "up" else f"host {name} is {host.state} {since(host.since / 1000, scene.now)}"
+    if host.state == "up":
+        return ""
+    missing = lone_absence(host.absent)
+    return f"host {name} is {host.state} {since(host.since / 1000, scene.now)}" + (f": {missing}" if missing else "")

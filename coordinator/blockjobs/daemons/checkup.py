@@ -12,6 +12,7 @@ from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.checkup import Finding, examine
 from blockjobs.model.ids import Host
+from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.store.fitness import examine_server
 from blockjobs.store.health import Health, beyond
 from blockjobs.store.hosts import HostView
@@ -62,8 +63,10 @@ class Checkup:
             "lost": "" if view.unreadable else self._registry.hosts.lost_memory([view.name]),
             "unreadable": view.unreadable,
             "since": f"since {_local(view.since)}",
+            "missing": lone_absence(view.absent), "worker": view.absent[0].worker if view.absent else "",
         }  # fmt: skip
-        told = self._ask(view) if view.state == "up" else {}
+        lacks_steps = any(absence.worker is WorkerName.STEPS for absence in view.absent)
+        told = self._ask(view) if view.state == "up" or (view.absent and not lacks_steps) else {}
         yield from examine("host", f"host {view.name}", fact | told)
         for each in view.hanging:
             fact = {**each.to_dict(), "since": f"since {_local(each.since * 1000)}"}

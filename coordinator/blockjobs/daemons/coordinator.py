@@ -11,18 +11,19 @@ from typing import Final
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime, read_boot_id
 from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.daemons.rollcall import RollCall
 from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
 from blockjobs.daemons.terms import Terms
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
 from blockjobs.store.retention import KEEP_RUNS
 
 log = logging.getLogger(__name__)
 
-HOST_LEASE: Final = 6.0  # seconds without a heartbeat (one a second) after which a host counts as down
 DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
 UNCERTAIN: Final = 24 * 3600.0  # seconds in which nothing is forgotten, after the clock jumped or nobody looked at it
 PATIENCE: Final = 250  # ms that one turn waits for news
@@ -42,18 +43,20 @@ class Coordinator:
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)
-    _beats: Silence[Host] = field(default_factory=lambda: Silence(HOST_LEASE))
+    rollcall: RollCall = field(init=False)
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
     _redis_run: str = ""
     _at_boot: int = 0  # ms since the epoch, by the steady clock
     _certain_at: float = 0.0  # when it is certain again what is old enough to be forgotten
     _forgetting: bool = False
+    _withdrawn: bool = False  # whether this process has taken back what hosts that are down were sent before it
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
 
     def __post_init__(self) -> None:
         self.shares, self.terms = Shares(self.registry), Terms(self.registry)
+        self.rollcall = RollCall(self.registry.hosts)
 
     def once(self) -> None:
         """One turn: what happened since the last one, and what is due by the clock.
@@ -129,6 +132,7 @@ class Coordinator:
         """What others left half done, and what is over by its own time."""
         part, now = self.quarantine.part, self._now()
         self.registry.submit.recover(now, self.quarantine.handle)
+        part("messages to hosts that are down", self._withdraw)
         for volume in part("volumes that are reserved", partial(self.registry.nodes.expire, now)) or ():
             log.warning("volume %s: no longer reserved: whoever did so is gone, or was never answered", volume)
         for job, reason in part("holds of jobs", partial(self.registry.verbs.expire, now)) or ():
@@ -137,7 +141,7 @@ class Coordinator:
             log.info("'%s' no longer holds any job", reason)
 
     def _dispatch(self, hosts: set[Host]) -> None:
-        waiting = partial(self.registry.hosts.waiting, hosts & self._slots.keys())
+        waiting = partial(self.registry.hosts.waiting, hosts & self.rollcall.up)
         for host in self.quarantine.part("who waits for a slot", waiting) or ():
             self.quarantine.part(f"host {host}: its line", partial(self._ring, host))
 
@@ -173,25 +177,37 @@ class Coordinator:
         run = hosts.run_id()
         if run != self._redis_run:
             self._redis_run = run
-            self._beats.restart()
+            self.rollcall.restart()
             self._leases.restart()
         cards = hosts.cards(sorted(self._slots))
-        silent = self._beats.look(boottime(), {host: card.beat for host, card in cards.items()})
-        came_back, known = False, hosts.known()
         self._hanging = {host: card.hanging for host, card in cards.items() if card.hanging}
-        for host, card in cards.items():
-            self._slots[host] = card.places
-            state = "left" if card.says == "left" else "down" if host in silent else "up"
-            if known.get(host, ("", 0))[0] == state:
-                continue  # a call a host and second would be most of what an idle fleet costs
-            if hosts.judge(host, state):
-                log.log(logging.INFO if state == "up" else logging.WARNING, "host %s: %s", host, state)
-                came_back |= state == "up"
-        if came_back:
+        self._slots |= {host: card.places for host, card in cards.items()}
+        began = not self._withdrawn
+        changed = self.rollcall.look(cards)
+        if any(host in self.rollcall.up for host in changed):
             self.registry.fate.remind()
-        leases = hosts.leases(sorted(self._slots))
-        for host, job in self._leases.look(boottime(), leases):
-            if cards[host].says == "here" and host not in silent:
-                attempt, _ = leases[host, job]
+        if changed or began:
+            self._withdraw()
+        self._look_at_leases()
+
+    def _withdraw(self) -> None:
+        """Leave no message to a host that is not up: it is rung for what is due when it is back."""
+        self._withdrawn = True
+        for host in self._slots.keys() - self.rollcall.up:
+            for worker in WorkerName:
+                if worker is WorkerName.COPY or self.rollcall.lacks(host, worker):
+                    self.registry.bells.withdraw(host, worker)
+
+    def _look_at_leases(self) -> None:
+        """Have attempts fenced that are silent; on a host that is not up they give back their places in stores."""
+        leases = self.registry.hosts.leases(sorted(self._slots))
+        silent = self._leases.look(boottime(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()})
+        for (host, job), lease in leases.items():
+            away = (host, job) in silent and host not in self.rollcall.up
+            if lease.store and lease.vacated != away and (away or (host, job) not in silent):
+                self.registry.limits.vacate(host, job, lease.attempt, lease.store, away=away)
+        for host, job in silent:
+            if not self.rollcall.lacks(host, WorkerName.STEPS):
+                attempt = leases[host, job].attempt
                 log.warning("job %s: no checkpoint for %.0f s, attempt %s on %s is fenced", job, LEASE, attempt, host)
-                hosts.fence(host, job, attempt)
+                self.registry.hosts.fence(host, job, attempt)

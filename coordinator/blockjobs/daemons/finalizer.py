@@ -36,6 +36,7 @@ from blockjobs.model.barriers import (
 )
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store.fate import Due
 from blockjobs.store.registry import Registry
 
@@ -59,6 +60,7 @@ class Waiting:
     """What this process remembers of a step it waits for; losing it costs a repeated bell, no more."""
 
     step: Step
+    unrung: set[Host] = field(default_factory=set)  # whose steps worker was not there
     rung: dict[Host, tuple[float, Share]] = field(default_factory=dict)
     # When each host that was rung gave its last answer, and how many of its members owed the step then.
     heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Finalizer:
         """Once a second: say that this process is there, and make due what waited for long enough."""
         self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
         known = self.registry.hosts.known()
-        self._silent = frozenset(host for host, (state, _) in known.items() if state != "up")
+        self._silent = frozenset(host for host, judged in known.items() if judged.lacks(WorkerName.STEPS))
         self._hosts = {*known, *(host for each in [*self._waiting.values()] for host in [*each.rung])}
         self._hanging = {}
         # Also of those that another finalizer has ended, of which this one never hears again.
@@ -184,7 +186,8 @@ class Finalizer:
 
     def _impatient(self, txn: TxnId, waiting: Waiting) -> bool:
         now = boottime()
-        return any(now - at > RING_AGAIN for at, _ in waiting.rung.values()) or bool(self._late(txn, waiting.step))
+        again = any(now - at > RING_AGAIN for at, _ in waiting.rung.values())
+        return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
     def _advance(self, txn: TxnId) -> tuple[bool, View | None] | None:
         """Move a transaction on until it has to wait for somebody: whether it is over, and its last view.
@@ -265,7 +268,10 @@ class Finalizer:
                     raise AssertionError(step)
 
     def _ring(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
-        """Send a step to the hosts that owe it, unless they were rung a moment ago and nothing changed."""
+        """Send a step to the hosts that owe it, unless they were rung a moment ago and nothing changed.
+
+        A host that is down is rung when it is back.
+        """
         waiting = self._waiting.get(view.txn)
         now = boottime()
         if waiting is None or waiting.step is not step:
@@ -273,10 +279,16 @@ class Finalizer:
             waiting = self._waiting[view.txn] = Waiting(step)
         for host in sorted(hosts):
             waiting.heard.setdefault(host, (now, view.shares[host].owing[step]))
+            if host in self._silent:
+                waiting.rung.pop(host, None)
+                waiting.unrung.add(host)
+                continue
+            waiting.unrung.discard(host)
             at, share = waiting.rung.get(host, (0.0, None))
             if share != view.shares[host] or now - at > RING_AGAIN:
                 waiting.rung[host] = (now, view.shares[host])
-                self.doorbell.step(host, step, view.txn)
+                if self.registry.bells.note(host, step, view.txn):
+                    self.doorbell.step(host, step, view.txn)
 
     def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:
         """Past the deadline of a barrier before the decision: the members of late hosts fail, and each host is named.

@@ -46,7 +46,8 @@ class Resolve:
             raise HostDown(host, f"did not answer within {self._patience:.0f} s: {told}")
         if answer.get("errno"):
             raise Refused(str(answer["text"]))
-        self._doorbell.step(host, Step.SETTLE, job.transaction)
+        if self._registry.bells.note(host, Step.SETTLE, job.transaction):
+            self._doorbell.step(host, Step.SETTLE, job.transaction)
         return answer
 
     def _expect_stuck(self, job: JobView) -> None:

@@ -139,8 +139,10 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "host": (
         Rule(N, _has("state", "left"), "it has left: its workers were stopped",
              "systemctl start blockjobs-worker@copy blockjobs-worker@steps there"),
-        Rule(E, _has("state", "down"), "it is down: no heartbeat {since}",
+        Rule(E, lambda f: f["state"] == "down" and not f.get("missing"), "it is down: no heartbeat {since}",
              "look at it; if it is gone for good: blockjobs abandon {name}"),
+        Rule(E, lambda f: f["state"] == "down" and bool(f.get("missing")), "it is down {since}: {missing}",
+             "start blockjobs-worker@{worker} there; its log says why it ended, if its version is this one"),
         Rule(E, lambda f: bool(f.get("unreadable")), "{unreadable}",
              "install the same version everywhere, then restart blockjobs-worker@steps there"),
         Rule(E, lambda f: bool(f.get("lost")), "{lost}", "bring back the right data of Redis: docs/operating.md"),

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from blockjobs.model import errors
 from blockjobs.model.hanging import HangingPath, hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.liveness import Absence, Word, WorkerName
 from blockjobs.store import codec, keys
 from blockjobs.store.clock import read_steady_ms
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.each import readable
-from blockjobs.store.facts import name_unreadable, read_facts, read_hanging
+from blockjobs.store.facts import name_unreadable, read_facts
+from blockjobs.store.heartbeats import Heartbeats
 from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
@@ -44,6 +45,7 @@ class HostView:
     waiting: int
     speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
     unreadable: str = ""  # why what it tells of itself cannot be read
+    absent: tuple[Absence, ...] = ()  # which of its workers are not there
 
     @property
     def hanging(self) -> tuple[HangingPath, ...]:
@@ -60,43 +62,42 @@ class HostView:
             "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
             "running": self.running, "waiting": self.waiting, "speed": self.speed, "facts": dict(self.facts),
             "hanging": [each.to_dict() for each in self.hanging],
+            "absent": [{"worker": each.worker, "word": each.word, "since": each.since / 1000} for each in self.absent],
         }  # fmt: skip
 
 
-class Card(NamedTuple):
-    """What a host says of itself: its heartbeat's counter, ``here`` or ``left``, its slots, the paths that hang."""
+class Judged(NamedTuple):
+    """How the coordinator judged a host: up, down or left, since when (ms), and which of its workers are not there."""
 
+    state: str
+    since: int
+    absent: tuple[Absence, ...] = ()
+
+    def lacks(self, worker: WorkerName) -> bool:
+        """Whether this worker is not there; of a host judged by an earlier version neither is, unless it is up."""
+        if not self.absent:
+            return self.state != "up"
+        return any(absence.worker is worker for absence in self.absent)
+
+
+class Lease(NamedTuple):
+    """A live claim.  ``beat``: the counter of its checkpoints.  ``vacated``: its place in the store was given back."""
+
+    attempt: str
     beat: int
-    says: str
-    slots: int
-    hanging: tuple[HangingPath, ...] = ()
-
-    @property
-    def places(self) -> int:
-        """How many copies run there at once: a worker has a process more for one that hangs."""
-        return self.slots + min(self.slots, len({each.job for each in self.hanging if each.job}))
+    store: str
+    vacated: bool
 
 
-class Hosts:
+class Hosts(Heartbeats):
     def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
-        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+        super().__init__(client, scripts)
+        self._odd = odd or Odd()
 
-    def beat(
-        self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, word: str = "beat", seen: str = ""
-    ) -> str:
-        """Say that a host is there (or that it leaves); returns its counter.
-
-        Raises:
-            Refused: another machine beats under this name.  ``seen``: its counter, if the caller saw it stand still.
-        """
-        names = [keys.card(host), keys.host_events(host)]
-        match self._scripts.call("beat", names, [host, machine, slots, codec.pack(dict(facts)), word, seen]):
-            case [b"ok", beat]:
-                return str(beat.decode())
-            case [_, other, beat]:
-                raise HostTaken(host, other.decode(), beat.decode())
-            case reply:
-                raise AssertionError(reply)
+    def judge(self, host: Host, state: str, words: Mapping[WorkerName, Word] | None = None) -> bool:
+        """Note the judgement of a host, and of its workers (None: the same); True where that of the host changed."""
+        each = [state if words is None else words[worker] for worker in WorkerName]
+        return bool(self._scripts.call("judge", [keys.hosts(), keys.events()], [host, state, *each])[0] == b"changed")
 
     def list_arrivals(self) -> list[Host]:
         """Hosts that have registered and that nobody has looked at since; what is no host's name is dropped."""
@@ -113,15 +114,11 @@ class Hosts:
         """These hosts were looked at."""
         self._redis.srem(keys.arrivals(), *hosts)
 
-    def judge(self, host: Host, state: str) -> bool:
-        """Note the judgement; True where it changed."""
-        return bool(self._scripts.call("judge", [keys.hosts(), keys.events()], [host, state])[0] == b"changed")
-
-    def known(self) -> dict[Host, tuple[str, int]]:
-        """Every host the coordinator knows: state, since."""
+    def known(self) -> dict[Host, Judged]:
+        """Every host the coordinator knows."""
         record = {readable(name): readable(value) for name, value in self._redis.hgetall(keys.hosts()).items()}
         return {
-            Host(name[6:]): (state, int(record.get("since:" + name[6:], "0")))
+            Host(name[6:]): Judged(state, int(record.get("since:" + name[6:], "0")), _absent(record, name[6:]))
             for name, state in sorted(record.items())
             if name.startswith("state:")
         }
@@ -148,40 +145,30 @@ class Hosts:
         return [
             HostView(
                 host,
-                state,
-                since,
+                judged.state,
+                judged.since,
                 **_told(host, card),
+                absent=judged.absent,
                 running=running,
                 waiting=waiting,
                 speed=self._odd.read(f"limit of host {host}", partial(int, speed or 0)) or 0,
             )
-            for (host, (state, since)), card, running, waiting, speed in zip(
+            for (host, judged), card, running, waiting, speed in zip(
                 known.items(), rows[::3], rows[1::3], rows[2::3], speeds[: len(known)], strict=True
             )
         ]
 
-    def cards(self, hosts: list[Host]) -> dict[Host, Card]:
-        """What each host says of itself."""
-        pipe = self._redis.pipeline(transaction=False)
-        for host in hosts:
-            pipe.hmget(keys.card(host), "beat", "state", "slots", "facts")
-        return {host: _card(host, row) for host, row in zip(hosts, pipe.execute(), strict=True)}
-
-    def hanging(self, host: Host) -> tuple[HangingPath, ...]:
-        """The paths that hang on a host."""
-        return read_hanging(host, self._redis.hget(keys.card(host), "facts"))
-
-    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], tuple[str, int]]:
-        """Every live claim: the attempt that has it, and its checkpoints' counter."""
+    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], Lease]:
+        """Every live claim."""
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hkeys(keys.attempts(host))
         claims = [(h, JobId(j.decode())) for h, jobs in zip(hosts, pipe.execute(), strict=True) for j in jobs]
         for host, job in claims:
-            pipe.hmget(keys.job(host, job), "attempt", "beat")
+            pipe.hmget(keys.job(host, job), "attempt", "beat", "store", "vacated")
         return {
-            claim: ((attempt or b"").decode(), int(beat or 0))
-            for claim, (attempt, beat) in zip(claims, pipe.execute() if claims else [], strict=True)
+            claim: Lease((attempt or b"").decode(), int(beat or 0), (store or b"").decode(), vacated is not None)
+            for claim, (attempt, beat, store, vacated) in zip(claims, pipe.execute() if claims else [], strict=True)
         }
 
     def fence(self, host: Host, job: JobId, attempt: str) -> bool:
@@ -212,7 +199,9 @@ class Hosts:
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hget(keys.job(host, JobId(job.decode())), "store")
-        names = [keys.ready(host), keys.rung(host), keys.attempts(host), keys.holding()]
+        names = [
+            keys.ready(host), keys.rung(host), keys.attempts(host), keys.holding(), keys.queue(host, WorkerName.COPY)
+        ]  # fmt: skip
         args: list[Any] = [most, slots, lost_after_ms, host]
         for job, found in zip(jobs, pipe.execute() if jobs else [], strict=True):
             store = (found or b"").decode()
@@ -314,16 +303,6 @@ def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
         return told | {"unreadable": name_unreadable(host, error)}
 
 
-def _card(host: Host, row: Sequence[bytes | None]) -> Card:
-    """What a host says of itself; one whose counters cannot be read has never beaten."""
-    beat, state, slots, facts = row
-    try:
-        return Card(int(beat or 0), (state or b"").decode(), int(slots or 0), read_hanging(host, facts))
-    except ValueError as error:
-        name_unreadable(host, error)
-        return Card(0, "", 0)
-
-
 def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
     """Whether a job touches anything that hangs; of one that nobody here can read, its claim says so."""
     try:
@@ -338,9 +317,11 @@ def bounded_aside(aside: Mapping[str, str]) -> dict[str, str]:
     return {name[:LONGEST_ASIDE]: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
 
 
-class HostTaken(errors.Refused):
-    """Another machine beats under the name."""
-
-    def __init__(self, host: str, machine: str, beat: str) -> None:
-        super().__init__(f"host name '{host}' is in use by another machine ({machine})")
-        self.beat = beat
+def _absent(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
+    """Which workers of a host are not there, as they were judged."""
+    found = []
+    for worker in WorkerName:
+        word, _, since = record.get(f"{worker}:{host}", "").partition(" ")
+        if word in (Word.DOWN, Word.LEFT):
+            found.append(Absence(worker, Word(word), int(since) if since.isdigit() else 0))
+    return tuple(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.liveness import WorkerName
 
 CELERY_PREFIX: Final = "bj:celery:"
 
@@ -51,6 +52,16 @@ def rung(host: Host) -> str:
     return f"bj:h:{host}:rung"
 
 
+def bells(host: Host) -> str:
+    """zset: messages of steps that were sent and not taken yet, as ``step transaction``, by time."""
+    return f"bj:h:{host}:bells"
+
+
+def queue(host: Host, worker: WorkerName) -> str:
+    """list: the messages for one of a host's workers, pushed and popped by Celery."""
+    return f"{CELERY_PREFIX}{worker}.{host}"
+
+
 def attempts(host: Host) -> str:
     """hash: job with a live claim -> attempt uuid, pid, start time of the process, boot id."""
     return f"bj:h:{host}:attempts"
@@ -78,7 +89,7 @@ def abandoned(host: Host) -> str:
 
 
 def card(host: Host) -> str:
-    """hash: the host's registration and heartbeat counter."""
+    """hash: the registration and the heartbeat counter of each of the host's workers (``copy-``: the copy worker's)."""
     return f"bj:h:{host}:card"
 
 
@@ -266,8 +277,9 @@ def nodes() -> str:
 
 
 def hosts() -> str:
-    """hash: of each host how the coordinator judged it (``state:``, ``since:``), the limit given (``speed:``), and how
-    many of its events were refused (``refused:``) and when the last one was (``refused-at:``, ms)."""
+    """hash: of each host how the coordinator judged it (``state:``, ``since:``) and its workers (``steps:``,
+    ``copy:``), the limit given (``speed:``), and how many of its events were refused (``refused:``) and when the last
+    one was (``refused-at:``, ms)."""
     return "bj:hosts"
 
 

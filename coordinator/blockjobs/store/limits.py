@@ -228,6 +228,10 @@ class Limits:
             freed += self._scripts.call("sweep", names, [word for place in batch for word in place])[1]
         return freed
 
+    def vacate(self, host: Host, job: JobId, attempt: str, store: str, *, away: bool) -> None:
+        """Give back the place of an attempt that stands still as its host is away; else take it again."""
+        self._scripts.call("vacate", [keys.job(host, job), keys.places(store)], [host, job, attempt, int(away)])
+
     def admit(self, store: str, most: int) -> set[Host]:
         """Let so many jobs out of a store's crowd, the longest waiting first; the hosts that are to be rung."""
         hosts: set[Host] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from blockjobs.model.ids import Host
 from blockjobs.store.answers import Answers
 from blockjobs.store.attempts import Attempts
+from blockjobs.store.bells import Bells
 from blockjobs.store.clock import Clock
 from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
@@ -45,6 +46,7 @@ class Registry:
         self.timeouts = Timeouts(client, scripts, self.views)
         self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
         self.hosts = Hosts(client, scripts, self.odd)
+        self.bells = Bells(client, scripts)
         self.fate = Fate(client, scripts)
         self.clock = Clock(client, scripts)
         self.retries = Retries(client, scripts, self.views)
@@ -64,3 +66,4 @@ class HostRegistry:
         self.answers = Answers(client, scripts, host)
         self.questions = Questions(client)
         self.hosts = Hosts(client, scripts)
+        self.bells = Bells(client, scripts)

@@ -24,6 +24,7 @@ NAMES: Final = (
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
     "prune", "announce", "tell", "told",         "again", "begin", "merge", "due", "clock",
+    "bell", "vacate",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lines import Mutant, here, never, unit
+from lines import Mutant, here, name, never, unit
 
 # fmt: off
 ATTEMPTS: Final = (
@@ -17,7 +17,12 @@ ATTEMPTS: Final = (
     Mutant("processname.py", "    finally:\n        _rename(IDLE)\n", "    finally:\n        pass\n", here("a_claim_that_nobody_heard_of_is_released_and_its_process_lives")),
     Mutant("processname.py", "    _rename(name_of(attempt))\n", "", here("a_process_is_not_killed_for_an_attempt_that_it_does_not_run[another]")),
     Mutant("attempt.py", "            if not is_absence(error) or boottime() >= until:\n", "            if error:\n", here("a_claim_whose_answer_was_lost_is_asked_for_again_and_is_one_attempt")),
-    Mutant("heartbeat.py", "            except HostTaken:\n                raise\n", "", unit("threads", "a_host_whose_name_another_machine_has_taken_ends_its_worker")),
+    Mutant("heartbeat.py", "            end_process(str(taken))\n", "            pass\n", unit("threads", "a_host_whose_name_another_machine_has_taken_ends_its_worker")),
+    Mutant("heartbeat.py", "        return boottime() - self._answered.read() <= CURRENT\n", "        return True\n", name("no_message_is_taken_on_the_word_of_a_beat_that_is_too_old")),
+    Mutant("machine.py", "{machine_id()}:{read_boot_id()}:{token}", "{machine_id()}:{read_boot_id()}", name("no_second_machine_gets_a_name_that_is_held")),
+    Mutant("machine.py", "{machine_id()}:{read_boot_id()}:{token}", "{machine_id()}:{token}", name("no_second_machine_gets_a_name_that_is_held")),
+    never("machine.py", "    if process.namespace != _pid_namespace():\n        return False\n", unit("liveness", "a_process_that_ended_is_gone_and_one_that_runs_or_cannot_be_seen_is_not")),
+    Mutant("machine.py", "        return not same or ", "        return ", unit("liveness", "a_process_that_ended_is_gone_and_one_that_runs_or_cannot_be_seen_is_not")),
     Mutant("threads.py", "            end_process(f", "            str(f", unit("threads", "a_thread_that_ends_at_what_nobody_expected_ends_its_process_and_says_why[watcher]")),
     never("pausepoint.py", "        if self.line.lost:\n            raise errors.LeaseLost(self.spec.id)\n        if self.line.failure", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
     never("pausepoint.py", "        if not self.line.safe:\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),

@@ -81,6 +81,7 @@ class Desk:
 
     def step(self, step: str, txn: TxnId) -> None:
         """Hand a step of a transaction to the lanes of its members here."""
+        self._registry.bells.take(self._config.name, step, txn)
         parts = self._parts_of(txn)
         if step == "cut" and len(parts) > 1:  # all at one instant, so by one errand
             lane = frozenset[str]().union(*(part.lane for part in parts))

@@ -69,7 +69,7 @@ class Questions:
         sorted_: dict[Lane, list[int]] = {}
         for at, look in enumerate(looks):
             if look.get("as") == "machine":
-                answers[at] = checkup.itself()
+                answers[at] = checkup.itself(self._config)
             elif look.get("as") == "doctor":
                 patience = max(patience, DOCTOR + SLACK)
                 sorted_.setdefault(WHOLE_HOST, []).append(at)

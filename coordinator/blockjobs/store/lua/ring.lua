@@ -3,8 +3,8 @@
 -- None while the host is drained.  A job whose store is full goes behind all others, into the crowd of that store.
 -- How many copies a store takes is read here: what the caller knew of it may be older than the store.
 --
--- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding
--- KEYS[5...]  per candidate: job, and of its store: itself, places, crowd
+-- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding   KEYS[5] queue of the copy worker
+-- KEYS[6...]  per candidate: job, and of its store: itself, places, crowd
 -- ARGV[1] doorbells outstanding at most   ARGV[2] slots   ARGV[3] milliseconds after which a doorbell counts as lost
 -- ARGV[4] host   ARGV[5...]  per candidate, the longest waiting first: id, store ("": none), limit in bytes per second
 --           until it is known better ("": as it is)
@@ -13,8 +13,8 @@
 
 if redis.call("HEXISTS", KEYS[4], "drain:" .. ARGV[4]) == 1 then return {"ring"} end
 local now = steady_ms()
--- A lost doorbell is only sure where a slot is free; behind full slots it merely waits.
-if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) then
+-- A lost doorbell is only sure where a slot is free and no message lies in the queue; else it merely waits.
+if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) and redis.call("LLEN", KEYS[5]) == 0 then
   redis.call("ZREMRANGEBYSCORE", KEYS[2], "-inf", now - ARGV[3])
 end
 local reply = {"ring"}
@@ -22,7 +22,7 @@ local room = tonumber(ARGV[1]) - redis.call("ZCARD", KEYS[2])
 for i = 0, (#ARGV - 4) / 3 - 1 do
   if room <= 0 then return reply end
   local id, name, limit = unpack(ARGV, 5 + 3 * i, 7 + 3 * i)
-  local job, store, places, crowd = unpack(KEYS, 5 + 4 * i, 8 + 4 * i)
+  local job, store, places, crowd = unpack(KEYS, 6 + 4 * i, 9 + 4 * i)
   local since, place = tonumber(redis.call("ZSCORE", KEYS[1], id) or FULL), ARGV[4] .. " " .. id
   if since < FULL and not redis.call("ZSCORE", KEYS[2], id) then
     local most = name ~= "" and tonumber(redis.call("HGET", store, "jobs") or 0) or 0  -- 0: any number
