@@ -71,7 +71,8 @@ def test_a_host_of_which_the_configuration_names_what_is_not_there(fleet: Fleet)
     root = str(fleet.root("d"))
     path = fleet.place / "d.toml"
     before = path.read_text()
-    config = HostConfig(name=Host("d"), read_roots=(root,), write_roots=(root,), commands={"freeze": ("/no/where",)})
+    whose = {"name": Host("d"), "state": str(fleet.place / "state" / "d")}
+    config = HostConfig(**whose, read_roots=(root,), write_roots=(root,), commands={"freeze": ("/no/where",)})
     path.write_text(dump(config))
     try:
         fleet.restart("steps@d")

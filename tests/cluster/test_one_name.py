@@ -147,11 +147,11 @@ def test_no_message_is_taken_on_the_word_of_a_beat_that_is_too_old(first: Machin
     assert not mine.is_current()
     mine.register()
     assert mine.is_current()
-    mine._answered[:] = heartbeat._TIME.pack(0.0)  # as after a stop of ten seconds
+    mine._answered.write(0.0)  # as after a stop of ten seconds
     assert not mine.await_current(0.1)
     threading.Timer(0.2, mine._beat).start()
     assert mine.await_current(DEADLINE)
-    mine._answered[:] = heartbeat._TIME.pack(0.0)
+    mine._answered.write(0.0)
     mine.renew()
     assert mine.is_current()
 

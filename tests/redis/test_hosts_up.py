@@ -180,7 +180,7 @@ def test_a_message_costs_the_same_however_many_lie_there(fleet, hosts):
         call()
         return fleet.client.info("stats")["total_commands_processed"] - before - 1
 
-    assert commands(lambda: fleet.registry.bells.note(ALPHA, "open", "new")) <= 4
+    assert commands(lambda: fleet.registry.bells.note(ALPHA, "open", "new")) <= 6
     assert commands(lambda: fleet.host(ALPHA).bells.take(ALPHA, "open", "new")) == 1
 
 

@@ -11,17 +11,21 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+from kombu.exceptions import OperationalError
 
 from blockjobs.daemons.doorbell import (
     COPY_TASK,
+    PULSE_TASK,
     QUESTION_TASK,
     STEP_TASK,
     configure,
     copy_queue,
+    send_pulse,
     steps_queue,
 )
 from blockjobs.model.ids import JobId, TxnId
@@ -39,6 +43,7 @@ from blockworker.errands.work import serve as serve_errands
 from blockworker.heartbeat import Heartbeat
 from blockworker.highest import Highest
 from blockworker.host import HostConfig
+from blockworker.pulse import Pulse, Taken
 from blockworker.roots import Roots
 from blockworker.threads import vital
 from blockworker.watcher import Watcher
@@ -54,12 +59,13 @@ LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when th
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def copying(url: str, config: HostConfig, heartbeat: Heartbeat) -> Celery:
+def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: Taken) -> Celery:
     """The app of the copy worker.  Each attempt is a process of its own, with its own line to Redis."""
-    app, roots = _app(url, config), Roots(config)
+    app, roots = _app(url, config, taken), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
     def copy(task: Task[Any, Any], job: str) -> str:
+        taken.note()
         if not heartbeat.await_current(NAME_PATIENCE):
             return f"{job} on {config.name}: not claimed: nobody knows whether this host still has its name"
 
@@ -82,18 +88,20 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat) -> Celery:
     return app
 
 
-def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat) -> Celery:
+def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: Taken) -> Celery:
     """The app of the steps worker.  Its threads hand over what touches a path, and never wait for a path."""
-    app = _app(url, config)
+    app = _app(url, config, taken)
 
     @app.task(name=STEP_TASK)
     def step(name: str, txn: str) -> None:
+        taken.note()
         with redis_may_be_away(f"transaction {txn}: {name} is rung for again"):
             heartbeat.renew()
             desk.step(name, TxnId(txn))
 
     @app.task(name=QUESTION_TASK)
     def question(name: str) -> None:
+        taken.note()
         with redis_may_be_away("a question was not answered, or nobody heard of it"):
             heartbeat.renew()
             desk.question(name)
@@ -101,9 +109,10 @@ def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat) -> 
     return app
 
 
-def _app(url: str, config: HostConfig) -> Celery:
+def _app(url: str, config: HostConfig, taken: Taken) -> Celery:
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
     configure(app, url)
+    app.task(name=PULSE_TASK)(taken.note)
     return app
 
 
@@ -113,21 +122,28 @@ def serve_copies(url: str, config: HostConfig) -> int:
     def drain(**_: object) -> None:
         _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
 
+    def is_free(consumer: Any) -> bool:
+        return not _DRAIN[0] and spares.has_free_slot(consumer, config.slots)
+
     state.make_directory(config)
     client = connect(url, at_most=1)
-    heartbeat = Heartbeat(HostRegistry(client, config.name).hosts, config, worker=WorkerName.COPY)
+    registry = HostRegistry(client, config.name)
+    heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), Taken()
     heartbeat.register()
     client.connection_pool.disconnect()  # a child of the pool would keep what is open now
 
     def begin(sender: Any, **_: object) -> None:
         heartbeat.start()
+        pulse = _pulse(app, registry, WorkerName.COPY, taken)
+        pulse.free, pulse.end = partial(is_free, sender), partial(spares.end_all, sender)
+        pulse.start()
         spares.follow(sender, config.slots)
         farewell.follow_end(lambda: _DRAIN[0] == 1, heartbeat.close)
 
     worker_shutting_down.connect(drain, weak=False)
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(lambda **_: heartbeat.close(), weak=False)
-    app = copying(url, config, heartbeat)
+    app = copying(url, config, heartbeat, taken)
     return _serve(app, "prefork", config.slots, f"copy@{config.name}", copy_queue(config.name))
 
 
@@ -146,6 +162,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging, watcher.aside.told()))
+    taken = Taken()
     heartbeat.register()
 
     def forker_ended() -> None:
@@ -157,6 +174,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
         desk.start()
         heartbeat.start()
         watcher.start()
+        _pulse(app, registry, WorkerName.STEPS, taken).start()
 
     def end(**_: object) -> None:
         watcher.close()
@@ -167,8 +185,16 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    app = stepping(url, config, desk, heartbeat)
+    app = stepping(url, config, desk, heartbeat, taken)
     return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
+
+
+def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: Taken) -> Pulse:
+    def send() -> None:
+        with suppress(OperationalError, OSError):  # it is not taken then, and that is what is looked for
+            send_pulse(app, copy_queue(registry.host) if worker is WorkerName.COPY else steps_queue(registry.host))
+
+    return Pulse(taken, lambda: registry.bells.wait(registry.host, worker), send)
 
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:

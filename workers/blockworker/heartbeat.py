@@ -7,8 +7,6 @@ message it knows of a beat that is younger than a takeover takes.
 from __future__ import annotations
 
 import logging
-import mmap
-import struct
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -23,6 +21,7 @@ from blockjobs.store.heartbeats import Heartbeats, Holder, HostTaken
 from blockjobs.store.hosts import bounded_aside
 from blockworker import machine
 from blockworker.host import HostConfig, facts
+from blockworker.sharedtime import SharedTime
 from blockworker.threads import end_process, vital
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ SECOND: Final = 1.0  # seconds from the first beat to the second one: whoever wa
 CURRENT: Final = 9.0  # seconds for which a beat vouches for the name
 TAKEOVER: Final = 12.0  # seconds another machine's counter must stand still before this one may take the name
 _AGAIN: Final = 0.2  # seconds between two looks whether the main process has beaten
-_TIME: Final = struct.Struct("d")
 
 
 class Heartbeat:
@@ -50,7 +48,7 @@ class Heartbeat:
         self._machine, self._process = machine.machine_name(config), machine.this_process().text
         self._facts: dict[str, Any] = dict(facts()) if worker is WorkerName.STEPS else {}
         self._aside = Quarantine()
-        self._answered = mmap.mmap(-1, _TIME.size)  # CLOCK_BOOTTIME at which the last beat was sent that was answered
+        self._answered = SharedTime()  # when the last beat was sent that was answered
         self._stop = threading.Event()
         self._thread = vital(self._follow, "heartbeat")
 
@@ -96,8 +94,7 @@ class Heartbeat:
 
     def is_current(self) -> bool:
         """Whether a beat was answered so lately that nobody can have taken the name since."""
-        (answered,) = _TIME.unpack(self._answered[:])
-        return boottime() - float(answered) <= CURRENT
+        return boottime() - self._answered.read() <= CURRENT
 
     def renew(self) -> None:
         """Beat now, unless that is needless.  Ends this process where another machine has the name by now."""
@@ -123,7 +120,7 @@ class Heartbeat:
         else:
             told = self._facts | self._changing()
             self._hosts.beat(config.name, slots=config.slots, facts=told, **who, word=word, seen=seen)
-        self._answered[:] = _TIME.pack(at)
+        self._answered.write(at)
 
     def _has_ended(self, holder: Holder) -> bool:
         """Whether whoever holds the name was a process of this machine that is gone."""

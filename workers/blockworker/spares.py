@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import signal
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final
 
 from blockjobs.daemons.quarantine import Quarantine
+from blockworker.threads import end_process
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,20 @@ def mark_of(pid: int) -> Mark:
 def count_hanging(pids: list[int]) -> int:
     """How many of these processes are said to hang."""
     return sum(mark_of(pid) is Mark.HANGS for pid in pids)
+
+
+def has_free_slot(consumer: Any, slots: int) -> bool:
+    """Whether a process of the worker's pool could take a message, or is missing."""
+    processes = list(consumer.pool._pool._pool)  # noqa: SLF001
+    return len(processes) < slots or any(mark_of(process.pid) is Mark.IDLE for process in processes)
+
+
+def end_all(consumer: Any, why: str) -> None:
+    """End the worker with all processes of its pool: what they do goes on as after any other death."""
+    for process in list(consumer.pool._pool._pool):  # noqa: SLF001
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    end_process(why)
 
 
 def follow(consumer: Any, slots: int) -> None:

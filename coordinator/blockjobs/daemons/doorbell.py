@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"
 QUESTION_TASK: Final = "blockjobs.question"
+PULSE_TASK: Final = "blockjobs.pulse"
 
 
 def copy_queue(host: Host) -> str:
@@ -55,6 +56,15 @@ def configure(app: Celery, url: str) -> None:
         worker_enable_remote_control=False,  # every user of the broker could silence every host
         worker_hijack_root_logger=False, worker_redirect_stdouts=False,
     )  # fmt: skip
+
+
+def send_pulse(app: Celery, queue: str) -> None:
+    """Send a worker of this app a message that only says that messages are taken, by a connection of its own.
+
+    Raises OperationalError, OSError: the broker is away.
+    """
+    with app.connection_for_write() as connection:
+        app.send_task(PULSE_TASK, queue=queue, retry=False, connection=connection)
 
 
 class Doorbell:

@@ -37,6 +37,7 @@ from blockjobs.model.barriers import (
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
+from blockjobs.store.bells import LOST_AFTER
 from blockjobs.store.fate import Due
 from blockjobs.store.registry import Registry
 
@@ -287,7 +288,8 @@ class Finalizer:
             at, share = waiting.rung.get(host, (0.0, None))
             if share != view.shares[host] or now - at > RING_AGAIN:
                 waiting.rung[host] = (now, view.shares[host])
-                if self.registry.bells.note(host, step, view.txn):
+                # Of a message that this process does not remember nobody knows how long it may have been lost.
+                if self.registry.bells.note(host, step, view.txn, lost_after_ms=LOST_AFTER if share else 0):
                     self.doorbell.step(host, step, view.txn)
 
     def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:

@@ -30,6 +30,15 @@ class Bells:
         """Note that a host has taken the message of a step: from now on another one may be sent."""
         self._redis.zrem(keys.bells(host), _name(step, txn))
 
+    def wait(self, host: Host, worker: WorkerName) -> bool:
+        """Whether messages were sent to a worker, and not taken yet."""
+        if worker is WorkerName.COPY:
+            return bool(self._redis.zcard(keys.rung(host)))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zcard(keys.bells(host))
+        pipe.llen(keys.queue(host, worker))  # questions are noted nowhere else
+        return any(pipe.execute())
+
     def withdraw(self, host: Host, worker: WorkerName) -> None:
         """Take back every message for a worker that is not there; what is due is rung for when its host is back."""
         noted = keys.rung(host) if worker is WorkerName.COPY else keys.bells(host)
