@@ -101,7 +101,7 @@ def test_an_image_in_vmdk_becomes_one_in_qcow2_under_the_confined_units(fleet):
 def test_an_operator_gives_verbs_and_a_viewer_is_refused(fleet):
     control, web1 = fleet
     web1.say("dd if=/dev/urandom of=/srv/images/b.img bs=1M count=64 status=none; chown blockjobs /srv/images/b.img")
-    operate(control, "backup web1:/srv/images/b.img web1:/backup/b.img --id b --speed 4MiB --detach")
+    operate(control, "backup web1:/srv/images/b.img web1:/backup/b.img --id b --speed 512KiB --detach")
     code, out = operate(control, "pause b", user="viewer", check=False)
     assert (code, out.count("\n")) == (2, 1)
     assert "Redis does not let the user of this URL do that" in out
@@ -140,7 +140,7 @@ def test_a_copy_goes_on_over_a_restart_of_redis_and_a_killed_worker_and_no_key_i
 
 def test_a_machine_whose_power_fails_comes_back_by_itself_with_its_copy(fleet):
     control, web1 = fleet
-    operate(control, "backup web1:/srv/images/b.img web1:/backup/c.img --id c --speed 8MiB --detach")
+    operate(control, "backup web1:/srv/images/b.img web1:/backup/c.img --id c --speed 512KiB --detach")
     await_running(control, "c")
     web1.switch_off()
     web1.boot(f"--bind-ro={control.root}/opt/blockjobs:/opt/blockjobs")
