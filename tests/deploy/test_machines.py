@@ -193,3 +193,30 @@ def test_every_unit_is_confined_as_systemd_sees_it(fleet):
         for unit in units.split():
             out = machine.say(f"systemd-analyze security --no-pager {unit} | tail -1")[1]
             assert float(out.split(":")[1].split()[0]) <= 2.0, out
+
+
+def test_an_upgrade_a_copy_of_the_registry_and_a_removal_go_by_the_words_of_the_readme(fleet, wheel):
+    control, web1 = fleet
+    own = "/etc/systemd/system/blockjobs-worker@.service.d/own.conf"
+    web1.say(f"printf '[Service]\\nNice=1\\n' > {own}; systemctl stop {WORKERS}")
+    control.say(f"systemctl stop {DAEMONS}")
+    install, *others = blocks("Upgrading")[0].splitlines()
+    assert install == "/opt/blockjobs/bin/pip install --upgrade blockjobs"
+    control.say(f"{install.rpartition(' ')[0]} --quiet --no-deps --force-reinstall /{wheel.name}")
+    for machine, units in ((control, DAEMONS), (web1, WORKERS)):
+        machine.say("\n".join([*others, f"systemctl start {units}"]))
+    await_host_up(control)
+
+    control.say(blocks("A copy of the registry")[0])
+    before = operate(control, "history")[1]
+    assert "nightly" in before
+    control.say("systemctl stop redis-server; rm -r /var/lib/redis/appendonlydir")
+    control.say("tar -C /var/lib/redis -xf /root/registry.tar; systemctl start redis-server")
+    control.await_that(as_user("operator", "blockjobs history"))
+    assert operate(control, "history")[1] == before
+    await_host_up(control)
+    operate(control, "backup web1:/srv/images/b.img web1:/backup/d.img")
+
+    web1.say(blocks("Removing it")[0].replace(" /opt/blockjobs", ""))  # which is the other machine's
+    control.await_that(as_user("viewer", "blockjobs hosts") + " | grep -E '^web1 +left'")
+    assert web1.say("systemctl list-units --all --no-legend 'blockjobs*'; ls /backup/d.img")[1] == "/backup/d.img\n"

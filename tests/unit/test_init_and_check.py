@@ -123,6 +123,12 @@ def test_the_units_are_those_of_deploy_with_the_program_that_is_asked_for(comman
     assert len(there) > 6
     assert written == {name: text.replace("/opt/blockjobs/bin/", "/opt/x/") for name, text in there.items()}
     assert command("init", "units", tmp_path)[0] == 2, "none is written over"
+    own = tmp_path / "blockjobs-worker@.service.d" / "own.conf"
+    for path in (own, tmp_path / "blockjobs-finalizer.service"):
+        path.write_text("mine")
+    assert command("init", "units", tmp_path, "--replace", "--program", "/opt/x/blockjobs")[0] == 0
+    assert (tmp_path / "blockjobs-finalizer.service").read_text() == written["blockjobs-finalizer.service"]
+    assert own.read_text() == "mine"
     printed = command("init", "units", "--program", "/opt/blockjobs/bin/blockjobs")[1]
     assert all(f"# --- {name}\n{text}" in printed for name, text in there.items())
 

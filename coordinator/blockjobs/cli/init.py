@@ -70,7 +70,8 @@ def env(role: str, file: Path | None) -> None:
 @init.command()
 @click.argument("directory", required=False, type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--program", help="The program that the units start  [default: the one that runs now]")
-def units(directory: Path | None, program: str | None) -> None:
+@click.option("--replace", is_flag=True, help="Write over those that are there; drop-ins of your own stay.")
+def units(directory: Path | None, program: str | None, *, replace: bool) -> None:
     """Print systemd's units, or write them to DIRECTORY (/etc/systemd/system), where none of them may be.
 
     Files that end in .example are off; the first lines of each say what it is for.
@@ -79,10 +80,12 @@ def units(directory: Path | None, program: str | None) -> None:
     if directory is None:
         click.echo("\n".join(f"# --- {name}\n{text}" for name, text in ready), nl=False)
         return
-    if there := [name for name, _ in ready if (directory / name).exists()]:
+    if not replace and (there := [name for name, _ in ready if (directory / name).exists()]):
         raise Refused(f"{directory / there[0]}: File exists; a directory without blockjobs' units was expected")
     for name, text in ready:
         (directory / name).parent.mkdir(exist_ok=True)
+        if replace:
+            (directory / name).unlink(missing_ok=True)
         give(text, directory / name, "")
 
 
