@@ -143,17 +143,21 @@ def tell(text: str) -> None:
 # --- where it is judged ---------------------------------------------------------------------------------
 
 
+def copy_project(place: Path) -> None:
+    """Copy the files that git knows; links stay links, as some are to folders."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (TOP / name).exists():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, place / name, follow_symlinks=False)
+
+
 class Copy:
-    """The files of the project that git knows, in a directory of their own, which one mutant at a time changes."""
+    """A copy of the project in a directory of its own, which one mutant at a time changes."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
         self._moments = itertools.count(int(time.time()) + 3600)
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True).stdout
-        for name in filter(None, names.split("\0")):
-            if (TOP / name).exists():
-                (place / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(TOP / name, place / name)
 
     def failure(self, changes: Iterable[Change], tests: str) -> str:
         """What the tests say when these changes are made; "" where all pass.
@@ -251,7 +255,8 @@ def each_in_a_copy(act: Callable[[Copy, T], str], everything: list[T]) -> list[s
     with tempfile.TemporaryDirectory(prefix="blockjobs-mutants-") as temporary:
         places = context.SimpleQueue()
         for number in range(SIDE_BY_SIDE):
-            places.put(f"{temporary}/{number}")
+            copy_project(Path(place := f"{temporary}/{number}"))
+            places.put(place)
         with context.Pool(SIDE_BY_SIDE, Lane.settle, (places,)) as lanes:
             return lanes.map(partial(Lane.act, act), everything, chunksize=1)
 
