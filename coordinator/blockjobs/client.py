@@ -74,7 +74,7 @@ class Coordinator(Standstill, Budgets):
         known = self.registry.hosts.known()
         for host in dict.fromkeys(job.host for job in plan.jobs):
             check_host(host, known.get(host))
-        if lost := self.registry.hosts.lost_memory({job.host for job in plan.jobs}):
+        if lost := self.registry.memory.doubt_hosts({job.host for job in plan.jobs}):
             raise Refused(f"{lost}: nothing can be decided with it")
         self.registry.submit.submit(plan)
         return plan.run
@@ -198,6 +198,17 @@ class Coordinator(Standstill, Budgets):
         if not judged.lacks(WorkerName.STEPS):
             raise Refused(f"host '{host}' is up: cancel its jobs, or drain it and stop its workers")
         return self.registry.fate.abandon(Host(host))
+
+    def accept_loss(self, number: int) -> int:
+        """Go on with a registry that has lost decisions up to this number; the highest number that counts now.
+
+        Raises:
+            Refused: somebody knows of a decision beyond it.
+        """
+        highest = self.registry.memory.highest_lost()
+        if number < highest:
+            raise Refused(f"a host knows decision {highest}: a number of at least that was expected, not {number}")
+        return self.registry.memory.accept_loss(number)
 
     # --- what happens -----------------------------------------------------------------------------------
 

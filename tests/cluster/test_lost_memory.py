@@ -9,6 +9,7 @@ from fleet import MIB, Fleet
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
+from blockjobs.model.ids import Host
 from blockjobs.store import keys
 
 
@@ -24,7 +25,8 @@ def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:
     fleet.client.set(keys.decisions(), known - 1)  # what a restored backup of Redis looks like
     fleet.until_status(f"{run}.m", "pending")
     txn = fleet.job(f"{run}.m").transaction
-    fleet.until_true(lambda: (view := fleet.registry.views.transaction(txn)) and view.barrier == "rolled-back")
+    fleet.until_true(lambda: (view := fleet.registry.views.transaction(txn)) and "has taken decision" in view.doubt)
+    fleet.until_true(lambda: fleet.registry.memory.doubt_hosts([Host("a")]))
     assert not (fleet.root("a") / f"{run}.img").exists()
     with Coordinator(fleet.server.url) as coordinator, pytest.raises(errors.Refused, match="carried out decision"):
         coordinator.submit(fleet.plan(jobs))

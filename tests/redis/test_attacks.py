@@ -22,7 +22,16 @@ DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 ME, OTHER = "worker-alpha", "worker-beta"
 USERS_ACL = (ROOT / "deploy" / "users.acl").read_text(encoding="utf-8")
 USERS = {"control": "control", "operator": "operator", "viewer": "viewer", "worker-HOST": ME}
-SAMPLES = {"host": ALPHA, "job_id": "j", "txn": "t", "txn_id": "t", "run_id": "r", "name": "n", "question": "q"}
+SAMPLES = {
+    "host": ALPHA,
+    "job_id": "j",
+    "txn": "t",
+    "txn_id": "t",
+    "run_id": "r",
+    "name": "n",
+    "question": "q",
+    "worker": "steps",
+}
 QUEUES = [f"{keys.CELERY_PREFIX}{queue}.{ALPHA}" for queue in ("copy", "steps")]
 EVERY_KEY = sorted({
     *(function(**{name: SAMPLES[name] for name in inspect.signature(function).parameters})

@@ -190,11 +190,12 @@ def test_a_host_whose_counters_cannot_be_read_counts_as_silent_and_is_named(clie
 
 
 def test_nothing_is_decided_with_a_host_of_which_nobody_can_read_what_it_has_carried_out(client):
-    hosts = Fleet(client).registry.hosts
+    fleet = Fleet(client)
+    hosts = fleet.registry.hosts
     hosts.beat(ALPHA, "m", 2, {"incarnation": hosts.incarnate(), "decision": 0})
-    assert hosts.lost_memory([ALPHA]) == ""
+    assert fleet.registry.memory.doubt_hosts([ALPHA]) == ""
     client.hset(keys.card(ALPHA), "facts", NEWER)
-    assert "what host alpha tells of itself" in hosts.lost_memory([ALPHA])
+    assert "what host alpha tells of itself" in fleet.registry.memory.doubt_hosts([ALPHA])
 
 
 def test_doctor_names_what_a_host_has_put_aside_and_a_host_that_cannot_be_read(client, server):

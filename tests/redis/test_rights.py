@@ -24,7 +24,7 @@ from blockjobs.store.registry import HostRegistry
 COMMANDS = (
     "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +multi +exec +time +blpop +lpush +ltrim "
     "+lrange +del +expire +get +getdel +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd "
-    "+zrem +zscore +xadd"
+    "+zrem +zscore +zcard +xadd"
 )
 LEAST = [
     "-@all",

@@ -75,11 +75,11 @@ def key_names():
     """A name of every kind of key, as ``keys`` spells it."""
     for name, made in vars(keys).items():
         if inspect.isfunction(made) and made.__module__ == keys.__name__:
-            yield name, made(*(each for each in ("web2", "x")[: len(inspect.signature(made).parameters)]))
+            yield name, made(*(each for each in ("web2", "steps")[: len(inspect.signature(made).parameters)]))
 
 
 # Keys that an operator only reads.
-OF_DAEMONS = {"arrivals", "daemons", "decisions", "incarnation", "clock", "clock_anchors"}
+OF_DAEMONS = {"arrivals", "daemons", "decisions", "incarnation", "clock", "clock_anchors", "restart"}
 
 
 @pytest.mark.parametrize(("name", "key"), list(key_names()), ids=lambda each: each)

@@ -102,7 +102,12 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
 
 @click.command()
 @redis_option
-def finalizer(url: str | None) -> None:
+@click.option(
+    "--state", envvar="STATE_DIRECTORY", metavar="DIR",
+    help="Where it keeps the number of the last decision, to know a registry that came back older.  "
+    "[default: STATE_DIRECTORY, which systemd sets]",
+)  # fmt: skip
+def finalizer(url: str | None, state: str | None) -> None:
     """Run the finalizer: deferred completion, and the commit or abort of every transaction.
 
     Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
@@ -110,10 +115,12 @@ def finalizer(url: str | None) -> None:
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons.finalizer import Finalizer  # noqa: PLC0415
+    from blockjobs.daemons.remembered import Remembered, find_place  # noqa: PLC0415
 
     begin()
     where = find_url(url)
     client = connect(where)
     expect_fit_server(client, where)
-    daemon = Finalizer(Registry(client, internal=True), Doorbell(where))
+    remembered = Remembered(find_place(state) if state else None)
+    daemon = Finalizer(Registry(client, internal=True), Doorbell(where), remembered=remembered)
     loop.run("finalizer", daemon.once, loop.stop_on_signals())

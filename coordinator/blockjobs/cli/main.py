@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "undrain":     "blockjobs.cli.drain:undrain",
     "move":        "blockjobs.cli.move:move",
     "abandon":     "blockjobs.cli.abandon:abandon",
+    "registry":    "blockjobs.cli.registry:registry",
     "resolve":     "blockjobs.cli.resolve:resolve",
     "sweep":       "blockjobs.cli.sweep:sweep",
     "cancel":      "blockjobs.cli.verbs:cancel",

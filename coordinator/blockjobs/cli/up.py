@@ -103,7 +103,9 @@ def programs(
     if qmp.parent != directory:
         make_private(qmp.parent)
     yield Program("coordinator", (*us, "coordinator", "--qmp", str(qmp)), COORDINATOR, env, reports=True)
-    yield Program("finalizer", (*us, "finalizer"), FINALIZER, env, reports=True)
+    yield Program(
+        "finalizer", (*us, "finalizer", "--state", str(directory / "finalizer")), FINALIZER, env, reports=True
+    )
     for host in hosts:
         config = write_host(directory, host, slots)
         worker = (*us, "worker", "--host", host.name, "--config", str(config), "--queue")

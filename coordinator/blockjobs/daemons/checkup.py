@@ -60,7 +60,7 @@ class Checkup:
         fact: dict[str, Any] = {
             "name": view.name, "state": view.state, "slots": view.slots, "ours": blockjobs.__version__,
             "version": str(view.facts.get("version", "")), "patience": PATIENCE, "user": "?", "skew": 0.0,
-            "lost": "" if view.unreadable else self._registry.hosts.lost_memory([view.name]),
+            "lost": "" if view.unreadable else self._registry.memory.doubt_hosts([view.name]),
             "unreadable": view.unreadable,
             "since": f"since {_local(view.since)}",
             "missing": lone_absence(view.absent), "worker": view.absent[0].worker if view.absent else "",

@@ -9,7 +9,7 @@ import errno
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Final
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.daemons.remembered import Remembered
 from blockjobs.daemons.silence import GAP
 from blockjobs.model.barriers import (
     BY_HOSTS,
@@ -38,7 +39,7 @@ from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store.bells import LOST_AFTER
-from blockjobs.store.fate import Due
+from blockjobs.store.fate import Due, Restarted
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,11 @@ class Finalizer:
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
     _hosts: set[Host] = field(default_factory=set)  # those that may ask for a look at a transaction
+    remembered: Remembered = field(default_factory=lambda: Remembered(None))
+    _run_id: str = ""  # of Redis, as it was looked at last
+    _incarnation: str = ""
+    _doubt: str = ""  # why nothing at all is decided
+    _doubts: dict[TxnId, str] = field(default_factory=dict)  # why a transaction is not decided that could be
     _heard: float | None = None  # when Redis last told what is due
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
@@ -126,12 +132,26 @@ class Finalizer:
         known = self.registry.hosts.known()
         self._silent = frozenset(host for host, judged in known.items() if judged.lacks(WorkerName.STEPS))
         self._hosts = {*known, *(host for each in [*self._waiting.values()] for host in [*each.rung])}
+        self._recall(known)
         self._hanging = {}
         # Also of those that another finalizer has ended, of which this one never hears again.
         self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
-        self.registry.fate.remind_of([*waited, *self._over()])
+        self.registry.fate.remind_of([*waited, *self._over(), *self._doubts])
+
+    def _recall(self, known: Iterable[Host]) -> None:
+        """Look whether this registry is the one that hosts and this finalizer know."""
+        hosts, memory = list(known), self.registry.memory
+        if (run_id := self.registry.hosts.run_id()) != self._run_id:
+            if memory.note_restart(run_id, hosts):
+                log.warning("Redis was started anew: nothing is decided with a host until it is heard")
+            self._run_id, self._incarnation = run_id, self.registry.hosts.incarnate()
+        memory.hear()
+        doubt = memory.doubt_all(self.remembered.known.number)
+        if doubt and doubt != self._doubt:
+            log.error("nothing at all is decided: %s", doubt)
+        self._doubt = doubt
 
     def _notice_absence(self, now: float) -> None:
         """After a time in which Redis or this process was away every deadline begins anew: no host could be heard."""
@@ -243,13 +263,22 @@ class Finalizer:
 
     def _decide(self, view: View, decision: Decision) -> bool | None:
         """Write the decision down, unless a host knows of later ones than this registry."""
-        if lost := self.registry.hosts.lost_memory(view.shares):
-            log.error("transaction %s: nothing is decided: %s", view.txn, lost)
-            self._note(view, "rolled-back")
-            return False
-        if self.registry.fate.settle(view, decision, self._why(view, decision)):
-            log.info("transaction %s: %s", view.txn, decision)
-        return None
+        doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)
+        try:
+            if not doubt:
+                number = self.registry.fate.settle(view, decision, self._why(view, decision), run_id=self._run_id)
+                self._doubts.pop(view.txn, None)
+                if number:
+                    self.remembered.note(self._incarnation, number)
+                    log.info("transaction %s: %s", view.txn, decision)
+                return None
+        except Restarted:
+            doubt = "Redis was started anew"
+        if self._doubts.get(view.txn) != doubt:
+            log.error("transaction %s: nothing is decided: %s", view.txn, doubt)
+            self.registry.fate.barrier(view.txn, view.barrier, doubt)
+            self._doubts[view.txn] = doubt
+        return False
 
     def _carry_out(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
         """The steps that are the finalizer's own."""

@@ -38,7 +38,7 @@ class Sweep:
             except HostDown as down:
                 yield _left(host, str(down))
                 continue
-            if why := self._registry.hosts.lost_memory([host], gone=lost):
+            if why := self._registry.memory.doubt_hosts([host], gone=lost):
                 yield _left(host, why)
                 continue
             what = {"ask": "sweep", "dry": dry, "lost": lost}

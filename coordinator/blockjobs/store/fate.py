@@ -26,6 +26,10 @@ class Due:
     score: float
 
 
+class Restarted(Exception):
+    """Redis was started anew since somebody looked at what it knows."""
+
+
 class Fate:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
@@ -87,9 +91,9 @@ class Fate:
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
         return [JobId(job.decode()) for job in self._redis.lrange(keys.members(host, txn), 0, -1)]
 
-    def barrier(self, txn: TxnId, name: str) -> None:
-        """Note for readers where a transaction stands."""
-        self._scripts.call("barrier", [keys.txn(txn)], [name])
+    def barrier(self, txn: TxnId, name: str, doubt: str = "") -> None:
+        """Note for readers where a transaction stands; ``doubt``: why it is not decided."""
+        self._scripts.call("barrier", [keys.txn(txn)], [name, doubt])
 
     def start(self, view: View, host: Host) -> None:
         instants = view.cut or ("", "")
@@ -103,10 +107,16 @@ class Fate:
             names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
             self._scripts.call("pend", names + [keys.job(host, job) for job in batch], [view.txn, *batch])
 
-    def settle(self, view: View, decision: Decision, why: str) -> bool:
-        """Write the decision, on the view it was taken on; False: something moved, look again."""
+    def settle(self, view: View, decision: Decision, why: str, *, run_id: str = "") -> int:
+        """Write the decision, on the view that it was taken on; its number, 0: something moved, look again.
+
+        ``run_id``: the start of Redis for which the registry was found to be the one that it was.
+        """
         names = [keys.txn(view.txn), keys.decisions(), keys.events()]
-        return bool(self._scripts.call("settle", names, [view.txn, decision, view.rev, why])[0] == b"decided")
+        verdict, *more = self._scripts.call("settle", names, [view.txn, decision, view.rev, why, run_id])
+        if verdict == b"restarted":
+            raise Restarted
+        return int(more[1]) if verdict == b"decided" else 0
 
     def stop(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):

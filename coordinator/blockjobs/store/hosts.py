@@ -230,34 +230,6 @@ class Hosts(Heartbeats):
         specs = zip(jobs, pipe.execute() if jobs else [], strict=True)
         return [job for job, spec in specs if spec and not _would_hang(spec, hanging)]
 
-    def lost_memory(self, hosts: Iterable[Host], *, gone: str = "") -> str:
-        """Whether one of these hosts carried out decisions that this registry does not know; "" or what is wrong.
-
-        A Redis that came back older or empty must decide nothing: it would decide again what was decided.
-        ``gone``: the incarnation of a registry whose decisions do not count.
-        """
-        members = list(hosts)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.get(keys.decisions())
-        pipe.get(keys.incarnation())
-        for host in members:
-            pipe.hget(keys.card(host), "facts")
-        number, incarnation, *cards = pipe.execute()
-        for host, card in zip(members, cards, strict=True):
-            facts, unreadable = read_facts(host, card)
-            if unreadable:  # it may know of later decisions
-                return unreadable
-            theirs, known = str(facts.get("incarnation", "")), (incarnation or b"").decode()
-            if theirs and theirs == gone != known:
-                continue
-            if theirs and theirs != known:
-                return f"host {host} has carried out decisions of registry {theirs}, this one is {known or 'new'}"
-            if int(facts.get("decision", 0)) > int(number or 0):
-                return (
-                    f"host {host} has carried out decision {facts['decision']}, this registry knows {int(number or 0)}"
-                )
-        return ""
-
     def incarnate(self) -> str:
         """The registry's incarnation: drawn at its first use, the same ever after."""
         self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)

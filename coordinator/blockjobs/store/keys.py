@@ -314,6 +314,12 @@ def decisions() -> str:
     return "bj:decisions"
 
 
+def restart() -> str:
+    """hash: the run id of Redis and the number of decisions when it was started; ``beat:HOST`` of each host that was
+    not heard since: its beat then; ``lost:HOST`` of each that knows of decisions which were lost: the highest one."""
+    return "bj:restart"
+
+
 def clock() -> str:
     """string: milliseconds that Redis' clock has jumped since the registry began; not there: none."""
     return "bj:clock"

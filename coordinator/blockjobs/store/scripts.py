@@ -11,6 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+from blockjobs.model.ids import Host
 from blockjobs.model.states import ACCEPTS, MOVES
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
@@ -23,7 +24,7 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "announce", "tell", "told",         "again", "begin", "merge", "due", "clock",
+    "prune", "announce", "tell", "told",         "again", "begin", "merge", "due", "clock", "restart",
     "bell", "vacate",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
@@ -40,6 +41,7 @@ _KEYS: Final = {
     "ARRIVALS": keys.arrivals(),
     "HOSTS": keys.hosts(),
     "CLOCK": keys.clock(),
+    "CARD": keys.card(Host("%s")),
     "IDS": keys.ids(),
     "TXN": keys.txn("%s"),
 }

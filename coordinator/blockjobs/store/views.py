@@ -184,6 +184,7 @@ class TxnView:
     why: str
     owing: dict[Host, dict[str, int]]
     cut: tuple[float, float] | None = None  # the first and the last instant of its cuts, seconds of Redis' clock
+    doubt: str = ""  # why it is not decided, though it could be
     begins: int = 0  # when its job is tried again; 0: it does not wait for that
     retry: int = 0  # how often its job is tried again if it fails
 
@@ -197,6 +198,7 @@ class TxnView:
             "id": self.id, "run": self.run, "jobs": self.jobs, "barrier": self.barrier,
             "since": self.since / 1000 if self.since else None, "decision": self.decision or None,
             "why": self.why or None, "skew": None if self.skew is None else round(self.skew, 6),
+            "doubt": self.doubt or None,
             "begins": self.begins / 1000 if self.begins else None, "retry": self.retry,
             "owing": {host: dict(owed) for host, owed in self.owing.items()},
         }  # fmt: skip
@@ -387,6 +389,7 @@ def _txn(
             for host, owed in shares.items()
         },
         (int(record[b"cut-begin"]) / 1e6, int(record[b"cut-end"]) / 1e6) if b"cut-end" in record else None,
+        _text(record.get(b"doubt", b"")),
         int(record[b"begins"]) + jumps if b"begins" in record else 0, int(record.get(b"retry", 0)),
     )  # fmt: skip
 

@@ -1,0 +1,86 @@
+"""The highest decision that this machine's finalizer has taken, durably: it tells of a registry that is older."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from blockjobs.model.memory import Known
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "decisions.json"
+
+
+class Remembered:
+    """``place``: a directory that is there and can be written; None: nothing is kept beyond this process.
+
+    Decisions are written by a thread, so that many at once cost one write: what a loss of power takes is known to the
+    hosts that carried it out.
+    """
+
+    def __init__(self, place: Path | None) -> None:
+        self._file = place / NAME if place is not None else None
+        self.known = self._written = self._load()
+        self._new = threading.Condition()
+        if self._file is not None:
+            threading.Thread(target=self._write_on, args=(self._file,), name="decisions", daemon=True).start()
+
+    def note(self, registry: str, number: int) -> None:
+        """A decision was taken."""
+        with self._new:
+            if number > self.known.number:
+                self.known = Known(registry, number)
+                self._new.notify()
+
+    def _load(self) -> Known:
+        if self._file is None or not self._file.exists():
+            return Known("", 0)
+        try:
+            record = json.loads(self._file.read_text(encoding="utf-8"))
+            return Known(str(record["registry"]), int(record["number"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("%s cannot be read: what this finalizer has decided before is not known: %s", self._file, error)
+            return Known("", 0)
+
+    def _write_on(self, file: Path) -> None:
+        while True:
+            with self._new:
+                while self.known == self._written:
+                    self._new.wait()
+                known = self.known
+            try:
+                _write(file, known)
+            except OSError as error:
+                log.error("%s cannot be written: %s", file, error.strerror)
+            self._written = known
+
+
+def _write(file: Path, known: Known) -> None:
+    aside = file.with_suffix(".new")
+    with aside.open("w", encoding="utf-8") as new:
+        json.dump({"version": 1, "registry": known.registry, "number": known.number}, new)
+        new.flush()
+        os.fsync(new.fileno())
+    aside.replace(file)
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def find_place(state: str) -> Path | None:
+    """The directory for what the finalizer remembers, made if it is missing; None where that cannot be."""
+    place = Path(state)
+    with suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+    if os.access(place, os.W_OK | os.X_OK):
+        return place
+    log.warning("%s cannot be made or written: what was decided is known to hosts alone", place)
+    return None

@@ -1,0 +1,125 @@
+"""What this registry knows of decisions, and what hosts know: whether it came back older, or is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from blockjobs.model.ids import Host, TxnId
+from blockjobs.model.memory import Known, doubt_all, doubt_host, doubt_lost, doubt_unheard
+from blockjobs.store import keys
+from blockjobs.store.connection import Client
+from blockjobs.store.each import readable
+from blockjobs.store.facts import read_facts
+from blockjobs.store.scripts import Scripts
+
+
+class Memory:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
+        self._redis, self._scripts = client, scripts
+
+    def note_restart(self, run_id: str, hosts: Iterable[Host]) -> bool:
+        """Note which start of Redis this is; True: another one than anybody has noted, and hosts have to beat anew."""
+        reply = self._scripts.call("restart", [keys.restart(), keys.decisions()], [run_id, *hosts])
+        return bool(reply[0] == b"restarted")
+
+    def doubt_hosts(self, hosts: Iterable[Host], *, gone: str = "") -> str:
+        """Why nothing is decided with some hosts: one carried out decisions that this registry does not know.
+
+        ``gone``: the incarnation of a registry whose decisions do not count.
+        """
+        here, claims, unreadable = self._read(hosts)
+        if unreadable:  # it may know of later decisions
+            return unreadable
+        found = (
+            doubt_host(host, claim, here)
+            for host, claim in claims.items()
+            if not (claim.registry and claim.registry == gone != here.registry)
+        )
+        return next(filter(None, found), "")
+
+    def hear(self) -> None:
+        """Look which hosts have beaten since Redis was started: what each one knows tells whether decisions were lost.
+
+        Until then nothing is decided with it, and so all that it knows is of before.
+        """
+        record = self._record()
+        waiting = {Host(name[5:]): beat for name, beat in record.items() if name.startswith("beat:")}
+        if not waiting:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for host in waiting:
+            pipe.hmget(keys.card(host), "beat", "facts")
+        for (host, then), (beat, packed) in zip(waiting.items(), pipe.execute(), strict=True):
+            if beat is None or beat.decode() == then:
+                continue
+            facts, unreadable = read_facts(host, packed)
+            if unreadable:
+                continue
+            number = int(facts.get("decision", 0))
+            if number > int(record["decisions"]) and facts.get("incarnation") == self._incarnation():
+                self._redis.hset(keys.restart(), f"lost:{host}", number)
+            self._redis.hdel(keys.restart(), f"beat:{host}")
+
+    def doubt_members(self, txn: TxnId, hosts: Iterable[Host]) -> str:
+        """Why nothing is decided with the hosts of a transaction, those left out that were abandoned; "": it may be."""
+        members = list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        for host in members:
+            pipe.hexists(keys.abandoned(host), txn)
+            pipe.hmget(keys.restart(), f"beat:{host}", f"lost:{host}")
+        rows = pipe.execute()
+        asked = zip(members, rows[::2], rows[1::2], strict=True)
+        marks = {host: mark for host, given_up, mark in asked if not given_up}
+        return (
+            doubt_unheard([host for host, (beat, _) in marks.items() if beat is not None])
+            or doubt_lost({host: int(lost) for host, (_, lost) in marks.items() if lost is not None})
+            or self.doubt_hosts(marks)
+        )
+
+    def doubt_all(self, own: int) -> str:
+        """Why nothing at all is decided; ``own``: the highest number that a finalizer has taken."""
+        lost = {Host(name[5:]): int(number) for name, number in self._record().items() if name.startswith("lost:")}
+        return doubt_all(lost, own, self._decisions())
+
+    def highest_lost(self) -> int:
+        """The highest number of a decision that a host knows and this registry has lost; 0: of none."""
+        lost = (int(number) for name, number in self._record().items() if name.startswith("lost:"))
+        return max(lost, default=0)
+
+    def accept_loss(self, number: int) -> int:
+        """Have the next decision be beyond ``number``, and end the doubt in hosts that know of none beyond it.
+
+        Returns the highest number that counts now.
+        """
+        known = self._decisions()
+        if number > known:
+            known = int(self._redis.incrby(keys.decisions(), number - known))
+        record = self._record()
+        for name in [name for name, lost in record.items() if name.startswith("lost:") and int(lost) <= known]:
+            self._redis.hdel(keys.restart(), name)
+        return known
+
+    def _record(self) -> dict[str, str]:
+        return {readable(name): readable(value) for name, value in self._redis.hgetall(keys.restart()).items()}
+
+    def _decisions(self) -> int:
+        return int(self._redis.get(keys.decisions()) or 0)
+
+    def _incarnation(self) -> str:
+        return readable(self._redis.get(keys.incarnation()) or b"")
+
+    def _read(self, hosts: Iterable[Host]) -> tuple[Known, Mapping[Host, Known], str]:
+        """What is known here, what each host says, and why one of them cannot be read ("": each can)."""
+        members = list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(keys.decisions())
+        pipe.get(keys.incarnation())
+        for host in members:
+            pipe.hget(keys.card(host), "facts")
+        number, incarnation, *cards = pipe.execute()
+        claims, unreadable = {}, ""
+        for host, card in zip(members, cards, strict=True):
+            facts, why = read_facts(host, card)
+            unreadable = unreadable or why
+            claims[host] = Known(str(facts.get("incarnation", "")), int(facts.get("decision", 0)))
+        return Known((incarnation or b"").decode(), int(number or 0)), claims, unreadable
