@@ -32,9 +32,9 @@ def deafen(sender, **_):
     def cut():
         mute, far = socket.socketpair()
         os.set_blocking(mute.fileno(), False)
-        for each in sender.connection.default_channel.client.connection_pool._in_use_connections:
-            os.dup2(mute.fileno(), each._sock.fileno())
+        os.dup2(mute.fileno(), sender.task_consumer.channel.client.connection._sock.fileno())
         sender.kept = far
+        print("cut", flush=True)
     sender.timer.call_after(0.5, cut)
 worker_ready.connect(deafen, weak=False)
 """
@@ -58,9 +58,10 @@ class Deaf:
         self.log.unlink(missing_ok=True)
         self.fleet.kill(self.name)
         code = WORKER.format(breaks=breaks, queue=self.queue, config=str(self.fleet.place / "d.toml"))
-        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.fleet.server.url, **self.fleet.env}
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.fleet.server.url_of("worker-d"), **self.fleet.env}
         process = self.fleet.processes[self.name] = spawn([sys.executable, "-c", code], log=self.log, env=env)
-        self.fleet.until_true(lambda: "ready" in self.log.read_text())
+        broken = "cut\n" if breaks is CUT else "ready"
+        self.fleet.until_true(lambda: broken in self.log.read_text())
         return process
 
     def back_up(self) -> str:

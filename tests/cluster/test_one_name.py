@@ -162,7 +162,7 @@ def test_two_real_machines_of_one_name_are_told_apart_by_both_workers(fleet: Fle
     other = fleet.place / "other.toml"
     records = str(fleet.place / "state")
     other.write_text((fleet.place / "a.toml").read_text().replace(records, f"{records}-of-the-other"))
-    env = {"BLOCKJOBS_REDIS_URL": fleet.server.url, **fleet.env}
+    env = {"BLOCKJOBS_REDIS_URL": fleet.server.url_of("worker-a"), **fleet.env}
     logs = {queue: fleet.place / "logs" / f"other-{queue}.log" for queue in WorkerName}
     words = [sys.executable, "-m", "blockjobs", "worker", "--host", "a", "--config", str(other), "--queue"]
     others = [spawn([*words, queue], log=log, env=env) for queue, log in logs.items()]

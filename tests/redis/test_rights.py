@@ -16,6 +16,7 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import TxnId
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store import keys, scripts
 from blockjobs.store.attempts import Progress
 from blockjobs.store.connection import connect
@@ -24,12 +25,13 @@ from blockjobs.store.registry import HostRegistry
 COMMANDS = (
     "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +multi +exec +time +blpop +lpush +ltrim "
     "+lrange +del +expire +get +getdel +hget +hmget +hgetall +hset +hsetnx +hincrby +hdel +hexists +hlen +hkeys +zadd "
-    "+zrem +zscore +zcard +xadd"
+    "+zrem +zscore +zrange +llen +xadd"
 )
 LEAST = [
     "-@all",
     *COMMANDS.split(),
     "~bj:h:alpha:*",
+    "%R~bj:celery:steps.alpha",
     "%R~bj:txn:*",
     "%R~bj:clock",
     "%R~bj:incarnation",
@@ -92,6 +94,13 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     fleet.registry.questions.permit(ALPHA, "question", 5)
     assert worker.questions.take_permit(ALPHA, "question")
     assert not worker.answers.in_use("no file", "no name")
+    fleet.registry.bells.note(ALPHA, "open", TxnId(RUN))
+    assert worker.bells.wait(ALPHA, WorkerName.STEPS)
+    worker.bells.take(ALPHA, "open", TxnId(RUN))
+    assert not worker.bells.wait(ALPHA, WorkerName.STEPS)
+    assert not worker.bells.wait(ALPHA, WorkerName.COPY)
+    assert worker.hosts.copy_beat(ALPHA, "machine", process="") == "1"
+    assert set(worker.hosts.counters(ALPHA)) == {WorkerName.STEPS, WorkerName.COPY}
     assert worker.hosts.beat(ALPHA, "machine", 2, {}, word="leave") == "2"
 
 

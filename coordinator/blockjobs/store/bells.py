@@ -33,9 +33,9 @@ class Bells:
     def wait(self, host: Host, worker: WorkerName) -> bool:
         """Whether messages were sent to a worker, and not taken yet."""
         if worker is WorkerName.COPY:
-            return bool(self._redis.zcard(keys.rung(host)))
+            return bool(self._redis.zrange(keys.rung(host), 0, 0))
         pipe = self._redis.pipeline(transaction=False)
-        pipe.zcard(keys.bells(host))
+        pipe.zrange(keys.bells(host), 0, 0)
         pipe.llen(keys.queue(host, worker))  # questions are noted nowhere else
         return any(pipe.execute())
 
