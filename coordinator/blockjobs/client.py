@@ -26,6 +26,7 @@ from blockjobs.standstill import Standstill
 from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
 from blockjobs.store.fitness import expect_fit_server
+from blockjobs.store.format import expect_same_format
 from blockjobs.store.glances import Glances
 from blockjobs.store.hosts import HostView, Judged
 from blockjobs.store.nodes import Node
@@ -46,6 +47,7 @@ class Coordinator(Standstill, Budgets):
         client = connect(self.url)
         try:
             expect_fit_server(client, self.url, warn=False)
+            expect_same_format(client)
         except BaseException:
             client.close()
             raise

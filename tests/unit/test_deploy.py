@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import inspect
 import os
 import re
 import shutil
@@ -18,7 +17,6 @@ import redis
 from blockjobs.cli import main
 from blockjobs.model.policies import Verdict
 from blockjobs.server import Server
-from blockjobs.store import keys
 from blockjobs.store.address import has_user_alone
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -69,29 +67,6 @@ def test_a_worker_writes_what_belongs_to_its_host_and_nothing_else(client, key, 
 def test_a_worker_takes_from_its_own_queues_and_reaches_no_other_host_by_the_broker(client, command, allowed):
     answer = client.execute_command("ACL", "DRYRUN", "worker-web1", *command)
     assert (answer in (True, b"OK")) is allowed
-
-
-def key_names():
-    """A name of every kind of key, as ``keys`` spells it."""
-    for name, made in vars(keys).items():
-        if inspect.isfunction(made) and made.__module__ == keys.__name__:
-            yield name, made(*(each for each in ("web2", "steps")[: len(inspect.signature(made).parameters)]))
-
-
-# Keys that an operator only reads.
-OF_DAEMONS = {"arrivals", "daemons", "decisions", "incarnation", "clock", "clock_anchors", "restart"}
-
-
-@pytest.mark.parametrize(("name", "key"), list(key_names()), ids=lambda each: each)
-def test_an_operator_writes_every_key_but_those_of_the_daemons_and_a_viewer_reads_them_all(client, name, key):
-    def may(user, *words):
-        return client.execute_command("ACL", "DRYRUN", user, *words) in (True, b"OK")
-
-    assert may("control", "SET", key, "x")
-    assert may("operator", "SET", key, "x") is (name not in OF_DAEMONS)
-    assert may("operator", "GET", key)
-    assert may("viewer", "GET", key)
-    assert not may("viewer", "SET", key, "x")
 
 
 @pytest.mark.parametrize("command", [("LPUSH", "bj:celery:copy.web1", "x"), ("LRANGE", "other", "0", "1"),

@@ -14,6 +14,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.settings import find_url, read_settings
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
+from blockjobs.store.format import raise_format
 from blockjobs.store.registry import Registry
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def coordinator(
     where = find_url(url, settings)
     client = connect(where)
     expect_fit_server(client, where)
+    raise_format(client)
     qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
@@ -121,6 +123,7 @@ def finalizer(url: str | None, state: str | None) -> None:
     where = find_url(url)
     client = connect(where)
     expect_fit_server(client, where)
+    raise_format(client)
     remembered = Remembered(find_place(state) if state else None)
     daemon = Finalizer(Registry(client, internal=True), Doorbell(where), remembered=remembered)
     loop.run("finalizer", daemon.once, loop.stop_on_signals())

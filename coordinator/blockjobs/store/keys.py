@@ -333,3 +333,8 @@ def clock_anchors() -> str:
 def incarnation() -> str:
     """string: drawn once when this registry was first used; hosts refuse orders of another one."""
     return "bj:incarnation"
+
+
+def registry_format() -> str:
+    """string, written by the daemons: the number of what the registry holds (``store.format``)."""
+    return "bj:format"

@@ -13,6 +13,7 @@ from blockjobs.model.ids import host as host_name
 from blockjobs.settings import Settings, find_url
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
+from blockjobs.store.format import expect_same_format
 from blockworker.host import CONFIG, HostConfig, load
 from blockworker.ownership import expect_owner_can_be_given
 
@@ -38,6 +39,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     settings, where = find_config(name, config), find_url(url, Settings())
     with connect(where) as client:
         expect_fit_server(client, where)
+        expect_same_format(client)
     serve = app.serve_copies if queue == "copy" else app.serve_steps
     sys.exit(serve(where, settings))
 
