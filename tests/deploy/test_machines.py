@@ -6,8 +6,11 @@ One story, in order: each test goes on from where the one before it ended.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
 from conftest import TLS, blocks, set_url
+from machines import Machine
 
 PASSWORDS = "/root/blockjobs"
 DAEMONS = "blockjobs-coordinator blockjobs-finalizer"
@@ -193,6 +196,37 @@ def test_every_unit_is_confined_as_systemd_sees_it(fleet):
         for unit in units.split():
             out = machine.say(f"systemd-analyze security --no-pager {unit} | tail -1")[1]
             assert float(out.split(":")[1].split()[0]) <= 2.0, out
+
+
+def test_a_second_machine_of_that_name_is_refused_by_name_for_both_workers_and_so_is_a_cloned_disk(fleet):
+    control, web1 = fleet
+    taken = "host name 'web1' is held by another {} worker"
+    with Machine("stranger") as stranger, Machine("clone") as clone:
+        for name in ("etc/blockjobs", "var/lib/blockjobs", "etc/systemd/system"):
+            for machine in (stranger, clone):
+                copy_folder(web1.root / name, machine.root / name)
+        shutil.rmtree(stranger.root / "var/lib/blockjobs")
+        (clone.root / "etc/machine-id").write_text(web1.say("cat /etc/machine-id")[1])
+        add_user = blocks("Every machine")[0].splitlines()[2]
+        own = "chown -R blockjobs /srv/images /backup /var/lib/blockjobs || true"
+        for machine in (stranger, clone):
+            machine.install(f"{add_user}; mkdir -p /opt/blockjobs /srv/images /backup; {own}")
+            machine.boot(f"--bind-ro={control.root}/opt/blockjobs:/opt/blockjobs")
+            machine.say("echo BLOCKJOBS_HOST=web1 >> /etc/blockjobs/worker.env")
+            machine.say(f"systemctl restart --no-block {WORKERS}")
+        for machine in (stranger, clone):
+            for unit, worker in zip(WORKERS.split(), ("copy", "steps"), strict=True):
+                log = f"journalctl -u {unit} --no-pager -o cat"
+                machine.await_that(f'{log} | grep -F "blockjobs: {taken.format(worker)}"')
+                assert machine.say(f"systemctl is-active {unit}", check=False)[1].strip() != "active"
+    await_host_up(control)
+    operate(control, "backup web1:/srv/images/b.img web1:/backup/e.img")
+
+
+def copy_folder(source, target):
+    """Copy a folder of one disk to another, owners and all."""
+    subprocess.run(["rm", "-rf", str(target)], check=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 def test_an_upgrade_a_copy_of_the_registry_and_a_removal_go_by_the_words_of_the_readme(fleet, wheel):
