@@ -78,6 +78,11 @@ def name(test: str) -> str:
     return f"tests/cluster/test_one_name.py::test_{test}"
 
 
+def registry(file: str, *names: str) -> str:
+    """Tests of a file of tests of the registry, on a real server."""
+    return " ".join(f"tests/redis/test_{file}.py::test_{name}" for name in names)
+
+
 def here(name: str) -> str:
     """A test of attempts in the process of the tests."""
     return f"tests/cluster/test_attempts_here.py::test_{name}"

@@ -98,6 +98,28 @@ def test_the_host_finds_what_it_has_to_tidy_up_if_it_is_back(fleet):
     assert door.abandoned() == fleet.host(ALPHA).answers.abandoned() == []
 
 
+def test_nothing_of_a_host_that_is_given_up_is_left_to_be_owed_or_rung_for(fleet):
+    fleet.walk(RUN, Step.RUN)
+    fleet.registry.hosts.ring(BETA, 2, lost_after_ms=1000)
+    for due in fleet.due():
+        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+    abandon(fleet)
+    assert [due.txn for due in fleet.due()] == [RUN]
+    assert not fleet.client.exists(keys.rung(BETA))
+
+
+def test_what_it_could_not_settle_is_shown_no_longer_and_it_is_asked_to_stop_once(fleet):
+    fleet.walk(RUN, Step.RUN)
+    fleet.finish(fleet.claim(HERE), errno=5, text="broken")
+    fleet.sick = {(Step.SETTLE, "there"): (17, "in the way"), (Step.SETTLE, "too"): (17, "in the way")}
+    fleet.walk(RUN, Step.SETTLE)
+    fleet.advance(RUN)
+    assert fleet.registry.views.job("there").unsettled == "in the way"
+    abandon(fleet)
+    assert fleet.registry.views.job("there").unsettled == ""
+    assert fleet.view(RUN).shares[BETA].owing[Step.STOP] == 0
+
+
 def test_a_decision_on_a_view_from_before_is_refused(fleet):
     fleet.walk(RUN, Step.RUN)
     fleet.copy(HERE, THERE, TOO)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+import redis
 from puppets import RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.jobs import Checkpoint
-from blockjobs.store import keys
+from blockjobs.model.liveness import WorkerName
+from blockjobs.store import codec, keys
 from blockjobs.store.attempts import POISON, Claim, Progress
 from blockjobs.store.connection import connect
 from blockjobs.store.hosts import Lease
@@ -110,19 +112,103 @@ def test_the_next_attempt_gets_a_higher_token_and_all_that_the_one_before_made_d
     assert second.spec == JOB
 
 
-@pytest.mark.parametrize("impostor", [{"token": 0}, {"token": 2}, {"attempt": "other"}], ids=str)
+SAID = {
+    "checkpoint": lambda attempts, claim: attempts.checkpoint(claim, Progress(1, SIZE), durable=DURABLE),
+    "error": lambda attempts, claim: attempts.error(
+        claim, 1, operation="read", action="stop", io_status="failed", text="no"
+    ),
+    "ready": lambda attempts, claim: attempts.ready(claim, Progress(1, SIZE)),
+    "diverging": lambda attempts, claim: attempts.diverging(claim, passes=5, dirty_rate=7, copy_rate=3),
+    "converging": lambda attempts, claim: attempts.diverging(claim, passes=0, dirty_rate=0, copy_rate=0),
+    "stalled": lambda attempts, claim: attempts.stalled(claim, 600),
+    "finish": lambda attempts, claim: attempts.finish(claim, Progress(1, SIZE), durable=None, result={}),
+}
+
+
+@pytest.mark.parametrize("impostor", [{"token": 0}, {"token": 2}, {"attempt": "other"}, {"attempt": ""}], ids=str)
 def test_nobody_but_the_holder_of_the_lease_is_listened_to(fleet, attempts, impostor):
     held = fleet.claim(JOB)
+    attempts.diverging(held, passes=4, dirty_rate=7, copy_rate=3)
     other = Claim(**{name: getattr(held, name) for name in Claim.__slots__} | impostor)
     before = dump(fleet.client)
-    with pytest.raises(errors.LeaseLost):
-        attempts.checkpoint(other, Progress(1, SIZE), durable=DURABLE)
-    with pytest.raises(errors.LeaseLost):
-        attempts.error(other, 1, operation="read", action="stop", io_status="failed", text="no")
-    with pytest.raises(errors.LeaseLost):
-        fleet.finish(other)
+    for say in SAID.values():
+        with pytest.raises(errors.LeaseLost):
+            say(attempts, other)
     assert not release(fleet, other)
     assert dump(fleet.client) == before
+
+
+def test_of_a_job_that_nobody_has_no_attempt_without_a_name_is_ended(fleet):
+    before = dump(fleet.client)
+    assert not fleet.host(JOB.host).attempts.release(JOB.id, JOB.transaction, 0, "", why="dead")
+    assert not fleet.registry.hosts.fence(JOB.host, JOB.id, "")
+    assert dump(fleet.client) == before
+
+
+def test_the_first_error_of_the_next_attempt_counts_as_well(fleet, attempts):
+    for _ in range(2):
+        claim = fleet.claim(JOB)
+        SAID["error"](attempts, claim)
+        release(fleet, claim, "parked")
+        fleet.registry.verbs.resume("j")
+    assert fleet.events("BLOCK_JOB_ERROR") == [("BLOCK_JOB_ERROR", "j")] * 2
+
+
+def test_a_job_began_with_its_first_attempt_and_what_hung_then_hangs_no_more(fleet, attempts):
+    claim = fleet.claim(JOB)
+    began = fleet.record(JOB)["started"]
+    attempts.checkpoint(claim, Progress(1, SIZE), hangs=("/srv", 30.0))
+    release(fleet, claim)
+    while fleet.registry.hosts.now() == int(began):
+        pass
+    fleet.claim(JOB)
+    record = fleet.record(JOB)
+    assert record["started"] == began
+    assert "hangs" not in record
+
+
+def test_a_paused_job_stays_paused_whatever_its_attempt_says_of_its_writing(fleet, attempts):
+    claim = fleet.claim(JOB)
+    fleet.registry.verbs.pause("j")
+    for quiet, status in ((False, "running"), (True, "paused"), (False, "paused"), (True, "paused")):
+        assert attempts.checkpoint(claim, Progress(1, SIZE), quiet=quiet).pause
+        assert fleet.status("j") == status
+    fleet.registry.verbs.resume("j")
+    assert not attempts.checkpoint(claim, Progress(1, SIZE)).pause
+    assert fleet.status("j") == "running"
+
+
+def test_what_a_copy_ends_with_is_there_for_its_host_and_no_hold_is(fleet, attempts):
+    claim = fleet.claim(JOB)
+    attempts.checkpoint(claim, Progress(1, SIZE), durable=Checkpoint("uuid", ((0, 1),)))
+    fleet.registry.verbs.pause("j")
+    attempts.finish(claim, Progress(SIZE, SIZE), durable=DURABLE, result={})
+    (member,) = fleet.host(JOB.host).answers.members(JOB.transaction)
+    assert member.durable == DURABLE
+    assert not fleet.client.exists(keys.holds(JOB.host, JOB.id))
+
+
+def test_an_attempt_that_fails_without_anything_durable_leaves_what_was(fleet, attempts):
+    claim = fleet.claim(JOB)
+    attempts.checkpoint(claim, Progress(1, SIZE), durable=DURABLE)
+    fleet.finish(claim, errno=5, text="EIO")
+    (member,) = fleet.host(JOB.host).answers.members(JOB.transaction)
+    assert member.durable == DURABLE
+
+
+def lose(fleet):
+    for _ in range(POISON):
+        release(fleet, fleet.claim(JOB))
+
+
+@pytest.mark.parametrize(
+    "end", [lambda fleet: fleet.finish(fleet.claim(JOB), errno=5, text="EIO"), lose], ids=["failed", "lost"]
+)
+def test_a_job_that_ends_badly_makes_its_transaction_due(fleet, end):
+    for due in fleet.due():
+        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+    end(fleet)
+    assert [due.txn for due in fleet.due()] == [RUN]
 
 
 def test_an_attempt_that_was_released_has_lost_its_lease_even_before_the_next_one_claims(fleet, attempts):
@@ -226,6 +312,7 @@ def test_release_and_finish_are_said_once_however_often_they_are_sent(fleet):
     claim = fleet.claim(JOB)
     release(fleet, claim)
     before = dump(fleet.client)
+    assert fleet.host(JOB.host).attempts.live() == []
     assert not release(fleet, claim)
     assert dump(fleet.client) == before
     claim = fleet.claim(JOB)
@@ -297,6 +384,36 @@ def test_the_order_to_end_an_attempt_of_a_job_that_is_gone_is_forgotten_with_its
     assert not fleet.client.exists(keys.fences(JOB.host), keys.attempts(JOB.host))
 
 
+def test_an_order_to_end_one_attempt_means_no_other_one(client):
+    fleet = Fleet(client)
+    jobs = [spec("a"), spec("b")]
+    fleet.submit(*jobs)
+    fleet.walk(RUN, Step.RUN)
+    claims = [fleet.claim(job) for job in jobs]
+    assert fleet.registry.hosts.fence(JOB.host, jobs[0].id, claims[0].attempt)
+    fenced = {each.job: each.standing().fenced for each in fleet.host(JOB.host).attempts.live()}
+    assert fenced == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize("odd", [["a", "4711", 1.5, "boot"], ["a", True, 1.5, "boot"], ["a", 4711, 1, "boot"],
+                                 ["a", 4711, 1.5, None], [7, 4711, 1.5, "boot"], ["a", 4711], 5], ids=str)  # fmt: skip
+def test_a_process_of_which_the_record_is_odd_is_nobody_s_to_kill(fleet, attempts, odd):
+    fleet.claim(JOB)
+    fleet.client.hset(keys.attempts(JOB.host), "j", codec.pack(odd))
+    (claim,) = attempts.live()
+    with pytest.raises((ValueError, TypeError)):
+        claim.who()
+
+
+def test_a_claim_of_which_nobody_can_say_where_it_stands_is_no_claim_that_stands(fleet, attempts):
+    fleet.claim(JOB)
+    for key, read in ((keys.job(JOB.host, JOB.id), standing_of), (keys.fences(JOB.host), lambda door: door.live())):
+        fleet.client.delete(key)
+        fleet.client.set(key, "odd")
+        with pytest.raises(redis.ResponseError):
+            read(attempts)
+
+
 def test_the_leases_name_the_attempts_that_have_them(fleet, attempts):
     claim = fleet.claim(JOB)
     attempts.checkpoint(claim, Progress(1, SIZE))
@@ -354,4 +471,6 @@ def test_a_lost_doorbell_is_rung_again_where_a_slot_is_free_and_only_there(fleet
     assert hosts.ring(JOB.host, 1, lost_after_ms=0) == ["j"]
     assert hosts.ring(JOB.host, 1, lost_after_ms=0) == ["j"]  # at once: it is old enough
     assert hosts.ring(JOB.host, 0, lost_after_ms=0) == []  # behind full slots it merely waits
+    fleet.client.lpush(keys.queue(JOB.host, WorkerName.COPY), "a message")
+    assert hosts.ring(JOB.host, 1, lost_after_ms=0) == []  # it may be this very one
     assert hosts.ring(JOB.host, 1, lost_after_ms=60_000) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.daemons import finalizer
@@ -65,6 +66,12 @@ def pass_time(mine, clock, seconds):
         seconds -= 2.0
 
 
+def turn_until_all_are_over(mine):
+    mine.once()
+    while mine._under_way:
+        mine._collect()
+
+
 def answer(fleet, step, *jobs):
     for job in jobs:
         fleet.host(job.host).answers.answer(RUN, step, [fleet._said(step, job.id)])
@@ -101,6 +108,33 @@ def test_a_host_that_stops_answering_is_late_when_its_deadline_has_passed_since(
     pass_time(mine, clock, 2)
     mine.once()
     assert failed(fleet, *jobs) == ["j1", "j2"]
+
+
+def test_a_host_that_nobody_has_judged_yet_is_heard_once_it_was_rung(fleet, mine, clock):
+    waiting_at(fleet, mine, Step.OPEN, spec("a"))
+    pass_time(mine, clock, 2)
+    mine.once()
+    answer(fleet, Step.OPEN, spec("a"))
+    for _ in range(3):
+        mine.once()
+        clock.now += 2
+    assert (ALPHA, Step.CUT) in mine.doorbell.rung
+
+
+def test_that_redis_is_full_ends_the_turn_and_no_transaction_is_put_aside(fleet, mine, clock):
+    """To start members is to begin something, which a full Redis does not take."""
+    fleet.submit(spec("a"))
+    fleet.walk(RUN, Step.START)
+    fleet.registry.fate.remind()
+    fleet.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            turn_until_all_are_over(mine)
+    finally:
+        fleet.client.config_set("maxmemory", 0)
+    assert mine.quarantine.told() == {}
+    turn_until_all_are_over(mine)
+    assert fleet.status("a") == "running"
 
 
 @pytest.mark.parametrize("step", STEPS)

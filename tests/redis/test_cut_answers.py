@@ -45,6 +45,14 @@ def test_the_cuts_of_a_transaction_are_from_the_first_begin_to_the_last_end(flee
     }  # fmt: skip
 
 
+def test_a_cut_within_another_one_that_was_answered_before_changes_nothing_of_the_whole(fleet):
+    answer(fleet, ALPHA, a=cut(1000.0, 1003.0))
+    answer(fleet, ALPHA, b=cut(1001.0, 1002.0))
+    answer(fleet, BETA, c=cut(1001.0, 1002.0))
+    fleet.walk(TXN, Step.RUN)
+    assert fleet.host(BETA).answers.skew(TXN) == pytest.approx(3.0)
+
+
 def test_cuts_of_images_that_qemu_writes_to_are_of_no_instant_and_have_no_skew(fleet):
     answer(fleet, ALPHA, a=cut(1000.5, 1000.75), b=cut(1000.25, 1000.5, consistency="crash"))
     answer(fleet, BETA, c=cut(1001.0, 1001.5, consistency="crash"))

@@ -7,7 +7,7 @@ from puppets import RUN, grouped, spec
 
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.loop import Every, boottime
-from blockjobs.model.barriers import Step
+from blockjobs.model.barriers import Decision, Step
 from blockjobs.store import keys
 
 
@@ -28,6 +28,27 @@ def test_a_transaction_that_was_looked_at_is_off_the_list(fleet):
     fleet.close(txn)
     assert dues(fleet) == []
     assert fleet.registry.views.unfinished() == [txn]
+
+
+def test_since_when_a_transaction_stands_where_it_is_does_not_change_while_it_stands_there(fleet):
+    txn = fleet.submit(spec("a"))
+    fleet.registry.fate.barrier(txn, "open")
+    before = fleet.client.hgetall(keys.txn(txn))
+    while fleet.registry.hosts.now() <= int(before[b"since"]):
+        pass
+    fleet.registry.fate.barrier(txn, "open")
+    assert fleet.client.hgetall(keys.txn(txn)) == before
+
+
+def test_of_a_transaction_that_is_gone_nothing_is_noted(fleet):
+    txn = fleet.submit(spec("a"))
+    (due,) = fleet.due()
+    view = fleet.view(txn)
+    fleet.client.delete(keys.txn(txn))
+    fleet.registry.fate.barrier(txn, "open")
+    fleet.registry.fate.close(due, view, finished=True)
+    assert not fleet.registry.fate.settle(view, Decision.COMMIT, "it was there")
+    assert not fleet.client.exists(keys.txn(txn), keys.decisions())
 
 
 def test_what_comes_up_between_the_view_and_the_close_is_not_lost(fleet):

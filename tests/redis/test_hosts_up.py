@@ -17,6 +17,7 @@ from blockjobs.model.liveness import Word, WorkerName
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.heartbeats import HostTaken
+from blockjobs.store.hosts import DAEMON_SILENCE
 
 STEPS, COPY = WorkerName.STEPS, WorkerName.COPY
 OTHER = "another machine"
@@ -368,7 +369,63 @@ def test_an_attempt_that_stands_still_on_a_host_that_is_up_keeps_its_place_until
     assert fleet.client.hlen(keys.fences(ALPHA)) == 1
 
 
+def test_the_place_of_an_attempt_is_given_back_for_no_other_one(fleet, control, nas):
+    fleet.registry.hosts.judge(BETA, "down")
+    control.turn()
+    fleet.claim(nas[0])
+    fleet.registry.limits.vacate(ALPHA, nas[0].id, "the attempt before", "nas", away=True)
+    assert places(fleet) == ["alpha a"]
+
+
+def test_a_worker_that_goes_on_beating_tells_nothing_new(fleet, alpha):
+    alpha.both("register")
+    fleet.registry.hosts.drop_arrivals([ALPHA])
+    told = fleet.client.xlen(keys.host_events(ALPHA))
+    alpha.both()
+    assert (fleet.client.xlen(keys.host_events(ALPHA)), fleet.registry.hosts.list_arrivals()) == (told, [])
+
+
+def test_a_daemon_that_does_not_go_round_counts_as_dead(fleet):
+    hosts = fleet.registry.hosts
+    hosts.daemon_beat("finalizer")
+    assert hosts.daemons() == {"coordinator": False, "finalizer": True}
+    fleet.client.hincrby(keys.daemons(), "finalizer", -DAEMON_SILENCE)
+    assert hosts.daemons() == {"coordinator": False, "finalizer": False}
+
+
+def test_a_registry_is_the_same_one_for_everybody_who_asks(fleet):
+    first = fleet.registry.hosts.incarnate()
+    assert fleet.registry.hosts.incarnate() == first
+
+
 def test_a_host_that_is_down_is_refused_by_its_record(fleet):
     fleet.registry.hosts.judge(ALPHA, "down", {STEPS: Word.DOWN, COPY: Word.UP})
     with pytest.raises(HostDown, match="its steps worker does not beat"):
         check_host(ALPHA, fleet.registry.hosts.known()[ALPHA])
+
+
+def test_behind_a_restart_of_redis_nobody_was_silent_before(fleet, control, alpha):
+    """Neither a worker nor an attempt, which may have been cut off; the control is a server that is the same."""
+    fleet.submit(spec("a"))
+    fleet.walk(RUN, Step.RUN)
+    fleet.claim(spec("a"))
+    control.turn()
+    control.coordinator._leases.limit = control.coordinator.rollcall.silence.limit = 0.0
+    for fenced, server in ((0, "the one before"), (0, "another one"), (1, control.coordinator._redis_run)):
+        control.coordinator._redis_run = server
+        alpha.both()
+        Workers(fleet, BETA).both()
+        control.turn()
+        assert control.coordinator.rollcall.up == {ALPHA, BETA}
+        assert fleet.client.hlen(keys.fences(ALPHA)) == fenced
+    control.coordinator._redis_run = "the one before"
+    control.turn()
+    assert control.coordinator.rollcall.up == {ALPHA, BETA}
+
+
+def test_what_is_unfinished_is_looked_at_again_without_anybody_asking(fleet, control):
+    fleet.submit(spec("a"))
+    fleet.close(RUN)
+    assert fleet.due() == []
+    control.coordinator.once()
+    assert [due.txn for due in fleet.due()] == [RUN]

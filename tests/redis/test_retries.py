@@ -349,6 +349,68 @@ def test_what_a_later_try_stops_for_is_noted_also_where_both_are_heard_of_at_onc
     assert fleet.client.zscore(keys.stopped(), JOB.id)
 
 
+def test_what_commits_is_not_tried_again_whoever_asks_for_it(going):
+    going.walk(FIRST, Step.RUN)
+    going.copy(JOB)
+    going.walk(FIRST, Step.CONCLUDE)
+    before = dump(going.client)
+    going.registry.retries.again(going.view(FIRST))
+    assert dump(going.client) == before
+
+
+def test_what_is_not_settled_or_was_cancelled_meanwhile_is_not_tried_again_by_whoever_saw_it_before(going):
+    fail(going, FIRST)
+    going.walk(FIRST, Step.SETTLE)
+    before = dump(going.client)
+    going.registry.retries.again(going.view(FIRST))
+    assert dump(going.client) == before, "it is not settled"
+    going.walk(FIRST, Again)
+    view = going.view(FIRST)
+    assert view.retry
+    assert going.registry.verbs.cancel(JOB.id) == "aborting"
+    before = dump(going.client)
+    going.registry.retries.again(view)
+    assert dump(going.client) == before, "it was cancelled"
+
+
+def test_the_time_of_a_next_try_comes_once_and_makes_it_due(going):
+    fail(going, FIRST)
+    going.again(FIRST)
+    for due in going.due():
+        going.registry.fate.close(due, going.registry.fate.view(due.txn), finished=False)
+    assert begin(going) == [SECOND]
+    assert SECOND in [due.txn for due in going.due()]
+    going.client.zadd(keys.retries(), {SECOND: 1})  # as another coordinator read it
+    assert begin(going) == []
+
+
+def test_a_call_whose_reply_was_lost_is_known_in_the_next_try_as_well(going):
+    verbs = going.registry.verbs
+
+    def resume():
+        names = [*verbs._job(going.registry.views.place(JOB.id)), keys.events(), keys.ready(ALPHA), keys.terms()]
+        return verbs._scripts.call("resume", names, [JOB.id, "user", "the same call"])
+
+    going.walk(FIRST, Step.RUN)
+    verbs.pause(JOB.id)
+    assert resume()[0] == b"lifted"
+    fail(going, FIRST)
+    going.again(FIRST)
+    assert resume()[0] == b"lifted"
+
+
+def test_a_host_is_given_up_with_the_try_that_it_has(going):
+    fail(going, FIRST)
+    going.walk(FIRST, Again)
+    members = going.client.lrange(keys.members(ALPHA, FIRST), 0, -1)
+    going.again(FIRST)
+    going.client.rpush(keys.members(ALPHA, FIRST), *members)  # what another one has read already
+    going.client.zadd(keys.unfinished(), {FIRST: 1})
+    assert going.registry.fate.abandon(ALPHA) == 1
+    assert not going.client.exists(keys.txn(FIRST), keys.share(ALPHA, FIRST))
+    assert going.view(SECOND).shares[ALPHA].owing[Step.SETTLE] == 0
+
+
 def test_of_a_host_that_is_given_up_nothing_is_tried_again(going):
     going.walk(FIRST, Step.RUN)
     going.registry.fate.abandon(ALPHA)
@@ -360,6 +422,7 @@ def test_of_a_host_that_is_given_up_nothing_is_tried_again(going):
 
 LATE = {
     "answers": lambda fleet, _: [fleet.answer(ALPHA, FIRST, step) for step in ("open", "cut", "settle")],
+    "an-open": lambda fleet, _: fleet.host(ALPHA).answers.answer(FIRST, "open", [fleet._said("open", JOB.id)]),
     "an-answer": lambda fleet, _: fleet.host(ALPHA).answers.answer(FIRST, "settle", [fleet._said("settle", JOB.id)]),
     "start": lambda fleet, old: fleet.registry.fate.start(old, ALPHA),
     "fail": lambda fleet, old: fleet.registry.fate.fail(old, ALPHA, "open", 110, "late"),

@@ -146,6 +146,14 @@ def test_a_run_launched_by_halves_waits_for_its_other_half(fleet):
     assert [fleet.status(job.id) for job in jobs] == ["running", "running"]
 
 
+def test_what_was_not_launched_yet_is_no_member_that_its_host_could_be_given_up_with(fleet):
+    jobs = spec("a"), spec("b", host=BETA)
+    half_launched(fleet, *jobs)
+    before = fleet.record(jobs[1])
+    assert fleet.registry.fate.abandon(BETA) == 0
+    assert fleet.record(jobs[1]) == before
+
+
 def test_recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more(fleet):
     fleet.submit(spec("a"))
     before = dump(fleet.client)

@@ -15,6 +15,7 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host
 from blockjobs.store import keys
 from blockjobs.store.eventkinds import BY_WORKERS, NEEDS
+from blockjobs.store.fate import DUE_PAGE
 
 MINE, THEIRS = spec("a"), spec("b", host=BETA)
 HOSTS = (ALPHA, BETA)
@@ -110,6 +111,7 @@ def test_a_key_of_another_kind_stops_neither_the_finalizer_nor_the_events_of_oth
     running.registry.fate.wait(0.01, HOSTS)
     assert [due.txn for due in running.registry.fate.due(HOSTS)] == [RUN]
     assert "ATTEMPT_CLAIMED" in [event.name for event in running.registry.events.after(seq)]
+    assert running.client.type(keys.host_due(ALPHA)) != b"string"
     running.registry.verbs.pause(MINE.id)
     running.registry.verbs.resume(MINE.id)
     running.client.delete(keys.host_events(ALPHA), keys.host_due(ALPHA), keys.host_due_wake(ALPHA))
@@ -203,9 +205,10 @@ def test_a_host_makes_only_its_own_transactions_due(running):
 
 def test_a_host_that_asks_for_much_keeps_no_other_one_waiting(running):
     running.close(RUN)
-    running.client.zadd(keys.host_due(ALPHA), {f"n{n}": 0 for n in range(1000)})
+    running.client.zadd(keys.host_due(ALPHA), {f"n{n}": 0 for n in range(20_000)})
     running.finish(running.claim(THEIRS))
     assert [due.txn for due in running.due()] == [RUN]
+    assert running.client.zcard(keys.host_due(ALPHA)) == 20_000 - DUE_PAGE
 
 
 @pytest.mark.parametrize("name", [b"nobody", b"\xff\xfe", b"", b"x" * 100_000])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from blockjobs.daemons.quarantine import LONGEST, Quarantine
+from blockjobs.daemons.quarantine import LONGEST, LONGEST_OF_A_PART, Quarantine
 from blockjobs.store.connection import is_absence
+
+CLOSED = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")  # to writes, whoever asks
 
 
 class Clock:
@@ -54,6 +56,14 @@ def test_its_pauses_grow_to_a_limit_and_end_when_it_succeeds(clock):
     assert aside.told() == {}
 
 
+def test_a_part_of_a_daemons_work_is_never_left_alone_for_long(clock):
+    aside = Quarantine(clock)
+    for _ in range(14):
+        aside.part("the clock", failing(ValueError("no")))
+        clock.now += LONGEST_OF_A_PART
+        assert not aside.rests("the clock")
+
+
 def test_what_nobody_tries_any_more_is_forgotten(clock):
     aside = Quarantine(clock)
     aside.handle("run a", failing(ValueError("no")))
@@ -71,7 +81,7 @@ def test_what_nobody_tries_any_more_is_forgotten(clock):
         redis.exceptions.BusyLoadingError("LOADING"),
         redis.exceptions.OutOfMemoryError("command not allowed"),
         redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
-        redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+        *(redis.ResponseError(f"{word} ...") for word in CLOSED),
         redis.ResponseError("Command # 2 (HSET a b c) of pipeline caused error: MISCONF Errors writing"),
     ],
 )

@@ -45,6 +45,16 @@ def test_a_daemon_serves_after_its_first_whole_turn_and_lives_with_each_one(syst
     assert [systemd.recv(64).decode() for _ in range(4)] == ["WATCHDOG=1", "READY=1", "WATCHDOG=1", "WATCHDOG=1"]
 
 
+def test_an_error_that_nobody_expected_ends_a_turn_and_not_the_daemon():
+    stop = threading.Event()
+
+    def once():
+        stop.set()
+        raise RuntimeError("a bug")
+
+    loop.run("test", once, stop)
+
+
 @pytest.mark.parametrize("name", ["", "nonsense", "/nonexistent/socket", "@nobody-listens-here"])
 def test_a_report_that_cannot_be_sent_stops_nobody(monkeypatch, name):
     monkeypatch.setenv(watchdog.SOCKET, name)

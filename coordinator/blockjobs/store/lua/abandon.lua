@@ -13,10 +13,9 @@ for i = 4, #ARGV do
   local id, job, holds = ARGV[i], KEYS[4 + 2 * i], KEYS[5 + 2 * i]
   local f = redis.call("HMGET", job, "status", "passed", "attempt", "ret", "reads", "writes")
   local status = f[1]
-  if status and is_of(job, ARGV[1]) and f[2] ~= "settle" and not (status == "concluded" or status == "null" or status == "undefined") then
+  if status and is_of(job, ARGV[1]) and status ~= "undefined" and f[2] ~= "settle" then
     if f[3] ~= "" then
       redis.call("HSET", job, "attempt", "", "busy", 0)
-      redis.call("HINCRBY", job, "token", 1)
       redis.call("HDEL", KEYS[7], id)
       redis.call("HDEL", KEYS[8], f[3])
       emit(KEYS[2], "ATTEMPT_RELEASED", job, id, "reason", "abandoned", "uuid", f[3])
@@ -26,7 +25,7 @@ for i = 4, #ARGV do
     redis.call("DEL", holds)
     if not f[4] then redis.call("HSET", job, "ret", -112, "error", decision == "commit" and ARGV[3] or ARGV[2]) end
     abort(KEYS[2], job, id)
-    if not decision and status ~= "aborting" then redis.call("HINCRBY", KEYS[1], "failed", 1) end
+    redis.call("HINCRBY", KEYS[1], "failed", 1)
     if redis.call("HSETNX", job, "stopped", 1) == 1 then redis.call("HINCRBY", KEYS[1], "stop", -1) end
     redis.call("HSET", job, "passed", "settle")
     redis.call("HINCRBY", KEYS[1], "settle", -1)

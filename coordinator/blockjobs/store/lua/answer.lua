@@ -36,7 +36,6 @@ for i = 0, #KEYS - 7 do
     end
     if errno == "0" then
       redis.call("HSET", job, "passed", step)
-      if step == "open" then redis.call("HDEL", job, "warnings") end  -- those of the try before
       if (step == "open" or step == "prepare") and text ~= "" then
         redis.call("HSET", job, "warnings", (redis.call("HGET", job, "warnings") or "") .. text .. "\n")
         for warning in string.gmatch(text, "[^\n]+") do emit(KEYS[2], "JOB_WARNING", job, id, "text", warning) end

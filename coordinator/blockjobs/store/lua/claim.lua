@@ -8,15 +8,15 @@
 --   cut} | {"held"} | {"state", status} | {"unrung"} | {"missing"}
 -- (speed: the lower one of its own and of the limit that it was handed, noted as felt)
 
-local f = redis.call("HMGET", KEYS[1], "status", "attempt", "cancelled", "spec", "opened", "durable", "speed", "limit", "store")
-local status, attempt, cancelled = f[1], f[2], f[3]
+local f = redis.call("HMGET", KEYS[1], "status", "attempt", "spec", "opened", "durable", "speed", "limit", "store")
+local status, attempt = f[1], f[2]
 local rung = redis.call("ZREM", KEYS[3], ARGV[1])
 if not status then return {"missing"} end
 if attempt ~= ARGV[2] then
   if attempt ~= "" then return {"held"} end
-  if cancelled == "force" or not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end
+  if not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end
   if status ~= "running" and status ~= "ready" then return {"state", status} end
-  if rung == 0 and (f[9] or "") ~= "" then return {"unrung"} end  -- its place in the store was given back
+  if rung == 0 and (f[8] or "") ~= "" then return {"unrung"} end  -- its place in the store was given back
   redis.call("ZREM", KEYS[2], ARGV[1])
   redis.call("DEL", KEYS[6])
   redis.call("HINCRBY", KEYS[1], "token", 1)
@@ -27,7 +27,7 @@ if attempt ~= ARGV[2] then
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
-local speed = lower(f[7], f[8])
+local speed = lower(f[6], f[7])
 redis.call("HSET", KEYS[1], "felt", speed)
 local n = redis.call("HMGET", KEYS[1], "token", "attempts", "offset", "bytes", "cut")
-return {"claimed", n[1], f[4], f[5] or "", f[6] or "", speed, n[2], n[3], n[4] or "", n[5] or ""}
+return {"claimed", n[1], f[3], f[4] or "", f[5] or "", speed, n[2], n[3], n[4] or "", n[5] or ""}

@@ -83,7 +83,7 @@ for i = 4, #ARGV do
     if f[10] ~= "" and redis.call("HINCRBY", KEYS[3], "r:" .. f[10], -1) <= 0 then
       redis.call("HDEL", KEYS[3], "r:" .. f[10])
     end
-    if f[11] ~= "" and redis.call("HGET", KEYS[3], "w:" .. f[11]) == id then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
+    if f[11] ~= "" then redis.call("HDEL", KEYS[3], "w:" .. f[11]) end
     move(KEYS[2], job, id, "concluded")
     redis.call("HINCRBY", share, "conclude", -1)
     tally(KEYS[1], f)
