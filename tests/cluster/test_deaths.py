@@ -59,6 +59,20 @@ def test_a_killed_writer_is_released_at_once_and_copies_at_most_one_interval_twi
     assert fleet.job(job).attempts == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_what_killed_an_attempt_and_where_its_log_is_are_told(fleet: Fleet, number: signal.Signals) -> None:
+    run, job, source, target = backup(fleet, "c", mib=40, speed=20 * MIB)
+    fleet.until("ATTEMPT_CLAIMED", job)
+    fleet.until_offset(job, 10 * MIB)
+    os.kill(fleet.writer("c", job), number)
+    died = fleet.until("ATTEMPT_DIED", job)
+    log = str(fleet.place / "logs" / "copy@c.log")
+    assert died.fields | {"uuid": ""} == {"how": f"killed by {number.name}", "log": log, "uuid": ""}
+    assert fleet.job(job).died == f"killed by {number.name}; log: {log}"
+    fleet.until("RUN_ENDED", run)
+    assert target.read_bytes() == source.read_bytes()
+
+
 def test_a_frozen_writer_is_killed_before_another_one_writes(fleet: Fleet) -> None:
     run, job, source, target = backup(fleet, "b", mib=60, speed=20 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)

@@ -155,6 +155,9 @@ def test_every_script_of_a_worker_is_refused_for_another_host(fleet, worker, scr
         "stall": lambda: door.attempts.stalled(held, 600),
         "finish": lambda: door.attempts.finish(held, Progress(1, SIZE), durable=None, result={}),
         "release": lambda: door.attempts.release(other.id, txn, held.token, held.attempt, why="dead"),
+        "died": lambda: door.attempts._scripts.call(
+            "died", [keys.job(BETA, other.id), keys.host_events(BETA)], [other.id, "x", "killed", ""]
+        ),
         "answer": lambda: door.answers.answer(txn, Step.SETTLE, [fleet._said(Step.SETTLE, other.id)]),
     }[script]
     before = dump(fleet.client)

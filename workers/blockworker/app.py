@@ -33,7 +33,7 @@ from blockjobs.model.liveness import WorkerName
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
 from blockjobs.watchdog import report_alive, report_interval, report_ready
-from blockworker import attempt, drivers, farewell, spares, state
+from blockworker import attempt, deaths, drivers, farewell, spares, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
@@ -138,6 +138,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
         pulse.free, pulse.end = partial(is_free, sender), partial(spares.end_all, sender)
         pulse.start()
         spares.follow(sender, config.slots)
+        deaths.follow(sender, registry.attempts)
         farewell.follow_end(lambda: _DRAIN[0] == 1, heartbeat.close)
 
     worker_shutting_down.connect(drain, weak=False)

@@ -22,6 +22,7 @@ from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress, Who
 from blockjobs.store.connection import is_absence
 from blockworker import drivers
 from blockworker.control import MARGIN
+from blockworker.deaths import note_attempt
 from blockworker.drivers.base import Work
 from blockworker.pausepoint import PausePoint
 from blockworker.processname import named_after
@@ -42,6 +43,7 @@ def run(
 ) -> str:
     """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
     who = Who(uuid.uuid4().hex, os.getpid(), read_start(os.getpid()), read_boot_id())
+    note_attempt(who.attempt, job_id)
     with named_after(who.attempt):
         claim = ask_surely(f"job {job_id}: its claim", lambda: attempts.claim(job_id, who), PATIENCE)
         if isinstance(claim, str):

@@ -119,6 +119,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "attempts": _attempts(job),
         "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
+        "died": f"its last attempt that was lost: {job.died}" if job.died else "",
         "error": job.error,
         "tries": f"this is try {job.tries}; the one before failed: {job.failed_with}" if job.failed_with else "",
         **{

@@ -151,6 +151,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "JOB_RESOLVED":        lambda f: f"resolved by {f['how']}, as {f['published-as']}",
     "TARGET_UNDEFINED":    lambda f: f["reason"],
     "ATTEMPT_CLAIMED":     lambda f: f"attempt {f['attempt']} runs",
+    "ATTEMPT_DIED":        lambda f: f"its attempt died: {f['how']}" + (f"; log: {f['log']}" if f["log"] else ""),
     "ATTEMPT_RELEASED":    lambda f: f"its attempt ended: {f['reason']}",
     "BLOCK_JOB_PENDING":   lambda _: "waits for finalize",
     "BLOCK_JOB_COMPLETED": _completed,

@@ -22,7 +22,7 @@ from blockjobs.store.connection import connect, is_absence
 from blockjobs.store.registry import Registry
 
 PATIENCE: Final = 500  # ms that one look waits for news
-REST: Final = 0.05  # seconds behind news: of a host that never stops telling a page is moved in each
+REST: Final = 0.02  # seconds behind news: of a host that never stops telling a page is moved in each
 
 
 @dataclass

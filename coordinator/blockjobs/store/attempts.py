@@ -203,6 +203,11 @@ class Attempts:
         reply = self._scripts.call("release", names, [job_id, token, attempt, txn, why, POISON])
         return bool(reply[0] == b"released")
 
+    def tell_death(self, job_id: JobId, attempt: str, how: str, where: str) -> bool:
+        """Tell what killed the process of an attempt, and where its log is; False: the job is gone."""
+        names = [keys.job(self.host, job_id), keys.host_events(self.host)]
+        return bool(self._scripts.call("died", names, [job_id, attempt, how, where])[0] == b"told")
+
     def live(self) -> list[LocalClaim]:
         """The claims on this host, none of them decoded yet: one odd record is no reason not to see the others."""
         found = [(JobId(job.decode()), who) for job, who in self._redis.hgetall(keys.attempts(self.host)).items()]

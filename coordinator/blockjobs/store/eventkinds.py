@@ -29,6 +29,7 @@ NEEDS: Final[dict[str, str]] = {
     "TARGET_LEFT":         "target why",
     "ATTEMPT_CLAIMED":     "attempt",
     "ATTEMPT_RELEASED":    "reason",
+    "ATTEMPT_DIED":        "how log",
     "BLOCK_JOB_PENDING":   "type",
     "BLOCK_JOB_READY":     "type len# offset# speed#",
     "BLOCK_JOB_COMPLETED": "type len# offset# speed#",
@@ -44,7 +45,7 @@ NEEDS: Final[dict[str, str]] = {
 # refused when events are moved.
 BY_WORKERS: Final = frozenset({
     "HOST_REGISTERED", "HOST_LEFT",
-    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED",
+    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "ATTEMPT_DIED",
     "JOB_STATUS_CHANGE", "JOB_HELD", "JOB_WARNING", "JOB_CUT", "JOB_RESOLVED", "JOB_UNSETTLED", "JOB_STALLED",
     "TARGET_UNDEFINED", "BLOCK_JOB_ERROR", "BLOCK_JOB_READY", "MIRROR_CONVERGING", "MIRROR_NOT_CONVERGING",
 })  # fmt: skip

@@ -31,11 +31,12 @@ class Event:
     run: str
     host: str
     fields: dict[str, str]
+    written: int = 0  # ms by Redis' clock, where that was not when it came into the stream
 
     @property
     def at(self) -> float:
         """Seconds since the epoch, by Redis' clock."""
-        return int(self.fields.get("at") or self.seq.partition("-")[0]) / 1000
+        return (self.written or int(self.seq.partition("-")[0])) / 1000
 
 
 class Events:
@@ -125,7 +126,8 @@ def _event(entry: bytes, fields: Mapping[bytes, bytes]) -> Event:
             int(words[name])
         elif name not in words:
             raise KeyError(name)
+    written = int(words.pop("at", 0))
     return Event(
         entry.decode(), words.pop("event"), words.pop("id", ""), words.pop("txn", ""), words.pop("run", ""),
-        words.pop("host", ""), words,
+        words.pop("host", ""), words, written,
     )  # fmt: skip

@@ -28,9 +28,12 @@ NAMES: Final = (
     "bell", "vacate",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
+    "died",
 )  # fmt: skip
 _LUA: Final = resources.files("blockjobs.store") / "lua"
-BY_WORKERS: Final = ("beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer")
+BY_WORKERS: Final = (
+    "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer", "died",
+)  # fmt: skip
 
 
 # Keys that scripts find by a host or a transaction and not by what they were called with: %s is its name.

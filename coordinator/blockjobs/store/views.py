@@ -63,6 +63,7 @@ class JobView:
     full: bool = False  # when a host last was to be rung for it, its store was full
     tries: int = 1  # which of its tries this is
     failed_with: str = ""  # the error of the try before
+    died: str = ""  # what killed the process of its last attempt that died, and where its log is
     hangs: tuple[int, str] | None = None  # since when, and on which path, its attempt is in a call that does not return
     diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
 
@@ -93,7 +94,7 @@ class JobView:
             "paused": self.paused, "speed": self.speed, "io-status": self.io_status,
             "ready": self.status in (Status.READY, Status.STANDBY), "status": str(self.status),
             "auto-finalize": self.spec.auto_finalize, "auto-dismiss": self.spec.auto_dismiss,
-            "error": self.error or None,
+            "error": self.error or None, "died": self.died or None,
             "id": self.id, "run": self.run, "transaction": self.transaction, "host": self.host,
             "source": self.spec.source.text, "target": self.spec.target.text,
             "warnings": list(self.warnings),
@@ -410,7 +411,7 @@ def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], n
         warnings=tuple(_text(r.get(b"warnings", b"")).splitlines()),
         unsettled=_text(r.get(b"unsettled", b"")), undefined=_text(r.get(b"undefined", b"")),
         resolved=_text(r.get(b"resolved", b"")), published_as=_text(r.get(b"published-as", b"")),
-        tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")),
+        tries=number(b"try") or 1, failed_with=_text(r.get(b"failed-with", b"")), died=_text(r.get(b"died", b"")),
         diverging=_rates(r.get(b"diverging", b"")), hangs=_hangs(r.get(b"hangs", b"")),
         created=number(b"created"), started=number(b"started"), ended=number(b"ended"), now=now,
         bytes=codec.unpack(r[b"bytes"]) if r.get(b"bytes") else {},

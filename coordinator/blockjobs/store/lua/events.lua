@@ -7,7 +7,6 @@
 local HOST_PAGE = 200         -- entries of one host that one script moves at most
 local HOST_KEPT = 100000      -- entries that a host's stream keeps, about, while nobody moves them
 local LARGEST_EVENT = 65536   -- bytes
-local LATE = 1000             -- ms after which an entry that was moved bears the time when it was written
 
 local function now_ms()
   local t = redis.call("TIME")
@@ -40,8 +39,7 @@ local function checked_event(host, written, fields)
     txn, run = of, redis.call("HGET", string.format(TXN, of), "run") or ""
   end
   local told = {"event", f.event, "id", f.id, "txn", txn, "run", run, "host", host}
-  local now = now_ms()
-  if written < now - LATE then told[#told + 1], told[#told + 2] = "at", string.format("%.0f", written) end
+  if written < now_ms() then told[#told + 1], told[#told + 2] = "at", string.format("%.0f", written) end
   for _, name in ipairs({"event", "id", "txn", "run", "host", "at"}) do f[name] = nil end
   for name, value in pairs(f) do told[#told + 1], told[#told + 2] = name, value end
   return told

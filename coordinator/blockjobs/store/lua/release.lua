@@ -28,6 +28,8 @@ if f[4] == "force" then
   ret, text = -125, "Operation canceled"
 elseif lost >= tonumber(ARGV[6]) then
   ret, text = -5, lost .. " attempts in a row were lost without new durable data"
+  local died = redis.call("HGET", KEYS[1], "died")
+  if died then text = text .. " (" .. died .. ")" end
 end
 if ret then
   redis.call("HSET", KEYS[1], "ret", ret, "error", text)
