@@ -10,7 +10,12 @@ from blockjobs.client import Coordinator
 
 @click.group()
 def registry() -> None:
-    """Say what shall hold of a registry that came back older than it was."""
+    """Say what shall hold of a registry that came back older than it was.
+
+    \b
+    Example:
+      blockjobs registry accept-loss 1204
+    """
 
 
 @registry.command()

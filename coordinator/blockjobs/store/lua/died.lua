@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- The process of an attempt is dead: what killed it, and where its log is.  Whoever releases the job does so by itself.
 --
 -- KEYS[1] job   KEYS[2] events
