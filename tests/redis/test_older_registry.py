@@ -275,3 +275,73 @@ def test_a_place_that_cannot_be_written_is_told_and_done_without(tmp_path, caplo
     assert find_place(str(tmp_path / "file" / "x")) is None
     assert "hosts alone" in caplog.text
     assert find_place(str(tmp_path / "new")) == tmp_path / "new"
+
+
+def claim(fleet, host, **facts):
+    HostRegistry(fleet.client, host).hosts.beat(host, f"m-{host}", 2, facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "gone", "doubt"),
+    [
+        ({}, "", ""),
+        ({"decision": 3}, "", "decision 3"),
+        ({"incarnation": "there", "decision": 1}, "", "registry there"),
+        ({"incarnation": "there", "decision": 1}, "there", ""),
+        ({"incarnation": "there", "decision": 1}, "elsewhere", "registry there"),
+        ({"aside": 5}, "", "damaged"),
+    ],
+    ids=str,
+)
+def test_a_host_that_claims_more_than_this_registry_knows_is_decided_nothing_with(fleet, facts, gone, doubt):
+    claim(fleet, ALPHA, **facts)
+    said = fleet.registry.memory.doubt_hosts([BETA, ALPHA], gone=gone)
+    assert doubt in said
+    assert bool(said) is bool(doubt)
+    assert bool(fleet.registry.memory.doubt_members(RUN, [ALPHA, BETA])) is bool(doubt or gone)
+
+
+def test_the_decisions_of_this_very_registry_count_though_somebody_says_that_it_is_gone(fleet):
+    here = fleet.registry.hosts.incarnate()
+    claim(fleet, ALPHA, incarnation=here, decision=3)
+    assert "decision 3" in fleet.registry.memory.doubt_hosts([ALPHA], gone=here)
+
+
+@pytest.mark.parametrize(
+    ("facts", "lost"),
+    [
+        ({"incarnation": "here", "decision": 3}, 3),
+        ({"incarnation": "here", "decision": 0}, 0),
+        ({"incarnation": "there", "decision": 3}, 0),
+    ],
+    ids=["more", "no more", "of another registry"],
+)
+def test_what_a_host_knows_when_it_is_heard_again_tells_whether_decisions_were_lost(fleet, facts, lost):
+    memory = fleet.registry.memory
+    fleet.client.set(keys.incarnation(), "here")
+    assert [memory.note_restart(run, [ALPHA]) for run in ("one", "one", "two")] == [False, False, True]
+    memory.hear()
+    assert "not heard since" in memory.doubt_members(RUN, [ALPHA])
+    claim(fleet, ALPHA, **facts)
+    memory.hear()
+    assert "not heard since" not in memory.doubt_members(RUN, [ALPHA])
+    assert memory.highest_lost() == lost
+
+
+def test_a_host_of_which_nobody_can_read_what_it_knows_is_not_heard_yet(fleet):
+    memory = fleet.registry.memory
+    memory.note_restart("one", [])
+    memory.note_restart("two", [ALPHA])
+    claim(fleet, ALPHA, aside=5)
+    memory.hear()
+    assert "not heard since" in memory.doubt_members(RUN, [ALPHA])
+
+
+def test_a_loss_is_accepted_up_to_the_number_that_was_said_and_numbers_never_go_back(fleet):
+    memory = fleet.registry.memory
+    fleet.client.hset(keys.restart(), mapping={"lost:alpha": 3, "lost:beta": 9})
+    assert memory.accept_loss(5) == 5
+    assert memory.highest_lost() == 9
+    assert memory.accept_loss(2) == 5
+    assert memory.accept_loss(9) == 9
+    assert memory.highest_lost() == 0

@@ -67,3 +67,14 @@ def test_the_coordinator_forgets_as_many_as_there_are_and_keeps_what_is_young(fl
         left.append(len(fleet.registry.views.runs()))
     assert left == [len(runs) - AT_ONCE, 1, 0], "a turn for each part, one after the other"
     assert fleet.client.xlen(keys.events()) < length
+
+
+def test_events_are_kept_for_as_long_as_their_transaction_is_not_over(fleet):
+    for n in range(1, 1001):
+        fleet.client.xadd(keys.events(), {"event": "RUN_LAUNCHED", "id": RUN}, id=f"{n}-0")
+    fleet.client.zadd(keys.unfinished(), {RUN: 1})
+    fleet.registry.events.trim(1000)
+    assert fleet.client.xlen(keys.events()) == 1000
+    fleet.client.zrem(keys.unfinished(), RUN)
+    fleet.registry.events.trim(1000)
+    assert fleet.client.xlen(keys.events()) == 0

@@ -112,11 +112,21 @@ def test_a_key_of_another_kind_stops_neither_the_finalizer_nor_the_events_of_oth
     assert [due.txn for due in running.registry.fate.due(HOSTS)] == [RUN]
     assert "ATTEMPT_CLAIMED" in [event.name for event in running.registry.events.after(seq)]
     assert running.client.type(keys.host_due(ALPHA)) != b"string"
+    assert running.client.type(keys.host_events(ALPHA)) != b"string"
+    assert bool(running.registry.hosts.list_refused([ALPHA])) is (key is keys.host_events)
     running.registry.verbs.pause(MINE.id)
     running.registry.verbs.resume(MINE.id)
     running.client.delete(keys.host_events(ALPHA), keys.host_due(ALPHA), keys.host_due_wake(ALPHA))
     running.finish(running.claim(MINE))
     running.walk(RUN)
+
+
+def test_what_a_host_told_stands_before_the_judgement_of_it_which_is_told_once(running):
+    seq = running.registry.events.last()
+    running.host(ALPHA).hosts.beat(ALPHA, "machine", 2, {})
+    for _ in range(2):
+        running.registry.hosts.judge(ALPHA, "up")
+    assert [each.name for each in running.registry.events.after(seq)] == ["HOST_REGISTERED", "HOST_UP"]
 
 
 def test_an_entry_at_the_end_of_all_numbers_keeps_nobody_from_telling_more(running):
