@@ -10,11 +10,13 @@ import pytest
 import redis
 from puppets import ALPHA, RUN, SIZE, Fleet, dump, grouped, spec
 
+from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.model.barriers import Decide, Step
 from blockjobs.model.ids import RunId, TxnId
+from blockjobs.model.liveness import WorkerName
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import scripts
+from blockjobs.store import keys, scripts
 from blockjobs.store.attempts import Claim, Progress
 
 JOB = spec("a")
@@ -290,6 +292,12 @@ def test_what_ends_something_goes_through_on_a_full_redis(fleet, script):
     before = dump(fleet.client)
     assert next(story, "over") == "over"
     assert dump(fleet.client) != before
+
+
+def test_a_bell_is_rung_on_a_full_redis(fleet, server):
+    fleet.client.config_set("maxmemory", 1)
+    Doorbell(server.url).step(ALPHA, Step.SETTLE, TXN)
+    assert fleet.client.llen(keys.queue(ALPHA, WorkerName.STEPS)) == 1
 
 
 def test_what_begins_something_is_refused_on_a_full_redis(fleet):

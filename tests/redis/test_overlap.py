@@ -85,6 +85,13 @@ def test_of_many_that_start_at_the_same_moment_one_runs(fleet, how):
     assert not fleet.client.exists(keys.staged())
 
 
+def test_who_saw_the_line_before_launches_nobody_out_of_turn(going):
+    going.registry.submit.submit(plan(SECOND, on_overlap="queue"))
+    before = dump(going.client)
+    assert going.registry.submit._advance(b"nightly", SECOND.encode()) is None
+    assert dump(going.client) == before
+
+
 def test_a_queued_run_waits_until_the_one_before_has_ended_and_then_runs(going):
     submit = going.registry.submit
     submit.submit(plan(SECOND, on_overlap="queue"))
@@ -156,6 +163,36 @@ def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
         assert (view.ret, view.error, view.cancelled) == (-125, "deadline of 1h passed", True)
     cancelled = [e.fields["reason"] for e in fleet.history() if e.name == "BLOCK_JOB_CANCELLED"]
     assert cancelled == ["deadline of 1h passed"] * 3
+
+
+def test_a_run_that_is_only_staged_or_has_ended_is_not_late(fleet):
+    submit, late = fleet.registry.submit, fleet.registry.timeouts.call_off_run
+    first = plan(FIRST)
+    submit.stage(first, first.jobs, "me")
+    assert late(FIRST, "too late") == 0
+    submit.publish(FIRST, 1)
+    submit.launch(FIRST)
+    fleet.walk(FIRST, Step.RUN)
+    end(fleet, FIRST)
+    assert late(FIRST, "too late") == 0
+    assert fleet.events("RUN_LATE") == []
+
+
+def test_a_run_that_is_called_off_is_looked_at_and_not_decided_on_a_view_from_before(going):
+    view = going.view(FIRST)
+    for due in going.due():
+        going.registry.fate.close(due, view, finished=False)
+    assert going.registry.timeouts.call_off_run(FIRST, "too late") == 1
+    assert [due.txn for due in going.due()] == [FIRST]
+    assert not going.registry.fate.settle(view, Decision.COMMIT, "on what was true then")
+
+
+def test_one_that_was_stopped_later_than_that_is_not_given_up(going):
+    attempts = going.host(ALPHA).attempts
+    attempts.error(going.claim(job(FIRST)), 1, operation="read", action="stop", io_status="failed", text="EIO")
+    at, stopped = going.registry.views.place(f"{FIRST}.job"), int(going.record(job(FIRST))["stopped-at"])
+    call_off = going.registry.timeouts._call_off
+    assert [call_off([at], "late", stopped_before=stopped + ms).jobs for ms in (-1, 0)] == [0, 1]
 
 
 def test_what_is_decided_or_over_is_left_alone(fleet):

@@ -91,6 +91,8 @@ def test_a_worker_does_all_its_work_with_its_own_rights(fleet, worker, client):
     assert fleet.registry.views.run(RUN).open == 0
     worker.questions.answer(ALPHA, "question", [{"size": SIZE}])
     assert fleet.registry.questions.wait(ALPHA, "question", 5) == [{"size": SIZE}]
+    fleet.registry.questions.put(ALPHA, "question", {"ask": "probe"}, 5)
+    assert worker.questions.take(ALPHA, "question") == {"ask": "probe"}
     fleet.registry.questions.permit(ALPHA, "question", 5)
     assert worker.questions.take_permit(ALPHA, "question")
     assert not worker.answers.in_use("no file", "no name")

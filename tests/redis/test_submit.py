@@ -146,6 +146,48 @@ def test_a_run_launched_by_halves_waits_for_its_other_half(fleet):
     assert [fleet.status(job.id) for job in jobs] == ["running", "running"]
 
 
+def test_a_transaction_is_due_and_as_old_as_its_first_launch_when_the_rest_of_it_is_launched(fleet):
+    half_launched(fleet, spec("a"), spec("b", host=BETA))
+    assert fleet.due() == []
+    fleet.client.zadd(keys.unfinished(), {RUN: 1})
+    fleet.registry.submit.recover(fleet.registry.hosts.now())
+    assert [due.txn for due in fleet.due()] == [RUN]
+    assert fleet.client.zscore(keys.unfinished(), RUN) == 1
+
+
+def test_what_a_client_says_once_more_or_too_early_changes_nothing(fleet):
+    submit, run, jobs = fleet.registry.submit, RunId(RUN), (spec("a"), spec("b"))
+    plan, places = grouped(*jobs), [(job.host, job.id, job.transaction) for job in jobs]
+    submit.stage(plan, jobs[:1], "me")
+    submit.stage(plan, jobs[:1], "me")
+    before = dump(fleet.client)
+    submit.launch(run)
+    with pytest.raises(errors.Refused, match="only 1 of 2 jobs are staged"):
+        submit.publish(run, 2)
+    assert dump(fleet.client) == before, "not all of it is there"
+    submit.stage(plan, jobs[1:], "me")
+    submit.publish(run, 2)
+    submit.launch(run)
+    before = dump(fleet.client)
+    while fleet.registry.hosts.now() <= int(fleet.client.hget(keys.run(run), "published")):
+        pass
+    submit.publish(run, 2)
+    submit.unstage(run, places, "me")
+    with pytest.raises(errors.RunExists):
+        submit.stage(plan, [spec("c")], "me")
+    assert dump(fleet.client) == before, "it is published"
+
+
+def test_a_source_of_two_runs_is_read_by_the_one_that_was_not_given_up(fleet):
+    submit, source = fleet.registry.submit, spec("a").source
+    fleet.submit(spec("a"))
+    other = spec("x", run="other-20261122T000000Z", source=source)
+    submit.stage(grouped(other), [other], "me")
+    assert fleet.registry.nodes.readers(source) == 2
+    submit.unstage(other.run, [(other.host, other.id, other.transaction)], "me")
+    assert fleet.registry.nodes.readers(source) == 1
+
+
 def test_what_was_not_launched_yet_is_no_member_that_its_host_could_be_given_up_with(fleet):
     jobs = spec("a"), spec("b", host=BETA)
     half_launched(fleet, *jobs)
