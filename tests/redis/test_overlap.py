@@ -56,6 +56,12 @@ def test_a_second_one_is_not_started_and_leaves_nothing(going, how, code):
     going.registry.submit.submit(plan(SECOND, on_overlap=how))
 
 
+def test_that_one_of_its_name_goes_on_is_said_and_not_which_volume_it_uses(going):
+    same = replace(plan(SECOND), transactions=((spec("other", run=SECOND, target=job(FIRST).target),),))
+    with pytest.raises(errors.RunGoing, match=FIRST):
+        going.registry.submit.submit(same)
+
+
 def test_others_of_its_name_that_no_file_describes_do_not_matter(going):
     going.registry.submit.submit(plan(SECOND, on_overlap=""))
     end(going, FIRST)
