@@ -83,12 +83,18 @@ def registry(file: str, *names: str) -> str:
     return " ".join(f"tests/redis/test_{file}.py::test_{name}" for name in names)
 
 
+def full(script: str) -> str:
+    """The test of a script on a Redis that is full."""
+    return registry("full", f"what_ends_something_goes_through_on_a_full_redis[{script}]")
+
+
 def here(name: str) -> str:
     """A test of attempts in the process of the tests."""
     return f"tests/cluster/test_attempts_here.py::test_{name}"
 
 
 HERE: Final = "tests/cluster/test_attempts_here.py::test_a_decision_that_the_host_cannot_note_is_not_carried_out"
+RIGHTS: Final = "tests/redis/test_attacks.py tests/redis/test_rights.py"  # each user, on both servers
 HUNT: Final = "--hunt"  # at each change, until something is found
 TOGETHER: Final = "tests/unit/test_together.py"
 CUT_AT: Final = "tests/power/test_power_cuts.py::test_a_power_cut_at_any_change_loses_nothing_that_was_answered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from control_plane import CONTROL_PLANE
 from data_plane import DATA_PLANE
 
-MUTANTS: Final = (*DATA_PLANE,)
+MUTANTS: Final = (*DATA_PLANE, *CONTROL_PLANE)

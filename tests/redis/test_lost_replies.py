@@ -10,6 +10,7 @@ from puppets import RUN, Fleet, spec
 from redis.connection import AbstractConnection
 
 from blockjobs.model import errors
+from blockjobs.model.barriers import AwaitUser, Step
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 
@@ -48,6 +49,19 @@ def test_pause_and_resume_of_a_lost_reply_are_one_pause_and_one_resume(fleet, lo
     assert [name for name, _ in fleet.events("JOB_HELD")] == ["JOB_HELD"]
     with pytest.raises(errors.Refused, match="was not paused"):
         fleet.registry.verbs.resume("j")
+
+
+def test_a_finalize_whose_reply_was_lost_is_not_refused(fleet, lossy):
+    job = spec("j", auto_finalize=False)
+    fleet.submit(job)
+    fleet.walk(RUN, Step.RUN)
+    fleet.copy(job)
+    fleet.walk(RUN, AwaitUser)
+    lossy.append(True)
+    fleet.registry.verbs.finalize("j")
+    assert not lossy
+    with pytest.raises(errors.VerbRefused):
+        fleet.registry.verbs.finalize("j")
 
 
 def test_a_cancel_whose_reply_was_lost_is_not_refused(fleet, lossy):

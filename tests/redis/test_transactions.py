@@ -170,7 +170,7 @@ def test_a_settle_that_fails_is_shown_once_and_owed_until_it_is_done(running):
     assert running.next(RUN) == Do(Step.SETTLE, frozenset({BETA}))
     running.sick = {}
     running.walk(RUN)
-    assert ends(running)["b"].status == "concluded"
+    assert (ends(running)["b"].status, ends(running)["b"].unsettled) == ("concluded", "")
 
 
 def test_an_abort_that_leaves_a_target_undefined_says_so_once_and_on_the_job(running):

@@ -77,7 +77,7 @@ for i = 0, #KEYS - 7 do
       redis.call("HINCRBY", KEYS[1], step, -1)
       if step == "settle" then
         drop_locks(KEYS[5], f[3], f[4])
-        redis.call("HDEL", job, "reads", "writes")
+        redis.call("HDEL", job, "reads", "writes", "unsettled")
         local told = cmsgpack.unpack(string.sub(result, 2))
         if told.resolved then
           redis.call("HSET", job, "resolved", told.resolved, "published-as", told["published-as"])

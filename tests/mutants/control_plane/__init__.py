@@ -1,0 +1,22 @@
+"""Every token, revision, decision, lease, clock and rights check of the control plane, one line each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lines import beneath
+
+from control_plane.attempts import ATTEMPTS
+from control_plane.clocks import CLOCKS
+from control_plane.decisions import DECISIONS
+from control_plane.events import EVENTS
+from control_plane.full_redis import FULL_REDIS
+from control_plane.liveness import LIVENESS
+from control_plane.memory import MEMORY
+from control_plane.rights import USERS
+from control_plane.steps import STEPS
+
+CONTROL_PLANE: Final = beneath(
+    "coordinator/blockjobs",
+    ATTEMPTS, FULL_REDIS, STEPS, DECISIONS, LIVENESS, EVENTS, CLOCKS, MEMORY, USERS,
+)  # fmt: skip

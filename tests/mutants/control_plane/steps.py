@@ -1,0 +1,67 @@
+"""The steps of a transaction: decisions and their revisions, who is a member, what is done once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lines import Mutant, registry
+
+# fmt: off
+STEPS: Final = (
+    Mutant("store/lua/answer.lua", 'and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step', "and (step", registry("transactions", "the_needs_of_opened_members_are_added_up_once_by_file_system")),
+    Mutant("store/lua/answer.lua", "      if holder then\n", "      if false then\n", registry("transactions", "a_volume_that_another_job_holds_under_another_name_fails_the_open")),
+    Mutant("store/lua/answer.lua", "        take_locks(KEYS[5], reads, writes, id)\n", "", registry("locks", "a_file_is_in_use_as_long_as_anybody_reads_or_writes_what_lies_on_it")),
+    Mutant("store/lua/answer.lua", '            redis.call("HINCRBY", KEYS[1], "cut-crash", 1)\n', "", registry("cut_answers", "cuts_of_images_that_qemu_writes_to_are_of_no_instant_and_have_no_skew")),
+    Mutant("store/lua/answer.lua", 'if step == "settle" and status == "pending" then', 'if step == "settle" then', registry("transactions", "what_a_backup_takes_up_is_noted_when_it_settles_by_a_commit")),
+    Mutant("store/lua/answer.lua", '        redis.call("HINCRBY", KEYS[1], "cut", -1)\n', "", registry("cut_answers", "an_open_that_finds_nothing_to_cut_owes_no_cut_from_the_same_instant")),
+    Mutant("store/lua/answer.lua", "        drop_locks(KEYS[5], f[3], f[4])\n", "", registry("transactions", "a_step_that_fails_on_one_host_aborts_all")),
+    Mutant("store/lua/answer.lua", '    elseif step == "settle" then\n', "    elseif false then\n", registry("odd_members", "a_member_that_cannot_be_read_is_owed_its_settle_and_the_others_are_settled")),
+    Mutant("store/lua/answer.lua", '      if redis.call("HGET", job, "unsettled") ~= text then\n', "      do\n", registry("odd_members", "a_member_that_cannot_be_read_is_owed_its_settle_and_the_others_are_settled")),
+    Mutant("store/lua/answer.lua", '      redis.call("HINCRBY", KEYS[1], "failed", 1)\n', "", registry("odd_members", "a_member_that_cannot_be_read_fails_its_step_and_the_others_have_done_theirs")),
+    Mutant("store/lua/answer.lua", 'if failed > 0 or owing == "0" then owe', "if failed > 0 then owe", registry("due", "the_last_answer_of_a_host_makes_its_transaction_due_and_no_earlier_one")),
+    Mutant("store/lua/settle.lua", 'if decision then return {"decided", decision, number} end\n', "", registry("transactions", "a_decision_is_written_once_and_takes_the_next_number")),
+    Mutant("store/lua/settle.lua", 'if rev ~= ARGV[3] then return {"moved", rev} end\n', "", registry("transactions", "a_decision_on_a_view_older_than_a_verb_is_refused")),
+    Mutant("store/lua/settle.lua", 'number = redis.call("INCR", KEYS[2])\n', "number = 1\n", registry("transactions", "a_decision_is_written_once_and_takes_the_next_number")),
+    Mutant("store/lua/start.lua", 'redis.call("HSETNX", KEYS[4], "cut-begin", ARGV[2]) == 1 then', 'redis.call("HSET", KEYS[4], "cut-begin", ARGV[2]) then', registry("cut_answers", "the_cuts_of_a_transaction_are_from_the_first_begin_to_the_last_end")),
+    Mutant("store/lua/start.lua", "if is_of(job, ARGV[1]) and redis", "if redis", registry("retries", "who_saw_the_try_before_changes_nothing_of_the_next_one")),
+    Mutant("store/lua/start.lua", "drains and redis.call", "false and redis.call", registry("drains", "a_drained_volume_holds_its_readers_and_its_writer")),
+    Mutant("store/lua/start.lua", '    if redis.call("HLEN", holds) > 0 then\n', "    if false then\n", registry("holds", "a_job_paused_before_it_starts_parks_there_and_does_not_run_first")),
+    Mutant("store/lua/pend.lua", 'if status == "waiting" and is_of(job, ARGV[1]) then', 'if status == "waiting" then', registry("retries", "a_finalizer_that_was_held_up_moves_nothing_of_the_next_try")),
+    Mutant("store/lua/pend.lua", 'if status == "waiting" and is_of(job, ARGV[1]) then', "if is_of(job, ARGV[1]) then", registry("transactions", "every_step_done_a_second_time_on_the_same_view_changes_nothing")),
+    Mutant("store/lua/stop.lua", "if is_of(job, ARGV[1]) and redis", "if redis", registry("retries", "a_finalizer_that_was_held_up_moves_nothing_of_the_next_try")),
+    Mutant("store/lua/stop.lua", 'redis.call("HSETNX", job, "stopped", 1) == 1 then', 'redis.call("HSET", job, "stopped", 1) then', registry("transactions", "a_second_finalizer_ends_what_the_first_one_left")),
+    Mutant("store/lua/stop.lua", '    if status ~= "aborting" then\n', "    do\n", registry("transactions", "a_volume_that_another_job_holds_under_another_name_fails_the_open")),
+    Mutant("store/lua/stop.lua", '        redis.call("ZREM", KEYS[3], id)\n', "", registry("handover", "the_last_member_that_leaves_takes_the_host_out_of_the_transaction")),
+    Mutant("store/lua/fail.lua", "if status and is_of(job, ARGV[1]) and status", "if status and status", registry("retries", "who_saw_the_try_before_changes_nothing_of_the_next_one")),
+    Mutant("store/lua/fail.lua", ' and string.find(ARGV[3], "," .. passed .. ",", 1, true) then', " then", registry("barrier_deadlines", "a_host_that_stops_answering_is_late_when_its_deadline_has_passed_since")),
+    Mutant("store/lua/conclude.lua", "row[5], row[6] = salvaged, number", "row[5], row[6] = false, number", registry("salvaged", "a_salvaged_backup_never_ends_the_life_of_a_whole_one")),
+    Mutant("store/lua/conclude.lua", "if each ~= id then left", "if true then left", registry("overlap", "others_of_its_name_that_no_file_describes_do_not_matter")),
+    Mutant("store/lua/conclude.lua", 'if (status == "pending" or status == "aborting") and passed', "if passed", registry("transactions", "a_second_finalizer_ends_what_the_first_one_left")),
+    Mutant("store/lua/conclude.lua", 'if f[9] == "force" and (f[18] or "0") == "0" then', 'if f[9] == "force" then', registry("overlap", "a_job_that_an_error_stopped_and_nobody_resumed_fails_with_its_errno")),
+    Mutant("store/lua/conclude.lua", 'if f[14] then emit(KEYS[2], "BLOCK_JOB_CANCELLED"', 'if true then emit(KEYS[2], "BLOCK_JOB_CANCELLED"', registry("transactions", "a_step_that_fails_on_one_host_aborts_all")),
+    Mutant("store/lua/conclude.lua", 'if not counted and f[17] and f[17] ~= "" and f[21] ~= "discard" then', 'if f[17] and f[17] ~= "" and f[21] ~= "discard" then', registry("history", "a_run_that_failed_says_why_and_has_nothing_to_prune")),
+    Mutant("store/lua/conclude.lua", "      leave_line(KEYS[9], KEYS[1], ARGV[1])\n", "", registry("overlap", "others_of_its_name_that_no_file_describes_do_not_matter")),
+    Mutant("store/lua/conclude.lua", "if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then", "if keeps(KEYS[1]) then", registry("history", "a_run_that_failed_says_why_and_has_nothing_to_prune")),
+    Mutant("store/lua/conclude.lua", "if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) and keeps(KEYS[1]) then", "if tonumber(r[2]) + tonumber(r[3]) < tonumber(r[1]) then", registry("history", "a_run_that_commits_with_a_rule_is_due_to_prune")),
+    Mutant("store/lua/conclude.lua", '    if f[12] == "1" then\n', "    if true then\n", registry("transactions", "a_volume_that_another_job_holds_under_another_name_fails_the_open")),
+    Mutant("store/lua/close.lua", 'if ARGV[3] == "1" then\n', "if true then\n", registry("due", "a_transaction_that_was_looked_at_is_off_the_list")),
+    Mutant("store/lua/close.lua", '  redis.call("ZREM", KEYS[4], ARGV[1])  -- it was cancelled before it began\n', "", registry("retries", "a_cancel_takes_away_the_next_try_while_it_waits")),
+    Mutant("store/lua/close.lua", "if score and tonumber(score) == tonumber(ARGV[2]) then", "if score then", registry("due", "nor_what_comes_up_behind_the_close_of_another_finalizer")),
+    Mutant("store/lua/barrier.lua", 'if barrier ~= ARGV[1] and redis.call("EXISTS", KEYS[1]) == 1 then', "if barrier ~= ARGV[1] then", registry("retries", "who_saw_the_try_before_changes_nothing_of_the_next_one")),
+    Mutant("store/lua/abandon.lua", '      redis.call("HDEL", KEYS[7], id)\n', "", registry("abandon", "an_attempt_that_lives_on_there_has_lost_its_lease")),
+    Mutant("store/lua/abandon.lua", '      redis.call("HDEL", KEYS[8], f[3])\n', "", registry("attempts", "an_order_to_end_an_attempt_goes_with_the_attempt_and_means_no_later_job_of_its_id")),
+    Mutant("store/lua/abandon.lua", '    redis.call("ZREM", KEYS[9], id)\n', "", registry("abandon", "before_the_decision_everybody_aborts")),
+    Mutant("store/lua/abandon.lua", "    if not f[4] then redis", "    if true then redis", registry("abandon", "after_the_decision_to_abort_a_job_keeps_the_error_that_it_failed_with")),
+    Mutant("store/lua/abandon.lua", 'decision == "commit" and ARGV[3] or ARGV[2]', "ARGV[2]", registry("abandon", "after_the_decision_the_others_are_committed_and_its_own_say_what_is_not_known")),
+    Mutant("store/lua/abandon.lua", "    drop_locks(KEYS[5], f[5], f[6])\n", "", registry("abandon", "before_the_decision_everybody_aborts")),
+    Mutant("store/lua/abandon.lua", '  redis.call("HSET", KEYS[11], ARGV[1], now_ms())\n', "", registry("abandon", "the_host_finds_what_it_has_to_tidy_up_if_it_is_back")),
+    Mutant("store/lua/abandon.lua", '  redis.call("HINCRBY", KEYS[6], "rev", 1)\n', "", registry("abandon", "a_decision_on_a_view_from_before_is_refused")),
+    Mutant("store/lua/again.lua", '"created", "token", "attempts"', '"created", "attempts"', registry("retries", "what_the_user_changed_meanwhile_is_the_jobs_and_what_the_try_left_is_not")),
+    Mutant("store/lua/again.lua", 'if redis.call("EXISTS", KEYS[16]) == 1 then return {"taken"} end\n', "", registry("retries", "a_name_that_is_taken_is_passed_over")),
+    Mutant("store/lua/again.lua", '  if not KEPT[field] then redis.call("HDEL", job, field) end\n', "", registry("retries", "a_job_that_failed_begins_anew_and_its_run_goes_on_as_if_it_had_not")),
+    Mutant("store/lua/again.lua", '"retry", left - 1,', '"retry", left,', registry("retries", "the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_it")),
+    Mutant("store/lua/again.lua", 'redis.call("ZADD", KEYS[8], begins, new)\n', "", registry("retries", "a_finalizer_that_was_held_up_moves_nothing_of_the_next_try")),
+    Mutant("store/lua/due.lua", 'if redis.call("HEXISTS", string.format(TXN, txn), "host:" .. host) == 1 then owe(KEYS[1], KEYS[2], txn) end', "owe(KEYS[1], KEYS[2], txn)", registry("told_by_hosts", "a_host_makes_only_its_own_transactions_due")),
+    Mutant("store/lua/due.lua", '    redis.call("ZREM", key, unpack(page))\n', "", registry("due", "the_last_answer_of_a_host_makes_its_transaction_due_and_no_earlier_one")),
+)
+# fmt: on
