@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, only_asks, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Step
-from blockjobs.model.ids import Host
+from blockjobs.model.ids import Host, TxnId
 from blockjobs.store import keys
 from blockjobs.store.attempts import Claim, Progress
 from blockjobs.store.moves import MOVE, elsewhere
@@ -111,6 +113,40 @@ def test_what_cannot_move_is_refused_and_nothing_changes(fleet, client):
     fleet.copy(OTHER)
     with pytest.raises(errors.Refused, match="cannot accept command verb 'pause'"):
         hand_over(fleet, OTHER, ALPHA)
+
+
+LOCKED = {
+    "source written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{elsewhere(ONE, BETA).source.lock}", "x"),
+    "target written": lambda fleet: fleet.client.hset(keys.texts(), f"w:{elsewhere(ONE, BETA).target.lock}", "x"),
+    "target read": lambda fleet: fleet.client.hset(keys.texts(), f"r:{elsewhere(ONE, BETA).target.lock}", 1),
+    "source written by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "w:r-one", "x"),
+    "target written by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "w:w-one", "x"),
+    "target read by another name": lambda fleet: fleet.client.hset(keys.locks(BETA), "r:w-one", 1),
+}
+
+
+@pytest.mark.parametrize("lock", LOCKED.values(), ids=LOCKED)
+def test_no_job_moves_to_where_its_volumes_are_in_use(fleet, client, lock):
+    lock(fleet)
+    fleet.registry.verbs.pause("one", reason=MOVE + BETA)
+    before = dump(client)
+    with pytest.raises(errors.VolumeBusy):
+        hand_over(fleet, ONE, BETA, hold=False)
+    assert dump(client) == before
+
+
+def test_a_job_moves_for_the_sake_of_its_move_alone_in_its_own_transaction_and_before_the_decision(fleet, client):
+    fleet.registry.verbs.pause("one")
+    view, move = fleet.registry.views.job("one"), fleet.registry.moves.move
+    with pytest.raises(errors.Refused, match="does not rest"):
+        move(view, BETA)
+    fleet.registry.verbs.pause("one", reason=MOVE + BETA)
+    with pytest.raises(errors.NoSuchJob):
+        move(replace(view, transaction=TxnId("the try before")), BETA)
+    assert fleet.registry.fate.settle(fleet.view(RUN), Decision.ABORT, "meanwhile")
+    with pytest.raises(errors.Refused, match="is decided"):
+        move(view, BETA)
+    assert fleet.registry.views.job("one").host == ALPHA
 
 
 def test_a_decision_on_a_view_from_before_is_refused(fleet):

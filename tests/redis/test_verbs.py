@@ -176,3 +176,13 @@ def test_a_reason_that_is_not_in_force_holds_nobody_and_one_that_is_lets_nobody_
     assert holds.hold("all:x") == 1
     assert holds._lift_once("all:x") == 0, "as who lifted it before it was in force again"
     assert "all:x" in fleet.registry.views.job("j").holds
+
+
+def test_a_job_on_standby_is_ready_before_it_aborts(fleet, claim, verbs):
+    attempts = fleet.host(ALPHA).attempts
+    attempts.ready(claim, Progress(SIZE, SIZE))
+    verbs.pause("j")
+    attempts.release("j", RUN, claim.token, claim.attempt, why="parked")
+    assert fleet.status("j") == "standby"
+    assert verbs.cancel("j") == "aborting"
+    assert fleet.replayed() == {"j": "aborting"}
