@@ -103,6 +103,7 @@ def test_pruned_is_noted_once_with_one_event_and_the_run_says_so(fleet, command)
     plan = ended(fleet, 1, "a", keep={"last": 1})
     (target,) = fleet.registry.history.targets([fleet.registry.views.run(plan.run)])
     assert (target.host, target.path, target.base) == ("alpha", f"/backup/{plan.run}/a.img", "/backup")
+    assert target.number == int(fleet.client.get(keys.decisions()))
     fleet.registry.history.leave(target, "in the way")
     fleet.registry.history.leave(target, "in the way")
     assert "a was not pruned: in the way" in command("history")[1]

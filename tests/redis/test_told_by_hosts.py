@@ -11,7 +11,7 @@ from blockjobs.daemons.checkup import Checkup
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.daemons.loop import Every
 from blockjobs.daemons.merger import Merger
-from blockjobs.model.barriers import Step
+from blockjobs.model.barriers import Decide, Step
 from blockjobs.model.ids import Host
 from blockjobs.store import keys
 from blockjobs.store.eventkinds import BY_WORKERS, NEEDS
@@ -127,6 +127,15 @@ def test_what_a_host_told_stands_before_the_judgement_of_it_which_is_told_once(r
     for _ in range(2):
         running.registry.hosts.judge(ALPHA, "up")
     assert [each.name for each in running.registry.events.after(seq)] == ["HOST_REGISTERED", "HOST_UP"]
+
+
+def test_what_a_host_told_as_it_prepared_stands_before_the_decision(running):
+    running.copy(MINE, THEIRS)
+    running.sick = {(Step.PREPARE, "a"): (0, "no owner")}
+    running.walk(RUN, Decide)
+    running.advance(RUN)
+    names = [each.name for each in running.registry.events.all()]
+    assert names.index("JOB_WARNING") < names.index("TRANSACTION_DECIDED")
 
 
 def test_an_entry_at_the_end_of_all_numbers_keeps_nobody_from_telling_more(running):

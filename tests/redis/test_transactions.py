@@ -481,3 +481,5 @@ def test_what_a_user_resolved_is_told_once_and_on_the_job(running, how, place):
     assert (job.status, job.resolved, job.published_as) == ("concluded", how, place)
     assert job.to_json()["resolved"] == {"how": how, "published-as": place}
     assert ends(running)["a"].to_json()["resolved"] is None
+    targets = {target.job for target in running.registry.history.targets([running.registry.views.run(RUN)])}
+    assert targets == {"a", "c"} | ({"b"} if place else set()), "history has what there is"
