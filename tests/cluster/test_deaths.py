@@ -11,6 +11,8 @@ import psutil
 import pytest
 from fleet import MIB, Fleet, alive
 
+from blockjobs.model.ids import Host
+
 pytestmark = pytest.mark.alone
 
 INTERVAL = 128 * MIB  # what a crash may cost, see Copy
@@ -65,11 +67,13 @@ def test_what_killed_an_attempt_and_where_its_log_is_are_told(fleet: Fleet, numb
     fleet.until("ATTEMPT_CLAIMED", job)
     fleet.until_offset(job, 10 * MIB)
     os.kill(fleet.writer("c", job), number)
-    died = fleet.until("ATTEMPT_DIED", job)
-    log = str(fleet.place / "logs" / "copy@c.log")
-    assert died.fields | {"uuid": ""} == {"how": f"killed by {number.name}", "log": log, "uuid": ""}
-    assert fleet.job(job).died == f"killed by {number.name}; log: {log}"
     fleet.until("RUN_ENDED", run)
+    log = str(fleet.place / "logs" / "copy@c.log")
+    fleet.until_true(lambda: fleet.job(job).died)
+    assert fleet.job(job).died == f"killed by {number.name}; log: {log}"
+    fleet.registry.events.merge([Host("c")])
+    (died,) = [each for each in fleet.registry.events.all() if (each.name, each.id) == ("ATTEMPT_DIED", job)]
+    assert died.fields | {"uuid": ""} == {"how": f"killed by {number.name}", "log": log, "uuid": ""}
     assert target.read_bytes() == source.read_bytes()
 
 

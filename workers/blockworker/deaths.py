@@ -21,6 +21,7 @@ from blockjobs.store.attempts import Attempts
 
 log = logging.getLogger(__name__)
 
+LOOK: Final = 1.0  # seconds between looks which processes have died
 _UNIT: Final = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
 
 
@@ -48,6 +49,7 @@ def follow(consumer: Any, attempts: Attempts) -> None:
     """From now on tell of each process of the worker's pool that dies while it runs an attempt."""
     pool = consumer.pool._pool  # noqa: SLF001 - Celery tells of a lost process ten seconds later
     pool.on_job_process_lost = _telling(pool.on_job_process_lost, attempts)
+    consumer.hub.call_repeatedly(LOOK, pool.maintain_pool)  # by itself each five seconds, as a rule
 
 
 def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Callable[[Any, int, int], None]:
