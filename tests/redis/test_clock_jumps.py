@@ -212,6 +212,7 @@ def test_a_jump_is_told_once_whoever_watches(fleet, wall, watching, caplog):
     wall.put(0)
     watching.once()
     assert sum(jumps(fleet)) == pytest.approx(0, abs=JUMP / 1000)
+    assert fleet.registry.clock.jumps() == pytest.approx(0, abs=JUMP)
 
 
 def test_a_jump_while_no_coordinator_ran_is_seen_by_the_next_one_of_that_boot(fleet, wall, watching):

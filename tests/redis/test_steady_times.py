@@ -13,6 +13,7 @@ from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.store import codec, keys
+from blockjobs.store.clock import AWAY
 
 YEAR, HOUR, SOON = 365 * 86_400_000, 3_600_000, 60_000  # ms
 JOB = spec("j", store="nas")
@@ -142,3 +143,9 @@ def test_what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_cl
 def test_a_machine_that_was_booted_a_moment_ago_finds_the_clock_steady(fleet):
     compare = fleet.registry.clock.compare
     assert [compare(boot, 1000).verdict for boot in ("one", "two", "two")] == ["steady"] * 3
+
+
+def test_a_machine_that_knows_its_own_boot_needs_nobody_who_looked_meanwhile(fleet):
+    fleet.registry.clock.compare("one", 1000)
+    fleet.client.hincrby(keys.clock_anchors(), "last", -2 * AWAY)
+    assert fleet.registry.clock.compare("one", 1000).verdict == "steady"

@@ -138,6 +138,24 @@ def test_what_a_host_told_as_it_prepared_stands_before_the_decision(running):
     assert names.index("JOB_WARNING") < names.index("TRANSACTION_DECIDED")
 
 
+def test_what_is_no_list_where_a_host_wakes_the_finalizer_is_removed_and_those_of_others_stay(running):
+    running.client.delete(keys.due_wake())
+    running.client.set(keys.host_due_wake(ALPHA), "x")
+    running.client.lpush(keys.host_due_wake(BETA), "1")
+    running.registry.fate.wait(0.01, HOSTS)
+    assert [running.client.type(keys.host_due_wake(host)) for host in HOSTS] == [b"none", b"list"]
+
+
+def test_what_is_no_stream_keeps_the_merger_from_no_other_host(running):
+    seq = running.registry.events.last()
+    for host in HOSTS:
+        running.registry.hosts.judge(host, "up")
+    running.client.set(keys.host_events(ALPHA), "x")
+    tell(running, CHANGE | {"id": "b"}, BETA)
+    Merger(running.registry, _each_look=Every(0)).once()
+    assert running.registry.events.after(seq)[-1].id == "b"
+
+
 def test_an_entry_at_the_end_of_all_numbers_keeps_nobody_from_telling_more(running):
     tell(running, CHANGE, id=f"{2**64 - 1}-{2**64 - 1}")
     running.registry.events.merge(HOSTS)
