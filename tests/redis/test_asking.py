@@ -16,11 +16,13 @@ from blockjobs.daemons.sweep import Sweep
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import HostDown, Refused
+from blockjobs.model.ids import RunId
 from blockjobs.model.keep import Fate, Target
-from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.resolutions import Resolution
-from blockjobs.store import keys
+from blockjobs.store import keys, retention
 from blockjobs.store.nodes import Node
+from blockjobs.store.odd import Unreadable
+from blockjobs.store.retention import AT_ONCE
 
 VOLUME = volumespec.parse(f"{ALPHA}:/srv/a.img")
 JOBS = spec("a"), spec("b", host=BETA)
@@ -146,6 +148,11 @@ def test_what_an_image_of_another_name_lies_on_is_not_pruned(fleet, host, nights
     Prune(fleet.registry, host)("nightly")
     assert below not in going(host)
     assert len(going(host)) == 2
+    host.asked.clear()
+    fleet.client.hset(keys.targets(job.run), "another", b"odd")
+    with pytest.raises(Unreadable):
+        Prune(fleet.registry, host)("nightly", dry=True)
+    assert host.asked == []
 
 
 @pytest.mark.parametrize("begins", [False, True])
@@ -247,18 +254,57 @@ def test_a_host_that_carried_out_decisions_of_another_registry_is_not_asked_to_s
     assert len(host.asked) == 1
 
 
-def test_a_run_of_which_targets_are_kept_stays_and_another_job_of_its_id_is_not_dismissed_with_it(fleet):
-    fields = RunFields(policies={"": Policy(keep={"last": 1})})
-    fleet.registry.submit.submit(replace(grouped(spec("a")), fields=fields))
-    fleet.walk(RUN, Step.RUN)
-    fleet.copy(spec("a"))
-    fleet.walk(RUN)
-    fleet.registry.verbs.dismiss("a")
-    later = spec("a", run="later-20261123T103000Z", host=BETA)
-    fleet.submit(later)
+# --- permits and reservations -----------------------------------------------------------------------------------
+
+
+def test_a_permit_that_nobody_takes_is_gone_after_its_time(fleet):
+    fleet.registry.questions.permit(ALPHA, "question", 5)
+    assert 0 < fleet.client.pttl(keys.permit(ALPHA, "question")) <= 5000
+
+
+def test_a_reservation_whose_answer_was_lost_is_had_by_whoever_asks_again(fleet):
+    names = [keys.texts(), keys.reserved()]
+    answers = [fleet.registry.nodes._scripts.call("reserve", names, ["x", who, 1000]) for who in ("me", "me", "you")]
+    assert [answer[0] for answer in answers] == [b"reserved", b"reserved", b"busy"]
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------
+
+
+def concluded(fleet, run):
+    job = spec("a", run=run)
+    fleet.submit(job)
     fleet.registry.verbs.cancel("a")
-    fleet.walk(later.transaction)
-    for _ in range(2):
-        forgotten = fleet.registry.retention.forget(fleet.registry.hosts.now(), keep_ms=-1000)
-        assert RUN not in forgotten.runs
-    assert [run.id for run in fleet.registry.views.runs()] == [RUN]
+    fleet.walk(run)
+
+
+def test_another_job_of_the_id_is_not_dismissed_with_a_run_that_is_forgotten(fleet):
+    later = "later-20261123T103000Z"
+    concluded(fleet, RUN)
+    fleet.registry.verbs.dismiss("a")
+    concluded(fleet, later)
+    fleet.client.zadd(keys.runs(), {RUN: 1})
+    assert fleet.registry.retention.forget(fleet.registry.hosts.now()).runs == [RUN]
+    assert fleet.registry.views.job("a").run == later
+
+
+def test_runs_that_only_wait_for_their_targets_keep_no_other_from_being_forgotten(fleet):
+    for n in range(AT_ONCE):
+        run = RunId(f"slim{n}")
+        fleet.client.zadd(keys.runs(), {run: n})
+        fleet.client.hset(keys.run(run), mapping={"slim": 1, "open": 0})
+        fleet.client.hset(keys.targets(run), "job", "target")
+    concluded(fleet, RUN)
+    fleet.client.zadd(keys.runs(), {RUN: AT_ONCE})
+    assert fleet.registry.retention.forget(fleet.registry.hosts.now()).runs == [RUN]
+
+
+def test_a_run_of_which_jobs_are_left_stays_until_the_last_of_them_is_dismissed(fleet, monkeypatch):
+    monkeypatch.setattr(retention, "SLICE", 1)
+    fleet.submit(*JOBS)
+    fleet.registry.verbs.cancel("a")
+    fleet.walk(RUN)
+    fleet.client.zadd(keys.runs(), {RUN: 1})
+    turns = [fleet.registry.retention.forget(fleet.registry.hosts.now()) for _ in range(3)]
+    assert [(turn.runs, turn.more) for turn in turns[:2]] == [([], True)] * 2
+    assert turns[2].runs == [RUN]

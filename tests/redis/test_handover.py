@@ -61,6 +61,15 @@ def test_a_moved_job_commits_with_its_transaction(fleet, client, to):
     settled(client)
 
 
+def test_a_move_takes_its_locks_along_and_makes_what_was_seen_before_too_old(fleet, client):
+    fleet.registry.verbs.pause("one", reason=MOVE + BETA)
+    before = fleet.view(RUN).rev
+    hand_over(fleet, ONE, BETA, hold=False)
+    assert fleet.view(RUN).rev > before
+    assert client.hget(keys.locks(BETA), "w:w-one") == b"one"
+    assert client.hget(keys.locks(ALPHA), "w:w-one") is None
+
+
 def test_it_goes_on_from_its_durable_checkpoint_with_a_higher_token(fleet):
     claim = fleet.claim(ONE)
     attempts = fleet.host(ALPHA).attempts

@@ -193,6 +193,25 @@ def test_a_run_that_is_called_off_is_looked_at_and_not_decided_on_a_view_from_be
     assert not going.registry.fate.settle(view, Decision.COMMIT, "on what was true then")
 
 
+def test_a_deadline_of_a_run_that_has_ended_is_forgotten_when_its_time_comes(going):
+    end(going, FIRST)
+    going.client.zadd(keys.deadlines(), {FIRST: 1})
+    assert going.registry.timeouts.late(going.registry.clock.now()) == []
+    assert not going.client.exists(keys.deadlines())
+
+
+def test_one_that_was_stopped_a_moment_ago_is_not_given_up_for_a_note_of_long_ago(fleet):
+    fleet.registry.submit.submit(plan(FIRST, hold_timeout=60))
+    fleet.walk(FIRST, Step.RUN)
+    attempts = fleet.host(ALPHA).attempts
+    claim = fleet.claim(job(FIRST))
+    attempts.error(claim, 1, operation="read", action="stop", io_status="failed", text="EIO")
+    attempts.release(claim.spec.id, FIRST, claim.token, claim.attempt, why="parked")
+    fleet.client.zadd(keys.stopped(), {claim.spec.id: 1})
+    assert fleet.registry.timeouts.waited(fleet.registry.clock.now()) == []
+    assert not fleet.registry.views.job(claim.spec.id).cancelled
+
+
 def test_one_that_was_stopped_later_than_that_is_not_given_up(going):
     attempts = going.host(ALPHA).attempts
     attempts.error(going.claim(job(FIRST)), 1, operation="read", action="stop", io_status="failed", text="EIO")

@@ -32,6 +32,12 @@ def later(fleet):
     fleet.client.blpop(["test:nobody-pushes-here"], timeout=0.01)
 
 
+def test_a_hold_of_somebody_that_has_no_end_does_not_end_by_itself(fleet, verbs):
+    verbs.pause("j", owner="ann")
+    assert verbs.expire(fleet.registry.clock.now() + 10**12) == []
+    assert list(fleet.registry.views.job("j").holds) == ["user"]
+
+
 def test_a_hold_ends_when_its_time_is_over_and_not_before(fleet, verbs):
     verbs.pause("j", owner="ann", seconds=3600)
     verbs.pause("j", reason="move:beta", seconds=0.001)

@@ -165,6 +165,25 @@ def test_a_target_that_a_later_run_wrote_is_replaced_and_nothing_is_removed():
     assert (fate.replaced, fate.prune, list(fate.kept)) == ({old: "n-2"}, (), [new])
 
 
+def test_a_target_that_was_replaced_takes_no_place_of_a_rule():
+    one, two, three = target(1), target(2, path="/backup/same"), target(3, path="/backup/same")
+    fate = plan([one, two, three], {"": {"last": 2}})
+    assert (set(fate.kept), fate.prune, set(fate.replaced)) == ({three, one}, (), {two})
+
+
+def test_which_one_replaced_the_other_is_told_by_the_decision_whatever_the_clocks_said():
+    first = replace(target(1, path="/backup/same"), number=1, at=2e9)
+    second = replace(target(2, path="/backup/same"), number=2, at=1e9)
+    fate = plan([first, second], LAST1)
+    assert (set(fate.kept), set(fate.replaced)) == ({second}, {first})
+
+
+def test_what_a_chain_needs_stays_though_each_image_names_the_next_one_alone():
+    one, two = target(1), target(2, layers=(target(1).path,))
+    three = target(3, layers=(two.path,))
+    assert plan([one, two, three], LAST1).prune == ()
+
+
 def test_what_a_chain_needs_stays_to_its_end():
     base, mid = target(1), target(2, layers=("/backup/n-1/a",))
     top, free = target(4, layers=("/backup/n-2/a", "/backup/n-1/a")), target(3)
