@@ -59,7 +59,7 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
 
-mutants: $(STAMP) tools ## each guard taken away, one at a time: its tests have to fail; twenty minutes on two quiet processors
+mutants: $(STAMP) tools ## each guard taken away, one at a time: its tests have to fail; the data plane takes twenty minutes on two quiet processors, the control plane fifteen
 	$(BIN)/python tests/mutants/run.py
 
 campaigns: $(STAMP) tools ## random campaigns, cuts, deaths and 1,000 power cuts at full length (make test has short versions)

@@ -11,12 +11,17 @@ from control_plane.clocks import CLOCKS
 from control_plane.decisions import DECISIONS
 from control_plane.events import EVENTS
 from control_plane.full_redis import FULL_REDIS
+from control_plane.jobs import JOBS
+from control_plane.keeping import KEEPING
 from control_plane.liveness import LIVENESS
 from control_plane.memory import MEMORY
+from control_plane.questions import QUESTIONS
 from control_plane.rights import USERS
+from control_plane.runs import RUNS
 from control_plane.steps import STEPS
+from control_plane.verbs import VERBS
 
 CONTROL_PLANE: Final = beneath(
     "coordinator/blockjobs",
-    ATTEMPTS, FULL_REDIS, STEPS, DECISIONS, LIVENESS, EVENTS, CLOCKS, MEMORY, USERS,
+    ATTEMPTS, FULL_REDIS, STEPS, DECISIONS, LIVENESS, EVENTS, CLOCKS, RUNS, KEEPING, QUESTIONS, VERBS, JOBS, MEMORY, USERS,
 )  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from lines import Mutant, never, registry
+from lines import Change, Mutant, never, registry
 
 # fmt: off
 ATTEMPTS: Final = (
     Mutant("store/lua/claim.lua", "if attempt ~= ARGV[2] then\n", "if true then\n", registry("attempts", "the_same_attempt_asking_again_gets_the_same_answer_and_changes_nothing")),
     Mutant("store/lua/claim.lua", '  if attempt ~= "" then return {"held"} end\n', "", registry("attempts", "the_same_attempt_asking_again_gets_the_same_answer_and_changes_nothing")),
+    Mutant("store/lua/claim.lua", '  if not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end\n', "", registry("attempts", "a_late_doorbell_gets_the_reason_why_there_is_nothing_to_claim", "a_job_that_is_not_started_yet_cannot_be_claimed"), Change("store/lua/claim.lua", '  if status ~= "running" and status ~= "ready" then return {"state", status} end\n', "")),
+    Mutant("store/lua/claim.lua", '  if status ~= "running" and status ~= "ready" then return {"state", status} end\n', "", registry("attempts", "a_late_doorbell_gets_the_reason_why_there_is_nothing_to_claim", "a_job_that_is_not_started_yet_cannot_be_claimed"), Change("store/lua/claim.lua", '  if not redis.call("ZSCORE", KEYS[2], ARGV[1]) then return {"state", status} end\n', "")),
     Mutant("store/lua/claim.lua", '  if rung == 0 and (f[8] or "") ~= "" then return {"unrung"} end  -- its place in the store was given back\n', "", registry("stores", "a_doorbell_that_was_given_up_is_no_claim_any_more")),
     Mutant("store/lua/claim.lua", 'if rung == 0 and (f[8] or "") ~= "" then', "if rung == 0 then", registry("attempts", "the_same_attempt_asking_again_gets_the_same_answer_and_changes_nothing")),
     Mutant("store/lua/claim.lua", '  redis.call("ZREM", KEYS[2], ARGV[1])\n', "", registry("holds", "a_paused_job_whose_attempt_ends_stays_paused_and_queues_on_resume")),
@@ -31,8 +33,10 @@ ATTEMPTS: Final = (
     Mutant("store/lua/checkpoint.lua", 'if string.find(reason, "^drain:") or string.find(reason, "^move:") then', 'if string.find(reason, "^move:") then', registry("drains", "an_attempt_is_told_to_park_for_a_drain_and_not_for_a_pause")),
     Mutant("store/lua/checkpoint.lua", 'if string.find(reason, "^drain:") or string.find(reason, "^move:") then', 'if string.find(reason, "^drain:") then', registry("handover", "it_goes_on_from_its_durable_checkpoint_with_a_higher_token")),
     Mutant("store/lua/ready.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[2] ~= ARGV[2] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
+    Mutant("store/lua/ready.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[3] ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
     Mutant("store/lua/ready.lua", 'if f[1] ~= "running" then return {"again"} end\n', "", registry("attempts", "what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing")),
     Mutant("store/lua/diverge.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if token ~= ARGV[2] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
+    Mutant("store/lua/diverge.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if attempt ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
     Mutant("store/lua/diverge.lua", 'if redis.call("HDEL", KEYS[1], "diverging", "diverged") > 0 then emit', 'redis.call("HDEL", KEYS[1], "diverging", "diverged") if true then emit', registry("attempts", "what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing")),
     Mutant("store/lua/diverge.lua", 'elseif redis.call("HGET", KEYS[1], "diverged") ~= said then', "else", registry("attempts", "what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing")),
     Mutant("store/lua/error.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if token ~= ARGV[2] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
@@ -42,6 +46,7 @@ ATTEMPTS: Final = (
     Mutant("store/lua/error.lua", 'if redis.call("HSETNX", KEYS[2], "user", ARGV[7]) == 1 then', 'redis.call("HSET", KEYS[2], "user", ARGV[7]) if true then', registry("holds", "errors_that_stop_a_job_are_one_hold_of_the_user_however_many")),
     Mutant("store/lua/error.lua", 'if iostatus == "ok" then redis', "if true then redis", registry("holds", "errors_that_stop_a_job_are_one_hold_of_the_user_however_many")),
     Mutant("store/lua/stall.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if token ~= ARGV[2] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
+    Mutant("store/lua/stall.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if attempt ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
     Mutant("store/lua/stall.lua", 'if redis.call("HGET", KEYS[1], "stalled") == attempt then return {"ok"} end  -- its answer was lost\n', "", registry("attempts", "what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing")),
     Mutant("store/lua/finish.lua", 'if f[5] == ARGV[3] then return {"again"} end\n', "", registry("attempts", "release_and_finish_are_said_once_however_often_they_are_sent")),
     Mutant("store/lua/finish.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[2] ~= ARGV[2] then return {"lost"} end', registry("attempts", "an_attempt_that_was_released_has_lost_its_lease_even_before_the_next_one_claims")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lines import Mutant, registry
+from lines import Mutant, never, registry
 
 # fmt: off
 CLOCKS: Final = (
@@ -16,9 +16,33 @@ CLOCKS: Final = (
     Mutant("store/lua/clock.lua", "if math.abs(jump) >= tonumber(ARGV[3]) then", "if math.abs(jump) > 0 then", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", "jumps, steady = jumps + jump, steady - jump", "jumps = jumps + jump", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", '  redis.call("SET", CLOCK, string.format("%.0f", jumps))\n', "", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/clock.lua", "steady - last >= tonumber(ARGV[4]) then", "steady - last >= 0 then", registry("steady_times", "a_machine_that_was_booted_a_moment_ago_finds_the_clock_steady")),
     Mutant("store/lua/clock.lua", '  verdict, ms = "away", steady - last\n', "", registry("clock_jumps", "after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one")),
     Mutant("store/lua/clock.lua", 'if not base and redis.call("HLEN", KEYS[1]) > 20 then redis.call("DEL", KEYS[1]) end  -- boots of long ago\n', "", registry("clock_jumps", "the_boots_of_many_machines_are_not_kept_for_ever")),
     Mutant("store/lua/clock.lua", '"boot:" .. ARGV[1], string.format("%.0f", steady - ARGV[2]), "last"', '"last"', registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", ', "last", string.format("%.0f", steady))', ")", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/events.lua", 'redis.pcall("GET", CLOCK)', 'redis.call("GET", CLOCK)', registry("rights", "so_it_does_when_things_go_wrong"), survives="by the rules of an earlier version a host's user may not read the clock"),
+    Mutant("store/lua/events.lua", 'return now_ms() - (type(jumps) == "string" and tonumber(jumps) or 0)', "return now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/again.lua", 'begins = now_ms(), f[3] or "", steady_ms()', 'begins = now_ms(), f[3] or "", now_ms()', registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/announce.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/alive.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/error.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/pause.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/publish.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/reserve.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/stage.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/ring.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/tell.lua", "tonumber(due) > steady_ms()", "tonumber(due) > now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/tell.lua", "KEYS[1], steady_ms()", "KEYS[1], now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/clock.py", "    return milliseconds(time) - int(jumps or 0)\n", "    return milliseconds(time)\n", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/told.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/hosts.py", "        now = read_steady_ms(self._redis)\n", "        now = self.now()\n", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/holds.py", "read_steady_ms(self._redis) + ms if ms else 0", "self._now() + ms if ms else 0", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/holds.py", "0 < each.expires - jumps <= now", "0 < each.expires <= now", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/notices.py", "        now = read_steady_ms(self._redis)\n", "        now = milliseconds_of_redis = int(self._redis.time()[0] * 1000)\n", "'tests/redis/test_clock_jumps.py::test_a_clock_that_is_put_ahead_makes_nothing_due[a notice]'"),
+    Mutant("daemons/coordinator.py", '            part("the clock of Redis", self._watch_clock)  # before anything is judged by it\n', "", "'tests/redis/test_clock_jumps.py::test_a_clock_that_is_put_ahead_makes_nothing_due[a notice]'"),
+    never("daemons/coordinator.py", "        if boottime() < self._certain_at:\n            return False\n", registry("clock_jumps", "after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one")),
+    Mutant("daemons/coordinator.py", "        self._certain_at = boottime() + UNCERTAIN\n", "", registry("clock_jumps", "after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one")),
+    Mutant("daemons/coordinator.py", "return self._at_boot + round(1000 * boottime())", "return self.registry.hosts.now()", "'tests/redis/test_clock_jumps.py::test_a_clock_that_is_put_ahead_makes_nothing_due[a deadline]'"),
 )
 # fmt: on

@@ -1,0 +1,66 @@
+"""How a run comes in as a whole, waits for its turn, and is called off."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lines import Change, Mutant, registry
+
+# fmt: off
+RUNS: Final = (
+    Mutant("store/lua/stage.lua", 'if state == "published" or (owner and owner ~= ARGV[3]) then return {"taken"} end', 'if owner and owner ~= ARGV[3] then return {"taken"} end', registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/stage.lua", 'if state == "published" or (owner and owner ~= ARGV[3]) then return {"taken"} end', 'if state == "published" then return {"taken"} end', registry("submit", "two_clients_with_one_run_id_cannot_mix_their_jobs")),
+    Mutant("store/lua/stage.lua", 'local mine = redis.call("HGET", KEYS[k + 1], "run") == ARGV[1]', "local mine = false", registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/stage.lua", '    if redis.call("HEXISTS", KEYS[4], id) == 1 then return {"exists", id} end\n', "", registry("submit", "of_many_clients_that_want_one_id_one_gets_it")),
+    Mutant("store/lua/stage.lua", '    if writer then return {"busy", source, writer} end\n', "", registry("submit", "one_job_that_is_refused_undoes_the_whole_run")),
+    Mutant("store/lua/stage.lua", '      if writer then return {"busy", target, writer} end\n', "", registry("submit", "one_job_that_is_refused_undoes_the_whole_run")),
+    Mutant("store/lua/stage.lua", '      if readers then return {"busy", target, ""} end\n', "", registry("submit", "one_job_that_is_refused_undoes_the_whole_run")),
+    Mutant("store/lua/stage.lua", '"owner", ARGV[3])', '"holder", ARGV[3])', registry("submit", "two_clients_with_one_run_id_cannot_mix_their_jobs")),
+    Mutant("store/lua/stage.lua", '  if source ~= "" then redis.call("HINCRBY", KEYS[5], "r:" .. source, 1) end\n', "", registry("submit", "a_source_may_be_read_by_many_and_a_volume_that_is_nowhere_by_all")),
+    Mutant("store/lua/stage.lua", '  if target ~= "" then redis.call("HSET", KEYS[5], "w:" .. target, id) end\n', "", registry("submit", "one_job_that_is_refused_undoes_the_whole_run")),
+    Mutant("store/lua/publish.lua", 'if state == "published" then return {"again"} end\n', "", registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/publish.lua", 'if jobs ~= ARGV[2] then return {"incomplete", jobs or "0"} end\n', "", registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/publish.lua", 'if behind ~= "" and ARGV[6] ~= "queue" then return {"going", string.match(line, "^%S+")} end\n', "", registry("overlap", "of_many_that_start_at_the_same_moment_one_runs")),
+    Mutant("store/lua/publish.lua", 'if behind ~= "" then redis.call("HSET", KEYS[1], "queued", behind) end\n', "", registry("overlap", "of_many_that_start_at_the_same_moment_one_runs")),
+    Mutant("store/lua/publish.lua", 'if ARGV[4] == "1" then redis.call("HSET", KEYS[1], "tells", 1) end\n', "", registry("telling", "the_end_of_a_run_is_noted_in_the_step_that_ends_it")),
+    Mutant("store/lua/publish.lua", 'redis.call("ZREM", KEYS[2], ARGV[1])\n', "", registry("submit", "recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more")),
+    Mutant("store/lua/publish.lua", 'redis.call("ZADD", KEYS[4], now, ARGV[1])\n', "", registry("submit", "a_run_launched_by_halves_waits_for_its_other_half")),
+    Mutant("store/lua/unstage.lua", 'if state == "published" or (owner and ARGV[2] ~= "" and owner ~= ARGV[2]) then', 'if state == "published" then', registry("submit", "two_clients_with_one_run_id_cannot_mix_their_jobs")),
+    Mutant("store/lua/unstage.lua", 'if state == "published" or (owner and ARGV[2] ~= "" and owner ~= ARGV[2]) then', 'if (owner and ARGV[2] ~= "" and owner ~= ARGV[2]) then', registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/unstage.lua", 'if state == "published" or (owner and ARGV[2] ~= "" and owner ~= ARGV[2]) then', 'if state == "published" or (owner and owner ~= ARGV[2]) then', registry("submit", "a_client_killed_while_it_stages_leaves_nothing_once_the_reaper_was_there")),
+    Mutant("store/lua/unstage.lua", "  if run == ARGV[1] then\n", "  if run then\n", registry("submit", "of_many_clients_that_want_one_id_one_gets_it")),
+    Mutant("store/lua/unstage.lua", ', -1) <= 0 then\n      redis.call("HDEL", KEYS[5], "r:" .. source)', ', -1) then\n      redis.call("HDEL", KEYS[5], "r:" .. source)', registry("submit", "a_source_of_two_runs_is_read_by_the_one_that_was_not_given_up")),
+    Mutant("store/lua/launch.lua", 'if redis.call("HGET", KEYS[1], "state") ~= "published" then return {"unpublished"} end\n', "", registry("submit", "what_a_client_says_once_more_or_too_early_changes_nothing")),
+    Mutant("store/lua/launch.lua", '  if redis.call("HGET", job, "status") == "undefined" then\n', "  do\n", registry("submit", "recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more")),
+    Mutant("store/lua/launch.lua", '"NX", now, txn', "now, txn", registry("submit", "a_transaction_is_due_and_as_old_as_its_first_launch_when_the_rest_of_it_is_launched")),
+    Mutant("store/lua/launch.lua", '  if last == "1" then owe', "  if false then owe", registry("submit", "recovering_again_changes_nothing_but_that_the_finalizer_looks_once_more")),
+    Mutant("store/lua/launch.lua", '  if last == "1" then owe', "  if true then owe", registry("submit", "a_transaction_is_due_and_as_old_as_its_first_launch_when_the_rest_of_it_is_launched")),
+    Mutant("store/lua/advance.lua", 'if first ~= ARGV[2] then return {"waits"} end\n', "", registry("overlap", "who_saw_the_line_before_launches_nobody_out_of_turn")),
+    Mutant("store/lua/advance.lua", 'if redis.call("HDEL", KEYS[2], "queued") == 0 then return {"again"} end\n', 'redis.call("HDEL", KEYS[2], "queued")\n', registry("overlap", "a_queued_run_can_be_cancelled_and_those_behind_it_move_up")),
+    Mutant("store/lua/late.lua", 'if state ~= "published" or ended then return {"over"} end', 'if state ~= "published" then return {"over"} end', registry("overlap", "a_run_that_is_only_staged_or_has_ended_is_not_late")),
+    Mutant("store/lua/late.lua", 'if state ~= "published" or ended then return {"over"} end', 'if ended then return {"over"} end', registry("overlap", "a_run_that_is_only_staged_or_has_ended_is_not_late")),
+    Mutant("store/lua/late.lua", 'if redis.call("HSETNX", KEYS[1], "late", now_ms()) == 1 then', "do", registry("overlap", "past_its_deadline_a_run_is_cancelled_once_and_says_why")),
+    Mutant("store/lua/call_off.lua", "if not at or tonumber(at) > tonumber(ARGV[3]) then return false end", "if at and tonumber(at) > tonumber(ARGV[3]) then return false end", registry("overlap", "one_that_was_resumed_and_paused_by_a_user_is_his")),
+    Mutant("store/lua/call_off.lua", "if not at or tonumber(at) > tonumber(ARGV[3]) then return false end", "if not at then return false end", registry("overlap", "one_that_was_stopped_later_than_that_is_not_given_up")),
+    Mutant("store/lua/call_off.lua", '  if redis.call("HLEN", holds) == 1 then return true end\n', "  if true then return true end\n", registry("overlap", "where_somebody_else_holds_it_too_it_waits_for_him")),
+    Mutant("store/lua/call_off.lua", "local over = not f[1] or not is_of(job, txn_id) or f", "local over = not f[1] or f", registry("retries", "a_deadline_reaches_a_job_that_is_tried_again_at_that_very_moment")),
+    Mutant("store/lua/call_off.lua", 'is_of(job, txn_id) or f[1] == "aborting" or f', "is_of(job, txn_id) or f", registry("retries", "the_deadline_of_its_run_is_the_end_of_all_tries")),
+    Mutant("store/lua/call_off.lua", 'or f[1] == "concluded" or f', "or f", registry("overlap", "what_is_decided_or_over_is_left_alone"), Change("store/lua/call_off.lua", ' and redis.call("HEXISTS", txn, "decision") == 0\n', "\n")),
+    Mutant("store/lua/call_off.lua", '  if f[1] == "aborting" and ARGV[3] == "" and is_of(job, txn_id) then redis.call("HDEL", txn, "retry") end\n', "", registry("retries", "the_deadline_of_its_run_is_the_end_of_all_tries")),
+    Mutant("store/lua/call_off.lua", 'if not over and f[2] ~= "force" and redis', "if not over and redis", registry("overlap", "past_its_deadline_a_run_is_cancelled_once_and_says_why")),
+    Mutant("store/lua/call_off.lua", ' and redis.call("HEXISTS", txn, "decision") == 0\n', "\n", registry("overlap", "what_is_decided_or_over_is_left_alone")),
+    Mutant("store/lua/call_off.lua", '    touch(txn)\n    redis.call("HDEL", txn, "retry")\n', "    touch(txn)\n", registry("retries", "the_deadline_of_its_run_is_the_end_of_all_tries")),
+    Mutant("store/lua/call_off.lua", "    touch(txn)\n", "", registry("overlap", "a_run_that_is_called_off_is_looked_at_and_not_decided_on_a_view_from_before")),
+    Mutant("store/lua/call_off.lua", "    if has_claim(job) then\n      knock(wake)\n    else", "    do", registry("retries", "what_nobody_mended_in_time_is_not_tried_again")),
+    Mutant("store/lua/call_off.lua", '      redis.call("HINCRBY", share, "failed", 1)\n', "", registry("overlap", "a_queued_run_has_its_deadline_too")),
+    Mutant("store/lua/call_off.lua", "    owe(KEYS[2], KEYS[3], txn_id)\n", "", registry("overlap", "a_run_that_is_called_off_is_looked_at_and_not_decided_on_a_view_from_before")),
+    Mutant("store/submit.py", "        self._check_line(plan)\n", "", registry("overlap", "that_one_of_its_name_goes_on_is_said_and_not_which_volume_it_uses")),
+    Mutant("store/submit.py", "            with suppress(redis.RedisError):\n                self.unstage", "            with suppress(redis.RedisError):\n                1 or self.unstage", registry("submit", "one_job_that_is_refused_undoes_the_whole_run")),
+    Mutant("store/submit.py", "if time.monotonic() > until:\n                    raise errors.StartUnknown", "if True:\n                    raise errors.StartUnknown", registry("lost_replies", "a_submit_whose_reply_was_lost_with_redis_is_one_once_redis_is_back")),
+    Mutant("store/submit.py", "now_ms - STAGED_FOR", "now_ms", registry("submit", "a_client_killed_while_it_stages_leaves_nothing_once_the_reaper_was_there")),
+    Mutant("store/timeouts.py", '            if self._redis.hget(keys.run(run), "ended") is not None:\n', "            if True:\n", registry("forged_events", "a_deadline_and_a_hold_timeout_outlive_a_forged_end")),
+    Mutant("store/timeouts.py", "            if self._is_over(job):\n", "            if True:\n", registry("forged_events", "a_deadline_and_a_hold_timeout_outlive_a_forged_end")),
+    Mutant("store/timeouts.py", "while (places := self._views.places(run)) != seen:", "while seen is None and (places := self._views.places(run)):", registry("retries", "a_deadline_reaches_a_job_that_is_tried_again_at_that_very_moment")),
+    Mutant("store/timeouts.py", "            if ended is None or ended.held:", "            if ended is None:", registry("overlap", "where_somebody_else_holds_it_too_it_waits_for_him")),
+)
+# fmt: on
