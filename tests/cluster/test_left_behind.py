@@ -85,7 +85,7 @@ def test_what_a_lost_registry_left_is_swept_once_the_host_is_told_that_it_is_gon
     (fleet.place / "state" / "a" / "highest.json").unlink()
     for name in ("steps@a", "copy@a"):
         fleet.restart(name)
-    fleet.until_true(lambda: not fleet.registry.hosts.lost_memory([fleet.hosts[0]]))
+    fleet.until_true(lambda: not fleet.registry.memory.doubt_hosts([fleet.hosts[0]]))
     assert "1 transactions have files here that the registry does not know" in command(fleet, "doctor", "a")[1]
     (row,) = sweep(fleet.hosts, dry=False)  # a host that forgets does not make a registry forget
     assert (row["state"], f"--lost {gone}" in row["text"]) == ("left", True)
