@@ -198,7 +198,8 @@ class Coordinator(Standstill, Budgets):
         if judged is None:
             raise HostDown(host, "is not known: no worker has registered under this name")
         if not judged.lacks(WorkerName.STEPS):
-            raise Refused(f"host '{host}' is up: cancel its jobs, or drain it and stop its workers")
+            there = "is up" if judged.state == "up" else "has its steps worker, which does what is decided"
+            raise Refused(f"host '{host}' {there}: cancel its jobs, or drain it and stop its workers")
         return self.registry.fate.abandon(Host(host))
 
     def accept_loss(self, number: int) -> int:

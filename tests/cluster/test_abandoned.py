@@ -7,6 +7,8 @@ from fleet import MIB, Fleet, files
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
+from blockjobs.model.ids import Host
+from blockjobs.model.liveness import WorkerName
 from blockjobs.store import keys
 
 
@@ -24,7 +26,7 @@ def test_an_abandoned_host_that_comes_back_removes_what_it_had_begun(fleet: Flee
             here.abandon("d")
         fleet.kill("steps@d")
         fleet.kill("copy@d")
-        fleet.until("HOST_DOWN", "d")
+        fleet.until_true(lambda: fleet.registry.hosts.known()[Host("d")].lacks(WorkerName.STEPS))
         assert here.abandon("d") == 1
         assert here.wait([run], 20) == {run: False}
         assert here.get(f"{run}.on-d").error == "host d was abandoned"

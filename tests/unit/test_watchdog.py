@@ -91,12 +91,15 @@ def test_a_report_is_that_of_the_process_that_sent_it(monkeypatch):
 def test_a_program_is_silent_until_its_present_process_has_reported(tmp_path):
     with Supervisor(tmp_path) as supervisor:
         supervisor.start(Program("mute", ("sleep", "1000"), reports=True))
-        supervisor.start(Program("talks", (*REPORT[:2], REPORT[2].replace("input()", "import time; time.sleep(1000)")),
-                                 reports=True))  # fmt: skip
+        until = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+        talks = until + REPORT[2].replace("input()", "import time; time.sleep(1000)")
+        supervisor.start(Program("talks", (*REPORT[:2], talks), reports=True))
         supervisor.start(Program("other", ("sleep", "1000")))
         assert supervisor.silent() == ["mute", "talks"]
+        (tmp_path / "go").touch()
         while supervisor.silent() != ["mute"]:
             supervisor.tend(0.02)
+        (tmp_path / "go").unlink()
         supervisor.children["talks"].process.kill()
         while "talks" not in supervisor.silent():
             supervisor.tend(0.01)
