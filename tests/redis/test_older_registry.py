@@ -236,6 +236,22 @@ def test_two_hosts_that_know_more_stop_everything(rolled_back):
     )
 
 
+@pytest.mark.parametrize("decision", ["many", None, [7]])
+def test_a_host_whose_highest_decision_is_no_number_holds_its_own_transactions_and_no_others(fleet, decision):
+    mine = finalizer(fleet)
+    prepared(fleet, mine)
+    start_anew(fleet)
+    mine = finalizer(fleet)
+    fleet.submit(OTHER)
+    fleet.registry.verbs.cancel("o")
+    beat(fleet, ALPHA, decision)
+    beat(fleet, BETA)
+    beat(fleet, GAMMA)
+    turns(mine)
+    assert decided(fleet, OTHER.transaction) is Decision.ABORT
+    assert decided(fleet) is None
+
+
 # --- what the finalizer remembers -------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ def read_facts(host: Host, packed: bytes | None) -> tuple[Mapping[str, Any], str
             raise TypeError(f"a map was expected, not {type(facts).__name__}")
         hanging_of(facts)
         {**facts.get("aside", {})}
+        int(facts.get("decision", 0))
     except Exception as error:  # whatever a later version, or a fault, has put there: it is this host's alone
         return {}, name_unreadable(host, error)
     return facts, ""
