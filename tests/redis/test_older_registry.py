@@ -115,6 +115,23 @@ def test_after_a_start_of_redis_a_transaction_is_decided_when_each_of_its_hosts_
     beat(fleet, BETA)
     turns(mine)
     assert decided(fleet) is Decision.COMMIT
+    assert doubt(fleet) == ""
+
+
+def test_what_another_finalizer_has_decided_is_reminded_of_no_more(fleet):
+    mine = finalizer(fleet)
+    prepared(fleet, mine)
+    start_anew(fleet)
+    mine, other = finalizer(fleet), finalizer(fleet)
+    turns(mine)
+    assert list(mine._doubts) == [RUN]
+    for host in (ALPHA, BETA):
+        beat(fleet, host)
+    fleet.registry.fate.remind()
+    turns(other)
+    assert fleet.registry.views.run(RUN).open == 0
+    turns(mine)
+    assert mine._doubts == {}
 
 
 def test_a_host_that_stays_away_holds_its_own_transactions_and_no_others(fleet):

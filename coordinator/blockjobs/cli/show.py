@@ -201,7 +201,7 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
-        if txn.doubt and not txn.decision:
+        if txn.doubt:
             yield f"    not decided: {txn.doubt}"
     for notice in here.registry.notices.of(run_id):
         yield f"  notice: {about_notice(notice, now)}"

@@ -158,7 +158,7 @@ def _barrier(scene: Scene) -> list[str]:
     txn, told = scene.txn, []
     if txn is None:
         told.append("waits for its transaction to be closed")
-    elif txn.doubt and not txn.decision:
+    elif txn.doubt:
         told.append(f"not decided: {txn.doubt}")
     elif scene.behind and not txn.decision:
         told.append(f"queued: waits for run {scene.behind} to end")

@@ -183,6 +183,8 @@ class Finalizer:
             return True
         finished, view = end
         self.registry.fate.close(due, view, finished=finished)
+        if finished or view is None or view.decision is not None:  # whoever decided it
+            self._doubts.pop(due.txn, None)
         if finished:
             self._rest.pop(due.txn, None)
         return True
@@ -267,7 +269,6 @@ class Finalizer:
         try:
             if not doubt:
                 number = self.registry.fate.settle(view, decision, self._why(view, decision), run_id=self._run_id)
-                self._doubts.pop(view.txn, None)
                 if number:
                     self.remembered.note(self._incarnation, number)
                     log.info("transaction %s: %s", view.txn, decision)
