@@ -69,6 +69,16 @@ def only_asks(key: str) -> bool:
     return key.endswith((keys.due().removeprefix("bj"), keys.due_wake().removeprefix("bj")))
 
 
+class Silent:
+    """A doorbell that nobody hears."""
+
+    def copy(self, host: Host, job: JobId) -> None:
+        """Nobody copies."""
+
+    def step(self, host: Host, step: str, txn: TxnId) -> None:
+        """Nobody answers."""
+
+
 @dataclass
 class Fleet:
     """``sick``: what a step fails with, by (step, job)."""

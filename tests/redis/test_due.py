@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from puppets import RUN, grouped, spec
+from puppets import RUN, Silent, grouped, spec
 
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.store import keys
-
-
-class Silent:
-    """A doorbell that nobody hears."""
-
-    def step(self, host, step, txn):
-        """Nobody answers."""
 
 
 def dues(fleet):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from puppets import RUN, spec
+from puppets import RUN, Silent, spec
 
 from blockjobs.client import Coordinator as Client
 from blockjobs.daemons.coordinator import Coordinator
@@ -17,13 +17,6 @@ pytestmark = pytest.mark.durable
 RUN_ENDED = {"event": "RUN_ENDED", "id": RUN, "run": RUN, "jobs": "1", "failed": "0", "cancelled": "0"}
 CONCLUDED = {"event": "JOB_STATUS_CHANGE", "id": "a", "run": RUN, "status": "concluded", "from": "pending"}
 FORGED = {"the end of the run": (RUN, RUN_ENDED), "the end of the job": ("a", CONCLUDED)}
-
-
-class Silent:
-    """A doorbell that nobody hears."""
-
-    def copy(self, host, job):
-        """Nothing is to be copied here."""
 
 
 @pytest.mark.parametrize(("awaited", "event"), FORGED.values(), ids=FORGED)

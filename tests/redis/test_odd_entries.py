@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from puppets import ALPHA, BETA, RUN, grouped, spec
+from puppets import ALPHA, BETA, RUN, Silent, grouped, spec
 
 from blockjobs.daemons.checkup import Checkup
 from blockjobs.daemons.coordinator import Coordinator
@@ -21,13 +21,6 @@ from blockjobs.store.retention import SLICE
 
 ODD, SOUND = RunId("aaa-20261122T103000Z"), RunId("zzz-20261122T103000Z")  # the odd one always comes first
 LIMIT = 20.0  # seconds, for a busy machine
-
-
-class Silent:
-    """A doorbell that nobody hears."""
-
-    def copy(self, host, job):
-        """Nothing is to be copied here."""
 
 
 @pytest.fixture

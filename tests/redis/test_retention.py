@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puppets import RUN, spec
+from puppets import RUN, Silent, spec
 
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.store import keys
@@ -40,13 +40,6 @@ def test_runs_that_go_on_for_months_keep_no_other_from_being_forgotten(fleet):
     fleet.close(RUN)
     assert fleet.registry.retention.forget(fleet.registry.hosts.now() + KEEP_RUNS + 1000).runs == [RUN]
     assert {view.id for view in fleet.registry.views.runs()} == set(going)
-
-
-class Silent:
-    """A doorbell that nobody hears."""
-
-    def copy(self, host, job):
-        """Nothing is to be copied here."""
 
 
 def test_the_coordinator_forgets_as_many_as_there_are_and_keeps_what_is_young(fleet):

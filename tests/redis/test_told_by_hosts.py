@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from puppets import ALPHA, BETA, RUN, Fleet, spec
+from puppets import ALPHA, BETA, RUN, Fleet, Silent, spec
 
 from blockjobs.daemons.checkup import Checkup
 from blockjobs.daemons.coordinator import Coordinator
@@ -21,13 +21,6 @@ MINE, THEIRS = spec("a"), spec("b", host=BETA)
 HOSTS = (ALPHA, BETA)
 CHANGE = {"event": "JOB_STATUS_CHANGE", "id": "a", "from": "running", "status": "waiting"}
 BY_OTHERS = sorted({*NEEDS, "RUN_LAUNCHED", "TRANSACTION_CUT", "HOST_UP", "ANYTHING"} - BY_WORKERS)
-
-
-class Silent:
-    """A doorbell that nobody hears."""
-
-    def copy(self, host, job):
-        """Nothing is to be copied here."""
 
 
 @pytest.fixture

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from blockjobs.model.ids import Host
-from blockjobs.model.memory import Known, doubt_all, doubt_host, doubt_lost, doubt_unheard
+from blockjobs.model.memory import DecisionsKnown, doubt_all, doubt_host, doubt_lost, doubt_unheard
 
 A, B = Host("a"), Host("b")
-HERE = Known("here", 5)
+HERE = DecisionsKnown("here", 5)
 
 
 @pytest.mark.parametrize(
     ("claim", "doubt"),
     [
-        (Known("", 0), ""),
-        (Known("here", 5), ""),
-        (Known("here", 4), ""),
-        (Known("here", 6), "decision 6, this registry knows 5"),
-        (Known("", 6), "decision 6, this registry knows 5"),
-        (Known("there", 1), "decisions of registry there, this one is here"),
+        (DecisionsKnown("", 0), ""),
+        (DecisionsKnown("here", 5), ""),
+        (DecisionsKnown("here", 4), ""),
+        (DecisionsKnown("here", 6), "decision 6, this registry knows 5"),
+        (DecisionsKnown("", 6), "decision 6, this registry knows 5"),
+        (DecisionsKnown("there", 1), "decisions of registry there, this one is here"),
     ],
 )
 def test_nothing_is_decided_with_a_host_that_knows_more_or_another_registry(claim, doubt):

@@ -138,7 +138,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
         pulse.free, pulse.end = partial(is_free, sender), partial(spares.end_all, sender)
         pulse.start()
         spares.follow(sender, config.slots)
-        deaths.follow(sender, registry.attempts)
+        deaths.follow_deaths(sender, registry.attempts)
         farewell.follow_end(lambda: _DRAIN[0] == 1, heartbeat.close)
 
     worker_shutting_down.connect(drain, weak=False)

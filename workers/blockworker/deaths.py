@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 LOOK: Final = 1.0  # seconds between looks which processes have died
 _UNIT: Final = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
-
-
 _ROOM: Final = 256  # bytes for one process
 _PIDS: Final = 1 << 16
 # What each process of the pool runs, by its id: made before the fork, so that the main process sees what they note.
@@ -45,7 +43,7 @@ def attempt_of(pid: int) -> tuple[str, JobId] | None:
     return (attempt, JobId(job)) if job else None
 
 
-def follow(consumer: Any, attempts: Attempts) -> None:
+def follow_deaths(consumer: Any, attempts: Attempts) -> None:
     """From now on tell of each process of the worker's pool that dies while it runs an attempt."""
     pool = consumer.pool._pool  # noqa: SLF001 - Celery tells of a lost process ten seconds later
     pool.on_job_process_lost = _telling(pool.on_job_process_lost, attempts)

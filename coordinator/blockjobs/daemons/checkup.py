@@ -37,8 +37,9 @@ class Checkup:
         views = self._registry.hosts.views()
         yield from self._control(views)
         chosen = [view for view in views if not wanted or view.name in wanted]
+        now = self._registry.hosts.now()
         for host, (count, at) in self._registry.hosts.list_refused([view.name for view in chosen]).items():
-            fact = {"host": host, "count": count, "at": _local(at), "hours": (self._registry.hosts.now() - at) / 3.6e6}
+            fact = {"host": host, "count": count, "at": _local(at), "hours": (now - at) / 3.6e6}
             yield from examine("refused-events", f"host {host}", fact)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for found in pool.map(lambda view: list(self._host(view)), chosen):

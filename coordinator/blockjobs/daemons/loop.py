@@ -7,7 +7,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,18 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
         if report_due():
             report_alive()
     log.info("%s: stopped", name)
+
+
+@contextmanager
+def run_beside(name: str, once: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """The same in a thread meanwhile; it has stopped when the context ends."""
+    thread = threading.Thread(target=run, args=(name, once, stop), name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 _WALL_AT_BOOT: Final = time.time() - boottime()

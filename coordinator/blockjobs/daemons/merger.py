@@ -53,13 +53,7 @@ class Merger:
 @contextmanager
 def merging(url: str) -> Iterator[None]:
     """Move events meanwhile, in a thread with a connection of its own."""
-    client = connect(url)
-    merger = Merger(Registry(client, internal=True))
-    thread = threading.Thread(target=loop.run, args=("merger", merger.once, merger.stop), name="merger", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        merger.stop.set()
-        thread.join()
-        client.close()
+    with connect(url) as client:
+        merger = Merger(Registry(client, internal=True))
+        with loop.run_beside("merger", merger.once, merger.stop):
+            yield

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -128,14 +128,9 @@ class Notifier:
 @contextmanager
 def notifying(url: str, delays: Sequence[float], secret: Callable[[], str]) -> Iterator[None]:
     """Tell meanwhile, in a thread with a connection of its own."""
-    client = connect(url)
-    notifier = Notifier(Registry(client, internal=True), delays, secret)
-    thread = threading.Thread(target=loop.run, args=("notifier", notifier.once, notifier.stop), name="notifier")
-    thread.start()
-    try:
+    with (
+        connect(url) as client,
+        closing(Notifier(Registry(client, internal=True), delays, secret)) as notifier,
+        loop.run_beside("notifier", notifier.once, notifier.stop),
+    ):
         yield
-    finally:
-        notifier.stop.set()
-        thread.join()
-        notifier.close()
-        client.close()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from blockjobs.model.memory import Known
+from blockjobs.model.memory import DecisionsKnown
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +35,18 @@ class Remembered:
         """A decision was taken."""
         with self._new:
             if number > self.known.number:
-                self.known = Known(registry, number)
+                self.known = DecisionsKnown(registry, number)
                 self._new.notify()
 
-    def _load(self) -> Known:
+    def _load(self) -> DecisionsKnown:
         if self._file is None or not self._file.exists():
-            return Known("", 0)
+            return DecisionsKnown("", 0)
         try:
             record = json.loads(self._file.read_text(encoding="utf-8"))
-            return Known(str(record["registry"]), int(record["number"]))
+            return DecisionsKnown(str(record["registry"]), int(record["number"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error("%s cannot be read: what this finalizer has decided before is not known: %s", self._file, error)
-            return Known("", 0)
+            return DecisionsKnown("", 0)
 
     def _write_on(self, file: Path) -> None:
         while True:
@@ -61,7 +61,7 @@ class Remembered:
             self._written = known
 
 
-def _write(file: Path, known: Known) -> None:
+def _write(file: Path, known: DecisionsKnown) -> None:
     aside = file.with_suffix(".new")
     with aside.open("w", encoding="utf-8") as new:
         json.dump({"version": 1, "registry": known.registry, "number": known.number}, new)

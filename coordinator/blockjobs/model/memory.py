@@ -16,14 +16,14 @@ ALL_STOP = 2  # hosts that know of later decisions, from which on nothing at all
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class DecisionsKnown:
     """A registry, by its incarnation, and the number of the highest decision that somebody knows of it; 0: of none."""
 
     registry: str
     number: int
 
 
-def doubt_host(host: Host, claim: Known, here: Known) -> str:
+def doubt_host(host: Host, claim: DecisionsKnown, here: DecisionsKnown) -> str:
     """Why nothing is decided with a host; "" where it may be."""
     if claim.registry and claim.registry != here.registry:
         return (

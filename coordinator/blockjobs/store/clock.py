@@ -51,10 +51,6 @@ class Clock:
         """Milliseconds since the epoch by the steady clock."""
         return read_steady_ms(self._redis)
 
-    def jumps(self) -> int:
-        """Milliseconds that Redis' clock is ahead of the steady one."""
-        return read_jumps(self._redis)
-
     def compare(self, boot: str, since_boot: int) -> Look:
         """Compare Redis' clock with one that does not jump: that of a machine since its boot (its id; milliseconds)."""
         names = [keys.clock_anchors(), keys.events()]

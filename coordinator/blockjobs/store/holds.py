@@ -101,21 +101,23 @@ class Holds:
     def reap(self, now: int) -> list[str]:
         """Lift what has expired by the steady clock (milliseconds), and finish what somebody left half lifted; the
         reasons that are gone."""
-        jumps = read_jumps(self._redis)
-        over = [each.reason for each in self.records() if each.lifting or 0 < each.expires - jumps <= now]
+        over = [each.reason for each in self._records(0) if each.lifting or 0 < each.expires <= now]
         for reason in over:
             self.lift(reason)
         return over
 
     def records(self) -> list[Holding]:
         """Every reason in force or being lifted, oldest first."""
+        return self._records(read_jumps(self._redis))
+
+    def _records(self, jumps: int) -> list[Holding]:
+        """The same; the ends are by the steady clock where no ``jumps`` are added."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(keys.holding())
         pipe.hgetall(keys.lifting())
-        pipe.get(keys.clock())
-        holding, lifting, jumps = pipe.execute()
+        holding, lifting = pipe.execute()
         rows = ((readable(reason), record, reason not in holding) for reason, record in (lifting | holding).items())
-        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row, int(jumps or 0))) for row in rows)
+        read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row, jumps)) for row in rows)
         return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
     def live(self) -> Iterator[Place]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from blockjobs.model.ids import Host, TxnId
-from blockjobs.model.memory import Known, doubt_all, doubt_host, doubt_lost, doubt_unheard
+from blockjobs.model.memory import DecisionsKnown, doubt_all, doubt_host, doubt_lost, doubt_unheard
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
 from blockjobs.store.each import readable
@@ -13,7 +13,7 @@ from blockjobs.store.facts import read_facts
 from blockjobs.store.scripts import Scripts
 
 
-class Memory:
+class DecisionMemory:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
@@ -28,8 +28,8 @@ class Memory:
         ``gone``: the incarnation of a registry whose decisions do not count.
         """
         here, claims, unreadable = self._read(hosts)
-        if unreadable:  # it may know of later decisions
-            return unreadable
+        if unreadable:  # such a host may know of later decisions
+            return unreadable[0]
         found = (
             doubt_host(host, claim, here)
             for host, claim in claims.items()
@@ -48,16 +48,12 @@ class Memory:
             return
         pipe = self._redis.pipeline(transaction=False)
         for host in waiting:
-            pipe.hmget(keys.card(host), "beat", "facts")
-        for (host, then), (beat, packed) in zip(waiting.items(), pipe.execute(), strict=True):
-            if beat is None or beat.decode() == then:
-                continue
-            facts, unreadable = read_facts(host, packed)
-            if unreadable:
-                continue
-            number = int(facts.get("decision", 0))
-            if number > int(record["decisions"]) and facts.get("incarnation") == self._incarnation():
-                self._redis.hset(keys.restart(), f"lost:{host}", number)
+            pipe.hget(keys.card(host), "beat")
+        beats = zip(waiting.items(), pipe.execute(), strict=True)
+        here, claims, _ = self._read([host for (host, then), beat in beats if beat and beat.decode() != then])
+        for host, claim in claims.items():
+            if claim.number > int(record["decisions"]) and claim.registry == here.registry:
+                self._redis.hset(keys.restart(), f"lost:{host}", claim.number)
             self._redis.hdel(keys.restart(), f"beat:{host}")
 
     def doubt_members(self, txn: TxnId, hosts: Iterable[Host]) -> str:
@@ -78,13 +74,11 @@ class Memory:
 
     def doubt_all(self, own: int) -> str:
         """Why nothing at all is decided; ``own``: the highest number that a finalizer has taken."""
-        lost = {Host(name[5:]): int(number) for name, number in self._record().items() if name.startswith("lost:")}
-        return doubt_all(lost, own, self._decisions())
+        return doubt_all(self._lost(), own, self._decisions())
 
     def highest_lost(self) -> int:
         """The highest number of a decision that a host knows and this registry has lost; 0: of none."""
-        lost = (int(number) for name, number in self._record().items() if name.startswith("lost:"))
-        return max(lost, default=0)
+        return max(self._lost().values(), default=0)
 
     def accept_loss(self, number: int) -> int:
         """Have the next decision be beyond ``number``, and end the doubt in hosts that know of none beyond it.
@@ -94,10 +88,13 @@ class Memory:
         known = self._decisions()
         if number > known:
             known = int(self._redis.incrby(keys.decisions(), number - known))
-        record = self._record()
-        for name in [name for name, lost in record.items() if name.startswith("lost:") and int(lost) <= known]:
-            self._redis.hdel(keys.restart(), name)
+        for host in [host for host, lost in self._lost().items() if lost <= known]:
+            self._redis.hdel(keys.restart(), f"lost:{host}")
         return known
+
+    def _lost(self) -> dict[Host, int]:
+        """The hosts that know of decisions which this registry has lost, and the highest number of each."""
+        return {Host(name[5:]): int(number) for name, number in self._record().items() if name.startswith("lost:")}
 
     def _record(self) -> dict[str, str]:
         return {readable(name): readable(value) for name, value in self._redis.hgetall(keys.restart()).items()}
@@ -105,11 +102,8 @@ class Memory:
     def _decisions(self) -> int:
         return int(self._redis.get(keys.decisions()) or 0)
 
-    def _incarnation(self) -> str:
-        return readable(self._redis.get(keys.incarnation()) or b"")
-
-    def _read(self, hosts: Iterable[Host]) -> tuple[Known, Mapping[Host, Known], str]:
-        """What is known here, what each host says, and why one of them cannot be read ("": each can)."""
+    def _read(self, hosts: Iterable[Host]) -> tuple[DecisionsKnown, Mapping[Host, DecisionsKnown], list[str]]:
+        """What is known here, what each host says that can be read, and of all others why they cannot be."""
         members = list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(keys.decisions())
@@ -117,9 +111,12 @@ class Memory:
         for host in members:
             pipe.hget(keys.card(host), "facts")
         number, incarnation, *cards = pipe.execute()
-        claims, unreadable = {}, ""
+        claims: dict[Host, DecisionsKnown] = {}
+        unreadable = []
         for host, card in zip(members, cards, strict=True):
             facts, why = read_facts(host, card)
-            unreadable = unreadable or why
-            claims[host] = Known(str(facts.get("incarnation", "")), int(facts.get("decision", 0)))
-        return Known((incarnation or b"").decode(), int(number or 0)), claims, unreadable
+            if why:
+                unreadable.append(why)
+            else:
+                claims[host] = DecisionsKnown(str(facts.get("incarnation", "")), int(facts.get("decision", 0)))
+        return DecisionsKnown((incarnation or b"").decode(), int(number or 0)), claims, unreadable

@@ -18,7 +18,7 @@ from blockjobs.store.history import History
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.limits import Limits
-from blockjobs.store.memory import Memory
+from blockjobs.store.memory import DecisionMemory
 from blockjobs.store.moves import Moves
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.notices import Notices
@@ -50,7 +50,7 @@ class Registry:
         self.bells = Bells(client, scripts)
         self.fate = Fate(client, scripts)
         self.clock = Clock(client, scripts)
-        self.memory = Memory(client, scripts)
+        self.memory = DecisionMemory(client, scripts)
         self.retries = Retries(client, scripts, self.views)
         self.limits = Limits(client, scripts, self.odd)
         self.moves = Moves(client, scripts)

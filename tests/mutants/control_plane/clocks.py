@@ -38,7 +38,7 @@ CLOCKS: Final = (
     Mutant("store/lua/told.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/hosts.py", "        now = read_steady_ms(self._redis)\n", "        now = self.now()\n", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/holds.py", "read_steady_ms(self._redis) + ms if ms else 0", "self._now() + ms if ms else 0", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
-    Mutant("store/holds.py", "0 < each.expires - jumps <= now", "0 < each.expires <= now", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/holds.py", "for each in self._records(0) if each.lifting", "for each in self.records() if each.lifting", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/notices.py", "        now = read_steady_ms(self._redis)\n", "        now = milliseconds_of_redis = int(self._redis.time()[0] * 1000)\n", "'tests/redis/test_clock_jumps.py::test_a_clock_that_is_put_ahead_makes_nothing_due[a notice]'"),
     Mutant("daemons/coordinator.py", '            part("the clock of Redis", self._watch_clock)  # before anything is judged by it\n', "", "'tests/redis/test_clock_jumps.py::test_a_clock_that_is_put_ahead_makes_nothing_due[a notice]'"),
     never("daemons/coordinator.py", "        if boottime() < self._certain_at:\n            return False\n", registry("clock_jumps", "after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one")),
