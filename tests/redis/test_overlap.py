@@ -13,7 +13,7 @@ from blockjobs.daemons.terms import Terms
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitTurn, Decide, Decision, Step
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import RunFields, span
+from blockjobs.model.policies import Outcome, RunFields, Verdict, span
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 
@@ -87,7 +87,9 @@ def test_of_many_that_start_at_the_same_moment_one_runs(fleet, how):
         thread.join()
     published = [run.id for run in fleet.registry.views.runs()]
     assert len(published) == len(runs) - len(refused) == (8 if how == "queue" else 1)
-    assert len([run for run in fleet.registry.views.runs() if not run.queued]) == 1
+    views = fleet.registry.views.runs()
+    assert len([run for run in views if not run.queued and not run.replaced]) == 1
+    assert len([run for run in views if run.queued]) == (how == "queue"), "exactly one waits"
     assert not fleet.client.exists(keys.staged())
 
 
@@ -101,9 +103,7 @@ def test_who_saw_the_line_before_launches_nobody_out_of_turn(going):
 def test_a_queued_run_waits_until_the_one_before_has_ended_and_then_runs(going):
     submit = going.registry.submit
     submit.submit(plan(SECOND, on_overlap="queue"))
-    submit.submit(plan(THIRD, on_overlap="queue"))
     assert going.registry.views.run(SECOND).queued == FIRST
-    assert going.registry.views.run(THIRD).queued == SECOND
     assert going.status(f"{SECOND}.job") == "created"
     submit.recover(going.registry.hosts.now())  # as a coordinator does that has just started
     assert isinstance(going.next(SECOND), AwaitTurn)
@@ -111,8 +111,9 @@ def test_a_queued_run_waits_until_the_one_before_has_ended_and_then_runs(going):
     assert submit.advance() == [SECOND]
     assert submit.advance() == []
     assert not going.registry.views.run(SECOND).queued
-    assert isinstance(going.next(THIRD), AwaitTurn)
     going.walk(SECOND, Step.RUN)
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    assert isinstance(going.next(THIRD), AwaitTurn)
     end(going, SECOND)
     assert submit.advance() == [THIRD]
     going.walk(THIRD, Step.RUN)
@@ -131,16 +132,84 @@ def test_its_turn_makes_its_transactions_due_although_nobody_looks_at_them(going
     assert [due.txn for due in going.due() if due.txn == SECOND] == [SECOND]
 
 
-def test_a_queued_run_can_be_cancelled_and_those_behind_it_move_up(going):
+def test_a_queued_run_can_be_cancelled_and_the_next_one_waits_in_its_place(going):
     submit = going.registry.submit
     submit.submit(plan(SECOND, on_overlap="queue"))
-    submit.submit(plan(THIRD, on_overlap="queue"))
     going.registry.verbs.cancel(f"{SECOND}.job")
     going.walk(SECOND)
     assert going.registry.views.run(SECOND).cancelled == 1
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    assert not going.registry.views.run(SECOND).replaced, "it was over"
     assert submit.advance() == [], "the first one goes on"
     end(going, FIRST)
     assert submit.advance() == [THIRD]
+
+
+@pytest.fixture
+def skipped(going):
+    """A run that waited while a later one was started; it has ended."""
+    notify = {"partial": ("https://one.example.com",)}
+    going.registry.submit.submit(plan(SECOND, "one", "two", on_overlap="queue", deadline=3600, notify=notify))
+    going.registry.submit.submit(plan(THIRD, on_overlap="queue"))
+    Terms(going.registry).look(going.registry.clock.now())
+    going.walk(SECOND)
+    return going
+
+
+def test_the_newest_start_takes_the_place_of_the_run_that_waits(skipped):
+    views = skipped.registry.views
+    assert [views.run(run).queued for run in (SECOND, THIRD)] == ["", FIRST]
+    second = views.run(SECOND)
+    assert (second.replaced, second.outcome, views.verdict(SECOND)) == (THIRD, Outcome.SKIPPED, Verdict.PARTIAL)
+    assert skipped.events("RUN_REPLACED", "RUN_LATE", "RUN_LAUNCHED") == [("RUN_REPLACED", SECOND)]
+    assert not skipped.client.exists(keys.deadlines())
+    end(skipped, FIRST)
+    assert skipped.registry.submit.advance() == [THIRD]
+    skipped.walk(THIRD, Step.RUN)
+
+
+def test_nothing_of_a_run_that_was_replaced_begins_although_the_line_is_free_before_it_has_ended(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    end(going, FIRST)
+    assert submit.advance() == [THIRD]
+    assert isinstance(going.next(SECOND), AwaitTurn)
+    Terms(going.registry).look(going.registry.clock.now())
+    going.walk(SECOND)
+    assert not going.record(job(SECOND)).get("started")
+    assert going.registry.views.run(SECOND).outcome is Outcome.SKIPPED
+
+
+def test_the_place_of_a_run_whose_turn_has_come_is_taken_by_nobody(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    end(going, FIRST)
+    submit.submit(plan(THIRD, on_overlap="queue"))  # nobody has launched the second one yet
+    assert not going.registry.views.run(SECOND).replaced
+    assert submit.advance() == [SECOND]
+
+
+def test_a_line_in_which_an_earlier_version_let_several_wait_keeps_the_newest_one(going):
+    submit = going.registry.submit
+    submit.submit(plan(SECOND, on_overlap="queue"))
+    fourth = RunId("nightly-20261125T103000Z")
+    submit.submit(plan(fourth, on_overlap=""))
+    going.client.hset(keys.lines(), "nightly", f"{FIRST} {SECOND} {fourth}")
+    submit.submit(plan(THIRD, on_overlap="queue"))
+    assert [going.registry.views.run(run).replaced for run in (FIRST, SECOND, fourth)] == ["", THIRD, THIRD]
+    assert going.client.hget(keys.lines(), "nightly").decode() == f"{FIRST} {THIRD}"
+
+
+def test_a_run_that_was_replaced_before_its_client_launched_it_ends_as_well(going):
+    second = plan(SECOND, on_overlap="queue")
+    going.registry.submit.stage(second, second.jobs, "me")
+    going.registry.submit.publish(SECOND, 1, second.name, second.fields)
+    going.registry.submit.submit(plan(THIRD, on_overlap="queue"))
+    Terms(going.registry).look(going.registry.clock.now())
+    going.registry.submit.launch(SECOND)
+    going.walk(SECOND)
+    assert going.registry.views.run(SECOND).outcome is Outcome.SKIPPED
 
 
 # --- deadlines --------------------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ class Tally:
     ended: float = 0.0
     decision: str = ""
     late: str = ""  # why what was not decided was cancelled
+    replaced: str = ""  # the run that took its place, while it waited for its turn
     offset: int = 0
     len: int = 0
     words: Counter[str] = field(default_factory=Counter)
@@ -107,7 +108,9 @@ class Tally:
     @property
     def outcome(self) -> Outcome:
         """How it ended, if it has."""
-        return outcome_of(self.jobs, self.words["failed"], self.words["cancelled"])
+        return (
+            Outcome.SKIPPED if self.replaced else outcome_of(self.jobs, self.words["failed"], self.words["cancelled"])
+        )
 
     @property
     def eta(self) -> float | None:
@@ -128,7 +131,9 @@ class Board:
 
     def add(self, run: RunView, rows: Iterable[Row]) -> None:
         """Follow a run from now on.  ``rows``: its jobs as far as they are not dismissed."""
-        tally = self.runs[run.id] = Tally(run.id, run.jobs, run.published / 1000, run.ended / 1000)
+        tally = self.runs[run.id] = Tally(
+            run.id, run.jobs, run.published / 1000, run.ended / 1000, replaced=run.replaced
+        )
         for row in rows:
             self.rows[row.place.job] = row
             self.hosts.add(row.place.host)
@@ -152,6 +157,8 @@ class Board:
                 tally.began = event.at
             case "RUN_ENDED":
                 tally.ended = event.at
+            case "RUN_REPLACED":
+                tally.replaced = event.fields["by"]
             case "RUN_LATE":
                 tally.late = event.fields["reason"]
             case "TRANSACTION_DECIDED":

@@ -23,7 +23,7 @@ from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Outcome, Skipped
+from blockjobs.model.policies import Outcome, Skipped, replaced_text
 from blockjobs.store.events import Event
 from blockjobs.store.views import RunView
 from blockjobs.stream import Stream
@@ -123,6 +123,8 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
         without.append(f"  ... and {len(skipped) - SHOWN} more: blockjobs show {run_id}")
     enough = " (its file says that this will do)" if met else ""
     word = tally.outcome
+    if word is Outcome.SKIPPED:
+        return [f"run {run_id} skipped after {took}: {replaced_text(tally.replaced)}"]
     if word is Outcome.COMMITTED:
         all_of_it = f"{count(tally.jobs, 'job')}, {size(tally.len)} in {took}"
         return [f"run {run_id} {word}: {all_of_it}{left_out}{enough}", *without]

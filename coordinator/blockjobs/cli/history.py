@@ -17,6 +17,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import Target
+from blockjobs.model.policies import replaced_text
 from blockjobs.store.history import keeps
 from blockjobs.store.views import RunView
 
@@ -36,7 +37,7 @@ class Past:
     def word(self) -> str:
         """How it ended, or that it has not."""
         run = self.run
-        return run.outcome if run.ended else "queued" if run.queued else "running"
+        return run.outcome if run.ended or run.replaced else "queued" if run.queued else "running"
 
     def to_json(self) -> dict[str, Any]:
         run = self.run
@@ -158,7 +159,9 @@ def remarks(each: Past) -> list[str]:
     told = [f"retries {run.retries}"] * bool(run.retries)
     told += [count(run.retried, "further try", "further tries")] * bool(run.retried)
     told += [run.why.replace(f"{run.id}.", "", 1)] * bool(run.why)
-    if run.ended and not run.why and run.cancelled:
+    if run.replaced:
+        told.append(replaced_text(run.replaced))
+    elif run.ended and not run.why and run.cancelled:
         told.append("cancelled")
     told += [f"{short(job, run.id)} was not pruned: {why}" for job, why in list(each.left.items())[:3]]
     return told + [f"... and {len(each.left) - 3} more"] * (len(each.left) > 3)

@@ -23,6 +23,7 @@ STYLES: Final = {
     "done": "green", "failed": "bold red", "cancelled": "yellow", "aborting": "yellow", "paused": "magenta",
     "pausing": "magenta", "running": "cyan", "queued": "dim", "created": "dim", "waiting": "blue", "pending": "blue",
     Outcome.COMMITTED: "green", Outcome.PARTLY: "bold red", Outcome.ABORTED: "bold red",
+    Outcome.SKIPPED: "yellow",
 }  # fmt: skip
 WIDE: Final = 100  # columns of a terminal that has room for amounts
 
@@ -59,7 +60,7 @@ def telling(event: Event) -> bool:
     match event.name:
         case "JOB_WARNING" | "JOB_UNSETTLED" | "BLOCK_JOB_PENDING":
             return True
-        case "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED":
+        case "HOST_UP" | "HOST_DOWN" | "RUN_LATE" | "RUN_LAUNCHED" | "RUN_REPLACED":
             return True
         case "TRANSACTION_CUT":
             return "consistency" in event.fields

@@ -10,6 +10,7 @@ from blockjobs.cli.history import jobs, targets_word
 from blockjobs.cli.output import size, span
 from blockjobs.cli.report_of import BYTES, Group, Report
 from blockjobs.cli.words import ago, clock, count, sentence, short
+from blockjobs.model.policies import replaced_text
 from blockjobs.model.verifications import in_words
 from blockjobs.store.views import JobView, TxnView
 
@@ -41,7 +42,8 @@ def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
 
 
 def why(found: Report) -> str:
-    return found.past.run.why.removeprefix(f"{found.past.run.id}.")
+    run = found.past.run
+    return replaced_text(run.replaced) if run.replaced else run.why.removeprefix(f"{run.id}.")
 
 
 GROUPS: Final = ("", "JOBS", "FAILED", "CANCELLED", "READ", "WRITTEN", "TOOK", "RATE")

@@ -18,7 +18,7 @@ from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import transaction_name
+from blockjobs.model.policies import replaced_text, transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView, TxnView
@@ -193,6 +193,9 @@ def heading(run: RunView, now: float) -> str:
     began = run.published / 1000
     if run.ended:
         state = f"{run.outcome} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+        state += f": {replaced_text(run.replaced)}" * bool(run.replaced)
+    elif run.replaced:
+        state = f"ends as skipped: {replaced_text(run.replaced)}"
     elif run.queued:
         state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
     else:

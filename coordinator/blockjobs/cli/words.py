@@ -9,6 +9,7 @@ from typing import Final
 from blockjobs.cli.output import size
 from blockjobs.model.cuts import CRASH
 from blockjobs.model.hanging import HangingPath
+from blockjobs.model.policies import replaced_text
 from blockjobs.store.events import Event
 
 
@@ -131,6 +132,7 @@ SENTENCES: Final[dict[str, Callable[[Mapping[str, str]], str]]] = {
     "RUN_PUBLISHED":       _published,
     "RUN_LAUNCHED":        lambda _: "its turn has come: it begins",
     "CLOCK_JUMPED":        lambda f: f"put {float(f['seconds']):+.1f} s; what is due stays as far away as it was",
+    "RUN_REPLACED":        lambda f: f"skipped: {replaced_text(f['by'])}",
     "RUN_LATE":            lambda f: f"{f['reason']}: what is not decided is cancelled",
     "RUN_ENDED":           _ended,
     "TRANSACTION_CUT":     _all_cut,

@@ -75,7 +75,7 @@ class Notifier:
         ended = Ended(
             run=run, name=view.name, verdict=verdict, jobs=view.jobs, failed=view.failed, cancelled=view.cancelled,
             skipped=view.skipped, began=view.published / 1000, ended=view.ended / 1000,
-            failures=tuple(self._failures(run)) if view.failed else (),
+            failures=tuple(self._failures(run)) if view.failed else (), replaced=view.replaced,
         )  # fmt: skip
         if self.registry.notices.announce(run, body(ended, run), [(outcome, url) for url in urls]):
             log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(shown, urls)))

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from blockjobs.model.errors import BadInput
-from blockjobs.model.policies import Verdict
+from blockjobs.model.policies import Verdict, replaced_text
 from blockjobs.model.volumespec import printable
 
 LONGEST: Final = 2000  # characters of a URL
@@ -128,6 +128,7 @@ class Ended:
     began: float = 0.0
     ended: float = 0.0
     failures: tuple[Failure, ...] = ()
+    replaced: str = ""  # the run that was started later and took its place in line
     test: bool = False
 
 
@@ -137,7 +138,7 @@ def body(run: Ended, notice: str) -> dict[str, Any]:
         "version": VERSION, "notice": notice, "test": run.test, "run": run.run, "name": run.name,
         "verdict": OUTCOMES[run.verdict], "exit-code": int(run.verdict),
         "jobs": run.jobs, "committed": run.jobs - run.failed - run.cancelled, "failed": run.failed,
-        "cancelled": run.cancelled, "skipped": run.skipped,
+        "cancelled": run.cancelled, "skipped": run.skipped, "replaced-by": run.replaced or None,
         "began": run.began, "ended": run.ended, "seconds": round(run.ended - run.began, 3),
         "failures": [{"job": each.job, "host": each.host, "error": _short(each.error)} for each in run.failures],
     }  # fmt: skip
@@ -145,7 +146,7 @@ def body(run: Ended, notice: str) -> dict[str, Any]:
 
 def title(said: Mapping[str, Any]) -> str:
     """One line for a person, of a ``body``."""
-    word = _SAID[Verdict(said["exit-code"])]
+    word = "skipped" if said["replaced-by"] else _SAID[Verdict(said["exit-code"])]
     counts = f"{said['committed']} of {said['jobs'] + said['skipped']} jobs committed"
     return f"{'TEST: ' * said['test']}blockjobs: {said['name']} {word}: {counts}"
 
@@ -157,6 +158,8 @@ def text(said: Mapping[str, Any]) -> str:
 
 def _lines(said: Mapping[str, Any]) -> Iterable[str]:
     yield f"run {said['run']}"
+    if said["replaced-by"]:
+        yield replaced_text(said["replaced-by"])
     for name in ("committed", "failed", "cancelled", "skipped"):
         if said[name]:
             yield f"{name}: {said[name]}"

@@ -203,6 +203,12 @@ class Outcome(StrEnum):
     PARTLY = "partly committed"
     ABORTED = "aborted"  # nothing is left of it: something failed
     CANCELLED = "cancelled"  # nothing is left of it, and nothing failed
+    SKIPPED = "skipped"  # it waited for another run of its name, and a later start took its place
+
+
+def replaced_text(by: str) -> str:
+    """Why a run was skipped that waited for another one of its name; ``by``: the run that waits in its place."""
+    return f"replaced by run {by}, which was started later"
 
 
 def outcome_of(jobs: int, failed: int, cancelled: int) -> Outcome:

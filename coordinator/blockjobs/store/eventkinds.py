@@ -8,6 +8,7 @@ from typing import Final
 NEEDS: Final[dict[str, str]] = {
     "RUN_PUBLISHED":       "jobs#",
     "RUN_LATE":            "reason",
+    "RUN_REPLACED":        "by",
     "RUN_ENDED":           "jobs# failed# cancelled#",
     "TRANSACTION_CUT":     "begin end",
     "TRANSACTION_DECIDED": "decision why",

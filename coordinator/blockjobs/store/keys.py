@@ -232,7 +232,7 @@ def reserved() -> str:
 
 
 def lines() -> str:
-    """hash: name of run files -> its runs that are published and not over, oldest first; all but the first wait."""
+    """hash: name of run files -> its run that goes on, and the one that waits for it to end."""
     return "bj:lines"
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from blockjobs.model.ids import Host
+from blockjobs.model.ids import Host, RunId
 from blockjobs.model.states import ACCEPTS, MOVES
 from blockjobs.store import keys
 from blockjobs.store.connection import Client
@@ -36,7 +36,7 @@ BY_WORKERS: Final = (
 )  # fmt: skip
 
 
-# Keys that scripts find by a host or a transaction and not by what they were called with: %s is its name.
+# Keys that scripts find by a host, a transaction or a run and not by what they were called with: %s is its name.
 _KEYS: Final = {
     "EVENTS": keys.events(),
     "HOST_EVENTS": keys.host_events("%s"),
@@ -47,6 +47,7 @@ _KEYS: Final = {
     "CARD": keys.card(Host("%s")),
     "IDS": keys.ids(),
     "TXN": keys.txn("%s"),
+    "RUN": keys.run(RunId("%s")),
 }
 
 

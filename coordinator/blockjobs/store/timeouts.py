@@ -1,4 +1,6 @@
-"""Ends that come by the clock: the deadline of a run, and how long a job waits for somebody to mend an I/O error."""
+"""Ends that come by the clock: the deadline of a run, that another one took its place in line, and how long a job waits
+for somebody to mend an I/O error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Final, NamedTuple
 
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, JobId, RunId
-from blockjobs.model.policies import RunFields, span
+from blockjobs.model.policies import RunFields, replaced_text, span
 from blockjobs.model.states import Status
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
@@ -57,18 +59,22 @@ class Timeouts:
     # --- deadlines --------------------------------------------------------------------------------------
 
     def late(self, now: int, each: Each = plainly) -> list[tuple[RunId, str]]:
-        """Call off the runs whose deadline has passed by the steady clock (milliseconds); which, and why."""
+        """Call off the runs that were replaced in line, and those whose deadline has passed by the steady clock
+        (milliseconds); which, and why."""
         rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
         found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
         return [(run, why) for run, why in found if why]
 
     def _late(self, run: RunId) -> str:
         """Call off one run; why; "": it is over, or was called off before."""
-        fields, ended = self._redis.hmget(keys.run(run), ["fields", "ended"])
+        fields, ended, replaced = self._redis.hmget(keys.run(run), ["fields", "ended", "replaced"])
         if fields is None or ended:
             self._redis.zrem(keys.deadlines(), run)
             return ""
-        why = f"deadline of {span(RunFields.from_dict(codec.unpack(fields)).deadline)} passed"
+        if replaced:
+            why = replaced_text(replaced.decode())
+        else:
+            why = f"deadline of {span(RunFields.from_dict(codec.unpack(fields)).deadline)} passed"
         return why if self.call_off_run(run, why) else ""
 
     def call_off_run(self, run: RunId, why: str) -> int:

@@ -137,6 +137,7 @@ class RunView:
     queued: str = ""  # the run of its name that it waits for
     salvaged: int = 0  # jobs that committed, parts of whose sources could not be read
     salvaged_of: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file
+    replaced: str = ""  # the run that was started later and took its place, while it waited for another one of its name
 
     @property
     def elapsed(self) -> float:
@@ -152,7 +153,7 @@ class RunView:
     @property
     def outcome(self) -> Outcome:
         """How it ended, if it has."""
-        return outcome_of(self.jobs, self.failed, self.cancelled)
+        return Outcome.SKIPPED if self.replaced else outcome_of(self.jobs, self.failed, self.cancelled)
 
     @property
     def mode(self) -> str:
@@ -167,7 +168,7 @@ class RunView:
             "jobs": self.jobs, "open": self.open, "failed": self.failed, "cancelled": self.cancelled,
             "skipped": self.skipped, "retried": self.retried, "salvaged": self.salvaged,
             "deadline": self.published / 1000 + self.fields.deadline if self.fields.deadline else None,
-            "queued-behind": self.queued or None,
+            "queued-behind": self.queued or None, "replaced-by": self.replaced or None,
         }  # fmt: skip
 
 
@@ -324,6 +325,8 @@ class Views:
     def verdict(self, run_id: str) -> Verdict:
         """How a run ended, by the policies of its file; raises NoSuchRun."""
         run = self.run(run_id)
+        if run.replaced:  # nothing of it began, and its file says that this will do
+            return Verdict.PARTIAL
         if not run.fields.policies:  # no run file started it
             return Verdict.FAILED if run.failed or run.cancelled or run.salvaged else Verdict.ALL
         policies = run.fields.policies
@@ -442,8 +445,10 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
         r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
-        fields.get("layered", False), fields.get("retries", ""), number(b"retried"), _text(r.get(b"queued", b"")),
+        fields.get("layered", False), fields.get("retries", ""), number(b"retried"),
+        "" if b"replaced" in r else _text(r.get(b"queued", b"")),
         number(b"salvaged"), {_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
+        _text(r.get(b"replaced", b"")),
     )  # fmt: skip
 
 

@@ -1,13 +1,13 @@
--- The deadline of a run has passed: say so, once.
+-- The deadline of a run has passed: say so, once.  Of a run that was replaced its event has said it.
 --
 -- KEYS[1] run   KEYS[2] events
 -- ARGV[1] run id   ARGV[2] why
 --
 -- Returns {"late"} | {"over"} (it ended, or is forgotten)
 
-local state, ended = unpack(redis.call("HMGET", KEYS[1], "state", "ended"))
+local state, ended, replaced = unpack(redis.call("HMGET", KEYS[1], "state", "ended", "replaced"))
 if state ~= "published" or ended then return {"over"} end
-if redis.call("HSETNX", KEYS[1], "late", now_ms()) == 1 then
+if not replaced and redis.call("HSETNX", KEYS[1], "late", now_ms()) == 1 then
   append(KEYS[2], "event", "RUN_LATE", "id", ARGV[1], "run", ARGV[1], "reason", ARGV[2])
 end
 return {"late"}

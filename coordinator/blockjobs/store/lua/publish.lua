@@ -3,10 +3,18 @@
 -- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events   KEYS[6] lines   KEYS[7] deadlines
 -- ARGV[1] run id   ARGV[2] number of jobs the client staged   ARGV[3] number of those it left out
 -- ARGV[4] 1: somebody is to be told of its end
--- ARGV[5] name of its line, "" none   ARGV[6] queue: wait for those before it; else: refused while there is one
+-- ARGV[5] name of its line, "" none   ARGV[6] queue: wait for the one that goes on, in the place of the run that waits;
+-- else: refused while there is one
 -- ARGV[7] deadline in milliseconds from now, 0 none
 --
 -- Returns {"published", run it waits for or ""} | {"again"} | {"incomplete", staged} | {"going", run}
+
+-- A run that waits ends as skipped, for another one was started after it: it is called off as if its deadline had passed.
+local function replace(waiting)
+  redis.call("HSET", string.format(RUN, waiting), "replaced", ARGV[1])
+  redis.call("ZADD", KEYS[7], 0, waiting)
+  append(KEYS[5], "event", "RUN_REPLACED", "id", waiting, "run", waiting, "by", ARGV[1])
+end
 
 local state, jobs = unpack(redis.call("HMGET", KEYS[1], "state", "jobs"))
 if state == "published" then return {"again"} end
@@ -14,9 +22,10 @@ if jobs ~= ARGV[2] then return {"incomplete", jobs or "0"} end
 local now, behind = now_ms(), ""
 if ARGV[5] ~= "" then
   local line = redis.call("HGET", KEYS[6], ARGV[5]) or ""
-  behind = string.match(line, "%S+$") or ""
-  if behind ~= "" and ARGV[6] ~= "queue" then return {"going", string.match(line, "^%S+")} end
-  redis.call("HSET", KEYS[6], ARGV[5], line == "" and ARGV[1] or line .. " " .. ARGV[1])
+  behind = string.match(line, "^%S+") or ""
+  if behind ~= "" and ARGV[6] ~= "queue" then return {"going", behind} end
+  for waiting in string.gmatch(line, " (%S+)") do replace(waiting) end
+  redis.call("HSET", KEYS[6], ARGV[5], behind == "" and ARGV[1] or behind .. " " .. ARGV[1])
   redis.call("HSET", KEYS[1], "line", ARGV[5])
   if behind ~= "" then redis.call("HSET", KEYS[1], "queued", behind) end
 end
