@@ -77,7 +77,7 @@ class Coordinator(Standstill, Budgets):
         for host in dict.fromkeys(job.host for job in plan.jobs):
             check_host(host, known.get(host))
         if lost := self.registry.memory.doubt_hosts({job.host for job in plan.jobs}):
-            raise Refused(f"{lost}: nothing can be decided with it")
+            raise Refused(f"nothing can be decided about such a run: {lost}")
         self.registry.submit.submit(plan)
         return plan.run
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -76,9 +77,13 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, **config: Any,
+        devices: Iterable[str] = (), env: Mapping[str, str] | None = None,
+        daemons: Iterable[str] = ("coordinator", "finalizer"), **config: Any,
     ) -> None:  # fmt: skip
-        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's."""
+        """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's.
+
+        ``daemons``: processes of the control plane; a second coordinator is ``coordinator.2``.
+        """
         self.place = place
         self.qmp = place / "qmp.sock" if qmp else None
         # Each of Celery's pools has a directory there, which one that is killed leaves.  A short path: sockets, too.
@@ -87,33 +92,45 @@ class Fleet:
         self.hosts = [Host(host) for host in hosts]
         # In memory where that is possible: processes die here, no power, and each change of the registry is a flush.
         self.files = Path(tempfile.mkdtemp(prefix="fleet-registry-", dir=memory(LOG)))
-        self.server = ServerWithUsers(self.files / "redis", self.hosts).start()
+        self.server = self.make_server(self.files / "redis").start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         (place / "logs").mkdir()
         self.seq = "0"
+        self._never = threading.Event()
         for host in self.hosts:
-            self.root(host).mkdir()
+            self.root(host).mkdir(exist_ok=True)
             mine = {"read_roots": (str(self.root(host)),), "write_roots": (str(self.root(host)),),
                     "state": str(place / "state" / host), **config}  # fmt: skip
             if devices:
                 mine |= {"devices": tuple(devices), "allow_in_place": True}
             allowed = HostConfig(name=host, slots=slots, allow_overwrite=allow_overwrite, **mine)
             (place / f"{host}.toml").write_text(dump(allowed))
-        for name in ["coordinator", "finalizer", *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
+        for name in [*daemons, *(f"{q}@{h}" for h in self.hosts for q in ("steps", "copy"))]:
             self.start(name)
         self.await_up(self.hosts)
+
+    def make_server(self, directory: Path) -> ServerWithUsers:
+        return ServerWithUsers(directory, self.hosts)
+
+    def env_of(self, name: str) -> Mapping[str, str]:
+        """What the environment of one process has besides that of all."""
+        return {}
+
+    def options_of(self, name: str) -> list[str]:
+        """What the command of one process has besides what all have."""
+        return ["--qmp", str(self.qmp)] if name == "coordinator" and self.qmp else []
 
     # --- processes ------------------------------------------------------------------------------------
 
     def start(self, name: str, *, wrapper: Iterable[str] = ()) -> None:
-        queue, _, host = name.partition("@")
+        command, _, _ = name.partition(".")  # behind the dot: which one of several
+        queue, _, host = command.partition("@")
         words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
-        own = ["--qmp", str(self.qmp)] if name == "coordinator" and self.qmp else []
-        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [name, *own])]
+        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [command]), *self.options_of(name)]
         user = "control" if not host else f"worker-{host}"
-        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url_of(user), **self.env}
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url_of(user), **self.env, **self.env_of(name)}
         self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -259,8 +276,8 @@ class Fleet:
             self.rest(0.05)
 
     def rest(self, seconds: float) -> None:
-        """Let so much time pass: a blocking read of nothing."""
-        self.client.blpop(["test:nobody-pushes-here"], timeout=seconds)
+        """Let so much time pass, whatever the server is like."""
+        self._never.wait(seconds)
 
     def stream(self) -> Iterable[Event]:
         deadline = time.monotonic() + DEADLINE

@@ -8,7 +8,8 @@ import redis
 from blockjobs.daemons.quarantine import LONGEST, LONGEST_OF_A_PART, Quarantine
 from blockjobs.store.connection import is_absence
 
-CLOSED = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")  # to writes, whoever asks
+# To whoever asks: to writes, and to all who wait while a server becomes a replica.
+CLOSED = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED")
 
 
 class Clock:

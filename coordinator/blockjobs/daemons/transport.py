@@ -3,16 +3,30 @@
 A message names a job or a step, and whoever waits rings again: so nothing is written about who has taken a message, and
 nothing about which queue belongs to which exchange, as every queue has one of its own name.  A host's user needs no
 right but to its own two lists.  Celery's events, which are display only, go as in stock kombu.
+
+What is no message at all is dropped with a line in the log, and a server that takes no commands for now counts as one
+that is away: in stock kombu each of the two ends the worker, with all its copies.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import logging
+import uuid
+from queue import Empty
 from typing import Any, Final
 
+import msgpack
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.json import dumps
+from redis.exceptions import ConnectionError as Away
+from redis.exceptions import ResponseError
 
 from blockjobs.store.address import Address
+from blockjobs.store.connection import is_absence
+
+log = logging.getLogger(__name__)
 
 COPY, STEPS = "copy.", "steps."  # what the queues of hosts begin with
 OPTIONS: Final = {"ack_emulation": False, "priority_steps": [0]}
@@ -46,6 +60,18 @@ class Channel(redis.Channel):
         with self.conn_or_acquire() as client:
             client.register_script(_PUSH)(keys=[queue], args=[dumps(message)])
 
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+        except ResponseError as error:
+            if not is_absence(error):
+                raise
+            self.client.connection.disconnect()
+            raise Away(str(error)) from error
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as odd:
+            _log_drop("of this host", odd)
+            raise Empty from odd
+
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         if not _is_bell(queue):
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]  # the stubs lack it
@@ -56,6 +82,42 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str | None) -> Any:
+        if queue and _is_bell(queue):
+            try:
+                message = plain_message(message, queue)
+            except Exception as odd:  # whatever there is about it, it is no message
+                _log_drop(queue, odd)
+                return None
+        return super()._deliver(message, queue)
+
+
+def plain_message(found: Any, queue: str) -> dict[str, Any]:
+    """A message for Celery with the task, the id and the arguments of one that was found in a queue, and nothing else.
+
+    Celery looks into much of a message before it calls a task, and ends its worker for what it does not expect there.
+
+    Raises:
+        Exception: of whatever kind, if it is none: task, id and arguments are texts.
+    """
+    headers = found["headers"]
+    arguments, _, _ = msgpack.unpackb(base64.b64decode(found["body"]))
+    texts = (headers["task"], headers["id"], *arguments)
+    if odd := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"a text was expected, not {odd[0]!r}")
+    body = base64.b64encode(msgpack.packb((arguments, {}, {}))).decode("ascii")
+    return {
+        "body": body, "content-type": "application/x-msgpack", "content-encoding": "binary",
+        "headers": {"lang": "py", "task": headers["task"], "id": headers["id"], "argsrepr": repr(arguments),
+                    "kwargsrepr": "{}"},
+        "properties": {"delivery_tag": uuid.uuid4().hex, "body_encoding": "base64", "correlation_id": headers["id"],
+                       "delivery_info": {"exchange": "", "routing_key": queue}},
+    }  # fmt: skip
+
+
+def _log_drop(queue: str, odd: Exception) -> None:
+    log.warning("what is no message was dropped from queue %s: %s: %.200s", queue, type(odd).__name__, odd)
 
 
 def _is_bell(name: str) -> bool:

@@ -30,7 +30,9 @@ def doubt_host(host: Host, claim: DecisionsKnown, here: DecisionsKnown) -> str:
             f"host {host} has carried out decisions of registry {claim.registry}, this one is {here.registry or 'new'}"
         )
     if claim.number > here.number:
-        return f"host {host} has carried out decision {claim.number}, this registry knows {here.number}"
+        return _ask_to_accept(
+            f"host {host} has carried out decision {claim.number}, this registry knows {here.number}", claim.number
+        )
     return ""
 
 

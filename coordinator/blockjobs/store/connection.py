@@ -21,9 +21,10 @@ Client: TypeAlias = Any
 
 LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before its lease ends
 CLIENT_TIMEOUT: Final = 5.0
-# What a server says that takes no writes from anybody: it is full, a replica, or cannot write to its disk.
+# What a server says that takes no writes from anybody: it is full, has become a replica, or cannot write to its disk.
 _CLOSED: Final = re.compile(
-    r"(Command # \d+ .* of pipeline caused error: )?(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN)\b",
+    r"(Command # \d+ .* of pipeline caused error: )?"
+    r"(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|UNBLOCKED)\b",
     re.DOTALL,
 )
 

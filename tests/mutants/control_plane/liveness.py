@@ -6,6 +6,8 @@ from typing import Final
 
 from lines import Mutant, never, registry, unit
 
+ODD_MESSAGES: Final = "tests/cluster/test_odd_messages.py::test_"
+
 # fmt: off
 LIVENESS: Final = (
     Mutant("daemons/silence.py", "if self._last is None or now - self._last > GAP:", "if self._last is None:", unit("silence", "a_gap_between_two_looks_says_nothing_about_the_observed")),
@@ -36,7 +38,7 @@ LIVENESS: Final = (
     Mutant("daemons/quarantine.py", "if self._aside.pop(item, None) is not None:", "if self._aside.get(item, None) is not None:", unit("quarantine", "its_pauses_grow_to_a_limit_and_end_when_it_succeeds")),
     Mutant("daemons/quarantine.py", "if now < each.until + LONGEST}", "}", unit("quarantine", "what_nobody_tries_any_more_is_forgotten")),
     Mutant("daemons/quarantine.py", "                found.failures += 1\n", "", unit("quarantine", "its_pauses_grow_to_a_limit_and_end_when_it_succeeds")),
-    Mutant("store/connection.py", "(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN)", "(OOM|READONLY|X|MASTERDOWN|NOREPLICAS|CLUSTERDOWN)", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
+    Mutant("store/connection.py", "(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|UNBLOCKED)", "(OOM|READONLY|X|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|UNBLOCKED)", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
     Mutant("store/connection.py", "    if isinstance(error, redis.ConnectionError | redis.TimeoutError):\n        return True\n", "", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
     Mutant("store/connection.py", "isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or bool", "bool", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
     Mutant("store/connection.py", " or bool(\n        _CLOSED.match(str(error))\n    )", "", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
@@ -81,5 +83,10 @@ LIVENESS: Final = (
     Mutant("daemons/coordinator.py", "away = (host, job) in silent and host", "away = host", registry("hosts_up", "an_attempt_that_stands_still_on_a_host_that_is_down_holds_no_place_until_it_goes_on")),
     Mutant("daemons/coordinator.py", " and host not in self.rollcall.up\n", "\n", registry("hosts_up", "an_attempt_that_stands_still_on_a_host_that_is_up_keeps_its_place_until_it_is_ended")),
     Mutant("daemons/coordinator.py", "if not self.rollcall.lacks(host, WorkerName.STEPS):", "if False:", registry("hosts_up", "behind_a_restart_of_redis_nobody_was_silent_before")),
+    Mutant("store/connection.py", "CLUSTERDOWN|UNBLOCKED)", "CLUSTERDOWN)", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
+    Mutant("daemons/transport.py", "            if not is_absence(error):\n                raise\n", "            raise\n", ODD_MESSAGES + "copies_and_workers_outlive_a_server_that_becomes_a_replica_for_a_while"),
+    Mutant("daemons/transport.py", "        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as odd:\n", "        except UnicodeDecodeError as odd:\n", ODD_MESSAGES + "what_is_no_message_ends_no_worker"),
+    Mutant("daemons/transport.py", "                message = plain_message(message, queue)\n", "                plain_message(message, queue)\n", ODD_MESSAGES + "what_is_no_message_ends_no_worker"),
+    Mutant("daemons/transport.py", "    if odd := [text for text in texts if not isinstance(text, str)]:\n", "    if odd := []:\n", ODD_MESSAGES + "what_is_no_message_ends_no_worker"),
 )
 # fmt: on
