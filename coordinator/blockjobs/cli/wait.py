@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Final
 
 import click
@@ -15,7 +14,6 @@ from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Verdict, replaced_text
 from blockjobs.store.odd import Unreadable
-from blockjobs.store.views import RunView
 
 WORDS: Final = {
     Verdict.ALL: "succeeded",
@@ -47,15 +45,10 @@ def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
         outcome = here.wait(wanted, timeout)
         ends = {each: ending(here, each, succeeded=succeeded) for each, succeeded in outcome.items()}
-        words = {run.id: f"skipped: {replaced_text(run.replaced)}" for run in replaced(here, ends)}
+        words = {run: f"skipped: {replaced_text(by)}" for run, by in here.registry.views.replaced(map(RunId, ends)).items()}
     for each, end in ends.items():
         click.echo(f"{each}: {words.get(RunId(each), WORDS[end])}")
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)
-
-
-def replaced(here: Coordinator, names: Iterable[str]) -> list[RunView]:
-    """Those of some runs that waited for another one of their name, and in whose place a later one waits."""
-    return [run for run in here.registry.views.runs_of(map(RunId, names)) if run.replaced]
 
 
 def ending(here: Coordinator, name: str, *, succeeded: bool) -> Verdict:

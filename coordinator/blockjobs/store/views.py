@@ -304,6 +304,14 @@ class Views:
         ended, *bad = self._redis.hmget(keys.run(self.run_id(run_id)), fields)
         return demand(f"run {run_id}", lambda: not any(int(number or 0) for number in bad)) if ended else None
 
+    def replaced(self, run_ids: Iterable[RunId]) -> dict[RunId, str]:
+        """Those of some runs in whose place in the line a later one waits, and that one; whatever else they say."""
+        names = list(run_ids)
+        pipe = self._redis.pipeline(transaction=False)
+        for run in names:
+            pipe.hget(keys.run(run), "replaced")
+        return {run: _text(by) for run, by in zip(names, pipe.execute(), strict=True) if by}
+
     def run(self, run_id: str) -> RunView:
         """Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))
