@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.store.address import has_user_alone, with_password_file
 
@@ -40,6 +41,11 @@ class Settings(BaseSettings):
     keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of runs that are over
     keep_events_days: float = Field(default=7, gt=0, le=36_500)
 
+    # When what lasts needs a person (``notify.attention`` of a run file).
+    held_minutes: float = Field(default=30, gt=0, le=1_000_000)  # a job is held
+    owes_minutes: float = Field(default=10, gt=0, le=1_000_000)  # a host does not answer
+    idle_minutes: float = Field(default=15, gt=0, le=1_000_000)  # jobs wait for a host whose slots are free
+
     @field_validator("notify_delays")
     @classmethod
     def _numbers(cls, text: str) -> str:
@@ -55,6 +61,10 @@ class Settings(BaseSettings):
     @property
     def delays(self) -> tuple[float, ...]:
         return tuple(float(each) for each in self.notify_delays.split(",") if each)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(held=60 * self.held_minutes, owes=60 * self.owes_minutes, idle=60 * self.idle_minutes)
 
     def secret(self) -> str:
         """What webhooks are signed with, read now; "" where nobody gave one.

@@ -32,6 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKJOBS_NOTIFY_SECRET", SECRET)
         patch.setenv("BLOCKJOBS_NOTIFY_DELAYS", "0.5,1,30,30")
+        patch.setenv("BLOCKJOBS_HELD_MINUTES", "0.001")
         fleet = Fleet(tmp_path_factory.mktemp("told"), ["a"])
         yield fleet
         fleet.close()
@@ -132,6 +133,26 @@ def test_a_coordinator_that_is_stopped_leaves_at_once_and_another_one_goes_on(fl
         assert time.monotonic() - began < 5
         fleet.start("coordinator")
         assert fleet.until("NOTICE_SENT", run).fields["tries"] == "1", "a try that we cut off does not count"
+
+
+def test_a_job_that_is_held_for_long_is_told_once_over_restarts_of_the_coordinator(fleet: Fleet) -> None:
+    with Receiver() as receiver:
+        run = start(fleet, [receiver.url], outcome="attention", speed=MIB)
+        fleet.until_offset(f"{run}.one", 1)
+        fleet.registry.verbs.pause(f"{run}.one", cause="looks at the disk")
+        fleet.kill("coordinator")
+        fleet.start("coordinator")  # it looks at once
+        fleet.until("NOTICE_SENT", run)
+        fleet.kill("coordinator")
+        fleet.start("coordinator")
+        got = receiver.got.get(timeout=DEADLINE)
+        assert genuine(got)
+        said = json.loads(got.body)
+        assert (said["verdict"], said["run"], said["needs"][0]["cause"]) == ("attention", run, "held")
+        assert f"job {run}.one on host a is held by user" in said["needs"][0]["text"]
+        assert nothing_more(receiver, 3)
+        fleet.registry.verbs.cancel(f"{run}.one")
+        fleet.until("RUN_ENDED", run)
 
 
 def test_two_coordinators_tell_once(fleet: Fleet) -> None:

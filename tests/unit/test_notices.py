@@ -11,6 +11,7 @@ from receiver import Receiver
 
 from blockjobs.cli import main
 from blockjobs.model import notices
+from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BadInput
 from blockjobs.model.notices import Ended, Failure, body, text, title
 from blockjobs.model.policies import RunFields, Verdict
@@ -199,6 +200,28 @@ def test_apprise_tells_with_its_own_kinds():
     assert "EIO" in said["message"]
 
 
+def test_apprise_tells_what_needs_a_person():
+    need = {"cause": "stopped", "subject": "a", "host": None, "since": None, "text": "an error stopped job a"}
+    with Receiver() as receiver:
+        url = "json://" + receiver.url.partition("@")[2].partition("?")[0]
+        assert send.send(url, notices.attention_body("key", "nightly", [need], run=RUN.run)) == ""
+        said = json.loads(receiver.got.get(timeout=5).body)
+    assert said["title"] == "blockjobs: nightly needs attention: an error stopped job a"
+    assert (said["type"], RUN.run in said["message"]) == ("warning", True)
+
+
+def test_the_messages_are_as_documented():
+    """Each field of the examples, and no other one."""
+    example, attention = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.S))
+    assert body(RUN, "key").keys() == example.keys()
+    assert body(RUN, "key")["failures"][0].keys() == example["failures"][0].keys()
+    need = Need(cause=Cause.STOPPED, subject="a", text="it stopped").to_json()
+    assert notices.attention_body("key", "nightly", [need]).keys() == attention.keys()
+    assert need.keys() == attention["needs"][0].keys()
+    table = re.findall(r"^\| `([a-z]+)` \| ", DOCS.read_text().partition("### What needs a person")[2], re.M)
+    assert sorted(table) == sorted(map(str, Cause))
+
+
 def test_what_apprise_cannot_tell_has_a_reason_without_secrets():
     with Receiver([500]) as receiver:
         url = "json://" + receiver.url.partition("://")[2].partition("?")[0]
@@ -232,10 +255,11 @@ def command(*words):
 
 def test_the_command_sends_a_test_message(capfd, monkeypatch):
     monkeypatch.setenv("BLOCKJOBS_NOTIFY_SECRET", "topsecret")
-    with Receiver([200, 500]) as receiver:
+    with Receiver([200, 500, 200]) as receiver:
         assert command(receiver.url, "--outcome", "success") == 0
         got = receiver.got.get(timeout=5)
         assert command(receiver.url) == 1
+        assert command(receiver.url, "--outcome", "attention") == 0
     said = json.loads(got.body)
     assert (said["test"], said["verdict"]) == (True, "success")
     assert "blockjobs-signature" in got.headers

@@ -46,7 +46,7 @@ def test_the_run_keeps_who_is_told_of_each_outcome(read, notify, told):
      ("{failure: [1]}", "notify.failure[0]: 1 is not accepted; a text was expected"),
      ('{failure: "https://secretword"}', "notify.failure: this is not accepted; a list was expected"),
      ('"https://secretword"', "notify: this is not accepted; a mapping was expected"),
-     ('{failed: ["https://secretword"]}', "notify.failed: unknown field; one of failure, partial, success"),
+     ('{failed: ["https://secretword"]}', "notify.failed: unknown field; one of attention, failure, partial, success"),
      (f"{{failure: [{', '.join(['https://secretword'] * 21)}]}}", "notify.failure: this is not accepted; at most 20")],
     ids=["no URL", "unknown kind", "bad port", "number", "text", "no mapping", "unknown outcome", "too many"],
 )  # fmt: skip

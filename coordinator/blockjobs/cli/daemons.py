@@ -38,7 +38,9 @@ def coordinator(
     """Run the coordinator: it rings hosts, judges who is alive, recovers what was forgotten, and tells of runs' ends.
 
     Webhooks are signed where BLOCKJOBS_NOTIFY_SECRET or BLOCKJOBS_NOTIFY_SECRET_FILE is set.  What runs left behind is
-    forgotten after BLOCKJOBS_KEEP_RUNS_DAYS (90) and their events after BLOCKJOBS_KEEP_EVENTS_DAYS (7).
+    forgotten after BLOCKJOBS_KEEP_RUNS_DAYS (90) and their events after BLOCKJOBS_KEEP_EVENTS_DAYS (7).  A run needs
+    a person where a job is held for BLOCKJOBS_HELD_MINUTES (30), a host owes an answer for BLOCKJOBS_OWES_MINUTES (10),
+    or jobs wait beside free slots for BLOCKJOBS_IDLE_MINUTES (15).
     Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
     """
     # Celery takes half a second to import; only who serves pays it.
@@ -61,7 +63,7 @@ def coordinator(
     with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
         daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
         pruner.start()
-        told = notifying(where, settings.delays, settings.secret)
+        told = notifying(where, settings.delays, settings.secret, settings.thresholds)
         with merging(where), served(where, doorbell, qmp, qmp_over), told:
             loop.run("coordinator", daemon.once, loop.stop_on_signals())
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
+from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError
-from blockjobs.model.notices import Ended, Kind, body, kind_of, shown
+from blockjobs.model.notices import ATTENTION, Ended, Kind, attention_body, body, kind_of, shown
 from blockjobs.model.policies import Verdict
 from blockjobs.notify import by_apprise
 from blockjobs.notify.send import LIMIT, send
@@ -28,7 +30,7 @@ def notify() -> None:
 
 @notify.command()
 @click.argument("url")
-@click.option("--outcome", type=click.Choice(list(OUTCOMES)), default="failure", show_default=True,
+@click.option("--outcome", type=click.Choice([*OUTCOMES, ATTENTION]), default="failure", show_default=True,
               help="What the message says of its run, which never was.")  # fmt: skip
 def test(url: str, outcome: str) -> int:
     """Send a test message to URL, once, from this machine; needs no Redis.
@@ -46,17 +48,27 @@ def test(url: str, outcome: str) -> int:
     by_apprise.check(url)
     if kind_of(url) is Kind.APPRISE and not by_apprise.installed():
         raise BlockjobsError(by_apprise.MISSING)
-    verdict = OUTCOMES[outcome]
-    run = Ended(
-        run="test-19700101T000000Z", name="test", verdict=verdict, jobs=2, failed=0 if verdict is Verdict.ALL else 1,
-        cancelled=0, began=now, ended=now, test=True,
-    )  # fmt: skip
+    said = message(outcome, f"test/{now:.6f}", now)
     try:
         secret = settings.secret()
     except (OSError, UnicodeDecodeError) as error:
         raise BlockjobsError(f"BLOCKJOBS_NOTIFY_SECRET_FILE: {error}") from None
-    if why := send(url, body(run, f"test/{now:.6f}"), secret):
+    if why := send(url, said, secret):
         raise BlockjobsError(f"{shown(url)} was not told: {why}")
     signed = ", signed" if secret and kind_of(url) is Kind.WEBHOOK else ""
     click.echo(f"{shown(url)} was told (at most {LIMIT:.0f} s a try{signed})")
     return 0
+
+
+def message(outcome: str, notice: str, now: float) -> dict[str, Any]:
+    """What is told of a run ``test``, which never was."""
+    run = "test-19700101T000000Z"
+    if outcome == ATTENTION:
+        need = Need(cause=Cause.STOPPED, subject=f"{run}.one", host="test", text="this is a test: nothing stopped")
+        return attention_body(notice, "test", [need.to_json()], run=run, test=True)
+    verdict = OUTCOMES[outcome]
+    ended = Ended(
+        run=run, name="test", verdict=verdict, jobs=2, failed=0 if verdict is Verdict.ALL else 1, cancelled=0,
+        began=now, ended=now, test=True,
+    )  # fmt: skip
+    return body(ended, notice)

@@ -11,7 +11,7 @@ from blockjobs.cli.board import Row
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
-from blockjobs.cli.status import heading
+from blockjobs.cli.status import heading, needs
 from blockjobs.cli.why import Scene, slowed, why
 from blockjobs.cli.words import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.client import Coordinator
@@ -93,6 +93,7 @@ def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
         "left-out": [left.to_json() for left in run.fields.skipped],
         "transactions": [txn.to_json() for txn in transactions(here, run_id)],
         "notices": [notice.to_json() for notice in here.registry.notices.of(run_id)],
+        "attention": here.registry.attention.to_json(needs(here, run_id)),
         "hanging": [{"host": name, **each.to_dict()} for name, each in hanging_of_run(here, run_id)],
     }
 
@@ -203,6 +204,7 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
         if txn.doubt:
             yield f"    not decided: {txn.doubt}"
+    yield from (f"  needs attention: {need.text}" for need in needs(here, run_id))
     for notice in here.registry.notices.of(run_id):
         yield f"  notice: {about_notice(notice, now)}"
     waiting: dict[str, list[JobView]] = {}
@@ -232,17 +234,18 @@ def hanging_of_run(here: Coordinator, run_id: RunId) -> list[tuple[Host, Hanging
 
 
 def about_notice(notice: NoticeView, now: float) -> str:
-    """Whether somebody was told of a run's end."""
+    """Whether somebody was told of a run's end, or of what needs a person."""
     tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
     who = f"{notice.outcome} to {notice.url}"
     match notice.state:
         case "sent":
-            return f"{who}: told at {clock(notice.at / 1000, now)}, {tries}"
+            told = f"told at {clock(notice.at / 1000, now)}, {tries}"
         case "failed":
-            return f"{who}: not told, given up after {tries}: {notice.error}"
-    return f"{who}: not told yet, {tries}" + (
-        f": {notice.error}; next at {clock(notice.due / 1000, now)}" if notice.error else ""
-    )
+            told = f"not told, given up after {tries}: {notice.error}"
+        case _:
+            told = f"not told yet, {tries}"
+            told += f": {notice.error}; next at {clock(notice.due / 1000, now)}" * bool(notice.error)
+    return f"{who}: {told}" + f" ({notice.about})" * bool(notice.about)
 
 
 def _kind(job: JobView) -> str:

@@ -17,6 +17,7 @@ from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since, speed
 from blockjobs.client import Coordinator
+from blockjobs.model.attention import Need
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import replaced_text, transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
@@ -151,6 +152,8 @@ def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
     click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
     if most < 0:
         return
+    for need in () if run is None or run.ended else needs(here, run_id)[:BRIEF]:
+        click.echo(f"  needs attention: {need.text}")
     places = here.registry.views.places(run_id)
     for txn in () if run is None or run.ended else groups(here, run, places):  # of individual ones: `show`
         for text in absent(txn, {host.name: host for host in here.hosts()}, here.registry.hosts.now() / 1000):
@@ -158,6 +161,11 @@ def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
     print_jobs(here, places[: most or None])
     if most and len(places) > most:
         click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
+
+
+def needs(here: Coordinator, run_id: RunId) -> list[Need]:
+    """What needs a person of a run."""
+    return here.registry.attention.needs(run_id, here.registry.attention.thresholds())
 
 
 def groups(here: Coordinator, run: RunView, places: Sequence[Place]) -> Iterator[TxnView]:

@@ -45,7 +45,9 @@ def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
         outcome = here.wait(wanted, timeout)
         ends = {each: ending(here, each, succeeded=succeeded) for each, succeeded in outcome.items()}
-        words = {run: f"skipped: {replaced_text(by)}" for run, by in here.registry.views.replaced(map(RunId, ends)).items()}
+        words = {
+            run: f"skipped: {replaced_text(by)}" for run, by in here.registry.views.replaced(map(RunId, ends)).items()
+        }
     for each, end in ends.items():
         click.echo(f"{each}: {words.get(RunId(each), WORDS[end])}")
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from blockjobs.cli.words import clock, count, hangs, since, speed
+from blockjobs.model.attention import HOLDABLE, unsettled_text
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import lone_absence
-from blockjobs.model.states import ACCEPTS, Status, Verb
+from blockjobs.model.states import Status
 from blockjobs.store.hosts import HostView
 from blockjobs.store.limits import StoreView
 from blockjobs.store.verbs import Terms
@@ -19,7 +20,6 @@ from blockjobs.store.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
 HANGING: Final = 3  # paths that hang on one host, told of one job
-HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold holds nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,7 @@ def why(scene: Scene) -> list[str]:
         return []
     reasons = _holds(scene) if job.status in HOLDABLE else []
     if job.unsettled:
-        decided = scene.txn.decision if scene.txn else ""
-        word = "committed, not published" if decided == "commit" else "aborted, not cleaned up"
-        if job.unsettled.startswith("the cut of "):
-            word = f"{'committed' if decided == 'commit' else 'aborted'}, not cleaned up"
-        reasons.append(f"{word}: {job.unsettled}")
+        reasons.append(unsettled_text(job.unsettled, scene.txn.decision if scene.txn else ""))
     match job.status:
         case Status.CREATED:
             reasons += _barrier(scene)

@@ -14,6 +14,7 @@ from blockjobs.model.checkup import Finding, examine
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.store.fitness import examine_server
+from blockjobs.store.glances import Glances
 from blockjobs.store.health import Health, beyond
 from blockjobs.store.hosts import HostView
 from blockjobs.store.owned import unknown
@@ -56,6 +57,11 @@ class Checkup:
             yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
             for item, error in self._registry.hosts.daemon_aside(name).items():
                 yield from examine("aside", name, {"daemon": name, "item": item, "error": error})
+        attention = self._registry.attention
+        limits = attention.thresholds()
+        for run in Glances(self._registry.client).unfinished_runs():
+            for need in attention.needs(run, limits):
+                yield from examine("attention", f"run {run}", {"run": run, "text": need.text})
 
     def _host(self, view: HostView) -> Iterator[Finding]:
         fact: dict[str, Any] = {

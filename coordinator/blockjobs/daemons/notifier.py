@@ -1,4 +1,5 @@
-"""Tells whom a run file names that the run has ended: a thread of the coordinator's, which holds up nobody.
+"""Tells whom a run file names that the run has ended, or needs a person: a thread of the coordinator's.  It holds up
+nobody.
 
 Any number may run, and any may die anywhere: a notice is taken by one at a time, tried again by another one when its
 taker is gone, and told at least once; the idempotency key is the same at every try.
@@ -19,7 +20,9 @@ from typing import Final
 import redis
 
 from blockjobs.daemons import loop
+from blockjobs.daemons.lookout import Lookout
 from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body, shown, told_of
@@ -46,11 +49,16 @@ class Notifier:
     limit: float = LIMIT
     stop: threading.Event = field(default_factory=threading.Event)
     quarantine: Quarantine = field(default_factory=Quarantine)
+    limits: Thresholds = field(default_factory=Thresholds)
+    lookout: Lookout = field(init=False)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "notice"))
     _tries: set[Future[None]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.lookout = Lookout(self.registry, self.limits, self.quarantine.handle)
+
     def once(self) -> None:
-        """One turn: announce the runs that ended, and try what is due."""
+        """One turn: announce the runs that ended, try what is due, and look at what needs a person."""
         for run in self.registry.notices.untold():
             self.quarantine.handle(f"run {run}: who is told of its end", partial(self.announce, run))
         self._tries = {each for each in self._tries if not each.done()}
@@ -59,6 +67,7 @@ class Notifier:
             taken = self.quarantine.handle(f"run {run}: notice {number}", take)
             if taken is not None:
                 self._tries.add(self._lanes.submit(self._lane, taken))
+        self.lookout.once()
         self.stop.wait(LOOK)
 
     def announce(self, run: RunId) -> None:
@@ -126,11 +135,13 @@ class Notifier:
 
 
 @contextmanager
-def notifying(url: str, delays: Sequence[float], secret: Callable[[], str]) -> Iterator[None]:
+def notifying(
+    url: str, delays: Sequence[float], secret: Callable[[], str], limits: Thresholds
+) -> Iterator[None]:  # fmt: skip
     """Tell meanwhile, in a thread with a connection of its own."""
     with (
         connect(url) as client,
-        closing(Notifier(Registry(client, internal=True), delays, secret)) as notifier,
+        closing(Notifier(Registry(client, internal=True), delays, secret, limits=limits)) as notifier,
         loop.run_beside("notifier", notifier.once, notifier.stop),
     ):
         yield

@@ -128,6 +128,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(E, _has("alive", value=False), "it does not run: {does} until it does",
              "systemctl start blockjobs-{name}, or blockjobs up"),
     ),
+    "attention": (Rule(W, lambda f: bool(f["text"]), "{text}", "blockjobs show {run}"),),
     "aside": (
         Rule(E, lambda f: bool(f["error"]), "{item} is put aside, and tried again ever later: {error}",
              "the log of {daemon} says more; `blockjobs show` the run or job, and cancel it if nobody needs it"),
@@ -236,6 +237,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
              "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
     "registry": "incarnation {incarnation}",
     "daemon": "runs",
+    "attention": "needs nobody",
     "aside": "nothing is put aside",
     "host-aside": "nothing is put aside",
     "refused-events": "no event was refused for a day, {count} were before",

@@ -1,4 +1,5 @@
-"""Who is told of a run's end, and what: kinds of URLs, what may be shown of one, the message, when it is tried again.
+"""Who is told of a run's end, or that it needs a person: kinds of URLs, what may be shown of one, the message, when it
+is tried again.
 
 A URL may hold a secret anywhere: in its user info, its query, and with most services in its path or in the place of
 the host.  What is shown, logged or kept as the reason of a failure goes through ``shown`` and ``scrubbed``.
@@ -20,6 +21,8 @@ from blockjobs.model.volumespec import printable
 LONGEST: Final = 2000  # characters of a URL
 MOST: Final = 20  # URLs for one outcome
 FAILURES: Final = 5  # failed jobs that a message names
+NEEDS: Final = 10  # of what needs a person, in one message
+ATTENTION: Final = "attention"  # the verdict of such a message, and what a run file lists those under who are told
 TEXT: Final = 300  # characters of an error that a message quotes
 VERSION: Final = 1  # of the message
 
@@ -144,16 +147,36 @@ def body(run: Ended, notice: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def attention_body(
+    notice: str, name: str, needs: Sequence[Mapping[str, Any]], *, run: str = "", test: bool = False
+) -> dict[str, Any]:
+    """The JSON of a webhook that tells what needs a person: of a run, or of a name where there is no run."""
+    shown_ones = [{**need, "text": _short(str(need["text"]))} for need in needs[:NEEDS]]
+    return {
+        "version": VERSION, "notice": notice, "test": test, "run": run or None, "name": name, "verdict": ATTENTION,
+        "needs": shown_ones, "more": len(needs) - len(shown_ones),
+    }  # fmt: skip
+
+
 def title(said: Mapping[str, Any]) -> str:
-    """One line for a person, of a ``body``."""
+    """One line for a person, of a ``body`` or an ``attention_body``."""
+    if said["verdict"] == ATTENTION:
+        return f"{'TEST: ' * said['test']}blockjobs: {said['name']} needs attention: {said['needs'][0]['text']}"
     word = "skipped" if said["replaced-by"] else _SAID[Verdict(said["exit-code"])]
     counts = f"{said['committed']} of {said['jobs'] + said['skipped']} jobs committed"
     return f"{'TEST: ' * said['test']}blockjobs: {said['name']} {word}: {counts}"
 
 
 def text(said: Mapping[str, Any]) -> str:
-    """The rest of it, of a ``body``."""
-    return "\n".join(_lines(said))
+    """The rest of it."""
+    return "\n".join(_lines_of_needs(said) if said["verdict"] == ATTENTION else _lines(said))
+
+
+def _lines_of_needs(said: Mapping[str, Any]) -> Iterable[str]:
+    yield f"run {said['run']}" if said["run"] else f"name {said['name']}"
+    yield from (str(need["text"]) for need in said["needs"])
+    if said["more"]:
+        yield f"and {said['more']} more: blockjobs show {said['run']}"
 
 
 def _lines(said: Mapping[str, Any]) -> Iterable[str]:

@@ -55,7 +55,7 @@ def tell(url: str, said: Mapping[str, Any]) -> str:
     one = apprise.Apprise()
     if not one.add(url):
         return "apprise knows no such URL"
-    if one.notify(title=title(said), body=text(said), notify_type=kinds[said["exit-code"]]):
+    if one.notify(title=title(said), body=text(said), notify_type=kinds[said.get("exit-code", 4)]):
         return ""
     why = [line for line in log.getvalue().splitlines() if line.strip()]
     return scrubbed(why[-1], url) if why else "apprise could not tell it, and did not say why"

@@ -65,7 +65,7 @@ class Attempts:
         """The job, or why it is not to be had (a late or repeated doorbell is no error)."""
         names = [
             keys.job(self.host, job_id), keys.ready(self.host), keys.rung(self.host), keys.attempts(self.host),
-            keys.host_events(self.host), keys.wake(self.host, job_id),
+            keys.host_events(self.host), keys.wake(self.host, job_id), keys.card(self.host),
         ]  # fmt: skip
         packed = codec.pack([who.attempt, who.pid, who.started, who.boot])
         match self._scripts.call("claim", names, [job_id, who.attempt, packed]):

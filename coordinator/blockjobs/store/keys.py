@@ -182,7 +182,8 @@ def prunes() -> str:
 
 
 def run_notices(run_id: RunId) -> str:
-    """hash: whom a run's end is told, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message."""
+    """hash: whom a run's end is told, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message;
+    of what needs a person ``message:N`` and ``about:N``, and ``told:`` and its name -> the mark of its last episode."""
     return f"bj:run:{run_id}:notices"
 
 
@@ -209,6 +210,11 @@ def unfinished() -> str:
 def untold() -> str:
     """zset: runs that ended, whose file names somebody to tell, and which nobody has announced yet; by time."""
     return "bj:untold"
+
+
+def watched() -> str:
+    """set: runs whose file names somebody to tell where they need a person, until all of their ends was told."""
+    return "bj:watched"
 
 
 def notices() -> str:
@@ -278,14 +284,16 @@ def nodes() -> str:
 
 def hosts() -> str:
     """hash: of each host how the coordinator judged it (``state:``, ``since:``) and its workers (``steps:``,
-    ``copy:``), the limit given (``speed:``), and how many of its events were refused (``refused:``) and when the last
+    ``copy:``), the limit given (``speed:``), since when its line stands and how many claims there were then
+    (``standing:``), and how many of its events were refused (``refused:``) and when the last
     one was (``refused-at:``, ms)."""
     return "bj:hosts"
 
 
 def daemons() -> str:
     """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock; ``seq:`` and one of these
-    names -> how far it has read the events; ``aside:`` and one -> what it could not handle, packed."""
+    names -> how far it has read the events; ``aside:`` and one -> what it could not handle, packed;
+    ``attention`` -> after how long what lasts needs a person, packed."""
     return "bj:daemons"
 
 

@@ -1,4 +1,7 @@
-"""Notices: who is still to be told of a run's end.  Durable, at least once, taken by one coordinator at a time."""
+"""Notices: who is still to be told of a run's end, or that it needs a person.
+
+They are durable, told at least once, and taken by one coordinator at a time.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,12 @@ class NoticeView:
     error: str
     at: int
     due: int
+    about: str = ""  # what needs a person, of one that is no notice of the run's end
 
     def to_json(self) -> dict[str, Any]:
         return {
             "outcome": self.outcome, "url": self.url, "state": self.state, "tries": self.tries,
-            "error": self.error or None, "at": self.at / 1000 if self.at else None,
+            "error": self.error or None, "at": self.at / 1000 if self.at else None, "about": self.about or None,
         }  # fmt: skip
 
 
@@ -130,5 +134,5 @@ def _notice(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
 
     return NoticeView(
         n, text("outcome"), shown(text("url")), text("state"), int(text("tries") or 0), text("error"),
-        int(text("at") or 0), due,
+        int(text("at") or 0), due, text("about"),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from blockjobs.model.ids import Host
 from blockjobs.store.answers import Answers
 from blockjobs.store.attempts import Attempts
+from blockjobs.store.attention import Attention
 from blockjobs.store.bells import Bells
 from blockjobs.store.clock import Clock
 from blockjobs.store.connection import Client
@@ -58,6 +59,9 @@ class Registry:
         self.questions = Questions(client)
         self.history = History(client, scripts, self.odd)
         self.notices = Notices(client, scripts, self.odd)
+        self.attention = Attention(
+            client, scripts, views=self.views, hosts=self.hosts, notices=self.notices, odd=self.odd
+        )
 
 
 class HostRegistry:

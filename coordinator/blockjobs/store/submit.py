@@ -115,11 +115,12 @@ class Submit:
         """Make a staged run real; of a ``name`` that is in line it waits, or is refused, as ``fields`` say."""
         names = [
             keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events(), keys.lines(),
-            keys.deadlines(),
+            keys.deadlines(), keys.watched(),
         ]  # fmt: skip
         args = [
             run_id, jobs, sum(len(each.jobs) for each in fields.skipped), int(any(fields.notify.values())),
             name if fields.on_overlap else "", fields.on_overlap, round(fields.deadline * 1000),
+            int(bool(fields.notify.get("attention"))),
         ]  # fmt: skip
         match self._scripts.call("publish", names, args):
             case [b"incomplete", staged]:

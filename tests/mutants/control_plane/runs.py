@@ -66,5 +66,17 @@ RUNS: Final = (
     Mutant("store/timeouts.py", "            if self._is_over(job):\n", "            if True:\n", registry("forged_events", "a_deadline_and_a_hold_timeout_outlive_a_forged_end")),
     Mutant("store/timeouts.py", "while (places := self._views.places(run)) != seen:", "while seen is None and (places := self._views.places(run)):", registry("retries", "a_deadline_reaches_a_job_that_is_tried_again_at_that_very_moment")),
     Mutant("store/timeouts.py", "            if ended is None or ended.held:", "            if ended is None:", registry("overlap", "where_somebody_else_holds_it_too_it_waits_for_him")),
+    Mutant("store/lua/publish.lua", 'if ARGV[8] == "1" then redis.call("SADD", KEYS[8], ARGV[1]) end\n', "", registry("attention_told", "a_job_that_an_error_stopped_is_told_once_and_again_when_it_stops_again")),
+    Mutant("store/lua/attend.lua", '  if redis.call("HGET", KEYS[2], "told:" .. ARGV[i]) == ARGV[i + 1] then return {"again", 0} end\n', "", registry("attention_told", "of_many_coordinators_that_look_at_the_same_moment_one_tells")),
+    Mutant("store/lua/attend.lua", '"told:" .. ARGV[i], ARGV[i + 1]) end\n', '"told:" .. ARGV[i], "") end\n', registry("attention_told", "a_job_that_an_error_stopped_is_told_once_and_again_when_it_stops_again")),
+    Mutant("store/lua/announce.lua", 'local first = tonumber(redis.call("HGET", KEYS[3], "count") or 0)', "local first = 0", registry("attention_told", "the_end_of_a_run_is_told_beside_what_was_told_before")),
+    Mutant("store/lua/tell.lua", "url, own or message}", "url, message}", registry("attention_told", "the_end_of_a_run_is_told_beside_what_was_told_before")),
+    Mutant("store/lua/prelude.lua", '  if redis.call("HLEN", holds) == redis.call("HEXISTS", holds, "created") then\n', '  if redis.call("HEXISTS", job, "held-at") == 0 then\n', registry("attention_told", "a_job_that_is_held_for_longer_than_the_threshold_is_told")),
+    Mutant("store/lua/start.lua", '        if redis.call("HLEN", holds) == 1 then redis.call("HSET", job, "held-at", steady_ms()) end\n', "", registry("attention_told", "a_job_that_is_held_for_longer_than_the_threshold_is_told")),
+    Mutant("store/lua/error.lua", '    if redis.call("HLEN", KEYS[2]) == 1 then redis.call("HSET", KEYS[1], "held-at", now) end\n', "", registry("attention_told", "a_job_that_is_held_for_longer_than_the_threshold_is_told")),
+    Mutant("store/lua/claim.lua", '  if redis.call("EXISTS", KEYS[7]) == 1 then redis.call("HINCRBY", KEYS[7], "claims", 1) end\n', "", registry("attention_told", "a_line_that_moved_between_two_looks_stands_anew")),
+    Mutant("store/attention.py", "stands = step is not None and record", "stands = step is not None or record", registry("attention_told", "a_host_that_owes_an_answer_is_told_and_not_the_one_that_gave_it")),
+    Mutant("store/attention.py", 'each.state == "failed" and each.outcome != ATTENTION', 'each.state == "failed"', registry("attention_told", "a_notice_of_the_end_that_was_given_up_is_told_to_the_others_and_theirs_to_nobody")),
+    Mutant("store/attention.py", "if state is not None and (ended is None or untold is not None):", "if state is not None and ended is None:", registry("attention_told", "an_end_that_nobody_has_announced_yet_keeps_its_run_watched")),
 )
 # fmt: on

@@ -226,11 +226,12 @@ class StoreSaid(Model):
 
 
 class Notify(Model):
-    """Who is told of the end; ``partial`` is failure unless said."""
+    """Who is told of the end; ``partial`` is failure unless said.  ``attention``: who is told what needs a person."""
 
     failure: Urls = Field(default_factory=list)
     partial: Urls = Field(default_factory=list)
     success: Urls = Field(default_factory=list)
+    attention: Urls = Field(default_factory=list)
 
     def said(self) -> dict[str, tuple[str, ...]]:
         """Also the outcome that nobody is to be told of."""

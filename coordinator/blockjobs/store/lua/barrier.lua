@@ -6,7 +6,7 @@
 
 local barrier = redis.call("HGET", KEYS[1], "barrier")
 if barrier ~= ARGV[1] and redis.call("EXISTS", KEYS[1]) == 1 then
-  redis.call("HSET", KEYS[1], "barrier", ARGV[1], "since", now_ms())
+  redis.call("HSET", KEYS[1], "barrier", ARGV[1], "since", now_ms(), "stands-since", steady_ms())
 end
 if ARGV[2] == "" then
   redis.call("HDEL", KEYS[1], "doubt")

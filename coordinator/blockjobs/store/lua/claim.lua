@@ -2,6 +2,7 @@
 -- The same attempt asking again gets the same answer.
 --
 -- KEYS[1] job  KEYS[2] ready  KEYS[3] rung  KEYS[4] attempts  KEYS[5] events  KEYS[6] wake
+-- KEYS[7] card of the host, which counts claims
 -- ARGV[1] id   ARGV[2] attempt uuid   ARGV[3] who: packed pid, start time, boot id
 --
 -- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts,
@@ -25,6 +26,7 @@ if attempt ~= ARGV[2] then
   redis.call("HDEL", KEYS[1], "hangs")
   redis.call("HSETNX", KEYS[1], "started", now_ms())
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
+  if redis.call("EXISTS", KEYS[7]) == 1 then redis.call("HINCRBY", KEYS[7], "claims", 1) end
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
 local speed = lower(f[6], f[7])

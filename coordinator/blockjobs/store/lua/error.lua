@@ -16,7 +16,9 @@ redis.call("HSET", KEYS[1], "judged", this)
 emit(KEYS[3], "BLOCK_JOB_ERROR", KEYS[1], ARGV[1], "device", ARGV[1], "operation", ARGV[4], "action", ARGV[5], "reason", ARGV[7])
 if ARGV[5] == "stop" then
   if redis.call("HSETNX", KEYS[2], "user", ARGV[7]) == 1 then
-    redis.call("HSET", KEYS[1], "stopped-at", steady_ms(), "stopped-by", ARGV[7], "stopped-errno", ARGV[8])
+    local now = steady_ms()
+    redis.call("HSET", KEYS[1], "stopped-at", now, "stopped-by", ARGV[7], "stopped-errno", ARGV[8])
+    if redis.call("HLEN", KEYS[2]) == 1 then redis.call("HSET", KEYS[1], "held-at", now) end
     emit(KEYS[3], "JOB_HELD", KEYS[1], ARGV[1], "reason", "user", "cause", ARGV[7])
   end
   if iostatus == "ok" then redis.call("HSET", KEYS[1], "iostatus", ARGV[6]) end

@@ -208,6 +208,9 @@ end
 -- told.  The caller has seen that its status accepts it.
 local function hold(stream, id, reason, cause, job, holds, wake, txn, ready, rung)
   local status = redis.call("HGET", job, "status")
+  if redis.call("HLEN", holds) == redis.call("HEXISTS", holds, "created") then
+    redis.call("HSET", job, "held-at", steady_ms())
+  end
   redis.call("HSET", holds, reason, cause)
   touch(txn)
   emit(stream, "JOB_HELD", job, id, "reason", reason, "cause", cause)

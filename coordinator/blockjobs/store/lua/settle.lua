@@ -14,7 +14,8 @@ if rev ~= ARGV[3] then return {"moved", rev} end
 if ARGV[5] ~= "" and not string.find(redis.call("INFO", "server"), "run_id:" .. ARGV[5], 1, true) then return {"restarted"} end
 number = redis.call("INCR", KEYS[2])
 redis.call("HDEL", KEYS[1], "doubt")
-redis.call("HSET", KEYS[1], "decision", ARGV[2], "number", number, "why", ARGV[4], "barrier", "settle", "since", now_ms())
+redis.call("HSET", KEYS[1], "decision", ARGV[2], "number", number, "why", ARGV[4], "barrier", "settle", "since", now_ms(),
+  "stands-since", steady_ms())
 merge_events_of(KEYS[1])
 append(KEYS[3], "event", "TRANSACTION_DECIDED", "id", ARGV[1], "txn", ARGV[1], "run", run or "",
   "decision", ARGV[2], "number", number, "why", ARGV[4])

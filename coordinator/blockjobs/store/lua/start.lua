@@ -33,6 +33,7 @@ for i = 5, #ARGV do
       local record = redis.call("HGET", KEYS[5], "drain:" .. what)
       local cause = record and cmsgpack.unpack(string.sub(record, 2))[2]
       if record and redis.call("HSETNX", holds, "drain:" .. what, cause) == 1 then
+        if redis.call("HLEN", holds) == 1 then redis.call("HSET", job, "held-at", steady_ms()) end
         emit(KEYS[2], "JOB_HELD", job, id, "reason", "drain:" .. what, "cause", cause)
       end
     end

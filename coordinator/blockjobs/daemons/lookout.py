@@ -1,0 +1,60 @@
+"""Looks at what needs a person, and has those told whom run files list under ``notify.attention``; once each time.
+
+Any number may look, and any may die anywhere: what was told of is noted in the step that makes it a notice.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from blockjobs.daemons.loop import Every
+from blockjobs.model.attention import Thresholds
+from blockjobs.model.errors import NoSuchRun
+from blockjobs.model.ids import RunId
+from blockjobs.model.notices import ATTENTION, attention_body, shown
+from blockjobs.store.each import Each, plainly
+from blockjobs.store.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 15.0  # seconds between two looks: a few small reads for each job of the runs that are watched
+
+
+@dataclass
+class Lookout:
+    registry: Registry
+    limits: Thresholds = field(default_factory=Thresholds)
+    each: Each = plainly
+    _due: Every = field(default_factory=lambda: Every(LOOK))
+
+    def once(self) -> None:
+        """Look, if it is time."""
+        if self._due():
+            self.look()
+
+    def look(self) -> None:
+        """One look at the lines of all hosts, and at all runs that are watched."""
+        self.registry.attention.publish_thresholds(self.limits)
+        self.each("the lines of hosts", self.registry.attention.watch_lines)
+        for run in self.registry.attention.watched():
+            self.each(f"run {run}: what needs a person", partial(self._look_at, run))
+
+    def _look_at(self, run: RunId) -> None:
+        attention = self.registry.attention
+        over = attention.is_over(run)  # before the look: what happens behind it is told at the next one
+        try:
+            view = self.registry.views.run(run)
+        except NoSuchRun:
+            attention.unwatch(run)
+            return
+        urls = view.fields.notify.get(ATTENTION, ())
+        needs = attention.fresh(run, attention.needs(run, self.limits))
+        if needs and urls:
+            said = attention_body(run, view.name, attention.to_json(needs), run=run)
+            if attention.tell(run, needs, said, urls):
+                log.warning("run %s: needs attention: %s; told to %s", run, needs[0].text, ", ".join(map(shown, urls)))
+        if over:
+            attention.unwatch(run)
