@@ -1,12 +1,13 @@
 # Everything is run from here; `make check` is what CI runs.
 VENV ?= .venv
 SIZE ?= 256MiB
+STORMS ?= 50
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The tests start hundreds of processes: each module is compiled once, also where the environment would have it compiled anew.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help install tools lint format type test test-unit test-redis test-debian-redis test-power test-wheel test-deploy test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
+.PHONY: help install tools lint format type test test-unit test-redis test-debian-redis test-power test-wheel test-deploy test-chaos chaos test-cluster test-qmp test-differential mutants campaigns endurance endurance-short check check-fast demo bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,8 +30,8 @@ type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 test: $(STAMP) tools ## all tests: those that measure times, while the machine is quiet; then six files side by side
-	$(BIN)/pytest tests -m alone --ignore tests/deploy
-	$(BIN)/pytest tests --ignore tests/deploy -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests -m alone --ignore tests/deploy --ignore tests/chaos
+	$(BIN)/pytest tests --ignore tests/deploy --ignore tests/chaos -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(STAMP) ## tests of single parts; seconds
 	$(BIN)/pytest tests/unit
@@ -49,6 +50,12 @@ test-wheel: $(STAMP) ## the wheel in an environment of its own: its commands, an
 
 test-deploy: $(STAMP) tools ## whole machines, booted by systemd-nspawn, set up by the words of deploy/README.md (as root)
 	$(BIN)/pytest tests/deploy -n0
+
+test-chaos: $(STAMP) tools ## everything at once on a site of three hosts: three storms of faults (as root)
+	$(BIN)/pytest tests/chaos
+
+chaos: $(STAMP) tools ## more storms (STORMS=50, an hour), what each of them did, and whether the judges see harm (as root)
+	$(BIN)/pytest tests/chaos -s --storms $(STORMS)
 
 test-cluster: $(STAMP) tools ## tests of real workers of several hosts
 	$(BIN)/pytest tests/cluster -m "not endurance"

@@ -23,6 +23,8 @@ settings.load_profile("blockjobs")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="campaigns at full length; without it, their short versions")
     parser.addoption("--hunt", action="store_true", help="power cuts all over a story, until one of them harms")
+    parser.addoption("--storms", type=int, default=3, help="how many storms of faults a site goes through")
+    parser.addoption("--faults", default="", metavar="A,B", help="only these faults in a storm")
     parser.addoption("--no-skips", action="store_true", help="fail where a test was skipped for what is not there")
     parser.addoption("--seconds-to", metavar="FILE", help="append a line 'FILE SECONDS' for each file of tests")
 

@@ -2,6 +2,7 @@
 
     python tests/mutants/run.py [WORD ...]      those whose line contains one of the words; all without any
     python tests/mutants/run.py --without WORD  those whose line does not contain the word
+    python tests/mutants/run.py --storms [WORD ...]  guards of which a storm of faults tells that they are gone
     python tests/mutants/run.py --texts         whether each text is found once and changes something; no test is run
 
 First the tests of all lines run once on the code as it is: a test that fails anyway tells nothing about a guard.
@@ -32,6 +33,7 @@ from typing import Any, TypeVar
 
 import pytest
 from lines import HUNT, Change, Mutant
+from storms import STORMS
 from table import MUTANTS
 
 TOP = Path(__file__).resolve().parents[2]
@@ -47,7 +49,9 @@ T = TypeVar("T")
 def main() -> int:
     if sys.argv[1:] == ["--texts"]:
         return check_texts()
-    chosen = [mutant for mutant in MUTANTS if is_chosen(repr(mutant), sys.argv[1:])]
+    storms = sys.argv[1:2] == ["--storms"]
+    table, words = (STORMS, sys.argv[2:]) if storms else (MUTANTS, sys.argv[1:])
+    chosen = [mutant for mutant in table if is_chosen(repr(mutant), words)]
     began = time.monotonic()
     wrongs = [*each_in_a_copy(control, tests_of(chosen)), *each_in_a_copy(judge, chosen)]
     bad = sum(map(bool, wrongs))
@@ -62,7 +66,7 @@ def main() -> int:
 def check_texts() -> int:
     """Print each change whose text is not as ``changed_text`` expects it; the exit code."""
     wrong = []
-    changes = {change for mutant in MUTANTS for change in mutant.with_cover().changes()}
+    changes = {change for mutant in (*MUTANTS, *STORMS) for change in mutant.with_cover().changes()}
     for change in sorted(changes, key=lambda it: (it.file, it.text)):
         try:
             changed_text(TOP, change)
