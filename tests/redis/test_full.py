@@ -294,10 +294,7 @@ def test_what_ends_something_goes_through_on_a_full_redis(fleet, script):
     assert dump(fleet.client) != before
 
 
-def test_a_bell_is_rung_on_a_full_redis(fleet, server, request):
-    if fleet.client.info("server")["redis_version"].startswith("7.0."):
-        why = "Redis 7.0 refuses every command that is queued behind MULTI while it is full, and kombu queues there"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+def test_a_bell_is_rung_on_a_full_redis(fleet, server):
     fleet.client.config_set("maxmemory", 1)
     Doorbell(server.url).step(ALPHA, Step.SETTLE, TXN)
     assert fleet.client.llen(keys.queue(ALPHA, WorkerName.STEPS)) == 1
