@@ -30,6 +30,17 @@ for name in sys.argv[1:]:
     import_module(name)
 from blockjobs.cli.main import main
 nothing = os.open(os.devnull, os.O_RDONLY)
+def close():
+    os.close(1)
+    sys.stdout = None  # as the interpreter leaves it
+def leave():
+    ours, theirs = os.pipe()
+    os.close(ours)
+    os.dup2(theirs, 1)
+STDOUTS = {
+    "closed": close, "without a reader": leave, "full": lambda: os.dup2(os.open("/dev/full", os.O_WRONLY), 1),
+    "in Latin-1": lambda: sys.stdout.reconfigure(encoding="latin-1", errors="strict"),
+}
 for line in sys.stdin:
     asked = json.loads(line)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as used:
@@ -45,6 +56,8 @@ for line in sys.stdin:
                 sys.argv = ["blockjobs", *asked["words"]]
                 for name, most in asked["limits"].items():
                     resource.setrlimit(getattr(resource, name), (most, most))
+                if asked["stdout"]:
+                    STDOUTS[asked["stdout"]]()
                 main()
             except SystemExit as ended:
                 code = ended.code or 0
@@ -64,7 +77,7 @@ for line in sys.stdin:
             file.seek(0)
         print(json.dumps({
             "returncode": os.waitstatus_to_exitcode(status),
-            "stdout": out.read().decode(), "stderr": err.read().decode(),
+            "stdout": out.read().decode(errors="replace"), "stderr": err.read().decode(),
             "memory": int(used.read() or 0) << 10, "seconds": usage.ru_utime + usage.ru_stime,
         }), flush=True)
 """
@@ -90,16 +103,19 @@ class Commands:
 
     def run(
         self, *words: object, env: Mapping[str, str] | None = None, cwd: str | os.PathLike[str] = ".",
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, int] | None = None, stdout: str = "",
     ) -> Ended:  # fmt: skip
-        """``blockjobs WORDS``; ``env``: beside this process' own; ``limits``: of ``resource``, by name."""
+        """``blockjobs WORDS``; ``env``: beside this process' own; ``limits``: of ``resource``, by name.
+
+        ``stdout``: one of STDOUTS, which is in a bad way.
+        """
         asked = {"words": [str(word) for word in words], "env": {**os.environ, **(env or {})},
-                 "cwd": os.path.abspath(cwd), "limits": {**(limits or {})}}  # fmt: skip
+                 "cwd": os.path.abspath(cwd), "limits": {**(limits or {})}, "stdout": stdout}  # fmt: skip
         with self._one_at_a_time:
-            stdin, stdout = self._pipes()
+            stdin, answers = self._pipes()
             try:
                 print(json.dumps(asked), file=stdin, flush=True)
-                return Ended(**json.loads(stdout.readline()))
+                return Ended(**json.loads(answers.readline()))
             except BaseException:  # a test that was broken off: what its command answers is nobody's
                 self.close()
                 raise
@@ -126,6 +142,8 @@ def _all_commands() -> Commands:
     return Commands(ALL)
 
 
-def run_command(*words: object, url: str = "", cwd: str | os.PathLike[str] = ".") -> Ended:
+def run_command(
+    *words: object, url: str = "", cwd: str | os.PathLike[str] = ".", stdout: str = ""
+) -> Ended:  # fmt: skip
     """``blockjobs WORDS``, in a process of its own; ``url``: of Redis."""
-    return _all_commands().run(*words, env={"BLOCKJOBS_REDIS_URL": url} if url else {}, cwd=cwd)
+    return _all_commands().run(*words, env={"BLOCKJOBS_REDIS_URL": url} if url else {}, cwd=cwd, stdout=stdout)

@@ -5,16 +5,27 @@ It talks to Redis only; like every client it may die at any moment without harm.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from blockjobs.budgets import Budgets
-from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, NoSuchRun, Refused, VerbRefused, WaitTimedOut
+from blockjobs.model.errors import (
+    BadInput,
+    HostDown,
+    NoSuchJob,
+    NoSuchRun,
+    Refused,
+    RunGone,
+    VerbRefused,
+    WaitTimedOut,
+)
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.model.policies import Verdict
@@ -32,7 +43,7 @@ from blockjobs.store.hosts import HostView, Judged
 from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, RunView
-from blockjobs.stream import BLOCK, Stream, ending
+from blockjobs.stream import BLOCK, Patience, Records, Stream, ending
 
 
 class Coordinator(Standstill, Budgets):
@@ -224,15 +235,22 @@ class Coordinator(Standstill, Budgets):
         while follow:
             yield from stream.take(BLOCK)
 
-    def wait(self, ids: Iterable[str], timeout: float | None = None) -> dict[str, bool]:
+    def wait(
+        self, ids: Iterable[str], timeout: float | None = None, *, patience: float = math.inf
+    ) -> dict[str, bool]:  # fmt: skip
         """Wait until runs and jobs are concluded; for each, whether it succeeded (a run: every job of it).
 
         Raises:
             NoSuchRun: an id is of neither a run nor a job.
             WaitTimedOut: after ``timeout`` seconds.
+            RunGone: one of them was removed from the registry, or Redis came back without it.
+            SightLost: Redis was away for more than ``patience`` seconds.
         """
         give_up = None if timeout is None else time.monotonic() + timeout
-        stream = Stream(self.registry, self.registry.events.last())  # before the first look: nothing is missed
+        ids = list(ids)
+        sight = Patience(patience, what=", ".join(ids))
+        stream = Stream(self.registry, self.registry.events.last(), sight)  # before the first look: nothing is missed
+        records = Records(stream)
         outcome = {each: self._outcome(each) for each in ids}
         while open_ := [each for each, succeeded in outcome.items() if succeeded is None]:
             left = BLOCK if give_up is None else give_up - time.monotonic()
@@ -240,21 +258,35 @@ class Coordinator(Standstill, Budgets):
                 raise WaitTimedOut(open_)
             for event in stream.take(min(BLOCK, left)):
                 if outcome.get(event.id, True) is None and (told := ending(event)) is not None:
-                    outcome[event.id] = self._ended(event.id, told)
+                    outcome[event.id] = sight.ask(partial(self._ended, event.id, told))
+            open_ = [each for each, succeeded in outcome.items() if succeeded is None]
+            for each in records.twice(partial(self._strange, open_)):
+                outcome[each] = sight.ask(partial(self._ended, each, None))
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
 
-    def _ended(self, id_: str, told: bool) -> bool | None:
-        """What a record says of an end that an event told of; the event's word where the record is gone since."""
+    def _ended(self, id_: str, told: bool | None) -> bool | None:
+        """What a record says of an end; where the record is gone, what an event told of it.  Raises RunGone."""
         try:
             return self._outcome(id_)
         except NoSuchRun:
+            if told is None:
+                raise RunGone(id_) from None
             return told
+
+    def _strange(self, ids: Iterable[str]) -> Iterator[str]:
+        """Those of which the record is gone, or says that they are over."""
+        for each in ids:
+            try:
+                if self._outcome(each) is not None:
+                    yield each
+            except NoSuchRun:
+                yield each
 
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
         """Wait for jobs of which the records may go away meanwhile."""
         give_up = None if timeout is None else time.monotonic() + timeout
         for job in jobs:
-            with suppress(NoSuchRun):  # dismissed already
+            with suppress(NoSuchRun, RunGone):  # dismissed already
                 self.wait([job], None if give_up is None else max(0.0, give_up - time.monotonic()))
         return Status.CONCLUDED
 

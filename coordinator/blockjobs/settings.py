@@ -20,11 +20,37 @@ QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator t
 DAY: Final = 24 * 3600 * 1000  # ms
 
 
-def state_directory() -> Path:
-    """``~/.local/state/blockjobs``, or where XDG_STATE_HOME says."""
+def state_directory() -> Path | None:
+    """``~/.local/state/blockjobs``, or where XDG_STATE_HOME says; None: this user has no home directory."""
     base = os.environ.get("XDG_STATE_HOME", "")
+    home = os.path.expanduser("~")  # unchanged where neither HOME nor an entry of passwd says where it is
     # The XDG rule: a relative path there is to be ignored.
-    return (Path(base) if base.startswith("/") else Path("~/.local/state").expanduser()) / "blockjobs"
+    if base.startswith("/"):
+        return Path(base, "blockjobs")
+    return Path(home, ".local/state/blockjobs") if home.startswith("/") else None
+
+
+def absolute(path: Path, what: str) -> Path:
+    """A path as it is from every directory; ``what``: it was given as that.
+
+    Raises:
+        BadInput: it is relative, and the current directory was removed or cannot be read.
+    """
+    return path if path.is_absolute() else current_directory(f"{what} {path}") / path
+
+
+def current_directory(what: str) -> Path:
+    """Where this process is; ``what``: needs it.
+
+    Raises:
+        BadInput: it was removed, or cannot be read.
+    """
+    try:
+        return Path.cwd()
+    except OSError as wrong:
+        raise BadInput(
+            f"{what}: the current directory cannot be found ({wrong.strerror}): an absolute path was expected"
+        ) from None
 
 
 class Settings(BaseSettings):
@@ -32,7 +58,7 @@ class Settings(BaseSettings):
 
     redis_url: str = ""  # empty: look in ``dir``/env
     redis_password_file: Path | None = None  # of the user that the URL names without a password
-    dir: Path = Field(default_factory=state_directory)
+    dir: Path | None = Field(default_factory=state_directory)
     # What webhooks are signed with: itself, or the file it is the first line of.  Never in a run file.
     notify_secret: SecretStr = SecretStr("")
     notify_secret_file: Path | None = None
@@ -96,10 +122,12 @@ def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
     Raises:
         NoRedis: nobody says where it is.
     """
-    known = settings or Settings()
-    if url := flag or known.redis_url or read_env(known.dir):
+    known = settings or read_settings()
+    if url := flag or known.redis_url or (read_env(known.dir) if known.dir else ""):
         file = known.redis_password_file
         return with_password_file(url, str(file)) if file is not None and has_user_alone(url) else url
+    if known.dir is None:
+        raise NoRedis(f"Redis is not reachable: no URL is given, and this user has no home directory; set {URL}")
     raise NoRedis(
         f"Redis is not reachable: no URL is given and none is in {known.dir / 'env'}; start `blockjobs up` or set {URL}"
     )
@@ -109,7 +137,7 @@ def read_env(directory: Path) -> str:
     """The URL in ``directory/env``; empty where there is none."""
     try:
         lines = (directory / "env").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
     return next((line.removeprefix(f"{URL}=") for line in lines if line.startswith(f"{URL}=")), "")
 

@@ -3,53 +3,113 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import redis
 
+from blockjobs.model.errors import SightLost
 from blockjobs.model.states import Status
-from blockjobs.store.events import Event
+from blockjobs.store.events import PAGE, Event
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BLOCK: Final = 0.5  # seconds one read of the events waits at most; below the client's timeout
 AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
+PATIENCE: Final = 600.0  # seconds that Redis may be away until a follower gives up
+RECORDS: Final = 5.0  # seconds between two looks at the records of what is followed
+
+
+class Patience:
+    """Bears each absence of Redis for so many seconds; ``say`` hears of its begin and its end.
+
+    ``what``: is followed meanwhile, and goes on.  A refusal counts as an absence: whoever follows can only wait.
+    """
+
+    def __init__(
+        self, seconds: float = math.inf, say: Callable[[str], None] = log.warning, what: str = "it"
+    ) -> None:  # fmt: skip
+        self.say = say
+        self._seconds, self._what = seconds, what
+        self._since: float | None = None  # when the present absence began
+
+    @contextmanager
+    def bear(self) -> Iterator[None]:
+        """Swallow an absence that shows within the block, and slow down the loop around it.
+
+        Raises:
+            SightLost: it lasts for too long.
+        """
+        try:
+            yield
+        except redis.RedisError as error:
+            now = time.monotonic()
+            if self._since is None:
+                self._since = now
+                self.say(f"Redis is away, trying again: {error}")
+            if now - self._since >= self._seconds:
+                away = f"Redis is away for more than {self._seconds:g} s ({error})"
+                raise SightLost(self._what, away) from None
+            time.sleep(AWAY)
+        else:
+            if self._since is not None:
+                self._since = None
+                self.say("Redis is back")
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """What ``call`` returns, once Redis answers; raises SightLost."""
+        while True:
+            with self.bear():
+                return call()
 
 
 class Stream:
-    """The events behind a point, as they come; outlives absences of Redis.  ``away`` hears of each, once."""
+    """The events behind a point, as they come; outlives absences of Redis as ``patience`` has it."""
 
-    def __init__(self, registry: Registry, seq: str, away: Callable[[str], None] = log.warning) -> None:
+    def __init__(self, registry: Registry, seq: str, patience: Patience | None = None) -> None:
         self.seq = seq
-        self._registry, self._away, self._here = registry, away, True
+        self.patience = patience or Patience()
+        self.at_end = False  # no event waited behind those of the last ``take``
+        self._registry = registry
 
     def take(self, seconds: float) -> list[Event]:
         """The next page of events; waits for the first at most ``seconds`` (longer while Redis is being reached)."""
         news: list[Event] = []
-        with self.patience():
+        self.at_end = False
+        with self.patience.bear():
             news = self._registry.events.after(self.seq, block_ms=max(1, int(seconds * 1000)))
+            self.at_end = len(news) < PAGE
             if news:
                 self.seq = news[-1].seq
         return news
 
-    @contextmanager
-    def patience(self) -> Iterator[None]:
-        """Swallows the absence of Redis, says so once, and slows down the loop around it."""
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as absence:
-            if self._here:
-                self._away(f"Redis is away, trying again: {absence}")
-            self._here = False
-            time.sleep(AWAY)
-        else:
-            if not self._here:
-                self._away("Redis is back")
-            self._here = True
+
+class Records:
+    """Looks each ``RECORDS`` seconds at the records of what is followed, for an end of which no event tells.
+
+    What a record says counts once it was seen twice: meanwhile every event was read that came before it.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._next = 0.0
+        self._seen: set[str] = set()
+
+    def twice(self, look: Callable[[], Iterable[str]]) -> set[str]:
+        """What ``look`` finds now and found the last time; nothing while it is not time to look."""
+        if not self._stream.at_end or time.monotonic() < self._next:
+            return set()
+        found: set[str] = set()
+        with self._stream.patience.bear():
+            found = set(look())
+        again, self._seen = found & self._seen, found
+        self._next = time.monotonic() + RECORDS
+        return again
 
 
 def ending(event: Event) -> bool | None:

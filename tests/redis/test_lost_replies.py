@@ -11,6 +11,7 @@ from redis.connection import AbstractConnection
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Step
+from blockjobs.model.exits import Exit
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 
@@ -111,7 +112,7 @@ def test_a_submit_that_nobody_can_ask_about_says_so_and_names_the_run(leaving):
     fleet.registry.submit.patience = 0.5
     with pytest.raises(errors.StartUnknown, match=f"whether run '{RUN}' was started is not known") as unknown:
         fleet.submit(JOB)
-    assert unknown.value.exit_code == 3
+    assert unknown.value.exit_code == Exit.LOST_SIGHT, "that nothing was started, nobody can say"
     server.start()
     fleet.registry.submit.recover(fleet.registry.hosts.now())
     assert fleet.status("j") == "created", "it was"

@@ -124,6 +124,7 @@ class Board:
         self.hosts: set[str] = set()
         self.claimed: dict[JobId, None] = {}  # in the order of their claims
         self.changed: dict[JobId, None] = {}  # since the last ``polled``
+        self.gone: list[RunId] = []  # followed until they were in the registry no longer
 
     @property
     def ended(self) -> bool:
@@ -139,6 +140,14 @@ class Board:
             self.hosts.add(row.place.host)
             self._count(tally, row, 1)
             self._claim(row)
+
+    def drop(self, run: RunId) -> None:
+        """Follow a run no longer."""
+        del self.runs[run]
+        for job in [job for job, row in self.rows.items() if row.run == run]:
+            del self.rows[job]
+            self.claimed.pop(job, None)
+            self.changed.pop(job, None)
 
     def apply(self, event: Event) -> bool:
         """Take in one event; False: it is of no run and no host here."""

@@ -27,6 +27,7 @@ from blockjobs.cli.board import Board
 from blockjobs.cli.demo_images import IMAGES, Image
 from blockjobs.cli.demo_table import rows, stories
 from blockjobs.cli.follow import shown, verdict
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import size as text_of
 from blockjobs.cli.run import Size, attend
 from blockjobs.cli.status import aligned
@@ -64,9 +65,10 @@ def demo(directory: Path, size: int) -> int:
     Example:
       blockjobs demo --size 64MiB
     """
+    bear_lost_output()
     signal.signal(signal.SIGTERM, _end)
     size = size >> 20 << 20
-    place = Demo(directory.absolute(), size)
+    place = Demo(settings.absolute(directory, "--dir"), size)
     if size < SMALLEST:
         raise BadInput(f"--size {text_of(size)}: at least {text_of(SMALLEST)} was expected")
     clear(place.directory)
@@ -176,7 +178,7 @@ class Demo:
 
     def run(self, here: Coordinator, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
         """What ``blockjobs run FILE`` does; on the way one job may be paused and resumed."""
-        click.echo(f"$ blockjobs run {os.path.relpath(file)}")
+        click.echo(f"$ blockjobs run {file}")
         plan = runfile.load(file, now=datetime.now(UTC))
         seq = here.registry.events.last()
         here.submit(plan)

@@ -16,7 +16,7 @@ from blockjobs.client import Coordinator
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.store.events import BEGINNING, Event
 from blockjobs.store.odd import Unreadable
-from blockjobs.stream import BLOCK, Stream
+from blockjobs.stream import BLOCK, Patience, Stream
 
 
 @click.command()
@@ -34,7 +34,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
       blockjobs events --follow --json
     """
     with Coordinator(url) as here, Detach() as leave:
-        stream = Stream(here.registry, start(here, ids, since), lambda text: click.echo(text, err=True))
+        stream = Stream(here.registry, start(here, ids, since), Patience(say=lambda text: click.echo(text, err=True)))
         unseen = set(ids) - set(here.registry.hosts.known()) if since is None else set()
         while not leave.asked:
             news = stream.take(BLOCK if follow else 0.001)

@@ -5,6 +5,7 @@ The price of a look is that of what changed and what runs, never of all jobs.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import click
 from rich.console import Console
@@ -22,14 +23,31 @@ from blockjobs.cli.live import Bars
 from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
 from blockjobs.client import Coordinator
+from blockjobs.model.errors import NoSuchRun, RunGone
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, Skipped, replaced_text
 from blockjobs.store.events import Event
 from blockjobs.store.views import RunView
-from blockjobs.stream import Stream
+from blockjobs.stream import PATIENCE, Records, Stream
 
 LOOK: Final = 0.5  # seconds between two looks at what runs
 SHOWN: Final = 20  # failures named at the end
+
+
+class Seconds(click.FloatRange):
+    """So many seconds, fractions of them included."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):  # it is neither over nor not over: a wait without an end
+            self.fail("nan is not a number of seconds", param, ctx)
+        return seconds
+
+
+patience_option = click.option(
+    "--patience", type=Seconds(min=0), default=PATIENCE, show_default="600", metavar="S",
+    help="Stop following, with exit code 7, once Redis was away for so many seconds; the run goes on.",
+)  # fmt: skip
 
 
 class Show(Protocol):
@@ -66,7 +84,7 @@ class Silent(Lines):
 def shown(*, json: bool = False) -> Iterator[Show]:
     """Bars on a terminal, else lines; with ``json`` on stderr, or not at all."""
     stream = sys.stderr if json else sys.stdout
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
+    if stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb":
         with Bars(Console(file=stream)) as bars:
             yield bars
     else:
@@ -87,11 +105,15 @@ def follow(
     """Keep ``board`` up and show it, until ``until``.
 
     ``joins``: whether a run that is published meanwhile is to be followed, too.  ``each``: called at every look.
+    A run that is in the registry no longer is followed no longer: it is in ``board.gone``.
+
+    Raises:
+        SightLost: Redis was away for longer than the stream's patience.
     """
-    next_look = 0.0
+    next_look, records = 0.0, Records(stream)
     while True:
         if (now := time.monotonic()) >= next_look:
-            with stream.patience():
+            with stream.patience.bear():
                 board.polled(here.glances.progress(board.to_poll()), now)
             next_look = now + LOOK
             show.look(board)
@@ -101,13 +123,37 @@ def follow(
         news = stream.take(max(0.01, next_look - time.monotonic()))
         for event in news:
             if event.name == "RUN_PUBLISHED" and event.run not in board.runs and joins(RunId(event.run)):
-                with stream.patience():
+                with stream.patience.bear():
                     join(here, board, RunId(event.run))
+        for run in records.twice(lambda: strange(here, board)):
+            with stream.patience.bear():
+                look_again(here, board, RunId(run), show)
         if ours := [event for event in news if board.apply(event)]:
             show.events(ours)
-    with stream.patience():
+    with stream.patience.bear():
         board.polled(here.glances.progress(board.to_poll()), time.monotonic())
     show.look(board)
+
+
+def strange(here: Coordinator, board: Board) -> list[RunId]:
+    """The runs that go on as the events have it, and do not by their records."""
+    going = [run for run, tally in board.runs.items() if not tally.ended]
+    return [run for run, over in here.glances.ends(going).items() if over is not False]
+
+
+def look_again(here: Coordinator, board: Board, run: RunId, show: Show) -> None:
+    """Take over how a run stands by its records, or that there are none."""
+    try:
+        there = here.registry.views.run_id(run)
+        found = [(view, [*map(Row.of, here.list(there))]) for view in here.registry.views.runs_of([there])]
+    except NoSuchRun:
+        board.drop(run)
+        board.gone.append(run)
+        show.say(str(RunGone(run)))
+        return
+    board.drop(run)
+    for view, rows in found:
+        board.add(view, rows)
 
 
 def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:

@@ -18,7 +18,7 @@ from blockjobs.client import Coordinator, check_host
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import transaction_name
-from blockjobs.stream import BLOCK, Stream
+from blockjobs.stream import BLOCK, Patience, Stream
 
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
@@ -104,7 +104,7 @@ def _waited(
 ) -> dict[Host, str]:
     """Wait until every host that is worth it is up, or its time is over; who is away then."""
     began = time.monotonic()
-    stream = Stream(here.registry, here.registry.events.last(), say)
+    stream = Stream(here.registry, here.registry.events.last(), Patience(say=say))
     away, told = absent(here, wanted), set[Host]()
     while left := {host: wanted[host] - (time.monotonic() - began) for host in away if wanted[host]}:
         if max(left.values()) <= 0:

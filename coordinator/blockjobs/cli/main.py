@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -13,8 +15,10 @@ import redis
 import redis.exceptions
 
 from blockjobs import __version__
+from blockjobs.cli.outlets import OutputLost, flush_output, open_outlets
 from blockjobs.cli.output import complain, naming_odd_records
 from blockjobs.model.errors import BlockjobsError
+from blockjobs.model.exits import Exit
 
 # command -> module:object, in the order that help shows; those of the data plane join by entry point
 COMMANDS: Final = {
@@ -83,7 +87,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Exit codes: 0 all; 1 failed or aborted; 2 usage or refused; 3 no Redis; 4 partial; 5 wait timed out."""
+    """Run the command of this process' words; its exit codes are those of ``model.exits``."""
+    open_outlets()
     sys.exit(guarded(lambda: cli.main(standalone_mode=False)))
 
 
@@ -92,33 +97,40 @@ def guarded(call: Callable[[], object]) -> int:
     try:
         with naming_odd_records():
             result = call()
+            flush_output()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return 2
+        return Exit.REFUSED
     except click.UsageError as error:
         where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
         complain(" ".join(error.format_message().split()).rstrip(".") + where)
-        return 2
+        return Exit.REFUSED
     except click.ClickException as error:
         error.show()
-        return 2
+        return Exit.REFUSED
     except click.Abort:
-        return 130
+        return Exit.INTERRUPTED
     except BlockjobsError as error:
         complain(str(error))
         return error.exit_code
     except (redis.ConnectionError, redis.TimeoutError) as error:
         complain(f"Redis is not reachable: {error}")
-        return 3
+        return Exit.NO_REDIS
     except redis.exceptions.NoPermissionError as error:
         complain(f"Redis does not let the user of this URL do that: {error}; see docs/security.md")
-        return 2
+        return Exit.REFUSED
     except redis.RedisError as error:  # full, a replica, a key of another type, a right that is missing
         complain(f"Redis refused a command: {error}")
-        return 3
+        return Exit.NO_REDIS
     except UnicodeEncodeError as error:
         complain(f"'{error.object}' is not valid UTF-8: text in UTF-8 was expected")
-        return 2
-    except BrokenPipeError:
-        return 141
+        return Exit.REFUSED
+    except OutputLost as lost:
+        if lost.errno == errno.EPIPE:
+            return Exit.READER_GONE
+        complain(str(lost))
+        return Exit.OUTPUT_LOST
+    except Exception:  # whoever follows a run by script must not take it for a failed one
+        traceback.print_exc()
+        return Exit.FAULT
     return result if isinstance(result, int) else 0

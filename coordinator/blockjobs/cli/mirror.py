@@ -45,10 +45,10 @@ from blockjobs.model.runs import plan_backup
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def mirror(  # noqa: PLR0917 - click passes by name
-    source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, sync: str, speed: int,
-    granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str, source_form: str,
-    no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str, room: str,
-    no_auto_finalize: bool, auto_dismiss: bool,
+    source: str, target: str, url: str | None, detach: bool, json: bool, patience: float, job_id: str | None,
+    sync: str, speed: int, granularity: int, buf_size: int, quiesce: str, overwrite: bool, in_place: bool, form: str,
+    source_form: str, no_digests: bool, on_source_error: str, on_target_error: str, on_source_damage: str,
+    room: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Mirror an image that may be in use: copy it, then follow it until `blockjobs complete`.
 
@@ -72,4 +72,4 @@ def mirror(  # noqa: PLR0917 - click passes by name
             on_source_damage=OnDamage(on_source_damage), room=RoomCheck(room),
             auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
             options=mirrors.options(given, sync=sync),
-        ), detach=detach, json=json)  # fmt: skip
+        ), detach=detach, json=json, patience=patience)  # fmt: skip

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from blockjobs.cli.output import complain
 from blockjobs.cli.run import (
     HOSTED,
     POLICIES,
@@ -25,6 +26,7 @@ from blockjobs.model.restores import FORCE, KEEP_DIGESTS, TYPE
 from blockjobs.model.runs import RunPlan, plan_backup
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import FileVolume, FormatVolume
+from blockjobs.stream import Patience
 
 
 @click.command()
@@ -49,9 +51,9 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def restore(  # noqa: PLR0917 - click passes by name
-    image: str, dest: str, url: str | None, detach: bool, json: bool, in_place: bool, offset: int, length: int,
-    force: bool, overwrite: bool, job_id: str | None, speed: int, keep_digests: bool, no_digests: bool, form: str,
-    on_source_error: str, on_target_error: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
+    image: str, dest: str, url: str | None, detach: bool, json: bool, patience: float, in_place: bool, offset: int,
+    length: int, force: bool, overwrite: bool, job_id: str | None, speed: int, keep_digests: bool, no_digests: bool,
+    form: str, on_source_error: str, on_target_error: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Restore a published image into a file, or onto a block device (--in-place).
 
@@ -80,9 +82,10 @@ def restore(  # noqa: PLR0917 - click passes by name
             ))  # fmt: skip
             return plans[-1]
 
-        code = start(here, plan, detach=detach, json=json)
+        code = start(here, plan, detach=detach, json=json, patience=patience)
         if force and not detach:
-            warn_of_differing(here, plans[-1])
+            sight = Patience(patience, say=complain, what=f"run {plans[-1].run}")
+            sight.ask(lambda: warn_of_differing(here, plans[-1]))
         return code
 
 

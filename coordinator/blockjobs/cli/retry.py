@@ -25,7 +25,7 @@ from blockjobs.store.views import JobView, RunView
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @follower_options
-def retry(run_id: str, url: str | None, detach: bool, json: bool) -> int:
+def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: float) -> int:
     """Start again what failed of a RUN, or was cancelled or skipped, and follow it to the end.
 
     It is a new run of the same name, with the same jobs as they were submitted; {run}, {date} and {time} in targets
@@ -45,7 +45,7 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool) -> int:
         if not jobs and not run.fields.skipped:
             raise Refused(f"run '{run.id}' has nothing to start again: every job of it committed")
         plan_at = planner(here, run, jobs)
-        return start(here, plan_at, detach=detach, json=json)
+        return start(here, plan_at, detach=detach, json=json, patience=patience)
 
 
 def failed(here: Coordinator, run: RunView) -> list[JobView]:

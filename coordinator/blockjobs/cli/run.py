@@ -7,33 +7,48 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import redis
 
 from blockjobs.cli import runfile
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.follow import Detach, Show, follow, salvaged_lines, shown, verdict
+from blockjobs.cli.follow import Detach, Show, follow, patience_option, salvaged_lines, shown, verdict
 from blockjobs.cli.gather import gather
-from blockjobs.cli.output import print_json
+from blockjobs.cli.outlets import bear_lost_output
+from blockjobs.cli.output import complain, print_json
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import cuts
-from blockjobs.model.errors import BadInput, HostDown, NoSuchJob, RunExists, RunSkipped, VerbRefused
+from blockjobs.model.errors import (
+    BadInput,
+    HostDown,
+    NoSuchJob,
+    NoSuchRun,
+    Refused,
+    RunExists,
+    RunGone,
+    RunSkipped,
+    SightLost,
+    VerbRefused,
+)
+from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
 from blockjobs.model.jobs import QEMU_POLICIES, OnChange, OnDamage, OnError, RoomCheck
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan, plan_backup
 from blockjobs.model.volumespec import FORMATS
+from blockjobs.settings import current_directory
 from blockjobs.store.limits import StoreView
 from blockjobs.store.views import Place
-from blockjobs.stream import Stream
+from blockjobs.stream import Patience, Stream
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first
@@ -46,7 +61,7 @@ def follower_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of everything that starts a run."""
     json = click.option("--json", "json", is_flag=True, help="Print the final result as JSON, and nothing else.")
     detach = click.option("--detach", is_flag=True, help="Return once it is submitted.")
-    return detach(json(redis_option(command)))
+    return detach(json(patience_option(redis_option(command))))
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,13 +91,14 @@ def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfi
 @click.option("--on-term", type=click.Choice(["detach", "cancel"]), default="detach", show_default=True,
               help="What SIGTERM does to the run: it goes on, or it is cancelled.")  # fmt: skip
 def run(  # noqa: PLR0917 - click passes by name
-    file: Path, url: str | None, detach: bool, json: bool, only: tuple[str, ...], changes: tuple[str, ...],
-    on_term: str,
+    file: Path, url: str | None, detach: bool, json: bool, patience: float, only: tuple[str, ...],
+    changes: tuple[str, ...], on_term: str,
 ) -> int:  # fmt: skip
     """Start the run that FILE describes, and follow it to the end.
 
-    Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis; 4: not every job
-    committed, and the file says that this will do.  Ctrl-C only stops following: the run goes on.
+    Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis, nothing was started; 4:
+    not every job committed, and the file says that this will do; 6: the run is gone from the registry; 7: Redis was
+    away for longer than --patience, the run goes on.  Ctrl-C only stops following: the run goes on.
 
     \b
     Example:
@@ -98,7 +114,8 @@ def run(  # noqa: PLR0917 - click passes by name
             fleet = gather(here, read, lambda text: click.echo(text, err=True))
 
         return start(
-            here, lambda now: read.plan(now, fleet), detach=detach, json=json, before=ask, cancels=on_term == "cancel"
+            here, lambda now: read.plan(now, fleet), detach=detach, json=json, patience=patience, before=ask,
+            cancels=on_term == "cancel",
         )  # fmt: skip
 
 
@@ -188,9 +205,9 @@ room_option = click.option(
 @click.option("--auto-dismiss", is_flag=True, help="Forget the job when it is concluded.")
 @follower_options
 def backup(  # noqa: PLR0917 - click passes by name
-    source: str, target: str, url: str | None, detach: bool, json: bool, job_id: str | None, speed: int,
-    overwrite: bool, in_place: bool, no_digests: bool, form: str, source_form: str, compress: bool, snapshot: str,
-    live: bool, quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str,
+    source: str, target: str, url: str | None, detach: bool, json: bool, patience: float, job_id: str | None,
+    speed: int, overwrite: bool, in_place: bool, no_digests: bool, form: str, source_form: str, compress: bool,
+    snapshot: str, live: bool, quiesce: str, on_source_error: str, on_target_error: str, on_source_change: str,
     on_source_damage: str, room: str, no_auto_finalize: bool, auto_dismiss: bool,
 ) -> int:  # fmt: skip
     """Back up one image: a run of one job.
@@ -218,7 +235,7 @@ def backup(  # noqa: PLR0917 - click passes by name
             room=RoomCheck(room), auto_finalize=not no_auto_finalize,
             auto_dismiss=auto_dismiss, snapshot=snapshot, live=live,
             options={"quiesce": quiesce} if quiesce else {},
-        ), detach=detach, json=json)  # fmt: skip
+        ), detach=detach, json=json, patience=patience)  # fmt: skip
 
 
 def places(here: Coordinator, *texts: str) -> tuple[list[str], str | None]:
@@ -226,13 +243,14 @@ def places(here: Coordinator, *texts: str) -> tuple[list[str], str | None]:
     names = {node.name for node in here.volumes()}
     bare = [text for text in texts if text not in names and not HOSTED.match(text)]
     host = only_host([view.name for view in here.hosts()], bare[0]) if bare else None
-    return [text if text in names else volume(text, os.getcwd()) for text in texts], host
+    return [text if text in names else volume(text) for text in texts], host
 
 
-def volume(text: str, directory: str) -> str:
-    """A volume as typed: a relative path without a host becomes absolute."""
+def volume(text: str, directory: str = "") -> str:
+    """A volume as typed: a relative path without a host becomes absolute; ``directory``: "" is the current one."""
     if HOSTED.match(text) or text.startswith("/"):
         return text
+    directory = directory or str(current_directory(f"volume {text}"))
     # The braces of a template are the user's; those of a directory's name stand for themselves.
     place = directory.replace("{", "{{").replace("}", "}}")
     return os.path.normpath(os.path.join(place, text))
@@ -251,15 +269,17 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 
 def start(
-    here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool,
+    here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
     before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
     """Submit a run and follow it; returns the exit code.
 
-    ``before``: asks the fleet what ``plan_at`` has to know.  ``cancels``: SIGTERM cancels the run.
-    ``ending``: says how it ended, where that is not said as of a backup.
+    ``patience``: seconds that Redis may be away meanwhile.  ``before``: asks the fleet what ``plan_at`` has to know.
+    ``cancels``: SIGTERM cancels the run.  ``ending``: says how it ended, where that is not said as of a backup.
     """
+    bear_lost_output()
     seq, stores = here.registry.events.last(), here.stores()
+    here.registry.submit.patience = patience
     try:
         plan = submit(here, plan_at, before)
     except RunSkipped as passed:
@@ -267,47 +287,75 @@ def start(
         if json:
             print_json(as_json(here, []))
         return 0
-    warn_of_dead_daemons(here)
+    with started(plan.run):
+        return attend_to_end(
+            here, plan, seq, list(redefined(stores, plan)), Patience(patience, say=complain, what=f"run {plan.run}"),
+            detach=detach, json=json, cancels=cancels, ending=ending,
+        )  # fmt: skip
+
+
+@contextmanager
+def started(run: RunId) -> Iterator[None]:
+    """Within this block a run goes on, whatever happens to its follower: no error says that nothing was started."""
+    try:
+        yield
+    except NoSuchRun:
+        raise RunGone(run) from None
+    except (Refused, redis.RedisError) as error:
+        raise SightLost(f"run {run}", str(error)) from error
+
+
+def attend_to_end(
+    here: Coordinator, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
+    cancels: bool, ending: Ending | None,
+) -> int:  # fmt: skip
+    """Say that a run was started, and follow it; returns the exit code.  ``notes``: what is to be said of it."""
+    sight.ask(lambda: warn_of_dead_daemons(here))
     hosts = len({job.host for job in plan.jobs})
     skipped = plan.fields.skipped
     without = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
-    queued = here.run(plan.run).queued
+    queued = sight.ask(lambda: here.run(plan.run)).queued
     behind = f", queued behind {queued}" if queued else ""
     click.echo(
         f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}{behind}", err=json
     )  # fmt: skip
-    for text in redefined(stores, plan):
+    for text in notes:
         click.echo(text, err=True)
     if detach:
         if json:
-            print_json(as_json(here, [plan.run]))
+            print_json(sight.ask(lambda: as_json(here, [plan.run])))
         return 0
     with Detach() as leave, shown(json=json) as show:
-        board = attend(here, plan, seq, show, until=lambda: left(here, plan, leave, cancels=cancels))
+        sight.say = show.say
+        board = attend(here, plan, seq, show, sight, until=lambda: left(here, plan, leave, sight, cancels=cancels))
+    sight.say = complain
+    if board.gone:
+        return Exit.GONE
     if not board.ended:
         click.echo(f"detached; the run goes on.  Follow it: blockjobs status {plan.run} --watch", err=True)
         click.echo(f"                            Cancel it: blockjobs cancel {plan.run}", err=True)
-        return 130 if leave.asked == signal.SIGINT else 143
+        return Exit.INTERRUPTED if leave.asked == signal.SIGINT else Exit.TERMINATED
     if json:
-        print_json(as_json(here, [plan.run]))
-    ended = here.verdict(plan.run)
+        print_json(sight.ask(lambda: as_json(here, [plan.run])))
+    ended = sight.ask(lambda: here.verdict(plan.run))
     if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
         met = ended is Verdict.PARTIAL
         told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
-        told += salvaged_lines(here.run(plan.run))
+        told += salvaged_lines(sight.ask(lambda: here.run(plan.run)))
         click.echo("\n".join(told), err=ended is not Verdict.ALL)
     return int(ended)
 
 
-def left(here: Coordinator, plan: RunPlan, leave: Detach, *, cancels: bool) -> bool:
+def left(here: Coordinator, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
     """Whether the follower is to leave; where SIGTERM ``cancels``, it does, and the end is awaited."""
     if not (cancels and leave.asked == signal.SIGTERM):
         return bool(leave.asked)
-    leave.asked = 0
-    click.echo(f"SIGTERM: run {plan.run} is cancelled", err=True)
-    for job in plan.jobs:
-        with suppress(NoSuchJob, VerbRefused):  # over, or decided
-            here.cancel(job.id)
+    with sight.bear():
+        for job in plan.jobs:
+            with suppress(NoSuchJob, VerbRefused):  # over, or decided
+                here.cancel(job.id)
+        leave.asked = 0
+        click.echo(f"SIGTERM: run {plan.run} is cancelled", err=True)
     return False
 
 
@@ -343,17 +391,18 @@ def submit(
 
 
 def attend(
-    here: Coordinator, plan: RunPlan, seq: str, show: Show, *,
+    here: Coordinator, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
     """Follow a run just submitted to its end, or ``until``; ``seq``: where the events ended before."""
     board = Board()
     # The rows begin as they were at submit, and events bring them on.  So the end of the run comes by an event, too: a
     # run that is over already would end on the board before any of its jobs.
-    run = replace(here.run(plan.run), ended=0)
+    sight = sight or Patience(say=show.say)
+    run = replace(sight.ask(lambda: here.run(plan.run)), ended=0)
     board.add(run, [Row(Place(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
     follow(
-        here, board, Stream(here.registry, seq, show.say), show, until=lambda: board.ended or until(),
+        here, board, Stream(here.registry, seq, sight), show, until=lambda: board.ended or until(),
         each=lambda: each(board),
     )  # fmt: skip
     return board

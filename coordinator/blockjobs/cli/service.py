@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import start_logging
 
 MALLOPT: Final = {
@@ -23,6 +24,7 @@ def begin() -> None:
     grew for hours so: at times the interpreter builds its table of names (1.9 MB) anew, in the heap of some thread.
     """
     start_logging()
+    bear_lost_output()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # not every C library has it, and those that have not have no such heaps
         for number, value in MALLOPT.values():

@@ -11,19 +11,21 @@ import click
 
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.follow import Detach, follow, join, shown
+from blockjobs.cli.follow import Detach, follow, join, patience_option, shown
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since, speed
 from blockjobs.client import Coordinator
 from blockjobs.model.attention import Need
+from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import replaced_text, transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView, TxnView
-from blockjobs.stream import Stream
+from blockjobs.stream import Patience, Stream
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
 BRIEF: Final = 20  # jobs of a run shown when nothing is asked for
@@ -34,11 +36,14 @@ PAGE: Final = 500  # lines laid out together
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--watch", is_flag=True, help="Stay and show what changes, until all of it is over or Ctrl-C.")
 @click.option("--json", "json", is_flag=True, help="Print runs, transactions and jobs as JSON.")
+@patience_option
 @redis_option
-def status(ids: tuple[str, ...], watch: bool, json: bool, url: str | None) -> int:
+def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: str | None) -> int:
     """Show where runs and jobs stand.
 
     ID is a run, a job or a quoted glob; without one: every unfinished run, and the last few.
+
+    Exit code 0: shown; with --watch 6: a run is gone from the registry; 7: Redis was away for longer than --patience.
 
     \b
     Example:
@@ -50,7 +55,7 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, url: str | None) -> in
         raise click.UsageError("--watch and --json exclude each other; `blockjobs events --follow --json` streams")
     with Coordinator(url) as here:
         if watch:
-            return watch_runs(here, ids)
+            return watch_runs(here, ids, patience)
         chosen = [select(here, text) for text in ids]
         places = list(dict.fromkeys(place for each in chosen for place in each.jobs))
         if json:
@@ -67,19 +72,21 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, url: str | None) -> in
     return 0
 
 
-def watch_runs(here: Coordinator, ids: Sequence[str]) -> int:
+def watch_runs(here: Coordinator, ids: Sequence[str], patience: float) -> int:
     """Follow runs; without ids also those that are started meanwhile."""
-    stream = Stream(here.registry, here.registry.events.last())
+    bear_lost_output()
+    seq = here.registry.events.last()
     board = Board()
     chosen = [select(here, text) for text in ids]
     for run in runs_of(here, chosen) if ids else unfinished(here):
         join(here, board, run)
     with Detach() as leave, shown() as show_:
+        sight = Patience(patience, show_.say, ", ".join(board.runs) or "the fleet")
         follow(
-            here, board, stream, show_, until=lambda: bool(leave.asked) or (bool(ids) and board.ended),
-            joins=lambda _: not ids,
+            here, board, Stream(here.registry, seq, sight), show_,
+            until=lambda: bool(leave.asked) or (bool(ids) and board.ended), joins=lambda _: not ids,
         )  # fmt: skip
-    return 0
+    return Exit.GONE if ids and board.gone else Exit.ALL
 
 
 # --- which runs -----------------------------------------------------------------------------------------

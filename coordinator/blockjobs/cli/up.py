@@ -17,11 +17,12 @@ import psutil
 
 from blockjobs import settings
 from blockjobs.cli.local import LocalHost, local_hosts, write_host
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.model.liveness import WorkerName
 from blockjobs.server import Server, last_line, make_private, socket_in
-from blockjobs.settings import Settings
+from blockjobs.settings import absolute, read_settings
 from blockjobs.store.address import redacted
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
@@ -39,25 +40,31 @@ COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 @click.command()
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where state and logs live.")
 @click.option("--host", "named", multiple=True, metavar="NAME[=ROOT]", help="A host to run; may be given many times.")
-@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Root of hosts that name none.")
+@click.option(
+    "--root", type=click.Path(path_type=Path, readable=False), help="Root of hosts that name none  [default: .]"
+)
 @click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True, help="Copies at once on a host.")
 @click.option("--allow-overwrite", is_flag=True, help="Let jobs that ask for it replace files, and QMP resize them.")
 @click.option("--device", "devices", multiple=True, metavar="PATH", help="A block device that jobs may read.")
 @click.option("--allow-in-place", is_flag=True, help="Let jobs that ask for it write those devices.")
 @click.option("--flower", type=click.IntRange(1, 65535), metavar="PORT", help="Run Flower on this local port, too.")
 def up(
-    *, directory: Path | None, named: tuple[str, ...], root: Path, slots: int, allow_overwrite: bool,
+    *, directory: Path | None, named: tuple[str, ...], root: Path | None, slots: int, allow_overwrite: bool,
     devices: tuple[str, ...], allow_in_place: bool, flower: int | None,
 ) -> None:  # fmt: skip
     """Run everything on this machine until Ctrl-C: Redis, coordinator, finalizer, workers.
 
     Without --host it is one host with this machine's name; its root is the current directory.
     """
+    bear_lost_output()
     if flower is not None:
         check_flower()
-    known = Settings()
-    hosts = local_hosts(named, root)
-    directory = (directory or known.dir).absolute()
+    known = read_settings()
+    hosts = local_hosts(named, root or Path())
+    directory = directory or known.dir
+    if directory is None:
+        raise BadInput("--dir: this user has no home directory: a directory that can be written was expected")
+    directory = absolute(directory, "--dir")
     with owned(directory), Supervisor(make_logs(directory)) as supervisor:
         url = start_server(supervisor, directory, settings.find_url(settings=known) if known.redis_url else "")
         with connect(url) as client:

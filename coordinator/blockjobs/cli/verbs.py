@@ -10,6 +10,7 @@ import click
 
 from blockjobs.cli.all import cause_option, for_option, owner
 from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
 from blockjobs.cli.run import Size
 from blockjobs.cli.selection import Selection, select
@@ -50,6 +51,7 @@ def apply(here: Coordinator, chosen: Selection, verb: Verb, act: Act) -> Counter
 
 def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Coordinator, JobId], str]) -> int:
     """Do a verb to every ID; the exit code.  One that is refused does not keep the others from it."""
+    bear_lost_output()
     refused: Refused | None = None
     with Coordinator(url) as here:
         for text in ids:

@@ -48,7 +48,9 @@ class Found:
             self.left[each.partition(":")[0]] += 1
 
 
-def verify_there(here: Coordinator, texts: Sequence[str], *, speed: int, detach: bool, json: bool) -> int:
+def verify_there(
+    here: Coordinator, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float
+) -> int:
     """Verify what some IDs, or HOST:/PATH, stand for; returns the exit code.
 
     Raises:
@@ -61,7 +63,7 @@ def verify_there(here: Coordinator, texts: Sequence[str], *, speed: int, detach:
         raise Refused(f"nothing can be verified now: {without[0][1]}")
     return start(
         here, lambda now: verifications.plan(going, now, speed=speed, without=without), detach=detach, json=json,
-        ending=told,
+        patience=patience, ending=told,
     )  # fmt: skip
 
 

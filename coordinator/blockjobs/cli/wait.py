@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Final
 
 import click
 
 from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.follow import Seconds, patience_option
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Verdict, replaced_text
 from blockjobs.store.odd import Unreadable
+from blockjobs.stream import Patience
 
 WORDS: Final = {
     Verdict.ALL: "succeeded",
@@ -24,30 +27,31 @@ WORDS: Final = {
 
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Give up after so many seconds.")
+@click.option("--timeout", type=Seconds(min=0), metavar="S", help="Give up after so many seconds.")
+@patience_option
 @redis_option
-def wait(ids: tuple[str, ...], timeout: float | None, url: str | None) -> int:
+def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str | None) -> int:
     """Wait until every ID is concluded.
 
     Exit code 0: all of them succeeded; 1: one failed or was cancelled; 4: not all of a run succeeded, and its file says
-    that this will do; 5: the time is over, and one is not.
+    that this will do; 5: the time is over, and one is not; 6: one is gone from the registry; 7: Redis was away for
+    longer than --patience.
 
     \b
     Example:
       blockjobs wait nightly-20261122T103000Z --timeout 3600
     """
-    if timeout is not None and math.isnan(timeout):  # it is neither over nor not over: a wait without an end
-        raise click.UsageError("Invalid value for '--timeout': nan is not a number of seconds")
+    bear_lost_output()
     with Coordinator(url) as here:
         wanted: dict[str, None] = {}
         for text in ids:
             chosen = select(here, text)
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
-        outcome = here.wait(wanted, timeout)
-        ends = {each: ending(here, each, succeeded=succeeded) for each, succeeded in outcome.items()}
-        words = {
-            run: f"skipped: {replaced_text(by)}" for run, by in here.registry.views.replaced(map(RunId, ends)).items()
-        }
+        outcome = here.wait(wanted, timeout, patience=patience)
+        sight = Patience(patience, what=", ".join(wanted))
+        ends = {each: sight.ask(partial(ending, here, each, succeeded=done)) for each, done in outcome.items()}
+        replaced = sight.ask(lambda: here.registry.views.replaced(map(RunId, ends)))
+        words = {run: f"skipped: {replaced_text(by)}" for run, by in replaced.items()}
     for each, end in ends.items():
         click.echo(f"{each}: {words.get(RunId(each), WORDS[end])}")
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)

@@ -7,11 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from blockjobs.model.exits import Exit
+
 
 class BlockjobsError(Exception):
     """Root of all errors this project raises on purpose.  ``exit_code`` is what the CLI ends with."""
 
-    exit_code: int = 1
+    exit_code: int = Exit.FAILED
 
 
 # --- the user's mistakes: refused, nothing was changed ------------------------------------------------
@@ -20,7 +22,7 @@ class BlockjobsError(Exception):
 class Refused(BlockjobsError):
     """The request cannot be granted; nothing was created or changed."""
 
-    exit_code = 2
+    exit_code = Exit.REFUSED
 
 
 class BadInput(Refused):
@@ -81,7 +83,7 @@ class RunGoing(Refused):
 class RunSkipped(RunGoing):
     """So it is, and the file says that this is all right."""
 
-    exit_code = 0
+    exit_code = Exit.ALL
 
     def __init__(self, name: str, going: str) -> None:
         Refused.__init__(self, f"run '{name}': skipped, {going} is still going")
@@ -167,13 +169,13 @@ class Parked(BlockjobsError):
 class NoRedis(BlockjobsError):
     """Redis is not reachable, or is set up so that it would lose what it acknowledged."""
 
-    exit_code = 3
+    exit_code = Exit.NO_REDIS
 
 
 class StartUnknown(BlockjobsError):
     """Redis went away as a run was to be started, and did not come back in time."""
 
-    exit_code = 3
+    exit_code = Exit.LOST_SIGHT
 
     def __init__(self, run: str, why: str) -> None:
         super().__init__(
@@ -182,10 +184,32 @@ class StartUnknown(BlockjobsError):
         )
 
 
+class SightLost(BlockjobsError):
+    """What was followed goes on, and its follower can see it no longer."""
+
+    exit_code = Exit.LOST_SIGHT
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"lost sight of {what}, which goes on: {why}")
+
+
+class RunGone(BlockjobsError):
+    """What was followed is in the registry no longer."""
+
+    exit_code = Exit.GONE
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(
+            f"'{id_}' is gone from the registry, and nobody can say how it ended: it was removed, or Redis came back "
+            "without it; `blockjobs doctor` says how the registry is"
+        )
+        self.id = id_
+
+
 class WaitTimedOut(BlockjobsError):
     """The time for waiting is over, and something is not; nothing was changed."""
 
-    exit_code = 5
+    exit_code = Exit.TIMED_OUT
 
     def __init__(self, ids: list[str], awaited: str = "concluded") -> None:
         more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Final
 
+from blockjobs.model.exits import Exit
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.numbers import milliseconds_of, whole
 
@@ -191,9 +192,9 @@ def transaction_name(run: RunId, txn: TxnId, policies: Iterable[str]) -> str:
 class Verdict(IntEnum):
     """How a run ended; the number is the exit code."""
 
-    ALL = 0
-    FAILED = 1
-    PARTIAL = 4  # not all of it, and the file says that this will do
+    ALL = Exit.ALL
+    FAILED = Exit.FAILED
+    PARTIAL = Exit.PARTIAL  # not all of it, and the file says that this will do
 
 
 class Outcome(StrEnum):

@@ -64,6 +64,17 @@ class Glances:
         txns = [TxnId(txn.decode()) for txn in self._redis.zrange(keys.unfinished(), 0, -1)]
         return list(dict.fromkeys(self.runs_of(txn for txn in txns if not is_internal(txn)).values()))
 
+    def ends(self, runs: Iterable[RunId]) -> dict[RunId, bool | None]:
+        """Whether each run is over, whatever else its record says; None: there is no such run."""
+        found: dict[RunId, bool | None] = {}
+        for page in batches(list(runs)):
+            pipe = self._redis.pipeline(transaction=False)
+            for run in page:
+                pipe.hmget(keys.run(run), "state", "ended")
+            for run, (state, ended) in zip(page, pipe.execute(), strict=True):
+                found[run] = (ended or b"0") != b"0" if state == b"published" else None
+        return found
+
     def runs_of(self, txns: Iterable[TxnId]) -> dict[TxnId, RunId]:
         """The run of each transaction, as far as they are known."""
         found: dict[TxnId, RunId] = {}

@@ -72,11 +72,14 @@ class Submit:
         Raises:
             StartUnknown: Redis stayed away.
         """
-        until = time.monotonic() + self.patience
+        until, doubt = time.monotonic() + self.patience, False
         while True:
             try:
                 self.publish(plan.run, len(plan.jobs), plan.name, plan.fields)
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:  # one that it gives on being asked again does not say that it is not
+                doubt |= isinstance(error, redis.ConnectionError | redis.TimeoutError)
+                if not doubt:
+                    raise
                 if time.monotonic() > until:
                     raise errors.StartUnknown(plan.run, str(error)) from None
                 time.sleep(ASK_AGAIN)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
 from blockjobs.cli.run import HOSTED, Size, follower_options
 from blockjobs.cli.verify import verify_there
@@ -21,7 +22,9 @@ from blockworker.targets.proof import MANIFEST
 @click.argument("targets", nargs=-1, required=True)
 @click.option("--speed", type=Size(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB")
 @follower_options
-def verify(targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool) -> int:
+def verify(  # noqa: PLR0917 - click passes by name
+    targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool, patience: float
+) -> int:  # fmt: skip
     """Compare published images with their manifests and digests, MiB by MiB, and check the tables of formats.
 
     TARGETS are runs (all that they have published), jobs (RUN.JOB), quoted globs over both, or HOST:/PATH: each image
@@ -29,7 +32,7 @@ def verify(targets: tuple[str, ...], speed: int, url: str | None, detach: bool, 
     on this machine, which are read here and now, without Redis.
 
     Exit code 0: all are as they were written; 1: some are not, or could not be read; 2: refused (of a path: it cannot
-    be compared); 3: no Redis.
+    be compared); 3: no Redis; 6 and 7 as of `run`.
 
     \b
     Example:
@@ -43,9 +46,10 @@ def verify(targets: tuple[str, ...], speed: int, url: str | None, detach: bool, 
     if paths and (speed or detach or json):
         raise click.UsageError("--speed, --detach and --json are for IDs: a path on this machine is read here and now")
     if paths:
+        bear_lost_output()
         return verify_here(paths)
     with Coordinator(url) as here:
-        return verify_there(here, targets, speed=speed, detach=detach, json=json)
+        return verify_there(here, targets, speed=speed, detach=detach, json=json, patience=patience)
 
 
 def is_here(text: str) -> bool:

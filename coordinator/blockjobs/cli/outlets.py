@@ -1,0 +1,101 @@
+"""stdout and stderr of a command: a full disk, a closed descriptor, a reader that left and an odd encoding harm nothing
+but what is printed.
+
+stderr loses what it cannot take.  A stdout that cannot be written ends the command, as its output is what most commands
+are for, unless the command has said by ``bear_lost_output`` that it has more important things to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+from typing import Final, TextIO
+
+import click
+
+STDOUT: Final = 1
+STDERR: Final = 2
+
+
+class OutputLost(Exception):
+    """stdout cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"stdout cannot be written: {error.strerror}")
+        self.errno = error.errno
+
+
+class Outlet(io.RawIOBase):
+    """Writes to a descriptor until that fails; then loses what is written.  ``required``: raises OutputLost, once."""
+
+    def __init__(self, fd: int, *, required: bool, closed: bool) -> None:
+        self.required = required
+        self.name = ("stdout", "stderr")[fd == STDERR]
+        self._fd = fd
+        self._error = OSError(errno.EBADF, os.strerror(errno.EBADF)) if closed else None
+        self._told = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return os.isatty(self._fd)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # TextIOWrapper gives nothing but bytes
+        rest = memoryview(data)
+        while rest and self._error is None:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:  # somebody else who has this file open made it non-blocking
+                select.select((), (self._fd,), ())
+            except OSError as error:
+                self._error = error
+        if rest and self._error is not None and not self._told:
+            self._told = True
+            self._tell(OutputLost(self._error))
+        return len(data)
+
+    def _tell(self, lost: OutputLost) -> None:
+        if self.required:
+            raise lost
+        if self._fd == STDOUT:
+            click.echo(f"blockjobs: {lost}; nothing more is printed there", err=True)
+
+
+def open_outlets() -> None:
+    """Let this process write to stdout and stderr by outlets; to be called before anything is opened."""
+    closed = {STDOUT: sys.stdout is None, STDERR: sys.stderr is None}
+    for fd in (0, STDOUT, STDERR):  # a descriptor that is free would be the next file's or socket's
+        try:
+            os.fstat(fd)
+        except OSError:
+            with suppress(OSError):
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - the system's signature
+    sys.stdout = _text(sys.stdout, Outlet(STDOUT, required=True, closed=closed[STDOUT]))
+    sys.stderr = _text(sys.stderr, Outlet(STDERR, required=False, closed=closed[STDERR]))
+
+
+def _text(before: TextIO | None, outlet: Outlet) -> io.TextIOWrapper:
+    """Text as the stream before took it; a character that its encoding lacks is written as ``\\u2026``."""
+    encoding = "utf-8" if before is None else before.encoding
+    return io.TextIOWrapper(outlet, encoding, "backslashreplace", line_buffering=True)
+
+
+def bear_lost_output() -> None:
+    """From now on this command goes on, and ends as it would, whether its stdout can be written or not."""
+    outlet = getattr(sys.stdout, "buffer", None)
+    if isinstance(outlet, Outlet):
+        outlet.required = False
+
+
+def flush_output() -> None:
+    """Write what is still to be written; raises OutputLost."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
