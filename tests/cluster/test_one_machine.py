@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fleet import alive
+from nobody import NOBODY, as_nobody, run_as_nobody
 
 from blockjobs import settings
 from blockjobs.server import Server
@@ -52,10 +54,11 @@ def _words(process: psutil.Process) -> list[str]:
 def start(tmp_path) -> Iterator[object]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str, directory: Path = tmp_path / "state", url: str = "") -> Up:
+    def start(*arguments: str, directory: Path = tmp_path / "state", url: str = "", nobody: bool = False) -> Up:
         env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
+        words = ("up", "--dir", str(directory), *arguments)
         process = subprocess.Popen(
-            [*BLOCKJOBS, "up", "--dir", str(directory), *arguments],
+            as_nobody(*words) if nobody else [*BLOCKJOBS, *words],
             env=env | ({settings.URL: url} if url else {}), cwd=tmp_path, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -93,6 +96,27 @@ def test_it_says_ready_once_and_stops_without_a_trace(start, tmp_path):
     assert gone(family)
     assert up.process.stdout.read() == ""
     assert not (up.directory / "env").exists()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of nobody's, below directories that everybody may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        yield Path(name)
+
+
+def test_a_user_without_home_entry_of_passwd_environment_and_directory_can_run_all_of_it(start, place):
+    (place / "disk.img").write_bytes(os.urandom(1 << 20))
+    os.chown(place / "disk.img", NOBODY, NOBODY)
+    up = start("--host", f"a={place}", directory=place / "state", nobody=True)
+    assert up.ready.startswith("ready: a; "), up.process.stderr.read()
+    url = {settings.URL: settings.read_env(up.directory)}
+    done = run_as_nobody("backup", f"a:{place}/disk.img", f"a:{place}/copy.img", env=url)
+    assert done.returncode == 0, done.stderr
+    assert (place / "copy.img").read_bytes() == (place / "disk.img").read_bytes()
+    assert run_as_nobody("doctor", env=url).returncode == 0
+    assert "Traceback" not in "".join(log.read_text() for log in (up.directory / "logs").iterdir())
 
 
 def test_whatever_dies_is_started_again_the_server_with_its_data(start):

@@ -11,7 +11,7 @@ import click
 
 from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
-from blockjobs.settings import find_url, read_settings
+from blockjobs.settings import absolute, find_url, read_settings
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.format import raise_format
@@ -96,7 +96,7 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
 
     with Coordinator(url) as here:
         fleet = Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell))
-        server = Server(fleet, path and path.absolute(), over)
+        server = Server(fleet, path and absolute(path, "--qmp"), over)
         server.start()
         try:
             yield

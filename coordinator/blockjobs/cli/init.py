@@ -16,6 +16,7 @@ import click
 
 from blockjobs.model import ids
 from blockjobs.model.errors import Refused
+from blockjobs.settings import absolute
 
 PROGRAM: Final = "/opt/blockjobs/bin/blockjobs"  # as the units call it that the package has
 HOST: Final = "web1"  # the host in the examples
@@ -147,7 +148,7 @@ def all_units() -> Iterator[tuple[str, str]]:
 
 def this_program() -> str:
     """The program that runs now, as a unit would start it."""
-    program = Path(sys.argv[0]).absolute()
+    program = absolute(Path(sys.argv[0]), "program")
     return str(program) if program.name == "blockjobs" else PROGRAM
 
 

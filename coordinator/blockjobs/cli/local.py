@@ -15,6 +15,7 @@ from typing import Any, Final
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
+from blockjobs.settings import absolute
 
 LARGEST: Final = 1 << 20  # bytes of a host.toml
 
@@ -34,7 +35,7 @@ def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
     hosts: dict[Host, LocalHost] = {}
     for text in named or (machine_name(),):
         name, _, own = text.partition("=")
-        host = LocalHost(ids.host(name), Path(own or root).absolute())
+        host = LocalHost(ids.host(name), absolute(Path(own or root), f"the root of host '{name}',"))
         if host.name in hosts:
             raise BadInput(f"--host {name} is given twice; a name of its own was expected for each host")
         if not host.root.is_dir():

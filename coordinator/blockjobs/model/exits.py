@@ -41,7 +41,7 @@ MEANINGS: Final[Mapping[Exit, tuple[str, str]]] = {
         "Redis does not answer, refuses, or would lose what it acknowledges; nothing was started", FAILURE,
     ),
     Exit.PARTIAL: (
-        "not every job committed, and the file says that this will do; or the run waited, and a later start took its place",
+        "not every job committed, and the file says that this will do; or a later start took its place in line",
         f"{SUCCESS} (`SuccessExitStatus=4`)",
     ),
     Exit.TIMED_OUT: ("the time of `--timeout` is over, and what was awaited is not", FAILURE),

@@ -10,7 +10,7 @@ import click
 from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
-from blockjobs.settings import Settings, find_url
+from blockjobs.settings import find_url
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.format import expect_same_format
@@ -36,7 +36,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
     from blockworker import app  # noqa: PLC0415 - Celery takes half a second to import: only who serves pays it
 
     begin()
-    settings, where = find_config(name, config), find_url(url, Settings())
+    settings, where = find_config(name, config), find_url(url)
     with connect(where) as client:
         expect_fit_server(client, where)
         expect_same_format(client)

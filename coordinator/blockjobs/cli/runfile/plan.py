@@ -23,6 +23,7 @@ from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, RunFields, Skipped, Store, transaction_id
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
+from blockjobs.settings import absolute
 
 # type of ours -> what ``options`` of it may say; of any other type its driver says it
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -195,7 +196,7 @@ def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozense
         },
         stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
         deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
-        on_overlap=file.on_overlap, file=str(path.absolute()),
+        on_overlap=file.on_overlap, file=str(absolute(path, "file")),
         notify=file.notify.said(), skipped=tuple(skipped),
     )  # fmt: skip
 
