@@ -96,3 +96,70 @@ def test_what_a_lost_registry_left_is_swept_once_the_host_is_told_that_it_is_gon
     assert files(top / "lost") == kept
     again = fleet.submit(fleet.plan([job]))
     fleet.until("RUN_ENDED", again)
+
+
+RULES = """version: 1
+name: nightly
+transactions:
+  - name: db
+    keep: {{last: 1}}
+    jobs:
+      - {{id: disk, source: "a:{top}/night.img", target: "a:{top}/nights/{{run}}/disk.img"}}
+"""
+
+
+def lose_registry(fleet: Fleet) -> None:
+    """As if the disk of Redis had gone: daemons and workers begin with an empty one, and know nothing of another."""
+    fleet.until_closed()
+    for name in list(fleet.processes):
+        fleet.kill(name)
+    fleet.client.flushall()
+    fleet.seq = "0"
+    (fleet.place / "state" / "a" / "highest.json").unlink()
+    fleet.mend()
+
+
+def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_are_kept(fleet: Fleet) -> None:
+    """docs/restore.md, the registry is lost: the steps that it names, one after the other."""
+    source, top = fleet.image("a", "night.img", 2), fleet.root("a")
+    nights, plan = top / "nights", top / "nightly.yaml"
+    nights.mkdir()
+    plan.write_text(RULES.format(top=top))
+    first, second = source.read_bytes(), b"second".ljust(2 * MIB, b".")
+    assert command(fleet, "run", str(plan))[0] == 0
+    (night,) = (path.name for path in nights.iterdir())
+    lose_registry(fleet)
+    assert "no runs yet" in command(fleet, "history")[1]
+    code, told = command(fleet, "restore", f"a:{nights}/{night}/disk.img", f"a:{top}/by-path.img")
+    assert code == 0, told
+    assert (top / "by-path.img").read_bytes() == first, "a path needs an empty registry only"
+
+    dry, told = command(fleet, "rescan", "--dry-run")
+    assert "would be added" in told
+    code, told = command(fleet, "rescan", "a")
+    assert (code, dry) == (0, 0), told
+    assert "they are not pruned until `blockjobs prune " in told
+    known = command(fleet, "history", "nightly")[1]
+    assert (night in known, "kept: found by a rescan" in known) == (True, True), known
+    assert command(fleet, "rescan")[1].endswith("nothing was found that is not known\n")
+    code, told = command(fleet, "verify", night)
+    assert code == 0, told
+    code, told = command(fleet, "restore", f"{night}.disk", f"a:{top}/by-job.img")
+    assert code == 0, told
+    assert (top / "by-job.img").read_bytes() == first
+
+    source.write_bytes(second)
+    for _ in range(2):
+        assert command(fleet, "run", str(plan))[0] == 0
+    fleet.until_true(lambda: len([*nights.iterdir()]) == 2)  # the coordinator prunes behind each
+    there = {path.name: (path / "disk.img").read_bytes() for path in nights.iterdir()}
+    assert there.pop(night) == first, "the rules do not hold for it"
+    assert [*there.values()] == [second]
+    would = command(fleet, "prune", "nightly", "--dry-run")[1]
+    assert f"would be pruned  {night}" in would
+    assert (nights / night).is_dir()
+    code, told = command(fleet, "prune", "nightly", "--yes")
+    assert code == 0, told
+    assert [path.name for path in nights.iterdir()] == [*there]
+    ended = {line.split()[0]: line.split()[-1] for line in command(fleet, "history", "nightly")[1].splitlines()}
+    assert ended[night] == "pruned"

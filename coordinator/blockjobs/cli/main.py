@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "registry":    "blockjobs.cli.registry:registry",
     "resolve":     "blockjobs.cli.resolve:resolve",
     "sweep":       "blockjobs.cli.sweep:sweep",
+    "rescan":      "blockjobs.cli.rescan:rescan",
     "cancel":      "blockjobs.cli.verbs:cancel",
     "complete":    "blockjobs.cli.verbs:complete",
     "set-speed":   "blockjobs.cli.verbs:set_speed",

@@ -10,6 +10,7 @@ import click
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import aligned
+from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import NO_RULE
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Only show what would be pruned; nothing is changed.")
+@click.option("--yes", is_flag=True, help="Do not ask before the rules hold for what a rescan found.")
 @click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/history.md has the fields.")
 @redis_option
-def prune(name: str, dry_run: bool, json: bool, url: str | None) -> int:
+def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> int:
     """Remove the targets of earlier runs of NAME that no rule keeps.
 
     The rules are those of its last run that committed (keep: {last, daily, weekly, monthly} of a transaction). The last
     good backup of each job always stays, and so does whatever another backup lies on. After a run that commits,
     the coordinator does the same by itself.
+
+    What `blockjobs rescan` found stays until this command was confirmed once: it shows what would be pruned, and asks.
+    --dry-run shows the same.
 
     Exit code 0: all of it was pruned; 1: something was left where it is.
 
@@ -43,7 +48,14 @@ def prune(name: str, dry_run: bool, json: bool, url: str | None) -> int:
     with Coordinator(url) as here:
         if not any(run.name == name for run in here.runs()):
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
-        outcomes = Prune(here.registry, Doorbell(here.url))(name, dry=dry_run)
+        pruning = Prune(here.registry, Doorbell(here.url))
+        held = len(pruning.held(name))
+        if held and not dry_run and not yes:
+            would = pruning(name, dry=True, confirmed=True)
+            click.echo("\n".join(table(would, dry=True)), err=json)
+            what = f"{name}: a rescan found {count(held, 'backup')}, and these rules hold for them from now on: go on?"
+            click.confirm(what, abort=True, err=json)
+        outcomes = pruning(name, dry=dry_run, confirmed=held > 0)
     left = any(outcome.state == "left" for outcome in outcomes)
     if json:
         print_json({"name": name, "dry-run": dry_run, "targets": [outcome.to_json() for outcome in outcomes]})

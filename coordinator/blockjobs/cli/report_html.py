@@ -66,7 +66,8 @@ def page(found: Report, now: float) -> str:
 
 def _body(found: Report, now: float) -> Iterator[str]:
     run = found.past.run
-    good = "" if not run.ended else "good" if run.outcome is Outcome.COMMITTED and not run.salvaged else "bad"
+    sound = run.outcome is Outcome.COMMITTED and not run.salvaged
+    good = "" if not run.ended or run.found else "good" if sound else "bad"
     yield f"<h1>{escape(run.id)}</h1>"
     (_, outcome), *facts = summary(found, now)
     yield f'<p class="outcome {good}">{escape(outcome)}</p>'

@@ -97,6 +97,21 @@ def warn_of_differing(here: Coordinator, plan: RunPlan) -> None:
             click.echo(text, err=True)
 
 
+def kept_of(here: Coordinator, job: str) -> str:
+    """The place of what a job has published that is not on record any more, as the history has it.
+
+    Raises:
+        Refused: it has nothing of that job, or several hosts say that they have it.
+    """
+    places = [target.place for target in here.registry.history.targets(here.runs()) if target.job == job]
+    if not places:
+        raise Refused(f"no job is named '{job}'; RUN.JOB of a backup, or HOST:/PATH of its image was expected")
+    if len(places) > 1:
+        known = ", ".join(":".join(place) for place in places)
+        raise Refused(f"job '{job}' has several images: one of {known} was expected")
+    return ":".join(places[0]).replace("{", "{{").replace("}", "}}")
+
+
 def published(here: Coordinator, image: str) -> str:
     """The place of an image that is named by its job; any other text as it is.
 
@@ -108,8 +123,7 @@ def published(here: Coordinator, image: str) -> str:
     try:
         job = here.get(image)
     except NoSuchJob:
-        text = f"no job is named '{image}'; RUN.JOB of a backup, or HOST:/PATH of its image was expected"
-        raise Refused(text) from None
+        return kept_of(here, image)
     target = job.spec.target
     if not isinstance(target.volume, FileVolume | FormatVolume) or not isinstance(
         volumespec.bottom(target.volume), FileVolume

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from blockjobs.client import check_host
@@ -53,12 +53,17 @@ class Prune:
     def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
-    def __call__(self, name: str, *, after: RunId | None = None, dry: bool = False) -> list[Outcome]:
+    def __call__(
+        self, name: str, *, after: RunId | None = None, dry: bool = False, confirmed: bool = False
+    ) -> list[Outcome]:  # fmt: skip
         """Every target of a name, newest first, and what became of it.
 
         ``after``: only of what that run has committed, too.  ``dry``: nothing is changed, and the answer is the same.
+        ``confirmed``: the rules hold from now on for what a rescan found, as well.
         """
-        fate = self._fate(name, after)
+        if confirmed and not dry:
+            self._registry.found.count(self.held(name))
+        fate = self._fate(name, after, confirmed=confirmed)
         outcomes = [Outcome(target, "kept", ", ".join(why)) for target, why in fate.kept.items()]
         outcomes += [Outcome(target, "replaced", f"by {run}") for target, run in fate.replaced.items()]
         outcomes += self._hosts(fate, dry=dry)
@@ -67,10 +72,17 @@ class Prune:
                 self._note(outcome)
         return sorted(outcomes, key=lambda outcome: outcome.target.order, reverse=True)
 
-    def _fate(self, name: str, after: RunId | None) -> keep.Fate:
+    def held(self, name: str) -> list[Target]:
+        """What a rescan found of a name, and no rule holds for yet."""
+        runs = [run for run in self._registry.views.runs(odd=STRICT) if run.name == name]
+        return [target for target in self._registry.history.targets(runs, STRICT) if target.held]
+
+    def _fate(self, name: str, after: RunId | None, *, confirmed: bool) -> keep.Fate:
         # All of them, or nothing is removed: what cannot be read may be what lies on a target.
         views, history = self._registry.views.runs(odd=STRICT), self._registry.history
         targets = history.targets((run for run in views if run.name == name), STRICT)
+        if confirmed:
+            targets = [replace(target, held=False) for target in targets]
         others = history.targets((run for run in views if run.name != name and run.layered), STRICT)
         layers = frozenset((target.host, path) for target in others for path in target.layers)
         rules = keeps((run for run in views if run.name == name), targets)

@@ -17,6 +17,7 @@ from typing import Final
 
 NEWEST: Final = "newest"  # why the last good one stays, whatever the rules say
 NO_RULE: Final = "no rule"
+HELD: Final = "found by a rescan"  # why a backup stays that a rescan found, until `prune` of its name was confirmed
 JUST_MADE: Final = "just made"  # why what a run has published stays, whatever the rules say when it ends
 BEYOND_NOW: Final = "its time lies beyond now"
 
@@ -130,6 +131,9 @@ class Target:
     salvaged: bool = False  # parts of its source could not be read
     layers: tuple[str, ...] = ()
     number: int = 0  # of the decision that committed it; 0: an earlier version did
+    held: bool = False  # a rescan found it, and nobody has said yet that the rules hold for it
+    entry: str = ""  # under which the run's record has it
+    seal: str = ""  # a digest of its manifest's text, where a rescan read it
 
     @property
     def order(self) -> tuple[int, float, str]:
@@ -163,7 +167,7 @@ def plan(
 
     ``keeps``: the rules, by name of the transaction.  ``after``: the run whose end it is that starts this: what it has
     published stays, and nothing of another series is pruned.  ``layers``: what targets of other names lie on.  A target
-    on which one lies that stays, stays too.
+    on which one lies that stays, stays too.  What is held stays, and takes no place of a rule.
     """
     newest_first = sorted(targets, key=lambda target: target.order, reverse=True)
     only = {target.series for target in newest_first if target.run == after}
@@ -171,9 +175,9 @@ def plan(
     replaced = {t: holder[t.place] for t in newest_first if holder.setdefault(t.place, t.run) != t.run}
     series: dict[tuple[str, str, str], list[Target]] = {}
     for target in newest_first:
-        if target not in replaced:
+        if target not in replaced and not target.held:
             series.setdefault(target.series, []).append(target)
-    kept: dict[Target, tuple[str, ...]] = {}
+    kept: dict[Target, tuple[str, ...]] = {t: (HELD,) for t in newest_first if t.held and t not in replaced}
     for name, members in series.items():
         versions = [Version(t.run, t.at, salvaged=t.salvaged, number=t.number) for t in members]
         verdict = judge(versions, keeps.get(name[0], {}), now)

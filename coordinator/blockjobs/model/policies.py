@@ -204,6 +204,7 @@ class Outcome(StrEnum):
     PARTLY = "partly committed"
     ABORTED = "aborted"  # nothing is left of it: something failed
     CANCELLED = "cancelled"  # nothing is left of it, and nothing failed
+    FOUND = "found"  # nobody knows: a rescan found what there is of it
     SKIPPED = "skipped"  # it waited for another run of its name, and a later start took its place
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, Final
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
@@ -21,6 +22,9 @@ from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import RunView
 
+# What is behind a target's layers, where it was not written: salvaged, number of the decision, held, seal.
+UNSAID: Final[tuple[Any, ...]] = (False, 0, False, "")
+
 
 class History:
     def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
@@ -30,11 +34,12 @@ class History:
         """What some runs have published, and nobody has pruned."""
         read = (odd or self._odd).read
         each = list(runs)
+        names = _transactions(each)
         pipe = self._redis.pipeline(transaction=False)
         for run in each:
             pipe.hgetall(keys.targets(run.id))
         found = (
-            read(f"target of {readable(job)} in run {run.id}", partial(_target, run, job, row))
+            read(f"target of {readable(job)} in run {run.id}", partial(_target, run, names[run.name], job, row))
             for run, rows in zip(each, pipe.execute(), strict=True)
             for job, row in rows.items()
         )
@@ -63,7 +68,7 @@ class History:
         run = RunId(target.run)
         self._scripts.call(
             "prune", [keys.run(run), keys.targets(run), keys.left(run), keys.events()],
-            [run, target.job, target.transaction, target.host, f"{target.host}:{target.path}", what, why],
+            [run, target.entry, target.job, target.transaction, target.host, f"{target.host}:{target.path}", what, why],
         )  # fmt: skip
 
     # --- who has yet to prune -----------------------------------------------------------------------------
@@ -104,15 +109,32 @@ def pack(spec: JobSpec) -> bytes:
     return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
 
 
-def _target(run: RunView, job: bytes, row: bytes) -> Target:
+def row_of(
+    host: str, path: str, transaction: str, source: str, base: str, *, layers: Sequence[str] = (), number: int = 0,
+    salvaged: bool = False, held: bool = False, seal: str = "",
+) -> bytes:  # fmt: skip
+    """An entry of a run's record, as ``_target`` reads it and conclude.lua writes it."""
+    packed = codec.pack([transaction, source, base, list(layers), salvaged, number, held, seal])
+    return f"{host}:{path}\0".encode() + packed
+
+
+def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
+    """The names of the transactions in the files of each name: a manifest does not say which part of an id is one."""
+    names: dict[str, set[str]] = {}
+    for run in runs:
+        names.setdefault(run.name, set()).update(run.fields.policies)
+    return {name: frozenset(each) for name, each in names.items()}
+
+
+def _target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> Target:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
-    txn, source, base, below, *more = codec.unpack(
-        packed
-    )  # earlier versions wrote no number, and the mark only if it was
+    # Earlier versions wrote no number, and the mark of a salvaged one only if it was.
+    txn, source, base, below, *more = codec.unpack(packed)
+    salvaged, number, held, seal = [*more, *UNSAID[len(more) :]][: len(UNSAID)]
     return Target(
-        run=run.id, at=run.published / 1000, job=job.decode(), transaction=txn,
-        group=transaction_name(run.id, TxnId(txn), run.fields.policies), host=host, path=path, source=source, base=base,
-        layers=tuple(below), salvaged=bool(more and more[0]),
-        number=int(more[1]) if len(more) > 1 else 0,
+        run=run.id, at=run.published / 1000, job=entry.decode().partition("@")[0], transaction=txn,
+        group=transaction_name(run.id, TxnId(txn), names if run.found else run.fields.policies), host=host, path=path,
+        source=source, base=base, layers=tuple(below), salvaged=bool(salvaged), number=int(number),
+        held=bool(held), entry=entry.decode(), seal=seal,
     )  # fmt: skip

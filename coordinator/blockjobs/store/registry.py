@@ -15,6 +15,7 @@ from blockjobs.store.clock import Clock
 from blockjobs.store.connection import Client
 from blockjobs.store.events import Events
 from blockjobs.store.fate import Fate
+from blockjobs.store.found import Found
 from blockjobs.store.history import History
 from blockjobs.store.holds import Holds
 from blockjobs.store.hosts import Hosts
@@ -58,6 +59,7 @@ class Registry:
         self.nodes = Nodes(client, scripts, self.odd)
         self.questions = Questions(client)
         self.history = History(client, scripts, self.odd)
+        self.found = Found(client, scripts)
         self.notices = Notices(client, scripts, self.odd)
         self.attention = Attention(
             client, scripts, views=self.views, hosts=self.hosts, notices=self.notices, odd=self.odd

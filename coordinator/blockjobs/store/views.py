@@ -138,6 +138,7 @@ class RunView:
     salvaged: int = 0  # jobs that committed, parts of whose sources could not be read
     salvaged_of: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file
     replaced: str = ""  # the run that was started later and took its place, while it waited for another one of its name
+    found: bool = False  # a rescan made its record of the manifests of its backups
 
     @property
     def elapsed(self) -> float:
@@ -153,7 +154,9 @@ class RunView:
     @property
     def outcome(self) -> Outcome:
         """How it ended, if it has."""
-        return Outcome.SKIPPED if self.replaced else outcome_of(self.jobs, self.failed, self.cancelled)
+        if self.replaced or self.found:
+            return Outcome.SKIPPED if self.replaced else Outcome.FOUND
+        return outcome_of(self.jobs, self.failed, self.cancelled)
 
     @property
     def mode(self) -> str:
@@ -457,6 +460,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         "" if b"replaced" in r else _text(r.get(b"queued", b"")),
         number(b"salvaged"), {_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
         _text(r.get(b"replaced", b"")),
+        b"found" in r,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from control_plane.keeping import KEEPING
 from control_plane.liveness import LIVENESS
 from control_plane.memory import MEMORY
 from control_plane.questions import QUESTIONS
+from control_plane.rescans import RESCANS
 from control_plane.rights import USERS
 from control_plane.runs import RUNS
 from control_plane.steps import STEPS
@@ -23,5 +24,19 @@ from control_plane.verbs import VERBS
 
 CONTROL_PLANE: Final = beneath(
     "coordinator/blockjobs",
-    ATTEMPTS, FULL_REDIS, STEPS, DECISIONS, LIVENESS, EVENTS, CLOCKS, RUNS, KEEPING, QUESTIONS, VERBS, JOBS, MEMORY, USERS,
+    ATTEMPTS,
+    FULL_REDIS,
+    STEPS,
+    DECISIONS,
+    LIVENESS,
+    EVENTS,
+    CLOCKS,
+    RUNS,
+    KEEPING,
+    QUESTIONS,
+    VERBS,
+    JOBS,
+    MEMORY,
+    USERS,
 )  # fmt: skip
+BOTH: Final = RESCANS  # what hosts and the control plane do together

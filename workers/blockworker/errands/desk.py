@@ -140,6 +140,8 @@ class Desk:
                 self.resolve(question, TxnId(txn), JobId(job), how)
             case {"ask": "sweep", "dry": dry, "lost": lost}:
                 self.questions.sweep(question, dry=dry, lost=lost)
+            case {"ask": "rescan", "root": root, "after": after, "patience": patience}:
+                self.questions.rescan(question, root, after, patience)
             case None:
                 log.info("question %s: nobody asks it any more", question)
             case other:

@@ -143,6 +143,37 @@ class Questions:
             self._ask(Errand("lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,),
                              pending.until, done))  # fmt: skip
 
+    def rescan(self, question: str, root: str, after: Sequence[bytes] | None, patience: float) -> None:
+        """Have a page of the manifests below a write root read ("": the first one); ``after``: where it goes on.
+
+        The answer says which root and which position come next; None: that was all.
+        """
+        roots = self._config.write_roots
+        path = root or next(iter(roots), "")
+        if path not in roots:
+            said = [[path, f"it is no write root of host {self._config.name} any more"]] if path else []
+            self._answers.answer(self._config.name, question, {"root": path, "odd": said, "next": None})
+            return
+        until, found = _end_of(patience), list[Any]()
+        following = next(iter(roots[roots.index(path) + 1 :]), "")
+
+        def finish() -> None:
+            page = found[0] if found and found[0] is not None else None
+            said = page or {"odd": [[path, self._why([path], until, patience)]], "lost": True}
+            then = [path, page["after"]] if page and page["after"] is not None else [following, None]
+            answer = {**said, "root": path, "next": then if then[0] else None}
+            self._answers.answer(self._config.name, question, answer)
+
+        pending = self._await(until, 1, finish, finish)
+
+        def done(value: Any) -> None:
+            found.append(value)
+            self._part_done(pending)
+
+        lane = lane_of([path], self._point_of)
+        self._ask(Errand("rescan", ("rescan", question), lane, {"path": path, "after": after},
+                         f"a rescan of {path}", (path,), pending.until, done))  # fmt: skip
+
     def _change(
         self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False
     ) -> None:  # fmt: skip

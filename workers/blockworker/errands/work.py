@@ -24,6 +24,7 @@ from blockworker.highest import NAME, Highest
 from blockworker.host import HostConfig
 from blockworker.probe import look
 from blockworker.prune import Pruner, question_of
+from blockworker.rescan import scan_page
 from blockworker.resize import resize
 from blockworker.resolving import resolve
 from blockworker.roots import Roots
@@ -66,6 +67,7 @@ class Work:
             "prune": self._prune,
             "resolve": self._resolve,
             "lost": self._sweep_lost,
+            "rescan": self._rescan,
             "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
             "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
@@ -126,6 +128,12 @@ class Work:
             lambda txn: answers.knows(TxnId(txn)), answers.in_use, name=incarnation, gone=words["lost"]
         )  # fmt: skip
         return sweep_lost(self._roots.with_former(), words["path"], registry, dry=words["dry"])
+
+    def _rescan(self, words: Words) -> dict[str, Any]:
+        try:
+            return scan_page(self._roots, words["path"], words["after"]).to_dict()
+        except (BlockjobsError, OSError) as error:
+            return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
 
     def _permitted(self, words: Words) -> bool:
         return self._registry.questions.take_permit(self._roots.config.name, words["question"])

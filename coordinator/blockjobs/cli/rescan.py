@@ -1,0 +1,102 @@
+"""``rescan``: rebuild history and restore points from the manifests that lie on the hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host
+from blockjobs.model.rescan import Standing, name_of
+from blockjobs.model.volumespec import printable
+
+if TYPE_CHECKING:
+    from blockjobs.daemons.rescan import HostScan
+
+SHOWN: Final = 20  # lines of one host about what does not count
+
+
+@click.command()
+@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only show what would be added; nothing is changed.")
+@click.option("--moved-from", metavar="HOST", default="", help="The backups of that host lie on those scanned now.")
+@click.option("--json", "json", is_flag=True, help="Print it as JSON; docs/restore.md has the fields.")
+@redis_option
+def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, url: str | None) -> int:
+    """Add the backups to the history whose manifests lie below the hosts' write roots, and that nobody knows.
+
+    For a registry that was lost or came back older, a host that has another name, and a repository that was moved.
+    HOST: none is all of them. A manifest counts for the host below whose write roots it lies, and nothing that it names
+    is opened. What is known stays as it is; what lies elsewhere now is noted there; a second rescan adds nothing. What
+    was found is in `history`, and can be verified and restored. It is not pruned, and counts for no rule of what to
+    keep, until `blockjobs prune NAME` was confirmed once.
+
+    Exit code 0: all of it was read; 1: a host is down, or something cannot be read or does not count.
+
+    \b
+    Example:
+      blockjobs rescan --dry-run
+      blockjobs rescan
+      blockjobs rescan web1 web2
+      blockjobs rescan nas2 --moved-from nas1
+    """
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.rescan import Rescan  # noqa: PLC0415
+
+    with Coordinator(url) as here:
+        known = here.registry.hosts.known()
+        if strange := [host for host in hosts if host not in known]:
+            raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
+        wanted = [Host(host) for host in hosts] or [*known]
+        scans = []
+        for scan in Rescan(here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from)(wanted):
+            scans.append(scan)
+            if not json:
+                for text in told(scan):
+                    click.echo(text)
+    if json:
+        print_json([scan.to_json() for scan in scans])
+    elif not scans:
+        click.echo("no host has registered")
+    else:
+        click.echo(summary(scans, dry=dry_run))
+    return 0 if all(scan.whole for scan in scans) else 1
+
+
+def told(scan: HostScan) -> Iterator[str]:
+    """A line about a host, and one for each thing that wants to be told of it."""
+    if "" in scan.lost:
+        yield f"{scan.host}: not read: {scan.lost['']}"
+        return
+    numbers = [f"{scan.counts[standing]} {standing}" for standing in Standing if scan.counts[standing]]
+    odd = len(scan.odd) + scan.more
+    numbers += [f"{odd} that cannot be read or do not count"] * bool(odd)
+    yield f"{scan.host}: {', '.join(numbers) or 'no backups'}"
+    for root, why in scan.lost.items():
+        yield f"  {printable(root)}: not read to its end: {printable(why)}"
+    for why, number in scan.aside.items():
+        yield f"  {number} {why}"
+    for path, why in scan.odd[:SHOWN]:
+        yield f"  {printable(path) or scan.host}: {printable(why)}"
+    if (rest := odd - len(scan.odd[:SHOWN])) > 0:
+        yield f"  ... and {rest} more"
+
+
+def summary(scans: list[HostScan], *, dry: bool) -> str:
+    """What was added, of how many runs, and what becomes of it."""
+    added = [each for scan in scans for each in scan.added]
+    if not added:
+        return "nothing was found that is not known"
+    runs = {each.run for each in added}
+    names = sorted({name_of(run) for run in runs})
+    noted = f"{count(len(added), 'backup')} of {count(len(runs), 'run')}"
+    if dry:
+        return f"{noted} would be added (dry run: nothing was changed)"
+    confirm = f"`blockjobs prune {names[0]}`" if len(names) == 1 else "`blockjobs prune NAME`"
+    return f"{noted} added; they are not pruned until {confirm} was confirmed"

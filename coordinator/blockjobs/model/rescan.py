@@ -1,0 +1,201 @@
+"""Backups that a rescan finds on a host: which of them count, and where they stand among those that are known.  Pure.
+
+A manifest is data, and a host says of itself what it likes: what either says is taken only as far as it concerns the
+host below whose write roots it was found.  So the source of such a backup is one of that host, whatever it was called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from blockjobs.model import ids, volumespec
+from blockjobs.model.errors import BadInput
+from blockjobs.model.ids import Host, RunId
+from blockjobs.model.keep import Target
+
+KINDS: Final = ("read", "written", "zero", "skipped")  # of bytes, as the record of a run sums them up
+_RUN: Final = re.compile(r"(?P<name>.+)-(?P<at>\d{8}T\d{6})(?:\.\d{6})?Z", re.ASCII)
+_SEAL: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LONGEST: Final = 4400  # characters of a volume's text: a path and a host
+_NOTHING: Final = "null-co"  # as a source: nobody locks it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundBackup:
+    """A published image with its manifest beside it.  ``ended``: when its copy was, ms; 0: not known.
+
+    ``named``: the host that the manifest names; ``seal``: a digest of the manifest's text.
+    """
+
+    host: Host
+    named: Host
+    path: str
+    run: RunId
+    job: str
+    transaction: str
+    source: str
+    size: int
+    seal: str
+    ended: int
+    salvaged: bool
+    bytes: Mapping[str, int]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], host: Host) -> FoundBackup:
+        """What a host tells of a manifest that it has found.
+
+        Raises:
+            BadInput: it is not what a job could have published there.
+        """
+        run = RunId(_id(row, "run"))
+        start_of(run)
+        named, _, _ = _text(row, "target").partition(":")
+        at, colon, source = _text(row, "source").partition(":")
+        if at != named or not colon:
+            raise BadInput(f"source '{_shown(row['source'])}' and target '{_shown(row['target'])}' are not of one host")
+        if not _SEAL.fullmatch(_text(row, "seal")):
+            raise BadInput("seal: a digest was expected")
+        return cls(
+            host=host, named=ids.host(named), path=volumespec.checked_path(_text(row, "path")), run=run,
+            job=_id(row, "job"), transaction=_id(row, "transaction"),
+            source="" if source == _NOTHING else f"{host}:{source}", size=_number(row, "size"), seal=row["seal"],
+            ended=_number(row, "ended"), salvaged=bool(row.get("salvaged")),
+            bytes={kind: _number(row.get("bytes", {}), kind) for kind in KINDS},
+        )  # fmt: skip
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.host, self.path
+
+    @property
+    def entry(self) -> str:
+        """Under which the backup stands in the record of its run; no id of a job has an ``@``."""
+        return f"{self.job}@{self.host}"
+
+    @property
+    def at(self) -> float:
+        """When its run was started, in seconds since the epoch."""
+        return start_of(self.run).timestamp()
+
+    @property
+    def base(self) -> str:
+        """The directory that was there before its run: that above the first one which is named after the run."""
+        parts = self.path.split("/")[:-1]
+        made = next((at for at, part in enumerate(parts) if self.run in part), len(parts))
+        return "/".join(parts[:made]) or "/"
+
+
+def name_of(run: RunId) -> str:
+    """The name of the run file that a run was started of.  Raises BadInput: no run is called so."""
+    return _parts(run)["name"]
+
+
+def start_of(run: RunId) -> datetime:
+    """When a run was started, as its id says.  Raises BadInput: no run is called so."""
+    try:
+        return datetime.strptime(_parts(run)["at"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadInput(f"run '{_shown(run)}': the time in its name is none") from None
+
+
+def _parts(run: str) -> re.Match[str]:
+    found = _RUN.fullmatch(run)
+    if found is None:
+        raise BadInput(f"run '{_shown(run)}': a name like nightly-20261122T103000Z was expected")
+    return found
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+        raise BadInput(f"{key}: {_shown(value)}: a string was expected")
+    return value
+
+
+def _id(row: Mapping[str, Any], key: str) -> str:
+    try:
+        return ids.job_id(_text(row, key))
+    except BadInput:
+        raise BadInput(f"{key}: {_shown(row.get(key))}: an id was expected") from None
+
+
+def _number(row: Mapping[str, Any], key: str) -> int:
+    value = row.get(key, 0)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise BadInput(f"{key}: {_shown(value)}: a whole number was expected")
+    return value
+
+
+def _shown(value: object) -> str:
+    return volumespec.printable(str(value)[:60])
+
+
+# --- what becomes of it ---------------------------------------------------------------------------------------
+
+
+class Standing(StrEnum):
+    """What a backup that was found is to the registry."""
+
+    NEW = "found"
+    KNOWN = "known"
+    MOVED = "moved"  # known at another place, where it may be no longer
+    FOREIGN = "of another host"
+    GOING = "going"  # its run is not over
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """``why``: what people should know; ``known``: the entry in the registry that the backup is."""
+
+    standing: Standing
+    why: str = ""
+    known: Target | None = None
+
+
+def judge_found(
+    found: FoundBackup, entries: Iterable[Target], *, going: bool, hosts: Collection[str], moved_from: str = ""
+) -> Judgement:
+    """What becomes of a backup that was found.
+
+    ``entries``: what its run has published, as far as the registry knows; ``going``: that run is not over.  ``hosts``:
+    those that the registry knows.  ``moved_from``: a host whose backups lie where they are found now.
+    """
+    mine = [entry for entry in entries if entry.job == found.job]
+    if same := next((entry for entry in mine if entry.place == found.place), None):
+        return Judgement(Standing.KNOWN, known=same)
+    if found.named not in (found.host, moved_from) and found.named in hosts:
+        way = f"`--moved-from {found.named}` if they lie on {found.host} for good"
+        return Judgement(Standing.FOREIGN, f"of host {found.named}, which is known: {way}")
+    if going:
+        return Judgement(Standing.GOING)
+    for entry in mine:
+        if entry.host in (found.host, moved_from):
+            return Judgement(Standing.MOVED, known=entry)
+    for entry in mine:
+        if found.seal == entry.seal:
+            return Judgement(Standing.KNOWN, f"known on host {entry.host}", entry)
+        if entry.host == found.named:  # a host that is not known here any more: the name that this one had
+            way = f"`blockjobs hosts rename {entry.host} {found.host}`, or `--moved-from {entry.host}`"
+            return Judgement(Standing.FOREIGN, f"known on host {entry.host}: {way}", entry)
+    return Judgement(Standing.NEW)
+
+
+def number_among(at: float, known: Iterable[Target], now: float) -> int:
+    """The number by which a found backup is ordered: that of the last known one of its name that is surely not newer.
+
+    Decisions have numbers, and manifests do not say them.  So it stands behind the backups that began before it did, as
+    far as their times rise with their numbers, and before all others; it is older than whatever commits from now on.
+    ``at``: when its run began; ``now``: times beyond it are wrong, and say nothing.
+    """
+    number = 0
+    for target in sorted(known, key=lambda target: target.order):
+        if target.at <= now:
+            if target.at > at:
+                break
+            number = target.number
+    return number
