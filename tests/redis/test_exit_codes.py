@@ -298,6 +298,7 @@ def test_a_follower_that_lost_sight_of_its_run_says_so_and_that_it_goes_on(follo
 
 def test_a_follower_that_is_patient_ends_as_its_run_does(call, away):
     server, fleet = away
+    over = threading.Event()
 
     def act():
         await_job(fleet, "mine")
@@ -305,9 +306,11 @@ def test_a_follower_that_is_patient_ends_as_its_run_does(call, away):
         time.sleep(1.0)
         server.start()
         carry_out(fleet, "mine")
+        over.wait(20)  # the server ends with the thread that has started it
 
     with meanwhile(act):
         code, out, err = call(*BACKUP, "--patience", "20")
+        over.set()
     assert (code, "committed" in out) == (Exit.ALL, True), err
     assert err.count("Redis is away, trying again") == err.count("Redis is back") == 1
 
