@@ -67,17 +67,22 @@ def test_a_server_that_is_too_old_is_refused(version):
         def ping(self):
             return True
 
+        def __init__(self):
+            self.answers = []
+
         def pipeline(self, **_):
-            return self
+            return Old()
 
         def info(self):
-            pass
+            self.answers.append({"redis_version": version, "role": "master"})
+            return self
 
         def config_get(self, name):
-            pass
+            self.answers.append({name: dict(WANTED)[name][0]})
+            return self
 
         def execute(self, **_):
-            return [{"redis_version": version, "role": "master"}, *({name: need} for name, (need, _) in WANTED)]
+            return self.answers
 
     with pytest.raises(NoRedis, match=f"version {version} is too old; install Redis 7.0 or newer"):
         expect_fit_server(Old(), "redis://here")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import click
+import redis
 
 from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json
+from blockjobs.cli.output import naming_no_odd_records, print_json
 from blockjobs.cli.words import count
 from blockjobs.model.checkup import Finding, Level, worst
 from blockjobs.model.errors import BadInput, NoRedis
+from blockjobs.model.exits import Exit
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import printable
-from blockjobs.settings import find_url
+from blockjobs.settings import URL, find_url
 from blockjobs.store.address import redacted
-from blockjobs.store.connection import connect
+from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import Registry
 
+ANSWERS: Final = "redis: whether it answers"
 COLORS = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 
@@ -36,19 +41,9 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
       blockjobs doctor
       blockjobs doctor web1 db1 --json
     """
-    from blockjobs.daemons.checkup import Checkup  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
-
-    where = find_url(url)
-    with connect(where) as client:  # not checked: a Redis that is set up wrongly is a finding
-        if not client.ping():
-            raise NoRedis(f"Redis at {redacted(where)} does not answer")
-        registry = Registry(client)
-        if unknown := set(hosts) - set(registry.hosts.known()):
-            known = ", ".join(registry.hosts.known()) or "none"
-            raise BadInput(f"no host is named '{min(unknown)}'; one of those registered was expected ({known})")
-        findings = []
-        for finding in Checkup(registry, Doorbell(where))([Host(host) for host in hosts]):
+    findings = []
+    with naming_no_odd_records():  # each is a finding
+        for finding in look_at_all([Host(host) for host in hosts], url):
             findings.append(finding)
             if not json:
                 show(finding)
@@ -59,7 +54,56 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
         click.echo(
             ", ".join(count(found[level], level, "ok" if level is Level.OK else "") for level in reversed(Level))
         )
-    return 1 if worst(findings) is Level.ERROR else 0
+    if findings[0].subject == ANSWERS and findings[0].level is Level.ERROR:
+        return Exit.NO_REDIS
+    return Exit.FAILED if worst(findings) is Level.ERROR else Exit.ALL
+
+
+def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
+    """What there is to say; nothing but that where Redis does not answer at all.
+
+    Raises:
+        BadInput: a host has not registered.
+    """
+    from blockjobs.daemons.checkup import Checkup  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
+
+    try:
+        where = find_url(url)
+        client = connect(where)
+    except NoRedis as unusable:
+        yield Finding(Level.ERROR, ANSWERS, str(unusable), f"correct --redis or {URL}")
+        return
+    with client:  # not checked: a Redis that is set up wrongly is a finding
+        if away := absence(client):
+            yield Finding(Level.ERROR, ANSWERS, f"Redis at {redacted(where)} does not answer: {away}", "start it")
+            return
+        registry = Registry(client)
+        expect_known(registry, hosts)
+        yield from Checkup(registry, Doorbell(where))(hosts)
+
+
+def absence(client: Client) -> str:
+    """Why nothing can be asked of Redis at all; "" where something can."""
+    try:
+        client.ping()
+    except redis.exceptions.BusyLoadingError:  # it says who it is even then
+        return ""
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        return str(error)
+    except redis.RedisError:
+        return ""
+    return ""
+
+
+def expect_known(registry: Registry, hosts: Iterable[Host]) -> None:
+    try:
+        there = registry.hosts.known()
+    except redis.RedisError:  # it is a finding of its own
+        return
+    if unknown := set(hosts) - set(there):
+        known = ", ".join(there) or "none"
+        raise BadInput(f"no host is named '{min(unknown)}'; one of those registered was expected ({known})")
 
 
 def show(finding: Finding) -> None:

@@ -37,6 +37,19 @@ def naming_odd_records() -> Iterator[None]:
         odd.log.removeHandler(_COMPLAINTS)
 
 
+@contextmanager
+def naming_no_odd_records() -> Iterator[None]:
+    """The same is said by the command itself."""
+    odd.log.removeHandler(_COMPLAINTS)
+    silent = logging.NullHandler()  # without any handler, logging prints a warning by itself
+    odd.log.addHandler(silent)
+    try:
+        yield
+    finally:
+        odd.log.removeHandler(silent)
+        odd.log.addHandler(_COMPLAINTS)
+
+
 def start_logging(level: int = logging.INFO) -> None:
     """Logs of a daemon: one sentence a line, to stderr."""
     odd.log.removeHandler(_COMPLAINTS)  # they are in the log

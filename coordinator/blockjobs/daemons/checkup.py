@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
+
+import redis
 
 import blockjobs
 from blockjobs.daemons.ask import ask
 from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.model.checkup import Finding, examine
-from blockjobs.model.ids import Host
+from blockjobs.model.attention import Thresholds
+from blockjobs.model.checkup import Finding, Level, examine
+from blockjobs.model.errors import BlockjobsError, unexpected
+from blockjobs.model.ids import Host, RunId
 from blockjobs.model.liveness import WorkerName, lone_absence
-from blockjobs.store.fitness import examine_server
+from blockjobs.store.fitness import Fact, read_kind, read_settings
 from blockjobs.store.glances import Glances
 from blockjobs.store.health import Health, beyond
 from blockjobs.store.hosts import HostView
+from blockjobs.store.odd import Unreadable
 from blockjobs.store.owned import unknown
 from blockjobs.store.registry import Registry
 
@@ -28,40 +35,111 @@ DOES: Final = {"coordinator": "no copy starts", "finalizer": "no run goes on or 
 BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout
 
 
+RUNS: Final = 200  # of the newest runs, the records are read
+Look = Callable[[], Iterable[Finding]]
+ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (  # what to do about a look that failed; the first that fits
+    (redis.exceptions.NoPermissionError, "give this user that right in the ACL file; see docs/security.md"),
+    (redis.exceptions.OutOfMemoryError, "raise maxmemory: writes are being refused"),
+    (redis.exceptions.ReadOnlyError, "connect to its primary"),
+    (redis.exceptions.BusyLoadingError, "wait until Redis has loaded its data"),
+    (redis.exceptions.RedisError, "look at the log of Redis, and whether the URL is that of the right server"),
+    (Unreadable, "install the same version everywhere"),
+    (Exception, "this is a fault of blockjobs, or a record of another version: install the same version everywhere"),
+)
+
+
+def look_alone(subject: str, what: str, look: Look) -> Iterator[Finding]:
+    """What a look finds; one that fails is a finding itself, and keeps no other look from its own."""
+    try:
+        yield from look()
+    except Exception as error:
+        ours = isinstance(error, redis.RedisError | BlockjobsError)
+        why = (" ".join(str(error).split()) or type(error).__name__) if ours else unexpected(error)
+        text = f"{what} cannot be looked at: {why}"
+        yield Finding(Level.ERROR, subject, text, next(advice for kind, advice in ADVICE if isinstance(error, kind)))
+
+
 class Checkup:
     def __init__(self, registry: Registry, doorbell: Doorbell) -> None:
         self._registry, self._doorbell = registry, doorbell
         self._health = Health(registry.client)
+        self._views: list[HostView] = []
 
     def __call__(self, wanted: Sequence[Host] = ()) -> Iterator[Finding]:
         """What there is to say of the control side, and of these hosts (none: all), as it is found."""
-        views = self._registry.hosts.views()
-        yield from self._control(views)
-        chosen = [view for view in views if not wanted or view.name in wanted]
+        self._views = []
+        for subject, what, look in self._control():
+            yield from look_alone(subject, what, look)
+        chosen = [view for view in self._views if not wanted or view.name in wanted]
+        yield from look_alone("hosts", "events that were refused", lambda: self._refused(chosen))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for found in pool.map(self._one, chosen):
+                yield from found
+        for name, why in self._registry.odd.found().items():
+            yield from examine("unreadable", name, {"why": why})
+
+    def _control(self) -> Iterator[tuple[str, str, Look]]:
+        """The checks of the control side: what each is of, what it looks at, and the look."""
+        client, health = self._registry.client, self._health
+        yield "redis", "its version, role and mode", lambda: _examined(read_kind(client))
+        yield "redis", "its settings", lambda: _examined(read_settings(client))
+        yield "hosts", "what hosts tell of themselves", self._read_hosts
+        yield "redis", "its memory and connections", self._server
+        yield "redis", "how long a script takes", lambda: examine("script", "redis", {"ms": health.script_takes()})
+        yield "redis", "how long a write takes", lambda: examine("write", "redis", {"ms": health.write_takes()})
+        yield "redis", "its clock", lambda: examine("clock", "redis", {"ahead": health.clock_difference()})
+        yield (
+            "registry", "its incarnation",
+            lambda: examine("registry", "registry", {"incarnation": health.incarnation()}),
+        )  # fmt: skip
+        for name in DOES:
+            yield name, "whether it runs", partial(self._daemon, name)
+            yield name, "what it has put aside", partial(self._aside, name)
+        yield "runs", "what needs attention", self._attention
+        yield "runs", "their records", self._read_runs
+
+    def _read_hosts(self) -> Iterator[Finding]:
+        self._views = list(self._registry.hosts.views())
+        yield from ()
+
+    def _server(self) -> Iterator[Finding]:
+        here = [view for view in self._views if view.state != "left"]
+        slots = sum(view.slots for view in here)
+        yield from examine("redis", "redis", self._health.server(hosts=len(here), slots=slots))
+
+    def _daemon(self, name: str) -> Iterator[Finding]:
+        alive = self._registry.hosts.daemons()[name]
+        yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
+
+    def _aside(self, name: str) -> Iterator[Finding]:
+        for item, error in self._registry.hosts.daemon_aside(name).items():
+            yield from examine("aside", name, {"daemon": name, "item": item, "error": error})
+
+    def _attention(self) -> Iterator[Finding]:
+        limits = self._registry.attention.thresholds()
+        for run in Glances(self._registry.client).unfinished_runs():
+            yield from look_alone(f"run {run}", "whether it needs attention", partial(self._needs, run, limits))
+
+    def _needs(self, run: RunId, limits: Thresholds) -> Iterator[Finding]:
+        for need in self._registry.attention.needs(run, limits):
+            yield from examine("attention", f"run {run}", {"run": run, "text": need.text})
+
+    def _read_runs(self) -> Iterator[Finding]:
+        """Nothing, but that those are known then that cannot be read."""
+        views = self._registry.views
+        views.runs(limit=RUNS)
+        for run in Glances(self._registry.client).unfinished_runs():
+            deque(views.jobs(views.places(run)), maxlen=0)
+        yield from ()
+
+    def _refused(self, chosen: Sequence[HostView]) -> Iterator[Finding]:
         now = self._registry.hosts.now()
         for host, (count, at) in self._registry.hosts.list_refused([view.name for view in chosen]).items():
             fact = {"host": host, "count": count, "at": _local(at), "hours": (now - at) / 3.6e6}
             yield from examine("refused-events", f"host {host}", fact)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for found in pool.map(lambda view: list(self._host(view)), chosen):
-                yield from found
 
-    def _control(self, views: Sequence[HostView]) -> Iterator[Finding]:
-        yield from examine_server(self._registry.client)
-        here = [view for view in views if view.state != "left"]
-        yield from examine(
-            "redis", "redis", self._health.server(hosts=len(here), slots=sum(view.slots for view in here))
-        )  # fmt: skip
-        yield from examine("registry", "registry", {"incarnation": self._health.incarnation()})
-        for name, alive in self._registry.hosts.daemons().items():
-            yield from examine("daemon", name, {"name": name, "alive": alive, "does": DOES[name]})
-            for item, error in self._registry.hosts.daemon_aside(name).items():
-                yield from examine("aside", name, {"daemon": name, "item": item, "error": error})
-        attention = self._registry.attention
-        limits = attention.thresholds()
-        for run in Glances(self._registry.client).unfinished_runs():
-            for need in attention.needs(run, limits):
-                yield from examine("attention", f"run {run}", {"run": run, "text": need.text})
+    def _one(self, view: HostView) -> list[Finding]:
+        return list(look_alone(f"host {view.name}", "it", lambda: self._host(view)))
 
     def _host(self, view: HostView) -> Iterator[Finding]:
         fact: dict[str, Any] = {
@@ -81,10 +159,14 @@ class Checkup:
         for item, error in view.aside.items():
             yield from examine("host-aside", f"host {view.name}", {"item": item, "error": error})
         for look in told.get("looks", ()):
-            if names := look.pop("transactions", ()):
-                look["unowned"] = len(unknown(self._registry.client, view.name, names))
-            subject = f"host {view.name} {look['kind']} {look['name']}"
-            yield from examine(look["kind"], subject, {**look, "user": told["user"]})
+            subject = f"host {view.name} {look.get('kind')} {look.get('name')}"
+            yield from look_alone(subject, "it", partial(self._look_of, view.name, subject, look, told))
+
+    def _look_of(self, host: Host, subject: str, look: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Finding]:
+        """What a host has seen of one thing of its own."""
+        names = look.get("transactions", ())
+        unowned = {"unowned": len(unknown(self._registry.client, host, names))} if names else {}
+        yield from examine(look["kind"], subject, {**look, **unowned, "user": told["user"]})
 
     def _ask(self, view: HostView) -> dict[str, Any]:
         """The host's own answer, how far its clock is off, and which other machines answered in its name."""
@@ -121,3 +203,8 @@ class Checkup:
 def _local(milliseconds: float) -> str:
     """A time since the epoch, as the clocks of this machine's zone say it."""
     return f"{datetime.fromtimestamp(milliseconds / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _examined(facts: Iterable[Fact]) -> Iterator[Finding]:
+    for kind, fact in facts:
+        yield from examine(kind, "redis", fact)

@@ -114,15 +114,25 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         Rule(W, lambda f: f["needed-clients"] > 0.8 * f["maxclients"],
              "{hosts} hosts with {slots} slots need up to {needed_clients} connections, maxclients is {maxclients}",
              "raise maxclients, and the limit of open files"),
-        Rule(W, lambda f: f["script-ms"] > 10, "a script takes {script_ms:.1f} ms (median)",
+    ),
+    "script": (
+        Rule(W, lambda f: f["ms"] > 10, "a script takes {ms:.1f} ms (median)",
              "look for a busy machine, a slow network, SLOWLOG GET"),
-        Rule(W, lambda f: f["write-ms"] > 25, "a durable write takes {write_ms:.1f} ms (median)",
+    ),
+    "write": (
+        Rule(W, lambda f: f["ms"] > 25, "a durable write takes {ms:.1f} ms (median)",
              "move Redis to a disk of its own: every change waits for it"),
-        Rule(W, lambda f: abs(f["clock"]) > 2, "its clock and this machine's differ by {clock:+.1f} s",
+    ),
+    "clock": (
+        Rule(W, lambda f: abs(f["ahead"]) > 2, "its clock and this machine's differ by {ahead:+.1f} s",
              "synchronize both (chrony, NTP)"),
     ),
     "registry": (
         Rule(N, lambda f: not f["incarnation"], "nobody has used it yet", "start a coordinator"),
+    ),
+    "unreadable": (
+        Rule(E, lambda f: bool(f["why"]), "it cannot be read, and is left out everywhere: {why}",
+             "install the same version everywhere; a damaged record needs the right data of Redis: docs/operating.md"),
     ),
     "daemon": (
         Rule(E, _has("alive", value=False), "it does not run: {does} until it does",
@@ -233,9 +243,12 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "server": "{name} {version}, a primary",
     "default-user": "the user default may replay the append-only file",
     "asked": "{what} can be looked at",
-    "redis": "{memory_} used, {clients} of {maxclients} connections, a script {script_ms:.1f} ms, "
-             "a durable write {write_ms:.1f} ms, clock {clock:+.2f} s",
+    "redis": "{memory_} used, {clients} of {maxclients} connections",
+    "script": "a script takes {ms:.1f} ms",
+    "write": "a durable write takes {ms:.1f} ms",
+    "clock": "its clock and this machine's differ by {ahead:+.2f} s",
     "registry": "incarnation {incarnation}",
+    "unreadable": "it can be read",
     "daemon": "runs",
     "attention": "needs nobody",
     "aside": "nothing is put aside",

@@ -67,17 +67,27 @@ def examine_server(client: Client) -> list[Finding]:
 
 def read_server(client: Client) -> Iterator[Fact]:
     """The facts, as (kind of rule, fact); of what this user may not ask, that.  Raises RedisError: Redis went away."""
-    pipe = client.pipeline(transaction=False)
-    pipe.info()
-    for name in SETTINGS:
-        pipe.config_get(name)
-    info, *settings = pipe.execute(raise_on_error=False)
+    yield from read_kind(client)
+    yield from read_settings(client)
+
+
+def read_kind(client: Client) -> Iterator[Fact]:
+    """What it is, and who replays its append-only file."""
+    (info,) = client.pipeline(transaction=False).info().execute(raise_on_error=False)
     server = None if _denied(info) else _server(info)
     yield ("asked", {"what": "its version, role and mode", "right": "+info", "known": server is not None})
     if server:
         yield ("server", server)
         if server["replays"] is False and server["version-number"] >= (7,):
             yield from _default_user(client, server)
+
+
+def read_settings(client: Client) -> Iterator[Fact]:
+    """What it is set to."""
+    pipe = client.pipeline(transaction=False)
+    for name in SETTINGS:
+        pipe.config_get(name)
+    settings = pipe.execute(raise_on_error=False)
     known = [not _denied(found) for found in settings]
     yield ("asked", {"what": "its settings", "right": "+config|get", "known": all(known)})
     for (name, (needed, why)), found, told in zip(SETTINGS.items(), settings, known, strict=True):
