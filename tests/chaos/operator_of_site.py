@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 
 from sites import Site
 from workload import Workload
@@ -15,21 +16,25 @@ AFTERWARDS = 100.0  # seconds in which a site that is whole again has to come to
 LEAST = 3.0  # seconds; what is started again has to be heard of first
 
 
-def recover(site: Site, workload: Workload) -> float:
-    """Start what ended, accept what was lost, and sweep what nobody owns; the seconds until everything was over."""
+def recover(site: Site, workload: Workload, left: Callable[[], Iterable[str]], *, sweep: bool) -> float:
+    """Start what ended, accept what was lost, and wait until all is over; the seconds until it was.
+
+    ``left``: what lies on disks of transactions that are over.  ``sweep``: the registry has forgotten transactions, and
+    what hosts have of them is removed.
+    """
     began = time.monotonic()
     with Coordinator(site.server.url) as here:
         while time.monotonic() < began + AFTERWARDS:
             site.supervise()
-            if not still_open(site) and time.monotonic() > began + LEAST:
-                break
             for doubt in doubts(site):
                 workload.accept_loss(here, doubt)
+            if not still_open(site) and time.monotonic() > began + LEAST:
+                if sweep:
+                    list(Sweep(here.registry, Doorbell(here.url))(site.hosts, dry=False, lost=""))
+                if not list(left()):
+                    break
             site.rest(0.2)
-        seconds = time.monotonic() - began
-        if workload.accepted:
-            list(Sweep(here.registry, Doorbell(here.url))(site.hosts, dry=False, lost=""))
-    return seconds
+    return time.monotonic() - began
 
 
 def still_open(site: Site) -> list[str]:

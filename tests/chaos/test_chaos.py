@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from faults import Hurt, Storm
 from operator_of_site import recover
-from oracles import World, violations
+from oracles import World, left_on_disks, violations
 from sites import Site
 from workload import Workload
 
@@ -51,7 +51,7 @@ def test_no_storm_splits_a_transaction_or_leaves_one_open(
         storm.calm()
         workload.stop()
         print("\n".join(storm.log))
-    seconds = recover(site, workload)
+    seconds = recover(site, workload, lambda: left_on_disks(world_of(site, workload, hurt)), sweep=bool(hurt.rollbacks))
     found = [*violations(world_of(site, workload, hurt)), *ends_without_a_cause(site, hurt)]
     print(*found, *last_words(site), sep="\n")
     print(f"storm {storm_seed}: {sum(storm.counts.values())} faults {storm.counts}, messages {hurt.messages}, "

@@ -80,7 +80,7 @@ class Workload:
                     self._act(here)
 
     def _act(self, here: Coordinator) -> None:
-        self._open = [run for run in self._open if here.registry.client.hget(f"bj:run:{run}", "ended") is None]
+        self._open = [run for run in self._open if is_open(here, run)]
         if len(self._open) < self.most:
             self._submit(here)
         elif self._random.random() < 0.5:
@@ -135,6 +135,12 @@ class Workload:
                     next(sent for sent in self.sent if sent.run == run).cancelled = True
                     here.cancel(job)
             self.verbs += 1
+
+
+def is_open(here: Coordinator, run: str) -> bool:
+    """Whether the registry has a run that is not over."""
+    record = here.registry.client.hgetall(f"bj:run:{run}")
+    return bool(record) and b"ended" not in record
 
 
 def path_of(volume: HostedVolume) -> Path:

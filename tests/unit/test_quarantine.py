@@ -80,6 +80,7 @@ def test_what_nobody_tries_any_more_is_forgotten(clock):
         redis.ConnectionError("refused"),
         redis.TimeoutError("5 s"),
         redis.exceptions.BusyLoadingError("LOADING"),
+        redis.exceptions.NoScriptError("No matching script."),
         redis.exceptions.OutOfMemoryError("command not allowed"),
         redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
         *(redis.ResponseError(f"{word} ...") for word in CLOSED),

@@ -83,6 +83,7 @@ LIVENESS: Final = (
     Mutant("daemons/coordinator.py", "away = (host, job) in silent and host", "away = host", registry("hosts_up", "an_attempt_that_stands_still_on_a_host_that_is_down_holds_no_place_until_it_goes_on")),
     Mutant("daemons/coordinator.py", " and host not in self.rollcall.up\n", "\n", registry("hosts_up", "an_attempt_that_stands_still_on_a_host_that_is_up_keeps_its_place_until_it_is_ended")),
     Mutant("daemons/coordinator.py", "if not self.rollcall.lacks(host, WorkerName.STEPS):", "if False:", registry("hosts_up", "behind_a_restart_of_redis_nobody_was_silent_before")),
+    Mutant("store/connection.py", "    if isinstance(error, redis.exceptions.NoScriptError):  # it was started anew between two commands, once more\n        return True\n", "", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
     Mutant("store/connection.py", "CLUSTERDOWN|UNBLOCKED)", "CLUSTERDOWN)", unit("quarantine", "that_redis_is_away_is_the_fault_of_no_item")),
     Mutant("daemons/transport.py", "            if not is_absence(error):\n                raise\n", "            raise\n", ODD_MESSAGES + "copies_and_workers_outlive_a_server_that_becomes_a_replica_for_a_while"),
     Mutant("daemons/transport.py", "        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as odd:\n", "        except UnicodeDecodeError as odd:\n", ODD_MESSAGES + "what_is_no_message_ends_no_worker"),
