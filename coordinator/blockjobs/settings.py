@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.store.address import has_user_alone, with_password_file
 
+PREFIX: Final = "BLOCKJOBS_"
 URL: Final = "BLOCKJOBS_REDIS_URL"
 QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
 
@@ -53,8 +53,10 @@ def current_directory(what: str) -> Path:
         ) from None
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="BLOCKJOBS_", extra="ignore", frozen=True)
+class Settings(BaseModel):
+    """``redis_url`` is BLOCKJOBS_REDIS_URL, and so on."""
+
+    model_config = ConfigDict(frozen=True)
 
     redis_url: str = ""  # empty: look in ``dir``/env
     redis_password_file: Path | None = None  # of the user that the URL names without a password
@@ -106,11 +108,13 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """The environment; raises BadInput: one of its variables is malformed."""
+    variables = {name: f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    given = {name: os.environ[variable] for name, variable in variables.items() if variable in os.environ}
     try:
-        return Settings()
+        return Settings.model_validate(given)
     except ValidationError as invalid:
         wrong = invalid.errors(include_url=False, include_input=False)[0]
-        name = f"BLOCKJOBS_{wrong['loc'][0]}".upper() if wrong["loc"] else "the environment"
+        name = variables[str(wrong["loc"][0])]
         raise BadInput(f"{name}: {wrong['msg'].removeprefix('Value error, ')}") from None
 
 

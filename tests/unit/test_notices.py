@@ -16,7 +16,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.notices import Ended, Failure, body, text, title
 from blockjobs.model.policies import RunFields, Verdict
 from blockjobs.notify import by_apprise, send, webhook
-from blockjobs.settings import Settings, read_settings
+from blockjobs.settings import read_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "unattended.md"
 RUN = Ended(
@@ -100,7 +100,7 @@ def test_the_reason_of_a_failure_is_scrubbed(secret):
 
 
 def test_a_failed_notice_is_tried_five_times_over_ten_minutes():
-    delays = Settings().delays
+    delays = read_settings().delays
     after = [notices.again_after(tries, delays) for tries in range(1, 7)]
     assert after == [10, 30, 120, 420, None, None]
     assert 500 < sum(delays) <= 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blockjobs.model.errors import BadInput
-from blockjobs.settings import DAY, read_settings
+from blockjobs.settings import DAY, find_url, read_settings
 
 RUNS, EVENTS = "BLOCKJOBS_KEEP_RUNS_DAYS", "BLOCKJOBS_KEEP_EVENTS_DAYS"
 
@@ -26,3 +26,9 @@ def test_what_is_no_time_is_refused(name: str, days: str, monkeypatch: pytest.Mo
     monkeypatch.setenv(name, days)
     with pytest.raises(BadInput, match=name):
         read_settings()
+
+
+def test_every_command_names_the_variable_that_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUNS, "week")
+    with pytest.raises(BadInput, match=RUNS):
+        find_url()

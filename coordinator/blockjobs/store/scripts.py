@@ -85,9 +85,12 @@ class Scripts:
     """Calls by name: ``scripts.call("claim", keys, args)``; an unknown script is loaded again by redis-py."""
 
     def __init__(self, client: Client) -> None:
-        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+        self._client = client
+        self._scripts: dict[str, Any] = {}  # those that were called: to register one is to hash its text
 
     def call(self, name: str, keys: Sequence[str], args: Sequence[object]) -> list[Any]:
         """Run one script; returns its tagged list, bytes as they came."""
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(source(name))
         reply: list[Any] = self._scripts[name](keys=list(keys), args=list(args))
         return reply
