@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import redis
 from children import stop_process
+from forks import BLOCKJOBS, Forked, forks
 from mounts import memory
 
 from blockjobs.model import ids, templates
@@ -77,14 +78,15 @@ class Fleet:
 
     def __init__(
         self, place: Path, hosts: Iterable[str], *, slots: int = 2, allow_overwrite: bool = False, qmp: bool = False,
-        devices: Iterable[str] = (), env: Mapping[str, str] | None = None,
+        devices: Iterable[str] = (), env: Mapping[str, str] | None = None, forked: bool = True,
         daemons: Iterable[str] = ("coordinator", "finalizer"), **config: Any,
     ) -> None:  # fmt: skip
         """``devices``: what each host may read, and write in place; ``config``: more of each host's; ``env``: all's.
 
+        ``forked``: its processes are forks of one that has imported all, see ``forks``; else each imports all itself.
         ``daemons``: processes of the control plane; a second coordinator is ``coordinator.2``.
         """
-        self.place = place
+        self.place, self.forked = place, forked
         self.qmp = place / "qmp.sock" if qmp else None
         # Each of Celery's pools has a directory there, which one that is killed leaves.  A short path: sockets, too.
         self.tmp = Path(tempfile.mkdtemp(prefix="fleet-"))
@@ -95,7 +97,7 @@ class Fleet:
         self.server = self.make_server(self.files / "redis").start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | Forked] = {}
         (place / "logs").mkdir()
         self.seq = "0"
         self._never = threading.Event()
@@ -128,10 +130,14 @@ class Fleet:
         command, _, _ = name.partition(".")  # behind the dot: which one of several
         queue, _, host = command.partition("@")
         words = ["worker", "--host", host, "--queue", queue, "--config", str(self.place / f"{host}.toml")]
-        argv = [*wrapper, sys.executable, "-m", "blockjobs", *(words if host else [command]), *self.options_of(name)]
+        words = [*(words if host else [command]), *self.options_of(name)]
         user = "control" if not host else f"worker-{host}"
         env = os.environ | {"BLOCKJOBS_REDIS_URL": self.server.url_of(user), **self.env, **self.env_of(name)}
-        self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=env)
+        log = self.place / "logs" / f"{name}.log"
+        if self.forked and not wrapper and "LD_PRELOAD" not in env:  # which is for whoever is loaded
+            self.processes[name] = forks().start(BLOCKJOBS, words, log=log, env=env)
+        else:
+            self.processes[name] = spawn([*wrapper, sys.executable, "-m", "blockjobs", *words], log=log, env=env)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal; for one that ends a process, wait until it is gone; one that stops it ends with the test."""

@@ -168,7 +168,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                     'create) cp "$2" "$cut"; echo "$cut" ;;\nremove) rm -f "$cut" ;;\nesac\n')  # fmt: skip
     snap.chmod(0o700)
     env = {"BLOCKJOBS_KEEP_RUNS_DAYS": f"{KEEP / DAY:.9f}", "BLOCKJOBS_KEEP_EVENTS_DAYS": f"{KEEP / DAY:.9f}"}
-    fleet = Fleet(place, HOSTS, qmp=True, allow_overwrite=True, env=env, commands={"snap": (str(snap),)})
+    fleet = Fleet(place, HOSTS, qmp=True, allow_overwrite=True, env=env, forked=False, commands={"snap": (str(snap),)})
     for host in HOSTS:
         fleet.image(host, "disk.img", 1)
         fleet.image(host, "qmp.img", 1)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 from fleet import Fleet
+from forks import forks
 
 from blockjobs.cli import main
 from blockjobs.client import Coordinator
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import Verdict
-from blockjobs.spawn import spawn
 
-STANDINS = Path(__file__).with_name("standins.py")
+STANDINS = "standins:main"
 HOSTS = [f"web{number:02}" for number in range(1, 41)]
 DOWN = HOSTS[-2:]
 NIGHT = """\
@@ -56,8 +56,8 @@ class Forty(Fleet):
         (self.disks / "images" / f"{host}.img").write_bytes(host.encode() * 1000)
 
     def up(self, name: str, hosts: list[str]) -> None:
-        argv = [sys.executable, str(STANDINS), "--root", str(self.disks), self.server.url, *hosts]
-        self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=dict(os.environ))
+        words, log = ["--root", str(self.disks), self.server.url, *hosts], self.place / "logs" / f"{name}.log"
+        self.processes[name] = forks().start(STANDINS, words, log=log, env=os.environ)
         self.await_up(hosts)
 
     def file(self, name: str, *more: str) -> Path:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fleet import DEADLINE, MIB, Fleet
+from forks import BLOCKJOBS, forks
 
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName
 from blockjobs.server import Server
-from blockjobs.spawn import spawn
 from blockjobs.store import keys
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.heartbeats import HostTaken
@@ -164,8 +163,8 @@ def test_two_real_machines_of_one_name_are_told_apart_by_both_workers(fleet: Fle
     other.write_text((fleet.place / "a.toml").read_text().replace(records, f"{records}-of-the-other"))
     env = {"BLOCKJOBS_REDIS_URL": fleet.server.url_of("worker-a"), **fleet.env}
     logs = {queue: fleet.place / "logs" / f"other-{queue}.log" for queue in WorkerName}
-    words = [sys.executable, "-m", "blockjobs", "worker", "--host", "a", "--config", str(other), "--queue"]
-    others = [spawn([*words, queue], log=log, env=env) for queue, log in logs.items()]
+    words = ["worker", "--host", "a", "--config", str(other), "--queue"]
+    others = [forks().start(BLOCKJOBS, [*words, queue], log=log, env=env) for queue, log in logs.items()]
     jobs: list[dict[str, object]] = [
         {"id": "j", "source": f"a:{fleet.image('a', 'one.img', 1)}", "target": f"a:{fleet.root('a')}/{{run}}.img"}
     ]

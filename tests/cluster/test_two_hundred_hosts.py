@@ -7,7 +7,6 @@ but the waits' own deadlines; ``benchmarks/bench_fleet.py`` measures.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +14,14 @@ from pathlib import Path
 
 import pytest
 from fleet import Fleet
+from forks import forks
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, RunId
-from blockjobs.spawn import spawn
 from blockjobs.store.events import Event
 
-STANDINS = Path(__file__).with_name("standins.py")
+STANDINS = "standins:main"
 HOSTS = [f"h{number:03}" for number in range(200)]
 GIVEN_UP, VICTIM = "h198", "h199"  # each in a process of its own, to be killed
 JOBS, FEW = 5, 2  # a host
@@ -45,8 +44,8 @@ class Hundreds(Fleet):
             missing.discard(self.until("HOST_UP").id)
 
     def standins(self, name: str, hosts: list[str], *, stuck: bool = False) -> None:
-        argv = [sys.executable, str(STANDINS), *(["--stuck"] if stuck else []), self.server.url, *hosts]
-        self.processes[name] = spawn(argv, log=self.place / "logs" / f"{name}.log", env=dict(os.environ))
+        words, log = [*(["--stuck"] if stuck else []), self.server.url, *hosts], self.place / "logs" / f"{name}.log"
+        self.processes[name] = forks().start(STANDINS, words, log=log, env=os.environ)
 
     def nulls(self, hosts: list[str], jobs: int = JOBS) -> list[dict[str, object]]:
         null = {"driver": "null-co", "size": SIZE, "read-zeroes": True}
