@@ -21,7 +21,7 @@ Wanted = Callable[[pytest.Item], bool]
 # servers to compare, which cost up to fifteen seconds of a processor until they are up.
 GROUPS = {
     "mirrors": ("cluster", "mirror hosts drain salvage_runs abandoned outside lost_memory"),
-    "refusals": ("cluster", "bad_input groups doctor_cluster deaths"),
+    "refusals": ("cluster", "bad_input groups doctor_cluster deaths crowded"),
     "nights": ("cluster", "policies second_night restore verify_runs move publish_order"),
     "QEMU's cases": ("differential", "iotest_041 iotest_041_formats iotest_055"),
     "stories": ("differential", "differential format_nodes hang only_here qmp_shell raw_bytes"),

@@ -13,8 +13,6 @@ from fleet import MIB, Fleet, alive
 
 from blockjobs.model.ids import Host
 
-pytestmark = pytest.mark.alone
-
 INTERVAL = 128 * MIB  # what a crash may cost, see Copy
 
 
@@ -35,6 +33,7 @@ def read_bytes(pid: int) -> int:
     return int(words[words.index("rchar:") + 1])
 
 
+@pytest.mark.alone
 def test_a_killed_writer_is_released_at_once_and_copies_at_most_one_interval_twice(fleet: Fleet) -> None:
     run, job, source, target = backup(fleet, "a", mib=160, speed=40 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)
@@ -124,6 +123,7 @@ def test_every_process_of_the_control_plane_may_die_in_mid_copy(fleet: Fleet) ->
     assert target.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.alone
 def test_pausing_is_quick_and_nothing_is_written_until_resume(fleet: Fleet) -> None:
     run, job, _, _ = backup(fleet, "a", mib=120, speed=8 * MIB)
     fleet.until("ATTEMPT_CLAIMED", job)

@@ -1,4 +1,4 @@
-"""Stores: one budget and one number of copies for the whole fleet, whatever dies; and what changes live.
+"""Stores: one budget for the whole fleet, and what changes live.
 
 What is measured is how a budget is divided: a disk that stands still for a tenth of a second would be measured, too.
 So the volumes lie in memory, where there is room; with ``--long`` on the disk.  And a virtual machine may not be given
@@ -58,15 +58,15 @@ def store(trio: Fleet) -> Iterator[str]:
             trio.until("RUN_ENDED", run.id)
 
 
-def start(trio: Fleet, store: str, *, jobs: int = 0, speed: int = 0, each: int = 1, **options: object) -> RunId:
-    """Copies of each host to one store."""
+def start(trio: Fleet, store: str, *, speed: int) -> RunId:
+    """A copy of each host to one store."""
     members: list[dict[str, object]] = [
-        {"id": f"{host}{n}", "source": f"{host}:{trio.root(host)}/disk.img",
-         "target": f"{host}:{trio.root(host)}/{store}-{n}.img"}
-        for host in trio.hosts for n in range(each)
+        {"id": f"{host}0", "source": f"{host}:{trio.root(host)}/disk.img",
+         "target": f"{host}:{trio.root(host)}/{store}-0.img"}
+        for host in trio.hosts
     ]  # fmt: skip
-    plan = trio.plan(members, grouped=False, store=store, **options)
-    fields = RunFields(stores={store: Store(path="/mnt/nas", jobs=jobs, speed=speed)})
+    plan = trio.plan(members, grouped=False, store=store)
+    fields = RunFields(stores={store: Store(path="/mnt/nas", jobs=0, speed=speed)})
     return trio.submit(replace(plan, fields=fields))
 
 
@@ -185,51 +185,3 @@ def test_a_limit_of_a_host_holds_for_all_its_copies_and_leaves_the_rest_to_the_s
         assert limits["b"] == pytest.approx(13.5 * MIB, rel=0.05)
     finally:
         trio.registry.limits.set_host("a", 0)
-
-
-# --- no more copies than it takes -------------------------------------------------------------------------
-
-
-def most_at_once(trio: Fleet, run: RunId) -> int:
-    """How many copies of a run ran at any time, by the events."""
-    running: set[str] = set()
-    most = 0
-    over = ("waiting", "aborting")
-    for event in trio.registry.events.all():
-        if event.run == run and event.name == "ATTEMPT_CLAIMED":
-            running.add(event.id)
-            most = max(most, len(running))
-        elif event.name == "ATTEMPT_RELEASED" or (event.name == "JOB_STATUS_CHANGE" and event.fields["status"] in over):
-            running.discard(event.id)
-    return most
-
-
-def until_crowded(fleet: Fleet, run: RunId, store: str) -> None:
-    """Wait until a job is in the line of the store, as it was told when its host was to be rung for it; what is let out
-    for a place that becomes free may find that another has taken it, and comes again."""
-    ahead = fleet.registry.limits.ahead
-    fleet.until_true(lambda: any(job.crowded and ahead(store, job.host, job.id) is not None for job in fleet.jobs(run)))
-
-
-def test_no_more_copies_run_than_the_store_takes_also_when_one_is_killed(trio: Fleet, store: str) -> None:
-    run = start(trio, store, jobs=2, each=2, speed=160 * MIB)
-    first = trio.until("ATTEMPT_CLAIMED")
-    trio.until_offset(first.id, 8 * MIB)
-    psutil.Process(trio.writer(first.host, first.id)).kill()
-    trio.until("ATTEMPT_RELEASED", first.id)
-    until_crowded(trio, run, store)
-    trio.restart("coordinator")
-    trio.until("RUN_ENDED", run)
-    assert trio.registry.views.run(run).failed == 0
-    assert most_at_once(trio, run) == 2
-
-
-def test_a_store_that_takes_more_gets_more_at_once(trio: Fleet, store: str) -> None:
-    run = start(trio, store, jobs=1, each=2, speed=3 * MIB)
-    trio.until("ATTEMPT_CLAIMED")
-    trio.registry.limits.set_store(store, jobs=3)
-    began = time.monotonic()
-    trio.until("ATTEMPT_CLAIMED")
-    trio.until("ATTEMPT_CLAIMED")
-    print(f"two more run {time.monotonic() - began:.2f} s after the change")
-    assert most_at_once(trio, run) == 3
