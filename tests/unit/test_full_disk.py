@@ -7,6 +7,7 @@ import os
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from disks import Disk
@@ -47,9 +48,9 @@ def disk(request, tmp_path):
 
 def fill(top):
     """Leave not one block."""
-    with suppress(OSError), (top / "filled").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1 << 20))
+    with (top / "filled").open("wb", buffering=0) as file, suppress(OSError):
+        for length in count(1 << 20, 1 << 20):
+            os.posix_fallocate(file.fileno(), 0, length)
     for size in (64, 4):  # what is left in smaller pieces
         with suppress(OSError), (top / f"filled-{size}").open("wb", buffering=0) as file:
             while True:
