@@ -30,7 +30,7 @@ type: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 test: $(STAMP) tools ## all tests: those that measure times, while the machine is quiet; then six files side by side
-	$(BIN)/pytest tests -m alone --ignore tests/deploy --ignore tests/chaos
+	$(BIN)/pytest $$(grep -rl --include='test_*.py' mark.alone tests) -m alone
 	$(BIN)/pytest tests --ignore tests/deploy --ignore tests/chaos -m "not alone and not endurance" -n 6 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(STAMP) ## tests of single parts; seconds
@@ -78,8 +78,8 @@ endurance: $(STAMP) ## one hour of small runs: memory, file descriptors and Redi
 endurance-short: $(STAMP) ## five minutes of it
 	$(BIN)/pytest tests/cluster/test_endurance.py -s
 
-check-fast: lint type $(STAMP) ## lint, types, tests of single parts and of the registry; within 3 minutes on 2 cores
-	$(BIN)/pytest tests/unit tests/redis -n 2 -q
+check-fast: lint type $(STAMP) ## lint, types, tests of single parts and of the registry, but those that measure times; within 3 minutes on 2 cores
+	$(BIN)/pytest tests/unit tests/redis -m "not alone" -n 3 -q
 
 check: lint type test ## lint, type, test: what CI runs
 
