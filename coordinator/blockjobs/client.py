@@ -27,6 +27,7 @@ from blockjobs.model.errors import (
     WaitTimedOut,
 )
 from blockjobs.model.ids import Host, RunId
+from blockjobs.model.ids import host as checked_host
 from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
@@ -39,6 +40,7 @@ from blockjobs.store.events import Event
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.format import expect_same_format
 from blockjobs.store.glances import Glances
+from blockjobs.store.hostnames import Carried
 from blockjobs.store.hosts import HostView, Judged
 from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
@@ -212,6 +214,39 @@ class Coordinator(Standstill, Budgets):
             there = "is up" if judged.state == "up" else "has its steps worker, which does what is decided"
             raise Refused(f"host '{host}' {there}: cancel its jobs, or drain it and stop its workers")
         return self.registry.fate.abandon(Host(host))
+
+    def rename_host(self, old: str, new: str, *, by: str = "") -> Carried:
+        """Carry everything that is known of a host to its new name: history, backups, jobs on record, limits, drains.
+
+        Raises:
+            HostDown: the old name is not known.
+            Refused: a worker of the old name is there, it has jobs that are not over, or the new name has something of
+                its own already.
+        """
+        self._expect_gone(old)
+        if old == new:
+            raise Refused(f"host '{old}' is called so already")
+        return self.registry.hostnames.rename(Host(old), checked_host(new), by)
+
+    def remove_host(self, host: str, *, with_history: bool = False, by: str = "") -> Carried:
+        """Forget a host for good; nothing is touched on its disks.  ``with_history``: what it has published, too.
+
+        Raises:
+            HostDown: it is not known.
+            Refused: a worker of it is there, it has jobs that are not over, or backups are on record.
+        """
+        self._expect_gone(host)
+        backups = len(self.registry.hostnames.backups(Host(host)))
+        if backups and not with_history:
+            raise Refused(f"host '{host}' has {backups} backups on record: --with-history forgets them, too")
+        return self.registry.hostnames.remove(Host(host), by)
+
+    def _expect_gone(self, host: str) -> None:
+        judged = self.registry.hosts.known().get(Host(host))
+        if judged is None:
+            raise HostDown(host, "is not known: no worker has registered under this name")
+        if judged.state == "up" or not all(judged.lacks(worker) for worker in WorkerName):
+            raise Refused(f"host '{host}' has a worker that is there: stop its workers first")
 
     def accept_loss(self, number: int) -> int:
         """Go on with a registry that has lost decisions up to this number; the highest number that counts now.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,7 +16,9 @@ from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.resolve import Resolve
 from blockjobs.daemons.sweep import Sweep
 from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host
 from blockjobs.model.resolutions import Resolution
+from blockjobs.spawn import spawn
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
 
@@ -163,3 +167,35 @@ def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_a
     assert [path.name for path in nights.iterdir()] == [*there]
     ended = {line.split()[0]: line.split()[-1] for line in command(fleet, "history", "nightly")[1].splitlines()}
     assert ended[night] == "pruned"
+
+
+def test_a_host_that_has_another_name_keeps_its_nights(fleet: Fleet) -> None:
+    """docs/restore.md, a host has another name: its state directory is named in host.toml, and stays."""
+    source, top = fleet.image("a", "named.img", 1), fleet.root("a")
+    run = fleet.submit(fleet.plan([{"id": "x", "source": f"a:{source}", "target": f"a:{top}/{{run}}-named.img"}]))
+    fleet.until("RUN_ENDED", run)
+    assert "has a worker that is there" in command(fleet, "hosts", "rename", "a", "a2", "--yes")[1]
+    for name in ("steps@a", "copy@a"):
+        fleet.kill(name)
+    fleet.until("HOST_DOWN", "a")
+    config = (fleet.place / "a.toml").read_text()
+    (fleet.place / "a2.toml").write_text(config.replace('name = "a"', 'name = "a2"'))
+    for queue in ("steps", "copy"):
+        words = ["worker", "--host", "a2", "--queue", queue, "--config", str(fleet.place / "a2.toml")]
+        env = os.environ | {"BLOCKJOBS_REDIS_URL": fleet.server.url, **fleet.env}
+        log = fleet.place / "logs" / f"{queue}@a2.log"
+        fleet.processes[f"{queue}@a2"] = spawn([sys.executable, "-m", "blockjobs", *words], log=log, env=env)
+    fleet.until("HOST_UP", "a2")
+    code, told = command(fleet, "rescan", "a2")
+    assert (code, "nothing was found" in told, "`blockjobs hosts rename a a2`" in told) == (0, True, True), told
+    code, told = command(fleet, "hosts", "rename", "a", "a2", "--yes")
+    assert code == 0, told
+    fleet.until_true(lambda: [*fleet.registry.hosts.known()] == [Host("a2")])
+    code, told = command(fleet, "verify", run)
+    assert code == 0, told
+    code, told = command(fleet, "restore", f"{run}.x", f"a2:{top}/renamed.img")
+    assert code == 0, told
+    code, told = command(fleet, "rescan", "--json")
+    (host,) = json.loads(told)
+    assert (code, host["host"], host["found"], host["moved"]) == (0, "a2", 0, 0)
+    assert host["known"] >= 1

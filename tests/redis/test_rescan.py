@@ -371,8 +371,8 @@ def test_an_entry_that_somebody_has_changed_meanwhile_is_not_written_anew(fleet,
     (target,) = targets()
     real = fleet.client.hget(keys.targets(target.run), target.entry)
     other = real.replace(b"/backup/", b"/BACKUP/")
-    names = [keys.targets(target.run), keys.events()]
-    words = [target.run, target.entry, other, b"new", "TARGET_COUNTED", target.job, "", ALPHA, ""]
+    names = [keys.targets(target.run), keys.left(target.run), keys.events()]
+    words = [target.run, target.entry, other, target.entry, b"new", "TARGET_COUNTED", target.job, "", ALPHA, ""]
     assert fleet.registry.found._scripts.call("recast", names, words)[0] == b"changed"
     fleet.client.hset(keys.targets(target.run), target.entry, other)
     assert fleet.registry.found.count([target]) == 0

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 from debian import find_debian_redis
 from puppets import ALPHA, RUN, Fleet, dump, spec
+from test_rescan import row
 from test_shipped_redis import serving, url
 
 from blockjobs.cli import main
 from blockjobs.model.barriers import Step
+from blockjobs.model.liveness import Word, WorkerName
+from blockjobs.model.rescan import FoundBackup
 from blockjobs.server import find_binary
 from blockjobs.settings import URL
 from blockjobs.store.connection import connect
+from blockjobs.store.registry import Registry
 
 LOOKING = (
     ("status",), ("show", RUN), ("show", "a"), ("history",), ("hosts",), ("events", "--json"), ("stores",),
@@ -89,3 +93,18 @@ def test_a_viewer_is_refused_with_one_line_and_nothing_changes(admin, say, words
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith("blockjobs: Redis does not let the user of this URL do that: ")
     assert dump(admin) == before
+
+
+def test_an_operator_notes_what_a_rescan_found_and_gives_a_host_another_name(admin, say, place):
+    admin.flushall()
+    found = FoundBackup.of(row(1), ALPHA)
+    with connect(url(place, "operator")) as client:
+        registry = Registry(client)
+        assert registry.found.add([(found, 0)]) == 1
+        assert registry.found.count(registry.history.targets(registry.views.runs())) == 1
+    Registry(admin).hosts.judge(ALPHA, "down", dict.fromkeys(WorkerName, Word.DOWN))
+    assert say("viewer", "hosts", "rename", ALPHA, "gamma", "--yes")[0] == 2
+    assert say("operator", "hosts", "rename", ALPHA, "gamma", "--yes")[0] == 0
+    Registry(admin).hosts.judge("gamma", "down", dict.fromkeys(WorkerName, Word.DOWN))
+    assert say("operator", "hosts", "remove", "gamma", "--with-history", "--yes")[0] == 0
+    assert {user for user, what in refused(admin) if what != "client|setinfo"} <= {"viewer"}

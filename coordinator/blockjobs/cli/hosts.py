@@ -11,11 +11,12 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size
 from blockjobs.cli.run import Size
 from blockjobs.cli.status import aligned
-from blockjobs.cli.words import hangs, since
+from blockjobs.cli.words import count, hangs, since
 from blockjobs.cli.words import speed as speed_of
 from blockjobs.client import Coordinator
 from blockjobs.model.liveness import describe_absence
 from blockjobs.store.holds import DRAIN
+from blockjobs.store.hostnames import Carried
 from blockjobs.store.hosts import HostView
 
 START = "systemctl start blockjobs-worker@{}"
@@ -33,6 +34,8 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
     Example:
       blockjobs hosts
       blockjobs hosts set web1 --speed 100MiB
+      blockjobs hosts rename web1 web01
+      blockjobs hosts remove web7
     """
     if context.invoked_subcommand is not None:
         return
@@ -79,6 +82,59 @@ def set_(host: str, speed: int, url: str | None) -> None:
     with Coordinator(url) as here:
         before = here.set_host(host, speed=speed, by=owner())
     click.echo(f"{host}: {speed_of(speed)} (was {speed_of(before)})")
+
+
+@hosts.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@redis_option
+def rename(old: str, new: str, yes: bool, url: str | None) -> None:
+    """Carry everything that is known of host OLD to its NEW name, and forget OLD.
+
+    History, backups, jobs on record, sizes, limits, drains and named volumes go with it, as if the host had always been
+    called so. It is for the same machine under another name: stop the workers of OLD, move its state directory, set the
+    name in host.toml, start them. Refused while a worker of OLD is there, while OLD has jobs that are not over, and
+    where NEW has anything of its own. It may be repeated.
+
+    \b
+    Example:
+      blockjobs hosts rename web1 web01
+    """
+    with Coordinator(url) as here:
+        if not yes:
+            click.confirm(f"Carry everything of host {old} to {new}, and forget {old}?", abort=True)
+        click.echo(f"{old} is called {new}: {carried(here.rename_host(old, new, by=owner()))}")
+
+
+@hosts.command()
+@click.argument("host")
+@click.option("--with-history", is_flag=True, help="Forget the backups that are on record there, too.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@redis_option
+def remove(host: str, with_history: bool, yes: bool, url: str | None) -> None:
+    """Forget a host for good; on its disks nothing is touched.
+
+    Refused while a worker of it is there, while it has jobs that are not over (`blockjobs abandon HOST` ends them),
+    and, without --with-history, while backups of it are on record. Its jobs on record are dismissed. Should it register
+    again, it is a new host; `blockjobs rescan HOST` finds its backups.
+
+    \b
+    Example:
+      blockjobs hosts remove web7
+      blockjobs hosts remove web7 --with-history --yes
+    """
+    with Coordinator(url) as here:
+        if not yes:
+            also = ", and its backups in the history" if with_history else ""
+            click.confirm(f"Forget host {host}{also}, for good?", abort=True)
+        click.echo(f"{host} is forgotten: {carried(here.remove_host(host, with_history=with_history, by=owner()))}")
+
+
+def carried(what: Carried) -> str:
+    """``2 jobs on record, 5 backups, 0 named volumes``."""
+    volumes = count(what.volumes, "named volume")
+    return f"{count(what.jobs, 'job')} on record, {count(what.backups, 'backup')}, {volumes}"
 
 
 def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:

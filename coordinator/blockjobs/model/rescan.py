@@ -169,8 +169,8 @@ def judge_found(
     if same := next((entry for entry in mine if entry.place == found.place), None):
         return Judgement(Standing.KNOWN, known=same)
     if found.named not in (found.host, moved_from) and found.named in hosts:
-        way = f"`--moved-from {found.named}` if they lie on {found.host} for good"
-        return Judgement(Standing.FOREIGN, f"of host {found.named}, which is known: {way}")
+        way = f"`blockjobs hosts rename {found.named} {found.host}`, or `--moved-from {found.named}`"
+        return Judgement(Standing.FOREIGN, f"of host {found.named}; if {found.host} has them for good: {way}")
     if going:
         return Judgement(Standing.GOING)
     for entry in mine:

@@ -42,6 +42,8 @@ NEEDS: Final[dict[str, str]] = {
     "STORE_SET":           "jobs# speed# by",
     "STORE_REMOVED":       "by",
     "HOST_LIMITED":        "speed# by",
+    "HOST_RENAMED":        "to by",
+    "HOST_REMOVED":        "by",
     "HOST_DOWN":           "state",
     "CLOCK_JUMPED":        "seconds",
 }  # fmt: skip

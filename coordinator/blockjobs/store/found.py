@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from blockjobs.model.errors import Refused
-from blockjobs.model.ids import RunId
+from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.policies import RunFields
 from blockjobs.model.rescan import KINDS, FoundBackup, name_of
@@ -56,7 +56,19 @@ class Found:
             backup.host, backup.path, known.transaction, backup.source, backup.base, layers=(), number=known.number,
             salvaged=known.salvaged, held=True, seal=backup.seal,
         )  # fmt: skip
-        return self._write(known, row, "TARGET_MOVED", backup.host, backup.path)
+        return self._write(known, row, "TARGET_MOVED", backup.place)
+
+    def rehost(self, known: Target, new: Host) -> bool:
+        """Give a backup to another name of its host, its source with it; False: somebody else changed its entry."""
+        source = known.source
+        if source.startswith(f"{known.host}:"):
+            source = f"{new}:{source.removeprefix(f'{known.host}:')}"
+        row = row_of(
+            new, known.path, known.transaction, source, known.base, layers=known.layers, number=known.number,
+            salvaged=known.salvaged, held=known.held, seal=known.seal,
+        )  # fmt: skip
+        entry = f"{known.job}@{new}" if known.entry == f"{known.job}@{known.host}" else known.entry
+        return self._write(known, row, "TARGET_MOVED", (new, known.path), entry)
 
     def count(self, targets: Iterable[Target]) -> int:
         """Have the rules hold for backups that a rescan found; for how many they did not before."""
@@ -67,15 +79,18 @@ class Found:
             target.host, target.path, target.transaction, target.source, target.base, layers=target.layers,
             number=target.number, salvaged=target.salvaged, seal=target.seal,
         )  # fmt: skip
-        return self._write(target, row, "TARGET_COUNTED", target.host, target.path)
+        return self._write(target, row, "TARGET_COUNTED", target.place)
 
-    def _write(self, known: Target, row: bytes, kind: str, host: str, path: str) -> bool:
-        names = [keys.targets(RunId(known.run)), keys.events()]
+    def _write(self, known: Target, row: bytes, kind: str, place: tuple[str, str], entry: str = "") -> bool:
+        run = RunId(known.run)
+        names = [keys.targets(run), keys.left(run), keys.events()]
         before = self._redis.hget(names[0], known.entry)
         if before is None or not before.startswith(f"{known.host}:{known.path}\0".encode()):
             return False
-        args: list[Any] = [known.run, known.entry, before, row, kind, known.job, known.transaction, host,
-                           f"{host}:{path}"]  # fmt: skip
+        args: list[Any] = [
+            known.run, known.entry, before, entry or known.entry, row, kind, known.job, known.transaction,
+            place[0], ":".join(place),
+        ]  # fmt: skip
         return bool(self._scripts.call("recast", names, args)[0] == b"written")
 
 

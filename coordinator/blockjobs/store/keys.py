@@ -285,8 +285,8 @@ def nodes() -> str:
 def hosts() -> str:
     """hash: of each host how the coordinator judged it (``state:``, ``since:``) and its workers (``steps:``,
     ``copy:``), the limit given (``speed:``), since when its line stands and how many claims there were then
-    (``standing:``), and how many of its events were refused (``refused:``) and when the last
-    one was (``refused-at:``, ms)."""
+    (``standing:``), how many of its events were refused (``refused:``) and when the last one was (``refused-at:``, ms),
+    and the name that it is being given (``renaming:``)."""
     return "bj:hosts"
 
 

@@ -58,7 +58,7 @@ class Nodes:
 
     def add(self, node: Node) -> None:
         """Raises NodeExists."""
-        if not self._redis.hsetnx(keys.nodes(), node.name, _record(node)):
+        if not self._redis.hsetnx(keys.nodes(), node.name, record_of(node)):
             raise NodeExists(node.name)
 
     def get(self, name: str) -> Node:
@@ -129,7 +129,7 @@ class Nodes:
         """Every node of a volume has another size.  Whoever says so has the volume reserved: no node of it can go."""
         for node in self.list():
             if node.volume.lock == volume.lock:
-                self._redis.hset(keys.nodes(), node.name, _record(replace(node, size=size)))
+                self._redis.hset(keys.nodes(), node.name, record_of(replace(node, size=size)))
 
     def writer(self, volume: HostedVolume) -> str:
         """The job that writes to a volume; "" where none does."""
@@ -152,7 +152,8 @@ def _reservation(row: bytes) -> tuple[str, str]:
     return f"{why} {token}", text
 
 
-def _record(node: Node) -> bytes:
+def record_of(node: Node) -> bytes:
+    """A named volume as the registry keeps it."""
     return codec.pack(
         {
             "volume": volumespec.to_dict(node.volume), "options": dict(node.options),

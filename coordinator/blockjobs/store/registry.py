@@ -18,6 +18,7 @@ from blockjobs.store.fate import Fate
 from blockjobs.store.found import Found
 from blockjobs.store.history import History
 from blockjobs.store.holds import Holds
+from blockjobs.store.hostnames import HostNames
 from blockjobs.store.hosts import Hosts
 from blockjobs.store.limits import Limits
 from blockjobs.store.memory import DecisionMemory
@@ -60,6 +61,7 @@ class Registry:
         self.questions = Questions(client)
         self.history = History(client, scripts, self.odd)
         self.found = Found(client, scripts)
+        self.hostnames = HostNames(client, scripts, self.verbs, self.found)
         self.notices = Notices(client, scripts, self.odd)
         self.attention = Attention(
             client, scripts, views=self.views, hosts=self.hosts, notices=self.notices, odd=self.odd

@@ -24,7 +24,7 @@ NAMES: Final = (
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "found", "recast",                  "again", "begin", "merge", "due", "clock", "restart",
+    "prune", "found", "recast", "rehost", "host_gone", "again", "begin", "merge", "due", "clock", "restart",
     "announce", "attend", "tell", "told",        "bell", "vacate",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",

@@ -21,7 +21,7 @@ RESCANS: Final = (
     Mutant("coordinator/blockjobs/store/lua/found.lua", 'if state and not (state == "published" and over) then return {"going"} end\n', "", registry("rescan", "nothing_is_added_to_a_run_that_somebody_has_started_meanwhile")),
     Mutant("coordinator/blockjobs/store/lua/found.lua", 'if redis.call("HSETNX", KEYS[2], entry, row) == 1 then', 'if redis.call("HSET", KEYS[2], entry, row) then', registry("rescan", "two_rescans_at_once_and_a_lost_reply_count_nothing_twice")),
     Mutant("coordinator/blockjobs/store/lua/found.lua", '"found", 1, "slim", 1)', '"found", 1)', registry("rescan", "the_record_of_what_was_found_stays_as_long_as_the_backups_do")),
-    Mutant("coordinator/blockjobs/store/lua/recast.lua", "if found ~= ARGV[3] or found == ARGV[4] then", "if found == ARGV[4] then", registry("rescan", "an_entry_that_somebody_has_changed_meanwhile_is_not_written_anew")),
+    Mutant("coordinator/blockjobs/store/lua/recast.lua", "if found ~= ARGV[3] or found == ARGV[5] then", "if found == ARGV[5] then", registry("rescan", "an_entry_that_somebody_has_changed_meanwhile_is_not_written_anew")),
     Mutant("coordinator/blockjobs/daemons/rescan.py", "if (each.run, known.entry) in turn.there:", "if False:", registry("rescan", "a_copy_is_no_move_nor_is_it_one_where_nobody_can_look")),
     Mutant("coordinator/blockjobs/daemons/rescan.py", "elif known.host == each.host and (why := _unread(scan, known.path)):", "elif (why := \"\"):", registry("rescan", "a_copy_is_no_move_nor_is_it_one_where_nobody_can_look")),
     Mutant("workers/blockworker/rescan.py", "if not stat.S_ISREG(st.st_mode):  # looked at first: opening a device or a FIFO can have effects", "if False:", unit("found_manifests", "a_manifest_that_is_damaged_or_lies_is_named_and_all_others_count")),
@@ -29,5 +29,12 @@ RESCANS: Final = (
     Mutant("workers/blockworker/rescan.py", "or size >= BYTES or clock() >= end:", "or size >= BYTES:", unit("found_manifests", "page_by_page_every_manifest_is_told_once_whatever_bounds_a_page")),
     Mutant("workers/blockworker/rescan.py", "if len(page.rows) >= most or", "if", unit("found_manifests", "page_by_page_every_manifest_is_told_once_whatever_bounds_a_page")),
     Mutant("workers/blockworker/rescan.py", "if name == FOLDER or inner in others:", "if inner in others:", unit("found_manifests", "directories_that_are_too_deep_or_not_ours_to_read_are_named")),
+    never("coordinator/blockjobs/store/hostnames.py", "            if self._redis.hexists(keys.txn(TxnId(txn.decode())), f\"host:{host}\"):\n", registry("host_names", "a_host_that_is_there_or_has_open_jobs_keeps_its_name")),
+    Mutant("coordinator/blockjobs/store/hostnames.py", "            self.expect_unused(new)\n", "", registry("host_names", "a_name_that_has_something_of_its_own_is_not_taken")),
+    never("coordinator/blockjobs/store/hostnames.py", "        if begun not in (\"\", new):\n", registry("host_names", "a_rename_that_was_cut_off_anywhere_is_finished_by_the_next_one")),
+    Mutant("coordinator/blockjobs/store/hostnames.py", "        if not begun:  # else a call before this one was cut off", "        if True:", registry("host_names", "a_rename_that_was_cut_off_anywhere_is_finished_by_the_next_one")),
+    never("coordinator/blockjobs/client.py", "        if judged.state == \"up\" or not all(judged.lacks(worker) for worker in WorkerName):\n            raise Refused(f\"host '{host}' has a worker that is there", registry("host_names", "a_host_that_is_there_or_has_open_jobs_keeps_its_name")),
+    never("coordinator/blockjobs/client.py", "        if backups and not with_history:\n", registry("host_names", "a_host_is_forgotten_with_its_history_only_if_it_is_told_so")),
+    Mutant("coordinator/blockjobs/store/hostnames.py", "        self.expect_over(old)\n        self._merge(old)\n", "        self.expect_over(old)\n", registry("host_names", "what_its_workers_told_last_is_not_lost")),
 )
 # fmt: on
