@@ -10,6 +10,8 @@ import stages
 from rawbytes import exchange
 
 HELLO = b'{"execute": "qmp_capabilities"}\n'
+COMMAND = b'{"execute": "query-jobs", "id": "it"}\n'
+STRAY = [b"\xff", b"\xfe", b"\x00", b"\x01", b"\x1b", b"\x1f", b"\x7f"]  # the last one may stand in a string
 BYTES: dict[str, list[bytes]] = {
     "nothing": [],
     "a command before the negotiation": [b'{"execute": "query-jobs", "id": 1}'],
@@ -38,10 +40,32 @@ BYTES: dict[str, list[bytes]] = {
     "a missing brace": [HELLO, b'{"execute": "query-jobs"]\n'],
     "a comma too many": [HELLO, b'{"execute": "query-jobs",}'],
     "a key twice": [HELLO, b'{"execute": "query-jobs", "execute": "query-jobs"}'],
+    **{f"a stray {byte!r} before a command": [HELLO, byte, COMMAND] for byte in STRAY},
+    **{f"a stray {byte!r} in an object": [HELLO, b'{"execute": ', byte, b"\n", COMMAND] for byte in STRAY},
+    **{f"a stray {byte!r} in a string": [HELLO, b'{"execute": "query-', byte, b"\n", COMMAND] for byte in STRAY[:-1]},
+    "DEL in a string": [HELLO, b'{"execute": "query-jobs", "id": "a\x7fb"}'],
+    "a stray byte behind a backslash": [HELLO, b'{"execute": "query-\\\x01', b"\n", COMMAND],
+    "a tab in a string": [HELLO, b'{"execute": "query-jobs\t"', b"\n", COMMAND],
+    "many stray bytes": [HELLO, b"\xff\xff\x01\x00", COMMAND],
+    "a string without an end": [HELLO, b'{"execute": "query-jobs', b"\n", COMMAND],
+    "what is passed over behind a stray byte": [HELLO, b'"ab\xffcd', COMMAND],
+    "a command behind a word": [HELLO, b"word", COMMAND],
+    "a command behind a number": [HELLO, b"1", COMMAND],
+    "a command behind a string": [HELLO, b'"text"', COMMAND],
+    "a character that is encoded too long": [HELLO, b'{"execute": "query-jobs", "id": "\xc0\xaf"}', COMMAND],
+    "a character of a code that was cut off": [HELLO, b'{"execute": "query-jobs", "id": "\xe2\x82"}', COMMAND],
+    "half of a surrogate pair": [HELLO, rb'{"execute": "query-jobs", "id": "\ud800"}', COMMAND],
+    "half of a surrogate pair as bytes": [HELLO, b'{"execute": "query-jobs", "id": "\xed\xa0\x80"}', COMMAND],
+    "a surrogate pair": [HELLO, rb'{"execute": "query-jobs", "id": "\ud83d\ude00"}', COMMAND],
+    "an escape that is none": [HELLO, rb'{"execute": "query-jobs", "id": "\x"}', COMMAND],
+    "arrays as deep as they may be": [HELLO, b"[" * 900 + b"]" * 900, COMMAND],
+    "arrays that are too deep": [HELLO, b"[" * 1025, b"\n", COMMAND],
+    "objects that are too deep": [HELLO, b'{"a":' * 1024 + b"{", b"\n", COMMAND],
+    "arrays without an end, and a reset": [HELLO, b"[" * 100, b"\xff", COMMAND],
 }  # fmt: skip
 
 
-BROKEN = "JSON parse error"
+BROKEN = "JSON"  # parse error, nesting depth limit exceeded, ...
 
 
 def answers(path: Path, sent: list[bytes]) -> list[Any]:
@@ -56,7 +80,9 @@ def answers(path: Path, sent: list[bytes]) -> list[Any]:
 
 @pytest.mark.parametrize("name", BYTES)
 def test_bytes_are_answered_alike(name: str, their_stage: stages.Stage, our_stage: stages.Stage) -> None:
-    assert answers(our_stage.socket, BYTES[name]) == answers(their_stage.socket, BYTES[name])
+    assert answers(our_stage.socket, BYTES[name]) == (theirs := answers(their_stage.socket, BYTES[name]))
+    if COMMAND in BYTES[name]:
+        assert {"return": [], "id": "it"} in theirs
 
 
 def test_what_only_looks_like_json_is_refused(our_stage: stages.Stage) -> None:

@@ -29,7 +29,10 @@ WRONG = {  # as QEMU 7.2 answers, but for the last five
     b'{"execute": "query-jobs", "arguments": 1}': "QMP input member 'arguments' must be an object",
     b'{"execute": "query-jobs", "x": 1}': "QMP input member 'x' is unexpected",
     b'{"exec-oob": "query-jobs"}': "QMP input member 'exec-oob' is unexpected",
-    b'"\xff"': "JSON parse error, invalid UTF-8 sequence in byte 1",
+    b'"\x80"': "JSON parse error, invalid UTF-8 sequence in byte 1",
+    b"\xff": r"JSON parse error, stray '\xff'",
+    b'{"execute": "query-\x01': r"JSON parse error, stray '\x01'",
+    b"[" * 1025: "JSON nesting depth limit exceeded",
     b'{"a": "b': "JSON parse error, a string goes over the end of a line",
     b"[" * 5000 + b"]" * 5000: "JSON nesting depth limit exceeded",
     b'{"execute": "\\ud800"}': "JSON parse error, half of a surrogate pair is not a character",
@@ -44,6 +47,14 @@ def test_what_is_no_request_is_refused_with_a_reason_and_the_next_one_is_answere
     with Plain(face.path) as plain:
         assert plain.say(text) == {"error": {"class": "GenericError", "desc": WRONG[text]}}
         assert plain.say(b'{"execute": "query-jobs", "id": 7}') == {"return": [], "id": 7}
+
+
+@pytest.mark.parametrize("before", [b"", b"foo", b'{"a": "b', b"[" * 2000, b"[{", b'"x\\', b'"' + b"x" * 70_000])
+def test_behind_a_byte_that_no_message_has_everything_begins_anew(before):
+    splitter = wire.Splitter()
+    *wrong, last = splitter.feed(before + b"\xff" + b'{"execute": "query-jobs"}')
+    assert wire.decode(last) == {"execute": "query-jobs"}
+    assert isinstance(wrong[-1], QmpError)
 
 
 def test_a_client_is_greeted_and_has_to_negotiate_first(face):

@@ -51,7 +51,7 @@ class Client:
         finally:
             self._writer.close()
 
-    async def _handle(self, text: bytes | None) -> None:
+    async def _handle(self, text: bytes | QmpError) -> None:
         reply: dict[str, Any] = {}
         try:
             message = wire.decode(text)

@@ -14,8 +14,15 @@ from typing import Any, Final
 from blockjobs.qmp.errors import QmpError
 
 LONGEST: Final = 64 << 10  # bytes of one message
-_STRUCTURE: Final = re.compile(rb'["\n{}\[\]]')
-_IN_STRING: Final = re.compile(rb'["\\\n]')
+DEEPEST: Final = 1024  # arrays and objects within each other
+# What matters outside of a string, and in one.  A byte that no JSON has there (a control character, 0xFE, 0xFF) begins
+# everything anew: a client that does not know what it has sent sends one, and waits for the error.
+_STRUCTURE: Final = re.compile(rb'["\n{}\[\]\x00-\x08\x0b\x0c\x0e-\x1f\x7f\xfe\xff]')
+_IN_STRING: Final = re.compile(rb'["\\\x00-\x1f\xfe\xff]')
+_BEHIND_STRAY: Final = re.compile(rb'["{}\[\]:,\x00-\x1f\xfe\xff]')  # what is passed over up to there
+_TOO_LONG: Final = f"JSON token size limit exceeded: a message of at most {LONGEST} bytes was expected"
+_TOO_DEEP: Final = "JSON nesting depth limit exceeded"
+_ENDLESS: Final = "JSON parse error, a string goes over the end of a line"
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _TEXTS: Final = {  # of Python's parser -> of QEMU's
     "Expecting ':' delimiter": "missing : in object pair",
@@ -33,64 +40,89 @@ class Splitter:
     def __init__(self) -> None:
         self._text = bytearray()
         self._at = self._depth = 0
-        self._quoted = self._too_long = False
+        self._quoted = self._passing = False
+        self._fault = ""  # why what is read now is no message, wherever it ends
 
-    def feed(self, data: bytes) -> Iterator[bytes | None]:
-        """The messages that ``data`` completes; None for one that is longer than ``LONGEST``."""
+    def feed(self, data: bytes) -> Iterator[bytes | QmpError]:
+        """The messages that ``data`` completes; an error for what is none."""
         self._text += data
-        while True:
-            found = (_IN_STRING if self._quoted else _STRUCTURE).search(self._text, self._at)
-            if found is None:
-                self._at = len(self._text)
-                break
-            self._at = found.end()
-            if found[0] == b"\\":
-                self._at += 1
-                if self._at > len(self._text):
-                    self._at = found.start()  # its other half is still to come
-                    break
-            elif self._ends(found[0]):
-                yield from self._cut()
+        while mark := self._next_mark():
+            yield from self._take(mark)
         if len(self._text) > LONGEST:
-            self._too_long = True
-            self._text.clear()
-            self._at = 0
+            self._spoil(_TOO_LONG)
 
-    def _ends(self, mark: bytes) -> bool:
-        """Whether a message ends behind ``mark``."""
-        if mark == b"\n":
-            broken = self._quoted  # no string goes over the end of a line: begin anew
-            if broken or self._too_long:
-                self._quoted, self._depth = False, 0
-            return self._depth == 0
+    def _next_mark(self) -> bytes:
+        """The next byte that matters, and be behind it; empty where it is still to come."""
+        if self._passing:
+            behind = _BEHIND_STRAY.search(self._text)
+            del self._text[: len(self._text) if behind is None else behind.start()]
+            self._passing = behind is None
+        while found := (_IN_STRING if self._quoted else _STRUCTURE).search(self._text, self._at):
+            self._at = found.end()
+            if found[0] != b"\\":
+                return bytes(found[0])
+            if self._at == len(self._text):  # its other half is still to come
+                self._at = found.start()
+                return b""
+            self._at += self._text[self._at] in b'\\"'
+        self._at = len(self._text)
+        return b""
+
+    def _take(self, mark: bytes) -> Iterator[bytes | QmpError]:
         if mark == b'"':
             self._quoted = not self._quoted
-            return False
-        self._depth += 1 if mark in b"{[" else -1
-        if self._depth <= 0:
-            self._depth = 0
-            return True
-        return False
+        elif mark == b"\n" and not self._quoted:
+            if not self._depth or self._fault:
+                yield from self._cut()
+        elif mark in b"{[":
+            if not self._depth:
+                yield from self._cut(1)
+            self._depth += 1
+            if self._depth > DEEPEST:
+                self._spoil(_TOO_DEEP)
+        elif mark in b"}]":
+            self._depth -= 1
+            if self._depth <= 0:
+                yield from self._cut()
+        else:
+            yield from self._stray(mark)
 
-    def _cut(self) -> Iterator[bytes | None]:
-        text = bytes(self._text[: self._at]).strip()
+    def _stray(self, mark: bytes) -> Iterator[bytes | QmpError]:
+        """Begin anew behind a byte that no JSON has there."""
+        if not self._depth and not self._quoted:
+            yield from self._cut(1)
+        yield QmpError(self._fault or (_ENDLESS if mark == b"\n" else f"JSON parse error, stray '\\x{mark.hex()}'"))
+        del self._text[: self._at]
+        self._at = self._depth = 0
+        self._quoted, self._passing, self._fault = False, True, ""
+
+    def _spoil(self, why: str) -> None:
+        """What is read now is no message: only its end matters."""
+        self._fault = why
         del self._text[: self._at]
         self._at = 0
-        if self._too_long or len(text) > LONGEST:
-            self._too_long = False
-            yield None
+
+    def _cut(self, behind: int = 0) -> Iterator[bytes | QmpError]:
+        """What was read is a message, but for the last ``behind`` bytes."""
+        end = self._at - behind
+        text = bytes(self._text[:end]).strip()
+        del self._text[:end]
+        self._at, self._depth = behind, 0
+        if fault := self._fault or (_TOO_LONG if len(text) > LONGEST else ""):
+            self._fault = ""
+            yield QmpError(fault)
         elif text:
             yield text
 
 
-def decode(text: bytes | None) -> Any:
+def decode(text: bytes | QmpError) -> Any:
     """The value of one message.
 
     Raises:
         QmpError: what is wrong with it.
     """
-    if text is None:
-        raise QmpError(f"JSON token size limit exceeded: a message of at most {LONGEST} bytes was expected")
+    if isinstance(text, QmpError):
+        raise text
     try:
         value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite)
         if b"\\u" in text:
@@ -102,7 +134,7 @@ def decode(text: bytes | None) -> Any:
     except json.JSONDecodeError as wrong:
         raise QmpError(f"JSON parse error, {_why(wrong)}") from None
     except RecursionError:
-        raise QmpError("JSON nesting depth limit exceeded") from None
+        raise QmpError(_TOO_DEEP) from None
     except ValueError as wrong:  # an integer of thousands of digits
         raise QmpError(f"JSON parse error, {wrong}") from None
     return value
