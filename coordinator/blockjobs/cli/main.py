@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "show":        "blockjobs.cli.show:show",
     "wait":        "blockjobs.cli.wait:wait",
     "history":     "blockjobs.cli.history:history",
+    "overdue":     "blockjobs.cli.overdue:overdue",
     "report":      "blockjobs.cli.report:report",
     "prune":       "blockjobs.cli.prune:prune",
     "pause":       "blockjobs.cli.verbs:pause",

@@ -23,6 +23,7 @@ from blockjobs.cli.follow import Detach, Show, follow, patience_option, salvaged
 from blockjobs.cli.gather import gather
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain, print_json
+from blockjobs.cli.refusal import refusal_told
 from blockjobs.cli.status import as_json
 from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
@@ -105,18 +106,19 @@ def run(  # noqa: PLR0917 - click passes by name
       blockjobs run nightly.yaml
       blockjobs run nightly.yaml --only db --set defaults.speed=50MiB --detach
     """
-    read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
-    with Coordinator(url) as here:
-        fleet = runfile.Fleet()
+    with refusal_told(file, url):
+        read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
+        with Coordinator(url) as here:
+            fleet = runfile.Fleet()
 
-        def ask() -> None:
-            nonlocal fleet
-            fleet = gather(here, read, lambda text: click.echo(text, err=True))
+            def ask() -> None:
+                nonlocal fleet
+                fleet = gather(here, read, lambda text: click.echo(text, err=True))
 
-        return start(
-            here, lambda now: read.plan(now, fleet), detach=detach, json=json, patience=patience, before=ask,
-            cancels=on_term == "cancel",
-        )  # fmt: skip
+            return start(
+                here, lambda now: read.plan(now, fleet), detach=detach, json=json, patience=patience, before=ask,
+                cancels=on_term == "cancel",
+            )  # fmt: skip
 
 
 class Size(click.ParamType[int]):

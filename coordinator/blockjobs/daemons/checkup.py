@@ -19,6 +19,7 @@ from blockjobs.model.checkup import Finding, Level, examine
 from blockjobs.model.errors import BlockjobsError, unexpected
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.liveness import WorkerName, lone_absence
+from blockjobs.model.overdue import overdue_text
 from blockjobs.store.fitness import Fact, read_kind, read_settings
 from blockjobs.store.glances import Glances
 from blockjobs.store.health import Health, beyond
@@ -96,6 +97,7 @@ class Checkup:
             yield name, "whether it runs", partial(self._daemon, name)
             yield name, "what it has put aside", partial(self._aside, name)
         yield "runs", "what needs attention", self._attention
+        yield "names", "whether they are overdue", self._names
         yield "runs", "their records", self._read_runs
 
     def _read_hosts(self) -> Iterator[Finding]:
@@ -123,6 +125,12 @@ class Checkup:
     def _needs(self, run: RunId, limits: Thresholds) -> Iterator[Finding]:
         for need in self._registry.attention.needs(run, limits):
             yield from examine("attention", f"run {run}", {"run": run, "text": need.text})
+
+    def _names(self) -> Iterator[Finding]:
+        for seen in self._registry.names.all():
+            text = overdue_text(seen).removeprefix(f"{seen.name}: ")
+            fact = {"name": seen.name, "late": seen.is_overdue, "text": text}
+            yield from examine("overdue", f"name {seen.name}", fact)
 
     def _read_runs(self) -> Iterator[Finding]:
         """Nothing, but that those are known then that cannot be read."""

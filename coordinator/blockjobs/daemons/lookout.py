@@ -15,6 +15,7 @@ from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import ATTENTION, attention_body, shown
+from blockjobs.model.overdue import NameSeen, overdue_need
 from blockjobs.store.each import Each, plainly
 from blockjobs.store.registry import Registry
 
@@ -36,11 +37,13 @@ class Lookout:
             self.look()
 
     def look(self) -> None:
-        """One look at the lines of all hosts, and at all runs that are watched."""
+        """One look at the lines of all hosts, at all runs that are watched, and at all names."""
         self.registry.attention.publish_thresholds(self.limits)
         self.each("the lines of hosts", self.registry.attention.watch_lines)
         for run in self.registry.attention.watched():
             self.each(f"run {run}: what needs a person", partial(self._look_at, run))
+        for seen in self.registry.names.all():
+            self.each(f"name {seen.name}: whether it is overdue", partial(self._look_at_name, seen))
 
     def _look_at(self, run: RunId) -> None:
         attention = self.registry.attention
@@ -58,3 +61,14 @@ class Lookout:
                 log.warning("run %s: needs attention: %s; told to %s", run, needs[0].text, ", ".join(map(shown, urls)))
         if over:
             attention.unwatch(run)
+
+    def _look_at_name(self, seen: NameSeen) -> None:
+        if not seen.is_overdue or not seen.urls:
+            return
+        need, attention = overdue_need(seen), self.registry.attention
+        if seen.told == need.mark:
+            return
+        unique = f"{seen.name}.{need.mark}"
+        said = attention_body(unique, seen.name, attention.to_json([need]))
+        if attention.tell_of_name(need, unique, said, seen.urls):
+            log.warning("%s; told to %s", need.text, ", ".join(map(shown, seen.urls)))

@@ -26,6 +26,7 @@ from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body, shown, told_of
+from blockjobs.model.policies import Verdict
 from blockjobs.model.states import Status
 from blockjobs.notify.send import LIMIT, Interrupted, send
 from blockjobs.store.connection import connect
@@ -78,6 +79,8 @@ class Notifier:
             self.registry.notices.announce(run, {}, [])
             return
         outcome, urls = told_of(view.fields.notify, verdict := self.registry.views.verdict(run))
+        if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:
+            self.registry.names.succeeded(view.name, run)
         if not urls:
             self.registry.notices.announce(run, {}, [])
             return

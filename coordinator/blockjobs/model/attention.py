@@ -28,6 +28,8 @@ class Cause(StrEnum):
     UNCLEANED = "uncleaned"  # a transaction is decided, and something of it could not be removed
     IDLE = "idle"  # slots of a host are free, and none of the jobs that wait there begins
     UNTOLD = "untold"  # a notice of the run's end was given up
+    REFUSED = "refused"  # a start was refused
+    OVERDUE = "overdue"  # no run of a name succeeded within the time that its file allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

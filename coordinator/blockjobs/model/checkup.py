@@ -139,6 +139,10 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
              "systemctl start blockjobs-{name}, or blockjobs up"),
     ),
     "attention": (Rule(W, lambda f: bool(f["text"]), "{text}", "blockjobs show {run}"),),
+    "overdue": (
+        Rule(W, lambda f: bool(f["late"]), "{text}",
+             "blockjobs history {name}; or, if its run file is gone, blockjobs overdue --forget {name}"),
+    ),
     "aside": (
         Rule(E, lambda f: bool(f["error"]), "{item} is put aside, and tried again ever later: {error}",
              "the log of {daemon} says more; `blockjobs show` the run or job, and cancel it if nobody needs it"),
@@ -251,6 +255,7 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
     "unreadable": "it can be read",
     "daemon": "runs",
     "attention": "needs nobody",
+    "overdue": "{text}",
     "aside": "nothing is put aside",
     "host-aside": "nothing is put aside",
     "refused-events": "no event was refused for a day, {count} were before",

@@ -115,8 +115,11 @@ class RunFields:
     file: str = ""
     notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+    overdue: int = 0  # within which a run of its name has to succeed
+    part: bool = False  # only some transactions of its file: that it succeeds says nothing of its name
 
     def __post_init__(self) -> None:
+        milliseconds_of(self.overdue, "overdue")
         milliseconds_of(self.deadline, "deadline")
         milliseconds_of(self.hold_timeout, "hold-timeout")
 
@@ -127,6 +130,7 @@ class RunFields:
             "deadline": self.deadline, "hold-timeout": self.hold_timeout, "on-overlap": self.on_overlap,
             "file": self.file, "notify": {name: list(urls) for name, urls in self.notify.items()},
             "skipped": [[each.transaction, each.host, list(each.jobs), each.why] for each in self.skipped],
+            **({"overdue": self.overdue} if self.overdue else {}), **({"part": True} if self.part else {}),
         }  # fmt: skip
 
     @classmethod
@@ -137,6 +141,7 @@ class RunFields:
             stores={name: Store(**each) for name, each in keys.get("stores", {}).items()},
             deadline=keys.get("deadline", 0), hold_timeout=keys.get("hold-timeout", 0),
             on_overlap=keys.get("on-overlap", ""), file=keys.get("file", ""),
+            overdue=keys.get("overdue", 0), part=keys.get("part", False),
             notify={name: tuple(urls) for name, urls in keys.get("notify", {}).items()},
             skipped=tuple(
                 Skipped(transaction=name, host=host, jobs=tuple(jobs), why=why)

@@ -32,11 +32,12 @@ from blockjobs.store.connection import Client
 from blockjobs.store.each import readable
 from blockjobs.store.facts import read_facts
 from blockjobs.store.hosts import FULL, Hosts
-from blockjobs.store.notices import Notices
+from blockjobs.store.notices import OF_NAMES, Notices
 from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 from blockjobs.store.views import PAGE, Place, Views
 
+KEPT: Final = 7 * 24 * 3600 * 1000  # ms for which notices are kept that are of no run
 OVER: Final = (Status.CONCLUDED, Status.NULL, Status.UNDEFINED)
 _JOB: Final = ("status", "attempt", "full", "stopped-at", "stopped-by", "held-at", "unsettled")
 
@@ -91,8 +92,15 @@ class Attention:
         """Make needs that were not told before notices to these URLs, with one message; how many; 0: another one was
         here before."""
         marks = [word for need in needs for word in (need.name, need.mark)]
-        names = [keys.notices(), keys.run_notices(run)]
-        args = [run, codec.pack(dict(said)), in_short(needs), len(needs), *marks, *urls]
+        names = [keys.notices(), keys.run_notices(run), keys.run_notices(run)]
+        args = [run, codec.pack(dict(said)), in_short(needs), 0, len(needs), *marks, *urls]
+        return int(self._scripts.call("attend", names, args)[1])
+
+    def tell_of_name(self, need: Need, unique: str, said: Mapping[str, Any], urls: Sequence[str]) -> int:
+        """The same of something that is no run's; ``unique``: what its notices are kept under, for a while."""
+        name = RunId(f"{OF_NAMES}{unique}")
+        names = [keys.notices(), keys.run_notices(name), keys.names()]
+        args = [name, codec.pack(dict(said)), in_short([need]), KEPT, 1, need.name, need.mark, *urls]
         return int(self._scripts.call("attend", names, args)[1])
 
     def fresh(self, run: RunId, needs: Sequence[Need]) -> list[Need]:

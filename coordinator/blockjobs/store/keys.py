@@ -217,6 +217,14 @@ def watched() -> str:
     return "bj:watched"
 
 
+def names() -> str:
+    """hash: of names of run files ``told:refused NAME`` and ``told:overdue NAME`` -> the mark of what was told last; of
+    those that have to succeed in time ``overdue:NAME`` -> seconds, ``about:NAME`` -> file and whom to tell, packed,
+    ``since:NAME`` -> when that was first said, ``good:NAME`` -> end and id of the last run that succeeded; times in ms
+    by the steady clock."""
+    return "bj:names"
+
+
 def notices() -> str:
     """zset: ``N run`` of every notice that is not told yet, by the time of its next try."""
     return "bj:notices"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import shown
@@ -18,6 +18,7 @@ from blockjobs.store.connection import Client
 from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
+OF_NAMES: Final = "@"  # begins what stands for a name in the place of a run's id, which no run's id begins with
 PAGE = 50  # runs, or notices, looked at in one turn
 
 
@@ -105,7 +106,8 @@ class Notices:
 
     def _over(self, taken: Taken, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
         names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
-        args = [f"{taken.number} {taken.run}", taken.number, taken.run, taken.taker, state, round(seconds * 1000), why]
+        told_of = taken.run.removeprefix(OF_NAMES)
+        args = [f"{taken.number} {taken.run}", taken.number, told_of, taken.taker, state, round(seconds * 1000), why]
         return bool(self._scripts.call("told", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
 
     def of(self, run: RunId) -> list[NoticeView]:

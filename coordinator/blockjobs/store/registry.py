@@ -23,6 +23,7 @@ from blockjobs.store.hosts import Hosts
 from blockjobs.store.limits import Limits
 from blockjobs.store.memory import DecisionMemory
 from blockjobs.store.moves import Moves
+from blockjobs.store.names import Names
 from blockjobs.store.nodes import Nodes
 from blockjobs.store.notices import Notices
 from blockjobs.store.odd import STRICT, Odd
@@ -63,6 +64,7 @@ class Registry:
         self.found = Found(client, scripts)
         self.hostnames = HostNames(client, scripts, self.verbs, self.found)
         self.notices = Notices(client, scripts, self.odd)
+        self.names = Names(client, scripts, self.odd)
         self.attention = Attention(
             client, scripts, views=self.views, hosts=self.hosts, notices=self.notices, odd=self.odd
         )

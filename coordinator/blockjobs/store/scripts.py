@@ -25,7 +25,7 @@ NAMES: Final = (
     "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
     "prune", "found", "recast", "rehost", "host_gone", "again", "begin", "merge", "due", "clock", "restart",
-    "announce", "attend", "tell", "told",        "bell", "vacate",
+    "announce", "attend", "tell", "told",        "bell", "vacate", "good", "forget_name",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
     "died",

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from blockjobs.store import codec, history, holders, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.each import Each, plainly, readable
 from blockjobs.store.limits import Limits
+from blockjobs.store.names import names_about
 from blockjobs.store.scripts import Scripts
 
 BATCH: Final = 100  # jobs one script touches at the most: 500 held Redis for up to 28 ms
@@ -73,9 +75,11 @@ class Submit:
             StartUnknown: Redis stayed away.
         """
         until, doubt = time.monotonic() + self.patience, False
+        # What a run that starts another one again says of its name is that of an earlier file.
+        fields = replace(plan.fields, part=True) if plan.retries else plan.fields
         while True:
             try:
-                self.publish(plan.run, len(plan.jobs), plan.name, plan.fields)
+                self.publish(plan.run, len(plan.jobs), plan.name, fields)
             except redis.RedisError as error:  # one that it gives on being asked again does not say that it is not
                 doubt |= isinstance(error, redis.ConnectionError | redis.TimeoutError)
                 if not doubt:
@@ -118,12 +122,14 @@ class Submit:
         """Make a staged run real; of a ``name`` that is in line it waits, or is refused, as ``fields`` say."""
         names = [
             keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events(), keys.lines(),
-            keys.deadlines(), keys.watched(),
+            keys.deadlines(), keys.watched(), keys.names(),
         ]  # fmt: skip
         args = [
-            run_id, jobs, sum(len(each.jobs) for each in fields.skipped), int(any(fields.notify.values())),
+            run_id, jobs, sum(len(each.jobs) for each in fields.skipped),
+            int(any(fields.notify.values()) or bool(fields.overdue)),
             name if fields.on_overlap else "", fields.on_overlap, round(fields.deadline * 1000),
             int(bool(fields.notify.get("attention"))),
+            fields.overdue if fields.on_overlap and not fields.part else "", names_about(fields),
         ]  # fmt: skip
         match self._scripts.call("publish", names, args):
             case [b"incomplete", staged]:

@@ -28,7 +28,7 @@ CLOCKS: Final = (
     Mutant("store/lua/alive.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/error.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/pause.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
-    Mutant("store/lua/publish.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/publish.lua", "steady_ms() + ARGV[7]", "now_ms() + ARGV[7]", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/reserve.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/stage.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/ring.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),

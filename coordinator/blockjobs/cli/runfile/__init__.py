@@ -6,6 +6,7 @@
 
 from blockjobs.cli.runfile.expansion import Fleet
 from blockjobs.cli.runfile.plan import RunFileRead, load, read
+from blockjobs.cli.runfile.text import read_whom
 from blockjobs.cli.runfile.units import size
 
-__all__ = ["Fleet", "RunFileRead", "load", "read", "size"]
+__all__ = ["Fleet", "RunFileRead", "load", "read", "read_whom", "size"]

@@ -238,6 +238,14 @@ class Notify(Model):
         return {name: tuple(urls) for name, urls in self if name in self.model_fields_set}
 
 
+class Whom(Model):
+    """The part of a run file that says of which name it is, and who is told."""
+
+    name: Text
+    notify: Notify = Notify()
+    overdue: Duration = 0
+
+
 Groups = Annotated[dict[str, Annotated[tuple[str, ...], PlainValidator(_members)]], AfterValidator(_names)]
 
 
@@ -247,6 +255,7 @@ class RunFile(Model):
     deadline: Duration = 0
     on_overlap: Literal["refuse", "queue", "skip"] = "refuse"
     hold_timeout: Duration = 0
+    overdue: Duration = 0
     completion_mode: Mode = "grouped"
     allow_in_place: bool = False  # of a group
     hosts: Groups = Field(default_factory=dict)

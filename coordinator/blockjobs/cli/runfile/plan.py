@@ -197,7 +197,7 @@ def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozense
         stores={name: Store(path=s.path, jobs=s.jobs, speed=s.speed) for name, s in file.stores.items()},
         deadline=file.deadline, hold_timeout=file.hold_timeout or file.defaults.hold_timeout,
         on_overlap=file.on_overlap, file=str(absolute(path, "file")),
-        notify=file.notify.said(), skipped=tuple(skipped),
+        notify=file.notify.said(), skipped=tuple(skipped), overdue=file.overdue, part=bool(only),
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import amounts, fields, limits, tree
 from blockjobs.cli.runfile.fields import RunFile
 from blockjobs.model.errors import BadInput
+from blockjobs.model.policies import RunFields
+from blockjobs.settings import absolute
 
 LONGEST: Final = 120  # characters of a change of the command line that a message shows
 EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {field} of its context
@@ -80,6 +82,27 @@ def parse(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
         return whole, RunFile.model_validate(content)
     except ValidationError as invalid:
         raise whole.bad(*_first(root, invalid)) from None
+
+
+def read_whom(path: Path) -> tuple[str, RunFields] | None:
+    """The name of a run file, whom it tells and within what time it has to succeed, whatever else is wrong with it.
+
+    None where that cannot be read either.
+    """
+    try:
+        content = _parse(path, _read(path))[1]
+    except BadInput:
+        return None
+    if not isinstance(content, dict) or amounts.excess(content):
+        return None
+    parts = {name: content[name] for name in ("name", "notify", "overdue") if name in content}
+    for left_out in ((), ("overdue",)):
+        try:
+            said = fields.Whom.model_validate({name: parts[name] for name in parts if name not in left_out})
+        except ValidationError:
+            continue
+        return said.name, RunFields(file=str(absolute(path, "file")), notify=said.notify.said(), overdue=said.overdue)
+    return None
 
 
 def _read(path: Path) -> str:

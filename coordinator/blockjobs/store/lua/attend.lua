@@ -1,16 +1,17 @@
--- Tell of what needs a person of a run: a notice to each URL, all with one message; unless any of it was told before.
+-- Tell of what needs a person: a notice to each URL, all with one message; unless any of it was told before.
 --
--- KEYS[1] notices   KEYS[2] the run's notices
--- ARGV[1] run id   ARGV[2] the message, packed   ARGV[3] the same in short   ARGV[4] number of needs
--- ARGV[5...]  per need: its name, and the mark of this episode; then the URLs
+-- KEYS[1] notices   KEYS[2] notices of the run, or of the name   KEYS[3] where it is noted what was told
+-- ARGV[1] run id, or what stands for the name   ARGV[2] the message, packed   ARGV[3] the same in short
+-- ARGV[4] milliseconds for which the notices are kept, 0: with the run   ARGV[5] number of needs
+-- ARGV[6...]  per need: its name, and the mark of this episode; then the URLs
 --
 -- Returns {"told", n} | {"again", 0}
 
-local urls = 5 + 2 * ARGV[4]
-for i = 5, urls - 1, 2 do
-  if redis.call("HGET", KEYS[2], "told:" .. ARGV[i]) == ARGV[i + 1] then return {"again", 0} end
+local urls = 6 + 2 * ARGV[5]
+for i = 6, urls - 1, 2 do
+  if redis.call("HGET", KEYS[3], "told:" .. ARGV[i]) == ARGV[i + 1] then return {"again", 0} end
 end
-for i = 5, urls - 1, 2 do redis.call("HSET", KEYS[2], "told:" .. ARGV[i], ARGV[i + 1]) end
+for i = 6, urls - 1, 2 do redis.call("HSET", KEYS[3], "told:" .. ARGV[i], ARGV[i + 1]) end
 local n = tonumber(redis.call("HGET", KEYS[2], "count") or 0)
 for i = urls, #ARGV do
   redis.call("HSET", KEYS[2], "outcome:" .. n, "attention", "url:" .. n, ARGV[i], "state:" .. n, "waiting", "tries:" .. n, 0,
@@ -19,4 +20,5 @@ for i = urls, #ARGV do
   n = n + 1
 end
 redis.call("HSET", KEYS[2], "count", n)
+if ARGV[4] ~= "0" then redis.call("PEXPIRE", KEYS[2], ARGV[4]) end
 return {"told", #ARGV - urls + 1}

@@ -26,7 +26,7 @@ if attempt ~= ARGV[2] then
   redis.call("HDEL", KEYS[1], "hangs")
   redis.call("HSETNX", KEYS[1], "started", now_ms())
   redis.call("HSET", KEYS[4], ARGV[1], ARGV[3])
-  if redis.call("EXISTS", KEYS[7]) == 1 then redis.call("HINCRBY", KEYS[7], "claims", 1) end
+  if redis.call("HGET", KEYS[7], "slots") then redis.call("HINCRBY", KEYS[7], "claims", 1) end
   emit(KEYS[5], "ATTEMPT_CLAIMED", KEYS[1], ARGV[1], "attempt", attempts, "uuid", ARGV[2])
 end
 local speed = lower(f[6], f[7])

@@ -105,7 +105,7 @@ for i = 4, #ARGV do
       if r[4] and r[4] ~= "0" then told[#told + 1], told[#told + 2] = "skipped", r[4] end
       if r[6] then told[#told + 1], told[#told + 2] = "salvaged", r[6] end
       if r[5] then told[#told + 1], told[#told + 2] = "retried", r[5] end
-      redis.call("HSET", KEYS[1], "ended", now)
+      redis.call("HSET", KEYS[1], "ended", now, "ended-steady", steady_ms())
       leave_line(KEYS[9], KEYS[1], ARGV[1])
       if redis.call("HEXISTS", KEYS[1], "tells") == 1 then redis.call("ZADD", KEYS[8], now, ARGV[1]) end
       append(KEYS[2], unpack(told))

@@ -174,6 +174,12 @@ local function drop_locks(locks, reads, writes)
   end
 end
 
+-- A name of run files has no longer to succeed in time.
+local function forget_name(names, name)
+  return redis.call("HDEL", names, "overdue:" .. name, "about:" .. name, "since:" .. name, "good:" .. name,
+    "told:overdue " .. name)
+end
+
 -- A list that holds at most one element wakes whoever blocks on it.
 local function knock(list)
   redis.call("LPUSH", list, "1")

@@ -1,12 +1,14 @@
 -- Publish a staged run: the one field that makes all its jobs real.  Of a name that is in line it takes its place there.
 --
 -- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events   KEYS[6] lines   KEYS[7] deadlines
--- KEYS[8] watched
+-- KEYS[8] watched   KEYS[9] names
 -- ARGV[1] run id   ARGV[2] number of jobs the client staged   ARGV[3] number of those it left out
--- ARGV[4] 1: somebody is to be told of its end
+-- ARGV[4] 1: somebody is to be told of its end, or its name has to succeed in time
 -- ARGV[5] name of its line, "" none   ARGV[6] queue: wait for the one that goes on, in the place of the run that waits;
 -- else: refused while there is one
 -- ARGV[7] deadline in milliseconds from now, 0 none   ARGV[8] 1: somebody is to be told where it needs a person
+-- ARGV[9] seconds within which a run of its name has to succeed, 0: its file says nothing of it, "": that stays as it is
+-- ARGV[10] the file and whom to tell if none does, packed
 --
 -- Returns {"published", run it waits for or ""} | {"again"} | {"incomplete", staged} | {"going", run}
 
@@ -33,6 +35,13 @@ end
 if ARGV[7] ~= "0" then redis.call("ZADD", KEYS[7], steady_ms() + ARGV[7], ARGV[1]) end
 redis.call("HSET", KEYS[1], "state", "published", "published", now, "open", jobs, "failed", 0, "cancelled", 0, "skipped", ARGV[3])
 if ARGV[4] == "1" then redis.call("HSET", KEYS[1], "tells", 1) end
+if ARGV[5] ~= "" then redis.call("HDEL", KEYS[9], "told:refused " .. ARGV[5]) end
+if ARGV[9] == "0" then
+  forget_name(KEYS[9], ARGV[5])
+elseif ARGV[9] ~= "" then
+  redis.call("HSET", KEYS[9], "overdue:" .. ARGV[5], ARGV[9], "about:" .. ARGV[5], ARGV[10])
+  redis.call("HSETNX", KEYS[9], "since:" .. ARGV[5], steady_ms())
+end
 if ARGV[8] == "1" then redis.call("SADD", KEYS[8], ARGV[1]) end
 redis.call("ZREM", KEYS[2], ARGV[1])
 redis.call("ZADD", KEYS[3], now, ARGV[1])

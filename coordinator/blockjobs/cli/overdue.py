@@ -1,0 +1,80 @@
+"""``overdue``: which names of run files had no run that succeeded in time; as a plugin of Nagios says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import click
+import redis
+
+from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.output import print_json
+from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import BlockjobsError, Refused
+from blockjobs.model.overdue import NameSeen, overdue_text
+from blockjobs.model.volumespec import printable
+
+OK: Final = 0
+CRITICAL: Final = 2
+UNKNOWN: Final = 3
+WORDS: Final = {OK: "OK", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--forget", metavar="NAME", help="Forget a name whose run file is gone, and say nothing of it any more.")
+@click.option("--json", "json", is_flag=True, help="Print it as JSON.")
+@redis_option
+def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | None) -> int:
+    """Say which run files are overdue: those NAMEs (all) of which no run succeeded within their 'overdue' time.
+
+    A name is known from the first start of a run file that says 'overdue: 26h' on.  It is forgotten when its file is
+    started without that key, or with --forget.  A run counts that ends with exit code 0 or 4 and is not skipped; one of
+    `run --only` does not.
+
+    The exit codes and the first line are those of a Nagios plugin.  0: none is overdue; 2: one is; 3: it is not known,
+    as Redis does not answer or nothing is known of a NAME.
+
+    \b
+    Example:
+      blockjobs overdue
+      blockjobs overdue nightly weekly
+      blockjobs overdue --forget nightly
+    """
+    if forget is not None:
+        if names:
+            raise click.UsageError("--forget NAME is given alone")
+        with Coordinator(url) as here:
+            if not here.registry.names.forget(forget):
+                raise Refused(f"nothing is known of a name '{forget}'; `blockjobs overdue` lists those that are known")
+        click.echo(f"{forget}: forgotten, until its run file is started with 'overdue' again")
+        return OK
+    try:
+        with Coordinator(url) as here:
+            known = here.registry.names.all()
+    except (BlockjobsError, redis.RedisError) as error:
+        click.echo(f"OVERDUE UNKNOWN - {printable(' '.join(str(error).split()))}")
+        return UNKNOWN
+    chosen = [seen for seen in known if not names or seen.name in names]
+    missing = [name for name in dict.fromkeys(names) if name not in {seen.name for seen in known}]
+    code, text = verdict(chosen, missing)
+    if json:
+        print_json({"code": code, "text": text, "names": [seen.to_json() for seen in chosen], "unknown": missing})
+        return code
+    click.echo(f"OVERDUE {WORDS[code]} - {text}")
+    for seen in chosen:
+        click.echo(overdue_text(seen))
+    return code
+
+
+def verdict(chosen: Sequence[NameSeen], missing: Sequence[str]) -> tuple[int, str]:
+    """The exit code, and the first line."""
+    if late := [seen for seen in chosen if seen.is_overdue]:
+        return CRITICAL, "; ".join(map(overdue_text, late))
+    if missing:
+        return UNKNOWN, f"no run file of the name '{missing[0]}' was started that says 'overdue'"
+    if not chosen:
+        return UNKNOWN, "no run file was started that says 'overdue'"
+    return OK, f"{count(len(chosen), 'name')}, each with a run that succeeded in time"

@@ -1,0 +1,62 @@
+"""A start that is refused where nobody looks: those are told whom the run file lists under ``notify.attention``.
+
+The command only leaves a notice in the registry: what tells it (apprise, the secret of webhooks) is where the
+coordinator is.  Where Redis does not answer, or the file cannot be read, nobody is told: the exit code alone says it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import redis
+
+from blockjobs.cli import runfile
+from blockjobs.client import Coordinator
+from blockjobs.model import ids
+from blockjobs.model.attention import Cause, Need
+from blockjobs.model.errors import BlockjobsError, Refused
+from blockjobs.model.notices import ATTENTION, attention_body, shown
+from blockjobs.store.clock import read_steady_ms
+
+QUIET: Final = 12 * 3600 * 1000  # ms for which the same refusal of a name is not told again
+
+
+@contextmanager
+def refusal_told(file: Path, url: str | None) -> Iterator[None]:
+    """Within its block a start that is refused is told, unless a terminal shows it to somebody."""
+    try:
+        yield
+    except Refused as refused:  # what goes wrong behind the start is none (``run.started``)
+        if not sys.stderr.isatty():
+            # Whatever goes wrong here, the refusal is what its caller has to hear of.
+            with suppress(BlockjobsError, redis.RedisError, OSError):
+                tell_refusal(file, url, str(refused))
+        raise
+
+
+def tell_refusal(file: Path, url: str | None, why: str) -> None:
+    """Have the coordinator tell of a refused start, once for each reason."""
+    said = runfile.read_whom(file)
+    if said is None:
+        return
+    name, fields = said
+    with Coordinator(url) as here:
+        if fields.overdue:
+            here.registry.names.declare(name, fields)
+        urls = fields.notify.get(ATTENTION, ())
+        if not urls:
+            return
+        turn = read_steady_ms(here.registry.client) // QUIET
+        mark = f"{turn} {hashlib.sha256(why.encode(errors='replace')).hexdigest()[:16]}"
+        need = Need(cause=Cause.REFUSED, subject=name, text=f"a start of {file} was refused: {why}", mark=mark)
+        unique = ids.run_id(name, datetime.now(UTC))
+        said_then = attention_body(unique, name, here.registry.attention.to_json([need]))
+        if here.registry.attention.tell_of_name(need, unique, said_then, urls):
+            click.echo(f"that it was refused is told to {', '.join(map(shown, urls))}", err=True)

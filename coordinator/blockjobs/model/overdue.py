@@ -1,0 +1,64 @@
+"""Whether a name of run files is overdue: no run of it has succeeded within the time that its file allows.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blockjobs.model.attention import Cause, Need
+from blockjobs.model.policies import span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameSeen:
+    """A name that has to succeed in time.  Times in milliseconds by the steady clock.
+
+    ``seconds``: what its file allows.  ``since``: when that was first said.  ``good``: the end of the last run that
+    succeeded, 0: none has; ``run``: which.  ``told``: the mark of the last time that it was told.  ``jumps``: how far
+    the clock that is shown is ahead.
+    """
+
+    name: str
+    seconds: int
+    since: int
+    now: int
+    good: int = 0
+    run: str = ""
+    file: str = ""
+    urls: Sequence[str] = ()
+    told: str = ""
+    jumps: int = 0
+
+    @property
+    def began(self) -> int:
+        """Since when it waits for a run that succeeds."""
+        return max(self.since, self.good)
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.now - self.began > 1000 * self.seconds
+
+    @property
+    def waited(self) -> int:
+        """Whole seconds since ``began``."""
+        return max(0, self.now - self.began) // 1000
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "overdue": self.is_overdue, "allowed": self.seconds, "waited": self.waited,
+            "last-good": {"run": self.run, "ended": (self.good + self.jumps) / 1000} if self.good else None,
+            "file": self.file or None,
+        }  # fmt: skip
+
+
+def overdue_text(seen: NameSeen) -> str:
+    """How a name stands, as one line."""
+    last = f"the last one was {seen.run}" if seen.good else "none ever did"
+    waited = span(seen.waited if seen.waited < 60 else seen.waited // 60 * 60)
+    return f"{seen.name}: no run succeeded for {waited}, {span(seen.seconds)} are allowed; {last}"
+
+
+def overdue_need(seen: NameSeen) -> Need:
+    """What is told of a name that is overdue: once, until a run of it has succeeded."""
+    return Need(cause=Cause.OVERDUE, subject=seen.name, text=overdue_text(seen), since=seen.began, mark=str(seen.began))
