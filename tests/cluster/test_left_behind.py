@@ -19,6 +19,7 @@ from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.resolutions import Resolution
 from blockjobs.spawn import spawn
+from blockjobs.store import keys
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
 
@@ -112,15 +113,16 @@ transactions:
 """
 
 
-def lose_registry(fleet: Fleet) -> None:
-    """As if the disk of Redis had gone: daemons and workers begin with an empty one, and know nothing of another."""
+def lose_registry(fleet: Fleet) -> str:
+    """As if the disk of Redis had gone, and with it all that was in it; the registry that was there."""
     fleet.until_closed()
     for name in list(fleet.processes):
         fleet.kill(name)
+    gone = fleet.registry.hosts.incarnate()
     fleet.client.flushall()
     fleet.seq = "0"
-    (fleet.place / "state" / "a" / "highest.json").unlink()
     fleet.mend()
+    return gone
 
 
 def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_are_kept(fleet: Fleet) -> None:
@@ -128,13 +130,26 @@ def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_a
     source, top = fleet.image("a", "night.img", 2), fleet.root("a")
     nights, plan = top / "nights", top / "nightly.yaml"
     nights.mkdir()
+    fleet.env["STATE_DIRECTORY"] = str(fleet.place / "finalizer")
+    fleet.restart("finalizer")
     plan.write_text(RULES.format(top=top))
     first, second = source.read_bytes(), b"second".ljust(2 * MIB, b".")
     assert command(fleet, "run", str(plan))[0] == 0
     (night,) = (path.name for path in nights.iterdir())
-    lose_registry(fleet)
+    number = int(fleet.client.get(keys.decisions()))
+    gone = lose_registry(fleet)
     assert "no runs yet" in command(fleet, "history")[1]
-    code, told = command(fleet, "restore", f"a:{nights}/{night}/disk.img", f"a:{top}/by-path.img")
+    by_path = ("restore", f"a:{nights}/{night}/disk.img", f"a:{top}/by-path.img")
+    code, told = command(fleet, *by_path)
+    way = f"registry accept-loss --registry {gone} {number}"
+    assert (code, way in told) == (2, True), told
+    assert command(fleet, "registry", "accept-loss", "--registry", gone, str(number - 1), "--yes")[0] == 2
+    code, told = command(fleet, *way.split(), "--yes")
+    assert (code, told.splitlines()) == (0, [
+        f"the next decision is number {number + 1}", "a: carries out the decisions of this registry from now on"
+    ]), told  # fmt: skip
+    fleet.until_true(lambda: not fleet.registry.memory.doubt_hosts(fleet.hosts))  # it has beaten anew
+    code, told = command(fleet, *by_path)
     assert code == 0, told
     assert (top / "by-path.img").read_bytes() == first, "a path needs an empty registry only"
 

@@ -101,13 +101,12 @@ def test_everything_of_a_host_goes_to_its_new_name_and_nothing_names_the_old_one
 
 
 def test_what_its_workers_told_last_is_not_lost(lived, command):
-    lived.host(ALPHA).hosts.beat(ALPHA, "machine", 2, {}, word="leave")
-    lived.registry.hosts.drop_arrivals([ALPHA])
-    told = len(lived.client.xrange(keys.host_events(ALPHA)))
-    assert told >= 1
+    told = {"event": "JOB_WARNING", "id": f"{NIGHT.format(1)}.a", "text": "late"}
+    lived.client.xadd(keys.host_events(ALPHA), told)
     command("hosts", "rename", ALPHA, NEW, "--yes")
     assert not lived.client.exists(keys.host_events(ALPHA))
-    assert len([event for event in lived.registry.events.all() if event.name == "HOST_LEFT"]) == told
+    (event,) = (event for event in lived.registry.events.all() if event.name == "JOB_WARNING")
+    assert (event.id, event.fields["text"]) == (told["id"], "late")
 
 
 def test_the_next_night_under_the_new_name_is_of_the_same_series(lived, command):
@@ -164,6 +163,12 @@ def test_a_rename_that_was_cut_off_anywhere_is_finished_by_the_next_one(lived, m
     assert cuts >= 10
 
 
+def open_elsewhere(fleet):
+    """A transaction of which this host's members are over and dismissed, and those of another one are not."""
+    fleet.client.hset(keys.txn(TxnId("t")), mapping={f"host:{ALPHA}": 1, f"host:{BETA}": 1})
+    fleet.client.zadd(keys.unfinished(), {"t": 1})
+
+
 @pytest.mark.parametrize("verb", [("rename", ALPHA, NEW), ("remove", ALPHA, "--with-history")], ids=" ".join)
 @pytest.mark.parametrize(
     ("spoil", "told"),
@@ -171,9 +176,10 @@ def test_a_rename_that_was_cut_off_anywhere_is_finished_by_the_next_one(lived, m
         (lambda fleet: fleet.registry.hosts.judge(ALPHA, "up"), "has a worker that is there"),
         (lambda fleet: fleet.registry.hosts.judge(ALPHA, "down", HALF), "has a worker that is there"),
         (lambda fleet: fleet.submit(spec("x")), "has jobs that are not over"),
+        (open_elsewhere, "has jobs that are not over, of transaction t"),
         (lambda fleet: fleet.client.hset(keys.restart(), f"lost:{ALPHA}", 9), "decisions that were lost"),
     ],
-    ids=["it is up", "one worker is there", "a job is open", "it knows of lost decisions"],
+    ids=["it is up", "one worker is there", "a job is open", "others of its transaction", "it knows of lost decisions"],
 )  # fmt: skip
 def test_a_host_that_is_there_or_has_open_jobs_keeps_its_name(lived, command, verb, spoil, told):
     spoil(lived)

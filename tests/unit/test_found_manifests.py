@@ -207,11 +207,13 @@ def test_more_that_do_not_count_than_a_page_tells_are_counted(site):
 
 
 def test_directories_that_are_too_deep_or_not_ours_to_read_are_named(site, monkeypatch):
-    published(site)
+    image = published(site)
     monkeypatch.setattr(rescan, "DEEPEST", 3)
     (site.backup / "a/b/c/d/e").mkdir(parents=True)
     (site.backup / "loop").symlink_to(site.backup)
     (site.backup / ".blockjobs" / "inner").mkdir(parents=True)
+    os.link(image, site.backup / ".blockjobs" / "inner" / "root.img")
+    os.link(beside(image), beside(site.backup / ".blockjobs" / "inner" / "root.img"))
     page = scan(site)
     assert runs(page) == [RUN]
     assert [path for path, _ in page.odd] == [f"{site.backup}/a/b/c/d"]

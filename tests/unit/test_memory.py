@@ -19,7 +19,10 @@ HERE = DecisionsKnown("here", 5)
         (DecisionsKnown("here", 4), ""),
         (DecisionsKnown("here", 6), "decision 6, this registry knows 5"),
         (DecisionsKnown("", 6), "decision 6, this registry knows 5"),
-        (DecisionsKnown("there", 1), "decisions of registry there, this one is here"),
+        (
+            DecisionsKnown("there", 1),
+            "registry there, this one is here: `blockjobs registry accept-loss --registry there 1`",
+        ),
     ],
 )
 def test_nothing_is_decided_with_a_host_that_knows_more_or_another_registry(claim, doubt):

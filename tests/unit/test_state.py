@@ -139,6 +139,37 @@ def test_two_processes_of_one_worker_never_forget_the_higher_decision_and_are_se
     assert Highest(config).number == 5
 
 
+@pytest.mark.parametrize(
+    ("before", "gone", "after"),
+    [(("old", 9), "old", ("new", 0)), (("new", 4), "old", ("new", 4)), (("", 0), "old", ("", 0))],
+    ids=["it is gone", "it was replaced before", "none was known"],
+)
+def test_a_registry_that_is_gone_is_replaced_once(config, before, gone, after):
+    if before[0]:
+        Highest(config).raise_to(*before)
+    for _ in range(2):
+        SharedHighest(config).replace(gone, "new")
+        assert (Highest(config).incarnation, Highest(config).number) == after
+    SharedHighest(config).raise_to("new", 5)
+
+
+def test_a_host_that_keeps_no_records_remembers_what_it_carried_out_while_it_runs(config):
+    highest = SharedHighest(replace(config, state="", write_roots=()))
+    highest.raise_to("old", 7)
+    with pytest.raises(JobFailed, match="another one than before"):
+        highest.raise_to("new", 1)
+    highest.replace("old", "new")
+    highest.raise_to("new", 1)
+    assert (highest.incarnation, highest.number) == ("new", 1)
+
+
+def test_a_registry_that_nobody_says_is_gone_is_not_replaced(config):
+    Highest(config).raise_to("third", 9)
+    with pytest.raises(JobFailed, match="of registry third"):
+        SharedHighest(config).replace("old", "new")
+    assert (Highest(config).incarnation, Highest(config).number) == ("third", 9)
+
+
 CHANGES = {
     "in another order": lambda c: replace(c, write_roots=c.write_roots[::-1]),
     "the first removed": lambda c: replace(c, write_roots=c.write_roots[1:]),

@@ -59,6 +59,24 @@ class Highest:
                 self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either
                 self.incarnation, self.number = incarnation, number
 
+    def replace(self, gone: str, incarnation: str) -> None:
+        """Forget a registry that is gone for good: this host carries out the decisions of another one from now on.
+
+        Raises:
+            JobFailed: those that were carried out here are of neither, or nobody can read which one that was.
+        """
+        with self._one:
+            if self._place is not None:
+                self._read_again()
+            if self.incarnation in ("", incarnation):
+                return
+            if self.incarnation != gone:
+                raise JobFailed(
+                    errno.ESTALE, f"the decisions that were carried out here are of registry {self.incarnation}"
+                )
+            self._write(incarnation, 0)
+            self.incarnation, self.number = incarnation, 0
+
     def _read_again(self) -> None:
         """Take the record as it is on the disk now.  Raises JobFailed: it cannot be read, or is none."""
         self.incarnation, self.number = self._load()

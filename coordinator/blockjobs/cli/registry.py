@@ -6,6 +6,8 @@ import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.client import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host
 
 
 @click.group()
@@ -20,21 +22,50 @@ def registry() -> None:
 
 @registry.command()
 @click.argument("number", type=click.IntRange(min=1))
+@click.option("--registry", "gone", metavar="REGISTRY", default="", help="It is gone for good: this one is used.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @redis_option
-def accept_loss(number: int, yes: bool, url: str | None) -> None:
+def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
     """Go on with a registry that has lost decisions, up to NUMBER.
 
     Hosts, or the finalizer, know of decisions that this registry does not: Redis came back from an older copy of its
-    data. Nothing is decided with them until the right data is brought back, or this command says that it is lost. The
-    next decision has a number beyond NUMBER. What was carried out stays as it is on the disks; what the registry takes
-    for undecided is decided anew.
+    data, or empty. Nothing is decided with them until the right data is brought back, or this command says that it is
+    lost. The next decision has a number beyond NUMBER. What was carried out stays as it is on the disks; what the
+    registry takes for undecided is decided anew.
+
+    A registry that began empty is another one, and hosts refuse its decisions. --registry names the one that they know:
+    every host that is up and has carried out decisions of that one takes this one in its place. `blockjobs rescan`
+    brings the history back then.
+
+    Exit code 0: done; 1: a host has not taken this registry; 2: refused.
 
     \b
     Example:
       blockjobs registry accept-loss 1204
+      blockjobs registry accept-loss --registry 5f0c1d9ab41e4c0f8e4e4dd2f6c4a1b7 1204
     """
     with Coordinator(url) as here:
         if not yes:
-            click.confirm(f"Give up for good what was decided up to number {number} and is not known here?", abort=True)
+            of = f" of registry {gone}" if gone else ""
+            what = f"Give up for good what was decided{of} up to number {number} and is not known here?"
+            click.confirm(what, abort=True)
+        known = [*here.registry.hosts.known()]
+        claims = here.registry.memory.claims_of(gone, known) if gone else {}
+        if number < (highest := max(claims.values(), default=0)):
+            raise Refused(f"a host knows decision {highest}: a number of at least that was expected, not {number}")
         click.echo(f"the next decision is number {here.accept_loss(number) + 1}")
+        return replace(here, sorted(claims), gone) if gone else 0
+
+
+def replace(here: Coordinator, hosts: list[Host], gone: str) -> int:
+    """Have hosts take this registry in the place of another one; returns the exit code."""
+    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.daemons.replace import Replace  # noqa: PLC0415
+
+    if not hosts:
+        click.echo(f"no host says that it has carried out decisions of registry {gone}")
+    code = 0
+    for host, why in Replace(here.registry, Doorbell(here.url))(hosts, gone):
+        click.echo(f"{host}: {why or 'carries out the decisions of this registry from now on'}")
+        code = 1 if why else code
+    return code

@@ -22,9 +22,9 @@ def ask(
 ) -> str:  # fmt: skip
     """Ask, and return the question's name, under which the answer comes.
 
-    ``what``: ``ask``, one of probe, resize, prune, resolve, sweep and rescan, and what that needs.  ``patience``:
-    seconds that the answer is waited for.  ``changes``: the host needs a permit for it, which is given for twice that
-    time.
+    ``what``: ``ask``, one of probe, resize, prune, resolve, sweep, rescan and replace, and what that needs.
+    ``patience``: seconds that the answer is waited for.  ``changes``: the host needs a permit for it, which is given
+    for twice that time.
     """
     question = questions.new()
     if changes:

@@ -26,9 +26,9 @@ class DecisionsKnown:
 def doubt_host(host: Host, claim: DecisionsKnown, here: DecisionsKnown) -> str:
     """Why nothing is decided with a host; "" where it may be."""
     if claim.registry and claim.registry != here.registry:
-        return (
-            f"host {host} has carried out decisions of registry {claim.registry}, this one is {here.registry or 'new'}"
-        )
+        which = f"decisions of registry {claim.registry}, this one is {here.registry or 'new'}"
+        way = f"`blockjobs registry accept-loss --registry {claim.registry} {claim.number}`, if that is gone for good"
+        return f"host {host} has carried out {which}: {way}"
     if claim.number > here.number:
         return _ask_to_accept(
             f"host {host} has carried out decision {claim.number}, this registry knows {here.number}", claim.number

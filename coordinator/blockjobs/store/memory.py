@@ -80,6 +80,11 @@ class DecisionMemory:
         """The highest number of a decision that a host knows and this registry has lost; 0: of none."""
         return max(self._lost().values(), default=0)
 
+    def claims_of(self, registry: str, hosts: Iterable[Host]) -> dict[Host, int]:
+        """The hosts that have carried out decisions of a registry, and the highest number of each."""
+        _, claims, _ = self._read(hosts)
+        return {host: claim.number for host, claim in claims.items() if claim.registry == registry}
+
     def accept_loss(self, number: int) -> int:
         """Have the next decision be beyond ``number``, and end the doubt in hosts that know of none beyond it.
 

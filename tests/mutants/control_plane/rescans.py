@@ -36,5 +36,7 @@ RESCANS: Final = (
     never("coordinator/blockjobs/client.py", "        if judged.state == \"up\" or not all(judged.lacks(worker) for worker in WorkerName):\n            raise Refused(f\"host '{host}' has a worker that is there", registry("host_names", "a_host_that_is_there_or_has_open_jobs_keeps_its_name")),
     never("coordinator/blockjobs/client.py", "        if backups and not with_history:\n", registry("host_names", "a_host_is_forgotten_with_its_history_only_if_it_is_told_so")),
     Mutant("coordinator/blockjobs/store/hostnames.py", "        self.expect_over(old)\n        self._merge(old)\n", "        self.expect_over(old)\n", registry("host_names", "what_its_workers_told_last_is_not_lost")),
+    never("workers/blockworker/highest.py", "            if self.incarnation != gone:\n", unit("state", "a_registry_that_nobody_says_is_gone_is_not_replaced")),
+    never("workers/blockworker/highest.py", "            if self.incarnation in (\"\", incarnation):\n", unit("state", "a_registry_that_is_gone_is_replaced_once")),
 )
 # fmt: on

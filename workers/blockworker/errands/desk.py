@@ -140,6 +140,8 @@ class Desk:
                 self.resolve(question, TxnId(txn), JobId(job), how)
             case {"ask": "sweep", "dry": dry, "lost": lost}:
                 self.questions.sweep(question, dry=dry, lost=lost)
+            case {"ask": "replace", "gone": gone}:
+                self.questions.replace(question, str(gone), self._records[:1])
             case {"ask": "rescan", "root": root, "after": after, "patience": patience}:
                 self.questions.rescan(question, root, after, patience)
             case None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
 SWEEP: Final = 120.0  # seconds that whoever asks for a sweep waits
+REPLACE: Final = 15.0  # seconds that whoever asks for a change of the registry waits
 RESOLVE: Final = 30.0  # seconds that whoever asks for a resolve waits
 WHOLE_HOST: Final = frozenset({"the whole host"})  # the lane of looks that end by themselves, whatever hangs
 DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
@@ -142,6 +143,12 @@ class Questions:
             lane = lane_of([path], self._point_of)
             self._ask(Errand("lost", ("lost", question, path), lane, words, f"the sweep of {path}", (path,),
                              pending.until, done))  # fmt: skip
+
+    def replace(self, question: str, gone: str, records: Sequence[str]) -> None:
+        """Have this host take the registry in the place of one that is gone, if its question is still permitted."""
+        words, lane = {"question": question, "gone": gone}, lane_of(records, self._point_of)
+        errand = Errand("replace", ("replace", question), lane, words, "a change of the registry", tuple(records))
+        self._change(errand, REPLACE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
 
     def rescan(self, question: str, root: str, after: Sequence[bytes] | None, patience: float) -> None:
         """Have a page of the manifests below a write root read ("": the first one); ``after``: where it goes on.

@@ -7,13 +7,14 @@ waits for it who has something else to do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import redis
 
-from blockjobs.model.errors import BlockjobsError
+from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.resolutions import Resolution
 from blockjobs.store import codec
@@ -45,12 +46,23 @@ class SharedHighest(Highest):
     def raise_to(self, incarnation: str, number: int) -> None:
         if self.damage is None and incarnation == self.incarnation and number <= self.number:
             return  # it is on disk: numbers only grow
-        if self._place is None:
+        with self._alone():
+            if self._place is not None:
+                self._read_again()
             super().raise_to(incarnation, number)
+
+    def replace(self, gone: str, incarnation: str) -> None:
+        with self._alone():
+            super().replace(gone, incarnation)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the record, where there is one, against the other processes."""
+        if self._place is None:
+            yield
             return
         with state.failing(self._place.path), state.changing(self._place, NAME):
-            self._read_again()
-            super().raise_to(incarnation, number)
+            yield
 
 
 class Work:
@@ -68,6 +80,7 @@ class Work:
             "resolve": self._resolve,
             "lost": self._sweep_lost,
             "rescan": self._rescan,
+            "replace": self._replace,
             "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
             "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
             "abandoned": self._abandoned,
@@ -134,6 +147,20 @@ class Work:
             return scan_page(self._roots, words["path"], words["after"]).to_dict()
         except (BlockjobsError, OSError) as error:
             return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
+
+    def _replace(self, words: Words) -> dict[str, Any] | None:
+        """Take the registry that is asked for in the place of one that a person says is gone."""
+        _, _, incarnation = self._registry.answers.decision(TxnId(""))
+        if not incarnation or not self._permitted(words):
+            return None
+        try:
+            self._highest.replace(words["gone"], incarnation)
+        except JobFailed as failed:
+            return {"errno": failed.errno, "text": failed.text}
+        log.warning(
+            "registry %s is gone, as somebody says: decisions of %s are carried out", words["gone"], incarnation
+        )
+        return {"registry": incarnation}
 
     def _permitted(self, words: Words) -> bool:
         return self._registry.questions.take_permit(self._roots.config.name, words["question"])
