@@ -6,14 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from puppets import RUN, Fleet, dump, grouped, spec
+from puppets import ALPHA, RUN, Fleet, dump, grouped, spec
 
+from blockjobs.daemons.lookout import Lookout
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
+from blockjobs.notify import by_apprise
 from blockjobs.store import keys
 from blockjobs.store.connection import connect
+from blockjobs.store.notices import LATELY
 from blockjobs.store.registry import Registry
 from blockjobs.store.retention import KEEP_RUNS
 
@@ -162,3 +165,66 @@ def test_show_says_how_far_it_came_and_nothing_secret(fleet, command):
     assert "success to https://one.example.com/***: told at" in out
     assert "success to https://two.example.com: not told, given up after 1 try: HTTP 503" in out
     assert "hidden" not in out + command("show", run, "--json")[1] + command("events")[1]
+
+
+# --- whether the coordinator can tell them ----------------------------------------------------------------
+
+FILE = """\
+version: 1
+name: nightly
+notify: {success: ["https://hc.example.com/x"], failure: ["https://hc.example.com/x", "mailto://ops:hidden@example.com"]}
+jobs: [{id: one, source: "alpha:/srv/one.img", target: "alpha:/backup/{run}/one.img"}]
+"""
+WRONG = "notify.failure[1]: mailto://example.com cannot be told, as apprise is not installed where the coordinator runs"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "nightly.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "told"),
+    [
+        ([True], 0, "in order\n  jobs: grouped, 1 job on 1 host\n"),
+        ([False], 2, WRONG),
+        ([True, False], 2, WRONG),
+        ([], 0, "whether the coordinator has apprise is not known: none runs"),
+    ],
+    ids=["it has apprise", "it has not", "one of two has not", "there is none"],
+)
+def test_check_says_whether_the_coordinator_can_tell_through_apprise(fleet, command, file, says, *, code, told):
+    for apprise in says:
+        fleet.registry.notices.publish_means(apprise=apprise)
+    found, out, err = command("check", str(file))
+    assert (found, told in out + err) == (code, True)
+    assert "hidden" not in out + err
+    file.write_text(FILE.replace('"mailto://ops:hidden@example.com"', '"https://h.example.com"'))
+    assert command("check", str(file))[0] == 0, "webhooks need no apprise"
+
+
+def test_what_a_coordinator_said_that_runs_no_longer_is_not_believed(fleet, command, file):
+    fleet.registry.notices.publish_means(apprise=False)
+    fleet.client.hincrby(keys.daemons(), "apprise:no", -2 * LATELY)
+    assert command("check", str(file))[0] == 0
+    fleet.registry.notices.publish_means(apprise=True)
+    assert fleet.registry.notices.has_apprise() is True
+
+
+def test_check_goes_on_without_redis_and_says_what_it_does_not_know(command, monkeypatch, file):
+    monkeypatch.setenv("BLOCKJOBS_REDIS_URL", "redis://127.0.0.1:1")
+    code, out, _ = command("check", str(file))
+    assert code == 0
+    assert "in order" in out
+    assert "mailto://example.com: whether the coordinator has apprise, which tells it, is not known: Redis" in out
+
+
+def test_a_coordinator_says_what_it_has_and_a_run_goes_on_with_a_warning(fleet, command, file):
+    Lookout(fleet.registry).look()
+    assert fleet.registry.notices.has_apprise() is by_apprise.installed()
+    fleet.registry.notices.publish_means(apprise=False)
+    fleet.registry.hosts.judge(ALPHA, "up")
+    code, _, err = command("run", str(file), "--detach")
+    assert (code, f"warning: {WRONG}" in err) == (0, True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import redis
 
 from blockjobs.cli import runfile
+from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.run import file_options
+from blockjobs.cli.tellable import first_of_apprise, untellable
 from blockjobs.cli.words import count
+from blockjobs.client import Coordinator
+from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.runs import NameUsed, RunPlan
 
@@ -19,10 +24,14 @@ from blockjobs.model.runs import NameUsed, RunPlan
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @file_options
-def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...]) -> None:
-    """Say whether a run FILE is in order; asks neither Redis nor any host.
+@redis_option
+def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str | None) -> None:
+    """Say whether a run FILE is in order; asks no host, and starts nothing.
 
-    Exit code 0: it is; 2: it is not, and one line says where.
+    Where the file names somebody who is told through apprise (mail, chats, pagers), the coordinator has to have it: it
+    says so in Redis.  Without Redis that is said to be not known, and all the rest is checked.
+
+    Exit code 0: it is in order; 2: it is not, and one line says where.
 
     \b
     Example:
@@ -32,9 +41,31 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...]) -> None:
     try:
         plan = read.plan(datetime.now(UTC))
     except NameUsed as used:
+        unknown = who_is_told(file, read.file.notify.said(), url)
         click.echo(f"{file}: in order, as far as the file tells: {used.args[0].partition(':')[0]} is a name")
+        click.echo("".join(f"{line}\n" for line in unknown), nl=False)
         return
-    click.echo("\n".join([f"{file}: in order", *about(plan, [glob.pattern for glob in read.globs()])]))
+    unknown = who_is_told(file, plan.fields.notify, url)
+    click.echo("\n".join([f"{file}: in order", *about(plan, [glob.pattern for glob in read.globs()]), *unknown]))
+
+
+def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None) -> list[str]:
+    """What is not known of whether those can be told whom the file names, as lines.
+
+    Raises:
+        BadInput: they cannot.
+    """
+    first = first_of_apprise(notify)
+    if not first:
+        return []
+    try:
+        with Coordinator(url) as here:
+            wrong, known = untellable(here.registry.notices, notify), here.registry.notices.has_apprise()
+    except (BlockjobsError, redis.RedisError) as error:
+        return [f"  {first}: whether the coordinator has apprise, which tells it, is not known: {error}"]
+    if wrong:
+        raise BadInput(f"{file}: {wrong}")
+    return [] if known else [f"  {first}: whether the coordinator has apprise is not known: none runs"]
 
 
 def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:

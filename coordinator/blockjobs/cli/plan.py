@@ -16,6 +16,7 @@ from blockjobs.cli.gather import ask, gather
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.run import file_options, read_whole
 from blockjobs.cli.status import aligned
+from blockjobs.cli.tellable import untellable
 from blockjobs.cli.words import count, short
 from blockjobs.client import Coordinator
 from blockjobs.model.errors import VolumeBusy
@@ -57,6 +58,8 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
         jobs = forecast(here, run)
         slots = {host.name: host.slots for host in here.hosts()}
         same = [each.id for each in here.runs() if each.name == run.name and not each.ended]
+        if wrong := untellable(here.registry.notices, run.fields.notify):
+            click.echo(f"warning: {wrong}", err=True)
     took = whole(jobs, slots)
     if json:
         print_json(as_json(run, jobs, took, same))

@@ -25,6 +25,7 @@ from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain, print_json
 from blockjobs.cli.refusal import refusal_told
 from blockjobs.cli.status import as_json
+from blockjobs.cli.tellable import untellable
 from blockjobs.cli.words import count, speed
 from blockjobs.client import Coordinator
 from blockjobs.model import cuts
@@ -313,6 +314,7 @@ def attend_to_end(
 ) -> int:  # fmt: skip
     """Say that a run was started, and follow it; returns the exit code.  ``notes``: what is to be said of it."""
     sight.ask(lambda: warn_of_dead_daemons(here))
+    sight.ask(lambda: warn_of_untellable(here, plan))
     hosts = len({job.host for job in plan.jobs})
     skipped = plan.fields.skipped
     without = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
@@ -415,3 +417,9 @@ def warn_of_dead_daemons(here: Coordinator) -> None:
         if not alive:
             does = "no copy starts" if name == "coordinator" else "no run goes on or ends"
             click.echo(f"warning: the {name} does not run: {does} until it does", err=True)
+
+
+def warn_of_untellable(here: Coordinator, plan: RunPlan) -> None:
+    """A run is not refused for whom its file tells, and its end may not be told."""
+    if wrong := untellable(here.registry.notices, plan.fields.notify):
+        click.echo(f"warning: {wrong}", err=True)

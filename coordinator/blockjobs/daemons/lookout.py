@@ -16,6 +16,7 @@ from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import ATTENTION, attention_body, shown
 from blockjobs.model.overdue import NameSeen, overdue_need
+from blockjobs.notify import by_apprise
 from blockjobs.store.each import Each, plainly
 from blockjobs.store.registry import Registry
 
@@ -39,6 +40,7 @@ class Lookout:
     def look(self) -> None:
         """One look at the lines of all hosts, at all runs that are watched, and at all names."""
         self.registry.attention.publish_thresholds(self.limits)
+        self.registry.notices.publish_means(apprise=by_apprise.installed())
         self.each("the lines of hosts", self.registry.attention.watch_lines)
         for run in self.registry.attention.watched():
             self.each(f"run {run}: what needs a person", partial(self._look_at, run))

@@ -301,7 +301,8 @@ def hosts() -> str:
 def daemons() -> str:
     """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock; ``seq:`` and one of these
     names -> how far it has read the events; ``aside:`` and one -> what it could not handle, packed;
-    ``attention`` -> after how long what lasts needs a person, packed."""
+    ``attention`` -> after how long what lasts needs a person, packed; ``apprise:yes`` and ``apprise:no`` -> when a
+    coordinator last said that it has apprise, or has not."""
     return "bj:daemons"
 
 

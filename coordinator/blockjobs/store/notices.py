@@ -19,6 +19,8 @@ from blockjobs.store.odd import Odd
 from blockjobs.store.scripts import Scripts
 
 OF_NAMES: Final = "@"  # begins what stands for a name in the place of a run's id, which no run's id begins with
+APPRISE: Final = "apprise:"  # and yes or no: when a coordinator last said so (ms, steady clock)
+LATELY: Final = 60_000  # ms: a coordinator says so each 15 s
 PAGE = 50  # runs, or notices, looked at in one turn
 
 
@@ -58,6 +60,17 @@ class Taken:
 class Notices:
     def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+
+    def publish_means(self, *, apprise: bool) -> None:
+        """A coordinator says, now and then, whether it can tell those that apprise tells."""
+        self._redis.hset(keys.daemons(), f"{APPRISE}{'yes' if apprise else 'no'}", read_steady_ms(self._redis))
+
+    def has_apprise(self) -> bool | None:
+        """Whether each coordinator that runs can tell those that apprise tells; None: none has said so lately."""
+        said = self._redis.hmget(keys.daemons(), f"{APPRISE}yes", f"{APPRISE}no")
+        steady = read_steady_ms(self._redis)
+        can, cannot = (steady - int(at or 0) < LATELY for at in said)
+        return False if cannot else True if can else None
 
     def untold(self) -> list[RunId]:
         """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""

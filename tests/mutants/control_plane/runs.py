@@ -88,5 +88,7 @@ RUNS: Final = (
     Mutant("daemons/notifier.py", "if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:", "if not view.replaced and not view.fields.part:", registry("overdue", "what_is_no_success_of_its_name_does_not_count")),
     Mutant("daemons/notifier.py", "if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:", "if verdict is not Verdict.FAILED and not view.fields.part:", registry("overdue", "what_is_no_success_of_its_name_does_not_count")),
     Mutant("daemons/notifier.py", "if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:", "if verdict is not Verdict.FAILED and not view.replaced:", registry("overdue", "what_is_no_success_of_its_name_does_not_count")),
+    Mutant("store/notices.py", "return False if cannot else True if can else None", "return True if can else False if cannot else None", registry("telling", "check_says_whether_the_coordinator_can_tell_through_apprise")),
+    Mutant("store/notices.py", "(steady - int(at or 0) < LATELY for at in said)", "(bool(at) for at in said)", registry("telling", "what_a_coordinator_said_that_runs_no_longer_is_not_believed")),
 )
 # fmt: on
