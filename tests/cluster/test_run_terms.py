@@ -91,7 +91,7 @@ def test_skip_ends_with_0_says_so_and_creates_nothing(pair: Fleet, command: Run)
     pair.until("RUN_ENDED", first)
 
 
-def test_queue_waits_for_the_one_before_whatever_dies_and_can_be_cancelled(pair: Fleet, command: Run) -> None:
+def test_queue_waits_for_the_one_before_whatever_dies_and_the_newest_takes_its_place(pair: Fleet, command: Run) -> None:
     path = file(pair, "queue", "on-overlap: queue", defaults="speed: 256KiB")  # until it is told to be quick
     first = started(command("run", path, "--detach"))
     pair.until("ATTEMPT_CLAIMED")
@@ -100,25 +100,26 @@ def test_queue_waits_for_the_one_before_whatever_dies_and_can_be_cancelled(pair:
     client.kill()
     client.wait()
     pair.until_status(f"{second}.b-disk", "created")  # by the coordinator, where the client died before
-    third = started(command("run", path, "--detach"))
     shown = command("status")
     assert f"{second}: 2 jobs, queued behind {first}" in shown.stdout
     assert f"queued: waits for run {first} to end" in command("show", f"{second}.a-disk").stdout
-    assert json.loads(command("status", third, "--json").stdout)["runs"][0]["queued-behind"] == second
+    third = started(command("run", path, "--detach"))
+    assert json.loads(command("status", third, "--json").stdout)["runs"][0]["queued-behind"] == first
     pair.restart("coordinator")
     pair.restart("finalizer")
-    assert command("cancel", third).returncode == 0
-    pair.until("RUN_ENDED", third)
-    assert {job.status for job in pair.jobs(second)} == {"created"}  # type: ignore[arg-type]
+    pair.until("RUN_ENDED", second)
+    waited = command("wait", second)
+    assert (waited.returncode, f"skipped: replaced by run {third}" in waited.stdout) == (4, True)
+    assert {job.status for job in pair.jobs(third)} == {"created"}  # type: ignore[arg-type]
     assert not pair.registry.views.run(first).ended
     quickly(pair, first)
     ended = pair.until("RUN_ENDED", first)
-    began = pair.until("RUN_LAUNCHED", second)
+    began = pair.until("RUN_LAUNCHED", third)
     print(f"launched {began.at - ended.at:.2f} s after the end of the one before")
     pair.until("ATTEMPT_CLAIMED")
-    quickly(pair, second)
-    pair.until("RUN_ENDED", second)
-    assert pair.registry.views.run(second).failed == pair.registry.views.run(second).cancelled == 0
+    quickly(pair, third)
+    pair.until("RUN_ENDED", third)
+    assert pair.registry.views.run(third).failed == pair.registry.views.run(third).cancelled == 0
 
 
 def test_past_its_deadline_a_run_is_cancelled_and_says_why(pair: Fleet, command: Run) -> None:
