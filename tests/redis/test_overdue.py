@@ -187,7 +187,7 @@ def test_the_command_is_a_plugin_of_nagios(fleet, command):
     start(fleet)
     end(fleet)
     line = f"nightly: no run succeeded for 0s, 1d2h are allowed; the last one was {FIRST}"
-    assert command("overdue") == (0, f"OVERDUE OK - 1 name, each with a run that succeeded in time\n{line}\n", "")
+    assert command("overdue") == (0, f"OVERDUE OK - 1 name, none is overdue\n{line}\n", "")
     code, out, _ = command("overdue", "nightly", "weekly")
     assert (code, out.splitlines()[0]) == (
         3,

@@ -77,4 +77,4 @@ def verdict(chosen: Sequence[NameSeen], missing: Sequence[str]) -> tuple[int, st
         return UNKNOWN, f"no run file of the name '{missing[0]}' was started that says 'overdue'"
     if not chosen:
         return UNKNOWN, "no run file was started that says 'overdue'"
-    return OK, f"{count(len(chosen), 'name')}, each with a run that succeeded in time"
+    return OK, f"{count(len(chosen), 'name')}, none is overdue"

@@ -55,7 +55,7 @@ def tell_refusal(file: Path, url: str | None, why: str) -> None:
             return
         turn = read_steady_ms(here.registry.client) // QUIET
         mark = f"{turn} {hashlib.sha256(why.encode(errors='replace')).hexdigest()[:16]}"
-        need = Need(cause=Cause.REFUSED, subject=name, text=f"a start of {file} was refused: {why}", mark=mark)
+        need = Need(cause=Cause.REFUSED, subject=name, text=f"a start of {fields.file} was refused: {why}", mark=mark)
         unique = ids.run_id(name, datetime.now(UTC))
         said_then = attention_body(unique, name, here.registry.attention.to_json([need]))
         if here.registry.attention.tell_of_name(need, unique, said_then, urls):
