@@ -40,6 +40,16 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
         )
 
 
+def describe_end(exitcode: int) -> str:
+    """The end of a process in words: by which signal (a negative code), or with which exit code."""
+    if exitcode >= 0:
+        return f"ended with exit code {exitcode}"
+    try:
+        return f"killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"killed by signal {-exitcode}"
+
+
 def end_with_parent() -> None:
     """Called by a child, early: it is to end when the thread that started it does."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

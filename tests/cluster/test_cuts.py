@@ -343,7 +343,7 @@ def test_a_cut_that_cannot_be_removed_is_shown_and_tried_again(xfs: Fleet) -> No
     run = xfs.submit(xfs.plan([job(xfs, "a", "stuck", snapshot="command:snap")]))
     told = xfs.until("JOB_UNSETTLED", f"{run}.stuck").fields["error"]
     assert "the cut of" in told
-    assert "is not removed: command 'snap' ended with 5 on remove: busy" in told
+    assert "is not removed: command 'snap' on remove: ended with exit code 5: busy" in told
     assert "committed, not cleaned up: the cut of" in blockjobs(xfs, "show", f"{run}.stuck")
     assert target(xfs, "a", run, "stuck").exists()
     (xfs.place / "snap.fails").unlink()

@@ -190,4 +190,6 @@ def test_up_is_not_ready_while_one_of_its_programs_cannot_start_and_says_why(sta
     assert up.process.wait(DEADLINE) == 1
     said = up.process.stderr.read()
     assert f"blockjobs: {name} does not come up: No module named 'nonesuch'" in said
-    assert f"{name}: ended (exit code 1), is started again in 0.4 s; its last line: No module named 'nonesuch'" in said
+    assert (
+        f"{name}: ended with exit code 1, is started again in 0.4 s; its last line: No module named 'nonesuch'" in said
+    )

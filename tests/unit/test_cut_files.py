@@ -171,7 +171,8 @@ def test_a_cut_that_cannot_be_removed_is_not_forgotten(host):
     fails = host.base / "cutter.fails"
     fails.touch()
     with pytest.raises(
-        JobFailed, match=r"the cut of .*/root.img is not removed: command 'copy' ended with 5 .*no room"
+        JobFailed,
+        match=r"the cut of .*/root.img is not removed: command 'copy' on remove: ended with exit code 5: .*no room",
     ):
         settled(host, "abort", spec)
     with pytest.raises(JobFailed):

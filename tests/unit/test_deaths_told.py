@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from blockworker.deaths import describe_end
+from blockjobs.spawn import describe_end
 
 SAID = {
     -signal.SIGKILL: "killed by SIGKILL", -signal.SIGSEGV: "killed by SIGSEGV", -63: "killed by signal 63",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -126,8 +127,13 @@ def touch(connection: Connection) -> None:
             _, words = codec.unpack(connection.recv_bytes())
         except EOFError:
             return
-        if words["path"] == "die":
-            os._exit(1)
+        match words["path"]:
+            case "die":
+                os._exit(1)
+            case "be killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "be told":
+                os.kill(os.getpid(), signal.SIGUSR1)
         with open(words["path"], "w", encoding="ascii"):
             pass
         connection.send_bytes(codec.pack([words["path"], words["path"] != "/dev/zero"]))
@@ -227,10 +233,15 @@ def test_a_path_that_hangs_is_named_with_its_mount_and_since_when_and_forgotten_
     os.close(reader)
 
 
-def test_an_errand_whose_process_dies_is_over_and_the_next_one_has_another_process(forker: Forker, fifo: Path):
+@pytest.mark.parametrize(("way", "said"), [("die", "ended with exit code 1"), ("be killed", "killed by SIGKILL"),
+                                           ("be told", "killed by SIGUSR1")])  # fmt: skip
+def test_an_errand_whose_process_dies_is_over_and_the_next_one_has_another_process(
+    forker: Forker, fifo: Path, caplog: pytest.LogCaptureFixture, way: str, said: str
+):
     place = Place(forker, fifo)
-    place.hand("die", "dies")
+    place.hand(way, "dies")
     assert place.came(1) == [None]
+    assert re.search(rf": process \d+: {said}; it is asked for again$", caplog.messages[-1])
     place.hand("/dev/null", "fine")
     assert place.came(2) == [None, "/dev/null"]
 

@@ -86,7 +86,7 @@ def test_a_command_freezes_once_and_thaws_once(config, site, command):
 
 def test_a_freeze_that_fails_half_way_is_thawed_and_says_why(config, site, command):
     (command.parent / "fails").write_text("freeze\n")
-    with pytest.raises(JobFailed, match="command 'db' ended with 3 on freeze: cannot freeze"):
+    with pytest.raises(JobFailed, match="command 'db' on freeze: ended with exit code 3: cannot freeze"):
         quiesce(config, site).freeze()
     assert [call.split()[1] for call in calls(command)] == ["freeze", "thaw"]
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
+from blockjobs.spawn import describe_end
 from blockworker.host import HostConfig
 
 LIMIT: Final = 60.0  # seconds that a call may take
@@ -54,4 +55,4 @@ def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fenc
 def ended(name: str, word: str, code: int, stderr: bytes) -> str:
     """How a command failed, with the last line of what it said."""
     said = stderr.decode(errors="replace").strip().splitlines()[-1:]
-    return f"command '{name}' ended with {code} on {word}{': ' + said[0] if said else ''}"
+    return f"command '{name}' on {word}: {describe_end(code)}{': ' + said[0] if said else ''}"

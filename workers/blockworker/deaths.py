@@ -6,10 +6,8 @@ The watcher releases the job, whoever it hears of first; this adds what killed t
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -17,29 +15,26 @@ from typing import Any, Final
 import redis
 
 from blockjobs.model.ids import JobId
+from blockjobs.spawn import describe_end
 from blockjobs.store.attempts import Attempts
+from blockworker.pidtable import PidTable
 
 log = logging.getLogger(__name__)
 
 LOOK: Final = 1.0  # seconds between looks which processes have died
 _UNIT: Final = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
-_ROOM: Final = 256  # bytes for one process
-_PIDS: Final = 1 << 16
-# What each process of the pool runs, by its id: made before the fork, so that the main process sees what they note.
-_NOTES: Final = mmap.mmap(-1, _PIDS * _ROOM)
+# What each process of the pool runs: made before the fork, so that the main process sees what they note.
+_RUNS: Final = PidTable(256)
 
 
 def note_attempt(attempt: str, job: JobId) -> None:
     """Note what this process runs; of the last one that it ran the note stays."""
-    at = os.getpid() % _PIDS * _ROOM
-    note = f"{attempt} {job}".encode()[: _ROOM - 1]
-    _NOTES[at : at + len(note) + 1] = note + b"\0"
+    _RUNS.note(os.getpid(), f"{attempt} {job}".encode())
 
 
 def attempt_of(pid: int) -> tuple[str, JobId] | None:
     """The attempt that a process has run last, and its job; None: it never ran any."""
-    at = pid % _PIDS * _ROOM
-    attempt, _, job = _NOTES[at : at + _ROOM].split(b"\0")[0].decode().partition(" ")
+    attempt, _, job = _RUNS.of(pid).decode().partition(" ")
     return (attempt, JobId(job)) if job else None
 
 
@@ -57,20 +52,12 @@ def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Calla
             try:
                 attempts.tell_death(job_id, attempt, describe_end(exitcode), find_log())
             except redis.RedisError as error:
-                log.warning("job %s: its attempt was %s; nobody was told: %s", job_id, describe_end(exitcode), error)
+                log.warning(
+                    "job %s: the process of its attempt: %s; nobody was told: %s", job_id, describe_end(exitcode), error
+                )
         then(job, pid, exitcode)
 
     return on_job_process_lost
-
-
-def describe_end(exitcode: int) -> str:
-    """The end of a process in words: of which signal, or with which exit code."""
-    if exitcode >= 0:
-        return f"ended with exit code {exitcode}"
-    try:
-        return f"killed by {signal.Signals(-exitcode).name}"
-    except ValueError:
-        return f"killed by signal {-exitcode}"
 
 
 def find_log() -> str:

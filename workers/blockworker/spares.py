@@ -7,7 +7,6 @@ from those that do.  As many more processes as there are slots are started at mo
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import signal
 from contextlib import suppress
@@ -15,14 +14,14 @@ from enum import IntEnum
 from typing import Any, Final
 
 from blockjobs.daemons.quarantine import Quarantine
+from blockworker.pidtable import PidTable
 from blockworker.threads import end_process
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between looks
-_SIZE: Final = 1 << 16
-# A byte for each process, by its id: made before the fork, so that the main process sees what its children mark.
-_MARKS: Final = mmap.mmap(-1, _SIZE)
+# A mark of each process: made before the fork, so that the main process sees what its children mark.
+_MARKS: Final = PidTable(1)
 
 
 class Mark(IntEnum):
@@ -35,12 +34,12 @@ class Mark(IntEnum):
 
 def mark(doing: Mark) -> None:
     """Say what this process does."""
-    _MARKS[os.getpid() % _SIZE] = doing
+    _MARKS.note(os.getpid(), bytes([doing]))
 
 
 def mark_of(pid: int) -> Mark:
     """What a process of the pool does."""
-    return Mark(_MARKS[pid % _SIZE])
+    return Mark(int.from_bytes(_MARKS.of(pid), "big"))
 
 
 def count_hanging(pids: list[int]) -> int:

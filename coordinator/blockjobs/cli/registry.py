@@ -12,7 +12,7 @@ from blockjobs.model.ids import Host
 
 @click.group()
 def registry() -> None:
-    """Say what shall hold of a registry that came back older than it was.
+    """Deal with a registry that has lost data: Redis came back from an older copy of it.
 
     \b
     Example:
@@ -26,7 +26,7 @@ def registry() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @redis_option
 def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
-    """Go on with a registry that has lost decisions, up to NUMBER.
+    """Accept that every decision up to NUMBER that the registry does not know is lost, so that runs go on.
 
     Hosts, or the finalizer, know of decisions that this registry does not: Redis came back from an older copy of its
     data, or empty. Nothing is decided with them until the right data is brought back, or this command says that it is

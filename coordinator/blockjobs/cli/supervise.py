@@ -22,7 +22,7 @@ import psutil
 from blockjobs.cli.guard import Guard, kill
 from blockjobs.cli.reports import Reports
 from blockjobs.server import last_line
-from blockjobs.spawn import adopt_orphans, spawn
+from blockjobs.spawn import adopt_orphans, describe_end, spawn
 from blockjobs.watchdog import SOCKET
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Supervisor:
         try:
             child.process = spawn(child.program.argv, log=child.log, env=env | {SOCKET: self._reports.address})
         except OSError as wrong:  # no memory, the program is being replaced, ...
-            self._bury(child, str(wrong))
+            self._bury(child, f"it could not be started ({wrong})")
             return
         self._guard.add(child.process.pid)
 
@@ -166,7 +166,7 @@ class Supervisor:
             child.process, child.ready = None, False
             kill(group)  # what its leader left behind would hold sockets, locks and files
             self._guard.drop(group)
-            self._bury(child, f"signal {-code}" if code < 0 else f"exit code {code}")
+            self._bury(child, describe_end(code))
         for orphan in self._orphans():
             with suppress(psutil.NoSuchProcess, ChildProcessError):
                 if orphan.status() == psutil.STATUS_ZOMBIE:
@@ -186,4 +186,4 @@ class Supervisor:
         child.due = time.monotonic() + pause
         if not self._stopping:
             said = f"; its last line: {last_line(child.log)}" if child.deaths > 1 else ""
-            log.warning("%s: ended (%s), is started again in %.1f s%s", child.program.name, how, pause, said)
+            log.warning("%s: %s, is started again in %.1f s%s", child.program.name, how, pause, said)

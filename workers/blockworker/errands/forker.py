@@ -12,17 +12,25 @@ import fcntl
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final, NoReturn
 
+from blockjobs.spawn import describe_end
 from blockjobs.store import codec
+from blockworker.pidtable import PidTable
 from blockworker.threads import vital
 
 _PR_SET_PDEATHSIG: Final = 1
 _PID: Final = 8  # bytes in which the forker tells a process id
+HEARD: Final = 1.0  # seconds in which a forker notes how a process ended
 ANSWER: Final = 30.0  # seconds in which a process is forked, also where the machine is busy
+
+
+# How the processes ended that a forker has made: noted by the forker, whose children they are.
+_ENDS: Final = PidTable(8)
 
 
 class Gone(Exception):
@@ -41,7 +49,7 @@ class ErrandProcess:
             self._connection.send_bytes(codec.pack([kind, words]))
             value, stays = codec.unpack(self._connection.recv_bytes())
         except (OSError, EOFError, ValueError):
-            raise Gone(f"process {self.pid} has ended") from None
+            raise Gone(f"process {self.pid}: {_way_of_ending(self.pid)}") from None
         return value, bool(stays)
 
     def close(self) -> None:
@@ -107,6 +115,21 @@ class Forker:
             os.waitpid(self.pid, 0)
 
 
+def _way_of_ending(pid: int) -> str:
+    """How a process ended whose connection is closed: its forker hears of that a moment later."""
+    give_up = time.monotonic() + HEARD
+    while not (code := _ENDS.of(pid)) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return describe_end(int(code)) if code else "it has ended"
+
+
+def _note_ends(*_: object) -> None:
+    """Take the children in that have ended, and note how."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG)) and found[0]:
+            _ENDS.note(found[0], b"%d" % os.waitstatus_to_exitcode(found[1]))
+
+
 def _fork_until_closed(
     control: socket.socket, serve: Callable[[Connection], None], warm: Callable[[], object]
 ) -> NoReturn:  # fmt: skip
@@ -114,7 +137,7 @@ def _fork_until_closed(
         # Who ends a group of processes means the worker, whose end is ours.  Not ignored: commands would inherit that.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody has to wait for our children
+        signal.signal(signal.SIGCHLD, _note_ends)
         here = os.getpid()
         warm()
         while True:
@@ -134,6 +157,7 @@ def _fork_until_closed(
 
 def _serve_until_closed(fd: int, parent: int, serve: Callable[[Connection], None]) -> NoReturn:
     try:
+        _ENDS.note(os.getpid(), b"")  # another process had this id
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if os.getppid() == parent:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR, printable
+from blockjobs.spawn import describe_end
 from blockworker.cage import Cage, kernel_cage
 from blockworker.cage.limits import PATIENCE, Patience
 from blockworker.cage.tool import Ended, Idle, run_tool
@@ -114,11 +115,7 @@ class ImageTool:
     def _complaint(self, words: Sequence[str], ended: Ended) -> str:
         """What the tool says, with the file as people call it."""
         said = printable(verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
-        return f"{self._label}: {_TOOL} {words[0]}: {said or _way_of_ending(ended.code or 0)}"
-
-
-def _way_of_ending(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return f"{self._label}: {_TOOL} {words[0]}: {said or describe_end(ended.code or 0)}"
 
 
 def verdict(said: bytes, tool: str) -> str:
