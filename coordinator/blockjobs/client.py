@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from blockjobs.budgets import Budgets
 from blockjobs.model.errors import (
@@ -46,6 +46,10 @@ from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, RunView
 from blockjobs.stream import BLOCK, Patience, Records, Stream, ending
+
+LOOKED_AT: Final = (
+    50  # of what `wait` waits for, the records of so many are looked at: a glob may mean thousands of jobs
+)
 
 
 class Coordinator(Standstill, Budgets):
@@ -295,7 +299,7 @@ class Coordinator(Standstill, Budgets):
                 if outcome.get(event.id, True) is None and (told := ending(event)) is not None:
                     outcome[event.id] = sight.ask(partial(self._ended, event.id, told))
             open_ = [each for each, succeeded in outcome.items() if succeeded is None]
-            for each in records.twice(partial(self._strange, open_)):
+            for each in records.twice(partial(self._strange, open_[:LOOKED_AT])):
                 outcome[each] = sight.ask(partial(self._ended, each, None))
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
 

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 BLOCK: Final = 0.5  # seconds one read of the events waits at most; below the client's timeout
 AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
+QUIET: Final = 1.5  # seconds without a sign of an absence, after which it is over
 PATIENCE: Final = 600.0  # seconds that Redis may be away until a follower gives up
 RECORDS: Final = 5.0  # seconds between two looks at the records of what is followed
 
@@ -37,6 +38,7 @@ class Patience:
         self.say = say
         self._seconds, self._what = seconds, what
         self._since: float | None = None  # when the present absence began
+        self._last = 0.0  # when Redis was last found to be away
 
     @contextmanager
     def bear(self) -> Iterator[None]:
@@ -48,7 +50,7 @@ class Patience:
         try:
             yield
         except redis.RedisError as error:
-            now = time.monotonic()
+            now = self._last = time.monotonic()
             if self._since is None:
                 self._since = now
                 self.say(f"Redis is away, trying again: {error}")
@@ -56,16 +58,23 @@ class Patience:
                 away = f"Redis is away for more than {self._seconds:g} s ({error})"
                 raise SightLost(self._what, away) from None
             time.sleep(AWAY)
-        else:
-            if self._since is not None:
-                self._since = None
-                self.say("Redis is back")
+
+    def answered(self, quiet: float = QUIET) -> None:
+        """Redis has answered; the absence is over if it did not show for ``quiet`` seconds.
+
+        Not what is asked first after an absence ends it: one question may be answered and another one refused for ever.
+        """
+        if self._since is not None and time.monotonic() - self._last >= quiet:
+            self._since = None
+            self.say("Redis is back")
 
     def ask(self, call: Callable[[], T]) -> T:
         """What ``call`` returns, once Redis answers; raises SightLost."""
         while True:
             with self.bear():
-                return call()
+                value = call()
+                self.answered(0.0)
+                return value
 
 
 class Stream:
@@ -84,6 +93,7 @@ class Stream:
         with self.patience.bear():
             news = self._registry.events.after(self.seq, block_ms=max(1, int(seconds * 1000)))
             self.at_end = len(news) < PAGE
+            self.patience.answered()
             if news:
                 self.seq = news[-1].seq
         return news

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from puppets import ALPHA, RUN, Fleet, spec
 
 from blockjobs import stream
 from blockjobs.cli import main
 from blockjobs.model.barriers import Step
-from blockjobs.model.errors import NoSuchJob
+from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit
 from blockjobs.server import Server
 from blockjobs.store import keys
@@ -279,7 +280,7 @@ def call(capfd):
 
 
 @pytest.mark.parametrize("follower", FOLLOWERS)
-def test_a_follower_that_lost_sight_of_its_run_says_so_and_that_it_goes_on(follower, call, away):
+def test_a_follower_that_lost_sight_of_its_run_says_so_and_that_it_goes_on(follower, call, away, caplog):
     server, fleet = away
     words = FOLLOWERS[follower]
     if words is not BACKUP:
@@ -291,9 +292,11 @@ def test_a_follower_that_lost_sight_of_its_run_says_so_and_that_it_goes_on(follo
         server.kill()
 
     with meanwhile(act):
-        code, _, err = call(*words, "--patience", "0.4")
+        code, _, err = call(*words, "--patience", "1.5")  # longer than the client of Redis tries by itself
     assert code == Exit.LOST_SIGHT, err
-    assert "which goes on: Redis is away for more than 0.4 s" in err
+    assert "which goes on: Redis is away for more than 1.5 s" in err
+    said = err + caplog.text  # the Python client logs it
+    assert (said.count("Redis is away, trying again"), said.count("Redis is back")) == (1, 0)
 
 
 def test_a_follower_that_is_patient_ends_as_its_run_does(call, away):
@@ -313,6 +316,21 @@ def test_a_follower_that_is_patient_ends_as_its_run_does(call, away):
         over.set()
     assert (code, "committed" in out) == (Exit.ALL, True), err
     assert err.count("Redis is away, trying again") == err.count("Redis is back") == 1
+
+
+def test_an_absence_is_not_over_while_any_question_is_refused():
+    said: list[str] = []
+    sight = stream.Patience(0.5, said.append)
+
+    def follow():
+        while True:
+            with sight.bear():
+                raise redis.exceptions.NoPermissionError("one right is missing")
+            sight.answered()  # another question is answered all the while
+
+    with pytest.raises(SightLost, match=r"which goes on: Redis is away for more than 0\.5 s .one right is missing"):
+        follow()
+    assert said == ["Redis is away, trying again: one right is missing"]
 
 
 def test_a_start_that_nobody_can_say_anything_of_is_not_called_one_that_was_not_made(call, away, monkeypatch):
