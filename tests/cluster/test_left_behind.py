@@ -136,6 +136,9 @@ def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_a
     first, second = source.read_bytes(), b"second".ljust(2 * MIB, b".")
     assert command(fleet, "run", str(plan))[0] == 0
     (night,) = (path.name for path in nights.iterdir())
+    image = str(nights / night / "disk.img")
+    told = run_command("verify", image, url="redis://127.0.0.1:1/0")
+    assert (told.returncode, "bytes as in the manifest" in told.stdout) == (0, True), "no Redis is asked"
     number = int(fleet.client.get(keys.decisions()))
     gone = lose_registry(fleet)
     assert "no runs yet" in command(fleet, "history")[1]
@@ -214,3 +217,11 @@ def test_a_host_that_has_another_name_keeps_its_nights(fleet: Fleet) -> None:
     (host,) = json.loads(told)
     assert (code, host["host"], host["found"], host["moved"]) == (0, "a2", 0, 0)
     assert host["known"] >= 1
+    (top / "moved").mkdir()
+    for beside in ("", ".blake3", ".manifest.json"):
+        (top / f"{run}-named.img{beside}").rename(top / "moved" / f"{run}-named.img{beside}")
+    assert command(fleet, "verify", run)[0] == 1
+    code, told = command(fleet, "rescan", "--json")
+    assert (code, [host["moved"] for host in json.loads(told)]) == (0, [1]), told
+    code, told = command(fleet, "verify", run)
+    assert code == 0, told

@@ -347,6 +347,25 @@ def test_once_they_count_they_are_older_than_the_first_night_of_a_new_registry(f
     }  # fmt: skip
 
 
+def test_what_a_found_backup_of_another_name_lies_on_stays(fleet, rescan, disks):
+    for day in (1, 2):
+        ended(fleet, day, "a", keep={"last": 1})
+    below = f"/backup/{NIGHT.format(1)}/a.img"
+    rescan(row(3, run="weekly-20261103T100000Z", layers=[below]))
+    assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "kept", "02": "kept"}
+    fleet.client.hdel(keys.run("weekly-20261103T100000Z"), "layered")
+    assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "pruned", "02": "kept"}, "the control"
+
+
+def test_a_job_that_two_hosts_have_is_verified_on_both_and_restored_from_neither_by_its_name(rescan, server):
+    for host in (ALPHA, BETA):
+        rescan(row(1, host=host, seal=host[:1] * 64 if host != BETA else "b" * 64), host=host, hosts=(host,))
+    with Client(server.url) as here:
+        assert [image.host for image in Shelf(here).find(f"{NIGHT.format(1)}.a")] == [ALPHA, BETA]
+        with pytest.raises(Refused, match=f"one of {ALPHA}:/.*, {BETA}:/.* was expected"):
+            published(here, f"{NIGHT.format(1)}.a")
+
+
 def test_rules_of_a_transaction_with_a_name_hold_for_what_was_found_of_it(fleet, rescan, targets):
     rescan(*(row(day, transaction=f"{NIGHT.format(day)}.db") for day in (1, 2)))
     assert {target.group for target in targets()} == {""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from dataclasses import replace
 
 import pytest
@@ -191,6 +192,16 @@ def test_what_a_manifest_names_is_not_opened(site, monkeypatch):
     assert {os.path.basename(path) for path in opened if "img" in path} == {beside(image).name}
 
 
+def test_what_an_image_lies_on_is_told_and_not_opened(site):
+    image, told = published(site), {}
+    for below in (b"/elsewhere/base.img", b"/" + b"x" * 300, b"base.img"):
+        image.write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 4096, len(below)) + bytes(4076) + below)
+        keys(format="qcow2", image={"size": image.stat().st_size})(image)
+        (found,) = scan(site).rows
+        told[below] = FoundBackup.of(found, HOST).layers
+    assert [*told.values()] == [("/elsewhere/base.img",), (), (f"{image.parent}/base.img",)]
+
+
 def test_what_a_restore_has_left_is_no_backup(site):
     keys(restored={"offset": 0})(published(site))
     page = scan(site)
@@ -277,7 +288,8 @@ def test_a_backup_counts_for_the_host_below_whose_roots_it_lies():
 @pytest.mark.parametrize(
     ("row", "why"),
     [(row(path="relative"), "not absolute"), (row(path="/a/../b"), "'..'"), (row(path="/a\nb"), "control"),
-     (row(path=7), "path"), (row(seal="x"), "seal"), (row(ended=-1), "ended"), (row(size=1 << 63), "size")],
+     (row(path=7), "path"), (row(seal="x"), "seal"), (row(layers=["x"]), "absolute"),
+     (row(ended=-1), "ended"), (row(size=1 << 63), "size")],
 )  # fmt: skip
 def test_an_answer_that_no_host_of_ours_gives_is_refused(row, why):
     with pytest.raises(BadInput, match=why):

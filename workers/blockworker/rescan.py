@@ -1,8 +1,8 @@
 """What manifests there are below a write root: told a page at a time, for ``blockjobs rescan``.
 
 Rule: a manifest is data.  It is opened by its own name in the directory that was listed, never through a symlink, and
-of its image only the name beside it is looked at; nothing that a manifest names is opened, and none of them ends a
-scan.
+of its image the name beside it is looked at, and the header of an image of a format; nothing that a manifest or an
+image names is opened, and none of them ends a scan.
 A page is bounded by number, by size and by time, and the next one goes on where it ended: directories in the order of
 their names, and in each one its manifests first.
 """
@@ -26,6 +26,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.rescan import KINDS, FoundBackup
 from blockworker.roots import Root, Roots, kind_of
+from blockworker.targets import chains
 from blockworker.targets import manifest as manifests
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.proof import MANIFEST
@@ -35,6 +36,7 @@ BYTES: Final = 1 << 20  # of paths and texts in one page
 SECONDS: Final = 15.0  # for one page
 ODD: Final = 20  # of those that do not count, and are told in one page with the reason; all others are counted
 DEEPEST: Final = 100  # directories below a root
+LAYERS: Final = 64  # paths that one image can mean by the files that it lies on
 _BATCH: Final = 5000  # names of one directory that are held at once
 _ROW: Final = 400  # bytes of a row, beside its texts
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -162,7 +164,7 @@ def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int
         page.note(place, (why or "it cannot be read").removeprefix(f"manifest {place}").strip(": "))
         return 0
     page.rows.append(row)
-    return _ROW + sum(len(value) for value in row.values() if isinstance(value, str))
+    return _ROW + sum(len(value) for value in (*row.values(), *row["layers"]) if isinstance(value, str))
 
 
 def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
@@ -179,6 +181,7 @@ def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
     image = name.removesuffix(MANIFEST)
     source = manifest.get("source", {})
     row = {
+        "layers": _layers(directory, place, image) if manifest.get("format", "raw") != "raw" else [],
         "path": place.removesuffix(MANIFEST), "size": manifest["size"], "seal": blake3(text).hexdigest(),
         "source": source.get("volume"), "ended": _milliseconds(manifest.get("finished")),
         "salvaged": bool(manifest.get("salvaged")),
@@ -195,6 +198,15 @@ def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
     if expected is not None and st.st_size != expected:
         raise BadInput(f"its image has {st.st_size} bytes, {expected} were expected")
     return row
+
+
+def _layers(directory: int, place: str, image: str) -> list[str]:
+    """The paths that an image can mean by the names of the files that it lies on."""
+    found = []
+    for path in chains.layers_named(directory, os.path.dirname(place), image):
+        with suppress(BadInput):
+            found.append(volumespec.checked_path(path))
+    return found[:LAYERS]
 
 
 def _text(directory: int, name: str) -> bytes:

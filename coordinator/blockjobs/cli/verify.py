@@ -116,7 +116,7 @@ class Shelf:
                 raise Refused(f"{what} is still going: {count(run.open, 'job')} of {run.jobs} are not over")
             self._whole(run, found)
         else:
-            return [self._one(text)]
+            return self._one(text)
         if not found.images:
             none = f"it is {ITSELF}" if found.left[ITSELF] else "nothing is published"
             raise Refused(f"{what} has nothing to verify: {found.why or none}")
@@ -159,10 +159,15 @@ class Shelf:
                 found.put(unlisted(job))
         return found
 
-    def _one(self, text: str) -> Image:
+    def _one(self, text: str) -> list[Image]:
+        """The image of a job; several where a rescan found that several hosts have one."""
         named = [target for targets in self._targets.values() for target in targets if target.job == text]
         if named:
-            got = self._there(max(named, key=lambda target: target.at))
+            last = max(named, key=lambda target: target.at).run
+            found = [self._there(target) for target in named if target.run == last]
+            if images := [each for each in found if isinstance(each, Image)]:
+                return images
+            got = found[0]
         else:
             try:
                 got = unlisted(self._here.get(text)) if text.isascii() else ""
@@ -171,7 +176,7 @@ class Shelf:
             if not got:
                 raise NoSuchRun(text)
         if isinstance(got, Image):
-            return got
+            return [got]
         raise Refused(f"job '{text}' has nothing to verify: {got}")
 
     def _there(self, target: Target) -> Image | str:

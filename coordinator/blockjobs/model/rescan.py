@@ -21,6 +21,7 @@ from blockjobs.model.keep import Target
 KINDS: Final = ("read", "written", "zero", "skipped")  # of bytes, as the record of a run sums them up
 _RUN: Final = re.compile(r"(?P<name>.+)-(?P<at>\d{8}T\d{6})(?:\.\d{6})?Z", re.ASCII)
 _SEAL: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+MOST_LAYERS: Final = 64
 _LONGEST: Final = 4400  # characters of a volume's text: a path and a host
 _NOTHING: Final = "null-co"  # as a source: nobody locks it
 
@@ -44,6 +45,7 @@ class FoundBackup:
     ended: int
     salvaged: bool
     bytes: Mapping[str, int]
+    layers: tuple[str, ...] = ()  # the paths that it lies on
 
     @classmethod
     def of(cls, row: Mapping[str, Any], host: Host) -> FoundBackup:
@@ -65,6 +67,7 @@ class FoundBackup:
             job=_id(row, "job"), transaction=_id(row, "transaction"),
             source="" if source == _NOTHING else f"{host}:{source}", size=_number(row, "size"), seal=row["seal"],
             ended=_number(row, "ended"), salvaged=bool(row.get("salvaged")),
+            layers=tuple(volumespec.checked_path(path) for path in row.get("layers", ())[:MOST_LAYERS]),
             bytes={kind: _number(row.get("bytes", {}), kind) for kind in KINDS},
         )  # fmt: skip
 

@@ -53,8 +53,8 @@ class Found:
     def move(self, known: Target, backup: FoundBackup) -> bool:
         """Note that a backup lies at another place than it did, and hold it; False: somebody else changed its entry."""
         row = row_of(
-            backup.host, backup.path, known.transaction, backup.source, backup.base, layers=(), number=known.number,
-            salvaged=known.salvaged, held=True, seal=backup.seal,
+            backup.host, backup.path, known.transaction, backup.source, backup.base, layers=backup.layers,
+            number=known.number, salvaged=known.salvaged, held=True, seal=backup.seal,
         )  # fmt: skip
         return self._write(known, row, "TARGET_MOVED", backup.place)
 
@@ -96,10 +96,10 @@ class Found:
 
 def _words(backup: FoundBackup, number: int) -> list[Any]:
     row = row_of(
-        backup.host, backup.path, backup.transaction, backup.source, backup.base, number=number,
+        backup.host, backup.path, backup.transaction, backup.source, backup.base, layers=backup.layers, number=number,
         salvaged=backup.salvaged, held=True, seal=backup.seal,
     )  # fmt: skip
     return [
         backup.entry, row, backup.job, backup.transaction, backup.host, f"{backup.host}:{backup.path}", backup.ended,
-        backup.size, int(backup.salvaged), *(backup.bytes[kind] for kind in KINDS),
+        backup.size, int(backup.salvaged), int(bool(backup.layers)), *(backup.bytes[kind] for kind in KINDS),
     ]  # fmt: skip

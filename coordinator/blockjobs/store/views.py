@@ -456,7 +456,7 @@ def _run(run_id: RunId, r: Mapping[bytes, bytes]) -> RunView:
         {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"bad:")}, RunFields.from_dict(fields),
         number(b"began"), {_text(name[4:]): int(n) for name, n in r.items() if name.startswith(b"sum:")},
         r.get(b"why", b"").decode(errors="replace"), number(b"pruned"), number(b"pruned-at"),
-        fields.get("layered", False), fields.get("retries", ""), number(b"retried"),
+        fields.get("layered", False) or b"layered" in r, fields.get("retries", ""), number(b"retried"),
         "" if b"replaced" in r else _text(r.get(b"queued", b"")),
         number(b"salvaged"), {_text(name[9:]): int(n) for name, n in r.items() if name.startswith(b"salvaged:")},
         _text(r.get(b"replaced", b"")),

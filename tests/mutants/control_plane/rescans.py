@@ -38,5 +38,7 @@ RESCANS: Final = (
     Mutant("coordinator/blockjobs/store/hostnames.py", "        self.expect_over(old)\n        self._merge(old)\n", "        self.expect_over(old)\n", registry("host_names", "what_its_workers_told_last_is_not_lost")),
     never("workers/blockworker/highest.py", "            if self.incarnation != gone:\n", unit("state", "a_registry_that_nobody_says_is_gone_is_not_replaced")),
     never("workers/blockworker/highest.py", "            if self.incarnation in (\"\", incarnation):\n", unit("state", "a_registry_that_is_gone_is_replaced_once")),
+    Mutant("coordinator/blockjobs/store/views.py", 'fields.get("layered", False) or b"layered" in r', 'fields.get("layered", False)', registry("rescan", "what_a_found_backup_of_another_name_lies_on_stays")),
+    Mutant("workers/blockworker/rescan.py", "            found.append(volumespec.checked_path(path))", "            found.append(path)", unit("found_manifests", "what_an_image_lies_on_is_told_and_not_opened")),
 )
 # fmt: on

@@ -73,7 +73,7 @@ class Staying:
 
     def _read(self, directory: int, path: str, name: str) -> None:
         image = f"{path}/{name}"
-        for below in _layers_named(directory, path, name):
+        for below in layers_named(directory, path, name):
             self._needed[below] = image
         with suppress(OSError, BadInput):
             for below in _names(_manifest(directory, name).get("parent")):  # a job, or a path, maybe from here
@@ -106,7 +106,7 @@ def _beside(directory: int, place: str) -> dict[str, str]:
     """Every file of a directory that another one there lies on -> the name of that one."""
     found: dict[str, str] = {}
     for name in sorted(os.listdir(directory)):
-        for below in _layers_named(directory, place, name):
+        for below in layers_named(directory, place, name):
             if below != f"{place}/{name}":
                 found.setdefault(below, name)
     return found
@@ -131,7 +131,7 @@ def _names(parent: Any) -> Iterator[str]:
                 yield from _names(value)
 
 
-def _layers_named(directory: int, place: str, name: str) -> list[str]:
+def layers_named(directory: int, place: str, name: str) -> list[str]:
     """Every path that an image can mean by the names of the files that it lies on."""
     try:
         fd = os.open(name, _FLAGS, dir_fd=directory)

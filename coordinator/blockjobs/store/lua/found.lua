@@ -2,12 +2,12 @@
 --
 -- KEYS[1] run   KEYS[2] targets   KEYS[3] runs   KEYS[4] events
 -- ARGV[1] run id   ARGV[2] its fields, packed   ARGV[3] when it began, ms
--- ARGV[4...]  per backup: entry, row, job, txn, host, target text, ended ms, len, salvaged 0/1, bytes read, written, zero
---             and skipped
+-- ARGV[4...]  per backup: entry, row, job, txn, host, target text, ended ms, len, salvaged 0/1, lies on others 0/1, bytes
+--             read, written, zero and skipped
 --
 -- Returns {"added", n} | {"going"}
 
-local W = 13
+local W = 14
 local state, over = unpack(redis.call("HMGET", KEYS[1], "state", "ended"))
 if state and not (state == "published" and over) then return {"going"} end
 if not state then
@@ -17,10 +17,11 @@ if not state then
 end
 local made, n = redis.call("HEXISTS", KEYS[1], "found") == 1, 0
 for i = 4, #ARGV, W do
-  local entry, row, job, txn, host, target, ended, len, salvaged, read, written, zero, skipped =
+  local entry, row, job, txn, host, target, ended, len, salvaged, layered, read, written, zero, skipped =
     unpack(ARGV, i, i + W - 1)
   if redis.call("HSETNX", KEYS[2], entry, row) == 1 then
     n = n + 1
+    if layered == "1" then redis.call("HSET", KEYS[1], "layered", 1) end
     if made then
       redis.call("HINCRBY", KEYS[1], "jobs", 1)
       if salvaged == "1" then redis.call("HINCRBY", KEYS[1], "salvaged", 1) end
