@@ -221,6 +221,30 @@ def test_a_host_names_what_it_has_put_aside_and_no_more_of_it_than_a_heartbeat_c
     assert (len(many), {len(error) for error in many.values()}) == (20, {300})
 
 
+def test_a_rescan_goes_on_where_a_page_ended_and_from_root_to_root_and_names_one_that_nobody_could_read(fleet, desk):
+    desk, handed = desk
+    page = {"rows": [], "odd": [], "more": 0, "restored": 0}
+
+    def ask(root, after=None, *answers):
+        question = f"q{next(NUMBERS)}"
+        what = {"ask": "rescan", "root": root, "after": after, "patience": 60.0}
+        fleet.registry.questions.put(ALPHA, question, what, 60.0)
+        handed.clear()
+        desk.question(question)
+        for errand, answer in zip(handed, answers, strict=True):
+            assert (errand.kind, errand.lane, errand.words["after"]) == ("rescan", {errand.words["path"]}, after)
+            errand.done(answer)
+        return fleet.registry.questions.wait(ALPHA, question, 1.0)
+
+    assert ask("", None, {**page, "after": [b"d", b"n"]})["next"] == ["/backup", [b"d", b"n"]]
+    assert ask("/backup", [b"d", b"n"], {**page, "after": None})["next"] == ["/other", None]
+    assert ask("/other", None, {**page, "after": None})["next"] is None
+    lost = ask("/backup", None, None)
+    assert (lost["lost"], lost["next"], "nobody could look" in lost["odd"][0][1]) == (True, ["/other", None], True)
+    (odd,) = ask("/gone")["odd"]
+    assert odd == ["/gone", "it is no write root of host alpha any more"]
+
+
 class Cutting(Backup):
     """Cuts by touching the source, which a FIFO lets nobody come back from."""
 

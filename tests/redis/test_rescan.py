@@ -133,6 +133,15 @@ def test_a_host_is_asked_page_by_page_to_its_end(rescan, disks, targets):
     assert len(targets()) == scan.counts["found"] == 3
 
 
+def test_of_a_host_that_takes_long_a_line_says_how_far_it_is(disks, command, monkeypatch):
+    monkeypatch.setattr("blockjobs.daemons.doorbell.Doorbell", lambda _: disks)
+    monkeypatch.setattr("blockjobs.cli.rescan.EVERY", 0.0)
+    disks.pages[ALPHA] = [page(row(1), row(2), then=["/backup", 1]), page(row(3))]
+    code, out, err = command("rescan", ALPHA)
+    assert (code, err) == (0, "alpha: 2 manifests so far\n")
+    assert out.startswith("alpha: 3 found\n")
+
+
 def test_hosts_add_to_one_run_and_each_only_what_is_its_own(fleet, rescan, disks, targets):
     disks.pages[ALPHA], disks.pages[BETA] = [page(row(1))], [page(row(1, "b", BETA), row(1, "c", ALPHA), row(1))]
     scans = {scan.host: scan for scan in rescan(hosts=(ALPHA, BETA))}

@@ -33,6 +33,7 @@ def test_a_text_that_is_not_found_once_is_named(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     for name in ("run.py", "lines.py"):
         (tmp_path / "tests/mutants" / name).write_bytes((MUTANTS / name).read_bytes())
+    (tmp_path / "tests/mutants/storms.py").write_text("STORMS = ()\n")
     lines = [f"Mutant({name!r}, 'sync()', {instead!r}, 'tests/unit')" for name, (_, instead, _) in WRONG.items()]
     table = f"MUTANTS = beneath('workers/blockworker', ({', '.join(lines)}))"
     (tmp_path / "tests/mutants/table.py").write_text(f"from lines import Mutant, beneath\n{table}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from blockjobs.model.volumespec import printable
 if TYPE_CHECKING:
     from blockjobs.daemons.rescan import HostScan
 
+EVERY: Final = 5.0  # seconds between two lines of progress
 SHOWN: Final = 20  # lines of one host about what does not count
 
 
@@ -55,7 +57,10 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
             raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
         wanted = [Host(host) for host in hosts] or [*known]
         scans = []
-        for scan in Rescan(here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from)(wanted):
+        rescanning = Rescan(
+            here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from, progress=Progress().tell
+        )
+        for scan in rescanning(wanted):
             scans.append(scan)
             if not json:
                 for text in told(scan):
@@ -67,6 +72,18 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
     else:
         click.echo(summary(scans, dry=dry_run))
     return 0 if all(scan.whole for scan in scans) else 1
+
+
+class Progress:
+    """A line on stderr now and then, about a host that takes long."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def tell(self, scan: HostScan) -> None:
+        if time.monotonic() >= self._last + EVERY:
+            self._last = time.monotonic()
+            click.echo(f"{scan.host}: {count(scan.counts.total() + scan.restored, 'manifest')} so far", err=True)
 
 
 def told(scan: HostScan) -> Iterator[str]:

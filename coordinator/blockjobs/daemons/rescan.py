@@ -6,7 +6,7 @@ All of it may be repeated at any time: what is known is left as it is.  A host's
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -122,13 +122,14 @@ class _Turn:
 
 class Rescan:
     """``dry``: nothing is noted, and what is told is the same.  ``moved_from``: a host whose backups lie on those that
-    are scanned now."""
+    are scanned now.  ``progress`` is told of a host after each page but its last."""
 
     def __init__(
         self, registry: Registry, doorbell: Doorbell, *, dry: bool = False, moved_from: str = "",
-        patience: float = PATIENCE,
+        patience: float = PATIENCE, progress: Callable[[HostScan], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
+        self._progress = progress
         self._dry, self._moved_from = dry, moved_from
         self._hosts = registry.hosts.known()
         self._numbered: dict[str, list[Target]] = {}  # by name: the backups that no rescan found
@@ -180,6 +181,7 @@ class Rescan:
         self._take(turn, read)
         if read.following is None:
             return False
+        self._progress(turn.scan)
         self._ask(turn, *read.following)
         return True
 
