@@ -20,5 +20,5 @@ for i = urls, #ARGV do
   n = n + 1
 end
 redis.call("HSET", KEYS[2], "count", n)
-if ARGV[4] ~= "0" then redis.call("PEXPIRE", KEYS[2], ARGV[4]) end
+if ARGV[4] ~= "0" then redis.call("PEXPIREAT", KEYS[2], string.format("%.0f", now_ms() + ARGV[4])) end
 return {"told", #ARGV - urls + 1}

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- A run of a name that has to succeed in time has succeeded.
 --
 -- KEYS[1] names   ARGV[1] name   ARGV[2] when it ended (ms, steady clock)   ARGV[3] run id
