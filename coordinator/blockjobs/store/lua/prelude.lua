@@ -177,7 +177,7 @@ end
 -- A name of run files has no longer to succeed in time.
 local function forget_name(names, name)
   return redis.call("HDEL", names, "overdue:" .. name, "about:" .. name, "since:" .. name, "good:" .. name,
-    "told:overdue " .. name)
+    "told:overdue " .. name, "told:refused " .. name)
 end
 
 -- A list that holds at most one element wakes whoever blocks on it.
