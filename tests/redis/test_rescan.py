@@ -20,7 +20,7 @@ from blockjobs.daemons.rescan import Rescan
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.policies import Policy, RunFields
-from blockjobs.model.rescan import FoundBackup
+from blockjobs.model.rescan import FoundBackup, start_of
 from blockjobs.store import keys
 from blockjobs.store.retention import KEEP_RUNS
 
@@ -364,6 +364,18 @@ def test_what_a_found_backup_of_another_name_lies_on_stays(fleet, rescan, disks)
     assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "kept", "02": "kept"}
     fleet.client.hdel(keys.run("weekly-20261103T100000Z"), "layered")
     assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "pruned", "02": "kept"}, "the control"
+
+
+def test_a_run_has_no_say_in_the_rules_because_of_what_a_host_says_that_it_published(fleet, rescan, disks):
+    for day in (1, 2):
+        ended(fleet, day, "a", keep={"last": 2})
+    ended(fleet, 3, "a", keep={"last": 1}, fails="a")
+    for day in (1, 2, 3):  # as if each had been started when its id says
+        fleet.client.hset(
+            keys.run(NIGHT.format(day)), "published", round(start_of(NIGHT.format(day)).timestamp() * 1000)
+        )
+    rescan(row(3))
+    assert states(Prune(fleet.registry, disks)("nightly")) == dict.fromkeys(("01", "02", "03"), "kept")
 
 
 def test_a_job_that_two_hosts_have_is_verified_on_both_and_restored_from_neither_by_its_name(rescan, server):

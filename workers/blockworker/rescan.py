@@ -31,13 +31,13 @@ from blockworker.targets import manifest as manifests
 from blockworker.targets.folder import FOLDER
 from blockworker.targets.proof import MANIFEST
 
-MANIFESTS: Final = 500  # in one page
+MANIFESTS: Final = 1000  # in one page
 BYTES: Final = 1 << 20  # of paths and texts in one page
 SECONDS: Final = 15.0  # for one page
 ODD: Final = 20  # of those that do not count, and are told in one page with the reason; all others are counted
 DEEPEST: Final = 100  # directories below a root
 LAYERS: Final = 64  # paths that one image can mean by the files that it lies on
-_BATCH: Final = 5000  # names of one directory that are held at once
+_BATCH: Final = 1001  # names of one directory that are held at once
 _ROW: Final = 400  # bytes of a row, beside its texts
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -136,7 +136,7 @@ def _names(directory: int, after: bytes, wanted: Callable[[os.DirEntry[str]], bo
     """The names in a directory behind another one, in order, of which few are held at once."""
     while True:
         with os.scandir(directory) as entries:
-            names = (entry.name for entry in entries if os.fsencode(entry.name) > after and wanted(entry))
+            names = (entry.name for entry in entries if wanted(entry) and os.fsencode(entry.name) > after)
             batch = heapq.nsmallest(_BATCH, names, key=os.fsencode)
         yield from batch
         if len(batch) < _BATCH:

@@ -82,8 +82,11 @@ class History:
 
 
 def keeps(runs: Iterable[RunView], targets: Sequence[Target]) -> dict[str, Mapping[str, int]]:
-    """The rules that hold for a name, by transaction: those of the last run that published anything of it."""
-    published = {(target.run, target.group) for target in targets}
+    """The rules that hold for a name, by transaction: those of the last run that published anything of it.
+
+    What is held says nothing about rules: that a run has published it is a host's word.
+    """
+    published = {(target.run, target.group) for target in targets if not target.held}
     rules: dict[str, Mapping[str, int]] = {}
     numbers = {target.run: target.number for target in targets}
     for run in sorted(runs, key=lambda run: (numbers.get(run.id, 0), run.published), reverse=True):

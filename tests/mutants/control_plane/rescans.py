@@ -40,5 +40,6 @@ RESCANS: Final = (
     never("workers/blockworker/highest.py", "            if self.incarnation in (\"\", incarnation):\n", unit("state", "a_registry_that_is_gone_is_replaced_once")),
     Mutant("coordinator/blockjobs/store/views.py", 'fields.get("layered", False) or b"layered" in r', 'fields.get("layered", False)', registry("rescan", "what_a_found_backup_of_another_name_lies_on_stays")),
     Mutant("workers/blockworker/rescan.py", "            found.append(volumespec.checked_path(path))", "            found.append(path)", unit("found_manifests", "what_an_image_lies_on_is_told_and_not_opened")),
+    Mutant("coordinator/blockjobs/store/history.py", "for target in targets if not target.held}", "for target in targets}", registry("rescan", "a_run_has_no_say_in_the_rules_because_of_what_a_host_says_that_it_published")),
 )
 # fmt: on
