@@ -68,7 +68,6 @@ class Settings(BaseModel):
     # What runs leave in Redis is its memory: a fleet of many small runs keeps them for less long.
     keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of runs that are over
     keep_events_days: float = Field(default=7, gt=0, le=36_500)
-
     # When what lasts needs a person (``notify.attention`` of a run file).
     held_minutes: float = Field(default=30, gt=0, le=1_000_000)  # a job is held
     owes_minutes: float = Field(default=10, gt=0, le=1_000_000)  # a host does not answer

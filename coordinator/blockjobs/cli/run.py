@@ -101,6 +101,7 @@ def run(  # noqa: PLR0917 - click passes by name
     Exit code 0: every job committed; 1: not so; 2: refused, nothing was started; 3: no Redis, nothing was started; 4:
     not every job committed, and the file says that this will do; 6: the run is gone from the registry; 7: Redis was
     away for longer than --patience, the run goes on.  Ctrl-C only stops following: the run goes on.
+    Where stderr is no terminal, a start that is refused is told to those whom the file lists under notify.attention.
 
     \b
     Example:
