@@ -37,6 +37,7 @@ def test_a_text_that_is_not_found_once_is_named(tmp_path):
     lines = [f"Mutant({name!r}, 'sync()', {instead!r}, 'tests/unit')" for name, (_, instead, _) in WRONG.items()]
     table = f"MUTANTS = beneath('workers/blockworker', ({', '.join(lines)}))"
     (tmp_path / "tests/mutants/table.py").write_text(f"from lines import Mutant, beneath\n{table}\n")
+    (tmp_path / "tests/mutants/storms.py").write_text("STORMS = ()\n")
     for name, (content, _, _) in WRONG.items():
         if content is not None:
             (tmp_path / "workers/blockworker" / name).write_text(content)
