@@ -3,7 +3,7 @@
 Prints what ``docs/scale.md`` quotes: submit and time to the end per job, Redis commands per job and which, the
 slowest script, events and memory per job, and what an idle host costs a second.
 
-    python benchmarks/bench_fleet.py [--hosts 200] [--jobs 5] [--processes 2] [--dir DIR]
+    python benchmarks/bench_fleet.py [--hosts 200] [--jobs 5] [--processes 2] [--dir DIR] [--grouped]
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Bench:
         stream = self.client.memory_usage(keys.events(), samples=0) / max(1, self.client.xlen(keys.events()))
         print(f"\n{name}: {total} jobs, {len(plan.transactions)} transactions, "
               f"{len(self.hosts)} hosts; failed {run.failed}, cancelled {run.cancelled}")  # fmt: skip
-        print(f"  submit {submitted * 1e3 / total:.2f} ms/job; status of all {view * 1e3:.0f} ms; "
+        print(f"  submit {submitted:.1f} s, {submitted * 1e3 / total:.2f} ms/job; status of all {view * 1e3:.0f} ms; "
               f"all concluded after {whole:.1f} s ({total / whole:.0f} jobs/s)")  # fmt: skip
         print(f"  events {events / total:.1f}/job, {events / whole:.0f}/s, {stream:.0f} bytes each in the stream")
         print(f"  commands {sum(calls.values()) / total:.0f}/job, those that scripts call counted")
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5, help="a host")
     parser.add_argument("--processes", type=int, default=2, help="of stand-ins")
     parser.add_argument("--dir", help="where Redis keeps its file; /dev/shm leaves the disk out")
+    parser.add_argument("--grouped", action="store_true", help="one transaction of all jobs, and nothing else")
     given = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory(prefix="blockjobs-bench-", dir=given.dir) as place:
@@ -213,6 +214,8 @@ def main() -> None:
             print(f"{given.hosts} hosts up after {time.monotonic() - began:.1f} s")
             bench.idle(3.0)
             bench.round("grouped", given.jobs, grouped=True)
+            if given.grouped:
+                return
             bench.round("individual", given.jobs, grouped=False)
             print("\nover the wire, one job a host, the background of all hosts included:")
             bench.census("one-transaction", grouped=True)

@@ -20,7 +20,7 @@ Wanted = Callable[[pytest.Item], bool]
 # Files that go to one process, one behind the other, where tests run side by side: each group shares a fleet, or two
 # servers to compare, which cost up to fifteen seconds of a processor until they are up.
 GROUPS = {
-    "mirrors": ("cluster", "mirror hosts drain salvage_runs abandoned outside lost_memory"),
+    "mirrors": ("cluster", "mirror hosts drain salvage_runs abandoned outside lost_memory cost_of_rest"),
     "refusals": ("cluster", "bad_input groups doctor_cluster deaths crowded"),
     "nights": ("cluster", "policies second_night restore verify_runs move publish_order"),
     "QEMU's cases": ("differential", "iotest_041 iotest_041_formats iotest_055"),

@@ -51,8 +51,9 @@ from blockworker.watcher import Watcher
 log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
-CONNECTIONS: Final = 2  # of a steps worker's main process to the registry: its threads talk for moments
+CONNECTIONS: Final = 1  # of a steps worker's main process to the registry: its threads talk for moments, in turn
 NAME_PATIENCE: Final = 10.0  # seconds that a copy waits for a heartbeat before it is claimed
+SHOWN: Final = 30.0  # seconds between two signs of life for Flower, which is all that looks at them
 LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
@@ -203,7 +204,7 @@ def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> i
     worker_ready.connect(lambda **_: _report_life(), weak=False)  # behind all that the caller begins with
     worker = app.Worker(
         hostname=name, queues=[queue], pool=pool, concurrency=concurrency, without_gossip=True, without_mingle=True,
-        loglevel="INFO", quiet=True,
+        heartbeat_interval=SHOWN, loglevel="INFO", quiet=True,
     )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)

@@ -34,6 +34,7 @@ from blockworker.threads import vital
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks
+IDLE: Final = 3.0  # seconds between looks where nothing runs
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
 SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
 DYING: Final = 0.5  # seconds in which whatever was killed is mostly gone
@@ -164,7 +165,7 @@ class Watcher:
             log.warning("job %s: its attempt was %s; released", standing.job, why)
 
     def _follow(self) -> None:
-        while not self._stop.wait(LOOK):
+        while not self._stop.wait(LOOK if self._known else IDLE):
             try:
                 self.aside.part("the look at the attempts here", self.look)
                 if self._each_sweep():

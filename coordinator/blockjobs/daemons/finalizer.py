@@ -53,6 +53,8 @@ QUEUE: Final = 64  # transactions handed to the lanes at once: the list of what 
 LOOK: Final = 0.2  # seconds that those whose turn is over wait at most for others that were handed in with them
 TURN: Final = 1.0  # seconds after which a transaction makes room for others, and goes on in its next turn
 LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
+REST: Final = 1.0  # seconds that one turn waits for something that is due
+ASKING: Final = 10.0  # seconds after which hosts are asked for what is due also where none of them has knocked
 LONGEST_REST: Final = 1.0  # seconds
 NAMED: Final = 3  # paths that hang, in the text of a deadline that was missed
 
@@ -105,6 +107,8 @@ class Finalizer:
     _doubt: str = ""  # why nothing at all is decided
     _doubts: dict[TxnId, str] = field(default_factory=dict)  # why a transaction is not decided that could be
     _heard: float | None = None  # when Redis last told what is due
+    _woken: bool = True  # whether hosts may have asked for a look since they were asked last
+    _each_asking: Every = field(default_factory=lambda: Every(ASKING))
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
@@ -114,15 +118,17 @@ class Finalizer:
         if len(self._under_way) >= LANES:
             self._collect()
             return
-        due, now = self.registry.fate.due(self._hosts), boottime()
+        asks = self._woken or self._each_asking()
+        due, now = self.registry.fate.due(self._hosts if asks else ()), boottime()
         self._notice_absence(now)
         awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
         for each in awake[:QUEUE]:
             self._under_way[each.txn] = self._lanes.submit(self._turn, each)
+        self._woken = True
         if self._under_way:
             self._collect()
         elif not due:
-            self.registry.fate.wait(0.5, self._hosts)
+            self._woken = self.registry.fate.wait(REST, self._hosts)
         else:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 

@@ -42,6 +42,15 @@ class Channel(redis.Channel):
     from_transport_options = (*redis.Channel.from_transport_options, "address")
     address: Address
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.async_pool.disconnect(inuse_connections=False)  # of its first ping: whoever consumes connects
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        consuming = super().basic_consume(queue, *args, **kwargs)
+        self.pool.disconnect(inuse_connections=False)  # by which the queue was declared: nothing more is asked there
+        return consuming
+
     @property
     def connection_class(self) -> type[Any]:  # type: ignore[override]  # of kombu's class, which is never set
         return self.address.connection_class
@@ -89,6 +98,7 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+    brpop_timeout = 30  # seconds that a worker waits for a message before it asks again; one that comes is had at once
 
     def _deliver(self, message: Any, queue: str | None) -> Any:
         if queue and _is_bell(queue):

@@ -34,16 +34,17 @@ class Fate:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
-    def wait(self, seconds: float, hosts: Iterable[Host] = ()) -> None:
-        """Block until something becomes due, or one of these hosts says so, at most ``seconds``."""
+    def wait(self, seconds: float, hosts: Iterable[Host] = ()) -> bool:
+        """Block until something becomes due, or one of these hosts says so; False: not in ``seconds``."""
         wakes = [keys.host_due_wake(host) for host in hosts]
         try:
-            self._redis.blpop([keys.due_wake(), *wakes], timeout=seconds)
+            return self._redis.blpop([keys.due_wake(), *wakes], timeout=seconds) is not None
         except redis.ResponseError as error:
             if is_absence(error):
                 raise
             self._drop_odd_wakes(wakes)
             self._redis.blpop([keys.due_wake()], timeout=seconds)
+            return True
 
     def _drop_odd_wakes(self, wakes: Sequence[str]) -> None:
         """Delete what is no list: a worker makes nothing else there, and waiting for it fails for all hosts."""

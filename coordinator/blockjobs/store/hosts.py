@@ -160,6 +160,8 @@ class Hosts(Heartbeats):
 
     def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], Lease]:
         """Every live claim."""
+        if not self._any(map(keys.attempts, hosts)):
+            return {}
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hkeys(keys.attempts(host))
@@ -171,6 +173,11 @@ class Hosts(Heartbeats):
             for claim, (attempt, beat, store, vacated) in zip(claims, pipe.execute() if claims else [], strict=True)
         }
 
+    def _any(self, names: Iterable[str]) -> bool:
+        """Whether one of these keys is there: a call for a fleet that rests, in the place of one for each host."""
+        found = [*names]
+        return bool(found) and bool(self._redis.exists(*found))
+
     def fence(self, host: Host, job: JobId, attempt: str) -> bool:
         """Order the host's watcher to end an attempt; False: the job is not that attempt's any more."""
         names = [keys.job(host, job), keys.fences(host)]
@@ -179,6 +186,8 @@ class Hosts(Heartbeats):
     def waiting(self, hosts: Iterable[Host]) -> list[Host]:
         """Those of ``hosts`` where a job waits for a slot, and for nothing else."""
         asked = list(hosts)
+        if not self._any(map(keys.ready, asked)):
+            return []
         pipe = self._redis.pipeline(transaction=False)
         for host in asked:
             pipe.zcount(keys.ready(host), "-inf", f"({FULL}")

@@ -23,7 +23,7 @@ ATTEMPTS: Final = (
     Mutant("store/lua/claim.lua", "local speed = lower(f[6], f[7])", "local speed = f[6]", registry("stores", "the_first_copies_to_a_new_store_share_its_budget")),
     Mutant("store/lua/checkpoint.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[2] ~= ARGV[2] then return {"lost"} end', registry("attempts", "an_attempt_that_was_released_has_lost_its_lease_even_before_the_next_one_claims")),
     Mutant("store/lua/checkpoint.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[3] ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
-    Mutant("store/lua/checkpoint.lua", 'redis.call("HINCRBY", KEYS[1], "beat", 1)\n', "", registry("attempts", "the_leases_name_the_attempts_that_have_them")),
+    Mutant("store/lua/checkpoint.lua", '"beat", (tonumber(f[8]) or 0) + 1, ', "", registry("attempts", "the_leases_name_the_attempts_that_have_them")),
     Mutant("store/lua/checkpoint.lua", "local speed = lower(f[5], f[7])", "local speed = f[5]", registry("rights", "so_it_does_for_a_job_of_a_store")),
     Mutant("store/lua/checkpoint.lua", 'if ARGV[7] ~= "" then redis.call("HSET", KEYS[1], "durable", ARGV[7], "lost", 0) end', 'redis.call("HSET", KEYS[1], "durable", ARGV[7], "lost", 0)', registry("attempts", "the_next_attempt_gets_a_higher_token_and_all_that_the_one_before_made_durable")),
     Mutant("store/lua/checkpoint.lua", '"durable", ARGV[7], "lost", 0)', '"durable", ARGV[7])', registry("attempts", "new_durable_data_forgives_what_was_lost_before_it")),

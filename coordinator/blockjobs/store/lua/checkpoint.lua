@@ -9,30 +9,33 @@
 -- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1, park 0/1} | {"lost"} | {"missing"}
 -- (speed: the lower one of its own and of the limit that it was handed, noted as felt; park: a drain or a move waits for the end of the attempt)
 
-local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed", "complete", "limit")
+local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed", "complete", "limit",
+                     "beat", "hangs")
 local status = f[1]
 if not status then return {"missing"} end
 if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end
-redis.call("HINCRBY", KEYS[1], "beat", 1)
 local speed = lower(f[5], f[7])
-redis.call("HSET", KEYS[1], "offset", ARGV[4], "len", ARGV[5], "bytes", ARGV[6], "told", now_ms(), "felt", speed)
+redis.call("HSET", KEYS[1], "beat", (tonumber(f[8]) or 0) + 1, "offset", ARGV[4], "len", ARGV[5], "bytes", ARGV[6],
+           "told", now_ms(), "felt", speed)
 if ARGV[9] ~= "" then
   redis.call("HSET", KEYS[1], "hangs", string.format("%.0f %s", now_ms() - ARGV[10], ARGV[9]))
-else
+elseif f[9] then
   redis.call("HDEL", KEYS[1], "hangs")
 end
 if ARGV[7] ~= "" then redis.call("HSET", KEYS[1], "durable", ARGV[7], "lost", 0) end
 local paused = redis.call("HLEN", KEYS[2]) > 0
 if paused and ARGV[8] == "1" and f[4] ~= "force" then
-  if status == "running" then move(KEYS[3], KEYS[1], ARGV[1], "paused") end
-  if status == "ready" then move(KEYS[3], KEYS[1], ARGV[1], "standby") end
+  local held = ({running = "paused", ready = "standby"})[status]
+  if held then move(KEYS[3], KEYS[1], ARGV[1], held) end
+  status = held or status
   redis.call("HSET", KEYS[1], "busy", 0)
 elseif not paused and (status == "paused" or status == "standby") then
-  move(KEYS[3], KEYS[1], ARGV[1], status == "paused" and "running" or "ready")
+  status = status == "paused" and "running" or "ready"
+  move(KEYS[3], KEYS[1], ARGV[1], status)
   redis.call("HSET", KEYS[1], "busy", 1)
 end
 local park = 0
 for _, reason in ipairs(paused and redis.call("HKEYS", KEYS[2]) or {}) do
   if string.find(reason, "^drain:") or string.find(reason, "^move:") then park = 1 end
 end
-return {"ok", f[4] or "", paused and 1 or 0, speed, redis.call("HGET", KEYS[1], "status"), f[6] or "", park}
+return {"ok", f[4] or "", paused and 1 or 0, speed, status, f[6] or "", park}
