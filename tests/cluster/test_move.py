@@ -26,7 +26,9 @@ class Shared(Fleet):
         for host in self.hosts[:2]:
             roots = (str(self.root(host)), str(self.common))
             config = HostConfig(name=host, slots=2, read_roots=roots, write_roots=roots)
-            (self.place / f"{host}.toml").write_text(dump(config))
+            path = self.place / f"{host}.toml"
+            if path.read_text() != dump(config):  # else a worker that starts meanwhile might find the file empty
+                path.write_text(dump(config))
         super().start(name, wrapper=wrapper)
 
 
