@@ -47,12 +47,13 @@ class Patience:
         Raises:
             SightLost: it lasts for too long.
         """
+        began = time.monotonic()  # a Redis that hangs is found out by how long it takes
         try:
             yield
         except redis.RedisError as error:
             now = self._last = time.monotonic()
             if self._since is None:
-                self._since = now
+                self._since = began
                 self.say(f"Redis is away, trying again: {error}")
             if now - self._since >= self._seconds:
                 away = f"Redis is away for more than {self._seconds:g} s ({error})"

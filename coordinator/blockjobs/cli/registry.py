@@ -12,7 +12,7 @@ from blockjobs.model.ids import Host
 
 @click.group()
 def registry() -> None:
-    """Deal with a registry that has lost data: Redis came back from an older copy of it.
+    """Deal with a registry that has lost data: Redis came back from an older copy of it, or empty.
 
     \b
     Example:
