@@ -47,7 +47,7 @@ class Rollback:
 
     decisions: int  # the highest decision that the copy knows
     lost: set[str]  # transactions that were decided in between, by the registry that was lost
-    unknown: set[str] = field(default_factory=set)  # transactions that the copy does not have at all
+    unknown: set[str] = field(default_factory=set)  # transactions and runs that the copy does not have at all
 
 
 @dataclass
@@ -157,14 +157,14 @@ def server_rolled_back(hurt: Hurt, _: str) -> Began:
     yield
     with hurt.client() as client:
         client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
-        now = decided(client)
+        now, runs = decided(client), known_runs(client)
     server.kill()
     server.bring_back(saved)
     server.start()
     with hurt.client() as client:
-        known = decided(client)
+        known, unknown = decided(client), runs - known_runs(client)
     lost = {txn for txn, number in now.items() if number and not known.get(txn)}
-    hurt.rollbacks.append(Rollback(then, lost, set(now) - set(known)))
+    hurt.rollbacks.append(Rollback(then, lost, unknown | (set(now) - set(known))))
 
 
 def decisions(client: redis.Redis) -> int:
@@ -175,6 +175,11 @@ def decided(client: redis.Redis) -> dict[str, int]:
     """Every transaction that the registry has, and the number of its decision; 0: of none."""
     names = [key for key in client.scan_iter("bj:txn:*", 1000) if client.type(key) == b"hash"]
     return {name.decode().removeprefix("bj:txn:"): int(client.hget(name, "number") or 0) for name in names}
+
+
+def known_runs(client: redis.Redis) -> set[str]:
+    names = (key.decode().split(":") for key in client.scan_iter("bj:run:*", 1000))
+    return {name[2] for name in names if len(name) == 3}
 
 
 # --- messages -------------------------------------------------------------------------------------------

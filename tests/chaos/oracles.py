@@ -23,7 +23,7 @@ class World:
     digests: Mapping[Path, str]
     roots: Mapping[str, Path]
     excused: frozenset[str]  # transactions of which somebody accepted that their decision is lost
-    unknown: frozenset[str]  # transactions that a copy of the registry, brought back, does not have
+    unknown: frozenset[str]  # transactions and runs that a copy of the registry, brought back, does not have
 
 
 def violations(world: World) -> list[str]:
@@ -72,7 +72,7 @@ def verdicts_and_disks(world: World) -> Iterator[str]:
     """What the registry says of a job is what lies on the disk."""
     for sent in world.sent:
         for member in sent.members:
-            if member.transaction in world.excused | world.unknown:
+            if {member.transaction, sent.run} & (world.excused | world.unknown):
                 continue
             record = world.client.hgetall(JOB.format(host=member.host, job=member.job))
             if not record:
@@ -87,7 +87,7 @@ def verdicts_and_disks(world: World) -> Iterator[str]:
 def acknowledged_and_gone(world: World) -> Iterator[str]:
     """What was acknowledged is known, and is over."""
     for sent in world.sent:
-        if not sent.acknowledged or all(txn in world.unknown for txn in transactions_of(sent)):
+        if not sent.acknowledged or sent.run in world.unknown:
             continue
         record = world.client.hgetall(f"bj:run:{sent.run}")
         if not record:

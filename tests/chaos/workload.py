@@ -52,7 +52,7 @@ class Workload:
     sent: list[Sent] = field(default_factory=list)
     digests: dict[Path, str] = field(default_factory=dict)
     verbs: int = 0
-    accepted: list[int] = field(default_factory=list)  # the numbers up to which lost decisions were given up
+    accepted: set[int] = field(default_factory=set)  # the numbers up to which lost decisions were given up
 
     def __post_init__(self) -> None:
         self._over = threading.Event()
@@ -102,8 +102,7 @@ class Workload:
         """Be an operator who has no newer copy of the registry: go on without the decisions that were lost."""
         if asked := re.search(r"accept-loss (\d+)", said):
             with suppress(BlockjobsError):
-                if (number := int(asked[1])) not in self.accepted:
-                    self.accepted.append(here.accept_loss(number))
+                self.accepted.add(here.accept_loss(int(asked[1])))  # once more where that was rolled back
 
     def _draw(self) -> tuple[RunPlan, Sent]:
         grouped = self._random.random() < 0.75

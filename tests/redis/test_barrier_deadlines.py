@@ -44,6 +44,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def mine(fleet):
+    fleet.registry.memory.note_restart(fleet.registry.hosts.run_id(), [])
     return finalizer.Finalizer(fleet.registry, Bell(), _each_look=Every(0))
 
 

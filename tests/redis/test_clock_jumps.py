@@ -167,6 +167,7 @@ def test_without_the_watch_it_would(fleet, wall, watching, monkeypatch, due):
     make, waits = due
     make(fleet)
     watching.once()
+    fleet.client.delete(keys.clock())  # nobody has ever looked
     monkeypatch.setattr(Coordinator, "_watch_clock", lambda _: None)
     monkeypatch.setattr(Coordinator, "_now", lambda mine: mine.registry.hosts.now())
     wall.put(365 * DAY)
@@ -233,8 +234,8 @@ def test_after_a_reboot_time_has_at_least_not_gone_back(fleet, wall, watching):
 def test_after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one(fleet, wall, watching, known):
     make_old_run(fleet)
     fleet.client.delete(keys.clock_anchors())  # the machine was booted since
-    if not known:
-        fleet.client.hset(keys.clock_anchors(), "last", fleet.registry.clock.now())
+    if known:
+        fleet.client.delete(keys.clock())
     wall.put(100 * DAY)
     next_one = coordinator_of(fleet)
     for _ in range(3):

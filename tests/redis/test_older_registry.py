@@ -118,6 +118,40 @@ def test_after_a_start_of_redis_a_transaction_is_decided_when_each_of_its_hosts_
     assert doubt(fleet) == ""
 
 
+def test_a_copy_that_is_older_than_the_first_finalizer_counts_as_one_that_was_started_anew(fleet):
+    """It lacks the note of any start, and has a transaction that may have been decided since."""
+    prepared(fleet, finalizer(fleet))
+    fleet.client.delete(keys.restart())
+    mine = finalizer(fleet)
+    turns(mine)
+    assert (decided(fleet), doubt(fleet)[:24]) == (None, "Redis was started anew, ")
+    for host in (ALPHA, BETA):
+        beat(fleet, host)
+    turns(mine)
+    assert decided(fleet) is Decision.COMMIT
+
+
+def test_a_registry_in_which_nothing_is_to_be_decided_may_be_a_new_one(fleet):
+    """The control: the first start waits for nobody."""
+    mine = finalizer(fleet)
+    prepared(fleet, mine)
+    turns(mine)
+    assert decided(fleet) is Decision.COMMIT
+
+
+def test_a_host_that_is_known_by_its_transaction_alone_has_to_be_heard_as_well(fleet):
+    prepared(fleet, finalizer(fleet))
+    fleet.client.delete(keys.hosts())
+    start_anew(fleet)
+    mine = finalizer(fleet)
+    turns(mine)
+    assert decided(fleet) is None
+    for host in (ALPHA, BETA):
+        beat(fleet, host)
+    turns(mine)
+    assert decided(fleet) is Decision.COMMIT
+
+
 def test_what_another_finalizer_has_decided_is_reminded_of_no_more(fleet):
     mine = finalizer(fleet)
     prepared(fleet, mine)
@@ -165,7 +199,7 @@ def test_a_start_between_the_look_and_the_decision_is_noticed_by_the_decision(fl
     mine._each_look = lambda: False
     mine.once()
     assert decided(fleet) is None
-    assert doubt(fleet) == "Redis was started anew"
+    assert list(mine._doubts) == [RUN], "it is looked at again"
     mine._each_look = Every(0)
     turns(mine)
     assert decided(fleet) is Decision.COMMIT

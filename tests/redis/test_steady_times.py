@@ -9,6 +9,7 @@ import pytest
 from puppets import ALPHA, RUN, Fleet, grouped, spec
 
 from blockjobs.model.barriers import Step
+from blockjobs.model.clock import UNWATCHED
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.volumespec import FileVolume, HostedVolume
@@ -140,6 +141,16 @@ def test_what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_cl
     assert abs(due - HOUR - fleet.registry.clock.now()) < SOON
 
 
+@pytest.mark.parametrize("ahead", [YEAR, -YEAR], ids=["ahead", "behind"])
+@pytest.mark.parametrize("noted", NOTED, ids=lambda noted: noted.__name__)
+def test_what_is_noted_before_anybody_saw_the_jump_is_off_by_seconds_and_by_no_year(fleet, noted, ahead):
+    seconds, micros = fleet.client.time()
+    last = seconds * 1000 + micros // 1000 - ahead  # the look at which the clock was still right
+    fleet.client.set(keys.clock(), f"0 {last}")
+    due = noted(fleet)
+    assert -SOON <= due - HOUR - last <= UNWATCHED + SOON
+
+
 def test_a_machine_that_was_booted_a_moment_ago_finds_the_clock_steady(fleet):
     compare = fleet.registry.clock.compare
     assert [compare(boot, 1000).verdict for boot in ("one", "two", "two")] == ["steady"] * 3
@@ -147,5 +158,5 @@ def test_a_machine_that_was_booted_a_moment_ago_finds_the_clock_steady(fleet):
 
 def test_a_machine_that_knows_its_own_boot_needs_nobody_who_looked_meanwhile(fleet):
     fleet.registry.clock.compare("one", 1000)
-    fleet.client.hincrby(keys.clock_anchors(), "last", -2 * AWAY)
+    fleet.client.set(keys.clock(), f"0 {fleet.registry.clock.now() - 2 * AWAY}")
     assert fleet.registry.clock.compare("one", 1000).verdict == "steady"

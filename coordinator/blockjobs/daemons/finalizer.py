@@ -39,8 +39,9 @@ from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store.bells import LOST_AFTER
-from blockjobs.store.fate import Due, Restarted
+from blockjobs.store.fate import Due
 from blockjobs.store.registry import Registry
+from blockjobs.store.scripts import Restarted
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rest
 REST: Final = 1.0  # seconds that one turn waits for something that is due
 ASKING: Final = 10.0  # seconds after which hosts are asked for what is due also where none of them has knocked
 LONGEST_REST: Final = 1.0  # seconds
+STARTED_ANEW: Final = "Redis was started anew"
 NAMED: Final = 3  # paths that hang, in the text of a deadline that was missed
 
 
@@ -185,24 +187,30 @@ class Finalizer:
 
     def _walk(self, due: Due) -> bool:
         """Move a transaction on, and take it off what is due unless its turn is over before that; True."""
-        if (end := self._advance(due.txn)) is None:
+        start = self._run_id  # before anything is read that is of this start, or of a later one
+        try:
+            if (end := self._advance(due.txn, start)) is None:
+                return True
+            finished, view = end
+            self.registry.fate.close(due, view, finished=finished, start=start)
+        except Restarted:
+            self._doubts.setdefault(due.txn, STARTED_ANEW)  # it is looked at again
+            self.registry.fate.close(due, None, finished=False)
             return True
-        finished, view = end
-        self.registry.fate.close(due, view, finished=finished)
         if finished or view is None or view.decision is not None:  # whoever decided it
             self._doubts.pop(due.txn, None)
         if finished:
             self._rest.pop(due.txn, None)
         return True
 
-    def _view(self, txn: TxnId) -> View | None:
+    def _view(self, txn: TxnId, start: str) -> View | None:
         """A transaction as it stands; one that is long to read rests afterwards.
 
         Each host's answer makes it due, and a look reads every host's share: without a rest in between, the
         cost of a barrier grows with the square of the hosts.
         """
         began = boottime()
-        view = self.registry.fate.view(txn)
+        view = self.registry.fate.view(txn, start)
         now = boottime()
         if view is not None and (waiting := self._waiting.get(txn)):
             self._answered |= dict.fromkeys(waiting.listen(view.shares, now), now)
@@ -218,17 +226,18 @@ class Finalizer:
         again = any(now - at > RING_AGAIN for at, _ in waiting.rung.values())
         return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
-    def _advance(self, txn: TxnId) -> tuple[bool, View | None] | None:
+    def _advance(self, txn: TxnId, start: str) -> tuple[bool, View | None] | None:
         """Move a transaction on until it has to wait for somebody: whether it is over, and its last view.
 
         None: it had its turn, and has to go on in the next one.
 
         Raises:
+            Restarted: Redis was started anew, and what was read is of before.
             Unmoved: a step was done, and all is as it was before.
         """
         before: tuple[View, Next] | None = None
         until = boottime() + TURN
-        while (view := self._view(txn)) is not None:
+        while (view := self._view(txn, start)) is not None:
             if boottime() > until:
                 return None
             what = plan(view, self._silent | self._late(txn, Step.SETTLE))
@@ -272,15 +281,11 @@ class Finalizer:
     def _decide(self, view: View, decision: Decision) -> bool | None:
         """Write the decision down, unless a host knows of later ones than this registry."""
         doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)
-        try:
-            if not doubt:
-                number = self.registry.fate.settle(view, decision, self._why(view, decision), run_id=self._run_id)
-                if number:
-                    self.remembered.note(self._incarnation, number)
-                    log.info("transaction %s: %s", view.txn, decision)
-                return None
-        except Restarted:
-            doubt = "Redis was started anew"
+        if not doubt:
+            if number := self.registry.fate.settle(view, decision, self._why(view, decision)):
+                self.remembered.note(self._incarnation, number)
+                log.info("transaction %s: %s", view.txn, decision)
+            return None
         if self._doubts.get(view.txn) != doubt:
             log.error("transaction %s: nothing is decided: %s", view.txn, doubt)
             self.registry.fate.barrier(view.txn, view.barrier, doubt)

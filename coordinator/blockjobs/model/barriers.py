@@ -91,6 +91,7 @@ class View:
     barrier: str = ""  # what readers are told; decides nothing
     waits: str = ""  # queued: for another run of its name to end; retry: for the time when it is tried again
     retry: int = 0  # how often its only member is tried again if it fails
+    start: str = ""  # the start of Redis that it was read of
 
     @property
     def cut(self) -> tuple[int, int] | None:

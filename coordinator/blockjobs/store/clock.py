@@ -1,13 +1,15 @@
 """The steady clock: Redis' clock less what it has jumped, by which all that is due or over by time is judged.
 
 Redis' clock is a wall clock, which somebody may set.  A coordinator compares it with the time since the boot of its own
-machine and adds up the jumps; where none was seen both clocks are the same.  Times that are only shown are Redis' own.
+machine and adds up the jumps (``model.clock``); where none was seen both clocks are the same.  Times that are only
+shown are Redis' own.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from blockjobs.model.clock import parse
 from blockjobs.store import keys
 from blockjobs.store.connection import Client, milliseconds
 from blockjobs.store.scripts import Scripts
@@ -21,13 +23,13 @@ def read_steady_ms(client: Client) -> int:
     pipe = client.pipeline(transaction=False)
     pipe.time()
     pipe.get(keys.clock())
-    time, jumps = pipe.execute()
-    return milliseconds(time) - int(jumps or 0)
+    time, record = pipe.execute()
+    return parse(record).steady(milliseconds(time))
 
 
 def read_jumps(client: Client) -> int:
     """Milliseconds that Redis' clock is ahead of the steady one: what is kept by the one is told by the other."""
-    return int(client.get(keys.clock()) or 0)
+    return parse(client.get(keys.clock())).jumps
 
 
 class Look(NamedTuple):

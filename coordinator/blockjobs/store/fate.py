@@ -26,10 +26,6 @@ class Due:
     score: float
 
 
-class Restarted(Exception):
-    """Redis was started anew since somebody looked at what it knows."""
-
-
 class Fate:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
@@ -68,8 +64,12 @@ class Fate:
         for page in batches(txns):
             self._scripts.call("remind", [keys.due(), keys.due_wake()], page)
 
-    def view(self, txn: TxnId) -> View | None:
-        """A transaction as the pure core wants it; None where it does not exist."""
+    def view(self, txn: TxnId, start: str = "") -> View | None:
+        """A transaction as the pure core wants it; None where it does not exist.
+
+        ``start``: the start of Redis (its run id) that was the last one before this call; what is done with the view is
+        done to no other one (raises ``Restarted``).  "": to any.
+        """
         record = {k.decode(): v.decode() for k, v in self._redis.hgetall(keys.txn(txn)).items()}
         if not record:
             return None
@@ -87,6 +87,7 @@ class Fate:
             cursor=int(record.get("cursor") or -1), jobs=int(record["jobs"]),
             shares=dict(zip(hosts, shares, strict=True)), barrier=record.get("barrier", ""),
             waits="queued" if queued else "retry" if "begins" in record else "", retry=int(record.get("retry", 0)),
+            start=start,
         )  # fmt: skip
 
     def members(self, host: Host, txn: TxnId) -> list[JobId]:
@@ -101,29 +102,25 @@ class Fate:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
             names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
-            self._scripts.call("start", names, [view.txn, *instants, view.crash, *batch])
+            self._scripts.call("start", names, [view.txn, *instants, view.crash, *batch], start=view.start)
 
     def pend(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
-            self._scripts.call("pend", names + [keys.job(host, job) for job in batch], [view.txn, *batch])
+            jobs = [keys.job(host, job) for job in batch]
+            self._scripts.call("pend", names + jobs, [view.txn, *batch], start=view.start)
 
-    def settle(self, view: View, decision: Decision, why: str, *, run_id: str = "") -> int:
-        """Write the decision, on the view that it was taken on; its number, 0: something moved, look again.
-
-        ``run_id``: the start of Redis for which the registry was found to be the one that it was.
-        """
+    def settle(self, view: View, decision: Decision, why: str) -> int:
+        """Write the decision, on the view that it was taken on; its number, 0: something moved, look again."""
         names = [keys.txn(view.txn), keys.decisions(), keys.events()]
-        verdict, *more = self._scripts.call("settle", names, [view.txn, decision, view.rev, why, run_id])
-        if verdict == b"restarted":
-            raise Restarted
+        verdict, *more = self._scripts.call("settle", names, [view.txn, decision, view.rev, why], start=view.start)
         return int(more[1]) if verdict == b"decided" else 0
 
     def stop(self, view: View, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
             names += [key for job in batch for key in (keys.job(host, job), keys.wake(host, job))]
-            self._scripts.call("stop", names, [view.txn, *batch])
+            self._scripts.call("stop", names, [view.txn, *batch], start=view.start)
 
     def fail(self, view: View, host: Host, step: str, errno: int, text: str) -> None:
         """The host owes ``step`` and is given up: its members that owe it fail with ``text``."""
@@ -132,7 +129,8 @@ class Fate:
                 keys.share(host, view.txn), keys.events(), keys.due(), keys.due_wake(), keys.txn(view.txn),
                 *(keys.job(host, job) for job in batch),
             ]  # fmt: skip
-            self._scripts.call("fail", names, [view.txn, step, before(step), errno, text, *batch])
+            args = [view.txn, step, before(step), errno, text, *batch]
+            self._scripts.call("fail", names, args, start=view.start)
 
     def abandon(self, host: Host) -> int:
         """End every member of a host for good, in all transactions; how many."""
@@ -167,10 +165,14 @@ class Fate:
                     keys.job(host, job), keys.share(host, view.txn), keys.holds(host, job), keys.wake(host, job),
                 ]  # fmt: skip
             cursor = batch[-1][2] if whole else -1
-            self._scripts.call("conclude", names, [view.run, view.txn, cursor, *(job for _, job, _ in batch)])
+            args = [view.run, view.txn, cursor, *(job for _, job, _ in batch)]
+            self._scripts.call("conclude", names, args, start=view.start)
 
-    def close(self, due: Due, view: View | None, *, finished: bool) -> None:
-        """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one."""
+    def close(self, due: Due, view: View | None, *, finished: bool, start: str = "") -> None:
+        """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one.
+
+        ``start``: as of ``view``; where a transaction is not there it has none of its own.
+        """
         forget: Sequence[str] = ()
         if finished and view is not None:
             parts = [(keys.share(host, due.txn), keys.members(host, due.txn)) for host in view.shares]
@@ -178,5 +180,5 @@ class Fate:
         self._scripts.call(
             "close",
             [keys.due(), keys.unfinished(), keys.txn(due.txn), keys.retries(), *forget],
-            [due.txn, due.score, int(finished)],
-        )
+            [due.txn, due.score, int(finished)], start=start,
+        )  # fmt: skip

@@ -338,12 +338,13 @@ def restart() -> str:
 
 
 def clock() -> str:
-    """string: milliseconds that Redis' clock has jumped since the registry began; not there: none."""
+    """string: milliseconds that Redis' clock has jumped since the registry began, and what the steady clock showed at
+    the last look; not there: nobody has looked yet."""
     return "bj:clock"
 
 
 def clock_anchors() -> str:
-    """hash: of each boot of a coordinator's machine where it lies on the steady clock; and the last time of a look."""
+    """hash: of each boot of a coordinator's machine where it lies on the steady clock."""
     return "bj:clock:anchors"
 
 

@@ -19,7 +19,7 @@ class DecisionMemory:
 
     def note_restart(self, run_id: str, hosts: Iterable[Host]) -> bool:
         """Note which start of Redis this is; True: another one than anybody has noted, and hosts have to beat anew."""
-        reply = self._scripts.call("restart", [keys.restart(), keys.decisions()], [run_id, *hosts])
+        reply = self._scripts.call("restart", [keys.restart(), keys.decisions(), keys.unfinished()], [run_id, *hosts])
         return bool(reply[0] == b"restarted")
 
     def doubt_hosts(self, hosts: Iterable[Host], *, gone: str = "") -> str:

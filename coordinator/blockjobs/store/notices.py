@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from blockjobs.model.clock import parse
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import shown
 from blockjobs.store import codec, keys
@@ -131,9 +132,10 @@ class Notices:
         for n in range(count):
             pipe.zscore(keys.notices(), f"{n} {run}")
         pipe.get(keys.clock())
-        *due, jumps = pipe.execute()
+        *due, record_of_clock = pipe.execute()
 
-        at = [0 if score is None else round(score) + int(jumps or 0) for score in due]
+        jumps = parse(record_of_clock).jumps
+        at = [0 if score is None else round(score) + jumps for score in due]
         found = [self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, at[n])) for n in range(count)]
         return [notice for notice in found if notice is not None]
 

@@ -45,7 +45,7 @@ class Retries:
             for each in (view.txn, txn):
                 names += [keys.txn(each), keys.share(host, each), keys.members(host, each), keys.order(each)]
             args = [view.run, job.id, host, view.txn, txn, codec.pack(spec.to_dict()), history.pack(spec), 1000 * wait]
-            if self._scripts.call("again", names, args)[0] != b"taken":
+            if self._scripts.call("again", names, args, start=view.start)[0] != b"taken":
                 return
 
     def begin(self, now: int, each: Each = plainly) -> list[TxnId]:

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from blockjobs.model.clock import parse
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
@@ -365,9 +366,9 @@ class Views:
         for host in hosts:
             pipe.hgetall(keys.share(host, txn_id))
         pipe.get(keys.clock())
-        *rows, jumps = pipe.execute()
+        *rows, clock = pipe.execute()
         shares = dict(zip(hosts, rows, strict=True))
-        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares, int(jumps or 0)))
+        return self.odd.read(f"transaction {txn_id}", lambda: _txn(txn_id, record, shares, parse(clock).jumps))
 
     def unfinished(self) -> list[TxnId]:
         """Transactions with members to conclude, oldest first."""

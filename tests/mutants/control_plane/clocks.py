@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from lines import Mutant, never, registry
+from lines import Mutant, never, registry, unit
 
 # fmt: off
 CLOCKS: Final = (
-    Mutant("store/lua/clock.lua", "local steady = now - jumps\n", "local steady = now\n", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
+    Mutant("store/lua/clock.lua", "local steady = now_ms() - jumps\n", "local steady = now_ms()\n", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", "  jump = steady - ARGV[2] - base\n", "  jump = 0\n", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
-    Mutant("store/lua/clock.lua", "elseif last and steady < tonumber(last) then", "elseif false then", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/clock.lua", "elseif last and steady < last then", "elseif false then", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
     Mutant("store/lua/clock.lua", "if math.abs(jump) >= tonumber(ARGV[3]) then", "if jump >= tonumber(ARGV[3]) then", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
     Mutant("store/lua/clock.lua", "if math.abs(jump) >= tonumber(ARGV[3]) then", "if -jump >= tonumber(ARGV[3]) then", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", "if math.abs(jump) >= tonumber(ARGV[3]) then", "if math.abs(jump) > 0 then", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
     Mutant("store/lua/clock.lua", "jumps, steady = jumps + jump, steady - jump", "jumps = jumps + jump", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
-    Mutant("store/lua/clock.lua", '  redis.call("SET", CLOCK, string.format("%.0f", jumps))\n', "", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/clock.lua", 'redis.call("SET", CLOCK, string.format("%.0f %.0f", jumps, steady))\n', "", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
     Mutant("store/lua/clock.lua", "steady - last >= tonumber(ARGV[4]) then", "steady - last >= 0 then", registry("steady_times", "a_machine_that_was_booted_a_moment_ago_finds_the_clock_steady")),
     Mutant("store/lua/clock.lua", '  verdict, ms = "away", steady - last\n', "", registry("clock_jumps", "after_a_long_absence_nothing_is_forgotten_until_it_is_certain_that_it_was_one")),
     Mutant("store/lua/clock.lua", 'if not base and redis.call("HLEN", KEYS[1]) > 20 then redis.call("DEL", KEYS[1]) end  -- boots of long ago\n', "", registry("clock_jumps", "the_boots_of_many_machines_are_not_kept_for_ever")),
-    Mutant("store/lua/clock.lua", '"boot:" .. ARGV[1], string.format("%.0f", steady - ARGV[2]), "last"', '"last"', registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
-    Mutant("store/lua/clock.lua", ', "last", string.format("%.0f", steady))', ")", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/clock.lua", 'redis.call("HSET", KEYS[1], "boot:" .. ARGV[1], string.format("%.0f", steady - ARGV[2]))\n', "", registry("clock_jumps", "a_jump_is_told_once_whoever_watches")),
+    Mutant("store/lua/clock.lua", 'string.format("%.0f %.0f", jumps, steady)', 'string.format("%.0f", jumps)', registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/lua/events.lua", "return last and math.min(math.max(steady, last), last + UNWATCHED) or steady", "return last and math.min(steady, last + UNWATCHED) or steady", registry("steady_times", "what_is_noted_before_anybody_saw_the_jump_is_off_by_seconds_and_by_no_year")),
+    Mutant("store/lua/events.lua", "return last and math.min(math.max(steady, last), last + UNWATCHED) or steady", "return last and math.max(steady, last) or steady", registry("steady_times", "what_is_noted_before_anybody_saw_the_jump_is_off_by_seconds_and_by_no_year")),
+    Mutant("model/clock.py", "min(max(time, self.last), self.last + UNWATCHED)", "max(time, self.last)", unit("clock_record", "it_goes_neither_back_nor_far_ahead_between_two_looks")),
+    Mutant("model/clock.py", "min(max(time, self.last), self.last + UNWATCHED)", "min(time, self.last + UNWATCHED)", unit("clock_record", "it_goes_neither_back_nor_far_ahead_between_two_looks")),
     Mutant("store/lua/events.lua", 'redis.pcall("GET", CLOCK)', 'redis.call("GET", CLOCK)', registry("rights", "so_it_does_when_things_go_wrong"), survives="by the rules of an earlier version a host's user may not read the clock"),
-    Mutant("store/lua/events.lua", 'return now_ms() - (type(jumps) == "string" and tonumber(jumps) or 0)', "return now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
+    Mutant("store/lua/events.lua", "  local steady = now_ms() - jumps\n", "  local steady = now_ms()\n", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/again.lua", 'begins = now_ms(), f[3] or "", steady_ms()', 'begins = now_ms(), f[3] or "", now_ms()', registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/announce.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/alive.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
@@ -34,7 +38,7 @@ CLOCKS: Final = (
     Mutant("store/lua/ring.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/tell.lua", "tonumber(due) > steady_ms()", "tonumber(due) > now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/lua/tell.lua", "KEYS[1], steady_ms()", "KEYS[1], now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
-    Mutant("store/clock.py", "    return milliseconds(time) - int(jumps or 0)\n", "    return milliseconds(time)\n", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
+    Mutant("store/clock.py", "    return parse(record).steady(milliseconds(time))\n", "    return milliseconds(time)\n", registry("clock_jumps", "after_a_reboot_time_has_at_least_not_gone_back")),
     Mutant("store/lua/told.lua", "steady_ms()", "now_ms()", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/hosts.py", "        now = read_steady_ms(self._redis)\n", "        now = self.now()\n", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),
     Mutant("store/holds.py", "read_steady_ms(self._redis) + ms if ms else 0", "self._now() + ms if ms else 0", registry("steady_times", "what_is_noted_in_a_year_that_is_none_is_due_in_an_hour_of_the_steady_clock")),

@@ -5,7 +5,7 @@
 -- Any number of coordinators may look, on any machines: the first one that sees a jump counts it, and then the others see
 -- none.  Small differences are drift, which is followed.
 --
--- KEYS[1] anchors: of each machine's boot where it lay on the steady clock, and the last time of a look
+-- KEYS[1] anchors: of each machine's boot where it lay on the steady clock
 -- KEYS[2] events
 -- ARGV[1] boot id   ARGV[2] milliseconds since that boot   ARGV[3] milliseconds from which a difference is a jump
 -- ARGV[4] milliseconds of absence, from which it may have been a jump
@@ -13,24 +13,24 @@
 -- Returns {"steady", time, 0} | {"jumped", time, milliseconds} | {"away", time, milliseconds} (nobody looked for so long);
 --   time: milliseconds since the epoch by the steady clock
 
-local now, jumps = now_ms(), tonumber(redis.call("GET", CLOCK) or 0)
-local steady = now - jumps
-local base, last = unpack(redis.call("HMGET", KEYS[1], "boot:" .. ARGV[1], "last"))
+local jumps, last = clock_record()
+local steady = now_ms() - jumps
+local base = redis.call("HGET", KEYS[1], "boot:" .. ARGV[1])
 local jump = 0
 if base then
   jump = steady - ARGV[2] - base
-elseif last and steady < tonumber(last) then  -- nobody can say how long nobody looked: at least, time does not go back
+elseif last and steady < last then  -- nobody can say how long nobody looked: at least, time does not go back
   jump = steady - last
 end
 local verdict, ms = "steady", 0
 if math.abs(jump) >= tonumber(ARGV[3]) then
   jumps, steady = jumps + jump, steady - jump
-  redis.call("SET", CLOCK, string.format("%.0f", jumps))
   append(KEYS[2], "event", "CLOCK_JUMPED", "id", "redis", "seconds", string.format("%.3f", jump / 1000))
   verdict, ms = "jumped", jump
 elseif not base and last and steady - last >= tonumber(ARGV[4]) then
   verdict, ms = "away", steady - last
 end
 if not base and redis.call("HLEN", KEYS[1]) > 20 then redis.call("DEL", KEYS[1]) end  -- boots of long ago
-redis.call("HSET", KEYS[1], "boot:" .. ARGV[1], string.format("%.0f", steady - ARGV[2]), "last", string.format("%.0f", steady))
+redis.call("HSET", KEYS[1], "boot:" .. ARGV[1], string.format("%.0f", steady - ARGV[2]))
+redis.call("SET", CLOCK, string.format("%.0f %.0f", jumps, steady))
 return {verdict, string.format("%.0f", steady), string.format("%.0f", ms)}

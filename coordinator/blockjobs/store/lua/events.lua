@@ -13,10 +13,19 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- The steady clock, by which everything is due and over: Redis' clock less what it has jumped (clock.lua).
+-- What Redis' clock has jumped (clock.lua), and the steady clock at the last look; nil: nobody has looked yet.
+local function clock_record()
+  local record = redis.pcall("GET", CLOCK)
+  local jumps, last = string.match(type(record) == "string" and record or "", "^(-?%d+) ?(%d*)$")
+  return tonumber(jumps) or 0, tonumber(last)
+end
+
+-- The steady clock, by which everything is due and over: Redis' clock less what it has jumped, and never far from the last
+-- look at it (model/clock.py).
 local function steady_ms()
-  local jumps = redis.pcall("GET", CLOCK)
-  return now_ms() - (type(jumps) == "string" and tonumber(jumps) or 0)
+  local jumps, last = clock_record()
+  local steady = now_ms() - jumps
+  return last and math.min(math.max(steady, last), last + UNWATCHED) or steady
 end
 
 -- What a worker may have told of a job or its host, as the fields of an event; nil: no worker of that host writes such.

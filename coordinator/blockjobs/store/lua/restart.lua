@@ -4,16 +4,24 @@
 --
 -- KEYS[1] restart: the run id of Redis, the number of decisions that it knew then, and of each host the beat that its card
 --   had then
--- KEYS[2] decisions
--- ARGV[1] run id of Redis   ARGV[2...] hosts
+-- KEYS[2] decisions   KEYS[3] unfinished
+-- ARGV[1] run id of Redis   ARGV[2...] hosts; those of transactions that are to be decided are added
 --
--- Returns {"same"} | {"first"} (nobody has noted any before) | {"restarted"}
+-- Returns {"same"} | {"first"} (nobody has noted any before, and nothing is to be decided) | {"restarted"}
 
 local before = redis.call("HGET", KEYS[1], "run")
 if before == ARGV[1] then return {"same"} end
 redis.call("HSET", KEYS[1], "run", ARGV[1], "decisions", redis.call("GET", KEYS[2]) or 0)
-if not before then return {"first"} end
-for i = 2, #ARGV do
-  redis.call("HSET", KEYS[1], "beat:" .. ARGV[i], redis.call("HGET", string.format(CARD, ARGV[i]), "beat") or "")
+if not before and redis.call("EXISTS", KEYS[3]) == 0 then return {"first"} end
+local function await(host)
+  local beat = redis.pcall("HGET", string.format(CARD, host), "beat")
+  redis.call("HSET", KEYS[1], "beat:" .. host, type(beat) == "string" and beat or "")
+end
+
+for i = 2, #ARGV do await(ARGV[i]) end
+for _, txn in ipairs(redis.call("ZRANGE", KEYS[3], 0, -1)) do
+  for _, field in ipairs(redis.pcall("HKEYS", string.format(TXN, txn))) do  -- of a record of another kind: none
+    if string.sub(field, 1, 5) == "host:" then await(string.sub(field, 6)) end
+  end
 end
 return {"restarted"}

@@ -3,15 +3,13 @@
 --
 -- KEYS[1] txn   KEYS[2] decisions   KEYS[3] events
 -- ARGV[1] txn id   ARGV[2] commit | abort   ARGV[3] rev of the view it was decided on   ARGV[4] why
--- ARGV[5] the start of Redis ("": any) of which it is known that the registry is the one that it was
 --
--- Returns {"decided", decision, number} | {"moved", rev} | {"missing"} | {"restarted"}
+-- Returns {"decided", decision, number} | {"moved", rev} | {"missing"}
 
 local decision, rev, number, run = unpack(redis.call("HMGET", KEYS[1], "decision", "rev", "number", "run"))
 if not rev then return {"missing"} end
 if decision then return {"decided", decision, number} end
 if rev ~= ARGV[3] then return {"moved", rev} end
-if ARGV[5] ~= "" and not string.find(redis.call("INFO", "server"), "run_id:" .. ARGV[5], 1, true) then return {"restarted"} end
 number = redis.call("INCR", KEYS[2])
 redis.call("HDEL", KEYS[1], "doubt")
 redis.call("HSET", KEYS[1], "decision", ARGV[2], "number", number, "why", ARGV[4], "barrier", "settle", "since", now_ms(),
