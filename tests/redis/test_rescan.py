@@ -101,8 +101,19 @@ def test_what_nobody_knew_is_in_the_history_can_be_verified_and_restored(fleet, 
         assert published(here, f"{NIGHT.format(2)}.a") == f"{ALPHA}:/backup/{NIGHT.format(2)}/a.img"
     assert fleet.events("TARGET_FOUND") == [("TARGET_FOUND", f"{NIGHT.format(n)}.{name}") for n, name in
                                             ((1, "a"), (1, "b"), (2, "a"))]  # fmt: skip
-    assert command("show", NIGHT.format(1))[0] == 0
-    assert command("report", NIGHT.format(1))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("show",), 0), (("report",), 0), (("report", "--html"), 0), (("wait",), 0), (("status",), 0), (("retry",), 2),
+     (("cancel",), 0), (("dismiss",), 0)],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_every_command_takes_a_run_that_was_found_for_one_that_is_over(rescan, command, words, code):
+    rescan(row(1))
+    got, _, err = command(*words, NIGHT.format(1))
+    assert (got, "Traceback" in err) == (code, False), err
+    assert err.count("\n") == (code != 0), err
 
 
 def test_scanning_twice_adds_nothing_and_a_dry_run_changes_nothing(fleet, rescan):
