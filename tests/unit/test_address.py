@@ -112,7 +112,7 @@ def test_a_password_may_lie_in_a_file(file, url):
 def test_a_file_is_for_a_user_whose_password_the_url_does_not_have(monkeypatch, file, url, alone):
     monkeypatch.setenv("BLOCKJOBS_REDIS_PASSWORD_FILE", str(file))
     assert has_user_alone(url) is alone
-    for found in (find_url(url), find_url(None, Settings(redis_url=url))):
+    for found in (find_url(url), find_url(None, Settings(redis_url=url, redis_password_file=file))):
         assert found == (with_password_file(url, str(file)) if alone else url)
 
 
