@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from puppets import RUN, Silent, grouped, spec
+from puppets import ALPHA, RUN, Silent, grouped, spec
 
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.loop import Every, boottime
@@ -109,6 +109,40 @@ def test_whoever_waits_for_something_due_is_woken_by_it(fleet):
     assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]  # never longer than one
     fleet.registry.fate.wait(5)
     assert not fleet.client.exists(keys.due_wake())
+
+
+@pytest.mark.parametrize(("knocks", "asks"), [(True, False), (False, True)], ids=["knocked", "knock-was-lost"])
+def test_a_host_is_asked_what_is_due_there_when_it_has_knocked_and_now_and_then(fleet, monkeypatch, knocks, asks):
+    """Not each second: of a thousand hosts that rest that would be most of what they cost."""
+    monkeypatch.setattr(finalizer, "REST", 0.01)
+    txn = fleet.submit(spec("a"))
+    fleet.close(txn)
+    fleet.client.delete(keys.due_wake())
+    mine = finalizer.Finalizer(fleet.registry, Silent(), _each_look=lambda: False, _each_asking=lambda: False)
+    mine._hosts = {ALPHA}
+    mine.once()
+    assert not mine._woken
+    fleet.client.zadd(keys.host_due(ALPHA), {txn: 1})
+    if knocks:
+        fleet.client.lpush(keys.host_due_wake(ALPHA), "1")
+    mine.once()
+    assert fleet.client.exists(keys.host_due(ALPHA)), "it was not asked"
+    mine._each_asking = lambda: asks
+    mine.once()
+    assert not fleet.client.exists(keys.host_due(ALPHA))
+
+
+def test_a_host_is_asked_again_where_something_was_due_there(fleet, monkeypatch):
+    """Its knock was taken with the first of what it had asked for."""
+    monkeypatch.setattr(finalizer, "REST", 0.01)
+    txn = fleet.submit(spec("a"))
+    mine = finalizer.Finalizer(fleet.registry, Silent(), _each_look=lambda: False, _each_asking=lambda: False)
+    mine._hosts, mine._woken = {ALPHA}, False
+    mine.once()
+    assert fleet.registry.fate.due() == [], "it has looked at the transaction"
+    fleet.client.zadd(keys.host_due(ALPHA), {txn: 1})
+    mine.once()
+    assert not fleet.client.exists(keys.host_due(ALPHA))
 
 
 def test_a_finalizer_remembers_nothing_of_what_another_one_ended(fleet, monkeypatch):
