@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 
 import msgpack
 import pytest
+from celery import Celery
+from kombu import Consumer, Queue
 from puppets import ALPHA, BETA
 
 from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.daemons.doorbell import Doorbell, configure
 from blockjobs.daemons.probe import Probe
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
@@ -67,3 +70,23 @@ def test_a_host_that_is_down_is_asked_nothing(registry, client, bell):
     with pytest.raises(errors.HostDown):
         Probe(registry, bell)({ALPHA: [{"as": "machine"}]})
     assert messages(client, f"steps.{ALPHA}") == []
+
+
+@pytest.mark.parametrize("comes", [False, True], ids=["nothing-comes", "a-message-came"])
+def test_whoever_waits_for_messages_is_closed_at_once_and_takes_what_came(server, client, bell, comes):
+    """To wait for the answer to the last question would be up to thirty seconds of each stop of a worker."""
+    app = Celery("test", set_as_current=False)
+    configure(app, server.url)
+    taken = []
+    queue = Queue(f"steps.{ALPHA}", routing_key=f"steps.{ALPHA}")
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        Consumer(channel, [queue], callbacks=[lambda _, message: taken.append(message)], accept=["msgpack"]).consume()
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.1)
+        if comes:
+            bell.step(ALPHA, Step.OPEN, TxnId("nightly"))
+            assert messages(client, f"steps.{ALPHA}") == [], "it was given to whoever waits"
+        began = time.monotonic()
+        channel.close()
+        assert time.monotonic() - began < 8, "of ten seconds, after which an answer that does not come is an error"
+    assert len(taken) == comes

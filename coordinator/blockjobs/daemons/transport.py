@@ -41,10 +41,19 @@ class Channel(redis.Channel):
 
     from_transport_options = (*redis.Channel.from_transport_options, "address")
     address: Address
+    _in_poll: Any  # the connection on which a message is waited for
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.async_pool.disconnect(inuse_connections=False)  # of its first ping: whoever consumes connects
+
+    def close(self) -> None:
+        """Without waiting for the answer to its last question, unless it is there: stock kombu waits for all of it."""
+        asked = self._in_poll
+        if asked and not asked.can_read(timeout=0):
+            asked.disconnect()
+            self._in_poll = None
+        super().close()
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         consuming = super().basic_consume(queue, *args, **kwargs)

@@ -19,6 +19,8 @@ LIVENESS: Final = (
     Mutant("daemons/finalizer.py", "if now - at > seconds)", ")", "'tests/redis/test_hosts_up.py::test_a_step_is_sent_to_no_host_that_is_down_and_at_once_to_one_that_is_back[steps-open]'"),
     Mutant("daemons/finalizer.py", "for host, judged in known.items() if judged.lacks(WorkerName.STEPS))", 'for host, judged in known.items() if judged.state != "up")', registry("hosts_up", "a_copy_worker_alone_that_is_missing_gets_no_message_and_the_steps_worker_does")),
     Mutant("daemons/finalizer.py", "for host, judged in known.items() if judged.lacks(WorkerName.STEPS))", "for host, judged in known.items() if False)", registry("hosts_up", "days_of_a_host_that_is_down_add_nothing")),
+    Mutant("daemons/transport.py", "        if asked and not asked.can_read(timeout=0):\n", "        if False:\n", registry("messages", "whoever_waits_for_messages_is_closed_at_once_and_takes_what_came")),
+    Mutant("daemons/transport.py", "        if asked and not asked.can_read(timeout=0):\n", "        if asked:\n", registry("messages", "whoever_waits_for_messages_is_closed_at_once_and_takes_what_came")),
     Mutant("daemons/finalizer.py", "asks = self._woken or self._each_asking()", "asks = self._woken", registry("due", "a_host_is_asked_what_is_due_there_when_it_has_knocked_and_now_and_then")),
     Mutant("daemons/finalizer.py", "asks = self._woken or self._each_asking()", "asks = self._each_asking()", registry("due", "a_host_is_asked_what_is_due_there_when_it_has_knocked_and_now_and_then")),
     Mutant("daemons/finalizer.py", "        self._woken = True\n", "", registry("due", "a_host_is_asked_again_where_something_was_due_there")),
