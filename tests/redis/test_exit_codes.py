@@ -14,7 +14,7 @@ import redis
 from puppets import ALPHA, RUN, Fleet, spec
 
 from blockjobs import stream
-from blockjobs.cli import main
+from blockjobs.cli import follow, main
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit
@@ -72,6 +72,14 @@ def await_job(fleet, job):
         except NoSuchJob:
             assert time.monotonic() < give_up, f"nobody has started {job}"
             time.sleep(0.02)
+
+
+def await_follower(fleet):
+    """Until a command waits for events: by then it has looked at everything, and its signals are its own."""
+    give_up = time.monotonic() + 20
+    while not [each for each in fleet.client.client_list() if each["cmd"] == "xread"]:
+        assert time.monotonic() < give_up, "nobody follows"
+        time.sleep(0.02)
 
 
 def carry_out(fleet, job, *, errno=0):
@@ -145,7 +153,7 @@ def meet_a_fault(command, _, monkeypatch):
 def be_interrupted(command, fleet, _, number=signal.SIGINT):
     def act():
         await_job(fleet, "mine")
-        time.sleep(0.3)  # until its signals are its own: nothing else shows when that is
+        await_follower(fleet)
         os.kill(os.getpid(), number)
 
     with meanwhile(act):
@@ -215,7 +223,7 @@ def test_a_follower_of_a_run_that_is_gone_ends_and_says_so(follower, lose, comma
 
     def act():
         await_job(fleet, job)
-        time.sleep(0.3)  # it follows by then; nothing else shows when it does
+        await_follower(fleet)
         lose(fleet, job)
 
     with meanwhile(act):
@@ -254,13 +262,20 @@ def test_what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_even
     ]  # fmt: skip
 
 
-def test_whoever_watches_everything_goes_on_without_a_run_that_is_gone(command, fleet, up):
+def test_whoever_watches_everything_goes_on_without_a_run_that_is_gone(command, fleet, up, monkeypatch):
     fleet.submit(spec("j"))
+    looked, look_again = threading.Event(), follow.look_again
+
+    def look(*words):
+        look_again(*words)
+        looked.set()
+
+    monkeypatch.setattr(follow, "look_again", look)
 
     def act():
-        time.sleep(0.3)
+        await_follower(fleet)
         remove_the_record(fleet, "j")
-        time.sleep(0.6)
+        assert looked.wait(20)
         os.kill(os.getpid(), signal.SIGINT)
 
     with meanwhile(act):
@@ -298,8 +313,7 @@ def test_a_follower_that_lost_sight_of_its_run_says_so_and_that_it_goes_on(follo
         fleet.submit(spec("j"))
 
     def act():
-        await_job(fleet, "mine" if words is BACKUP else "j")
-        time.sleep(0.3)
+        await_follower(fleet)
         server.kill()
 
     with meanwhile(act):

@@ -48,7 +48,7 @@ CODES = {"full": Exit.OUTPUT_LOST, "closed": Exit.OUTPUT_LOST, "without a reader
 
 
 @pytest.mark.parametrize("stdout", CODES)
-@pytest.mark.parametrize("words", [("events",), ("show", RUN, "--json"), ("--help",)])
+@pytest.mark.parametrize("words", [("events",), ("show", RUN, "--json")])
 def test_a_command_that_only_prints_says_when_nobody_could_read_it(words, stdout, server, fleet):
     code = CODES[stdout]
     fleet.registry.hosts.judge(ALPHA, "up")
@@ -64,8 +64,7 @@ def test_a_verb_takes_effect_on_all_of_its_jobs_whoever_reads_what_it_prints(ser
     assert (ended.returncode, fleet.registry.views.job("k").paused) == (Exit.ALL, True)
 
 
-@pytest.mark.parametrize(("encoding", "written"), [("ascii", b"\xe2\x80\xa6"), ("latin-1", b"\\u2026"),
-                                                   ("utf-8", b"\xe2\x80\xa6")])  # fmt: skip
+@pytest.mark.parametrize(("encoding", "written"), [("ascii", b"\xe2\x80\xa6"), ("latin-1", b"\\u2026")])
 def test_a_character_that_the_encoding_lacks_is_written_all_the_same(encoding, written, server, fleet):
     fleet.submit(spec("j"))
     fleet.registry.verbs.pause("j", cause="wait…")

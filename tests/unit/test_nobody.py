@@ -16,10 +16,10 @@ SAID = {
     ("init", "units"): (0, ""),
     ("status",): (3, NO_URL),
     ("up", "--host", "a=/tmp"): (2, "--dir: this user has no home directory: a directory that can be written was"),
-    ("demo",): (2, "--dir demo-data: the current directory cannot be found"),
 }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without an entry of passwd")
 @pytest.mark.parametrize("words", SAID, ids=lambda words: words[0])
 def test_a_command_works_or_says_in_one_line_what_it_needs(words):
     code, says = SAID[words]
