@@ -34,8 +34,8 @@ def commands_of(fleet: Fleet, host: str) -> tuple[Counter[str], float]:
 
 def test_a_host_that_rests_costs_four_commands_a_second_and_six_connections(fleet: Fleet) -> None:
     fleet.until_quiet()
-    fleet.until_true(lambda: 0 < connections_of(fleet, "worker-d") <= CONNECTIONS)  # those of its start are closed
+    # Those of its start are closed, and those of an errand come and go.
+    fleet.until_true(lambda: 0 < connections_of(fleet, "worker-d") <= CONNECTIONS)
     seen, seconds = commands_of(fleet, "d")
     assert seen["EVALSHA"] >= 4, "both of its workers beat"
     assert seen.total() <= A_SECOND * seconds, seen
-    assert connections_of(fleet, "worker-d") <= CONNECTIONS
