@@ -36,6 +36,7 @@ from blockworker.targets import abandoned, devices
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 2  # of one process to the registry
+RESTS: Final = 2.0  # seconds without an errand after which it keeps none
 
 Words = Mapping[str, Any]
 
@@ -192,6 +193,8 @@ def serve(connection: Connection, url: str, config: HostConfig) -> None:
     client = connect(url, at_most=CONNECTIONS)
     work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
     while True:
+        if not connection.poll(RESTS):
+            client.connection_pool.disconnect(inuse_connections=False)  # which the next errand opens anew
         try:
             kind, words = codec.unpack(connection.recv_bytes())
         except (EOFError, OSError):
