@@ -27,7 +27,6 @@ _CONTROL: Final = (
     Mutant("daemons/finalizer.py", "doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)", 'doubt = ""', storm("server_rolled_back")),
 )
 _DATA: Final = (
-    Mutant("watcher.py", 'self._release(standing, "fenced" if standing.attempt in self._killed else "dead")', "pass", storm("process_killed", "child_killed")),
     Mutant("mounts.py", "if not self._config.must_be_mounted or now.path not in self._config.write_roots:", "if True:", storm("disk_unmounted"),
            besides=(Change("mounts.py", "if before is not None and not before.is_same(now):", "if False:"),)),
 )
