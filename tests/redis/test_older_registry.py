@@ -13,6 +13,7 @@ from blockjobs.daemons.remembered import Remembered, find_place
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import Host
 from blockjobs.store import keys
+from blockjobs.store.format import FORMAT
 from blockjobs.store.registry import HostRegistry
 
 pytestmark = pytest.mark.durable
@@ -150,6 +151,16 @@ def test_a_host_that_is_known_by_its_transaction_alone_has_to_be_heard_as_well(f
         beat(fleet, host)
     turns(mine)
     assert decided(fleet) is Decision.COMMIT
+
+
+def test_a_registry_that_was_emptied_while_all_ran_is_another_one_at_the_next_look(fleet):
+    mine = finalizer(fleet)
+    before = fleet.client.get(keys.incarnation())
+    fleet.client.flushall()
+    mine.once()
+    assert fleet.client.get(keys.incarnation()) not in (None, before)
+    assert int(fleet.client.get(keys.registry_format())) == FORMAT
+    assert fleet.client.hget(keys.restart(), "run").decode() == fleet.registry.hosts.run_id()
 
 
 def test_what_another_finalizer_has_decided_is_reminded_of_no_more(fleet):

@@ -40,6 +40,7 @@ from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store.bells import LOST_AFTER
 from blockjobs.store.fate import Due
+from blockjobs.store.format import raise_format
 from blockjobs.store.registry import Registry
 from blockjobs.store.scripts import Restarted
 
@@ -151,10 +152,12 @@ class Finalizer:
     def _recall(self, known: Iterable[Host]) -> None:
         """Look whether this registry is the one that hosts and this finalizer know."""
         hosts, memory = list(known), self.registry.memory
-        if (run_id := self.registry.hosts.run_id()) != self._run_id:
+        run_id, incarnation = self.registry.hosts.run_id(), self.registry.hosts.incarnate()
+        if (run_id, incarnation) != (self._run_id, self._incarnation):  # also of one that was emptied while it ran
             if memory.note_restart(run_id, hosts):
                 log.warning("Redis was started anew: nothing is decided with a host until it is heard")
-            self._run_id, self._incarnation = run_id, self.registry.hosts.incarnate()
+            raise_format(self.registry.client)
+            self._run_id, self._incarnation = run_id, incarnation
         memory.hear()
         doubt = memory.doubt_all(self.remembered.known.number)
         if doubt and doubt != self._doubt:

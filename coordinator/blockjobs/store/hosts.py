@@ -241,8 +241,9 @@ class Hosts(Heartbeats):
 
     def incarnate(self) -> str:
         """The registry's incarnation: drawn at its first use, the same ever after."""
-        self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
-        return str(self._redis.get(keys.incarnation()).decode())
+        while (found := self._redis.get(keys.incarnation())) is None:
+            self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
+        return str(found.decode())
 
     def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
         """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""

@@ -40,6 +40,7 @@ MEMORY: Final = (
     Mutant("daemons/finalizer.py", "        if not doubt:\n", "        if True:\n", registry("older_registry", "after_a_start_of_redis_a_transaction_is_decided_when_each_of_its_hosts_was_heard")),
     Mutant("store/lua/restart.lua", 'if before == ARGV[1] then return {"same"} end\n', "", registry("older_registry", "a_start_between_the_look_and_the_decision_is_noticed_by_the_decision")),
     Mutant("store/lua/restart.lua", 'if not before and redis.call("EXISTS", KEYS[3]) == 0 then return {"first"} end\n', "", registry("older_registry", "a_start_between_the_look_and_the_decision_is_noticed_by_the_decision")),
+    Mutant("daemons/finalizer.py", "if (run_id, incarnation) != (self._run_id, self._incarnation):", "if run_id != self._run_id:", registry("older_registry", "a_registry_that_was_emptied_while_all_ran_is_another_one_at_the_next_look")),
     Mutant("store/lua/restart.lua", 'if not before and redis.call("EXISTS", KEYS[3]) == 0 then', "if not before then", registry("older_registry", "a_copy_that_is_older_than_the_first_finalizer_counts_as_one_that_was_started_anew")),
     Mutant("store/lua/restart.lua", 'then await(string.sub(field, 6)) end', "then end", registry("older_registry", "a_host_that_is_known_by_its_transaction_alone_has_to_be_heard_as_well")),
 )
