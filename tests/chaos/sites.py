@@ -94,7 +94,7 @@ class Site(Fleet):
         self.ended: list[tuple[str, int]] = []  # processes that ended and that nobody had killed, and their exit codes
         (place / "state").mkdir()
         try:
-            super().__init__(place, names, daemons=DAEMONS, must_be_mounted=True)
+            super().__init__(place, names, daemons=DAEMONS, must_be_mounted=True, read_roots=(str(place),))
         except BaseException:
             self._stack.close()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 
 MIB = 1 << 20
-SOURCES = (2, 4, 7)  # MiB of each host's images
+SOURCES = (2, 4, 7)  # MiB of each host's images; of each size one on its disk, and one that is there without the disk
 
 
 @dataclass
@@ -60,9 +61,13 @@ class Workload:
         self._random = random.Random(self.seed)  # noqa: S311 - for runs
         self._open: list[str] = []
         for host in self.site.hosts:
+            elsewhere = self.site.place / "sources" / host
+            elsewhere.mkdir(parents=True)
             for size in SOURCES:
                 path = self.site.image(host, f"source{size}.img", size)
-                self.digests[path] = digest(path)
+                shutil.copy(path, elsewhere)
+                for each in (path, elsewhere / path.name):
+                    self.digests[each] = digest(each)
             (self.site.root(host) / "out").mkdir()
 
     def start(self) -> None:
@@ -109,7 +114,8 @@ class Workload:
         jobs: list[dict[str, object]] = []
         for host in self._random.sample(self.site.hosts, self._random.randint(2, len(self.site.hosts))):
             for number in range(self._random.randint(1, 2)):
-                source = self.site.root(host) / f"source{self._random.choice(SOURCES)}.img"
+                place = self._random.choice((self.site.root(host), self.site.place / "sources" / host))
+                source = place / f"source{self._random.choice(SOURCES)}.img"
                 jobs.append({"id": f"{host}{number}", "source": f"{host}:{source}",
                              "target": f"{host}:{self.site.root(host)}/out/{{run}}-{host}{number}.img"})  # fmt: skip
         plan = self.site.plan(jobs, grouped=grouped, speed=self._random.choice((0, 4 * MIB, 8 * MIB)))
