@@ -137,11 +137,11 @@ def test_a_transaction_that_takes_long_holds_up_no_other_one(fleet, judge, monke
     fleet.submit(spec("a"))
     real = fleet.registry.fate.view
 
-    def view(txn):
+    def view(txn, start):
         if txn == RUN:
             busy.set()
             assert free.wait(LIMIT)
-        return real(txn)
+        return real(txn, start)
 
     monkeypatch.setattr(fleet.registry.fate, "view", view)
     judge.once()
