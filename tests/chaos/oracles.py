@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from workload import Member, Sent
 
 JOB = "bj:h:{host}:job:{job}"
 TOMBSTONES = "settled"
+JOURNALS = ".blockjobs"  # the folder of them
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,27 @@ def acknowledged_and_gone(world: World) -> Iterator[str]:
 
 
 def left_on_disks(world: World) -> Iterator[str]:
-    """No staging file, journal or reserved name is left of what is over."""
+    """No staging file and no reserved name is left of what is over, and no journal that says of no decision.
+
+    A journal whose transaction was settled while its disk was going away is closed by the host within the hour.
+    """
     for host, root in world.roots.items():
         for path in root.rglob("*"):
             parts = path.relative_to(root).parts
             hidden = any(part.startswith(".") for part in parts)
-            if path.is_file() and hidden and TOMBSTONES not in parts and path.suffix not in (".lock", ".json"):
+            if not path.is_file() or not hidden or TOMBSTONES in parts or path.suffix in (".lock", ".json"):
+                continue
+            if path.parent.name != JOURNALS or not is_decided(path):
                 yield f"{path} is left on host {host}"
+
+
+def is_decided(path: Path) -> bool:
+    """Whether a journal, or the journal beside its spare file, has a decision."""
+    journal = path.with_name(path.name.removeprefix(".").removesuffix(".new"))
+    try:
+        return bool(json.loads(journal.read_text())["decision"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def left_in_registry(world: World) -> Iterator[str]:

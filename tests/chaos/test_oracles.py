@@ -46,6 +46,13 @@ def member(world: World) -> Member:
     return world.sent[0].members[0]
 
 
+def journal(world: World, text: str, name: str = f"{RUN}.journal") -> None:
+    folder = world.roots["a"] / ".blockjobs"
+    folder.mkdir()
+    (folder / name).write_text(text)
+    (folder / f".{name}.new").touch()
+
+
 HARM: dict[str, Callable[[World], object]] = {
     "source .* was changed": lambda world: member(world).source.write_bytes(b"x"),
     "is there and differs": lambda world: member(world).target.write_bytes(b"x"),
@@ -55,7 +62,9 @@ HARM: dict[str, Callable[[World], object]] = {
     "and its target is there": lambda world: world.client.hset(f"bj:h:a:job:{RUN}.a", "ret", "-5"),
     "does not know it": lambda world: world.client.delete(f"bj:run:{RUN}"),
     "is not over": lambda world: world.client.hdel(f"bj:run:{RUN}", "ended"),
-    "is left on host a": lambda world: (world.roots["a"] / ".target.img.1.part").touch(),
+    "part is left on host a": lambda world: (world.roots["a"] / ".target.img.1.part").touch(),
+    "journal is left on host a": lambda world: journal(world, '{"decision": null}'),
+    "odd.journal is left on host a": lambda world: journal(world, "odd", "odd.journal"),
     "left in attempts of host a": lambda world: world.client.hset("bj:h:a:attempts", f"{RUN}.a", "x"),
     "left in locks of host b": lambda world: world.client.hset("bj:h:b:locks", "w:1", f"{RUN}.b"),
     "left in ready of host b": lambda world: world.client.zadd("bj:h:b:ready", {f"{RUN}.b": 1}),
@@ -64,6 +73,11 @@ HARM: dict[str, Callable[[World], object]] = {
 
 
 def test_nothing_is_wrong_with_a_world_that_is_whole(world: World) -> None:
+    assert violations(world) == []
+
+
+def test_a_journal_of_what_was_decided_is_no_harm(world: World) -> None:
+    journal(world, '{"decision": "abort"}')
     assert violations(world) == []
 
 
