@@ -124,6 +124,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         roots = Roots(HostConfig(name=Host("a"), read_roots=(str(tmp_path),), write_roots=(str(tmp_path),)))
         host.hosts.beat(Host("a"), "m", 2, {})
         registry.hosts.judge(Host("a"), "up")
+        registry.memory.note_restart(registry.hosts.run_id(), [])  # as a finalizer does that runs before all jobs
         read, written, base = volumes(f"a:{source}", f"a:{target}", templates.words(RUN, "j", datetime.now(UTC)))
         job = JobSpec(
             id=JOB, transaction=TxnId(RUN), run=RUN, source=read, target=written, target_base=base, speed=8 * MIB

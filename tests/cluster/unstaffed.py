@@ -63,6 +63,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.registry = Registry(connect(self.url))
+        self.registry.memory.note_restart(self.registry.hosts.run_id(), [])  # as a finalizer that runs before all jobs
         self.hosts: dict[str, HostRegistry] = {}
         self.roots: dict[str, Roots] = {}
         (self.place / "snap").write_text(SNAP)
