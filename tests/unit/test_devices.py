@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -302,12 +304,20 @@ def test_an_open_that_nobody_waits_for_any_more_notes_nothing(site):
     assert site.record is None
 
 
+def attach(device, disk):
+    """Another test may have taken the number meanwhile, for as long as it lasts."""
+    give_up = time.monotonic() + 60
+    while subprocess.run(["losetup", device, disk], check=False).returncode:
+        assert time.monotonic() < give_up, f"{device} is not free"
+        select.select((), (), (), 0.1)
+
+
 def test_another_disk_under_the_same_number_is_another_device(site, tmp_path):
     site.written(site.spec())
     (tmp_path / "disk").rename(tmp_path / "old")
     subprocess.run(["losetup", "-d", site.device], check=True)
     (tmp_path / "new").write_bytes(b"y" * 4 * MIB)
-    subprocess.run(["losetup", site.device, tmp_path / "new"], check=True)
+    attach(site.device, tmp_path / "new")
     os.close(devices.open_source(site.roots, site.device))
     with pytest.raises(JobFailed, match="is another device than the one that was opened"):
         DeviceTarget.take(site.roots, site.spec(), 2)
