@@ -164,6 +164,7 @@ class Shelf:
         named = [target for targets in self._targets.values() for target in targets if target.job == text]
         if named:
             last = max(named, key=lambda target: target.at).run
+            named.sort(key=lambda target: target.host)  # a hash has no order of its own
             found = [self._there(target) for target in named if target.run == last]
             if images := [each for each in found if isinstance(each, Image)]:
                 return images
