@@ -41,7 +41,7 @@ class History:
         found = (
             read(f"target of {readable(job)} in run {run.id}", partial(_target, run, names[run.name], job, row))
             for run, rows in zip(each, pipe.execute(), strict=True)
-            for job, row in rows.items()
+            for job, row in sorted(rows.items())  # a hash has no order of its own
         )
         return [target for target in found if target is not None]
 
