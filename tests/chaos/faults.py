@@ -45,7 +45,6 @@ class Fault:
 class Rollback:
     """An older copy of the registry was brought back."""
 
-    decisions: int  # the highest decision that the copy knows
     lost: set[str]  # transactions that were decided in between, by the registry that was lost
     unknown: set[str] = field(default_factory=set)  # transactions and runs that the copy does not have at all
 
@@ -57,7 +56,6 @@ class Hurt:
     site: Site
     random: random.Random
     rollbacks: list[Rollback] = field(default_factory=list)
-    malformed: int = 0  # records and messages that nobody of ours writes
     excuses: dict[str, set[int]] = field(default_factory=dict)  # the exit codes with which a process may end by itself
     messages: dict[str, int] = field(default_factory=dict)  # how many were lost, and how many repeated
 
@@ -151,9 +149,7 @@ def server_rolled_back(hurt: Hurt, _: str) -> Began:
     """It goes on with a copy of its data that was made a while ago."""
     server = hurt.site.server
     saved = hurt.site.place / "saved"
-    with hurt.client() as client:
-        then = decisions(client)
-        server.save(saved)
+    server.save(saved)
     yield
     with hurt.client() as client:
         client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
@@ -164,11 +160,7 @@ def server_rolled_back(hurt: Hurt, _: str) -> Began:
     with hurt.client() as client:
         known, unknown = decided(client), runs - known_runs(client)
     lost = {txn for txn, number in now.items() if number and not known.get(txn)}
-    hurt.rollbacks.append(Rollback(then, lost, unknown | (set(now) - set(known))))
-
-
-def decisions(client: redis.Redis) -> int:
-    return int(client.get("bj:decisions") or 0)
+    hurt.rollbacks.append(Rollback(lost, unknown | (set(now) - set(known))))
 
 
 def decided(client: redis.Redis) -> dict[str, int]:
@@ -198,7 +190,6 @@ def message_malformed(hurt: Hurt, host: str) -> Began:
     junk = hurt.random.choice((b"no JSON", b"{}", b"[]", b'{"body": 1, "properties": {}}', bytes(range(256))))
     with hurt.client() as client:
         client.lpush(f"bj:celery:{hurt.random.choice(QUEUES)}.{host}", junk)
-    hurt.malformed += 1
     yield
 
 
@@ -262,7 +253,6 @@ def record_malformed(hurt: Hurt, host: str) -> Began:
     name, how, words = hurt.random.choice(MALFORMED)
     with hurt.client() as client:
         client.execute_command(how, name.format(host), *words)
-    hurt.malformed += 1
     yield
 
 
@@ -332,21 +322,17 @@ class Storm:
     def blow(self) -> None:
         """Undo what lasted long enough, and begin something else now and then."""
         now = time.monotonic()
-        for place, (until, fault, began) in list(self._under_way.items()):
+        for place, (until, _, _) in list(self._under_way.items()):
             if now >= until:
-                del self._under_way[place]
-                self._say(f"end {fault.name} {place[1]}")
-                self._step(began)
+                self._end(place)
         if now >= self._next:
             self._next = now + self.hurt.random.uniform(0.2, 1.2)
             self._begin(now)
 
     def calm(self) -> None:
         """Undo everything, and put the clocks right."""
-        for place, (_, fault, began) in list(self._under_way.items()):
-            self._say(f"end {fault.name} {place[1]}")
-            self._step(began)
-        self._under_way.clear()
+        for place in list(self._under_way):
+            self._end(place)
         for wall in self.hurt.site.walls.values():
             wall.put(0)
 
@@ -364,6 +350,11 @@ class Storm:
         if self._step(began):
             self.counts[fault.name] += 1
             self._under_way[kind, target] = (now + self.hurt.random.uniform(*fault.seconds), fault, began)
+
+    def _end(self, place: tuple[str, str]) -> None:
+        _, fault, began = self._under_way.pop(place)
+        self._say(f"end {fault.name} {place[1]}")
+        self._step(began)
 
     def _step(self, began: Began) -> bool:
         """Go on with a fault; False: the server was gone for it."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from workload import Member, Sent
+from workload import Member, Sent, digest
 
 JOB = "bj:h:{host}:job:{job}"
 TOMBSTONES = "settled"
@@ -30,27 +29,22 @@ class World:
 
 def violations(world: World) -> list[str]:
     """All that is wrong; each a sentence."""
-    found = [
+    return [
         *sources_changed(world), *targets_differ(world), *transactions_split(world), *verdicts_and_disks(world),
         *acknowledged_and_gone(world), *left_on_disks(world), *left_in_registry(world),
     ]  # fmt: skip
-    return list(found)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sources_changed(world: World) -> Iterator[str]:
-    for path, digest in world.digests.items():
-        if sha256(path) != digest:
+    for path, before in world.digests.items():
+        if digest(path) != before:
             yield f"source {path} was changed"
 
 
 def targets_differ(world: World) -> Iterator[str]:
     for sent in world.sent:
         for member in sent.members:
-            if member.target.exists() and sha256(member.target) != world.digests[member.source]:
+            if member.target.exists() and digest(member.target) != world.digests[member.source]:
                 yield f"{member.target} is there and differs from its source"
 
 

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults import Hurt, Storm
+from faults import EXIT_NO_REDIS, Hurt, Storm
 from operator_of_site import recover
 from oracles import World, left_on_disks, violations
 from sites import Site
@@ -73,7 +73,7 @@ def world_of(site: Site, workload: Workload, hurt: Hurt) -> World:
 def ends_without_a_cause(site: Site, hurt: Hurt) -> list[str]:
     """Processes that ended though nothing was done to them."""
     return [f"{name} ended by itself with exit code {code}" for name, code in site.ended
-            if code not in hurt.excuses.get(name, {3})]  # fmt: skip
+            if code not in hurt.excuses.get(name, {EXIT_NO_REDIS})]  # fmt: skip
 
 
 def last_words(site: Site) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from oracles import World, sha256, violations
-from workload import Member, Sent
+from oracles import World, violations
+from workload import Member, Sent, digest
 
 from blockjobs.server import Server
 
@@ -38,7 +38,7 @@ def world(client: redis.Redis, tmp_path: Path) -> World:
         client.hset(f"bj:h:{host}:job:{RUN}.{host}", mapping={"status": "concluded"})
     client.hset(f"bj:run:{RUN}", mapping={"name": "story", "ended": 1})
     sent = Sent(RUN, members, acknowledged=True)
-    digests = {member.source: sha256(member.source) for member in members}
+    digests = {member.source: digest(member.source) for member in members}
     return World(client, [sent], digests, {host: tmp_path / host for host in HOSTS}, frozenset(), frozenset())
 
 

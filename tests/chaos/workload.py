@@ -30,8 +30,6 @@ class Sent:
     run: str
     members: list[Member]
     acknowledged: bool = False
-    refused: bool = False
-    cancelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,6 @@ class Workload:
         try:
             here.submit(plan)
         except BlockjobsError as error:
-            sent.refused = True
             self.accept_loss(here, str(error))
             return
         sent.acknowledged = True
@@ -137,7 +134,6 @@ class Workload:
                 case "speed":
                     here.set_speed(job, self._random.choice((0, MIB, 8 * MIB)))
                 case "cancel":
-                    next(sent for sent in self.sent if sent.run == run).cancelled = True
                     here.cancel(job)
             self.verbs += 1
 

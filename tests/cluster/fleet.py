@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -27,6 +28,7 @@ from forks import BLOCKJOBS, Forked, forks
 from mounts import memory
 
 from blockjobs.model import ids, templates
+from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import Options, RunPlan, volumes
@@ -165,6 +167,15 @@ class Fleet:
         for host in hosts:
             if self.registry.hosts.known().get(Host(host), ("", 0))[0] != "up":
                 self.until("HOST_UP", host)
+
+    def end_runs(self) -> None:
+        """Cancel all that goes on, and wait for its end."""
+        for place in self.registry.views.all():
+            with suppress(VerbRefused):  # it is over, or decided
+                self.registry.verbs.cancel(place.job)
+        for run in self.registry.views.runs():
+            if not run.ended:
+                self.until("RUN_ENDED", run.id)
 
     def close(self) -> None:
         """End every process, and be sure of it."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 import psutil
 import pytest
 from fleet import MIB, Fleet
 
-from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
 
@@ -21,12 +19,7 @@ def store(fleet: Fleet) -> Iterator[str]:
     """A store of its own for each story; what runs at the end is cancelled."""
     name = f"nas{time.monotonic_ns()}"
     yield name
-    for place in fleet.registry.views.all():
-        with suppress(VerbRefused):  # it is over, or decided
-            fleet.registry.verbs.cancel(place.job)
-    for run in fleet.registry.views.runs():
-        if not run.ended:
-            fleet.until("RUN_ENDED", run.id)
+    fleet.end_runs()
 
 
 def start(fleet: Fleet, store: str, *, jobs: int, speed: int) -> RunId:

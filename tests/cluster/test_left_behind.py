@@ -78,12 +78,7 @@ def test_what_a_lost_registry_left_is_swept_once_the_host_is_told_that_it_is_gon
     run = fleet.submit(fleet.plan([job], speed=MIB // 16))
     fleet.until("ATTEMPT_CLAIMED", f"{run}.x")
     assert list(sweep(fleet.hosts, dry=False)) == []
-    for name in list(fleet.processes):
-        fleet.kill(name)
-    gone = fleet.registry.hosts.incarnate()
-    fleet.client.flushall()
-    fleet.seq = "0"
-    fleet.mend()
+    gone = lose_registry(fleet)
     (row,) = sweep(fleet.hosts, dry=False)
     assert (row["state"], f"has carried out decisions of registry {gone}" in row["text"]) == ("left", True)
     assert files(top / "lost") > kept
@@ -115,7 +110,6 @@ transactions:
 
 def lose_registry(fleet: Fleet) -> str:
     """As if the disk of Redis had gone, and with it all that was in it; the registry that was there."""
-    fleet.until_closed()
     for name in list(fleet.processes):
         fleet.kill(name)
     gone = fleet.registry.hosts.incarnate()
@@ -140,6 +134,7 @@ def test_after_the_loss_of_a_registry_a_rescan_brings_the_nights_back_and_they_a
     told = run_command("verify", image, url="redis://127.0.0.1:1/0")
     assert (told.returncode, "bytes as in the manifest" in told.stdout) == (0, True), "no Redis is asked"
     number = int(fleet.client.get(keys.decisions()))
+    fleet.until_closed()
     gone = lose_registry(fleet)
     assert "no runs yet" in command(fleet, "history")[1]
     by_path = ("restore", f"a:{nights}/{night}/disk.img", f"a:{top}/by-path.img")

@@ -11,7 +11,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import pytest
 from fleet import MIB, Fleet
 from mounts import memory
 
-from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
 
@@ -50,12 +48,7 @@ def store(trio: Fleet) -> Iterator[str]:
     os.sync()  # a disk that is behind with what came before (images, the story before this one) slows whoever uses it
     name = f"nas{time.monotonic_ns()}"
     yield name
-    for place in trio.registry.views.all():
-        with suppress(VerbRefused):  # it is over, or decided
-            trio.registry.verbs.cancel(place.job)
-    for run in trio.registry.views.runs():
-        if not run.ended:
-            trio.until("RUN_ENDED", run.id)
+    trio.end_runs()
 
 
 def start(trio: Fleet, store: str, *, speed: int) -> RunId:

@@ -32,4 +32,4 @@ _DATA: Final = (
 )
 # fmt: on
 
-STORMS: Final = (*beneath("coordinator/blockjobs", *[_CONTROL]), *beneath("workers/blockworker", *[_DATA]))
+STORMS: Final = (*beneath("coordinator/blockjobs", _CONTROL), *beneath("workers/blockworker", _DATA))

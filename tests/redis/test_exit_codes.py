@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -63,23 +63,30 @@ def meanwhile(act):
     assert not wrong, wrong
 
 
+def await_true(happened, why):
+    """Wait for what nobody tells; ``why``: it did not happen."""
+    give_up, never = time.monotonic() + 20, threading.Event()
+    while not happened():
+        assert time.monotonic() < give_up, why
+        never.wait(0.02)
+
+
 def await_job(fleet, job):
     """The record of a job, once its run is published."""
-    give_up = time.monotonic() + 20
-    while True:
-        try:
-            return fleet.registry.views.job(job)
-        except NoSuchJob:
-            assert time.monotonic() < give_up, f"nobody has started {job}"
-            time.sleep(0.02)
+    found = []
+
+    def is_there():
+        with suppress(NoSuchJob):
+            found.append(fleet.registry.views.job(job))
+        return found
+
+    await_true(is_there, f"nobody has started {job}")
+    return found[0]
 
 
 def await_follower(fleet):
     """Until a command waits for events: by then it has looked at everything, and its signals are its own."""
-    give_up = time.monotonic() + 20
-    while not [each for each in fleet.client.client_list() if each["cmd"] == "xread"]:
-        assert time.monotonic() < give_up, "nobody follows"
-        time.sleep(0.02)
+    await_true(lambda: any(each["cmd"] == "xread" for each in fleet.client.client_list()), "nobody follows")
 
 
 def carry_out(fleet, job, *, errno=0):
@@ -120,10 +127,7 @@ def end_in_part(command, fleet, _):
     )
 
     def act():
-        give_up = time.monotonic() + 20
-        while len(fleet.registry.views.all()) < 2:
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
+        await_true(lambda: len(fleet.registry.views.all()) == 2, "not both jobs were started")
         for bad, place in enumerate(sorted(fleet.registry.views.all(), key=lambda place: place.job)):
             carry_out(fleet, place.job, errno=5 * bad)
 
@@ -196,6 +200,15 @@ def test_a_command_ends_with_the_code_of_its_case(code, command, fleet, monkeypa
 # --- a run that is gone -----------------------------------------------------------------------------------
 
 
+def followed(fleet, follower):
+    """The words of a command that follows, and the job of its run, which it starts itself or finds."""
+    words = FOLLOWERS[follower]
+    if words is BACKUP:
+        return words, "mine"
+    fleet.submit(spec("j"))
+    return words, "j"
+
+
 def flush(fleet, _):
     fleet.client.flushall()
 
@@ -216,10 +229,7 @@ def come_back_older(fleet, job):
 @pytest.mark.parametrize("lose", [flush, remove_the_record, come_back_older])
 @pytest.mark.parametrize("follower", FOLLOWERS)
 def test_a_follower_of_a_run_that_is_gone_ends_and_says_so(follower, lose, command, fleet, up):
-    words = FOLLOWERS[follower]
-    job = "mine" if words is BACKUP else "j"
-    if job == "j":
-        fleet.submit(spec("j"))
+    words, job = followed(fleet, follower)
 
     def act():
         await_job(fleet, job)
@@ -233,10 +243,7 @@ def test_a_follower_of_a_run_that_is_gone_ends_and_says_so(follower, lose, comma
 
 @pytest.mark.parametrize("follower", FOLLOWERS)
 def test_a_follower_ends_with_its_run_although_no_event_says_so(follower, command, fleet, up):
-    words = FOLLOWERS[follower]
-    job = "mine" if words is BACKUP else "j"
-    if job == "j":
-        fleet.submit(spec("j"))
+    words, job = followed(fleet, follower)
 
     def act():
         await_job(fleet, job)

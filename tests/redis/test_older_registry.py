@@ -40,6 +40,12 @@ def beat(fleet, host, decision=0):
     HostRegistry(fleet.client, host).hosts.beat(host, f"m-{host}", 2, facts)
 
 
+def beat_both(fleet):
+    """A heartbeat of both hosts of a transaction."""
+    for host in (ALPHA, BETA):
+        beat(fleet, host)
+
+
 @pytest.fixture
 def fleet(client):
     fleet = Fleet(client)
@@ -126,8 +132,7 @@ def test_a_copy_that_is_older_than_the_first_finalizer_counts_as_one_that_was_st
     mine = finalizer(fleet)
     turns(mine)
     assert (decided(fleet), doubt(fleet)[:24]) == (None, "Redis was started anew, ")
-    for host in (ALPHA, BETA):
-        beat(fleet, host)
+    beat_both(fleet)
     turns(mine)
     assert decided(fleet) is Decision.COMMIT
 
@@ -147,8 +152,7 @@ def test_a_host_that_is_known_by_its_transaction_alone_has_to_be_heard_as_well(f
     mine = finalizer(fleet)
     turns(mine)
     assert decided(fleet) is None
-    for host in (ALPHA, BETA):
-        beat(fleet, host)
+    beat_both(fleet)
     turns(mine)
     assert decided(fleet) is Decision.COMMIT
 
@@ -170,8 +174,7 @@ def test_what_another_finalizer_has_decided_is_reminded_of_no_more(fleet):
     mine, other = finalizer(fleet), finalizer(fleet)
     turns(mine)
     assert list(mine._doubts) == [RUN]
-    for host in (ALPHA, BETA):
-        beat(fleet, host)
+    beat_both(fleet)
     fleet.registry.fate.remind()
     turns(other)
     assert fleet.registry.views.run(RUN).open == 0

@@ -10,10 +10,9 @@ import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
+from blockjobs.cli.selection import named_hosts
 from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
-from blockjobs.model.errors import Refused
-from blockjobs.model.ids import Host
 from blockjobs.model.rescan import Standing, name_of
 from blockjobs.model.volumespec import printable
 
@@ -53,9 +52,7 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
 
     with Coordinator(url) as here:
         known = here.registry.hosts.known()
-        if strange := [host for host in hosts if host not in known]:
-            raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
-        wanted = [Host(host) for host in hosts] or [*known]
+        wanted = named_hosts(hosts, known) or [*known]
         scans = []
         rescanning = Rescan(
             here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from, progress=Progress().tell

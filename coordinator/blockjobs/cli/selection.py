@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from blockjobs.client import Coordinator
-from blockjobs.model.errors import NoSuchJob, NoSuchRun
-from blockjobs.model.ids import RunId
+from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused
+from blockjobs.model.ids import Host, RunId
 from blockjobs.store.events import Event
 from blockjobs.store.views import Place
 
@@ -25,6 +25,14 @@ class Selection:
     runs: tuple[RunId, ...]  # those meant as a whole
     jobs: tuple[Place, ...]  # every job, those of the runs included
     many: bool
+
+
+def named_hosts(names: Sequence[str], known: Container[Host]) -> list[Host]:
+    """The hosts of these names; raises Refused: one of them has never registered."""
+    hosts = [Host(name) for name in names]
+    if strange := [host for host in hosts if host not in known]:
+        raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
+    return hosts
 
 
 def is_glob(text: str) -> bool:

@@ -8,11 +8,10 @@ import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
+from blockjobs.cli.selection import named_hosts
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count
 from blockjobs.client import Coordinator
-from blockjobs.model.errors import Refused
-from blockjobs.model.ids import Host
 
 COLUMNS: Final = ("host", "what", "path", "text")
 
@@ -44,10 +43,8 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str
     from blockjobs.daemons.sweep import Sweep  # noqa: PLC0415
 
     with Coordinator(url) as here:
-        known = [host.name for host in here.hosts()]
-        wanted = [Host(host) for host in hosts] or [host.name for host in here.hosts() if host.state == "up"]
-        if strange := [host for host in wanted if host not in known]:
-            raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
+        known = {host.name: host.state for host in here.hosts()}
+        wanted = named_hosts(hosts, known) or [host for host, state in known.items() if state == "up"]
         rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run, lost=lost))
     if json:
         print_json(rows)

@@ -19,6 +19,11 @@ from blockjobs.store.submit import batches
 BATCH: Final = 100  # backups added in one call
 
 
+def under_new_name(place: str, old: str, new: Host) -> str:
+    """``old:/path`` as ``new:/path``; a place of another host as it is."""
+    return f"{new}:{place.removeprefix(f'{old}:')}" if place.startswith(f"{old}:") else place
+
+
 class Found:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
@@ -60,9 +65,7 @@ class Found:
 
     def rehost(self, known: Target, new: Host) -> bool:
         """Give a backup to another name of its host, its source with it; False: somebody else changed its entry."""
-        source = known.source
-        if source.startswith(f"{known.host}:"):
-            source = f"{new}:{source.removeprefix(f'{known.host}:')}"
+        source = under_new_name(known.source, known.host, new)
         row = row_of(
             new, known.path, known.transaction, source, known.base, layers=known.layers, number=known.number,
             salvaged=known.salvaged, held=known.held, seal=known.seal,

@@ -17,7 +17,7 @@ from blockjobs.model.keep import Target
 from blockjobs.store import codec, keys
 from blockjobs.store.connection import Client
 from blockjobs.store.each import readable
-from blockjobs.store.found import Found
+from blockjobs.store.found import Found, under_new_name
 from blockjobs.store.history import History, pack
 from blockjobs.store.moves import elsewhere
 from blockjobs.store.nodes import Node, Nodes, record_of
@@ -151,9 +151,7 @@ class HostNames:
         return Carried(jobs, backups, len(nodes))
 
     def _give(self, job: JobView, new: Host) -> bool:
-        spec, place = elsewhere(job.spec, new), job.published_as
-        if place.startswith(f"{job.host}:"):
-            place = f"{new}:{place.removeprefix(f'{job.host}:')}"
+        spec, place = elsewhere(job.spec, new), under_new_name(job.published_as, job.host, new)
         names = [
             keys.job(job.host, job.id), keys.job(new, job.id), keys.txn(job.transaction), keys.order(job.transaction),
             keys.run_jobs(job.run), keys.ids(),
