@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_a_cancelled_restore_leaves_the_device_undefined_until_one_completes(fle
     view = fleet.job("half")
     assert view.cancelled
     assert "is undefined: job 'half' has written to it since" in view.undefined
-    assert f"{loop.path} is undefined: job 'half'" in until_hosts(fleet, "undefined")
+    assert f"{loop.path} is undefined: job 'half'" in until_says(fleet, "hosts", word="undefined")
     assert "undefined:" in call(fleet, "show", "half").stdout
     assert json.loads(call(fleet, "show", "half", "--json").stdout)["target-undefined"] == view.undefined
     reading = {"driver": "host_device", "host": "a", "filename": loop.path}
@@ -137,8 +138,8 @@ def test_a_cancelled_restore_leaves_the_device_undefined_until_one_completes(fle
     said = call(fleet, "restore", job, f"a:{loop.path}", "--in-place")
     assert said.returncode == 0, said
     assert subprocess.run(["cmp", "-n", str(64 * MIB), source, loop.path], check=False).returncode == 0
-    until_hosts(fleet, "undefined", there=False)
-    assert "a later job onto it has completed" in call(fleet, "show", "half").stdout
+    until_says(fleet, "show", "half", word="a later job onto it has completed")
+    until_says(fleet, "hosts", word="undefined", there=False)
     run = fleet.submit(fleet.plan([{"id": "r", "source": reading, "target": f"a:{fleet.root('a')}/{{run}}.img"}]))
     fleet.until("RUN_ENDED", run)
     assert fleet.job(f"{run}.r").ret == 0
@@ -156,10 +157,11 @@ def started(fleet: Fleet, loop: Loop, made: Path, name: str) -> None:
     fleet.until_durable("a", name)
 
 
-def until_hosts(fleet: Fleet, word: str, *, there: bool = True) -> str:
-    """What ``hosts`` says once a beat has told it."""
-    for _ in range(100):
-        said = call(fleet, "hosts").stdout
+def until_says(fleet: Fleet, *command: str, word: str, there: bool = True) -> str:
+    """What a command says once beats have told it: one has the records read, the next one tells them."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        said = call(fleet, *command).stdout
         if (word in said) == there:
             return said
     raise AssertionError(said)

@@ -148,8 +148,8 @@ def _undefined(scene: Scene) -> str:
     if not job.undefined or host is None:
         return job.undefined
     device = volumespec.label(job.spec.target.volume)
-    still = any(left["device"] == device for left in host.facts.get("undefined", ()))
-    if still:
+    listed = host.facts.get("undefined")  # None: its steps worker has just started and has not read its records yet
+    if listed is None or any(left["device"] == device for left in listed):
         return job.undefined
     return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
 

@@ -168,8 +168,7 @@ class Desk:
         odd = {name: error for found in [*self._odd.values()] for name, error in found.items()}
         put_aside = bounded_aside({**(aside or {}), **self._aside.told(), **odd})
         hanging = [self._placed(each).to_dict() for each in (*self._lanes.hanging(), *attempts)]
-        facts = {name: value for name, value in self.facts.items() if value != []}
-        facts |= {"hanging": hanging[:TOLD]} if hanging else {}
+        facts = self.facts | ({"hanging": hanging[:TOLD]} if hanging else {})
         return facts | ({"aside": put_aside} if put_aside else {})
 
     def _placed(self, each: HangingPath) -> HangingPath:
