@@ -104,7 +104,7 @@ def test_the_very_same_run_commits_once_the_fault_of_its_source_is_mended(fleet:
     before = {host: files(fleet.root(host)) for host in fleet.hosts}
     run = fleet.submit(fleet.plan(jobs, speed=6 * MIB))
     fleet.until("ATTEMPT_CLAIMED", f"{run}.disk5")
-    fleet.until_offset(f"{run}.disk5", 12 * MIB)
+    fleet.until_offset(f"{run}.disk5", 6 * MIB)
     os.truncate(image, 18 * MIB)
     ended = fleet.until("RUN_ENDED", run)
     assert (ended.fields["failed"], ended.fields["cancelled"]) == ("1", "7")

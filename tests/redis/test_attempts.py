@@ -10,6 +10,7 @@ from puppets import RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
+from blockjobs.model.ids import Host
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store import codec, keys
@@ -417,7 +418,10 @@ def test_a_claim_of_which_nobody_can_say_where_it_stands_is_no_claim_that_stands
 def test_the_leases_name_the_attempts_that_have_them(fleet, attempts):
     claim = fleet.claim(JOB)
     attempts.checkpoint(claim, Progress(1, SIZE))
-    assert fleet.registry.hosts.leases([JOB.host]) == {(JOB.host, JOB.id): Lease(claim.attempt, 1, "", vacated=False)}
+    found = {(JOB.host, JOB.id): Lease(claim.attempt, 1, "", vacated=False)}
+    hosts = [Host("idle"), JOB.host]
+    for busy in ([], hosts[:1], hosts[1:], hosts):
+        assert fleet.registry.hosts.leases(hosts, busy) == found, f"where {busy} had some at the last look"
 
 
 @pytest.mark.parametrize(

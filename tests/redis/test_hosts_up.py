@@ -191,7 +191,7 @@ class Control:
     def __init__(self, fleet, url, *, limit=60.0):
         self.fleet = fleet
         bell = Doorbell(url)
-        self.coordinator = Coordinator(fleet.registry, bell, _each_look=Every(0))
+        self.coordinator = Coordinator(fleet.registry, bell, _each_look=Every(0), _each_lease_look=Every(0))
         self.coordinator.rollcall.silence.limit = limit
         self.finalizer = finalizer.Finalizer(fleet.registry, bell, _each_look=Every(0))
 

@@ -33,7 +33,7 @@ from blockjobs.model.liveness import WorkerName
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
 from blockjobs.watchdog import report_alive, report_interval, report_ready
-from blockworker import attempt, deaths, drivers, farewell, spares, state
+from blockworker import attempt, control, deaths, drivers, farewell, spares, state
 from blockworker.errands.desk import Desk
 from blockworker.errands.forker import Forker
 from blockworker.errands.lanes import Lanes
@@ -75,9 +75,9 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: Taken) ->
             with suppress(Exception):  # a dashboard is no reason to fail a copy
                 task.send_event("task-progress", retry=False, result=f"{job} on {config.name}: {text}")
 
-        client = line(url)
+        client, waiting = line(url), line(url, waits=control.INTERVAL)
         try:
-            registry = HostRegistry(client, config.name)
+            registry = HostRegistry(client, config.name, waiting=waiting)
             asked = f"job {job}: whether it has to wait for a path that hangs"
             if path := attempt.ask_surely(asked, lambda: registry.attempts.held_back(JobId(job)), attempt.PATIENCE):
                 return f"{job} on {config.name}: not claimed: {path} hangs"
@@ -85,6 +85,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: Taken) ->
             return f"{job} on {config.name}: {how}"
         finally:
             client.close()
+            waiting.close()
 
     return app
 

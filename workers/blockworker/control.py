@@ -1,7 +1,7 @@
 """The control line: a thread that carries an attempt's progress and lease up, and its orders down.
 
-It blocks on the job's wake key at most half a second and makes a checkpoint when it was woken or when one is
-due.  The copy never talks to Redis; it looks at ``orders`` in memory.
+It blocks on the job's wake key until somebody knocks or a checkpoint is due, and makes one then.  The copy never
+talks to Redis; it looks at ``orders`` in memory.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
-INTERVAL: Final = 1.0  # seconds between checkpoints
-BLOCK: Final = 0.5  # seconds; below the client's timeout
+FIRST: Final = 0.5  # seconds to the first checkpoint; each one after it is due in twice the time, up to INTERVAL
+INTERVAL: Final = 2.0  # seconds between checkpoints, if nobody knocks
 HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is said to hang
 MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
 
@@ -63,13 +63,13 @@ class ControlLine:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; it is out of its blocking wait at once if Redis answers, else within a second."""
+        """End the thread; it is out of its blocking wait at once if Redis answers, else when its client gives up."""
         self._stop.set()
         try:
             self._attempts.knock(self._claim.spec.id)
         except redis.RedisError:
             log.debug("job %s: the line ends by itself", self._claim.spec.id)
-        self._thread.join(3.0)
+        self._thread.join(INTERVAL + 2.0)
         spares.mark(Mark.IDLE)
 
     def wake(self) -> None:
@@ -140,17 +140,16 @@ class ControlLine:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _follow(self) -> None:
-        last = 0.0
+        due = FIRST
         while not self._stop.is_set():
             try:
-                woken = self._attempts.wait(self._claim.spec.id, BLOCK)
+                self._attempts.wait(self._claim.spec.id, due)
+                due = min(2 * due, INTERVAL)
                 if self._stop.is_set():
                     return
-                if woken or boottime() - last >= INTERVAL:
-                    self._notice_hanging()
-                    self.checkpoint()
-                    last = boottime()
-                    self._end_if_stalled()
+                self._notice_hanging()
+                self.checkpoint()
+                self._end_if_stalled()
             except LeaseLost:
                 return
             except Exception as error:

@@ -33,8 +33,11 @@ from blockworker.threads import vital
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.5  # seconds between looks
-IDLE: Final = 3.0  # seconds between looks where nothing runs
+LOOK: Final = 0.5  # seconds between looks at the processes of attempts, which cost Redis nothing
+READ: Final = (
+    2.0  # seconds between reads of what the registry says of the attempts here; at once where a process is gone
+)
+IDLE: Final = 3.0  # seconds between reads where nothing runs
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
 SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
 DYING: Final = 0.5  # seconds in which whatever was killed is mostly gone
@@ -58,12 +61,13 @@ class Watcher:
     def __init__(self, attempts: Attempts, roots: Roots, tidy: Callable[[], None] | None = None) -> None:
         self._attempts = attempts
         self._tidy = tidy or partial(sweep_roots, roots)
-        self._each_sweep = Every(SWEEP)
+        self._each_read, self._each_sweep = Every(READ), Every(SWEEP)
         self._boot = read_boot_id()
         self._killed: dict[str, float] = {}  # attempts, and when they were
         self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs, and when that was seen first
         self._reported: set[str] = set()
         self._known: dict[JobId, Standing] = {}  # what the job of each claim here said when it was last looked at
+        self._running: list[Who] = []  # the processes that ran them
         self.aside = Quarantine()
         self._stop = threading.Event()
         self._thread = vital(self._follow, "watcher")
@@ -92,6 +96,7 @@ class Watcher:
             if item.startswith(CLAIM):
                 self.aside.forget(item)
         self._known = {claim.job: self._known[claim.job] for claim in claims.values() if claim.job in self._known}
+        self._running.clear()
         killed = {}
         for item, claim in claims.items():
             ended = self.aside.handle(item, partial(self._look_at, claim))
@@ -117,6 +122,7 @@ class Watcher:
         if process is None:
             self._release(standing, "fenced" if standing.attempt in self._killed else "dead")
             return None
+        self._running.append(who)
         if standing.fenced or self._disobeys(standing):
             self._kill(standing, process)
             return process, standing
@@ -164,10 +170,15 @@ class Watcher:
         if self._attempts.release(standing.job, standing.txn, standing.token, standing.attempt, why=why):
             log.warning("job %s: its attempt was %s; released", standing.job, why)
 
+    def _look_if_due(self) -> None:
+        """Look when it is time, and at once where a process is gone that was there at the last look."""
+        if not self._known or self._each_read() or any(self._process(who) is None for who in self._running):
+            self.look()
+
     def _follow(self) -> None:
         while not self._stop.wait(LOOK if self._known else IDLE):
             try:
-                self.aside.part("the look at the attempts here", self.look)
+                self.aside.part("the look at the attempts here", self._look_if_due)
                 if self._each_sweep():
                     self.aside.handle("the tidying up of this host", self._tidy)
             except redis.RedisError as error:

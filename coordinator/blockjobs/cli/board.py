@@ -18,7 +18,7 @@ from blockjobs.store.events import Event
 from blockjobs.store.glances import Glance
 from blockjobs.store.views import JobView, Place, RunView
 
-WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report once a second
+WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report each two seconds
 OVER: Final = ("done", "failed", "cancelled")
 
 

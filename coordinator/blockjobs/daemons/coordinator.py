@@ -45,12 +45,14 @@ class Coordinator:
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)
     rollcall: RollCall = field(init=False)
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
+    _busy: frozenset[Host] = frozenset()  # hosts that had attempts at the last look
     _redis_run: str = ""
     _at_boot: int = 0  # ms since the epoch, by the steady clock
     _certain_at: float = 0.0  # when it is certain again what is old enough to be forgotten
     _forgetting: bool = False
     _withdrawn: bool = False  # whether this process has taken back what hosts that are down were sent before it
     _each_look: Every = field(default_factory=lambda: Every(1.0))
+    _each_lease_look: Every = field(default_factory=lambda: Every(2.0))  # as often as an attempt makes a checkpoint
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
 
@@ -188,7 +190,8 @@ class Coordinator:
             self.registry.fate.remind()
         if changed or began:
             self._withdraw()
-        self._look_at_leases()
+        if self._each_lease_look():
+            self._look_at_leases()
 
     def _withdraw(self) -> None:
         """Leave no message to a host that is not up: it is rung for what is due when it is back."""
@@ -200,7 +203,8 @@ class Coordinator:
 
     def _look_at_leases(self) -> None:
         """Have attempts fenced that are silent; on a host that is not up they give back their places in stores."""
-        leases = self.registry.hosts.leases(sorted(self._slots))
+        leases = self.registry.hosts.leases(sorted(self._slots), self._busy)
+        self._busy = frozenset(host for host, _ in leases)
         silent = self._leases.look(boottime(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()})
         for (host, job), lease in leases.items():
             away = (host, job) in silent and host not in self.rollcall.up

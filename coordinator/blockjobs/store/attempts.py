@@ -18,7 +18,7 @@ from blockjobs.store.connection import Client
 from blockjobs.store.facts import read_hanging
 from blockjobs.store.scripts import Scripts
 
-LEASE: Final = 15.0  # seconds without a checkpoint (one a second) after which an attempt is fenced
+LEASE: Final = 15.0  # seconds without a checkpoint (one each two seconds) after which an attempt is fenced
 KNOCK: Final = 10  # seconds after which a knock that nobody waited for is gone
 POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
 
@@ -58,8 +58,10 @@ class Progress:
 
 
 class Attempts:
-    def __init__(self, client: Client, scripts: Scripts, host: Host) -> None:
-        self._redis, self._scripts, self.host = client, scripts, host
+    """``waiting``: a client whose commands may block."""
+
+    def __init__(self, client: Client, scripts: Scripts, host: Host, waiting: Client) -> None:
+        self._redis, self._scripts, self.host, self._waiting = client, scripts, host, waiting
 
     def claim(self, job_id: JobId, who: Who) -> Claim | str:
         """The job, or why it is not to be had (a late or repeated doorbell is no error)."""
@@ -225,7 +227,7 @@ class Attempts:
 
     def wait(self, job_id: JobId, seconds: float) -> bool:
         """Block until somebody knocks for this job, at most ``seconds``."""
-        return self._redis.blpop([keys.wake(self.host, job_id)], timeout=seconds) is not None
+        return self._waiting.blpop([keys.wake(self.host, job_id)], timeout=seconds) is not None
 
     def knock(self, job_id: JobId) -> None:
         """Wake the job's control line; where none waits any more, nothing stays of it."""

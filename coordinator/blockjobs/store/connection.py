@@ -38,9 +38,12 @@ def connect(url: str, *, at_most: int = 0) -> Client:
     return _client(url, CLIENT_TIMEOUT, retry, at_most)
 
 
-def line(url: str) -> Client:
-    """A client for an attempt: answers or fails within a second, never sends anything twice."""
-    return _client(url, LINE_TIMEOUT, Retry(NoBackoff(), 0))
+def line(url: str, *, waits: float = 0.0) -> Client:
+    """A client for an attempt: answers or fails within a second, never sends anything twice.
+
+    ``waits``: seconds of the longest command that blocks, which take as much longer.
+    """
+    return _client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
 
 def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:

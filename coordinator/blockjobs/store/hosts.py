@@ -158,14 +158,16 @@ class Hosts(Heartbeats):
             )
         ]
 
-    def leases(self, hosts: list[Host]) -> dict[tuple[Host, JobId], Lease]:
-        """Every live claim."""
-        if not self._any(map(keys.attempts, hosts)):
+    def leases(self, hosts: list[Host], busy: Iterable[Host] = ()) -> dict[tuple[Host, JobId], Lease]:
+        """Every live claim.  ``busy``: the hosts that had some; of all others one call asks whether they have any."""
+        quiet = {*hosts} - {*busy}
+        asked = hosts if self._any(map(keys.attempts, quiet)) else [host for host in hosts if host not in quiet]
+        if not asked:
             return {}
         pipe = self._redis.pipeline(transaction=False)
-        for host in hosts:
+        for host in asked:
             pipe.hkeys(keys.attempts(host))
-        claims = [(h, JobId(j.decode())) for h, jobs in zip(hosts, pipe.execute(), strict=True) for j in jobs]
+        claims = [(h, JobId(j.decode())) for h, jobs in zip(asked, pipe.execute(), strict=True) for j in jobs]
         for host, job in claims:
             pipe.hmget(keys.job(host, job), "attempt", "beat", "store", "vacated")
         return {

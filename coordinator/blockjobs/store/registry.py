@@ -71,10 +71,12 @@ class Registry:
 
 
 class HostRegistry:
-    def __init__(self, client: Client, host: Host) -> None:
+    """``waiting``: a client whose commands may block while an attempt waits for news; without it ``client``."""
+
+    def __init__(self, client: Client, host: Host, *, waiting: Client | None = None) -> None:
         scripts = Scripts(client)
         self.host = host
-        self.attempts = Attempts(client, scripts, host)
+        self.attempts = Attempts(client, scripts, host, waiting or client)
         self.answers = Answers(client, scripts, host)
         self.questions = Questions(client)
         self.hosts = Hosts(client, scripts)
