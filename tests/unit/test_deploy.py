@@ -15,11 +15,13 @@ import pytest
 import redis
 
 from blockjobs.cli import main
-from blockjobs.model.policies import Verdict
+from blockjobs.model.exits import Exit
 from blockjobs.server import Server
-from blockjobs.store.address import has_user_alone
+from blockjobs.store.address import has_user_alone, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+README = (DEPLOY / "README.md").read_text()
+UNATTENDED = " ".join((DEPLOY.parent / "docs" / "unattended.md").read_text().split())
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +112,12 @@ def test_there_is_a_service_for_every_daemon_and_for_runs():
 def test_a_run_of_a_timer_is_that_of_its_instance_and_a_partial_one_is_no_failure():
     service, timer = unit("blockjobs-run@.service")["Service"], unit("blockjobs-run@.timer")["Timer"]
     assert service["ExecStart"].endswith(" run /etc/blockjobs/runs/%i.yaml")
-    assert service["SuccessExitStatus"].split()[0] == str(int(Verdict.PARTIAL))
+    assert service["SuccessExitStatus"].split() == [str(int(Exit.PARTIAL)), str(int(Exit.TERMINATED))]
     assert service["TimeoutStartSec"] == "infinity"
+    assert (service["User"], service["EnvironmentFile"]) == ("blockjobs", "/etc/blockjobs/operator.env")
     assert timer["Persistent"] == "true"
-    assert {"OnCalendar", "RandomizedDelaySec"} <= set(timer)
+    at, delay = re.fullmatch(r"\*-\*-\* (..:..):00", timer["OnCalendar"])[1], timer["RandomizedDelaySec"]
+    assert (delay, f"at {at} and up to ten minutes later (`RandomizedDelaySec`)" in UNATTENDED) == ("10min", True)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -124,11 +128,32 @@ def test_systemd_takes_every_unit(name, tmp_path):
     assert verified(name, tmp_path, f"[{section}]\nNonsense=yes\n"), "the control: it is looked at"
 
 
+DROP_INS = {  # what an administrator may put beside a unit -> the unit
+    **{path.name: ("blockjobs-worker@.service", path.read_text()) for path in DEPLOY.glob("systemd/*.d/*.conf*")},
+    "another time": ("blockjobs-run@.timer", "[Timer]\nOnCalendar=\nOnCalendar=Mon..Fri 22:00\n"),
+}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", DROP_INS)
+def test_systemd_takes_every_drop_in(name, tmp_path):
+    changed, text = DROP_INS[name]
+    assert verified(changed, tmp_path, text) == []
+
+
+def test_the_drop_ins_are_those_that_the_documents_name():
+    assert {*DROP_INS} == {"devices.conf.example", "sudo.conf.example", "thaw.conf", "another time"}
+    assert "`blockjobs-worker@.service.d/devices.conf.example`" in README
+    assert "need `sudo.conf.example` beside it" in README
+    assert "[Timer] OnCalendar= OnCalendar=Mon..Fri 22:00" in UNATTENDED
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_confined(name, tmp_path):
     """What systemd calls exposure: 10 is a service without any setting, which is the control."""
     assert exposure((DEPLOY / "systemd" / name).read_text(), tmp_path) <= 2.0
+    assert unit(name)["Service"]["CapabilityBoundingSet"] == ""
     assert exposure("[Service]\nExecStart=/bin/true\n", tmp_path) > 9.0
 
 
@@ -163,6 +188,27 @@ def test_no_service_has_a_password_in_its_environment(name):
     assert (credential, source) == ("redis-password", service["EnvironmentFile"].replace(".env", ".password"))
     urls = [line.partition("=")[2] for line in environment.read_text().splitlines() if line[0] != "#"]
     assert [has_user_alone(url) for url in urls] == [True]
+    assert parse(urls[0]).user in ("control", "operator", "worker-web1"), "and never admin"
+
+
+def test_the_files_of_a_machine_are_those_that_its_units_read():
+    rows = [row.split(" | ") for row in README.splitlines() if row.startswith("| ")]
+    named = {what.split(",")[0]: set(re.findall(r"`([^`]+)`", files)) for _, what, files in rows}
+    read: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in SERVICES:
+        service = unit(name)["Service"]
+        said = " ".join(service[key] for key in ("ExecStart", "EnvironmentFile", "LoadCredential"))
+        read["worker" in name] |= set(re.findall(r"/etc/blockjobs/([a-z.]+)(?= |$)", said))
+    assert named["Redis"] == read[False]
+    assert named["`blockjobs-worker@copy`"] == read[True]
+    assert named["the command line"] == {"BLOCKJOBS_REDIS_URL", "BLOCKJOBS_REDIS_PASSWORD_FILE"}
+
+
+def test_the_coordinator_serves_qmp_where_the_document_says_and_to_its_own_user():
+    service = unit("blockjobs-coordinator.service")["Service"]
+    (path,) = re.findall(r"serves QMP on `([^`]+)`, for its own user alone", README)
+    assert service["ExecStart"].endswith(f" --qmp {path}")
+    assert (service["RuntimeDirectory"], service["RuntimeDirectoryMode"]) == (Path(path).parent.name, "0700")
 
 
 def verified(name, tmp_path, more=""):
