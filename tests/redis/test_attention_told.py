@@ -284,13 +284,14 @@ def test_what_was_told_is_not_told_by_the_coordinator_after_it_nor_when_the_cloc
     assert len(told(going)) == 1
 
 
-def test_a_run_whose_file_names_nobody_costs_no_look(fleet, monkeypatch):
+def test_a_run_whose_file_names_nobody_costs_no_look_and_says_what_it_needs_all_the_same(fleet, command):
     submit(fleet, notify={"failure": ("https://x.example.com",)})
     fleet.walk(RUN, Step.RUN)
     stop(fleet, JOBS[0])
     assert fleet.registry.attention.watched() == []
     Lookout(fleet.registry).look()
     assert not fleet.registry.notices.of(RunId(RUN))
+    assert "  needs attention: an error stopped job a on host alpha" in command("status")[1]
 
 
 def test_a_look_reads_each_job_once_and_what_is_held_once_more(fleet):

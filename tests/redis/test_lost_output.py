@@ -47,8 +47,13 @@ CODES = {"full": Exit.OUTPUT_LOST, "closed": Exit.OUTPUT_LOST, "without a reader
          "in Latin-1": Exit.ALL}  # fmt: skip
 
 
-@pytest.mark.parametrize("stdout", CODES)
-@pytest.mark.parametrize("words", [("events",), ("show", RUN, "--json")])
+@pytest.mark.parametrize(
+    ("words", "stdout"),
+    [
+        *((words, stdout) for words in (("events",), ("show", RUN, "--json")) for stdout in CODES),
+        (("history",), "full"),
+    ],
+)
 def test_a_command_that_only_prints_says_when_nobody_could_read_it(words, stdout, server, fleet):
     code = CODES[stdout]
     fleet.registry.hosts.judge(ALPHA, "up")

@@ -10,7 +10,7 @@ import time
 import msgpack
 import pytest
 from celery import Celery
-from kombu import Consumer, Queue
+from kombu import Consumer, Exchange, Queue
 from puppets import ALPHA, BETA
 
 from blockjobs.daemons.ask import ask
@@ -90,3 +90,17 @@ def test_whoever_waits_for_messages_is_closed_at_once_and_takes_what_came(server
         channel.close()
         assert time.monotonic() - began < 8, "of ten seconds, after which an answer that does not come is an error"
     assert len(taken) == comes
+
+
+def test_of_a_message_that_was_taken_nothing_is_written_that_hosts_would_share(server, client, bell):
+    app = Celery("test", set_as_current=False)
+    configure(app, server.url)
+    taken = []
+    name = f"steps.{ALPHA}"
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        queue = Queue(name, Exchange(name), routing_key=name)
+        Consumer(channel, [queue], callbacks=[lambda _, message: taken.append(message)], accept=["msgpack"]).consume()
+        bell.step(ALPHA, Step.OPEN, TxnId("nightly"))
+        connection.drain_events(timeout=10)
+        assert (len(taken), client.keys()) == (1, [])
+    assert not app.conf.worker_enable_remote_control

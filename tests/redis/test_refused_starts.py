@@ -88,6 +88,17 @@ def test_another_reason_is_told_and_so_is_the_same_one_after_a_start_that_was_no
     file.write_text(FILE)
     assert command("run", str(file), "--detach")[0] == 0
     assert refuse(3) == 1
+    turn, why = fleet.client.hget(keys.names(), "told:refused nightly").decode().split()
+    fleet.client.hset(keys.names(), "told:refused nightly", f"{int(turn) - 1} {why}")  # half a day ago
+    assert [refuse(3), refuse(3)] == [1, 0]
+
+
+def test_the_events_show_whether_it_was_told(fleet, command, file):
+    fleet.registry.hosts.judge(ALPHA, "down")
+    command("run", str(file))
+    ((run, number),) = fleet.registry.notices.due()
+    fleet.registry.notices.sent(fleet.registry.notices.take(run, number, "me", lease=60))
+    assert "attention was told to https://ops.example.com/***" in command("events")[1]
 
 
 @pytest.mark.parametrize(

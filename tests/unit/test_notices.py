@@ -235,11 +235,14 @@ def test_the_secret_is_of_the_environment_or_of_a_file_and_is_not_printed(how, m
     if how == "value":
         monkeypatch.setenv("BLOCKJOBS_NOTIFY_SECRET", "topsecret")
     else:
-        (tmp_path / "secret").write_text("topsecret\n")
+        (tmp_path / "secret").write_text("topsecret\nof no secret\n")
         monkeypatch.setenv("BLOCKJOBS_NOTIFY_SECRET_FILE", str(tmp_path / "secret"))
     settings = read_settings()
     assert settings.secret() == "topsecret"
     assert "topsecret" not in repr(settings)
+    if how == "file":
+        (tmp_path / "secret").write_text("another\n")
+        assert settings.secret() == "another", "it is read at every try"
 
 
 @pytest.mark.parametrize("delays", ["x", "1,,2", "-1", "1,", "1;2"])
