@@ -17,9 +17,9 @@ PORT = 16379  # the network is that of this machine
 TLS = f"rediss://{{user}}@127.0.0.1:{PORT}/0?ssl_ca_certs=/etc/blockjobs/ca.pem"
 
 
-def blocks(title: str) -> list[str]:
-    """The commands of a section of deploy/README.md, block by block."""
-    text = (ROOT / "deploy" / "README.md").read_text()
+def blocks(title: str, document: str = "deploy/README.md") -> list[str]:
+    """The commands of a section of a document, block by block."""
+    text = (ROOT / document).read_text()
     section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     assert section, title
     found = re.findall(r"(?:^\n?(?: {4,}).*\n)+", section[1], re.MULTILINE)

@@ -76,9 +76,7 @@ def test_by_the_words_of_the_readme_every_unit_serves(fleet):
     control.say(redis)
     begin, enable = daemons.rsplit("\n", 2)[0], daemons.rsplit("\n", 2)[1]
     control.say(begin)
-    control.say(begin.replace("control", "operator"))
     set_url(control, "control", "control")
-    set_url(control, "operator", "operator")
     control.say(enable)
     assert control.say(f"systemctl is-active {DAEMONS}")[1].split() == ["active", "active"], "Type=notify: they serve"
 
@@ -165,16 +163,20 @@ def test_a_boot_without_redis_leaves_no_unit_failed_for_good(fleet):
     await_host_up(control)
 
 
-def test_a_run_that_a_timer_starts_goes_by_the_name_of_operator(fleet):
+def test_by_the_words_of_the_document_runs_are_started_by_a_timer_as_the_user_operator(fleet):
     control, _ = fleet
     run = {
         "version": 1,
         "name": "nightly",
         "jobs": [{"id": "b", "source": "web1:/srv/images/b.img", "target": "web1:/backup/{run}.img"}],
     }
-    control.say(f"mkdir -p /etc/blockjobs/runs; echo '{json.dumps(run)}' > /etc/blockjobs/runs/nightly.yaml")
-    control.say("systemctl start blockjobs-run@nightly")
-    assert "committed" in control.say("journalctl -u blockjobs-run@nightly --no-pager -o cat")[1]
+    environment, password, *rest = blocks("A timer", "docs/unattended.md")[0].splitlines()
+    control.say(f"{environment}; {password}")
+    set_url(control, "operator", "operator")
+    said = control.say("\n".join(["cd /root", f"echo '{json.dumps(run)}' > nightly.yaml", *rest]))[1]
+    assert "blockjobs-run@nightly.timer" in said
+    assert "committed" in said
+    assert control.say("systemctl is-active blockjobs-run@nightly.timer")[1].strip() == "active"
 
 
 def test_a_process_that_no_longer_lives_is_ended_by_the_watchdog_and_started_again(fleet):
