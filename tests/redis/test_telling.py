@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, RUN, Fleet, dump, grouped, spec
 
+from blockjobs.cli import gather
 from blockjobs.daemons.lookout import Lookout
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.model.barriers import Step
@@ -221,10 +222,12 @@ def test_check_goes_on_without_redis_and_says_what_it_does_not_know(command, mon
     assert "mailto://example.com: whether the coordinator has apprise, which tells it, is not known: Redis" in out
 
 
-def test_a_coordinator_says_what_it_has_and_a_run_goes_on_with_a_warning(fleet, command, file):
+def test_a_coordinator_says_what_it_has_and_plan_and_run_go_on_with_a_warning(fleet, command, file, monkeypatch):
     Lookout(fleet.registry).look()
     assert fleet.registry.notices.has_apprise() is by_apprise.installed()
     fleet.registry.notices.publish_means(apprise=False)
     fleet.registry.hosts.judge(ALPHA, "up")
     code, _, err = command("run", str(file), "--detach")
     assert (code, f"warning: {WRONG}" in err) == (0, True)
+    monkeypatch.setattr(gather, "PATIENCE", 0.1)  # no worker looks at anything here
+    assert f"warning: {WRONG}" in command("plan", str(file))[2]

@@ -18,6 +18,7 @@ from blockjobs.cli import main
 from blockjobs.model.exits import Exit
 from blockjobs.server import Server
 from blockjobs.store.address import has_user_alone, parse
+from blockworker.host import STATE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 README = (DEPLOY / "README.md").read_text()
@@ -202,6 +203,13 @@ def test_the_files_of_a_machine_are_those_that_its_units_read():
     assert named["Redis"] == read[False]
     assert named["`blockjobs-worker@copy`"] == read[True]
     assert named["the command line"] == {"BLOCKJOBS_REDIS_URL", "BLOCKJOBS_REDIS_PASSWORD_FILE"}
+
+
+def test_the_unit_of_workers_makes_the_directory_in_which_hosts_remember():
+    worker = unit("blockjobs-worker@.service")["Service"]
+    assert f"/var/lib/{worker['StateDirectory']}" == STATE
+    assert f"beyond its roots lies in `{STATE}/NAME`" in README
+    assert worker["ExecStart"].endswith(" --host ${BLOCKJOBS_HOST} --config /etc/blockjobs/host.toml --queue %i")
 
 
 def test_the_coordinator_serves_qmp_where_the_document_says_and_to_its_own_user():
