@@ -82,6 +82,7 @@ def test_by_the_words_of_the_readme_every_unit_serves(fleet):
 
     web1.say("mkdir -p /srv/images /backup && chown blockjobs /srv/images /backup")
     web1.say("blockjobs init host /etc/blockjobs/host.toml && blockjobs init env worker /etc/blockjobs/worker.env")
+    web1.say(blocks("A storage host")[0] + "test -x /etc/blockjobs/commands/lvm.sh")
     password = control.say("cat /root/blockjobs/worker-web1.password")[1]
     web1.say(f"umask 077; echo {password.strip()} > /etc/blockjobs/worker.password")
     set_url(web1, "worker", "worker-web1")

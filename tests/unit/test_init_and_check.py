@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -106,10 +107,20 @@ DEPLOY = ROOT / "deploy"
 @pytest.mark.parametrize(
     ("words", "file"),
     [(("host",), "host.toml"), (("redis",), "redis.conf"), (("env", "control"), "control.env"),
-     (("env", "worker"), "worker.env"), (("env", "operator"), "operator.env")],
+     (("env", "worker"), "worker.env"), (("env", "operator"), "operator.env"),
+     *((("command", path.stem), f"commands/{path.name}") for path in sorted((DEPLOY / "commands").iterdir()))],
 )  # fmt: skip
 def test_what_is_printed_is_what_deploy_has(command, words, file):
     assert command("init", *words) == (0, (DEPLOY / file).read_text(), "")
+
+
+def test_every_file_of_deploy_is_printed_by_the_package_and_a_command_may_be_executed(command, tmp_path):
+    elsewhere = {path.name for path in DEPLOY.iterdir() if path.resolve().parent.name != "examples"}
+    assert elsewhere == {"README.md"}
+    path = tmp_path / "lvm.sh"
+    assert command("init", "command", "lvm", path)[0] == 0
+    assert path.read_text() == (DEPLOY / "commands" / "lvm.sh").read_text()
+    assert os.access(path, os.X_OK)
 
 
 def test_the_units_are_those_of_deploy_with_the_program_that_is_asked_for(command, tmp_path):

@@ -40,6 +40,7 @@ def init() -> None:
       blockjobs init run nightly.yaml
       blockjobs init host > /etc/blockjobs/host.toml
       blockjobs init units /etc/systemd/system
+      blockjobs init command lvm /etc/blockjobs/commands/lvm.sh
       blockjobs init acl --passwords /root/blockjobs --host web1 --host db1 > /etc/redis/users.acl
     """
 
@@ -66,6 +67,18 @@ def env(role: str, file: Path | None) -> None:
     Its place is /etc/blockjobs/ROLE.env, and that of the password /etc/blockjobs/ROLE.password.
     """
     give(example(f"{role}.env"), file, "")
+
+
+@init.command("command")
+@click.argument("tool", type=click.Choice(["lvm", "btrfs", "zfs", "libvirt"]))
+@file_argument
+def cut_command(tool: str, file: Path | None) -> None:
+    """Print a program by which a host cuts its sources with lvm, btrfs or zfs, or quiesces a guest of libvirt; or write
+    it to FILE, which may be executed.
+
+    The first lines of each say what [commands] of host.toml has to name.
+    """
+    give(example(f"commands/{tool}.sh"), file, "; the first lines say what to write into host.toml", mode=0o777)
 
 
 @init.command()
@@ -161,13 +174,14 @@ def _examples(name: str) -> Traversable:
     return resources.files("blockjobs.cli") / "examples" / name
 
 
-def give(text: str, file: Path | None, more: str) -> None:
-    """Print a text, or write it to a file that is not there."""
+def give(text: str, file: Path | None, more: str, *, mode: int = 0o666) -> None:
+    """Print a text, or write it to a file that is not there; ``mode``: its permission bits, less those of the umask."""
     if file is None:
         click.echo(text, nl=False)
         return
     try:
-        with file.open("x", encoding="utf-8") as new:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "w", encoding="utf-8") as new:
             new.write(text)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}; the name of a file to be made was expected") from None
