@@ -217,6 +217,26 @@ def test_a_host_that_is_at_work_for_other_transactions_is_not_late_for_the_last_
     assert failed(fleet, *night) == [job.id for job in night]
 
 
+def test_a_transaction_that_was_long_at_a_step_makes_room_for_others_before_the_next_one(
+    fleet, mine, clock, monkeypatch
+):
+    fleet.submit(spec("a"))
+    fleet.walk(RUN, Step.RUN)
+    fleet.copy(spec("a"))
+
+    def slow():
+        """A clock by which everything takes longer than a turn may."""
+        clock.now += finalizer.TURN + 0.1
+        return clock.now
+
+    monkeypatch.setattr(finalizer, "boottime", slow)
+    turn_until_all_are_over(mine)
+    assert fleet.next(RUN) == finalizer.Do(Step.PREPARE, frozenset({ALPHA})), "one step was done, and no other"
+    assert mine.doorbell.rung == []
+    turn_until_all_are_over(mine)
+    assert mine.doorbell.rung == [(ALPHA, Step.PREPARE)]
+
+
 def test_a_transaction_that_hangs_is_late_though_its_host_answers_for_others(fleet, mine, clock, night):
     hangs = night.pop()
     told = HangingPath(path="/backup", point="/backup", about="OPEN", transaction=hangs.transaction)

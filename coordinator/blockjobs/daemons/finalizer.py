@@ -241,14 +241,14 @@ class Finalizer:
         before: tuple[View, Next] | None = None
         until = boottime() + TURN
         while (view := self._view(txn, start)) is not None:
-            if boottime() > until:
-                return None
             what = plan(view, self._silent | self._late(txn, Step.SETTLE))
             if before == (view, what):
                 raise Unmoved(f"{what} of transaction {txn} changed nothing")
             before = view, what
             if (finished := self._do(view, what)) is not None:
                 return finished, view
+            if boottime() > until:  # only now: however long all of it takes, each turn does a step
+                return None
         self._waiting.pop(txn, None)
         return True, None
 

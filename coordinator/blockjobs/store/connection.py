@@ -41,7 +41,7 @@ def connect(url: str, *, at_most: int = 0) -> Client:
 def line(url: str, *, waits: float = 0.0) -> Client:
     """A client for an attempt: answers or fails within a second, never sends anything twice.
 
-    ``waits``: seconds of the longest command that blocks, which take as much longer.
+    ``waits``: for how many seconds a command may block; it has so much more time to be answered.
     """
     return _client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
