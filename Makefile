@@ -66,7 +66,7 @@ test-qmp: $(STAMP) ## the QMP server, by the public client
 test-differential: $(STAMP) tools ## QEMU's storage daemon and ours, told the same stories
 	$(BIN)/pytest tests/differential
 
-mutants: $(STAMP) tools ## each guard taken away, one at a time: its tests have to fail; the data plane takes twenty minutes on two quiet processors, the control plane fifteen
+mutants: $(STAMP) tools ## each guard taken away, one at a time: its tests have to fail; a quarter of an hour on two processors
 	$(BIN)/python tests/mutants/run.py
 
 campaigns: $(STAMP) tools ## random campaigns, cuts, deaths and 1,000 power cuts at full length (make test has short versions)

@@ -21,6 +21,8 @@ DISK, FIRST, SECOND, OTHER = "disk", "first\n^disk", "second\n^disk", "other"
         ({"writes": FIRST}, {"reads": SECOND}, ""),
         ({"reads": FIRST, "writes": SECOND}, {"writes": OTHER}, ""),
         ({"writes": DISK}, {"writes": DISK}, "job 'a'"),
+        ({"writes": DISK}, {"reads": DISK}, "job 'a'"),
+        ({"reads": DISK}, {"writes": DISK}, "a reader"),
         ({"writes": DISK}, {"reads": FIRST}, "job 'a'"),
         ({"writes": DISK}, {"writes": FIRST}, "job 'a'"),
         ({"reads": DISK}, {"writes": FIRST}, "a reader"),
@@ -44,6 +46,18 @@ def test_whole_and_part_meet_and_two_parts_do_not(fleet, one, other, holder):
             fleet.registry.verbs.cancel(job)
         fleet.walk(each)
     assert fleet.client.hgetall(keys.locks(ALPHA)) == {}
+
+
+def test_a_volume_is_in_use_until_the_last_of_its_readers_has_ended(fleet):
+    host = fleet.host(ALPHA).answers
+    reading = [fleet.submit(spec(name, run=f"{name}-20261122T000000Z")) for name in ("a", "b")]
+    for name, txn in zip("ab", reading, strict=True):
+        host.answer(txn, Step.OPEN, [Answer(spec(name).id, reads=FIRST)])
+    fleet.registry.verbs.cancel("a")
+    fleet.walk(reading[0])
+    writing = fleet.submit(spec("x", run="other-20261122T000000Z"))
+    host.answer(writing, Step.OPEN, [Answer(spec("x").id, writes=DISK)])
+    assert "a reader" in fleet.registry.views.job("x").error
 
 
 def test_a_file_is_in_use_as_long_as_anybody_reads_or_writes_what_lies_on_it(fleet):

@@ -25,7 +25,7 @@ for i = 0, #KEYS - 7 do
   local status, passed = f[1], f[2]
   if status and is_of(job, ARGV[1]) and string.find(ARGV[3], "," .. passed .. ",", 1, true) and (step == "settle" or status ~= "aborting") then
     if errno == "0" and step == "open" then
-      local holder = lock_holder(KEYS[5], reads, writes, id)
+      local holder = lock_holder(KEYS[5], reads, writes)
       if holder then
         if not string.find(holder, " ", 1, true) then holder = "job '" .. holder .. "'" end
         errno, text = "16", "the volume is in use by " .. holder .. " under another name"

@@ -23,9 +23,9 @@ local function held(locks, text, mine, writing)
   if writer and writer ~= id then return writer end
   if writing and text ~= "" and text ~= mine and redis.call("HEXISTS", locks, "r:" .. text) == 1 then return "a reader" end
 end
-local holder = held(KEYS[19], ARGV[6], source, false) or lock_holder(KEYS[14], ARGV[8], "", id)
+local holder = held(KEYS[19], ARGV[6], source, false) or lock_holder(KEYS[14], ARGV[8], "")
 if holder then return {"locked", ARGV[6], holder} end
-holder = held(KEYS[19], ARGV[7], target, true) or lock_holder(KEYS[14], "", ARGV[9], id)
+holder = held(KEYS[19], ARGV[7], target, true) or lock_holder(KEYS[14], "", ARGV[9])
 if holder then return {"locked", ARGV[7], holder} end
 
 merge_events(old)  -- while the job is still known to be its

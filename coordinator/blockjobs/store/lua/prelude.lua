@@ -140,13 +140,13 @@ local function lock_names(text)
   return names
 end
 
--- Who keeps a job ``me`` from locking volumes on its host; nil: nobody.  Of each name a lock has four fields:
+-- Who keeps a job that has no locks on a host yet from locking volumes there; nil: nobody.  Of each name a lock has four fields:
 -- ``w:`` the job that writes it, ``r:`` how many read it, ``v:`` and ``s:`` how many write, and read, what lies on it.
-local function lock_holder(locks, reads, writes, me)
+local function lock_holder(locks, reads, writes)
   local function found(name, fields)
     for field in string.gmatch(fields, ".") do
       local holder = redis.call("HGET", locks, field .. ":" .. name)
-      if holder and holder ~= me then return field == "w" and holder or (field == "v" and "a writer of a part") or "a reader" end
+      if holder then return field == "w" and holder or (field == "v" and "a writer of a part") or "a reader" end
     end
   end
   for _, each in ipairs(lock_names(reads)) do
