@@ -56,7 +56,7 @@ LONG = round(PATIENCE / LOOK) + 5  # looks
 
 def test_a_worker_that_takes_no_message_while_some_wait_ends_and_says_for_how_long(worker):
     assert worker.look(LONG) == "no message was taken for 50 s, although some wait and this worker beats"
-    assert worker.sent == [120.0], "one message to itself"
+    assert worker.sent == [120.0, 130.0, 140.0, 150.0], "messages to itself, of which one may be lost"
 
 
 def test_it_does_not_end_before_its_own_message_had_its_time(worker):
@@ -65,6 +65,14 @@ def test_it_does_not_end_before_its_own_message_had_its_time(worker):
     worker.now += PATIENCE - LOOK
     assert worker.look() == ""
     assert worker.look() != ""
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_worker_of_whose_own_messages_some_are_lost_goes_on(worker, lost):
+    while len(worker.sent) <= lost:
+        assert worker.look() == ""
+    worker.taken.note()
+    assert worker.look(4) == ""
 
 
 def taken_again(worker):

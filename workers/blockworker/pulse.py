@@ -2,8 +2,8 @@
 
 What takes messages can be dead while the process lives: its connection to the broker is cut without a word, a process
 of the pool is frozen, a thread waits for ever.  So where messages wait, none was taken for a while and somebody could
-take one, the worker sends a message to itself (a pulse).  One that is taken says that all is well, and that what
-waited was lost or has just come; one that is not says what no other sign can.
+take one, the worker sends a message to itself (a pulse), and another one at each look.  One that is taken says that all
+is well, and that what waited was lost or has just come; that none of them is says what no other sign can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from blockworker.threads import end_process, vital
 log = logging.getLogger(__name__)
 
 LOOK: Final = 10.0  # seconds between looks
-PATIENCE: Final = 35.0  # seconds for a pulse: longer than Celery rests between two tries to reach a broker
+PATIENCE: Final = 35.0  # seconds for pulses: longer than Celery rests between two tries to reach a broker
 
 
 class Taken:
@@ -75,6 +75,8 @@ class Pulse:
         elif now - self._sent_at > PATIENCE:
             self._waits()  # Redis answers: it is this worker that does not
             return f"no message was taken for {now - since:.0f} s, although some wait and this worker beats"
+        else:
+            self._send()  # a single one may be lost
         return ""
 
     def restart(self) -> None:
