@@ -35,11 +35,8 @@ class Worker:
         """So many looks; why the worker ends, if it does."""
         for _ in range(times):
             self.now += LOOK
-            try:
-                if why := self.pulse.look():
-                    return why
-            except redis.RedisError:
-                self.pulse.restart()
+            if why := self.pulse.look():
+                return why
         return ""
 
 

@@ -60,12 +60,20 @@ class Pulse:
         vital(self._follow, "pulse").start()
 
     def look(self) -> str:
-        """One look; why this worker has to end, "" where it has not.  Raises redis.RedisError."""
+        """One look; why this worker has to end, "" where it has not."""
+        try:
+            return self._look()
+        except redis.RedisError as error:
+            log.warning("nobody knows whether messages wait: Redis is away: %s", error)
+            self._begin_anew()
+            return ""
+
+    def _look(self) -> str:
         now = boottime()
         since = self._waited_since
         waits = self.free() and (self._sent_at is not None or self._waits())
         if not waits or (since is not None and self._taken.at >= since):
-            self.restart()
+            self._begin_anew()
         elif since is None:
             self._waited_since = now
         elif self._sent_at is None:
@@ -79,18 +87,12 @@ class Pulse:
             self._send()  # a single one may be lost
         return ""
 
-    def restart(self) -> None:
-        """Begin anew: nothing is known to wait."""
+    def _begin_anew(self) -> None:
+        """Nothing is known to wait."""
         self._waited_since = self._sent_at = None
 
     def _follow(self) -> None:
         rest = threading.Event()
         while not rest.wait(LOOK):
-            try:
-                why = self.look()
-            except redis.RedisError as error:
-                log.warning("nobody knows whether messages wait: Redis is away: %s", error)
-                self.restart()
-                continue
-            if why:
+            if why := self.look():
                 self.end(why)

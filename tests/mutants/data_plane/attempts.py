@@ -27,6 +27,12 @@ ATTEMPTS: Final = (
     never("pausepoint.py", "        if self.line.lost:\n            raise errors.LeaseLost(self.spec.id)\n        if self.line.failure", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
     never("pausepoint.py", "        if not self.line.safe:\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
     Mutant("pausepoint.py", "stopping\", self.spec.id)\n        running = self._running\n        if running is not None:\n            running.pause()\n", "stopping\", self.spec.id)\n        running = self._running\n", here("an_attempt_whose_lease_is_in_doubt_writes_nothing_until_redis_answers")),
+    never("pulse.py", "        elif now - self._sent_at > PATIENCE:\n", unit("pulse", "a_worker_that_takes_no_message_while_some_wait_ends_and_says_for_how_long")),
+    Mutant("pulse.py", "            self._send()  # a single one may be lost\n", "            pass\n", unit("pulse", "a_worker_of_whose_own_messages_some_are_lost_goes_on")),
+    Mutant("pulse.py", "waits = self.free() and (", "waits = (", unit("pulse", "whatever_happens_before_the_end_begins_the_count_anew")),
+    Mutant("pulse.py", "(since is not None and self._taken.at >= since)", "False", unit("pulse", "whatever_happens_before_the_end_begins_the_count_anew")),
+    Mutant("pulse.py", "            self._waits()  # Redis answers: it is this worker that does not\n", "", unit("pulse", "an_absence_of_redis_is_no_reason_to_end_when_it_is_back")),
+    Mutant("pulse.py", "            self._begin_anew()\n            return \"\"\n", "            return \"\"\n", unit("pulse", "an_absence_of_redis_is_no_reason_to_end_when_it_is_back")),
     Mutant("control.py", "            except LeaseLost:\n                self.lost = True\n", "            except LeaseLost:\n", here("an_attempt_whose_job_is_another_ones_ends_and_says_nothing_more")),
     Mutant("control.py", "                self.failure = error\n", "                pass\n", unit("attempt_ends", "wherever_the_bug_is_the_job_fails_with_it[pulse]")),
 )
