@@ -113,8 +113,12 @@ def test_it_says_ready_once_and_stops_without_a_trace_also_for_a_user_of_whom_no
     assert "Traceback" not in "".join(log.read_text() for log in (up.directory / "logs").iterdir())
 
 
-def test_whatever_dies_is_started_again_the_server_with_its_data(start):
+def test_whatever_dies_is_started_again_the_server_with_its_data(start, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     up = start("--host", "a")
+    (of_the_killed,) = os.listdir(temporary)
     with connect(settings.read_env(up.directory)) as client:
         client.set("kept", "yes")
         for words in (("unixsocket:",), ("coordinator",), ("finalizer",), ("worker", "steps"), ("worker", "copy")):
@@ -125,6 +129,11 @@ def test_whatever_dies_is_started_again_the_server_with_its_data(start):
             await_that(lambda children=children: gone(children))
         await_that(Server(up.directory / "redis").answers)
         assert client.get("kept") == b"yes"
+    await_that(lambda: len(os.listdir(temporary)) == 2)
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(DEADLINE) == 0
+    assert os.listdir(temporary) == [of_the_killed], "a copy worker removes its own, unless it is killed"
+    assert of_the_killed.startswith("pymp-")
 
 
 def test_when_it_is_killed_itself_nothing_is_left_and_the_next_one_starts(start):

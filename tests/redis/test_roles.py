@@ -95,6 +95,13 @@ def test_a_viewer_is_refused_with_one_line_and_nothing_changes(admin, say, words
     assert dump(admin) == before
 
 
+def test_the_user_control_alone_accepts_a_loss(admin, say):
+    for user in ("operator", "viewer"):
+        code, out, _ = say(user, "registry", "accept-loss", "1204", "--yes")
+        assert (code, out) == (2, ""), user
+    assert say("control", "registry", "accept-loss", "1204", "--yes") == (0, "the next decision is number 1205\n", "")
+
+
 def test_an_operator_notes_what_a_rescan_found_and_gives_a_host_another_name(admin, say, place):
     admin.flushall()
     found = FoundBackup.of(row(1), ALPHA)

@@ -161,6 +161,9 @@ def test_must_be_mounted_refuses_a_plain_directory_before_its_first_use(tmp_path
     plain.mkdir()
     with pytest.raises(RootAway, match=f"write root {plain} is no mount point of its own .* must-be-mounted = true"):
         opened(config_of(tmp_path, plain, must_be_mounted=True), spec_of(source, plain))
+    if os.stat(plain).st_dev == os.stat("/").st_dev:
+        with bound(tmp_path / "src", plain), pytest.raises(RootAway, match=f"write root {plain} is no mount point of"):
+            opened(config_of(tmp_path, plain, must_be_mounted=True), spec_of(source, plain))
     opened(config_of(tmp_path, plain), spec_of(source, plain))
 
 

@@ -49,7 +49,7 @@ def up(place: Path, *names: str) -> Callable[[], bool]:
     return all_up
 
 
-def test_what_dies_is_started_again(place):
+def test_what_dies_is_started_again_and_appends_to_its_log(place):
     with Supervisor(place) as supervisor:
         supervisor.start(shell(place, "one", OBEDIENT))
         until(supervisor, up(place, "one"))
@@ -57,6 +57,7 @@ def test_what_dies_is_started_again(place):
         first.kill()
         until(supervisor, lambda: supervisor.children["one"].process not in (first, None))
         assert supervisor.children["one"].deaths == 1
+        until(supervisor, lambda: (place / "one.log").read_text().count("up") == 2)
 
 
 def test_the_pause_between_deaths_grows_up_to_a_limit():

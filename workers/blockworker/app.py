@@ -152,12 +152,12 @@ def serve_copies(url: str, config: HostConfig) -> int:
 
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
-    # First of all: it forks, which a program with threads should not.
+    state.make_directory(config)
+    # Before any thread is there: it forks, which a program with threads should not.
     forker = Forker(lambda connection: serve_errands(connection, url, config), drivers.preload)
     mounts = MountTable((*config.read_roots, *config.target_roots))
     lanes = Lanes(forker.start, mounts.point_of)
     registry = HostRegistry(connect(url, at_most=CONNECTIONS), config.name)
-    state.make_directory(config)
     highest = Highest(config)
     highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_a_worker_with_a_wrong_configuration_does_not_start(site: Site, tmp_path
     path = tmp_path / "host.toml"
     path.write_text(change((site.fleet.place / "a.toml").read_text()))
     site.say("worker", "--host", "a", "--queue", "copy", "--config", path).refused(f"{path}: ", said)
+
+
+@pytest.mark.parametrize("queue", ["copy", "steps"])
+def test_a_worker_whose_state_directory_cannot_be_made_does_not_start(site: Site, tmp_path: Path, queue: str):
+    (tmp_path / "file").write_text("")
+    text = (site.fleet.place / "a.toml").read_text()
+    state = re.sub(r"^state = .*$", f'state = "{tmp_path}/file/a"', text, flags=re.MULTILINE)
+    (tmp_path / "host.toml").write_text(state)
+    words = ("worker", "--host", "a", "--queue", queue, "--config", tmp_path / "host.toml")
+    site.say(*words).refused(f"state directory {tmp_path}/file/a: ", "a directory that this user can write was", code=1)
 
 
 def test_a_worker_without_a_configuration_does_not_start(site: Site, tmp_path: Path):
