@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -23,6 +24,7 @@ from blockjobs.store.connection import connect
 
 DEADLINE = 60.0  # seconds, for a loaded machine
 PASSWORD = "not-for-every-eye"  # noqa: S105
+LOOKER = "looker:looks"  # the user and the password that FLOWER_BASIC_AUTH asks for
 ELSEWHERE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 COLUMN = "draw=1&start=0&length=100&order%5B0%5D%5Bcolumn%5D=0&order%5B0%5D%5Bdir%5D=asc&columns%5B0%5D%5Bdata%5D=name"
 
@@ -42,12 +44,15 @@ class Dashboard:
     directory: Path  # in which `up` was started
     url: str
 
-    def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = "") -> Answer:
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = "", user: str = LOOKER
+    ) -> Answer:
+        who = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"} if user else {}
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
             form = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
-            connection.request(method, path, body or None, {**form, **(headers or {})})
+            connection.request(method, path, body or None, {**form, **who, **(headers or {})})
             response = connection.getresponse()
             text = response.read().decode()
             return Answer(response.status, dict(response.getheaders()), text, time.monotonic() - began)
@@ -81,7 +86,8 @@ def dashboard(tmp_path_factory) -> Iterator[Dashboard]:
     for name in ("flowerconfig.py", "celeryconfig.py", "flower.py", "tornado.py"):
         (directory / name).write_text(f"open({str(directory / 'executed')!r}, 'a').write({name!r})\n")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("BLOCKJOBS_", "FLOWER_"))}
-    opened = {"FLOWER_UNAUTHENTICATED_API": "true", "FLOWER_ADDRESS": "0.0.0.0", "FLOWER_PERSISTENT": "true"}  # noqa: S104
+    opened = {"FLOWER_UNAUTHENTICATED_API": "true", "FLOWER_ADDRESS": "0.0.0.0", "FLOWER_PERSISTENT": "true",  # noqa: S104
+              "FLOWER_BASIC_AUTH": LOOKER}  # fmt: skip
     with Server(directory / "redis") as server, connect(server.url) as client:
         client.acl_setuser("default", enabled=True, reset_passwords=True, passwords=[f"+{PASSWORD}"])
         url = server.url.replace("unix://", f"unix://:{PASSWORD}@")
@@ -143,6 +149,12 @@ def test_its_pages_answer_at_once_without_remote_control_and_hold_no_secret(dash
         assert answer.seconds < 5, path
         assert PASSWORD not in answer.text, path
         assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("user", ["", "looker:guesses"], ids=["nobody", "another password"])
+@pytest.mark.parametrize("path", ["/workers", "/tasks", "/broker"])
+def test_who_does_not_know_the_password_of_its_variables_sees_no_page(dashboard, path, user):
+    assert dashboard.ask("GET", path, user=user).status == 401
 
 
 def test_workers_and_tasks_are_shown(dashboard):
