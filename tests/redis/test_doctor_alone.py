@@ -216,6 +216,16 @@ def test_a_redis_that_is_away_is_one_finding_and_exit_code_3(doctor, tmp_path):
     assert (code, len(found)) == (Exit.NO_REDIS, 1)
 
 
+def test_each_finding_is_a_line_with_its_level_and_what_to_do(ill, command):
+    _, out, _ = command("doctor")
+    *lines, counts = out.splitlines()
+    assert {line.split()[0] for line in lines} <= {"ok", "note", "warning", "error"}
+    assert [line for line in lines if line.startswith("error   coordinator: ") and "  ->  systemctl start" in line]
+    assert counts.split(", ")[0] == f"{sum(line.startswith('error') for line in lines)} errors"
+    told = json.loads(command("doctor", "--json")[1])
+    assert {frozenset(finding) for finding in told} == {frozenset(("level", "subject", "text", "advice"))}
+
+
 def test_the_control_is_a_registry_that_is_well(ill, doctor, fleet: Fleet):
     _, found, err = doctor()
     assert [text for _, _, text in found if "cannot be" in text] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blockjobs.cli import gather
 from blockjobs.daemons import checkup as fleet_checkup
 from blockjobs.daemons import coordinator, finalizer, probe, quarantine, remembered, rollcall, silence
 from blockjobs.model import clock as steady_clock
@@ -60,7 +61,7 @@ SENTENCES = {
     "stands still": f"without a checkpoint for {attempts.LEASE:g} s, stands still by itself",
     "deaf": f"as the last line of its log and exit code {threads.SOFTWARE},",
     "a message to itself": f"none was taken for {pulse.LOOK:g} s and somebody could take one, it sends",
-    "its end": f"it ends when that one was not taken for {pulse.PATIENCE:g} s",
+    "its end": f"one in {pulse.LOOK:g} s; it ends when none of them was taken for {pulse.PATIENCE:g} s",
     "a step again": f"sent again: one of a step after {finalizer.RING_AGAIN:g} s,",
     "a copy again": f"one of a copy after {coordinator.DOORBELL_LOST // 1000} s.",
     "machine": f"(`{machine.NAME}` in its state directory)",
@@ -79,7 +80,9 @@ SENTENCES = {
     "slots": f"So a host with {DEFAULT.slots} slots has at most {2 * DEFAULT.slots} processes that copy",
     "cut": f"is given up after {cutting.LIMIT:g} s",
     "hangs": f"A call that has lasted for {WORDS[lanes.PATIENCE]} seconds is said to hang",
-    "questions": f"is answered in its {WORDS[probe.PATIENCE]} seconds",
+    "questions": f"A question of QMP and of `move` is answered in its {WORDS[probe.PATIENCE]} seconds,",
+    "questions of a run file": f"one of `plan` and `run` in its {gather.PATIENCE:g};",
+    "no deadline": "RUN has none." * ("run" not in finalizer.DEADLINES) or "?",
     "farewell": f"(a call that lasts for {control.HANGS_AFTER:g} s): the worker ends {farewell.LAST_COPIES:g} s after",
     "highest": f"the registry's identity, in `{highest.NAME}` of its",
     "decisions": f"in `{remembered.NAME}` of the directory `--state`",
