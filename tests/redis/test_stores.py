@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from puppets import ALPHA, BETA, RUN, SIZE, grouped, spec, who
+from puppets import ALPHA, BETA, RUN, SIZE, dump, grouped, spec, who
 
 from blockjobs.daemons.shares import Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
-from blockjobs.model.ids import TxnId
+from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.shares import PAUSED
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
@@ -140,6 +140,95 @@ def test_a_change_of_a_store_is_one_event_and_none_where_nothing_changed(running
     assert [id_ for _, id_ in running.events("STORE_SET")] == [NAS, NAS, "new"]
     with pytest.raises(errors.NoSuchStore, match="no store is named 'nas2'"):
         limits.set_store("nas2", jobs=1)
+
+
+def test_each_thing_that_a_store_is_may_change_alone(running):
+    for changes in ({"path": "/mnt/nas2"}, {"jobs": 3}, {"speed": 70}):
+        running.registry.limits.set_store(NAS, **changes)
+    assert (store(running).path, store(running).jobs, store(running).speed) == ("/mnt/nas2", 3, 70)
+    assert running.events("STORE_SET") == [("STORE_SET", NAS)] * 4
+
+
+def test_a_store_is_forgotten_once_with_those_that_wait_for_it(running):
+    ring(running)
+    names = [keys.stores(), keys.store(NAS), keys.places(NAS), keys.crowd(NAS), keys.events()]
+    assert running.client.exists(*names[:4]) == 4
+    answers = [running.registry.limits._scripts.call("store_gone", names, [NAS, "me"])[0] for _ in range(2)]
+    assert answers == [b"gone", b"missing"], "as where two people remove it"
+    assert not running.client.exists(*names[:4])
+    assert running.events("STORE_REMOVED") == [("STORE_REMOVED", NAS)]
+
+
+def test_no_place_is_given_back_that_is_in_use_again(running):
+    """Whoever sweeps has seen it without a copy a moment before."""
+    ring(running)
+    running.claim(B)
+    assert running.registry.limits.sweep(NAS, [(ALPHA, A.id), (ALPHA, B.id)]) == 0
+    assert store(running).running == 2
+
+
+def ring_for(fleet, job):
+    """As a coordinator does that has seen the job in the line of its host a moment before."""
+    names = [keys.ready(job.host), keys.rung(job.host), keys.attempts(job.host), keys.holding(), "queue"]
+    names += [keys.job(job.host, job.id), keys.store(job.store), keys.places(job.store), keys.crowd(job.store)]
+    words = [9, 9, 30_000, job.host, job.id, job.store, ""]
+    return fleet.registry.limits._scripts.call("ring", names, words)[1:]
+
+
+def test_one_that_was_claimed_meanwhile_is_not_rung_for(fleet):
+    fleet.submit(FREE)
+    fleet.walk(RUN, Step.RUN)
+    fleet.claim(FREE)
+    assert ring_for(fleet, FREE) == []
+
+
+def test_one_that_waits_for_its_store_since_is_not_put_farther_back(running):
+    ring(running)
+    before = dump(running.client)
+    assert ring_for(running, C) == []
+    assert dump(running.client) == before
+
+
+def test_those_that_wait_for_their_store_are_behind_all_others(fleet):
+    """They are more than one look at the line of their host sees."""
+    fleet.registry.limits.set_store(NAS, path="/mnt/nas1", jobs=1)
+    fleet.submit(*(spec(f"j{n}", store=NAS) for n in range(6)), spec("last"))
+    fleet.walk(RUN, Step.RUN)
+    assert ring(fleet, ALPHA, slots=0) == ["j0"]
+    assert ring(fleet, ALPHA, slots=0) == ["last"]
+
+
+def test_one_that_was_resumed_and_has_a_place_waits_for_none(running):
+    shares = Shares(running.registry)
+    shares.look()
+    assert bells(running, shares) == ["a", "b", "free"]
+    running.registry.verbs.pause("c")
+    running.registry.verbs.resume("c")
+    running.registry.limits.set_store(NAS, jobs=3)
+    assert bells(running, shares) == ["c"]
+    assert store(running).waiting == 1, "d"
+
+
+def test_nobody_is_let_out_of_a_crowd_twice(running):
+    """As two coordinators may try that have both seen it there; and one that was paused meanwhile is in no line."""
+    ring(running)
+    running.registry.verbs.pause("d")
+    names = [keys.crowd(NAS), keys.ready(BETA), keys.ready(BETA)]
+    words = [BETA, C.id, BETA, D.id]
+    before = running.client.zscore(keys.ready(BETA), C.id)
+    answers = [running.registry.limits._scripts.call("admit", names, words)[1] for _ in range(2)]
+    assert answers == [1, 0]
+    assert 0 < running.client.zscore(keys.ready(BETA), C.id) < before
+    assert running.client.zscore(keys.ready(BETA), D.id) is None
+    assert store(running).waiting == 0
+
+
+def test_a_share_for_one_that_has_ended_or_has_it_already_changes_nothing(running):
+    ring(running)
+    running.claim(A)
+    before = dump(running.client)
+    running.registry.limits.limit({(ALPHA, A.id): 0, (ALPHA, B.id): 50, (ALPHA, JobId("gone")): 50})
+    assert dump(running.client) == before
 
 
 def test_a_host_is_limited_by_name_and_once(running):

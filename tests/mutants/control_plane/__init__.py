@@ -7,6 +7,7 @@ from typing import Final
 from lines import beneath
 
 from control_plane.attempts import ATTEMPTS
+from control_plane.budgets import BUDGETS
 from control_plane.clocks import CLOCKS
 from control_plane.decisions import DECISIONS
 from control_plane.events import EVENTS
@@ -37,6 +38,7 @@ CONTROL_PLANE: Final = beneath(
     VERBS,
     JOBS,
     MEMORY,
+    BUDGETS,
     USERS,
 )  # fmt: skip
 BOTH: Final = RESCANS  # what hosts and the control plane do together
