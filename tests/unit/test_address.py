@@ -49,6 +49,8 @@ def test_a_url_has_one_meaning(url, meant):
         ("redis://h:66000", "was expected"),
         ("redis://h/one", "its database is no number"),
         ("redis://h/-1", "its database is no number"),
+        ("redis://h/\u0661", "its database is no number"),
+        ("redis://h/1234567890", "its database is no number"),
         ("redis://h/1?db=1", "the database stands behind the / and in db"),
         ("redis://h?db=1&db=2", "option db stands there twice"),
         (f"redis://h?password={SECRET}", "user and password stand before the @"),
@@ -64,7 +66,9 @@ def test_a_url_has_one_meaning(url, meant):
         ("rediss://h?ssl_certfile=/etc/hostname", "ssl_certfile and ssl_keyfile were expected together"),
         ("unix://run/redis.sock", "was expected"),
         ("unix://", "was expected"),
+        ("unix:/run/redis.sock", "was expected"),
         (f"redis://u:{SECRET}#x@h", "was expected"),
+        (f"redis://h#{SECRET}", "was expected"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(url, why):
@@ -73,6 +77,22 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_without_its_secret(u
     assert why in str(refused.value)
     assert SECRET not in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (SECRET, "***"),
+        (f"redis:{SECRET}@h", "***"),
+        (f"redis://u:{SECRET}@{SECRET}@h/1", "redis://u:***@h/1"),
+        (f"redis://{SECRET}@h", "redis://***@h"),
+        (f"redis://h/1?db=2&password={SECRET}&x", "redis://h/1?db=2"),
+        (f"redis://h/1#{SECRET}", "redis://h/1"),
+        (f"redis://h/1?db=2#{SECRET}", "redis://h/1?db=2"),
+    ],
+)
+def test_nothing_of_a_url_is_shown_that_may_be_secret_however_malformed_it_is(url, shown):
+    assert redacted(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -136,3 +156,5 @@ def test_a_password_twice_or_a_relative_path_is_refused(file, monkeypatch):
     monkeypatch.chdir(file.parent)
     with pytest.raises(NoRedis, match="the absolute path"):
         parse("redis://ann@h?password_file=a%20password")
+    with pytest.raises(NoRedis, match="an absolute path of a file"):
+        parse("rediss://h?ssl_ca_certs=a%20password")

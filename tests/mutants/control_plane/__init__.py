@@ -20,6 +20,7 @@ from control_plane.questions import QUESTIONS
 from control_plane.rescans import RESCANS
 from control_plane.rights import USERS
 from control_plane.runs import RUNS
+from control_plane.servers import SERVERS
 from control_plane.steps import STEPS
 from control_plane.verbs import VERBS
 
@@ -40,5 +41,6 @@ CONTROL_PLANE: Final = beneath(
     MEMORY,
     BUDGETS,
     USERS,
+    SERVERS,
 )  # fmt: skip
 BOTH: Final = RESCANS  # what hosts and the control plane do together
