@@ -10,7 +10,7 @@ from puppets import RUN, SIZE, Fleet, dump, spec, who
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
-from blockjobs.model.ids import Host
+from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store import codec, keys
@@ -330,6 +330,14 @@ def test_an_attempt_of_a_job_that_is_gone_is_forgotten(fleet, attempts):
     fleet.client.delete(keys.job(JOB.host, JOB.id))
     assert not release(fleet, claim)
     assert attempts.live() == []
+
+
+def test_of_a_job_that_is_gone_nobody_tells_how_an_attempt_died(fleet, attempts):
+    before = dump(fleet.client)
+    assert not attempts.tell_death(JobId("gone"), "attempt1", "killed", "")
+    assert dump(fleet.client) == before
+    assert attempts.tell_death(JOB.id, "attempt1", "killed", "")
+    assert fleet.registry.views.job(JOB.id).died == "killed"
 
 
 def test_the_watcher_sees_whom_it_has_to_end(fleet, attempts):

@@ -210,6 +210,65 @@ def test_a_name_that_has_something_of_its_own_is_not_taken(lived, command, own):
     assert dump(lived.client) == before
 
 
+def test_a_job_that_is_gone_or_not_over_meanwhile_is_given_to_nobody(lived):
+    """As whoever renames has read its record a moment before."""
+    names = lived.registry.hostnames
+    gone, opened = list(names._jobs(ALPHA))[:2]
+    lived.registry.verbs.dismiss(gone.id)
+    lived.client.hset(keys.job(ALPHA, opened.id), "status", "pending")
+    before = dump(lived.client)
+    assert not names._give(gone, NEW)
+    with pytest.raises(Refused, match=f"job '{opened.id}' is pending now"):
+        names._give(opened, NEW)
+    assert dump(lived.client) == before
+
+
+def test_what_history_has_to_know_of_a_job_goes_with_it_where_it_has_any(lived):
+    names = lived.registry.hostnames
+    plain, full = list(names._jobs(ALPHA))[:2]
+    for job in (plain, full):
+        lived.client.hdel(keys.job(ALPHA, job.id), "backup")
+    lived.client.hset(keys.job(ALPHA, full.id), mapping={"backup": "x", "published-as": f"{ALPHA}:/backup/other.img"})
+    lived.client.delete(keys.txn(plain.transaction), keys.order(plain.transaction))
+    for job in names._jobs(ALPHA):
+        names._give(job, NEW)
+    kept = [lived.client.hmget(keys.job(NEW, job.id), "backup", "published-as") for job in (plain, full)]
+    assert kept[0] == [None, None]
+    assert b"alpha" not in kept[1][0] != b"x"
+    assert kept[1][1] == f"{NEW}:/backup/other.img".encode()
+    assert not lived.client.exists(keys.txn(plain.transaction))
+
+
+def test_a_host_that_is_up_by_now_or_forgotten_already_is_not_forgotten(lived):
+    names = lived.registry.hostnames
+    lived.registry.hosts.judge(ALPHA, "up")
+    before = dump(lived.client)
+    with pytest.raises(Refused, match="is up again"):
+        names._forget(ALPHA, "", "me")
+    assert dump(lived.client) == before
+    down(lived, ALPHA)
+    lived.client.xadd(keys.host_events(ALPHA), {"event": "HOST_LEFT", "id": ALPHA})
+    for _ in range(2):
+        names._forget(ALPHA, "", "me")
+    assert lived.events("HOST_LEFT", "HOST_REMOVED") == [("HOST_LEFT", ALPHA), ("HOST_REMOVED", ALPHA)]
+
+
+@pytest.mark.parametrize("why", ["in the way", ""], ids=["left", "not left"])
+def test_the_reason_why_a_backup_was_not_pruned_goes_with_it(fleet, why):
+    disks = Disks(fleet, ALPHA)
+    disks.pages[ALPHA] = [page(row(1))]
+    list(Rescan(fleet.registry, disks)([ALPHA]))
+    (target,) = fleet.registry.hostnames.backups(ALPHA)
+    if why:
+        fleet.registry.history.leave(target, why)
+    before = [*fleet.client.hgetall(keys.left(target.run)).values()]
+    assert len(before) == bool(why)
+    assert fleet.registry.found.rehost(target, NEW)
+    entry = f"{target.job}@{NEW}".encode()
+    assert fleet.client.hkeys(keys.targets(target.run)) == [entry]
+    assert fleet.client.hgetall(keys.left(target.run)) == dict(zip([entry], before, strict=False))
+
+
 def test_a_new_name_may_be_up_already(lived, command):
     lived.registry.hosts.judge(NEW, "up")
     lived.host(NEW).hosts.beat(NEW, "machine", 2, {})

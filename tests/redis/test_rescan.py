@@ -417,6 +417,28 @@ def test_two_rescans_at_once_and_a_lost_reply_count_nothing_twice(fleet, rescan,
     assert len(fleet.events("TARGET_FOUND", "TARGET_COUNTED")) == 4
 
 
+def test_who_counts_what_another_one_has_counted_says_nothing(fleet, rescan, targets):
+    rescan(row(1))
+    held = targets()
+    assert [fleet.registry.found.count(held) for _ in range(2)] == [1, 0]
+    assert len(fleet.events("TARGET_COUNTED")) == 1
+
+
+def test_a_run_that_was_found_ended_with_its_last_backup_and_not_in_times_to_come(fleet):
+    began = round(start_of("nightly-20200102T100000Z").timestamp() * 1000)
+    now = fleet.registry.hosts.now()
+    run = "nightly-20200101T100000Z"
+    rows = [row(1, "a", run=run, ended=2000, salvaged=True), row(1, "b", run=run, ended=1000),
+            row(1, "c", run=run, ended=1 << 52)]  # fmt: skip
+    ends = []
+    for each in rows:
+        moment = {2000: began, 1000: began - 5000}.get(each["ended"], now + 1_000_000_000)
+        fleet.registry.found.add([(FoundBackup.of(each | {"ended": moment}, ALPHA), 0)])
+        ends.append(fleet.registry.views.runs()[0].ended)
+    assert ends == [began] * 3
+    assert fleet.registry.views.runs()[0].salvaged == 1
+
+
 def test_an_entry_that_somebody_has_changed_meanwhile_is_not_written_anew(fleet, rescan, targets):
     rescan(row(1))
     (target,) = targets()

@@ -178,6 +178,15 @@ def test_a_reason_that_is_not_in_force_holds_nobody_and_one_that_is_lets_nobody_
     assert "all:x" in fleet.registry.views.job("j").holds
 
 
+def test_a_reason_of_many_is_lifted_from_those_alone_that_it_holds(fleet, claim):
+    holds = fleet.registry.holds
+    holds.begin("all:x")
+    assert holds.hold("all:x") == 1
+    fleet.client.hset(keys.lifting(), "all:x", fleet.client.hget(keys.holding(), "all:x"))
+    assert [holds._lift_once("all:x") for _ in range(2)] == [1, 0]
+    assert fleet.events("JOB_UNHELD") == [("JOB_UNHELD", "j")]
+
+
 def test_a_job_on_standby_is_ready_before_it_aborts(fleet, claim, verbs):
     attempts = fleet.host(ALPHA).attempts
     attempts.ready(claim, Progress(SIZE, SIZE))

@@ -48,6 +48,7 @@ ATTEMPTS: Final = (
     Mutant("store/lua/stall.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if token ~= ARGV[2] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
     Mutant("store/lua/stall.lua", 'if token ~= ARGV[2] or attempt ~= ARGV[3] then return {"lost"} end', 'if attempt ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),
     Mutant("store/lua/stall.lua", 'if redis.call("HGET", KEYS[1], "stalled") == attempt then return {"ok"} end  -- its answer was lost\n', "", registry("attempts", "what_an_attempt_says_once_more_as_its_answer_was_lost_changes_nothing")),
+    Mutant("store/lua/died.lua", 'if redis.call("EXISTS", KEYS[1]) == 0 then return {"missing"} end\n', "", registry("attempts", "of_a_job_that_is_gone_nobody_tells_how_an_attempt_died")),
     Mutant("store/lua/finish.lua", 'if f[5] == ARGV[3] then return {"again"} end\n', "", registry("attempts", "release_and_finish_are_said_once_however_often_they_are_sent")),
     Mutant("store/lua/finish.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[2] ~= ARGV[2] then return {"lost"} end', registry("attempts", "an_attempt_that_was_released_has_lost_its_lease_even_before_the_next_one_claims")),
     Mutant("store/lua/finish.lua", 'if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end', 'if f[3] ~= ARGV[3] then return {"lost"} end', registry("attempts", "nobody_but_the_holder_of_the_lease_is_listened_to")),

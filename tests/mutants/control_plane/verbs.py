@@ -64,6 +64,7 @@ VERBS: Final = (
     Mutant("store/lua/hold.lua", 'if status and ACCEPTS["pause"][status] and redis', "if status and redis", registry("all", "jobs_past_copying_are_left_alone")),
     Mutant("store/lua/hold.lua", 'and redis.call("HEXISTS", KEYS[k + 1], ARGV[1]) == 0 then', "then", registry("drains", "a_drained_host_is_not_rung_and_its_jobs_are_held")),
     Mutant("store/lua/lift.lua", 'if redis.call("HEXISTS", KEYS[1], ARGV[1]) == 0 then return {"gone"} end\n', "", registry("verbs", "a_reason_that_is_not_in_force_holds_nobody_and_one_that_is_lets_nobody_go")),
+    Mutant("store/lua/lift.lua", '  if redis.call("HEXISTS", KEYS[k + 1], ARGV[1]) == 1 then\n', "  if true then\n", registry("verbs", "a_reason_of_many_is_lifted_from_those_alone_that_it_holds")),
     Mutant("store/verbs.py", "if reason in job.holds and job.created <= terms.since:", "if reason in job.holds:", registry("terms", "the_hold_of_another_job_under_the_same_name_is_not_ended")),
     Mutant("store/verbs.py", "if 0 < terms.until <= now:", "if 0 < terms.until:", registry("terms", "a_hold_ends_when_its_time_is_over_and_not_before")),
     Mutant("store/verbs.py", '        if reply[0] == b"missing" and (now := self._views.place(job_id)) != at:\n            reply', "        if False and (now := self._views.place(job_id)) != at:\n            reply", registry("retries", "a_verb_finds_the_job_where_it_is_now")),

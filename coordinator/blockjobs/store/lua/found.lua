@@ -9,7 +9,7 @@
 
 local W = 14
 local state, over = unpack(redis.call("HMGET", KEYS[1], "state", "ended"))
-if state and not (state == "published" and over) then return {"going"} end
+if state and not over then return {"going"} end
 if not state then
   redis.call("HSET", KEYS[1], "state", "published", "fields", ARGV[2], "published", ARGV[3], "began", ARGV[3],
     "ended", ARGV[3], "jobs", 0, "open", 0, "failed", 0, "cancelled", 0, "skipped", 0, "found", 1, "slim", 1)
