@@ -84,6 +84,18 @@ def test_an_attempt_and_prepare_are_given_the_cut_and_readers_see_it(fleet):
     assert fleet.registry.views.job("c").to_json()["cut"] == {"how": "none", "why": "no reflink"}
 
 
+def test_the_cut_of_a_job_stays_to_its_end(fleet):
+    mine = cut(1000.5, 1000.75)
+    answer(fleet, ALPHA, a=mine, b=cut(1.0, 2.0))
+    answer(fleet, BETA, c=Cut(why="no reflink"))
+    assert fleet.record(JOBS[0])["len"] == str(SIZE)
+    fleet.walk(TXN, Step.RUN)
+    fleet.copy(*JOBS)
+    fleet.walk(TXN)
+    assert fleet.registry.views.job("a").cut == mine
+    assert len(told(fleet, "JOB_CUT")) == 2
+
+
 def test_a_cut_that_is_answered_twice_is_one(fleet):
     for _ in range(2):
         answer(fleet, ALPHA, a=cut(1000.5, 1000.75))

@@ -69,6 +69,12 @@ def test_a_member_that_was_cancelled_meanwhile_takes_no_locks_and_keeps_its_erro
     assert sum(share.failed for share in opening.view(RUN).shares.values()) == 1
 
 
+def test_a_member_that_could_not_be_opened_takes_no_locks_and_aborts(opening):
+    opening.host(ALPHA).answers.answer(RUN, Step.OPEN, [Answer(A.id, 5, "EIO", reads="r-a", writes="w-a")])
+    assert not opening.client.exists(keys.locks(ALPHA))
+    assert opening.status("a") == "aborting"
+
+
 def test_a_host_that_is_late_makes_its_transaction_due(opening):
     clear_due(opening)
     opening.registry.fate.fail(opening.view(RUN), BETA, Step.OPEN, 110, "it is late")

@@ -127,6 +127,28 @@ def test_what_a_target_lies_on_is_known(fleet):
     assert (target.path, target.layers) == ("/backup/top.qcow2", ("/backup/mid.qcow2", "/backup/base.img"))
 
 
+def test_a_copy_that_is_no_backup_leaves_no_target(fleet):
+    job = spec("a", target=volumespec.parse({"host": "alpha", "driver": "null-co", "size": SIZE}))
+    fleet.submit(job)
+    fleet.walk(job.transaction, Step.RUN)
+    fleet.copy(job)
+    fleet.walk(job.transaction)
+    assert fleet.status("a") == "concluded"
+    assert not fleet.client.exists(keys.targets(job.run))
+
+
+def test_a_run_began_with_the_first_of_its_jobs(fleet):
+    groups = tuple(spec(name, txn="t1") for name in "abc"), (spec("d", txn="t2"),)
+    fleet.registry.submit.submit(RunPlan(groups[0][0].run, "nightly", grouped=False, transactions=groups))
+    for group, moments in zip(groups, ((2000, 1000, 3000), (2000,)), strict=True):
+        fleet.walk(group[0].transaction, Step.RUN)
+        for job, moment in zip(group, moments, strict=True):
+            fleet.copy(job)
+            fleet.client.hset(keys.job(job.host, job.id), "started", moment)
+        fleet.walk(group[0].transaction)
+    assert fleet.client.hget(keys.run(groups[0][0].run), "began") == b"1000"
+
+
 def test_an_old_run_stays_in_history_as_long_as_a_rule_keeps_its_targets(fleet):
     plan, now = ended(fleet, 1, "a", keep={"monthly": 12}), fleet.registry.hosts.now()
     assert fleet.registry.retention.forget(now + KEEP_RUNS + 1000).runs == []

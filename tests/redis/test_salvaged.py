@@ -68,6 +68,17 @@ def test_a_whole_run_says_nothing_of_salvage(fleet, command):
     assert "salvaged" not in command("show", f"{plan.run}.b")[1]
 
 
+def test_a_job_that_lost_parts_of_its_source_and_is_cancelled_is_no_salvaged_one(fleet):
+    lost, fails = spec("a"), spec("b")
+    fleet.submit(lost, fails)
+    fleet.walk(lost.transaction, Step.RUN)
+    fleet.host(lost.host).attempts.finish(fleet.claim(lost), Progress(SIZE, SIZE, {}), durable=None, result=LOST)
+    fleet.finish(fleet.claim(fails), errno=5, text="EIO")
+    fleet.walk(lost.transaction)
+    view = fleet.registry.views.run(lost.run)
+    assert (view.failed, view.cancelled, view.salvaged) == (1, 1, 0)
+
+
 def test_a_salvaged_backup_never_ends_the_life_of_a_whole_one(fleet):
     """The rule keeps one; the whole one of the day before stays beside the salvaged one, until a whole one comes."""
     rule = Policy(keep={"last": 1}, salvaged=True)

@@ -180,7 +180,7 @@ def test_an_abort_that_leaves_a_target_undefined_says_so_once_and_on_the_job(run
     running.sick = {(Step.SETTLE, "b"): (0, "half of it is written")}
     running.walk(RUN)
     running.answer(BETA, RUN, Step.SETTLE)
-    assert running.events("TARGET_UNDEFINED", "JOB_UNSETTLED") == [("TARGET_UNDEFINED", "b")]
+    assert running.events("TARGET_UNDEFINED", "JOB_UNSETTLED", "JOB_WARNING") == [("TARGET_UNDEFINED", "b")]
     assert {job.id: job.undefined for job in ends(running).values() if job.undefined} == {"b": "half of it is written"}
 
 

@@ -67,7 +67,7 @@ for i = 4, #ARGV do
   if (status == "pending" or status == "aborting") and passed == "settle" and is_of(job, ARGV[2]) then
     local result = {"type", f[3], "len", f[4], "offset", f[5], "speed", f[6]}
     local counted
-    if f[9] == "force" and f[19] then result[#result + 1], result[#result + 2] = "reason", f[19] end
+    if f[19] then result[#result + 1], result[#result + 2] = "reason", f[19] end
     if f[9] == "force" and (f[18] or "0") == "0" then  -- tested before its own error, as in QEMU
       if f[14] then emit(KEYS[2], "BLOCK_JOB_CANCELLED", job, id, unpack(result)) end
       counted = "cancelled"
@@ -76,7 +76,7 @@ for i = 4, #ARGV do
         result[#result + 1], result[#result + 2] = "error", f[8] or ""
         counted = "failed"
       end
-      if f[14] or counted then emit(KEYS[2], "BLOCK_JOB_COMPLETED", job, id, unpack(result)) end
+      emit(KEYS[2], "BLOCK_JOB_COMPLETED", job, id, unpack(result))
     end
     redis.call("HSET", job, "ended", now)
     redis.call("DEL", wake, holds)
