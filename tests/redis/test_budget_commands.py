@@ -83,6 +83,7 @@ def test_a_store_is_removed_once_no_job_uses_it_and_comes_back_with_a_file(nas, 
     said = "blockjobs: store 'nas1' is in use: 2 jobs that are not over use it, a among them\n"
     assert command("stores", "remove", "nas1") == (2, "", said)
     assert here.store("nas1").jobs == 8
+    here.submit(grouped(spec("free", run="another")))  # it uses no store
     for job in ("a", "b"):
         here.cancel(job)
         fleet.walk(here.get(job).transaction)
@@ -91,6 +92,8 @@ def test_a_store_is_removed_once_no_job_uses_it_and_comes_back_with_a_file(nas, 
     here.registry.limits.flow({"nas1": 5})  # as a coordinator that looked a moment before
     no_store = "blockjobs: no store is named 'nas1'; a name of `blockjobs stores` was expected\n"
     assert command("stores", "remove", "nas1") == (2, "", no_store)
+    with pytest.raises(errors.NoSuchStore):
+        here.store("nas1")
     here.submit(replace(grouped(spec("c", store="nas1", run="nightly-20261124T103000Z")), fields=NIGHTLY))
     assert (here.store("nas1").jobs, here.store("nas1").path) == (8, "/mnt/nas1")
 

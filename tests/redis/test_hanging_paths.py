@@ -78,6 +78,18 @@ def test_a_job_that_would_hang_is_not_rung_for_and_one_behind_it_is(waiting):
     assert ring(waiting, [replace(HANGS, point="/", beneath=("/backup", "/srv"))]), "others are mounted below it"
 
 
+def test_a_job_behind_a_page_of_jobs_that_would_hang_is_rung_for(waiting, monkeypatch):
+    monkeypatch.setattr("blockjobs.store.hosts.PAGE", 5)
+    assert ring(waiting, [HANGS]) == ["z"]
+
+
+def test_a_job_that_cannot_be_read_is_rung_for_though_something_hangs(waiting, caplog):
+    """Its claim says what is wrong with it."""
+    waiting.client.hset(keys.job(ALPHA, "j3"), "spec", b"\xc1")
+    assert ring(waiting, [HANGS]) == ["j3", "z"]
+    assert "a job that waits for a slot cannot be read" in caplog.text
+
+
 def test_nothing_is_held_back_when_nothing_hangs(waiting):
     assert ring(waiting) == ["j0", "j1", "j2", "j3"]
 

@@ -385,6 +385,24 @@ def test_a_worker_that_goes_on_beating_tells_nothing_new(fleet, alpha):
     assert (fleet.client.xlen(keys.host_events(ALPHA)), fleet.registry.hosts.list_arrivals()) == (told, [])
 
 
+@pytest.mark.parametrize("field", ["beat", "slots", "copy-beat"])
+def test_a_card_that_cannot_be_read_hides_no_other_host(fleet, alpha, field):
+    alpha.both()
+    Workers(fleet, BETA).both()
+    before = fleet.registry.hosts.cards([ALPHA, BETA])
+    fleet.client.hset(keys.card(ALPHA), field, "many")
+    cards = fleet.registry.hosts.cards([ALPHA, BETA])
+    assert (cards[ALPHA].beat, cards[ALPHA].slots) == (0, 0), "it has never beaten"
+    assert cards[BETA] == before[BETA]
+
+
+@pytest.mark.parametrize(("state", "lacks"), [("up", False), ("down", True), ("left", True)])
+def test_a_host_that_an_earlier_version_judged_lacks_both_workers_unless_it_is_up(fleet, state, lacks):
+    fleet.client.hset(keys.hosts(), f"state:{ALPHA}", state)
+    judged = fleet.registry.hosts.known()[ALPHA]
+    assert [judged.lacks(worker) for worker in WorkerName] == [lacks, lacks]
+
+
 def test_a_daemon_that_does_not_go_round_counts_as_dead(fleet):
     hosts = fleet.registry.hosts
     hosts.daemon_beat("finalizer")

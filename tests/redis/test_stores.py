@@ -107,6 +107,13 @@ def test_a_lower_number_lets_finish_what_runs_and_a_higher_one_takes_more_at_onc
     assert ring(running) == ["c", "d"]
 
 
+@pytest.mark.parametrize("free", [0, -1], ids=["full", "more than full"])
+def test_nobody_is_let_out_of_the_crowd_of_a_store_that_is_full(running, free):
+    ring(running)
+    assert running.registry.limits.admit(NAS, free) == set()
+    assert store(running).waiting == 2
+
+
 @pytest.mark.parametrize("new", [True, False], ids=["defined", "lowered"])
 def test_what_a_store_takes_counts_from_the_moment_it_is_said(fleet, new):
     """Jobs may be waiting before whoever rings has heard of their store."""

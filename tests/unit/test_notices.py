@@ -52,6 +52,7 @@ def test_the_outcome_says_who_is_told_and_partial_is_failure_unless_said(notify,
      ("mailtos://ops@example.com/a@example.com", "mailtos://example.com/***"),
      ("mailto://ops:a/b@example.com", "mailto://***"),
      ("mailto://ops:12?b@example.com", "mailto://***"),
+     ("mailto://ops:secret", "mailto://***"),
      ("slack://T1234/B1234/xyz/#ops", "slack://***"),
      ("tgram://123456:token/chat", "tgram://***")],
 )  # fmt: skip

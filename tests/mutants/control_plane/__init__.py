@@ -11,6 +11,7 @@ from control_plane.budgets import BUDGETS
 from control_plane.clocks import CLOCKS
 from control_plane.decisions import DECISIONS
 from control_plane.events import EVENTS
+from control_plane.fleet import FLEET
 from control_plane.full_redis import FULL_REDIS
 from control_plane.jobs import JOBS
 from control_plane.keeping import KEEPING
@@ -42,5 +43,6 @@ CONTROL_PLANE: Final = beneath(
     BUDGETS,
     USERS,
     SERVERS,
+    FLEET,
 )  # fmt: skip
 BOTH: Final = RESCANS  # what hosts and the control plane do together
