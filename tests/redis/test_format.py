@@ -47,6 +47,14 @@ def test_the_control_plane_raises_the_number_and_everybody_else_goes_on(client, 
     expect_same_format(client)
 
 
+@pytest.mark.parametrize("ask", [raise_format, expect_same_format])
+def test_a_registry_of_a_newer_version_is_refused_and_keeps_its_number(client, ask):
+    client.set(keys.registry_format(), FORMAT + 1)
+    with pytest.raises(Refused, match="install that version here, too"):
+        ask(client)
+    assert client.get(keys.registry_format()) == str(FORMAT + 1).encode()
+
+
 def test_a_registry_that_nobody_has_used_is_left_to_the_control_plane(client):
     expect_same_format(client)
     assert client.get(keys.registry_format()) is None

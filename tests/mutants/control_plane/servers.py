@@ -81,9 +81,9 @@ SERVERS: Final = (
     Mutant("store/fitness.py", "if told and name in found:", "if name in found:", MAY_NOT_ASK),
     Mutant("store/fitness.py", "    if isinstance(answer, redis.exceptions.NoPermissionError):\n        return True\n", "", MAY_NOT_ASK),
     # The version of the registry.
-    never("store/format.py", "    if found is not None and found > FORMAT:\n        raise Refused(f\"{_newer(found)}: install that version here, too\")\n    if found != FORMAT:", registry("format", "every_process_refuses_a_registry_of_a_newer_version_and_changes_nothing")),
+    never("store/format.py", "    if found is not None and found > FORMAT:\n        raise Refused(f\"{_newer(found)}: install that version here, too\")\n    if found != FORMAT:", registry("format", "a_registry_of_a_newer_version_is_refused_and_keeps_its_number")),
     never("store/format.py", "    if found != FORMAT:\n", registry("format", "the_control_plane_raises_the_number_and_everybody_else_goes_on")),
-    never("store/format.py", "    if found is not None and found > FORMAT:\n        raise Refused(f\"{_newer(found)}: install that version here, too\")\n    if found is not None and found < FORMAT:", registry("format", "every_process_refuses_a_registry_of_a_newer_version_and_changes_nothing")),
+    never("store/format.py", "    if found is not None and found > FORMAT:\n        raise Refused(f\"{_newer(found)}: install that version here, too\")\n    if found is not None and found < FORMAT:", registry("format", "a_registry_of_a_newer_version_is_refused_and_keeps_its_number")),
     never("store/format.py", "    if found is not None and found < FORMAT:\n", registry("format", "a_host_and_a_client_wait_for_the_control_machine_to_be_upgraded")),
     never("store/format.py", "    if not found.isdigit():\n", registry("format", "a_key_of_somebody_else_is_named")),
     never("store/format.py", "    if found is None:\n        return None\n", registry("format", "a_registry_that_nobody_has_used_is_left_to_the_control_plane")),
