@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 import tracemalloc
 from dataclasses import replace
 
@@ -131,10 +132,40 @@ def test_only_old_tombstones_are_swept(site, root):
     for name, state in (("open", "open"), ("clean", "clean")):
         with journal.held(site.roots, root, name) as held:
             held.write(replace(Record(name), state=state, decision="abort"))
-    at = journal.read(site.roots, root, "clean").at
+    at = journal.read(site.roots, root, "clean").uptime
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 59) == 0
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 61) == 1
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["open"]
+
+
+@pytest.mark.parametrize("years", [-2, 2])
+@pytest.mark.parametrize("when", ["written", "swept"])
+def test_no_clock_that_is_put_makes_a_tombstone_old(site, root, monkeypatch, years, when):
+    real = time.time
+
+    def put():
+        monkeypatch.setattr(time, "time", lambda: real() + years * 365 * 86400)
+
+    if when == "written":
+        put()
+    with journal.held(site.roots, root, "clean") as held:
+        held.write(Record("clean", state="clean", decision="commit"))
+    if when == "swept":
+        put()
+    assert journal.sweep_tombstones(site.roots, root, 60) == 0
+    assert journal.read(site.roots, root, "clean").clean
+
+
+def test_tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay(site, root, monkeypatch):
+    monkeypatch.setattr(journal, "MOST_OF_EARLIER_BOOTS", 2)
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "the one before")
+    for number in (3, 1, 2):
+        with journal.held(site.roots, root, f"t{number}") as held:
+            held.write(Record(f"t{number}", state="clean", decision="abort", decision_number=number))
+    monkeypatch.setattr(journal, "read_boot_id", lambda: "this one")
+    assert journal.sweep_tombstones(site.roots, root, 60, now=59) == 1
+    assert [journal.read(site.roots, root, f"t{number}") is not None for number in (1, 2, 3)] == [False, True, True]
+    assert journal.sweep_tombstones(site.roots, root, 60, now=60) == 2
 
 
 def test_a_tombstone_lies_where_no_scan_meets_it_and_needs_no_lock_file(site, root):
@@ -264,7 +295,7 @@ def test_a_sweep_closes_and_removes_what_it_can_and_names_the_journal_that_it_ca
         held.write(replace(Record("old"), state="clean", decision="abort"))
     folder = site.backup / ".blockjobs"
     tombstone = folder / "settled/old.journal"
-    tombstone.write_bytes(replace(Record.parse(tombstone.read_bytes(), "old"), at=1.0).dump())
+    tombstone.write_bytes(replace(Record.parse(tombstone.read_bytes(), "old"), uptime=-1e9).dump())
     for name in ("a", "z"):
         with journal.held(site.roots, root, name) as held:
             held.write(replace(Record(name), decision="abort"))

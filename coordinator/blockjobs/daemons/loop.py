@@ -26,11 +26,6 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def read_steady_time() -> float:
-    """Seconds since the epoch: what the wall clock said when this process began, counted on; nobody can put it."""
-    return _WALL_AT_BOOT + boottime()
-
-
 def read_boot_id() -> str:
     """The kernel's name for this boot; process ids, device numbers and ``boottime`` mean something only within one."""
     try:
@@ -88,9 +83,6 @@ def run_beside(name: str, once: Callable[[], None], stop: threading.Event) -> It
     finally:
         stop.set()
         thread.join()
-
-
-_WALL_AT_BOOT: Final = time.time() - boottime()
 
 
 class Every:

@@ -72,5 +72,8 @@ SWEEPING: Final = (
     never("prune.py", "        if _has_digests(directory, name + DIGESTS, manifest):\n", unit("prune", "a_backup_goes_with_its_digests_its_manifest_and_its_directory")),
     Mutant("prune.py", "        return bool(stat.S_ISREG(os.fstat(fd).st_mode) and root_of(fd) == named.get(\"root\"))\n", "        return True\n", unit("prune", "digests_that_are_not_the_jobs_stay")),
     never("prune.py", "    if not staying.any_beneath(target[\"base\"]):\n", unit("prune", "nothing_beneath_a_base_without_any_backup_counts_as_gone")),
+    Mutant("targets/journal.py", "(seen.uptime if seen.boot == boot else 0.0)", "seen.uptime", unit("journal", "tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay")),
+    Mutant("targets/journal.py", "(seen.uptime if seen.boot == boot else 0.0)", "0.0", unit("journal", "only_old_tombstones_are_swept")),
+    Mutant("targets/journal.py", "sorted(earlier)[:-MOST_OF_EARLIER_BOOTS]", "earlier[:-MOST_OF_EARLIER_BOOTS]", unit("journal", "tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay")),
 )
 # fmt: on

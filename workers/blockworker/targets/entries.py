@@ -136,7 +136,9 @@ class Record:
     decision_number: int = 0
     state: str = "open"  # or "clean": a tombstone
     members: Mapping[str, Member] = field(default_factory=dict)
-    at: float = 0.0
+    at: float = 0.0  # when it was written, for people: seconds since the epoch by a clock that anybody may put
+    boot: str = ""  # in which boot of the host it was written; "": by a version that did not note it
+    uptime: float = 0.0  # and how many seconds after it
     registry: str = ""  # that has begun it, by its incarnation; "": by a version that did not note it
     rest: Mapping[str, Any] = _rest()
 

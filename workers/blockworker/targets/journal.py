@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from blockjobs.daemons.loop import read_steady_time
+from blockjobs.daemons.loop import boottime, read_boot_id
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockjobs.store.each import Each
@@ -43,6 +43,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FEW: Final = 4  # members that are noted in the journal itself: most transactions are one file
+MOST_OF_EARLIER_BOOTS: Final = 10_000  # tombstones
 _AT_ONCE: Final = 100  # members' files that are open at once
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
@@ -157,7 +158,7 @@ class Journal(View):
 
     def write(self, record: Record) -> None:
         """Replace the journal itself, durably; by its tombstone where it is clean."""
-        record = replace(record, at=time.time())
+        record = replace(record, at=time.time(), boot=read_boot_id(), uptime=boottime())
         if record.clean:
             with folders.settled(self._folder, make=True) as settled:
                 self._put_tombstone(settled, record)
@@ -399,15 +400,23 @@ def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATI
 def sweep_tombstones(
     roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = logged
 ) -> int:  # fmt: skip
-    """Remove tombstones of that age; return how many."""
-    before = (read_steady_time() if now is None else now) - older_than_s
-    swept = 0
+    """Remove tombstones of that age; return how many.
+
+    No wall clock says how old one is: one of an earlier boot is as old as this boot, and of those the newest decisions'
+    stay, so that on a host that boots each night they do not grow for ever.  ``now``: seconds since this boot.
+    """
+    boot, now = read_boot_id(), boottime() if now is None else now
+    old: list[str] = []
+    earlier: list[tuple[int, str]] = []  # by decision
     for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}", each):
-        if seen.at <= before:
-            removed = each(item_of(root, seen.transaction), partial(_remove_tombstone, roots, root, seen.transaction))
-            swept += bool(removed)
+        if now - (seen.uptime if seen.boot == boot else 0.0) >= older_than_s:
+            old.append(seen.transaction)
+        elif seen.boot != boot:
+            earlier.append((seen.decision_number, seen.transaction))
+    old += [transaction for _, transaction in sorted(earlier)[:-MOST_OF_EARLIER_BOOTS]]
+    removed = [each(item_of(root, txn), partial(_remove_tombstone, roots, root, txn)) for txn in old]
     remove_folder(roots, root)
-    return swept
+    return sum(map(bool, removed))
 
 
 def _remove_tombstone(roots: Roots, root: Root, transaction: str) -> bool:
