@@ -159,12 +159,13 @@ def test_no_clock_that_is_put_makes_a_tombstone_old(site, root, monkeypatch, yea
 def test_tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay(site, root, monkeypatch):
     monkeypatch.setattr(journal, "MOST_OF_EARLIER_BOOTS", 2)
     monkeypatch.setattr(journal, "read_boot_id", lambda: "the one before")
-    for number in (3, 1, 2):
-        with journal.held(site.roots, root, f"t{number}") as held:
-            held.write(Record(f"t{number}", state="clean", decision="abort", decision_number=number))
+    names = {1: "c", 2: "a", 3: "b"}  # by decision
+    for number, name in names.items():
+        with journal.held(site.roots, root, name) as held:
+            held.write(Record(name, state="clean", decision="abort", decision_number=number))
     monkeypatch.setattr(journal, "read_boot_id", lambda: "this one")
     assert journal.sweep_tombstones(site.roots, root, 60, now=59) == 1
-    assert [journal.read(site.roots, root, f"t{number}") is not None for number in (1, 2, 3)] == [False, True, True]
+    assert [journal.read(site.roots, root, name) is not None for name in names.values()] == [False, True, True]
     assert journal.sweep_tombstones(site.roots, root, 60, now=60) == 2
 
 

@@ -89,7 +89,7 @@ SERVERS: Final = (
     never("store/format.py", "    if found is None:\n        return None\n", registry("format", "a_registry_that_nobody_has_used_is_left_to_the_control_plane")),
     Mutant("store/format.py", "    except redis.exceptions.NoPermissionError:\n", "    except KeyError:\n", registry("format", "a_user_who_may_not_look_is_warned_with_the_missing_right")),
     # What the finalizer has decided before.
-    never("daemons/remembered.py", "            if number > self.known.number:\n", registry("older_registry", "what_the_finalizer_has_decided_itself_stops_everything_too")),
+    never("daemons/remembered.py", "            if number > self.known.number:\n", unit("remembered", "the_highest_decision_is_remembered_whatever_is_noted_after_it")),
     Mutant("daemons/remembered.py", "if number > self.known.number:", "if True:", unit("remembered", "the_highest_decision_is_remembered_whatever_is_noted_after_it")),
     Mutant("daemons/remembered.py", "not self._file.exists():", "False:", unit("remembered", "a_finalizer_that_has_decided_nothing_yet_complains_of_no_missing_record")),
     Mutant("daemons/remembered.py", "        except (OSError, ValueError, KeyError, TypeError) as error:\n", "        except (OSError, ValueError) as error:\n", registry("older_registry", "a_record_that_cannot_be_read_is_named_and_stops_nobody")),
