@@ -81,6 +81,11 @@ def the_same_machine(first: Machine, patch: pytest.MonkeyPatch) -> Machine:
     return first
 
 
+def fail(why: str) -> None:
+    """In the place of the end of this process."""
+    raise AssertionError(why)
+
+
 Other = Callable[[Machine, pytest.MonkeyPatch], Machine]
 OTHERS: list[Other] = [another_installation, a_clone, a_clone_with_a_machine_id_of_its_own]
 
@@ -116,28 +121,56 @@ def test_a_name_that_was_left_or_lost_is_another_machines_and_the_first_is_told(
     there.register()
     second = other(first, monkeypatch).worker(worker)
     second.register()
-    with pytest.raises(HostTaken):
-        there._beat()
+    monkeypatch.setattr(heartbeat, "end_process", fail)
+    with pytest.raises(AssertionError, match="host name 'a' is held by another"):
+        there._beat_or_end()
     there.close()
     second.close()
     there.register()
     there.close()
 
 
+@pytest.fixture
+def killed(first: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[[WorkerName], None]:
+    """Leaves a worker on record that was killed."""
+
+    def leave(worker: WorkerName) -> None:
+        with subprocess.Popen(["sleep", "600"]) as dead:
+            started = read_start(dead.pid)
+            dead.kill()
+        mine = machine.this_process()
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, "this_process", lambda: mine._replace(pid=dead.pid, start=started))
+            first.worker(worker).register()
+        monkeypatch.setattr(heartbeat, "TAKEOVER", DEADLINE)
+
+    return leave
+
+
 @pytest.mark.parametrize("worker", WorkerName)
 def test_a_worker_that_was_killed_is_followed_at_once_by_its_successor(
-    first: Machine, monkeypatch: pytest.MonkeyPatch, worker: WorkerName
+    first: Machine, killed: Callable[[WorkerName], None], worker: WorkerName
 ) -> None:
-    monkeypatch.setattr(heartbeat, "TAKEOVER", DEADLINE)
-    with subprocess.Popen(["sleep", "600"]) as dead:
-        started = read_start(dead.pid)
-        dead.kill()
-    mine = machine.this_process()
-    monkeypatch.setattr(machine, "this_process", lambda: mine._replace(pid=dead.pid, start=started))
+    killed(worker)
     first.worker(worker).register()
-    monkeypatch.undo()
-    monkeypatch.setattr(heartbeat, "TAKEOVER", DEADLINE)
-    first.worker(worker).register()
+
+
+@pytest.mark.parametrize("worker", WorkerName)
+def test_a_worker_goes_on_where_an_older_registry_names_the_one_before_it_that_was_killed(
+    first: Machine, client: Client, killed: Callable[[WorkerName], None], worker: WorkerName,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    killed(worker)
+    older = client.dump(keys.card(HOST))
+    mine = first.worker(worker)
+    mine.register()
+    client.restore(keys.card(HOST), 0, older, replace=True)
+    mine._answered.write(0.0)
+    monkeypatch.setattr(heartbeat, "end_process", fail)
+    mine.renew()
+    assert mine.is_current()
+    with pytest.raises(HostTaken):  # its place is its own again
+        first.worker(worker)._beat()
 
 
 @pytest.mark.parametrize("worker", WorkerName)

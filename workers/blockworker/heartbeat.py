@@ -138,11 +138,19 @@ class Heartbeat:
         return found
 
     def _beat_or_end(self) -> None:
-        """One beat.  Where the name is another machine's by now, so are its orders: this process ends."""
-        try:
-            self._beat()
-        except HostTaken as taken:
-            end_process(str(taken))
+        """One beat.  Where the name is another machine's by now, so are its orders: this process ends.
+
+        A registry that came back older may name a worker of this machine that has ended: this one takes its place.
+        """
+        seen: dict[WorkerName, str] = {}
+        while True:
+            try:
+                return self._beat(seen=seen)
+            except HostTaken as taken:
+                holder = taken.holder
+                if holder.worker in seen or not self._has_ended(holder):
+                    end_process(str(taken))
+                seen[holder.worker] = holder.beat
 
     def _follow(self) -> None:
         """Beat until the end."""

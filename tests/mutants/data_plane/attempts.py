@@ -18,6 +18,8 @@ ATTEMPTS: Final = (
     Mutant("processname.py", "    _rename(name_of(attempt))\n", "", here("a_process_is_not_killed_for_an_attempt_that_it_does_not_run[another]")),
     Mutant("attempt.py", "            if not is_absence(error) or boottime() >= until:\n", "            if error:\n", here("a_claim_whose_answer_was_lost_is_asked_for_again_and_is_one_attempt")),
     Mutant("heartbeat.py", "            end_process(str(taken))\n", "            pass\n", unit("threads", "a_host_whose_name_another_machine_has_taken_ends_its_worker")),
+    Mutant("heartbeat.py", "if holder.worker in seen or not self._has_ended(holder):", "if True:", name("a_worker_goes_on_where_an_older_registry_names_the_one_before_it_that_was_killed")),
+    Mutant("heartbeat.py", "if holder.worker in seen or not self._has_ended(holder):", "if holder.worker in seen:", name("a_name_that_was_left_or_lost_is_another_machines_and_the_first_is_told")),
     Mutant("heartbeat.py", "        return boottime() - self._answered.read() <= CURRENT\n", "        return True\n", name("no_message_is_taken_on_the_word_of_a_beat_that_is_too_old")),
     Mutant("machine.py", "{machine_id()}:{read_boot_id()}:{token}", "{machine_id()}:{read_boot_id()}", name("no_second_machine_gets_a_name_that_is_held")),
     Mutant("machine.py", "{machine_id()}:{read_boot_id()}:{token}", "{machine_id()}:{token}", name("no_second_machine_gets_a_name_that_is_held")),
