@@ -341,6 +341,20 @@ def test_what_the_finalizer_has_decided_itself_stops_everything_too(fleet, tmp_p
     assert fleet.view(RUN).number == 2
 
 
+def test_a_registry_that_comes_back_older_twice_says_each_time_why_nothing_is_decided(fleet, tmp_path):
+    mine = finalizer(fleet, tmp_path)
+    prepared(fleet, mine)
+    copy = Copy(fleet)
+    turns(mine)
+    assert decided(fleet) is Decision.COMMIT
+    for _ in range(2):
+        copy.bring_back(fleet)
+        mine._run_id = "the start before"
+        beat_both(fleet)
+        turns(mine)
+        assert "`blockjobs registry accept-loss 1`" in doubt(fleet)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"number": "x"}'])
 def test_a_record_that_cannot_be_read_is_named_and_stops_nobody(fleet, tmp_path, caplog, content):
     (tmp_path / "decisions.json").write_text(content)

@@ -108,7 +108,9 @@ def test_a_commit_ends_what_a_claim_began(site):
     assert site.record.manifest["in_place"] == {"device_size": 4 * MIB, "offset": 0, "untouched": 2 * MIB}
     assert site.content() == b"a" * MIB + bytes(MIB) + b"x" * 2 * MIB
     with pytest.raises(JobFailed, match="is committed on this host"):
-        inplace.abort(site.roots, "R.a", 8)
+        inplace.abort(site.roots, "R.a", 7)
+    assert inplace.abort(site.roots, "R.a", 8) == "", "the registry has lost decision 7, and the commit stands"
+    assert (site.left(), site.record.state) == ([], State.VALID)
 
 
 def test_a_device_that_has_become_smaller_than_what_was_opened_is_not_written(site, tmp_path):

@@ -127,6 +127,24 @@ def test_a_commit_is_in_the_journal_before_anything_is_visible(prepared_site, ki
     assert len(visible) >= 3  # between the renames as well as behind the last one
 
 
+def test_a_commit_that_has_begun_is_finished_by_an_abort_of_a_later_decision(prepared_site, killed_at_every_change):
+    """The registry came back without the decision to commit, and somebody accepted that."""
+    begun = []
+
+    def check(site, _):
+        record = journal.read(site.roots, Root(str(site.backup)), "R")
+        assert record is not None
+        abort_member(site.roots, find_member(site.roots, site.spec()), 2)
+        if record.decision == "commit":
+            begun.append(site)
+            assert site.tree() == PUBLISHED
+        else:
+            assert not any(name.startswith("R") for name in site.tree()), site.tree()
+
+    killed_at_every_change(prepared_site, commit_prepared, check, at_least=9)
+    assert len(begun) >= 3
+
+
 def test_an_abort_that_was_killed_anywhere_is_finished_by_the_next(prepared_site, killed_at_every_change):
     def abort(site):
         abort_member(site.roots, find_member(site.roots, site.spec()), 1)

@@ -158,6 +158,7 @@ class Finalizer:
                 log.warning("Redis was started anew: nothing is decided with a host until it is heard")
             raise_format(self.registry.client)
             self._run_id, self._incarnation = run_id, incarnation
+            self._doubts = dict.fromkeys(self._doubts, STARTED_ANEW)  # an older registry was not told yet
         memory.hear()
         doubt = memory.doubt_all(self.remembered.known.number)
         if doubt and doubt != self._doubt:

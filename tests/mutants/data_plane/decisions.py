@@ -8,7 +8,10 @@ from lines import HERE, Change, Mutant, never, unit
 
 # fmt: off
 DECISIONS: Final = (
-    never("targets/settle.py", "        if record.decision == \"commit\":\n            raise JobFailed(errno.EINVAL", unit("publish", "a_commit_is_in_the_journal_before_anything_is_visible")),
+    Mutant("targets/settle.py", "        if record.decision != \"commit\":\n", "        if True:\n", unit("publish", "a_commit_is_in_the_journal_before_anything_is_visible")),
+    never("targets/settle.py", "    if decision_number <= record.decision_number:\n", unit("publish", "a_commit_is_in_the_journal_before_anything_is_visible")),
+    Mutant("targets/settle.py", "    commit_member(roots, current, record.decision_number)\n", "", unit("publish", "a_commit_that_has_begun_is_finished_by_an_abort_of_a_later_decision")),
+    Mutant("targets/inplace.py", "            case State.VALID if number > current.decision_number:\n", "            case State.VALID if number:\n", unit("devices", "a_commit_ends_what_a_claim_began")),
     Mutant("targets/settle.py", "        if record.decision == \"abort\" or current.discarded or journal is None:\n", "        if journal is None:\n", unit("publish", "an_abort_that_was_killed_anywhere_is_finished_by_the_next")),
     Mutant("targets/settle.py", "                journal.decide(\"commit\", decision_number)\n                if current.resolution == Resolution.REPLACE:\n                    put_aside(directory, current)\n                publish_image(roots, directory, current)\n", "                if current.resolution == Resolution.REPLACE:\n                    put_aside(directory, current)\n                publish_image(roots, directory, current)\n                journal.decide(\"commit\", decision_number)\n", unit("publish", "a_commit_is_in_the_journal_before_anything_is_visible")),
     Mutant("targets/prepare.py", "        if record.decision is not None or current.discarded or journal is None:\n", "        if journal is None:\n", unit("publish", "a_prepare_that_comes_behind_the_decision_proves_nothing_any_more")),

@@ -139,6 +139,8 @@ def abort(roots: Roots, job: str, number: int) -> str:
         if current is None or current.job != job:
             return ""
         match current.state:
+            case State.VALID if number > current.decision_number:
+                return ""  # committed by an earlier decision, which the registry has lost since: that stands
             case State.VALID:
                 raise JobFailed(errno.EINVAL, f"transaction '{current.transaction}' is committed on this host")
             case State.OPENED if not current.left_by and current.manifest is None:

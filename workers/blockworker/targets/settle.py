@@ -170,29 +170,47 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
 
 
 def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
-    """Remove the member's files, and the directories that were made for them if nothing else is in them."""
+    """Remove the member's files, and the directories that were made for them if nothing else is in them.
+
+    A commit that is carried out here by an earlier decision stands, and is finished: the registry came back older, and
+    somebody accepted that it lost that decision.
+
+    Raises:
+        JobFailed: the transaction is committed by this very decision, or by a later one.
+    """
     with failing(member.target), lock_journal_of(roots, member) as journal:
         record = journal.record if journal is not None else None
         current = journal.member(member.job) if journal is not None else None
         if journal is None or record is None or current is None or current.discarded:
             return
-        if record.decision == "commit":
-            raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
-        full = False
-        try:
-            journal.decide("abort", decision_number)
-        except OSError as error:
-            if error.errno not in kernel.NO_SPACE:
-                raise
-            full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
-        remove_files(roots, current)
-        if current.cut is not None:
-            cuts.remove(roots, current.cut)
-            current = replace(current, cut=None)
-        remove_made_dirs(roots, place_of_member(roots, member), current.directory, current.made_dirs)
-        if full:
-            journal.decide("abort", decision_number)
-        journal.put(replace(current, discarded=True))
+        if record.decision != "commit":
+            _remove(roots, journal, current, decision_number)
+            return
+    if decision_number <= record.decision_number:
+        raise JobFailed(errno.EINVAL, f"transaction '{member.transaction}' is committed on this host")
+    log.warning(
+        "job %s: its transaction is committed here by decision %d, which the registry has lost: that stands, and "
+        "decision %d, to abort it, removes nothing", member.job, record.decision_number, decision_number,
+    )  # fmt: skip
+    commit_member(roots, current, record.decision_number)
+
+
+def _remove(roots: Roots, journal: Journal, member: Member, decision_number: int) -> None:
+    """Abort a member, whose journal is held."""
+    full = False
+    try:
+        journal.decide("abort", decision_number)
+    except OSError as error:
+        if error.errno not in kernel.NO_SPACE:
+            raise
+        full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
+    remove_files(roots, member)
+    if member.cut is not None:
+        cuts.remove(roots, member.cut)
+    remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
+    if full:
+        journal.decide("abort", decision_number)
+    journal.put(replace(member, discarded=True, cut=None))
 
 
 def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
