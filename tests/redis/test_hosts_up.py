@@ -441,6 +441,18 @@ def test_behind_a_restart_of_redis_nobody_was_silent_before(fleet, control, alph
     assert control.coordinator.rollcall.up == {ALPHA, BETA}
 
 
+def test_behind_a_restart_of_redis_events_are_read_from_where_its_copy_was(fleet, control):
+    """The copy may be older, and its clock behind: what comes now would have lower numbers than what was read."""
+    control.turn()
+    control.coordinator._seq = beyond = "9999999999999-0"
+    control.turn()
+    assert control.coordinator._seq == beyond, "the control: the server is the same"
+    fleet.registry.hosts.daemon_beat("coordinator", read := fleet.registry.events.last())
+    control.coordinator._redis_run = "the one before"
+    control.turn()
+    assert control.coordinator._seq == read
+
+
 def test_what_is_unfinished_is_looked_at_again_without_anybody_asking(fleet, control):
     fleet.submit(spec("a"))
     fleet.close(RUN)

@@ -70,8 +70,8 @@ class Coordinator:
             self._begin()
         if self._each_look():
             part("the clock of Redis", self._watch_clock)  # before anything is judged by it
-            self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
             part("the look at hosts and leases", self._look)
+            self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
             part("the terms of runs", partial(self.terms.look, self._now(), self.quarantine.handle))
             self._dispatch(set(self._slots) | self._share())
         part("hosts that are new", self._welcome)
@@ -173,15 +173,21 @@ class Coordinator:
         """Milliseconds by the steady clock, which goes with this machine's: no jump since the last look counts."""
         return self._at_boot + round(1000 * boottime())
 
-    def _look(self) -> None:
-        """Judge hosts and leases."""
-        hosts = self.registry.hosts
-        run = hosts.run_id()
-        if run != self._redis_run:
+    def _notice_restart(self) -> None:
+        """After a start of Redis nobody was silent before; and it may be back with older events, and a clock behind.
+
+        To be called before it is noted how far events were read.
+        """
+        if (run := self.registry.hosts.run_id()) != self._redis_run:
+            self._seq = self.registry.hosts.daemon_seq("coordinator")
             self._redis_run = run
             self.rollcall.restart()
             self._leases.restart()
-        cards = hosts.cards(sorted(self._slots))
+
+    def _look(self) -> None:
+        """Judge hosts and leases."""
+        self._notice_restart()
+        cards = self.registry.hosts.cards(sorted(self._slots))
         self._hanging = {host: card.hanging for host, card in cards.items() if card.hanging}
         self._slots |= {host: card.places for host, card in cards.items()}
         began = not self._withdrawn
