@@ -12,7 +12,7 @@ from blockjobs.client import Coordinator
 from blockjobs.daemons.doorbell import Doorbell
 from blockjobs.daemons.sweep import Sweep
 
-AFTERWARDS = 100.0  # seconds in which a site that is whole again has to come to an end
+AFTERWARDS = 150.0  # seconds; a run whose client died while it was staged is removed after 120
 LEAST = 3.0  # seconds; what is started again has to be heard of first
 
 
