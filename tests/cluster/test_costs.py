@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 from fleet import MIB, Fleet
 
@@ -17,20 +18,26 @@ def connections_of(fleet: Fleet, user: str) -> int:
     return sum(each["user"] == user for each in fleet.client.client_list())
 
 
+def monitored(fleet: Fleet) -> tuple[list[dict[str, Any]], float]:
+    """What Redis was asked for, those within scripts included, as MONITOR has it; and for how many seconds."""
+    rows: list[dict[str, Any]] = []
+    with fleet.client.monitor() as monitor:
+        while not rows or rows[-1]["time"] - rows[0]["time"] < SECONDS:
+            rows.append(monitor.next_command())
+    return rows, rows[-1]["time"] - rows[0]["time"]
+
+
 def commands_of(fleet: Fleet, host: str) -> tuple[Counter[str], float]:
     """The commands that name one host and no other one, those within scripts included; and how long was looked."""
     seen: Counter[str] = Counter()
-    with fleet.client.monitor() as monitor:
-        began = ended = 0.0
-        while ended - began < SECONDS:
-            row = monitor.next_command()
-            began, ended = began or row["time"], row["time"]
-            if {*re.findall(r"bj:(?:h:|celery:steps\.|celery:copy\.)(\w+)", row["command"])} == {host}:
-                seen[row["command"].split(" ")[0].upper()] += 1
-            elif row["command"].startswith("PUBLISH"):  # Celery's signs of life, in which no text names the host
-                seen["PUBLISH of all hosts"] += 1
+    rows, seconds = monitored(fleet)
+    for row in rows:
+        if {*re.findall(r"bj:(?:h:|celery:steps\.|celery:copy\.)(\w+)", row["command"])} == {host}:
+            seen[row["command"].split(" ")[0].upper()] += 1
+        elif row["command"].startswith("PUBLISH"):  # Celery's signs of life, in which no text names the host
+            seen["PUBLISH of all hosts"] += 1
     seen["PUBLISH"] = -(-seen.pop("PUBLISH of all hosts", 0) // len(fleet.hosts))
-    return seen, ended - began
+    return seen, seconds
 
 
 def test_a_host_that_rests_costs_four_commands_a_second_and_six_connections(fleet: Fleet) -> None:
@@ -46,17 +53,14 @@ def commands_of_copy(fleet: Fleet, job: str) -> tuple[Counter[str], float]:
     """The commands for a copy on host a, the only one of its fleet; those in scripts are counted, as by ``INFO``."""
     names = (job, "bj:h:a:attempts", "bj:h:a:fences", "task.progress")
     seen: Counter[str] = Counter()
-    with fleet.client.monitor() as monitor:
-        began = ended = 0.0
-        ours = False
-        while ended - began < SECONDS:
-            row = monitor.next_command()
-            began, ended = began or row["time"], row["time"]
-            if row["client_type"] != "lua":  # what a script calls follows it
-                ours = any(name in row["command"] for name in names)
-            if ours:
-                seen[row["command"].split(" ")[0].upper()] += 1
-    return seen, ended - began
+    rows, seconds = monitored(fleet)
+    ours = False
+    for row in rows:
+        if row["client_type"] != "lua":  # what a script calls follows it
+            ours = any(name in row["command"] for name in names)
+        if ours:
+            seen[row["command"].split(" ")[0].upper()] += 1
+    return seen, seconds
 
 
 def test_a_copy_that_runs_costs_eight_commands_a_second(fleet: Fleet) -> None:

@@ -34,9 +34,7 @@ from blockworker.threads import vital
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks at the processes of attempts, which cost Redis nothing
-READ: Final = (
-    2.0  # seconds between reads of what the registry says of the attempts here; at once where a process is gone
-)
+READ: Final = 2.0  # seconds between reads of what the registry says of them; at once where a process is gone
 IDLE: Final = 3.0  # seconds between reads where nothing runs
 OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
 SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
