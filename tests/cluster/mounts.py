@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from unmounting import unmount
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MAKE = {
@@ -49,8 +50,10 @@ def mounted(kind: str, place: Path, gib: int = 2) -> Iterator[Path]:
     try:
         yield top
     finally:
-        gone = subprocess.run(["umount", str(top)], capture_output=True, text=True, check=False)
-        if gone.returncode:  # somebody is still in it: it goes with the last one
+        try:
+            unmount(top)
+        except AssertionError:  # somebody stays in it: it goes with the last one
             subprocess.run(["umount", "--lazy", str(top)], check=False)
-        disk.unlink()
-    assert gone.returncode == 0, gone.stderr
+            raise
+        finally:
+            disk.unlink()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from fleet import MIB, Fleet, files
 from test_restore import backup, call, ext4, flip, sound
+from unmounting import unmount
 
 from blockworker.targets import manifest
 
@@ -125,7 +126,7 @@ def test_a_cancelled_restore_leaves_the_device_undefined_until_one_completes(fle
     view = fleet.job("half")
     assert view.cancelled
     assert "is undefined: job 'half' has written to it since" in view.undefined
-    assert f"{loop.path} is undefined: job 'half'" in until_says(fleet, "hosts", word="undefined")
+    until_says(fleet, "hosts", word=f"{loop.path} is undefined: job 'half'")
     assert "undefined:" in call(fleet, "show", "half").stdout
     assert json.loads(call(fleet, "show", "half", "--json").stdout)["target-undefined"] == view.undefined
     reading = {"driver": "host_device", "host": "a", "filename": loop.path}
@@ -291,7 +292,7 @@ def test_a_mounted_device_is_refused_and_so_is_one_that_lies_in_the_source(fleet
         assert (said.returncode, f"target {loop.path} on host a is in use" in said.stderr) == (1, True), said
         assert loop.digest() == before
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        unmount(tmp_path)
 
 
 def test_a_host_that_does_not_allow_it_is_not_written(site, tmp_path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Final
 
 import pytest
 from mounts import MAKE, PATH, memory
+from unmounting import unmount
 
 _SIZES: Final = {"xfs": 320 << 20, "ext4": 64 << 20}  # bytes; XFS makes none smaller than 300 MiB
 _SHUTDOWN: Final = 0x8004587D  # EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number
 _WITHOUT_LOG: Final = 2  # the file system's own log is not written out either
-_UNMOUNT: Final = 10.0  # seconds until the last process that was killed has let go of its files
 
 
 class Disk:
@@ -39,9 +38,7 @@ class Disk:
         _call("mount", self.device, str(self.top))
 
     def unmount(self) -> None:
-        deadline = time.monotonic() + _UNMOUNT
-        while subprocess.run(["umount", str(self.top)], capture_output=True, check=False).returncode:
-            assert time.monotonic() < deadline, f"{self.top} stays busy"
+        unmount(self.top)
 
     def cut_power(self) -> None:
         """Shut the file system down as a power cut does; every call on it fails until it is mounted again."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from unmounting import unmount
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MAKE = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q")}
@@ -46,7 +47,7 @@ class Disk:
             pytest.skip(f"it cannot be mounted here: {done.stderr.strip()}")
 
     def umount(self) -> None:
-        subprocess.run(["umount", str(self.top)], check=True)
+        unmount(self.top)
         subprocess.run(["losetup", "-d", self._loops.pop()], check=True)
 
     def close(self) -> None:
@@ -78,4 +79,4 @@ def bound(directory: Path, top: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(top)], check=True)
+        unmount(top)

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from mounts import memory, mounted
+from unmounting import unmount
 
 from blockjobs.model import volumespec
 from blockworker import kernel
@@ -238,7 +239,7 @@ def test_it_is_the_same_file_where_its_file_system_is_mounted_under_another_numb
         before = seen(top / "source")
         disk = tmp_path / "fs" / "disk"
         device = subprocess.check_output(["losetup", "-f", "--show", disk], text=True).strip()
-        subprocess.run(["umount", top], check=True)
+        unmount(top)
         try:
             subprocess.run(["mount", device, top], check=True)
             again = seen(top / "source")

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import asdict
 
 import pytest
+from unmounting import unmount
 
 from blockjobs.model.checkup import FINE, RULES, Finding, Level, examine, worst
 from blockjobs.model.ids import Host
@@ -254,7 +255,7 @@ def mounted(request, tmp_path):
     try:
         yield request.param, place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
 
 
 @pytest.mark.parametrize("mounted", MAKE, indirect=True)

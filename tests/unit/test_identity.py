@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from unmounting import unmount
 
 from blockworker.identity import same_thing, which_device, which_file
 
@@ -40,7 +41,7 @@ def mounted(image: Path, *, device: str = "") -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        unmount(place)
 
 
 def attached(file: Path) -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from alone import Alone
 from guests import detach, qemu, refusal
+from unmounting import unmount
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
@@ -212,7 +213,7 @@ def test_a_device_that_is_mounted_while_it_is_read_is_seen(site, tmp_path, disk)
             try:
                 assert watch.writer().who == f"{read}: it is mounted"
             finally:
-                subprocess.run(["umount", tmp_path / "mnt"], check=True)
+                unmount(tmp_path / "mnt")
             assert watch.writer() is None
         finally:
             watch.close()

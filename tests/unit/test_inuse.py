@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 from mounts import PATH, mounted
+from unmounting import unmount
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
@@ -240,7 +241,7 @@ def test_a_device_that_is_mounted_is_in_use(tmp_path, device):
             expect_still(volume, roots)
         expect_still(volume, roots, live=True)
     finally:
-        subprocess.run(["umount", str(top)], check=True)
+        unmount(top)
 
 
 def test_our_own_question_disturbs_nobody(site):

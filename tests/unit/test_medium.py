@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from alone import Alone
 from mounts import PATH, memory
+from unmounting import unmount
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
@@ -48,7 +49,7 @@ def mounted(device, place):
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        unmount(place)
 
 
 def content(read, size):
