@@ -209,3 +209,18 @@ def test_doctor_names_what_a_host_has_put_aside_and_a_host_that_cannot_be_read(c
     odd = "host alpha: claim of job a is put aside, and tried again ever later: ValueError: odd mend what is named"
     assert any(line.startswith(odd) for line in found)
     assert any(line.startswith("host beta: what host beta tells of itself is of a newer version") for line in found)
+
+
+def test_an_answer_that_comes_too_late_changes_nothing_and_says_in_the_log_what_became_of_its_job(fleet, caplog):
+    answers = fleet.host(ALPHA).answers
+    caplog.set_level("INFO", "blockjobs.store.answers")
+    answers.answer(RUN, Step.OPEN, [Answer("a"), Answer("z")])
+    assert "changes nothing" not in caplog.text
+    before = fleet.client.hgetall(keys.job(ALPHA, "a"))
+    answers.answer(RUN, Step.OPEN, [Answer("a"), Answer("odd"), Answer("gone")])
+    assert fleet.client.hgetall(keys.job(ALPHA, "a")) == before
+    late = [record.getMessage() for record in caplog.records]
+    assert late == [
+        "job a: its answer to open changes nothing: it is created and has passed open",
+        "job gone: its answer to open changes nothing: it is no member any more",
+    ]

@@ -57,7 +57,8 @@ class Steps:
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
         """Do a step for every member here that owes it, and answer.  ``jobs``: only for those of these members."""
         every = self._answers.every_member(txn, jobs)
-        log.info("transaction %s: %s of %d members", txn, step, len(every))
+        owing = [each for each in every if _owes(each, Step(step))]
+        log.info("transaction %s: %s of %d members, of which %d owe it", txn, step, len(every), len(owing))
         self._answer_unreadable(txn, Step(step), [each for each in every if isinstance(each, UnreadableMember)])
         members = [each for each in every if isinstance(each, Member)]
         by_name: dict[Step, Callable[[TxnId, Sequence[Member]], None]] = {

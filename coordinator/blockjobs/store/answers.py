@@ -203,7 +203,10 @@ class Answers:
         for a in answers:
             uncut = "" if a.uncut is None else codec.pack(dict(a.uncut))
             args += [a.job, a.errno, a.text, codec.pack(dict(a.result)), a.reads, a.writes, a.size, uncut]
-        self._scripts.call("answer", names, args)
+        _, *late = (each.decode("utf-8", "replace") for each in self._scripts.call("answer", names, args))
+        for job, status, passed in zip(late[::3], late[1::3], late[2::3], strict=True):
+            seen = f"it is {status} and has passed {passed or 'nothing'}" if status else "it is no member any more"
+            log.info("job %s: its answer to %s changes nothing: %s", job, step, seen)
 
 
 def _member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMember:

@@ -14,10 +14,11 @@
 -- The result of an open may have ``need``, a file system and bytes: the share adds them up by file system.
 -- The result of a prepare may have ``series`` and ``bytes`` of a backup: they are noted when it settles by a commit.
 --
--- Returns {"answered", still owing}
+-- Returns {"answered", for each answer that changed nothing: its job, the status of it ("": no member any more), and the
+-- step that it passed last}
 
 local step = ARGV[2]
-local failed = 0
+local failed, reply = 0, {"answered"}
 for i = 0, #KEYS - 7 do
   local job, a = KEYS[7 + i], 3 + i * 8
   local id, errno, text, result, reads, writes, size, uncut = unpack(ARGV, a + 1, a + 8)
@@ -99,8 +100,10 @@ for i = 0, #KEYS - 7 do
       redis.call("HINCRBY", KEYS[1], "failed", 1)
       failed = failed + 1
     end
+  else
+    for _, word in ipairs({id, is_of(job, ARGV[1]) and status or "", passed or ""}) do table.insert(reply, word) end
   end
 end
 local owing = redis.call("HGET", KEYS[1], step)
 if failed > 0 or owing == "0" then owe(KEYS[3], KEYS[4], ARGV[1]) end
-return {"answered", owing or "0"}
+return reply
