@@ -31,8 +31,8 @@ from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.runs import plan_backup
 from blockjobs.store.attempts import Claim
 from blockworker.drivers.backup import Backup
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 from carried import Unhindered  # the registry's stand-in of the unit tests: it answers at once, and never holds the job

@@ -21,10 +21,10 @@ from statistics import median
 
 from blockjobs.cli.runfile import size as parse_size
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.throttle import Throttle
 from blockworker.volumes.device import DeviceSource
 from blockworker.volumes.direct import drop_cache
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.file import CacheTrail, read_full
 from blockworker.volumes.null import NullTarget
 

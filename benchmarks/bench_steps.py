@@ -27,10 +27,10 @@ from blockjobs.server import Server
 from blockjobs.store.attempts import Claim, Progress, Who
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry, Registry
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.steps import Steps
-from blockworker.targets import journal
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.records import journal
+from blockworker.steps.steps import Steps
 from blockworker.targets.staged import StagedTarget
 
 HOST = Host("bench")

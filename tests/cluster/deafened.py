@@ -47,7 +47,7 @@ BREAKS = {each.__name__: each for each in (nothing, connection, threads)}
 
 
 def main() -> None:
-    from blockworker import pulse  # noqa: PLC0415
+    from blockworker.watch import pulse  # noqa: PLC0415
 
     pulse.LOOK, pulse.PATIENCE = 0.5, 2.0  # type: ignore[misc]
     BREAKS[sys.argv.pop(1)]()

@@ -39,7 +39,7 @@ from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
-from blockworker.host import HostConfig, dump
+from blockworker.host.config import HostConfig, dump
 
 MIB = 1 << 20
 LOG = 64 * MIB  # bytes that a registry needs here, with some to spare

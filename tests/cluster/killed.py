@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from redis.connection import AbstractConnection
 
-from blockworker import kernel
+from blockworker.system import kernel
 
 T = TypeVar("T")
 
 # What changes a file system, as audit events of Python; before each of them a process can die.
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
-# The same for system calls by ctypes, of which Python's audit hooks see nothing: attributes of ``blockworker.kernel``.
+# The same for system calls by ctypes, of which Python's audit hooks see nothing: attributes of
+# ``blockworker.system.kernel``.
 KERNEL_CHANGES = ("rename_noreplace", "rename_exchange", "clone", "clone_range", "punch_hole", "allocate")
 
 

@@ -1,6 +1,6 @@
 """Light stand-ins for the workers of many hosts: one process, one Celery consumer on all their queues.
 
-What is answered is the product's own: ``blockworker.steps.Steps`` for the steps, claim, checkpoint and finish of
+What is answered is the product's own: ``blockworker.steps.steps.Steps`` for the steps, claim, checkpoint and finish of
 ``HostRegistry.attempts`` for the copies, a beat in two seconds for each host.  Only the copy itself is left out of
 ``null-co`` volumes; files, which need ``--root``, are copied by the product's attempt, one after the other.
 
@@ -28,14 +28,14 @@ from blockjobs.model.jobs import Checkpoint
 from blockjobs.store.attempts import Progress, Who
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt
-from blockworker.host import HostConfig, facts
-from blockworker.machine import machine_name
-from blockworker.probe import look
-from blockworker.processstart import read_start
-from blockworker.roots import Roots
-from blockworker.steps import Steps
-from blockworker.watcher import Watcher
+from blockworker.attempt import attempt
+from blockworker.host.config import HostConfig, facts
+from blockworker.host.machine import machine_name
+from blockworker.host.roots import Roots
+from blockworker.questions.look import look
+from blockworker.steps.steps import Steps
+from blockworker.system.processstart import read_start
+from blockworker.watch.watcher import Watcher
 
 SLOTS = 2
 BEAT = 3.0  # seconds between two beats of a host

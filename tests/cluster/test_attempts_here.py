@@ -32,16 +32,18 @@ from blockjobs.store.attempts import Claim, Who
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry, Registry
 from blockjobs.store.views import JobView
-from blockworker import attempt, control, drivers, pausepoint, state
-from blockworker.highest import NAME, Highest
-from blockworker.host import HostConfig
-from blockworker.processname import named_after
-from blockworker.processstart import read_start
-from blockworker.resolving import resolve
-from blockworker.roots import Roots
-from blockworker.sparefile import spare_name
-from blockworker.steps import Steps
-from blockworker.watcher import Watcher
+from blockworker import drivers
+from blockworker.attempt import attempt, control, pause_point
+from blockworker.host import state
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.questions.resolving import resolve
+from blockworker.records.highest_decision import NAME, Highest
+from blockworker.steps.steps import Steps
+from blockworker.system.processname import named_after
+from blockworker.system.processstart import read_start
+from blockworker.system.sparefile import spare_name
+from blockworker.watch.watcher import Watcher
 
 MIB = 1 << 20
 RUN, JOB = RunId("here"), JobId("here.j")
@@ -138,7 +140,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_a_job_paused_for_longer_than_the_limit_is_parked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives its slot back, and goes on where it was when it is resumed."""
-    monkeypatch.setattr(pausepoint, "PARK_AFTER", 0.3)
+    monkeypatch.setattr(pause_point, "PARK_AFTER", 0.3)
     ended: list[str] = []
     slot = threading.Thread(target=lambda: ended.append(scene.attempt()))
     slot.start()
@@ -167,7 +169,7 @@ def test_an_attempt_that_finds_its_target_taken_away_by_a_cancel_is_cancelled(sc
     if cancelled:
         scene.registry.verbs.cancel(JOB)
     drivers.find("backup", "a").abort(scene.roots, scene.job, 1, opened=True)
-    point = pausepoint.PausePoint(scene.host.attempts, claim, draining=bool, tell=str)
+    point = pause_point.PausePoint(scene.host.attempts, claim, draining=bool, tell=str)
     attempt.Attempt(scene.host.attempts, scene.roots, claim, point).run()
     view = scene.conclude()
     assert (view.error == "Operation canceled") is cancelled

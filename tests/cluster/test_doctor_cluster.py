@@ -8,7 +8,7 @@ from commands import run_command
 from fleet import Fleet
 
 from blockjobs.model.ids import Host
-from blockworker.host import HostConfig, dump
+from blockworker.host.config import HostConfig, dump
 
 
 def doctor(fleet: Fleet, *words: str) -> tuple[int, list[dict[str, str]]]:

@@ -31,9 +31,9 @@ from receiver import Receiver
 
 from blockjobs.spawn import spawn
 from blockjobs.store import keys
-from blockworker.host import load
-from blockworker.roots import Roots
-from blockworker.targets.journal import sweep_tombstones
+from blockworker.host.config import load
+from blockworker.host.roots import Roots
+from blockworker.records.journal import sweep_tombstones
 
 LIFE: Final = 9  # samples of a child, three for each third
 EVERY: Final = 2.0  # seconds between two samples

@@ -31,7 +31,7 @@ from blockjobs.daemons.probe import Probe
 from blockjobs.model.errors import HostDown
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host, RunId, TxnId
-from blockworker.host import dump, load
+from blockworker.host.config import dump, load
 
 STAGES: Final = ("open", "cut", "copy", "prepare", "settle")
 NAMED_WITHIN: Final = 30.0  # seconds

@@ -11,7 +11,7 @@ from mounts import mounted
 
 from blockjobs.client import Coordinator
 from blockjobs.model import errors
-from blockworker.host import HostConfig, dump
+from blockworker.host.config import HostConfig, dump
 
 
 class Shared(Fleet):

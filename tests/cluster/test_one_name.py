@@ -19,10 +19,11 @@ from blockjobs.store import keys
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.heartbeats import HostTaken
 from blockjobs.store.registry import HostRegistry
-from blockworker import heartbeat, machine
-from blockworker.heartbeat import Heartbeat
-from blockworker.host import HostConfig
-from blockworker.processstart import read_start
+from blockworker.host import machine
+from blockworker.host.config import HostConfig
+from blockworker.system.processstart import read_start
+from blockworker.watch import heartbeat
+from blockworker.watch.heartbeat import Heartbeat
 
 STEPS, COPY = WorkerName.STEPS, WorkerName.COPY
 HOST = Host("a")

@@ -24,11 +24,12 @@ from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry
-from blockworker import attempt, kernel
-from blockworker.roots import Roots
-from blockworker.targets.journal import sweep_tombstones
+from blockworker.attempt import attempt
+from blockworker.host.roots import Roots
+from blockworker.records.journal import sweep_tombstones
+from blockworker.system import kernel
 from blockworker.targets.settle import close_settled
-from blockworker.watcher import Watcher
+from blockworker.watch.watcher import Watcher
 
 OF_THE_DISK = (
     (kernel, "rename_noreplace"),

@@ -26,10 +26,10 @@ from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import HostRegistry, Registry
-from blockworker import attempt
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.steps import Steps
+from blockworker.attempt import attempt
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.steps.steps import Steps
 
 BELL, COPY = "test:bell", "copy"
 HOSTS = ("a", "b")

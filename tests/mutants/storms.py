@@ -27,8 +27,8 @@ _CONTROL: Final = (
     Mutant("daemons/finalizer.py", "doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)", 'doubt = ""', storm("server_rolled_back")),
 )
 _DATA: Final = (
-    Mutant("mounts.py", "if not self._config.must_be_mounted or now.path not in self._config.write_roots:", "if True:", storm("disk_unmounted"),
-           besides=(Change("mounts.py", "if before is not None and not before.is_same(now):", "if False:"),)),
+    Mutant("host/mounts.py", "if not self._config.must_be_mounted or now.path not in self._config.write_roots:", "if True:", storm("disk_unmounted"),
+           besides=(Change("host/mounts.py", "if before is not None and not before.is_same(now):", "if False:"),)),
 )
 # fmt: on
 

@@ -22,13 +22,14 @@ from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim
-from blockworker import kernel
 from blockworker.copy.digests import CHUNK, LENGTH, digest
+from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
-from blockworker.host import HostConfig
-from blockworker.roots import Root, Roots
-from blockworker.targets import cuts, manifest
-from blockworker.targets import journal as journals
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Root, Roots
+from blockworker.records import journal as journals
+from blockworker.system import kernel
+from blockworker.targets import manifest
 from blockworker.targets.opening import find_member
 
 MIB: Final = 1 << 20
@@ -190,7 +191,7 @@ class Story:
     def _cut(self, driver: Backup, roots: Roots, spec: JobSpec) -> None:
         with journals.locked(roots, Root(str(self.disk.top)), spec.transaction) as journal:
             assert journal is not None
-            cuts.begin(journal, {spec.id})
+            cut_files.begin(journal, {spec.id})
             driver.brace(roots, spec)
             cut = driver.cut(roots, spec, {})
             driver.keep(roots, spec, cut)

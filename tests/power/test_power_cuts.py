@@ -14,7 +14,7 @@ from shutdown import Disk, disk_of
 
 from blockjobs.model.jobs import Checkpoint
 from blockworker.copy.digests import DigestFile
-from blockworker.durability import Durability
+from blockworker.drivers.durability import Durability
 from blockworker.targets.written import Written
 
 SHORT, LONG = 15, 100  # cuts of each story on each file system

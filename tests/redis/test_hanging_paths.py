@@ -22,16 +22,16 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.hanging import HangingPath
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Progress
-from blockworker.crew import left_behind
-from blockworker.cutting import cut
 from blockworker.drivers.backup import Backup
-from blockworker.errands.desk import Desk
-from blockworker.errands.forker import Forker
-from blockworker.errands.lanes import Lanes
-from blockworker.errands.mounts import MountTable
-from blockworker.errands.questions import Questions
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.steps.cut import cut
+from blockworker.steps.desk import Desk
+from blockworker.steps.forker import Forker
+from blockworker.steps.lanes import Lanes
+from blockworker.steps.path_mounts import MountTable
+from blockworker.steps.questions import Questions
+from blockworker.system.crew import left_behind
 
 HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
 NUMBERS = count(1)

@@ -14,9 +14,9 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.hanging import HangingPath
 from blockjobs.store import codec, keys
 from blockjobs.store.answers import Answer, UnreadableMember
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.steps import Steps
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.steps.steps import Steps
 
 NEWER = b"\x02\x94"
 NOTHING = volumespec.parse({"driver": "null-co", "host": ALPHA})

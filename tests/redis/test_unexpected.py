@@ -10,12 +10,12 @@ from puppets import ALPHA, RUN, Fleet, spec
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
-from blockworker.cutting import cut
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.steps import Steps
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.steps.cut import cut
+from blockworker.steps.steps import Steps
 from blockworker.volumes import Identity
 
 SAID = "internal error: KeyError('odd')"

@@ -13,7 +13,7 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 
 
 class Alone(Unhindered):

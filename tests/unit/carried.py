@@ -18,8 +18,8 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened, Work
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
 from blockworker.targets.given import Prepared
 
 

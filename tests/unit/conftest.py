@@ -17,10 +17,10 @@ from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockworker.copy.digests import DigestFile, digest
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.records.journal import Member
 from blockworker.targets import manifest
-from blockworker.targets.journal import Member
 from blockworker.targets.opening import open_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget

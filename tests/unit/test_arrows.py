@@ -18,6 +18,11 @@ ALLOWED = {  # folder of blockjobs -> the folders of blockjobs that it may impor
     "daemons": {"model", "store", "notify"},
     "qmp":     {"model", "store"},
 }  # fmt: skip
+# Rooms of blockworker, from the ground up: each imports from those before it only.  ``app`` is the one loose file.
+ROOMS = (
+    "system", "host", "records", "volumes", "copy", "cuts", "targets", "drivers", "attempt", "questions", "watch",
+    "steps", "app", "commands",
+)  # fmt: skip
 PURE = ("redis", "celery", "kombu", "click", "rich", "psutil", "subprocess", "socket", "time", "random")
 
 
@@ -61,6 +66,25 @@ def test_only_the_command_line_imports_the_command_line():
 def test_the_model_has_no_input_no_output_and_no_clock():
     for path in (CONTROL / "model").rglob("*.py"):
         assert not [name for name in imports(path) if name.split(".")[0] in PURE], path
+
+
+def rooms(path: Path) -> set[str]:
+    """The rooms of blockworker that a file imports from."""
+    parts = [name.split(".") for name in imports(path)]
+    return {name[1] for name in parts if name[0] == "blockworker" and len(name) > 1}
+
+
+def test_every_file_of_the_data_plane_lies_in_a_room():
+    packages = {path.name for path in DATA.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert packages == set(ROOMS) - {"app"}
+    assert {path.name for path in DATA.glob("*.py")} == {"__init__.py", "app.py"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_the_data_plane_imports_nothing_upward(room):
+    below = set(ROOMS[: ROOMS.index(room) + 1])
+    for path in [*(DATA / room).rglob("*.py"), *DATA.glob(f"{room}.py")]:
+        assert rooms(path) <= below, path
 
 
 def test_both_planes_were_looked_at():

@@ -13,9 +13,9 @@ from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, OnError, Orders
 from blockjobs.store.attempts import Claim, Progress
 from blockworker import drivers
-from blockworker.attempt import Attempt
+from blockworker.attempt.attempt import Attempt
+from blockworker.attempt.pause_point import PausePoint
 from blockworker.drivers.base import Work
-from blockworker.pausepoint import PausePoint
 
 SPEC = JobSpec(
     id=JobId("R.a"), transaction=TxnId("R"), run=RunId("R"), source=volumespec.parse("h:/s"),

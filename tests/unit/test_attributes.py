@@ -15,7 +15,7 @@ from carried import Machine, carry_out, prepare_job, unprivileged
 from blockjobs.model import volumespec
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.restore import Restore
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 from blockworker.targets import acl, manifest
 from blockworker.targets.attributes import LARGEST, Attributes, give, parse, read
 

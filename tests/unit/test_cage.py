@@ -23,7 +23,7 @@ import pytest
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.cage import Cage, kernel_cage, launch
+from blockworker.system.cage import Cage, kernel_cage, launch
 from blockworker.targets.opening import open_member
 from blockworker.volumes import open_source
 from blockworker.volumes.export import Export, handed

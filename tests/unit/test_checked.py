@@ -11,12 +11,12 @@ from sparse import proven
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import InjectedError
+from blockworker.copy.checked_source import CheckedSource, Past
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.plan import pieces
 from blockworker.copy.proven import ProvenDigests
 from blockworker.drivers.verify import said_of
 from blockworker.volumes.blkdebug import DebugSource
-from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.file import FileSource
 
 MIB = 1 << 20

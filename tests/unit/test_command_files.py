@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from blockjobs.model.ids import TxnId
-from blockworker.calls import call
+from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
-from blockworker.targets import cuts
-from blockworker.targets import journal as journals
+from blockworker.host.host_commands import call
+from blockworker.records import journal as journals
 
 LISTING = """import json, os, shutil, sys
 links = {}
@@ -51,7 +51,7 @@ def host(site_at, tmp_path):
 def begun(host, spec):
     root = host.roots.root_of(str(host.backup), write=True)
     with journals.held(host.roots, root, spec.transaction) as journal:
-        cuts.begin(journal, set(journal.record.members))
+        cut_files.begin(journal, set(journal.record.members))
         yield journal
 
 

@@ -22,9 +22,9 @@ from mounts import memory, mounted
 from unmounting import unmount
 
 from blockjobs.model import volumespec
-from blockworker import kernel
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.system import kernel
 from blockworker.volumes import REPLACED, Identity, open_source
 from blockworker.volumes.condition import Proof, identity_of
 

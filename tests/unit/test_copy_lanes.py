@@ -16,14 +16,14 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest, digest_size
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.lanes import INTERNAL
 from blockworker.copy.plan import Plan
 from blockworker.copy.throttle import Throttle
-from blockworker.durability import Durability
+from blockworker.drivers.durability import Durability
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget
 from blockworker.volumes.base import trouble
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.null import NullSource
 
 MIB = 1 << 20

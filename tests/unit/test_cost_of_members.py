@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from blockworker import sparefile
-from blockworker.roots import Root
-from blockworker.targets import journal, settle
-from blockworker.targets.journal import Member, Record
+from blockworker.host.roots import Root
+from blockworker.records import journal
+from blockworker.records.journal import Member, Record
+from blockworker.system import sparefile
+from blockworker.targets import settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.staged import StagedTarget
 

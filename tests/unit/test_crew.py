@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blockworker.crew import WIDTH, Crew, left_behind
+from blockworker.system.crew import WIDTH, Crew, left_behind
 
 DEADLINE = 20.0  # seconds; long, for machines that are busy
 

@@ -18,12 +18,13 @@ from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut, skew
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import TxnId
+from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
-from blockworker.sealed import seal
-from blockworker.targets import cuts, settle
-from blockworker.targets import journal as journals
-from blockworker.targets.folder import LockBusy
+from blockworker.records import journal as journals
+from blockworker.records.folder import LockBusy
+from blockworker.records.sealed import seal
+from blockworker.targets import settle
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished
@@ -94,7 +95,7 @@ def journal_root(host):
 
 def begun(host):
     with journals.held(host.roots, journal_root(host), TXN) as journal:
-        cuts.begin(journal, set(journal.record.members))
+        cut_files.begin(journal, set(journal.record.members))
 
 
 def settled(host, how, spec):

@@ -23,7 +23,7 @@ def test_the_end_of_a_process_is_said_by_its_signal_or_its_exit_code(code, words
 
 def find_log(stderr, **environment):
     """What a process with this standard error says of its log."""
-    program = "from blockworker.deaths import find_log; print(find_log())"
+    program = "from blockworker.attempt.deaths import find_log; print(find_log())"
     done = subprocess.run(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, env=environment
     )

@@ -18,7 +18,7 @@ from blockjobs.cli import main
 from blockjobs.model.exits import Exit
 from blockjobs.server import Server
 from blockjobs.store.address import has_user_alone, parse
-from blockworker.host import STATE
+from blockworker.host.config import STATE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 README = (DEPLOY / "README.md").read_text()

@@ -20,11 +20,12 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockworker.host import HostConfig, dump
-from blockworker.roots import Roots
-from blockworker.targets import devices, inplace
-from blockworker.targets.devices import State
-from blockworker.targets.folder import LockBusy
+from blockworker.host.config import HostConfig, dump
+from blockworker.host.roots import Roots
+from blockworker.records import devices
+from blockworker.records.devices import State
+from blockworker.records.folder import LockBusy
+from blockworker.targets import inplace
 from blockworker.targets.inplace import DeviceTarget
 from blockworker.targets.written import Written
 from blockworker.volumes import Identity

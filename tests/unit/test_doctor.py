@@ -12,8 +12,9 @@ from unmounting import unmount
 
 from blockjobs.model.checkup import FINE, RULES, Finding, Level, examine, worst
 from blockjobs.model.ids import Host
-from blockworker import checkup, filesystem
-from blockworker.host import HostConfig
+from blockworker.host.config import HostConfig
+from blockworker.questions import checkup
+from blockworker.system import filesystem
 
 GIB = 1 << 30
 ALL = dict.fromkeys(filesystem.TRIALS, "")

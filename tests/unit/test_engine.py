@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.plan import pieces
 from blockworker.copy.throttle import Throttle
 from blockworker.targets.manifest import verify
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import Extent, NullTarget, filter_target, open_source
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.null import NullSource
 
 MIB = 1 << 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blockworker.farewell import LAST_COPIES, processes_to_give_up
-from blockworker.spares import Mark
+from blockworker.attempt.farewell import LAST_COPIES, processes_to_give_up
+from blockworker.attempt.spares import Mark
 
 SOON, LATE = LAST_COPIES - 0.1, LAST_COPIES
 

@@ -14,9 +14,9 @@ from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.keep import Target
 from blockjobs.model.rescan import FoundBackup, Standing, judge_found, number_among
-from blockworker import rescan
-from blockworker.rescan import scan_page
-from blockworker.roots import Root
+from blockworker.host.roots import Root
+from blockworker.questions import rescan
+from blockworker.questions.rescan import scan_page
 from blockworker.targets import manifest
 from blockworker.targets.settle import clean_transaction, commit_member
 

@@ -16,14 +16,16 @@ from recorded import lay_out
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import OnError
-from blockworker.highest import Highest
-from blockworker.host import HostConfig
-from blockworker.roots import Root
-from blockworker.sparefile import read_text, replace_file
-from blockworker.steps import _take_room
-from blockworker.targets import abandoned, journal, settle
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Root
+from blockworker.records import journal
+from blockworker.records.highest_decision import Highest
+from blockworker.steps.steps import _take_room
+from blockworker.system.sparefile import read_text, replace_file
+from blockworker.targets import settle
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.room import Room
+from blockworker.watch import abandoned
 
 KINDS = ["tmpfs", "ext4", "xfs"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from blockjobs.model.errors import JobFailed
-from blockworker import globs
-from blockworker.probe import look
+from blockworker.questions import globs
+from blockworker.questions.look import look
 
 TREE = ["a.img", "b.img", "c.raw", ".hidden.img", "vm1/root.img", "vm2/root.img", "vm2/data.img", "vm3/deep/root.img"]
 

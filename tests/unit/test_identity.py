@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from unmounting import unmount
 
-from blockworker.identity import same_thing, which_device, which_file
+from blockworker.system.identity import same_thing, which_device, which_file
 
 KINDS = ("ext4", "xfs", "btrfs")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and loop devices are made by root")

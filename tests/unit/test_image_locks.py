@@ -19,14 +19,14 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import OnChange
-from blockworker import kernel, locks
 from blockworker.drivers.backup import Backup
-from blockworker.host import HostConfig
-from blockworker.inuse import SourceWatch, expect_still
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.system import image_locks, kernel
 from blockworker.targets import settle
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished
+from blockworker.volumes.in_use import SourceWatch, expect_still
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(
@@ -56,7 +56,7 @@ def test_qemu_does_not_start_on_an_image_that_is_owned_and_starts_on_one_that_is
     with opened(image) as fd:
         for writable in (True, False):
             assert refusal(image, tmp_path, writable=writable) == "", "without a lock"
-        locks.own(fd, "image")
+        image_locks.own(fd, "image")
         for writable in (True, False):
             assert "Failed to get" in refusal(image, tmp_path, writable=writable)
     assert refusal(image, tmp_path) == "", "the lock went with its descriptor"
@@ -66,31 +66,31 @@ def test_qemu_does_not_start_on_an_image_that_is_owned_and_starts_on_one_that_is
 def test_an_image_that_qemu_has_open_cannot_be_owned(image, tmp_path, writable):
     with opened(image) as fd:
         with qemu(image, tmp_path, writable=writable):
-            assert locks.is_open(fd)
-            assert locks.is_written(fd) == writable
+            assert image_locks.is_open(fd)
+            assert image_locks.is_written(fd) == writable
             with pytest.raises(JobFailed, match="image is in use: QEMU has it open") as refused:
-                locks.own(fd, "image")
+                image_locks.own(fd, "image")
             assert refused.value.errno == errno.EBUSY
             with opened(image) as other:
-                assert not locks.is_written(other) or writable, "a refusal leaves no lock"
-        locks.own(fd, "image")
+                assert not image_locks.is_written(other) or writable, "a refusal leaves no lock"
+        image_locks.own(fd, "image")
 
 
 def test_an_owner_uses_every_permission_and_shares_none(image):
     """The bytes of QEMU's protocol: 100 to 103 for what is used, 200 to 203 for what nobody else may use."""
     with opened(image) as fd, opened(image) as other:
         assert not any(kernel.locked(other, byte) for byte in range(100, 204))
-        locks.own(fd, "image")
+        image_locks.own(fd, "image")
         assert [byte for byte in range(100, 204) if kernel.locked(other, byte)] == [*range(100, 104), *range(200, 204)]
 
 
 def test_a_reader_that_shares_everything_keeps_nobody_from_starting(image, tmp_path):
     with opened(image) as fd:
-        locks.share(fd)
+        image_locks.share(fd)
         with qemu(image, tmp_path):
-            assert locks.is_written(fd)
+            assert image_locks.is_written(fd)
         with opened(image) as other:
-            assert locks.is_open(other), "and whoever wants it alone sees the reader"
+            assert image_locks.is_open(other), "and whoever wants it alone sees the reader"
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def test_a_job_that_writes_a_part_keeps_nobody_from_reading_another_and_a_guest_
     watch = SourceWatch(volume, roots)
     try:
         with opened(disk[1]) as part, opened(disk[1]) as guest:
-            locks.write_a_part(part)
+            image_locks.write_a_part(part)
             expect_still(volume, roots)
             assert watch.writer() is None
-            kernel.lock_shared(guest, 100 + locks.WRITE)
-            kernel.lock_shared(guest, 200 + locks.WRITE)  # as a guest does, which shares its disk with nobody
+            kernel.lock_shared(guest, 100 + image_locks.WRITE)
+            kernel.lock_shared(guest, 200 + image_locks.WRITE)  # as a guest does, which shares its disk with nobody
             with pytest.raises(JobFailed, match="QEMU writes to what shares bytes with it"):
                 expect_still(volume, roots)
             assert watch.writer().who == f"{disk[2]}: QEMU writes to it"

@@ -12,7 +12,7 @@ import pytest
 
 from blockjobs.cli import main
 from blockjobs.cli.init import example
-from blockworker import host
+from blockworker.host import config
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = [
@@ -54,7 +54,7 @@ def test_the_example_of_a_host_is_what_deploy_has_and_loads(command, tmp_path):
     (tmp_path / "host.toml").write_text(
         out.replace('"/srv/images"', f'"{tmp_path}/images"').replace('"/backup"', f'"{tmp_path}/backup"')
     )
-    assert host.load(tmp_path / "host.toml").name == "web1"
+    assert config.load(tmp_path / "host.toml").name == "web1"
 
 
 def test_nothing_that_is_there_is_written_over(command, tmp_path):

@@ -22,10 +22,10 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
-from blockworker.forecast import forecast
-from blockworker.host import HostConfig
-from blockworker.inuse import expect_still
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.questions.forecast import forecast
+from blockworker.volumes.in_use import expect_still
 
 MIB = 1 << 20
 LOCK = """

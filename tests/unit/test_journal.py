@@ -14,12 +14,12 @@ import pytest
 from killed import forked
 
 from blockjobs.model.errors import BadInput, JobFailed
-from blockworker.roots import Root
-from blockworker.targets import journal
-from blockworker.targets.abandoned import sweep_root
-from blockworker.targets.entries import Replaced
-from blockworker.targets.folder import LockBusy
-from blockworker.targets.journal import Member, Record
+from blockworker.host.roots import Root
+from blockworker.records import journal
+from blockworker.records.entries import Replaced
+from blockworker.records.folder import LockBusy
+from blockworker.records.journal import Member, Record
+from blockworker.watch.abandoned import sweep_root
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.restores import KEEP_DIGESTS
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.restore import Restore
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 from blockworker.targets import manifest
 
 OLD, NEW = b"V" * 3_000_000, b"A" * 2_500_000

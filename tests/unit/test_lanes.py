@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from blockjobs.store import codec
-from blockworker.errands.board import Board, Errand
-from blockworker.errands.forker import ErrandProcess, Forker, Gone
-from blockworker.errands.lanes import Lanes
-from blockworker.errands.mounts import MountTable, mount_points, point_of, resolve_to_mount
-from blockworker.errands.standstill import Watch, path_calls
+from blockworker.steps.board import Board, Errand
+from blockworker.steps.forker import ErrandProcess, Forker, Gone
+from blockworker.steps.lanes import Lanes
+from blockworker.steps.path_mounts import MountTable, mount_points, point_of, resolve_to_mount
+from blockworker.system.standstill import Watch, path_calls
 
 DEADLINE = 20.0  # seconds; long, for machines that are busy
 PATIENCE = 0.2  # seconds after which these tests call a path hanging

@@ -17,8 +17,8 @@ from blockjobs.model.liveness import (
     judge_worker,
     lone_absence,
 )
-from blockworker import machine
-from blockworker.processstart import read_start
+from blockworker.host import machine
+from blockworker.system.processstart import read_start
 
 STEPS, COPY = WorkerName.STEPS, WorkerName.COPY
 UP, DOWN, LEFT, UNSURE = Word.UP, Word.DOWN, Word.LEFT, Word.UNSURE

@@ -17,10 +17,10 @@ from unmounting import unmount
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
-from blockworker import kernel
 from blockworker.drivers.verify import Verify
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.system import kernel
 from blockworker.targets import manifest
 from blockworker.volumes import open_source
 from blockworker.volumes.device import DeviceSource

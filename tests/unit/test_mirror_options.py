@@ -10,8 +10,8 @@ import pytest
 from blockjobs.model import mirrors
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import Host
-from blockworker.host import HostConfig, dump, load
-from blockworker.quiesce import Quiesce
+from blockworker.cuts.quiesce import Quiesce
+from blockworker.host.config import HostConfig, dump, load
 
 BLOCKING = "Parameter 'copy-mode' does not accept value 'write-blocking'"
 POWER = "Parameter 'granularity' expects a power of 2"

@@ -16,7 +16,6 @@ from blockjobs.model.errors import VolumeError
 from blockworker.copy.convergence import AT_LEAST, LONGEST, PATIENCE, Convergence
 from blockworker.copy.digests import root_of
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
@@ -24,6 +23,7 @@ from blockworker.targets.manifest import verify
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import filter_target, open_source
+from blockworker.volumes.extents import RangeSet
 
 MIB = 1 << 20
 SIZE = 5 * MIB + 4097

@@ -16,13 +16,16 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockworker import checkup, mounts, probe
 from blockworker.drivers.backup import Backup
-from blockworker.host import HostConfig, dump
-from blockworker.mounts import RootAway
-from blockworker.roots import Root, Roots
-from blockworker.seen import Seen
-from blockworker.targets import abandoned, journal, owed, settle
+from blockworker.host import mounts
+from blockworker.host.config import HostConfig, dump
+from blockworker.host.mounts import RootAway
+from blockworker.host.roots import Root, Roots
+from blockworker.host.seen import Seen
+from blockworker.questions import checkup, look
+from blockworker.records import journal, owed
+from blockworker.targets import settle
+from blockworker.watch import abandoned
 
 KIB = 1 << 10
 
@@ -95,7 +98,7 @@ def test_plan_and_doctor_name_the_root_and_what_takes_the_change(tmp_path, sourc
             {"as": "room", "spec": spec.to_dict()}, {"as": "new", "volume": f"h:{place.top}/x.img"},
             {"as": "forecast", "spec": spec.to_dict()},
         ]  # fmt: skip
-        answers = [each["text"] for each in probe.look(Roots(config), looks)]
+        answers = [each["text"] for each in look.look(Roots(config), looks)]
         answers += [each["error"] for each in checkup.facts(config)["looks"] if each["kind"] == "write-root"]
         assert len(answers) == 4
         for text in answers:

@@ -10,8 +10,9 @@ import pytest
 from disks import Disk
 
 from blockjobs.model.errors import JobFailed
-from blockworker.roots import Roots
-from blockworker.targets import journal, settle
+from blockworker.host.roots import Roots
+from blockworker.records import journal
+from blockworker.targets import settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.staged import StagedTarget
 

@@ -15,26 +15,14 @@ from blockjobs.daemons import coordinator, finalizer, probe, quarantine, remembe
 from blockjobs.model import clock as steady_clock
 from blockjobs.settings import DAY, Settings
 from blockjobs.store import attempts, attention, clock, codec, hosts
-from blockworker import (
-    checkup,
-    control,
-    cutting,
-    farewell,
-    heartbeat,
-    highest,
-    machine,
-    mounts,
-    ownership,
-    processname,
-    pulse,
-    state,
-    strays,
-    threads,
-    watcher,
-)
-from blockworker.errands import board, lanes
-from blockworker.host import STATE, HostConfig
-from blockworker.targets import abandoned, folder, journal, owed
+from blockworker.attempt import control, farewell
+from blockworker.host import machine, mounts, ownership, state
+from blockworker.host.config import STATE, HostConfig
+from blockworker.questions import checkup, strays
+from blockworker.records import folder, highest_decision, journal, owed
+from blockworker.steps import board, cut, lanes
+from blockworker.system import processname, threads
+from blockworker.watch import abandoned, heartbeat, pulse, watcher
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 WORDS = {0.5: "half a second", 2: "two", 3: "three", 8: "eight", 10: "ten"}
@@ -78,13 +66,13 @@ SENTENCES = {
     "a file system": f"A file system on which {WORDS[board.WIDTH]} hang gets no more",
     "errands": f"At most {WORDS[board.MOST]} errands are under way at once on a host",
     "slots": f"So a host with {DEFAULT.slots} slots has at most {2 * DEFAULT.slots} processes that copy",
-    "cut": f"is given up after {cutting.LIMIT:g} s",
+    "cut": f"is given up after {cut.LIMIT:g} s",
     "hangs": f"A call that has lasted for {WORDS[lanes.PATIENCE]} seconds is said to hang",
     "questions": f"A question of QMP and of `move` is answered in its {WORDS[probe.PATIENCE]} seconds,",
     "questions of a run file": f"one of `plan` and `run` in its {gather.PATIENCE:g};",
     "no deadline": "RUN has none." * ("run" not in finalizer.DEADLINES) or "?",
     "farewell": f"(a call that lasts for {control.HANGS_AFTER:g} s): the worker ends {farewell.LAST_COPIES:g} s after",
-    "highest": f"the registry's identity, in `{highest.NAME}` of its",
+    "highest": f"the registry's identity, in `{highest_decision.NAME}` of its",
     "decisions": f"in `{remembered.NAME}` of the directory `--state`",
     "state": f"by default `{STATE}/NAME`",
     "records of a host": f"the records lie in `{state.FOLDER}` beneath the first write root",

@@ -12,7 +12,7 @@ from trees import PUBLISHED
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import TxnId
-from blockworker.sealed import seal
+from blockworker.records.sealed import seal
 from blockworker.targets import manifest
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.settle import commit_job, commit_member

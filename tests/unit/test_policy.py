@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from blockjobs.model.jobs import OnError
-from blockworker.policy import judge
+from blockworker.attempt.error_policy import judge
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 from disks import Disk
 
 from blockjobs.model.errors import JobFailed
-from blockworker.sealed import seal
-from blockworker.targets import journal, manifest, settle
+from blockworker.records import journal
+from blockworker.records.sealed import seal
+from blockworker.targets import manifest, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished

@@ -15,8 +15,8 @@ from guests import qemu
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockworker.drivers.backup import Backup
-from blockworker.prune import Pruner, Question
-from blockworker.roots import Root
+from blockworker.host.roots import Root
+from blockworker.questions.prune import Pruner, Question
 from blockworker.targets import manifest
 from blockworker.targets.settle import clean_transaction, commit_member
 

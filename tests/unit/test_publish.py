@@ -12,13 +12,14 @@ from trees import IMAGE, PUBLISHED, SETTLED
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import TxnId
-from blockworker import kernel
-from blockworker.roots import Root
-from blockworker.targets import journal, manifest
+from blockworker.host.roots import Root
+from blockworker.records import journal
+from blockworker.records.reserved import give_name
+from blockworker.system import kernel
+from blockworker.targets import manifest
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.prepare import prepare_member
 from blockworker.targets.proof import NotPublished
-from blockworker.targets.reserved import give_name
 from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_job, commit_member
 from blockworker.targets.staged import StagedTarget, StagingBusy
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 import redis
 
-from blockworker import pulse
-from blockworker.pulse import LOOK, PATIENCE, Pulse, Taken
+from blockworker.watch import pulse
+from blockworker.watch.pulse import LOOK, PATIENCE, Pulse, Taken
 
 
 @dataclass

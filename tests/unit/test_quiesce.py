@@ -13,7 +13,7 @@ import pytest
 from children import end_child
 
 from blockjobs.model.errors import JobFailed
-from blockworker.quiesce import Quiesce
+from blockworker.cuts.quiesce import Quiesce
 
 DEADLINE = 20.0  # seconds; for a busy machine
 

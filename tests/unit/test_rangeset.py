@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockworker.copy.extents import RangeSet
+from blockworker.volumes.extents import RangeSet
 
 RANGES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)))
 

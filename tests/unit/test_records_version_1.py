@@ -10,9 +10,10 @@ import pytest
 from recorded import RECORDS, STATES, lay_out
 
 from blockjobs.model.errors import JobFailed
-from blockworker.roots import Root
-from blockworker.targets import devices, journal, manifest, settle
-from blockworker.targets.devices import State
+from blockworker.host.roots import Root
+from blockworker.records import devices, journal
+from blockworker.records.devices import State
+from blockworker.targets import manifest, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.staged import StagedTarget

@@ -9,8 +9,8 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
 from blockworker.targets.opening import open_member
 from blockworker.targets.room import Room
 

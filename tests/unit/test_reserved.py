@@ -11,12 +11,13 @@ import pytest
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
-from blockworker.roots import Roots
-from blockworker.targets import journal, settle
+from blockworker.host.roots import Roots
+from blockworker.records import journal
+from blockworker.records.reserved import release_name
+from blockworker.targets import settle
 from blockworker.targets.names import is_ours
 from blockworker.targets.opening import open_member
 from blockworker.targets.proof import NotPublished
-from blockworker.targets.reserved import release_name
 
 
 def other(site):

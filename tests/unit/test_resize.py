@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blockworker.resize import resize
+from blockworker.questions.resize import resize
 
 MIB = 1 << 20
 HELD = "import fcntl, sys; f = open(sys.argv[1], 'rb'); fcntl.lockf(f, fcntl.LOCK_SH); print(flush=True); input()"

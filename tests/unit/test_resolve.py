@@ -10,7 +10,8 @@ import pytest
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import RunId
 from blockjobs.model.resolutions import Resolution
-from blockworker.targets import journal, settle
+from blockworker.records import journal
+from blockworker.targets import settle
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.resolve import resolution_of, resolve_member
 

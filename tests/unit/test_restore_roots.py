@@ -15,17 +15,17 @@ from carried import Machine, carry_out, open_job, unprivileged
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
 from blockworker.drivers.restore import Restore
-from blockworker.forecast import forecast
-from blockworker.host import load
-from blockworker.ownership import expect_owner_can_be_given
-from blockworker.probe import look
-from blockworker.prune import Pruner, Question
-from blockworker.resize import resize
-from blockworker.roots import Roots
-from blockworker.targets import cuts
+from blockworker.host.config import load
+from blockworker.host.ownership import expect_owner_can_be_given
+from blockworker.host.roots import Roots
+from blockworker.questions.forecast import forecast
+from blockworker.questions.look import look
+from blockworker.questions.prune import Pruner, Question
+from blockworker.questions.resize import resize
 
 CONTENT = b"A" * 5000 + bytes(70_000) + b"end"
 
@@ -93,7 +93,7 @@ NEVER: dict[str, Callable[[Machine, Roots], object]] = {
         r, m.job("restore", "images/root.img", "images/copy.img"), lambda: True
     ),
     "plan of a backup": lambda m, r: forecast(r, m.job("backup", "images/root.img", "images/copy.img")),
-    "reflink beside it": lambda m, r: cuts.intend(
+    "reflink beside it": lambda m, r: cut_files.intend(
         r, m.job("backup", "images/root.img", "backup/copy.img", snapshot="reflink"), "0" * 32
     ),
 }

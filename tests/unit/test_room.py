@@ -14,7 +14,7 @@ from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.jobs import JobSpec, OnError, RoomCheck
 from blockjobs.model.room import Estimate, estimate, series
 from blockworker.drivers.backup import Backup
-from blockworker.steps import _room_for
+from blockworker.steps.steps import _room_for
 from blockworker.targets.room import Room
 
 MIB = 1 << 20

@@ -21,16 +21,16 @@ from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import MOST_SALVAGED, WHOLE, Checkpoint, JobSpec, OnError, Salvaged
 from blockjobs.store import codec
 from blockjobs.store.attempts import Claim, pack_checkpoint, unpack_checkpoint
+from blockworker.attempt.error_policy import Action, judge
 from blockworker.copy.digests import digest
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.salvage import PAGE, read_around
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
-from blockworker.policy import Action, judge
 from blockworker.volumes import NullTarget
 from blockworker.volumes.base import trouble
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.null import NullSource
 
 KIB, MIB = 1 << 10, 1 << 20

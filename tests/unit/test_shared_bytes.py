@@ -17,9 +17,9 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockworker.drivers.backup import Backup
-from blockworker.host import HostConfig
-from blockworker.overlap import Span, lock_text, meet, spans_of
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.volumes.overlap import Span, lock_text, meet, spans_of
 
 MIB = 1 << 20
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")

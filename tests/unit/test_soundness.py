@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.kernel import data_ranges
+from blockworker.system.kernel import data_ranges
 from blockworker.volumes import open_source
 from blockworker.volumes.export import name_file
 from blockworker.volumes.headers import MAGIC, Qcow2, expect_header, seems_formatted

@@ -22,9 +22,9 @@ from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, OnChange
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.mirror import Mirror
-from blockworker.filesystem import kind_of
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.system.filesystem import kind_of
 from blockworker.targets import manifest
 
 MIB = 1 << 20

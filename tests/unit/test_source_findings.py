@@ -18,11 +18,11 @@ from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec, OnDamage
-from blockworker import forecast as forecasts
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.examined import examine_copied
 from blockworker.drivers.verify import Verify
-from blockworker.forecast import forecast
+from blockworker.questions import forecast as forecasts
+from blockworker.questions.forecast import forecast
 from blockworker.targets import manifest
 
 MIB = 1 << 20

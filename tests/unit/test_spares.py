@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from blockworker import spares
-from blockworker.spares import Mark
+from blockworker.attempt import spares
+from blockworker.attempt.spares import Mark
 
 PIDS = (101, 102, 103, 104)
 SIZES = {"none hangs": (0, 2, 2), "one hangs": (1, 2, 3), "both hang": (2, 2, 4), "four hang": (4, 4, 4),

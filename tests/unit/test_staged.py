@@ -11,8 +11,8 @@ import pytest
 
 from blockjobs.model.errors import JobFailed, LeaseLost, VolumeError
 from blockworker.copy.digests import DigestFile, digest, digest_size
-from blockworker.roots import Root
-from blockworker.targets import journal
+from blockworker.host.roots import Root
+from blockworker.records import journal
 from blockworker.targets.opening import find_member, open_member
 from blockworker.targets.settle import abort_member
 from blockworker.targets.staged import StagedTarget, StagingBusy

@@ -14,14 +14,15 @@ from killed import forked
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import Host
-from blockworker import host, state
-from blockworker.errands.standstill import path_calls
-from blockworker.errands.work import SharedHighest
-from blockworker.highest import Highest
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.targets import devices, owed
-from blockworker.targets.devices import Record, State
+from blockworker.host import config as configs
+from blockworker.host import state
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.records import devices, owed
+from blockworker.records.devices import Record, State
+from blockworker.records.highest_decision import Highest
+from blockworker.steps.work import SharedHighest
+from blockworker.system.standstill import path_calls
 
 RECORD = Record(
     identity="dm/uuid:LVM-1", path="/dev/vg/a", state=State.UNDEFINED, job="R.a", transaction="R", uuid="u", size=1,
@@ -253,8 +254,8 @@ def test_the_directory_is_private_and_made_where_its_parent_allows_it(config, tm
     (tmp_path / "file").write_text("")
     with pytest.raises(JobFailed, match=f"state directory {tmp_path}/file/h: File exists"):
         state.make_directory(replace(config, state=str(tmp_path / "file" / "h")))
-    monkeypatch.setattr(host, "STATE", str(tmp_path / "lib"))
-    default = replace(config, state=host.default_state(Host("h")))
+    monkeypatch.setattr(configs, "STATE", str(tmp_path / "lib"))
+    default = replace(config, state=configs.default_state(Host("h")))
     assert state.place_of(default).path == f"{config.write_roots[0]}/.blockjobs"  # a service manager would make it
     (tmp_path / "lib").mkdir()
     state.make_directory(default)
@@ -266,9 +267,9 @@ def test_host_toml_names_it_or_leaves_it_to_the_default(tmp_path):
     path = tmp_path / "host.toml"
     keys = 'name = "web1"\nread-roots = []\nwrite-roots = []\n'
     path.write_text(keys)
-    assert host.load(path).state == "/var/lib/blockjobs/web1"
+    assert configs.load(path).state == "/var/lib/blockjobs/web1"
     path.write_text(keys + 'state = "/srv/state/"\nmust-be-mounted = true\n')
-    assert (host.load(path).state, host.load(path).must_be_mounted) == ("/srv/state", True)
+    assert (configs.load(path).state, configs.load(path).must_be_mounted) == ("/srv/state", True)
 
 
 def test_a_record_lies_behind_no_symlink(config, tmp_path):

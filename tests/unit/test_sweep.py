@@ -13,11 +13,12 @@ import redis
 
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
-from blockworker import filesystem
-from blockworker.roots import Root, Roots
-from blockworker.strays import AGE, Registry
-from blockworker.sweeping import sweep_lost
-from blockworker.targets import journal, settle
+from blockworker.host.roots import Root, Roots
+from blockworker.questions.strays import AGE, Registry
+from blockworker.questions.sweeping import sweep_lost
+from blockworker.records import journal
+from blockworker.system import filesystem
+from blockworker.targets import settle
 from blockworker.targets.opening import open_member
 
 LATER = time.time() + 2 * AGE

@@ -19,8 +19,8 @@ from blockjobs.model.errors import VolumeError
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import DebugVolume, FileVolume
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
 from blockworker.targets import inplace
 from blockworker.targets.inplace import DeviceTarget
 from blockworker.targets.opening import open_member

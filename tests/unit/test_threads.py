@@ -23,20 +23,20 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.liveness import WorkerName
 from blockjobs.store.attempts import Claim, Progress
 from blockjobs.store.heartbeats import Holder, HostTaken
-from blockworker import farewell, spares
-from blockworker.control import ControlLine
+from blockworker.attempt import farewell, spares
+from blockworker.attempt.control import ControlLine
 from blockworker.copy.lanes import CopyLanes
-from blockworker.durability import Durability
-from blockworker.errands.board import Errand
-from blockworker.errands.desk import Desk
-from blockworker.errands.forker import Forker
-from blockworker.errands.lanes import Lanes
-from blockworker.errands.mounts import MountTable
-from blockworker.heartbeat import Heartbeat
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
-from blockworker.threads import SOFTWARE, vital
-from blockworker.watcher import Watcher
+from blockworker.drivers.durability import Durability
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.steps.board import Errand
+from blockworker.steps.desk import Desk
+from blockworker.steps.forker import Forker
+from blockworker.steps.lanes import Lanes
+from blockworker.steps.path_mounts import MountTable
+from blockworker.system.threads import SOFTWARE, vital
+from blockworker.watch.heartbeat import Heartbeat
+from blockworker.watch.watcher import Watcher
 
 DEADLINE = 20.0  # seconds; long, for machines that are busy
 HOST = Host("a")
@@ -240,7 +240,7 @@ def test_errands_for_which_no_thread_could_be_made_are_done_once_one_can_be(monk
             raise RuntimeError("can't start new thread")
         return vital(target, name)
 
-    monkeypatch.setattr("blockworker.errands.lanes.vital", refuse_once)
+    monkeypatch.setattr("blockworker.steps.lanes.vital", refuse_once)
     lanes = Lanes(Runner, str)
     assert lanes.hand(Errand("touch", ("touch", "x"), frozenset(), {}, "x", done=lambda _: done.set()))
     assert not done.is_set()

@@ -10,14 +10,15 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
-from blockworker import together
-from blockworker.roots import Root
-from blockworker.targets import journal, settle
-from blockworker.targets.batch import Batch
-from blockworker.targets.folder import LockBusy
+from blockworker.host.roots import Root
+from blockworker.records import journal
+from blockworker.records.batch import Batch
+from blockworker.records.folder import LockBusy
+from blockworker.system import together
+from blockworker.system.together import do_alone, do_together
+from blockworker.targets import settle
 from blockworker.targets.opening import opening_member
 from blockworker.targets.prepare import preparing_member
-from blockworker.together import do_alone, do_together
 
 MANY = 12
 

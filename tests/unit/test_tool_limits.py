@@ -20,9 +20,9 @@ import pytest
 
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, VolumeError
-from blockworker.cage import kernel_cage
-from blockworker.cage.limits import MEMORY, Patience
-from blockworker.cage.tool import run_tool
+from blockworker.system.cage import kernel_cage
+from blockworker.system.cage.limits import MEMORY, Patience
+from blockworker.system.cage.tool import run_tool
 from blockworker.volumes import open_source
 from blockworker.volumes.export import Export, handed
 from blockworker.volumes.nbd import NbdError

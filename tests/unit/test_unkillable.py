@@ -9,9 +9,9 @@ import psutil
 
 from blockjobs.model.ids import Host
 from blockjobs.store.attempts import Standing
-from blockworker import watcher
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.watch import watcher
 
 
 def test_a_process_that_outlives_its_sigkill_is_reported_once(monkeypatch, caplog):

@@ -15,13 +15,13 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.restores import FORCE
 from blockjobs.model.volumespec import InjectedError
 from blockworker import drivers
+from blockworker.copy.checked_source import CheckedSource, Past
 from blockworker.copy.digests import ZERO, digest
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.verify import Comparing
 from blockworker.targets.settle import commit_member
 from blockworker.volumes.blkdebug import DebugSource
-from blockworker.volumes.checked import CheckedSource, Past
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.file import FileSource
 from blockworker.volumes.null import NullTarget
 

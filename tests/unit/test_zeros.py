@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from blockjobs.model import volumespec
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
 from blockworker.copy.throttle import Throttle
@@ -25,6 +24,7 @@ from blockworker.copy.zeros import BLOCK, split_zeros, whole_blocks
 from blockworker.targets.images import cluster_size
 from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import NullTarget, open_source
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.formats import FormatTarget
 from blockworker.volumes.vmdk import table_faults
 

@@ -33,20 +33,22 @@ from blockjobs.model.liveness import WorkerName
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
 from blockjobs.watchdog import report_alive, report_interval, report_ready
-from blockworker import attempt, control, deaths, drivers, farewell, spares, state
-from blockworker.errands.desk import Desk
-from blockworker.errands.forker import Forker
-from blockworker.errands.lanes import Lanes
-from blockworker.errands.mounts import MountTable
-from blockworker.errands.questions import redis_may_be_away
-from blockworker.errands.work import serve as serve_errands
-from blockworker.heartbeat import Heartbeat
-from blockworker.highest import Highest
-from blockworker.host import HostConfig
-from blockworker.pulse import Pulse, Taken
-from blockworker.roots import Roots
-from blockworker.threads import vital
-from blockworker.watcher import Watcher
+from blockworker import drivers
+from blockworker.attempt import attempt, control, deaths, farewell, spares
+from blockworker.host import state
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.records.highest_decision import Highest
+from blockworker.steps.desk import Desk
+from blockworker.steps.forker import Forker
+from blockworker.steps.lanes import Lanes
+from blockworker.steps.path_mounts import MountTable
+from blockworker.steps.questions import redis_may_be_away
+from blockworker.steps.work import serve as serve_errands
+from blockworker.system.threads import vital
+from blockworker.watch.heartbeat import Heartbeat
+from blockworker.watch.pulse import Pulse, Taken
+from blockworker.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from blockjobs.model.errors import BadInput, VolumeError
 from blockjobs.model.jobs import JobSpec
 from blockjobs.store.attempts import Progress
 from blockworker.drivers.base import Driver, Job, Opened, Work
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 from blockworker.volumes import Extent, Identity, NullTarget, Source, Target, open_source
 
 CHUNK = 1 << 16

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from blockjobs.model.errors import JobFailed, Refused
-from blockworker.host import load
-from blockworker.roots import Roots
-from blockworker.targets import devices as records
-from blockworker.targets.folder import LockBusy
+from blockworker.host.config import load
+from blockworker.host.roots import Roots
+from blockworker.records import devices as records
+from blockworker.records.folder import LockBusy
 
 
 @click.group()

@@ -13,11 +13,11 @@ import click
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import aligned
 from blockjobs.model.errors import JobFailed, Refused
-from blockworker.host import load
-from blockworker.mounts import Mounts
-from blockworker.roots import Root, Roots
-from blockworker.seen import describe
-from blockworker.targets import journal
+from blockworker.host.config import load
+from blockworker.host.mounts import Mounts
+from blockworker.host.roots import Root, Roots
+from blockworker.host.seen import describe
+from blockworker.records import journal
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), default=Path("/etc/blockjobs/host.toml"), show_default=True

@@ -14,8 +14,8 @@ from blockjobs.settings import find_url
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.format import expect_same_format
-from blockworker.host import CONFIG, HostConfig, load
-from blockworker.ownership import expect_owner_can_be_given
+from blockworker.host.config import CONFIG, HostConfig, load
+from blockworker.host.ownership import expect_owner_can_be_given
 
 
 @click.command()

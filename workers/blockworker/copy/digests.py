@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from blake3 import blake3
 
-from blockworker import kernel
-from blockworker.copy.traces import Traces
+from blockworker.system import kernel
 from blockworker.volumes.base import trouble
+from blockworker.volumes.traces import Traces
 
 CHUNK: Final = 1 << 20  # bytes of the image that one digest stands for
 LENGTH: Final = 32

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import WHOLE, Salvaged
 from blockworker.copy.digests import CHUNK, Digests, digest
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.interval import Interval
 from blockworker.copy.lanes import CopyLanes, Turn
 from blockworker.copy.plan import Piece, Plan
@@ -18,6 +17,7 @@ from blockworker.copy.salvage import is_of_sector, read_around
 from blockworker.copy.throttle import Throttle
 from blockworker.copy.zeros import Ranges, split_zeros, whole_blocks
 from blockworker.volumes.base import Source, Target
+from blockworker.volumes.extents import RangeSet
 
 
 class Copy(CopyLanes):

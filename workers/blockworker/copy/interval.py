@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from blockworker.copy.extents import RangeSet
+from blockworker.volumes.extents import RangeSet
 
 FLUSH_AFTER: Final = 5.0  # seconds; a slow copy is made durable that often
 

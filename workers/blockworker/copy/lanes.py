@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from blockjobs.model.errors import VolumeError, unexpected
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.interval import Interval
 from blockworker.copy.plan import Piece, Plan
 from blockworker.copy.throttle import Throttle
-from blockworker.threads import vital
+from blockworker.system.threads import vital
+from blockworker.volumes.extents import RangeSet
 
 INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt whatever its error policy says
 

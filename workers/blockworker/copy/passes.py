@@ -12,13 +12,13 @@ from typing import Final
 
 from blockworker.copy.digests import CHUNK, ZERO, digest
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.copy.lanes import Turn
 from blockworker.copy.ledger import Ledger
 from blockworker.copy.plan import Piece
 from blockworker.copy.throttle import Throttle
 from blockworker.copy.zeros import append_range, split_zeros
 from blockworker.volumes.base import Source, Target
+from blockworker.volumes.extents import RangeSet
 
 SMALLEST: Final = 4096  # bytes; what is compared in one piece when a dirty chunk is written only where it differs
 

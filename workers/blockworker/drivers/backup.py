@@ -5,7 +5,7 @@ from __future__ import annotations
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.staged import Staged, attach
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 
 
 class Backup(Staged):

@@ -16,10 +16,10 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.store.attempts import Claim, Progress
-from blockworker.roots import Roots
-from blockworker.targets.batch import Batch
+from blockworker.host.roots import Roots
+from blockworker.records.batch import Batch
+from blockworker.system.together import Durably
 from blockworker.targets.given import Prepared
-from blockworker.together import Durably
 from blockworker.volumes import Identity
 
 
@@ -151,7 +151,7 @@ class Driver(ABC):
         """
 
     def opening(self, batch: Batch, spec: JobSpec, wanted: Callable[[], bool]) -> Durably[Opened]:
-        """``open`` as a part of a batch of members, which share their waits for the disk (``blockworker.together``).
+        """``open`` as a part of a batch of members, which share their waits for the disk (``system.together``).
 
         This, ``preparing`` and ``committing`` need not be overridden: a member whose steps are calls waits by itself.
         """

@@ -20,10 +20,10 @@ from blockworker.copy.proven import DIGEST
 from blockworker.copy.recheck import find_difference
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.base import Job, Work
+from blockworker.drivers.durability import Durability
 from blockworker.drivers.staged import CHANGED, Attached, cut_of
-from blockworker.durability import Durability
-from blockworker.inuse import SourceWatch
 from blockworker.volumes import REPLACED, Identity
+from blockworker.volumes.in_use import SourceWatch
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from blockjobs.model import volumespec
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec, OnDamage
-from blockworker.cage.limits import PATIENCE
-from blockworker.cage.tool import Idle
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.system.cage.limits import PATIENCE
+from blockworker.system.cage.tool import Idle
 from blockworker.volumes.layers import by
 from blockworker.volumes.soundness import examine_volume, notes_on
 

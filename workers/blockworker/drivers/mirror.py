@@ -25,15 +25,15 @@ from blockworker.copy.digests import CHUNK
 from blockworker.copy.engine import Copy
 from blockworker.copy.ledger import Ledger, scratch
 from blockworker.copy.passes import Pass
+from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Job, Opened
 from blockworker.drivers.copying import Copying, counted
+from blockworker.drivers.durability import Durability
 from blockworker.drivers.staged import Attached, Staged, attach, is_null
-from blockworker.durability import Durability
-from blockworker.quiesce import Quiesce
-from blockworker.roots import Roots
-from blockworker.targets.batch import Batch
+from blockworker.host.roots import Roots
+from blockworker.records.batch import Batch
+from blockworker.system.together import Durably
 from blockworker.targets.existing import existing_contents
-from blockworker.together import Durably
 from blockworker.volumes import Identity, Source
 
 log = logging.getLogger(__name__)

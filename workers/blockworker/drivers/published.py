@@ -9,10 +9,10 @@ from typing import Final
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume
+from blockworker.copy.checked_source import CheckedSource
 from blockworker.drivers.examined import SourceFindings
 from blockworker.drivers.staged import Staged
-from blockworker.roots import Roots
-from blockworker.volumes.checked import CheckedSource
+from blockworker.host.roots import Roots
 
 MOST: Final = 1000  # ranges that differ and are listed in the result
 

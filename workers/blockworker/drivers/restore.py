@@ -13,18 +13,18 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
 from blockjobs.model.verifications import FROM_MEDIUM
+from blockworker.copy.checked_source import CheckedSource, Past
 from blockworker.copy.digests import CHUNK
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
 from blockworker.drivers.staged import attach
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.records.journal import Member
 from blockworker.targets import manifest
 from blockworker.targets.attributes import Attributes, parse
 from blockworker.targets.given import given_back
-from blockworker.targets.journal import Member
 from blockworker.targets.proof import MANIFEST
-from blockworker.volumes.checked import CheckedSource, Past
 
 
 class Restore(Published):

@@ -17,32 +17,32 @@ from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.jobs import WHOLE, Checkpoint, JobSpec, OnChange, OnError, Salvaged
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
 from blockjobs.store.attempts import Claim
-from blockworker.cage.limits import PATIENCE
-from blockworker.cage.tool import Idle
 from blockworker.copy.digests import DigestFile
-from blockworker.copy.extents import RangeSet
+from blockworker.cuts.cut_files import brace, keep, make, refused
+from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Driver, Opened
 from blockworker.drivers.examined import SourceFindings, examine_copied, examine_source, manifest_keys
-from blockworker.inuse import SourceWatch, expect_still
-from blockworker.overlap import lock_text, spans_of_volume
-from blockworker.quiesce import Quiesce
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.records.batch import Batch
+from blockworker.records.journal import Kept, Member
+from blockworker.system.cage.limits import PATIENCE
+from blockworker.system.cage.tool import Idle
+from blockworker.system.together import Durably, do_alone
 from blockworker.targets import inplace, manifest, replaced, settle
 from blockworker.targets.attributes import Attributes
-from blockworker.targets.batch import Batch
-from blockworker.targets.cuts import brace, keep, make, refused
 from blockworker.targets.given import Prepared, attributes_of_backups, attributes_of_source
 from blockworker.targets.images import cluster_size, rewritable
 from blockworker.targets.inplace import HOLE_STEP, DeviceTarget
-from blockworker.targets.journal import Kept, Member
 from blockworker.targets.opening import opening_member, target_path
 from blockworker.targets.prepare import preparing_member
 from blockworker.targets.salvaged import expect_no_whole_image
 from blockworker.targets.staged import StagedTarget
-from blockworker.together import Durably, do_alone
 from blockworker.volumes import Identity, Source, Target, filter_target, open_source, open_target
 from blockworker.volumes.base import Mortal
+from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.formats import FormatTarget
+from blockworker.volumes.in_use import SourceWatch, expect_still
+from blockworker.volumes.overlap import lock_text, spans_of_volume
 
 CHANGED: Final = "changed"  # the result of an attempt whose source was written to under the copy
 LONGEST_HOLE: Final = 1 << 30  # bytes of a hole that are made zeros at once in a file that may hold something there

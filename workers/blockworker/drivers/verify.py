@@ -19,17 +19,17 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.verifications import FROM_MEDIUM, JOB, RUN, in_words
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.store.attempts import Progress
-from blockworker.cage.tool import Idle
+from blockworker.copy.checked_source import CheckedSource
 from blockworker.copy.engine import Copy
-from blockworker.copy.extents import RangeSet
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
 from blockworker.drivers.staged import attach
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.system.cage.tool import Idle
 from blockworker.targets import manifest
 from blockworker.targets.proof import MANIFEST
-from blockworker.volumes.checked import CheckedSource
+from blockworker.volumes.extents import RangeSet
 
 NAMED: Final = 5  # ranges in the error
 

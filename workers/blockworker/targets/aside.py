@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from blockworker.targets.entries import Member
-from blockworker.targets.files import has_staging_file, look_at, same_file, stat_of, unlink
+from blockworker.records.entries import Member
+from blockworker.records.files import has_staging_file, look_at, same_file, stat_of, unlink
+from blockworker.records.reserved import give_name
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
-from blockworker.targets.reserved import give_name
 
 
 def put_aside(directory: int, member: Member) -> None:

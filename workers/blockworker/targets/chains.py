@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import BadInput, JobFailed
-from blockworker.roots import Root, Roots
+from blockworker.host.roots import Root, Roots
 from blockworker.targets import manifest as manifests
 from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.headers import named_files

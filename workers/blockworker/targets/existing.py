@@ -11,9 +11,9 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import Volume
-from blockworker.roots import Roots, kind_of
-from blockworker.targets.entries import Replaced
-from blockworker.targets.files import stat_of
+from blockworker.host.roots import Roots, kind_of
+from blockworker.records.entries import Replaced
+from blockworker.records.files import stat_of
 from blockworker.targets.images import Contents, look_into
 from blockworker.targets.names import SUFFIXES
 from blockworker.targets.replaced import expect_changeable, expect_replaceable

@@ -11,11 +11,11 @@ import os
 from dataclasses import dataclass
 
 from blockjobs.model.errors import JobFailed
-from blockworker.host import HostConfig
-from blockworker.roots import Roots
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.records.journal import Member
 from blockworker.targets.attributes import Attributes, give, parse, read
 from blockworker.targets.existing import open_existing
-from blockworker.targets.journal import Member
 
 _READ_AND_WRITE = 0o666  # nobody executes an image, its digests or its manifest because of us
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FormatVolume, formatted, label
-from blockworker.cage import Cage
 from blockworker.copy.digests import CHUNK
+from blockworker.system.cage import Cage
 from blockworker.volumes.headers import MAGIC, expect_header
 from blockworker.volumes.qemuimg import ImageTool
 

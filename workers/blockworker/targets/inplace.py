@@ -19,17 +19,17 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, LeaseLost
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.restores import TYPE as RESTORE
-from blockworker import kernel, locks
-from blockworker.copy.extents import RangeSet
-from blockworker.identity import same_thing, which_device
-from blockworker.overlap import lock_text, meet, spans_of, spans_of_volume
-from blockworker.relatives import open_relatives
-from blockworker.roots import Roots
-from blockworker.targets import devices
-from blockworker.targets.devices import Held, Record, State
+from blockworker.host.roots import Roots
+from blockworker.records import devices
+from blockworker.records.devices import Held, Record, State
+from blockworker.system import image_locks, kernel
+from blockworker.system.identity import same_thing, which_device
+from blockworker.system.relatives import open_relatives
 from blockworker.targets.proof import NotPublished
 from blockworker.targets.written import Written
 from blockworker.volumes.base import Identity, expect_within, trouble
+from blockworker.volumes.extents import RangeSet
+from blockworker.volumes.overlap import lock_text, meet, spans_of, spans_of_volume
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class DeviceTarget(Written):
         self.record, self._held = record, held
         self._relatives = open_relatives(fd)
         for relative in self._relatives:
-            locks.write_a_part(relative)
+            image_locks.write_a_part(relative)
 
     @classmethod
     def take(cls, roots: Roots, spec: JobSpec, token: int) -> Self:
@@ -221,7 +221,7 @@ class DeviceTarget(Written):
             try:
                 self._writeback.close()
                 for relative in self._relatives:
-                    locks.close(relative)
+                    image_locks.close(relative)
                 os.close(fd)
             finally:
                 self._held.close()  # last: whoever has this lock next finds the device free

@@ -10,13 +10,13 @@ from dataclasses import replace
 from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
 from blockworker.copy.digests import digest_size
-from blockworker.identity import which_file
-from blockworker.roots import Roots
-from blockworker.targets.batch import Batch
-from blockworker.targets.entries import Member
-from blockworker.targets.files import unlink
-from blockworker.targets.reserved import reserving_name
-from blockworker.together import Durably
+from blockworker.host.roots import Roots
+from blockworker.records.batch import Batch
+from blockworker.records.entries import Member
+from blockworker.records.files import unlink
+from blockworker.records.reserved import reserving_name
+from blockworker.system.identity import which_file
+from blockworker.system.together import Durably
 from blockworker.volumes.qemuimg import ImageTool
 
 

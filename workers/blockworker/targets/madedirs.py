@@ -16,9 +16,9 @@ from typing import Final
 from blake3 import blake3
 
 from blockjobs.model.errors import JobFailed
-from blockworker.roots import Root, Roots, between
-from blockworker.targets.files import remove_dirs
-from blockworker.targets.folder import MADE_DIRS, folder_of
+from blockworker.host.roots import Root, Roots, between
+from blockworker.records.files import remove_dirs
+from blockworker.records.folder import MADE_DIRS, folder_of
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -16,15 +16,15 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.cage import Cage
-from blockworker.cage.limits import PATIENCE
-from blockworker.cage.tool import Idle
+from blockworker.copy.checked_source import CheckedSource, Past
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
-from blockworker.identity import which_file
-from blockworker.sealed import KEY, is_whole, seal
+from blockworker.records.sealed import KEY, is_whole, seal
+from blockworker.system.cage import Cage
+from blockworker.system.cage.limits import PATIENCE
+from blockworker.system.cage.tool import Idle
+from blockworker.system.identity import which_file
 from blockworker.volumes.base import Identity, MediumSource, Source
-from blockworker.volumes.checked import CheckedSource, Past
 from blockworker.volumes.direct import MediumFile, drop_cache
 from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image

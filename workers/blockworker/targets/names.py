@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker.targets.folder import FOLDER
+from blockworker.records.folder import FOLDER
 
 SUFFIXES: Final = (".part", ".manifest.json", ".blake3")  # of staging files, and of files beside a published image
 # ``.NAME.`` and eight digits of a staging file's uuid, then the kind of file; ``.NAME.reserved`` keeps a target's name.

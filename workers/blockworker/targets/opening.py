@@ -20,22 +20,22 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.restores import TYPE as RESTORE
 from blockjobs.model.volumespec import FormatVolume
-from blockworker.inuse import expect_still
-from blockworker.roots import Root, Roots, between
-from blockworker.targets import cuts
-from blockworker.targets import journal as journals
-from blockworker.targets.batch import Batch
-from blockworker.targets.entries import Member, Record
+from blockworker.cuts import cut_files
+from blockworker.host.roots import Root, Roots, between
+from blockworker.records import journal as journals
+from blockworker.records.batch import Batch
+from blockworker.records.entries import Member, Record
+from blockworker.records.files import failing, has_staging_file, remove_files, stat_of
+from blockworker.records.folder import FOLDER
+from blockworker.records.journal import Journal
+from blockworker.records.reserved import reserved_name, reserving_name
+from blockworker.system.together import Durably, do_alone
 from blockworker.targets.existing import expect_free_or_replaceable, open_existing
-from blockworker.targets.files import failing, has_staging_file, remove_files, stat_of
-from blockworker.targets.folder import FOLDER
 from blockworker.targets.images import words_for
-from blockworker.targets.journal import Journal
 from blockworker.targets.layout import creating_files, lay_out_file
 from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
-from blockworker.targets.reserved import reserved_name, reserving_name
-from blockworker.together import Durably, do_alone
+from blockworker.volumes.in_use import expect_still
 
 _LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
 
@@ -108,7 +108,7 @@ def opening_member(
         made = batch.once(("dirs", place, base, directory), lambda: own_dirs(roots, place, base, directory))
         member = replace(member, size=size, attributes=attributes, replaces=replaces, made_dirs=made)
         if cutting:
-            cut, uncut = cuts.intend(roots, spec, member.uuid)
+            cut, uncut = cut_files.intend(roots, spec, member.uuid)
             member = replace(member, cut=cut, uncut=uncut)
             expect_still(spec.source.volume, roots, live=spec.live, cut=cut is not None)
         return (yield from _make(batch, journal, member, spec=spec, base=base, place=place))
@@ -159,8 +159,8 @@ def _make(
     try:
         yield from journal.putting(member)
         batch.once(("notes", place, member.made_dirs), lambda: note_dirs(roots, place, member.made_dirs))
-        if member.cut is not None and member.cut.path and (why := cuts.probe(roots, member.cut)):
-            member = replace(member, cut=None, uncut=cuts.refused(spec, why))
+        if member.cut is not None and member.cut.path and (why := cut_files.probe(roots, member.cut)):
+            member = replace(member, cut=None, uncut=cut_files.refused(spec, why))
             expect_still(spec.source.volume, roots, live=spec.live)
         member = yield from creating_files(batch, member, base)
         yield from journal.putting(member)
@@ -177,7 +177,7 @@ def _undo(batch: Batch, journal: Journal, member: Member, place: Root) -> None:
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
         if member.cut is not None:
-            cuts.remove(roots, member.cut)
+            cut_files.remove(roots, member.cut)
         remove_made_dirs(roots, place, member.directory, member.made_dirs)
         journal.drop(member.job)
 

@@ -15,21 +15,21 @@ from typing import Any, Final
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import FileVolume, FormatVolume
 from blockworker.copy.digests import root_of
-from blockworker.roots import Roots
-from blockworker.targets import journal as journals
+from blockworker.host.roots import Roots
+from blockworker.records import journal as journals
+from blockworker.records.batch import Batch
+from blockworker.records.entries import Member, Proven
+from blockworker.records.files import failing, seen, unfinished
+from blockworker.records.folder import release
+from blockworker.records.journal import View
+from blockworker.records.member_journal import known_member
+from blockworker.system.together import Durably, do_alone
 from blockworker.targets import manifest as manifests
 from blockworker.targets import replaced
 from blockworker.targets.attributes import Attributes
-from blockworker.targets.batch import Batch
-from blockworker.targets.entries import Member, Proven
-from blockworker.targets.files import failing, seen, unfinished
-from blockworker.targets.folder import release
 from blockworker.targets.given import Prepared, give_as_image, give_to_image
-from blockworker.targets.journal import View
-from blockworker.targets.memberjournal import known_member
 from blockworker.targets.proof import expect_proven
 from blockworker.targets.staged import open_staging
-from blockworker.together import Durably, do_alone
 from blockworker.volumes.soundness import finish_image
 
 NO_ATTRIBUTES: Final = Attributes()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.records.files import has_staging_file, look_at, same_file, stat_of
+from blockworker.records.journal import Member, Proven
 from blockworker.targets import manifest as manifests
-from blockworker.targets.files import has_staging_file, look_at, same_file, stat_of
-from blockworker.targets.journal import Member, Proven
 
 DIGESTS: Final = ".blake3"  # beside the image
 MANIFEST: Final = ".manifest.json"

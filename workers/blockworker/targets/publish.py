@@ -12,12 +12,12 @@ import os
 import stat
 
 from blockjobs.model.errors import JobFailed
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.records.entries import Member
+from blockworker.records.files import has_staging_file, stat_of, unlink
+from blockworker.records.reserved import give_name
 from blockworker.targets import replaced
-from blockworker.targets.entries import Member
-from blockworker.targets.files import has_staging_file, stat_of, unlink
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
-from blockworker.targets.reserved import give_name
 
 
 def publish_image(roots: Roots, directory: int, member: Member) -> None:

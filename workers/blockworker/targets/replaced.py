@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker import kernel, locks, sysfs
-from blockworker.identity import which_file
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.records.entries import Member, Replaced
+from blockworker.records.files import look_at, same_file, stat_of
+from blockworker.system import image_locks, kernel, sysfs
+from blockworker.system.identity import which_file
 from blockworker.targets.chains import lying_on
-from blockworker.targets.entries import Member, Replaced
-from blockworker.targets.files import look_at, same_file, stat_of
 from blockworker.targets.names import SUFFIXES
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -44,7 +44,7 @@ def expect_replaceable(directory: int, path: str) -> Replaced | None:
         return None
     try:
         expect_changeable(fd, f"target {path}")
-        locks.expect_closed(fd, f"target {path}")
+        image_locks.expect_closed(fd, f"target {path}")
         expect_no_loop(fd, f"target {path}")
         st = os.fstat(fd)
         seen = Replaced(st.st_dev, st.st_ino, which_file(fd))
@@ -121,10 +121,10 @@ def owned(directory: int, path: str) -> Iterator[None]:
         yield
         return
     try:
-        locks.own(fd, f"target {path}")
+        image_locks.own(fd, f"target {path}")
         yield
     finally:
-        locks.close(fd)
+        image_locks.close(fd)
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from typing import Final
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
-from blockworker.roots import Roots
-from blockworker.targets import journal as journals
-from blockworker.targets.entries import Member
-from blockworker.targets.files import failing
+from blockworker.host.roots import Roots
+from blockworker.records import journal as journals
+from blockworker.records.entries import Member
+from blockworker.records.files import failing
 from blockworker.targets.opening import target_path
 from blockworker.targets.proof import MANIFEST
 from blockworker.targets.settle import commit_member

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from blockjobs.model.errors import JobFailed
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 
 
 class Room:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from blockjobs.model.errors import BadInput, JobFailed
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.records.journal import Member
 from blockworker.targets import manifest
-from blockworker.targets.journal import Member
 from blockworker.targets.proof import MANIFEST
 
 

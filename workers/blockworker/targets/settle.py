@@ -17,24 +17,25 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
 from blockjobs.store.each import Each
-from blockworker import kernel
-from blockworker.mounts import RootAway
-from blockworker.roots import Root, Roots
-from blockworker.targets import cuts, owed
-from blockworker.targets import journal as journals
+from blockworker.cuts import cut_files
+from blockworker.host.mounts import RootAway
+from blockworker.host.roots import Root, Roots
+from blockworker.records import journal as journals
+from blockworker.records import owed
+from blockworker.records.batch import Batch
+from blockworker.records.entries import Member
+from blockworker.records.files import failing, known_for_good, remove_files
+from blockworker.records.folder import LockBusy
+from blockworker.records.journal import Journal
+from blockworker.records.member_journal import known_member, lock_journal_of, place_of_member
+from blockworker.records.reserved import release_name
+from blockworker.system import kernel
+from blockworker.system.together import Durably, do_alone
 from blockworker.targets.aside import put_aside, remove_published
-from blockworker.targets.batch import Batch
-from blockworker.targets.entries import Member
-from blockworker.targets.files import failing, known_for_good, remove_files
-from blockworker.targets.folder import LockBusy
-from blockworker.targets.journal import Journal
 from blockworker.targets.madedirs import keep_dirs, remove_made_dirs
-from blockworker.targets.memberjournal import known_member, lock_journal_of, place_of_member
 from blockworker.targets.opening import target_path
 from blockworker.targets.proof import NotPublished, expect_proven
 from blockworker.targets.publish import publish_description, publish_image, remove_description
-from blockworker.targets.reserved import release_name
-from blockworker.together import Durably, do_alone
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _discard(roots: Roots, journal: Journal, member: Member) -> None:
         os.close(directory)
     remove_files(roots, member)
     if member.cut is not None:
-        cuts.remove(roots, member.cut)
+        cut_files.remove(roots, member.cut)
     remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
     journal.put(replace(member, discarded=True, cut=None))
 
@@ -132,7 +133,7 @@ def _discard(roots: Roots, journal: Journal, member: Member) -> None:
 def _remove_cut(roots: Roots, journal: Journal, member: Member) -> None:
     """Remove the cut of a published member.  Until nothing is left of the cut the member is not settled."""
     if member.cut is not None:
-        cuts.remove(roots, member.cut)
+        cut_files.remove(roots, member.cut)
         journal.put(replace(member, cut=None))
 
 
@@ -206,7 +207,7 @@ def _remove(roots: Roots, journal: Journal, member: Member, decision_number: int
         full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
     remove_files(roots, member)
     if member.cut is not None:
-        cuts.remove(roots, member.cut)
+        cut_files.remove(roots, member.cut)
     remove_made_dirs(roots, place_of_member(roots, member), member.directory, member.made_dirs)
     if full:
         journal.decide("abort", decision_number)

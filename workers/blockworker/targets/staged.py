@@ -14,18 +14,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from blockjobs.model.errors import BlockjobsError, JobFailed, LeaseLost
-from blockworker import kernel
 from blockworker.copy.digests import CHUNK, DigestFile
-from blockworker.copy.traces import Traces
-from blockworker.roots import Roots
-from blockworker.targets import journal as journals
-from blockworker.targets.files import failing, is_staging_file
-from blockworker.targets.folder import release
-from blockworker.targets.journal import Member
-from blockworker.targets.memberjournal import place_of_member
+from blockworker.host.roots import Roots
+from blockworker.records import journal as journals
+from blockworker.records.files import failing, is_staging_file
+from blockworker.records.folder import release
+from blockworker.records.journal import Member
+from blockworker.records.member_journal import place_of_member
+from blockworker.system import kernel
 from blockworker.targets.written import Written
 from blockworker.volumes.base import expect_within, trouble
 from blockworker.volumes.qemuimg import ImageTool
+from blockworker.volumes.traces import Traces
 
 
 class StagingBusy(BlockjobsError):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from blockjobs.model.errors import VolumeError
-from blockworker import kernel
+from blockworker.system import kernel
 from blockworker.volumes.base import expect_within, trouble
 
 _STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete

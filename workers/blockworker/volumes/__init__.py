@@ -19,9 +19,9 @@ from blockjobs.model.volumespec import (
     label,
     other,
 )  # fmt: skip
-from blockworker.cage.limits import PATIENCE
-from blockworker.roots import Roots
-from blockworker.targets.devices import open_source as open_device
+from blockworker.host.roots import Roots
+from blockworker.records.devices import open_source as open_device
+from blockworker.system.cage.limits import PATIENCE
 from blockworker.volumes.base import REPLACED, Extent, Identity, Source, Target, VolumeDriver
 from blockworker.volumes.blkdebug import DebugSource, DebugTarget
 from blockworker.volumes.device import DeviceSource

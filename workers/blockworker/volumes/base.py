@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import VolumeKind
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
 from blockworker.volumes.condition import REPLACED, Identity
 
 __all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver", "expect_within", "trouble"]

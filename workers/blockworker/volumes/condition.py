@@ -16,9 +16,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker import kernel
-from blockworker.filesystem import kind_of
-from blockworker.identity import same_thing, which_device, which_file
+from blockworker.system import kernel
+from blockworker.system.filesystem import kind_of
+from blockworker.system.identity import same_thing, which_device, which_file
 
 # What may differ beyond having been written to.  No policy lets a job go on then: its target is for another source.
 REPLACED: Final = ("another file", "another device", "another layer", "size")
@@ -59,7 +59,7 @@ class Identity:
     size: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
-    which: str = ""  # blockworker.identity; "" in records of versions that did not know it
+    which: str = ""  # blockworker.system.identity; "" in records of versions that did not know it
     proof: Proof = Proof.TIMES
     layers: tuple[Identity, ...] = ()
 

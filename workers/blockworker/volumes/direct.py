@@ -16,8 +16,8 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from blockworker import kernel
-from blockworker.filesystem import kind_of
+from blockworker.system import kernel
+from blockworker.system.filesystem import kind_of
 from blockworker.volumes.base import trouble
 from blockworker.volumes.file import FileSource, read_full
 

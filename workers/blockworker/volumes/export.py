@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import printable
-from blockworker.cage import Cage, kernel_cage
-from blockworker.cage.limits import PATIENCE, Patience
-from blockworker.cage.tool import end_process
+from blockworker.system.cage import Cage, kernel_cage
+from blockworker.system.cage.limits import PATIENCE, Patience
+from blockworker.system.cage.tool import end_process
 from blockworker.volumes.nbd import LARGEST, Connection, Gone, State
 from blockworker.volumes.qemuimg import verdict
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from blockworker import kernel
+from blockworker.system import kernel
 from blockworker.volumes.base import Extent, Identity, trouble
 from blockworker.volumes.condition import identity_of
 

@@ -10,15 +10,15 @@ from typing import Final, Protocol
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import FormatVolume, bottom, label
-from blockworker.cage import Cage
-from blockworker.cage.limits import PATIENCE
-from blockworker.copy.traces import Traces
-from blockworker.roots import Roots
+from blockworker.host.roots import Roots
+from blockworker.system.cage import Cage
+from blockworker.system.cage.limits import PATIENCE
 from blockworker.volumes.base import Extent, Identity, VolumeGone, expect_within, trouble
 from blockworker.volumes.condition import identity_of_image
 from blockworker.volumes.export import MOMENT, Export
 from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import Gone, NbdError
+from blockworker.volumes.traces import Traces
 
 _TRACED: Final = 1 << 20  # bytes of an image that are remembered together
 

@@ -24,8 +24,8 @@ from blockjobs.model.volumespec import (
     label,
     rule_keys,
 )  # fmt: skip
-from blockworker.roots import Roots
-from blockworker.targets.devices import open_source as open_device
+from blockworker.host.roots import Roots
+from blockworker.records.devices import open_source as open_device
 from blockworker.volumes import qemuimg
 from blockworker.volumes.direct import drop_cache, takes_direct
 from blockworker.volumes.export import handed

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-from blockworker.copy.extents import RangeSet
+from blockworker.volumes.extents import RangeSet
 
 CONTEXTS: Final = ("base:allocation", "qemu:allocation-depth")
 LARGEST: Final = 1 << 30  # bytes of one request that carries no data

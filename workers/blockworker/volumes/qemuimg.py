@@ -17,9 +17,9 @@ from typing import Any, Final
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR, printable
 from blockjobs.spawn import describe_end
-from blockworker.cage import Cage, kernel_cage
-from blockworker.cage.limits import PATIENCE, Patience
-from blockworker.cage.tool import Ended, Idle, run_tool
+from blockworker.system.cage import Cage, kernel_cage
+from blockworker.system.cage.limits import PATIENCE, Patience
+from blockworker.system.cage.tool import Ended, Idle, run_tool
 
 _TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest

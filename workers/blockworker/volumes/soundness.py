@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import DebugVolume, DeviceVolume, FileVolume, FormatVolume, Volume, label
-from blockworker.cage import Cage
-from blockworker.cage.limits import PATIENCE
-from blockworker.cage.tool import Idle
-from blockworker.locks import is_written
+from blockworker.system.cage import Cage
+from blockworker.system.cage.limits import PATIENCE
+from blockworker.system.cage.tool import Idle
+from blockworker.system.image_locks import is_written
 from blockworker.volumes.headers import Qcow2, reading_tables, seems_formatted
 from blockworker.volumes.layers import Open
 from blockworker.volumes.qcow2 import cut_data

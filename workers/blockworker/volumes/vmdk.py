@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from blockjobs.model.volumespec import SECTOR
-from blockworker import kernel
-from blockworker.cage.limits import PATIENCE
+from blockworker.system import kernel
+from blockworker.system.cage.limits import PATIENCE
 from blockworker.volumes.headers import Vmdk, reading_tables
 
 _MOST_TABLES: Final = 128 << 20  # of a directory; QEMU takes no larger one

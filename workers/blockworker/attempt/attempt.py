@@ -1,0 +1,158 @@
+"""One attempt at a job: claim it, let its driver work, and say how it ended."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import redis
+
+from blockjobs.daemons.loop import boottime, read_boot_id
+from blockjobs.model import errors
+from blockjobs.model.ids import JobId
+from blockjobs.model.jobs import Checkpoint
+from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress, Who
+from blockjobs.store.connection import is_absence
+from blockworker import drivers
+from blockworker.attempt.control import MARGIN
+from blockworker.attempt.deaths import note_attempt
+from blockworker.attempt.pause_point import PausePoint
+from blockworker.drivers.base import Work
+from blockworker.host.roots import Roots
+from blockworker.records.folder import LockBusy
+from blockworker.system.processname import named_after
+from blockworker.system.processstart import read_start
+from blockworker.targets.staged import StagingBusy
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is asked for: no longer than its lease may hold
+AGAIN: Final = 0.2  # seconds between two of the same questions
+
+
+def run(
+    attempts: Attempts, roots: Roots, job_id: JobId, *, draining: Callable[[], bool], tell: Callable[[str], None]
+) -> str:
+    """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
+    who = Who(uuid.uuid4().hex, os.getpid(), read_start(os.getpid()), read_boot_id())
+    note_attempt(who.attempt, job_id)
+    with named_after(who.attempt):
+        claim = ask_surely(f"job {job_id}: its claim", lambda: attempts.claim(job_id, who), PATIENCE)
+        if isinstance(claim, str):
+            log.info("job %s: not claimed: %s", job_id, claim)
+            return f"not claimed: {claim}"
+        log.info("job %s: attempt %d claimed with token %d", job_id, claim.number, claim.token)
+        how = Attempt(attempts, roots, claim, PausePoint(attempts, claim, draining, tell)).run()
+        log.info("job %s: attempt %d %s", job_id, claim.number, how)
+        return how
+
+
+def ask_surely(what: str, question: Callable[[], T], patience: float) -> T:
+    """The answer of Redis to what may be asked twice, and is asked again where no answer came.
+
+    Raises redis.RedisError: none came for ``patience`` seconds.  A claim that was made all the same is released by the
+    watcher, as this process does not bear the name of the attempt any more.
+    """
+    until = boottime() + patience
+    while True:
+        try:
+            return question()
+        except redis.RedisError as error:
+            if not is_absence(error) or boottime() >= until:
+                raise
+            log.warning("%s was not answered, and is asked for again: %s", what, error)
+            time.sleep(AGAIN)
+
+
+class Attempt:
+    def __init__(self, attempts: Attempts, roots: Roots, claim: Claim, point: PausePoint) -> None:
+        self._attempts, self._roots, self._claim, self._point = attempts, roots, claim, point
+        self._work: Work | None = None
+        self._began = datetime.now(UTC)
+
+    def run(self) -> str:
+        self._point.line.start()
+        try:
+            return self._end()
+        except errors.LeaseLost:
+            return "lost its lease"
+        finally:
+            self._point.line.close()
+
+    def _end(self) -> str:
+        try:
+            code, text = self._outcome()
+        except errors.Parked as why:  # its files are closed by now: whoever claims the job next finds them free
+            self._point.release(str(why))
+            return str(why)
+        code, text = self._finish(code, text)
+        return f"failed: {text}" if code else "done"
+
+    def _outcome(self) -> tuple[int, str]:
+        """The errno and text that the job ends with; 0 for success."""
+        spec = self._claim.spec
+        try:
+            driver = drivers.find(spec.type, self._roots.config.name)
+            self._work = driver.attached(self._roots, self._point)
+            with closing(self._work):
+                self._point.start(self._work)
+        except (StagingBusy, LockBusy) as busy:  # an attempt before this one is not quite gone
+            log.warning("job %s: %s", spec.id, busy)
+            raise errors.Parked("drained") from busy
+        except errors.JobCancelled:
+            return errno.ECANCELED, errors.ECANCELED_TEXT
+        except errors.JobFailed as failed:
+            log.warning("job %s: %s", spec.id, failed.text)
+            return self._unless_cancelled(failed.errno, failed.text)
+        except OSError as error:
+            log.exception("job %s: an error nobody expected", spec.id)
+            return self._unless_cancelled(
+                error.errno or errno.EIO, f"{error.filename or spec.target.text}: {error.strerror}"
+            )
+        except (errors.BlockjobsError, redis.RedisError):
+            raise  # it says what becomes of the attempt
+        except Exception as error:
+            log.exception("job %s: an error nobody expected", spec.id)
+            return errno.EIO, errors.unexpected(error)
+        return 0, ""
+
+    def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
+        """What could not even be opened while the job is cancelled was being taken away: no error of the job's own."""
+        if self._work is None:
+            self._point.insist(self._point.line.checkpoint)
+            if self._point.line.orders.cancel:
+                return errno.ECANCELED, errors.ECANCELED_TEXT
+        return code, text
+
+    def _finish(self, code: int, text: str) -> tuple[int, str]:
+        """Say how the job ended; a bug in the saying is how it ended."""
+        claim = self._claim
+        try:
+            progress, told, durable = self._reached()
+        except Exception as error:
+            log.exception("job %s: an error nobody expected", claim.spec.id)
+            progress, told, durable = Progress(claim.offset, int(claim.opened.get("size", 0)), claim.counts), {}, None
+            code, text = code or errno.EIO, text or errors.unexpected(error)
+        result: dict[str, Any] = {
+            "attempts": claim.number, "token": claim.token,
+            "started": self._began.timestamp(), "finished": datetime.now(UTC).timestamp(),
+            "counts": dict(progress.counts or {}), **told,
+        }  # fmt: skip
+        self._point.insist(
+            lambda: self._attempts.finish(claim, progress, durable=durable, result=result, errno=code, text=text)
+        )
+        return code, text
+
+    def _reached(self) -> tuple[Progress, Mapping[str, Any], Checkpoint | None]:
+        """How far the work has come, what it tells, and what is durable."""
+        if self._work is None:
+            return self._point.progress(), {}, None
+        return self._point.progress(), self._work.result(), self._work.durable

@@ -1,0 +1,162 @@
+"""The control line: a thread that carries an attempt's progress and lease up, and its orders down.
+
+It blocks on the job's wake key until somebody knocks or a checkpoint is due, and makes one then.  The copy never
+talks to Redis; it looks at ``orders`` in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import redis
+
+from blockjobs.daemons.loop import boottime
+from blockjobs.model.errors import LeaseLost
+from blockjobs.model.jobs import Checkpoint, Orders
+from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
+from blockworker.attempt import spares
+from blockworker.attempt.spares import Mark
+from blockworker.copy.digests import CHUNK
+from blockworker.system.standstill import Watch
+from blockworker.system.threads import vital
+
+log = logging.getLogger(__name__)
+
+FIRST: Final = 0.5  # seconds to the first checkpoint; each one after it is due in twice the time, up to INTERVAL
+INTERVAL: Final = 2.0  # seconds between checkpoints, if nobody knocks
+HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is said to hang
+MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
+
+
+class ControlLine:
+    """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at.
+
+    ``pulse``: a number that changes while the work is alive.  ``quiet``: the copy writes nothing, and every checkpoint
+    says so: a hold that comes right behind the end of another one is acknowledged as well.
+    """
+
+    def __init__(
+        self, attempts: Attempts, claim: Claim, progress: Callable[[], Progress], pulse: Callable[[], int]
+    ) -> None:
+        self.orders = Orders(speed=claim.speed)
+        self.lost = self.quiet = False
+        self.failure: Exception | None = None  # what ended the thread, and has to end the attempt
+        self._attempts, self._claim, self._progress = attempts, claim, progress
+        self._pulse = pulse
+        self._renewed = boottime()
+        self._news = threading.Event()
+        self._stop = threading.Event()
+        self._mark, self._moved = -1, boottime()
+        self._looked_at, self._watch = -1, Watch(HANGS_AFTER)
+        self._hangs: tuple[str, float] | None = None
+        self._one = threading.Lock()  # one checkpoint at a time, so that orders never go back in time
+        self._thread = vital(self._follow, f"line-{claim.spec.id}")
+
+    def start(self) -> None:
+        spares.mark(Mark.COPIES)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; it is out of its blocking wait at once if Redis answers, else when its client gives up."""
+        self._stop.set()
+        try:
+            self._attempts.knock(self._claim.spec.id)
+        except redis.RedisError:
+            log.debug("job %s: the line ends by itself", self._claim.spec.id)
+        self._thread.join(INTERVAL + 2.0)
+        spares.mark(Mark.IDLE)
+
+    def wake(self) -> None:
+        """There is something to look at: called by the copy."""
+        self._news.set()
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
+        self._news.clear()
+
+    @property
+    def safe(self) -> bool:
+        """Whether the lease surely still holds, by this host's own clock."""
+        return boottime() < self._renewed + LEASE - MARGIN
+
+    def goes_on(self) -> bool:
+        """Whether nothing holds the job any more; then no checkpoint says that it is quiet, not even one on its way."""
+        with self._one:
+            self.quiet = self.orders.pause
+            return not self.quiet
+
+    def checkpoint(self, *, durable: Checkpoint | None = None) -> Orders:
+        """Progress up, orders down.
+
+        Raises:
+            LeaseLost: the job is another attempt's now.
+            redis.RedisError: no answer; whether the call took effect is unknown, and does not matter.
+        """
+        with self._one:
+            sent = boottime()
+            try:
+                orders = self._attempts.checkpoint(
+                    self._claim, self._progress(), durable=durable, quiet=self.quiet, hangs=self._hangs
+                )
+            except LeaseLost:
+                self.lost = True
+                self._news.set()
+                raise
+            self._renewed = sent
+            if orders != self.orders:
+                self.orders = orders
+                self._news.set()
+            return orders
+
+    def _notice_hanging(self) -> None:
+        """Look whether a call of this attempt does not return, unless the work has come further since the last look."""
+        pulse = self._pulse()
+        if pulse != self._looked_at:
+            self._looked_at, self._watch, self._hangs = pulse, Watch(HANGS_AFTER), None
+        else:
+            standing = next(iter(self._watch.look([os.getpid()])), None)
+            self._hangs = None if standing is None else (standing.path, standing.seconds)
+        spares.mark(Mark.COPIES if self._hangs is None else Mark.HANGS)
+
+    def _end_if_stalled(self) -> None:
+        """A copy that stands still for longer than its job allows hangs in the kernel: this process ends.
+
+        The watcher releases the job then; what cannot die (a dead disk) it reports.
+        """
+        limit, pulse, speed = self._claim.spec.stall_limit, self._pulse(), self.orders.speed
+        slow = 0 < speed < 2 * CHUNK / limit  # a single chunk may take as long as the limit
+        if pulse != self._mark or self.orders.pause or slow:
+            self._mark, self._moved = pulse, boottime()
+        elif boottime() - self._moved > limit:
+            log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
+            with suppress(redis.RedisError):  # whether anybody hears of it, nothing goes on here
+                self._attempts.stalled(self._claim, limit)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _follow(self) -> None:
+        due = FIRST
+        while not self._stop.is_set():
+            try:
+                self._attempts.wait(self._claim.spec.id, due)
+                due = min(2 * due, INTERVAL)
+                if self._stop.is_set():
+                    return
+                self._notice_hanging()
+                self.checkpoint()
+                self._end_if_stalled()
+            except LeaseLost:
+                return
+            except Exception as error:
+                if not isinstance(error, redis.RedisError):  # without this thread the job would only lose its lease
+                    log.exception("job %s: an error nobody expected", self._claim.spec.id)
+                    self.failure = error
+                    self._news.set()
+                    return
+                log.warning("job %s: Redis is away: %s", self._claim.spec.id, error)
+                self._stop.wait(0.2)

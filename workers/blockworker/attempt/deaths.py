@@ -1,0 +1,72 @@
+"""How a process of the copy worker died that ran an attempt: told by the worker's main process, which alone can know.
+
+The watcher releases the job, whoever it hears of first; this adds what killed the attempt, and where its log is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.ids import JobId
+from blockjobs.spawn import describe_end
+from blockjobs.store.attempts import Attempts
+from blockworker.system.pidtable import PidTable
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 1.0  # seconds between looks which processes have died
+_UNIT: Final = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
+# What each process of the pool runs: made before the fork, so that the main process sees what they note.
+_RUNS: Final = PidTable(256)
+
+
+def note_attempt(attempt: str, job: JobId) -> None:
+    """Note what this process runs; of the last one that it ran the note stays."""
+    _RUNS.note(os.getpid(), f"{attempt} {job}".encode())
+
+
+def attempt_of(pid: int) -> tuple[str, JobId] | None:
+    """The attempt that a process has run last, and its job; None: it never ran any."""
+    attempt, _, job = _RUNS.of(pid).decode().partition(" ")
+    return (attempt, JobId(job)) if job else None
+
+
+def follow_deaths(consumer: Any, attempts: Attempts) -> None:
+    """From now on tell of each process of the worker's pool that dies while it runs an attempt."""
+    pool = consumer.pool._pool  # noqa: SLF001 - Celery tells of a lost process ten seconds later
+    pool.on_job_process_lost = _telling(pool.on_job_process_lost, attempts)
+    consumer.hub.call_repeatedly(LOOK, pool.maintain_pool)  # by itself each five seconds, as a rule
+
+
+def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Callable[[Any, int, int], None]:
+    def on_job_process_lost(job: Any, pid: int, exitcode: int) -> None:
+        if (runs := attempt_of(pid)) is not None:
+            attempt, job_id = runs
+            try:
+                attempts.tell_death(job_id, attempt, describe_end(exitcode), find_log())
+            except redis.RedisError as error:
+                log.warning(
+                    "job %s: the process of its attempt: %s; nobody was told: %s", job_id, describe_end(exitcode), error
+                )
+        then(job, pid, exitcode)
+
+    return on_job_process_lost
+
+
+def find_log() -> str:
+    """Where what this process logs can be read, as a person looks for it."""
+    if os.environ.get("JOURNAL_STREAM"):
+        unit = _UNIT.search(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
+        return f"journalctl -u {unit[1]}" if unit else "journalctl"
+    try:
+        target = os.readlink("/proc/self/fd/2")
+    except OSError:
+        return ""
+    return target if target.startswith("/") and not target.startswith("/dev/") else ""

@@ -1,0 +1,33 @@
+"""What an I/O error does to a job: QEMU's ``block_job_error_action``, without its side effects."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import assert_never
+
+from blockjobs.model.jobs import IoStatus, OnError
+from blockworker.system.kernel import NO_SPACE
+
+
+class Action(StrEnum):
+    """The words of BLOCK_JOB_ERROR."""
+
+    REPORT = "report"
+    IGNORE = "ignore"
+    STOP = "stop"
+
+
+def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
+    """What to do about the error ``code`` (a positive errno), and the io-status a stopped job shows."""
+    status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
+    match policy:
+        case OnError.REPORT | OnError.SKIP:  # what could be skipped never came here
+            return Action.REPORT, status
+        case OnError.IGNORE:
+            return Action.IGNORE, status
+        case OnError.STOP:
+            return Action.STOP, status
+        case OnError.ENOSPC | OnError.AUTO:
+            return (Action.STOP if code in NO_SPACE else Action.REPORT), status
+        case _:
+            assert_never(policy)

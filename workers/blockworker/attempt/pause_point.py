@@ -1,0 +1,213 @@
+"""The pause point: where an attempt obeys.
+
+Order of precedence at every look: lost lease, cancel, drain, lease in doubt, complete, pause.  The copy's lanes never
+wait for Redis; this is the attempt's main thread, which stops them and lets them go on through its driver's ``Work``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import redis
+
+from blockjobs.daemons.loop import boottime
+from blockjobs.model import errors
+from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.store.attempts import Attempts, Claim, Progress
+from blockworker.attempt.control import ControlLine
+from blockworker.attempt.error_policy import Action, judge
+from blockworker.copy.lanes import INTERNAL
+from blockworker.drivers.base import Work
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for (drain, the lease)
+PARK_AFTER: Final = 60.0  # seconds paused after which a job gives its slot back
+TELL_EVERY: Final = 2.0  # seconds between progress events for dashboards
+
+
+class PausePoint:
+    """A claimed job as its driver sees it (``drivers.base.Job``), and all that an attempt does to obey."""
+
+    def __init__(
+        self, attempts: Attempts, claim: Claim, draining: Callable[[], bool], tell: Callable[[str], None]
+    ) -> None:
+        self.spec: JobSpec = claim.spec
+        self.claim = claim
+        self.line = ControlLine(attempts, claim, self.progress, self._pulse)
+        self._attempts, self._draining, self._tell, self._told = attempts, draining, tell, 0.0
+        self._work: Work | None = None  # once its volumes are open
+        self._started = False
+        self._judged = 0  # errors, so far
+
+    # --- the work ---------------------------------------------------------------------------------------
+
+    def start(self, work: Work) -> None:
+        """Obey on behalf of ``work``, and start it behind a first pause point."""
+        self._work = work
+        work.set_speed(self.line.orders.speed)
+        self.point()
+        self._started = True
+        work.start(self)
+
+    def progress(self) -> Progress:
+        """Where the job stands; asked for by the control line's thread."""
+        if self._work is None:
+            return Progress(self.claim.offset, int(self.claim.opened.get("size", 0)), self.claim.counts)
+        return self._work.progress()
+
+    def _pulse(self) -> int:
+        return self._work.pulse() if self._work is not None else 0
+
+    # --- what a driver may call ---------------------------------------------------------------------------
+
+    def point(self) -> None:
+        work = self._work
+        if work is not None:
+            work.set_speed(self.line.orders.speed)
+        self._unwind()
+        if not self.line.safe:
+            self._stand_still()
+        if work is not None and (self.line.orders.complete or self.line.orders.soft):
+            work.complete()
+        if self.line.orders.pause:
+            self._pause()
+        self._show()
+
+    def wait(self, seconds: float) -> None:
+        self.line.wait(seconds)
+
+    def wake(self) -> None:
+        self.line.wake()
+
+    def judge(self, trouble: errors.VolumeError) -> None:
+        policy = self.spec.on_source_error if trouble.operation == "read" else self.spec.on_target_error
+        if trouble.operation == INTERNAL:
+            raise trouble
+        action, io_status = judge(policy, trouble.errno)
+        log.warning("job %s: %s: %s", self.spec.id, trouble.text, action)
+        self._judged += 1
+        self.insist(
+            lambda: self._attempts.error(
+                self.claim, self._judged, operation="read" if trouble.operation == "read" else "write", action=action,
+                io_status=io_status, text=trouble.text, errno=trouble.errno,
+            )
+        )  # fmt: skip
+        if action is Action.REPORT:
+            raise trouble
+        if action is Action.STOP:
+            self.insist(self.line.checkpoint)
+
+    def ready(self) -> None:
+        self.insist(lambda: self._attempts.ready(self.claim, self.progress()))
+
+    def diverging(self, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
+        self.insist(
+            lambda: self._attempts.diverging(self.claim, passes=passes, dirty_rate=dirty_rate, copy_rate=copy_rate)
+        )
+
+    def checkpoint(self, durable: Checkpoint) -> None:
+        self.line.checkpoint(durable=durable)
+
+    # --- obeying ------------------------------------------------------------------------------------------
+
+    def _unwind(self) -> None:
+        if self.line.lost:
+            raise errors.LeaseLost(self.spec.id)
+        if self.line.failure is not None:
+            raise self.line.failure
+        if self.line.orders.cancel:
+            raise errors.JobCancelled
+        if self._draining():
+            self._give_back("drained")
+
+    def _pause(self) -> None:
+        """Quiesce, acknowledge, then flush; stay until the last hold is lifted, or give the slot back after a while."""
+        running = self._running
+        if running is not None:
+            running.pause()
+        self.line.quiet = True
+        since, told, lost = boottime(), False, False
+        while not self.line.goes_on():
+            lost = lost or self._lost()
+            if not told:
+                told = self._acknowledge()
+                if running is not None:  # after the acknowledgement: a slow disk is no reason to look busy
+                    running.drain()
+            self.line.wait(LOOK)
+            self._unwind()
+            if self.line.orders.park or boottime() - since > PARK_AFTER:
+                self._give_back("parked")
+        log.info("job %s: resumed", self.spec.id)
+        if running is not None:
+            running.resume()
+
+    def _lost(self) -> bool:
+        """Whether the work cannot go on, for which its error policy was asked; raises where that ends the job."""
+        try:
+            if self._work is not None:
+                self._work.check()
+        except errors.VolumeError as trouble:
+            self.judge(trouble)
+            return True
+        return False
+
+    def _acknowledge(self) -> bool:
+        try:
+            self.line.checkpoint()
+        except redis.RedisError:
+            return False
+        return True
+
+    def _stand_still(self) -> None:
+        """Redis does not answer and the lease may be over: write nothing until it is surely ours again."""
+        log.warning("job %s: no word from Redis: stopping", self.spec.id)
+        running = self._running
+        if running is not None:
+            running.pause()
+        log.warning("job %s: standing still until Redis answers", self.spec.id)
+        while not self.line.safe:
+            self.line.wait(LOOK)
+            self._unwind()
+        log.info("job %s: going on", self.spec.id)
+        if running is not None:
+            running.resume()
+
+    def _give_back(self, why: str) -> None:
+        """End the attempt and not the job: durable first; the slot is free when the files are closed (``release``)."""
+        running = self._running
+        if running is not None:
+            running.pause()
+            running.drain()
+        raise errors.Parked(why)
+
+    def release(self, why: str) -> None:
+        """Give the slot back; to be called when the work is closed."""
+        spec, claim = self.spec, self.claim
+        self.insist(lambda: self._attempts.release(spec.id, spec.transaction, claim.token, claim.attempt, why=why))
+
+    @property
+    def _running(self) -> Work | None:
+        """The work, once it was started."""
+        return self._work if self._started else None
+
+    def insist(self, call: Callable[[], object]) -> None:
+        """Call until Redis answers; only a lost lease ends it.  Every script that is called so may be called twice."""
+        while True:
+            try:
+                call()
+            except redis.RedisError as error:
+                log.warning("job %s: Redis is away: %s", self.spec.id, error)
+                self.line.wait(LOOK)
+                if self.line.lost:
+                    raise errors.LeaseLost(self.spec.id) from error
+            else:
+                return
+
+    def _show(self) -> None:
+        if boottime() - self._told >= TELL_EVERY and self._running is not None:
+            self._told = boottime()
+            now = self.progress()
+            self._tell(f"{100 * now.offset // max(1, now.len)} % of {now.len >> 20} MiB")

@@ -1,0 +1,267 @@
+"""Cuts: what a copy reads instead of its source, as the source was at one instant; made at CUT, gone when it settles.
+
+A member's journal entry names its cut from OPEN on, before there is anything, until nothing is left of it.  All of
+this is done under the journal's lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Final
+from weakref import WeakValueDictionary
+
+from blockjobs.model import cuts, volumespec
+from blockjobs.model.cuts import Cut
+from blockjobs.model.errors import BadInput, JobFailed, SourceChanged
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import FileVolume
+from blockworker.host.host_commands import allowed, call
+from blockworker.host.roots import Roots
+from blockworker.records.files import unlink
+from blockworker.records.journal import Journal, Kept, Member
+from blockworker.system import kernel
+from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, identity_of
+from blockworker.volumes.in_use import is_torn, open_store
+
+_PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
+_LONGEST: Final = 255  # bytes of a name
+_CREATE: Final = 60.0  # seconds; the barrier waits 120
+# What a file system, or a place in it, has to say to a reflink that it cannot make.
+_CANNOT: Final = {
+    errno.EOPNOTSUPP: "its file system does not share blocks between files",
+    errno.ENOTTY: "its file system does not share blocks between files",
+    errno.ENOSYS: "its file system does not share blocks between files",
+    errno.EXDEV: "a reflink cannot lie in another file system",
+    errno.EINVAL: "its file system does not share blocks of this file",
+    errno.ETXTBSY: "it is a swap file",
+    errno.EACCES: "no file can be made beside it",
+    errno.EPERM: "no file can be made beside it",
+    errno.EROFS: "no file can be made beside it",
+    errno.ENOSPC: "there is no space left beside it",
+    errno.EDQUOT: "there is no space left beside it",
+}
+
+# The journal of each job whose cut is being made, for as long as its lock is held: commands are handed that lock.
+_journals: Final[WeakValueDictionary[str, Journal]] = WeakValueDictionary()
+
+
+def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
+    """The cut that a job is to have; without one, the reason, where it was for us to choose.
+
+    Raises:
+        JobFailed: it asks for one that it cannot have here.
+    """
+    if spec.snapshot == cuts.NONE:
+        return None, ""
+    path = volumespec.path(spec.source.volume)
+    if name := cuts.command(spec.snapshot):
+        allowed(roots.config, name)
+        if path is None:
+            raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} has no path that '{spec.snapshot}' could cut")
+        return Kept(how=spec.snapshot, source=path, id=uuid[:16]), ""
+    why, file = "", f".{os.path.basename(path or '')}.{uuid[:8]}.cut"
+    if path is None or not isinstance(volumespec.bottom(spec.source.volume), FileVolume):
+        why = "it is no file"
+    elif len(os.fsencode(file)) > _LONGEST:
+        why = "its name is too long for one beside it"
+    else:
+        with suppress(JobFailed):
+            roots.expect_target(path)
+            return Kept(how=cuts.REFLINK, source=path, id=uuid[:8], path=f"{os.path.dirname(path)}/{file}"), ""
+        why = f"it is outside the write roots of host {roots.config.name}, and a reflink lies beside it"
+    return None, refused(spec, why)
+
+
+def refused(spec: JobSpec, why: str) -> str:
+    """Why ``auto`` makes no reflink.  Raises JobFailed: it was asked for by name."""
+    if spec.snapshot != cuts.AUTO:
+        raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} cannot be cut by {spec.snapshot}: {why}")
+    return f"no reflink: {why}"
+
+
+def probe(roots: Roots, kept: Kept) -> str:
+    """Make the cut's file, empty, having tried whether it can be one; "" or why it cannot, and then it is gone."""
+    try:
+        with _beside(roots, kept) as (directory, name, source):
+            unlink(directory, name)  # of an OPEN that was interrupted
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=directory)
+            try:
+                with suppress(OSError):
+                    kernel.like_its_source(fd, source)
+                kernel.clone_range(fd, source, _PROBE if os.fstat(source).st_size > _PROBE else 0)
+                os.ftruncate(fd, 0)
+                os.fsync(directory)
+            except BaseException:
+                unlink(directory, name)
+                raise
+            finally:
+                os.close(fd)
+    except OSError as error:
+        if why := _CANNOT.get(error.errno or 0):
+            return why
+        raise _failed(kept, error) from None
+    return ""
+
+
+def begin(journal: Journal, jobs: Collection[str]) -> None:
+    """Note that the cuts of these jobs are about to be made: from now on they have to be removed."""
+    if journal.record is None:
+        return
+    for name in jobs:
+        _journals[name] = journal
+    begun = [
+        replace(member, cut=replace(member.cut, begun=True))
+        for member in map(journal.member, jobs)
+        if member is not None and member.cut is not None and not member.cut.begun
+    ]
+    if begun:
+        journal.put(*begun)
+
+
+def brace(roots: Roots, kept: Kept) -> None:
+    """What a reflink would have to do first: write the source's dirty pages.  Nothing stands still for that."""
+    if kept.how == cuts.REFLINK:
+        with suppress(OSError), _beside(roots, kept) as (_, _, source):
+            os.fdatasync(source)
+
+
+def make(roots: Roots, member: Member, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
+    """Make a member's cut, again if it was made before: nobody has read it yet.  ``seen``: the source, as OPEN saw it.
+
+    Raises:
+        JobFailed: it cannot be made, or is not of the size that the source had at OPEN.
+        SourceChanged: another file or device is in the source's place.
+    """
+    torn = is_torn(spec, roots)
+    made = _make(roots, member, spec, seen)
+    return replace(made, consistency=cuts.CRASH) if torn or is_torn(spec, roots) else made
+
+
+def _make(roots: Roots, member: Member, spec: JobSpec, seen: Identity) -> Cut:
+    if (kept := member.cut) is None:
+        raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
+    if name := cuts.command(kept.how):
+        source = open_store(volumespec.stores(spec.source.volume)[0], roots)
+        try:
+            _expect_seen(source, spec, seen)
+        finally:
+            os.close(source)
+        return _created(roots, member, kept, name, spec)
+    try:
+        with _beside(roots, kept) as (directory, cut, source):
+            fd = os.open(cut, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                _expect_ours(fd, kept)
+                _expect_seen(source, spec, seen)
+                os.ftruncate(fd, 0)
+                kernel.clone(fd, source)
+                return _cut(member, kept, kept.path, fd, spec)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise _failed(kept, error) from None
+
+
+def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
+    """Expect the file or device that OPEN saw; that it was written to since then is no matter."""
+    now = replace(identity_of(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
+    if (what := replace(seen, layers=()).changed(now)) in REPLACED:
+        raise SourceChanged(f"source {spec.source.text}", str(what))
+
+
+def keep(roots: Roots, kept: Kept) -> None:
+    """Make a cut durable: after a power cut it is there, as it was."""
+    if kept.how != cuts.REFLINK:
+        return
+    fd = roots.open_source(kept.path)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise _failed(kept, error) from None
+    finally:
+        os.close(fd)
+
+
+def remove(roots: Roots, kept: Kept) -> None:
+    """Leave nothing of a cut; again is harmless.  Raises JobFailed."""
+    if name := cuts.command(kept.how):
+        if kept.begun:
+            try:
+                call(name, allowed(roots.config, name), "remove", kept.source, kept.id)
+            except JobFailed as failed:
+                raise JobFailed(failed.errno, f"the cut of {kept.source} is not removed: {failed.text}") from None
+        return
+    try:
+        directory = roots.open_dir(os.path.dirname(kept.path))
+    except JobFailed as failed:
+        if failed.errno == errno.ENOENT:
+            return
+        raise
+    try:
+        unlink(directory, os.path.basename(kept.path))
+        os.fsync(directory)
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise JobFailed(code, f"the cut of {kept.source} is not removed: {kept.path}: {os.strerror(code)}") from None
+    finally:
+        os.close(directory)
+
+
+def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec) -> Cut:
+    """A cut that the host's command made: what it printed is what is read, where that is allowed."""
+    # The command may outlive us: until it has ended nobody else gets the lock, and so nobody removes too early.
+    fence = journal.lock if (journal := _journals.get(spec.id)) is not None else -1
+    said = call(name, allowed(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fence=fence)
+    path = said.strip()
+    try:
+        volumespec.checked_path(path)
+    except BadInput as wrong:
+        raise JobFailed(errno.EINVAL, f"command '{name}' printed no path to read on create: {wrong}") from None
+    fd = roots.open_device(path) if path.startswith("/dev/") else roots.open_source(path)
+    try:
+        return _cut(member, kept, path, fd, spec)
+    finally:
+        os.close(fd)
+
+
+def _cut(member: Member, kept: Kept, path: str, fd: int, spec: JobSpec) -> Cut:
+    made = identity_of(fd, path, still=True)
+    size = made.size
+    if volumespec.formatted(spec.source.volume):
+        size = member.size  # of what is in it: whoever opens it will see
+    if size != member.size:
+        raise JobFailed(errno.EBUSY, f"source {kept.source} changed its size from {member.size} to {size} bytes")
+    return Cut(how=kept.how, path=path, identity=tuple(replace(made, size=size).to_list()))
+
+
+@contextmanager
+def _beside(roots: Roots, kept: Kept) -> Iterator[tuple[int, str, int]]:
+    """The directory of a source and of the cut in it, the cut's name, and the source, open."""
+    directory = roots.open_dir(os.path.dirname(kept.source))
+    try:
+        name = os.path.basename(kept.source)
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            yield directory, os.path.basename(kept.path), source
+        finally:
+            os.close(source)
+    finally:
+        os.close(directory)
+
+
+def _expect_ours(fd: int, kept: Kept) -> None:
+    """The directory may be writable for others: what lies there now has to be the file that OPEN made."""
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode) or (st.st_nlink, st.st_uid, stat.S_IMODE(st.st_mode)) != (1, os.geteuid(), 0o600):
+        raise JobFailed(errno.ENOENT, f"the cut {kept.path} is not the file that was made: it was replaced")
+
+
+def _failed(kept: Kept, error: OSError) -> JobFailed:
+    code = error.errno or errno.EIO
+    return JobFailed(code, f"source {kept.source} cannot be cut by {kept.how}: {os.strerror(code)}")

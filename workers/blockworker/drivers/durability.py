@@ -1,0 +1,86 @@
+"""Durable checkpoints: a thread that flushes what was copied and records it, while the lanes go on.
+
+Order: data, then digests, then the registry under the token.  At most one interval is ever copied twice,
+because the lanes wait while an interval is finished and not recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import Final, Self
+
+import redis
+
+from blockjobs.model.errors import JobFailed, LeaseLost
+from blockjobs.model.jobs import Checkpoint
+from blockworker.copy.engine import Copy
+from blockworker.drivers.base import Job
+from blockworker.system.threads import vital
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 0.5  # seconds between looks at whether a flush is due by the clock; by bytes, the copy wakes us
+
+
+class Durability:
+    def __init__(self, copy: Copy, job: Job, staging: str) -> None:
+        self.durable: Checkpoint | None = None
+        self.copy, self._job, self._staging = copy, job, staging
+        self._failure: Exception | None = None
+        self._one = threading.Lock()
+        self._stop = threading.Event()
+        self._news = threading.Event()
+        self._thread = vital(self._follow, "durability")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self.wake()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """The copy has something new; maybe a flush is due."""
+        self._news.set()
+
+    def flush(self) -> None:
+        """Make durable what is finished now, and record it (if Redis answers: else with the next one).
+
+        Raises:
+            JobFailed: the flush failed.  It is final: never tried again on the same descriptor.
+            LeaseLost: the job is another attempt's now.
+        """
+        self.check()
+        with self._one:
+            ranges = self.copy.flush()
+            self.durable = point = Checkpoint(self._staging, ranges, self.copy.salvaged_durable)
+            try:
+                self._job.checkpoint(point)
+            except redis.RedisError as error:
+                log.warning("durable, but not recorded yet: %s", error)
+                return
+            self.copy.recorded(ranges)
+
+    def check(self) -> None:
+        """Raise what the thread met."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            self._news.wait(LOOK)
+            self._news.clear()
+            try:
+                if self.copy.flush_due:
+                    self.flush()
+            except Exception as error:
+                # Also what nobody expected: the lanes would wait for ever for a flush that never comes.
+                if not isinstance(error, JobFailed | LeaseLost):
+                    log.exception("making the copy durable failed")
+                self._failure = error
+                self._job.wake()
+                return

@@ -1,0 +1,58 @@
+"""Calls of the host's own commands: what ``host.toml`` allows by name, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from blockjobs.model.errors import JobFailed
+from blockjobs.spawn import describe_end
+from blockworker.host.config import HostConfig
+
+LIMIT: Final = 60.0  # seconds that a call may take
+
+
+def allowed(config: HostConfig, name: str) -> tuple[str, ...]:
+    """The words of a command.  Raises JobFailed: the host does not allow it."""
+    if name not in config.commands:
+        raise JobFailed(errno.EPERM, f"command '{name}' is not allowed by host.toml of host {config.name}")
+    return config.commands[name]
+
+
+def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fence: int = -1) -> str:
+    """What the command prints.  ``words``: the first says what is to be done, and is named in errors.
+
+    ``fence``: the descriptor of a lock that stays held while the command runs, although we die; the command is handed
+    this one and no other.
+
+    Raises:
+        JobFailed: it could not be started, took too long (and was killed), or says that it failed.
+    """
+    try:
+        process = subprocess.Popen(
+            [*argv, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, pass_fds=[fence] if fence >= 0 else [],
+        )  # fmt: skip
+    except OSError as error:
+        raise JobFailed(error.errno or errno.EIO, f"command '{name}': {error.strerror}") from None
+    try:
+        stdout, stderr = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise JobFailed(errno.ETIMEDOUT, f"command '{name}' took more than {limit:.0f} s on {words[0]}") from None
+    if process.returncode:
+        raise JobFailed(errno.EIO, ended(name, words[0], process.returncode, stderr))
+    return stdout.decode(errors="replace")
+
+
+def ended(name: str, word: str, code: int, stderr: bytes) -> str:
+    """How a command failed, with the last line of what it said."""
+    said = stderr.decode(errors="replace").strip().splitlines()[-1:]
+    return f"command '{name}' on {word}: {describe_end(code)}{': ' + said[0] if said else ''}"

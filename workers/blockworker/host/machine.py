@@ -1,0 +1,110 @@
+"""Who beats under a host's name: this machine as long as it runs, and this very process.
+
+A machine is known by three things together, as two machines may share any two of them: its machine-id (a copied disk
+has the same one), its boot (containers share one), and a token that the host keeps among its records (a copied disk has
+that one, too, but not the boot).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import psutil
+from blake3 import blake3
+
+from blockjobs.daemons.loop import read_boot_id
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.liveness import WorkerProcess
+from blockworker.host import state
+from blockworker.host.config import HANGS_AFTER, HostConfig, machine_id
+from blockworker.host.state import Place
+from blockworker.system.crew import Crew
+from blockworker.system.processstart import has_started_at, read_start
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "machine"  # the record of the token
+
+
+def draw_token(config: HostConfig) -> None:
+    """Put a token among the host's records, if there is none: before the first use of this machine's name.
+
+    Where none can be kept the machine is known by the rest alone.
+
+    Raises:
+        JobFailed: the directory of the records does not answer.
+    """
+    if (place := state.place_of(config)) is not None:
+        try:
+            _answered(_draw, place)
+        except OSError as error:
+            log.warning("%s/%s: %s: this machine is known by its boot alone", place.path, NAME, error.strerror)
+
+
+def machine_name(config: HostConfig) -> str:
+    """This machine as it runs now, for both workers of a host: 16 hexadecimal digits.
+
+    Raises:
+        JobFailed: the directory of the host's records does not answer.
+    """
+    place = state.place_of(config)
+    token = _token_of(place) if place is not None else ""
+    return blake3(f"{machine_id()}:{read_boot_id()}:{token}".encode()).hexdigest()[:16]
+
+
+def this_process() -> WorkerProcess:
+    """This process, with a name that no other one has or had."""
+    pid = os.getpid()
+    return WorkerProcess(uuid.uuid4().hex, pid, read_start(pid), _pid_namespace(), platform.node())
+
+
+def is_gone(process: WorkerProcess) -> bool:
+    """Whether a process of this boot of this machine has surely ended; False also where nobody here can tell."""
+    if process.namespace != _pid_namespace():
+        return False
+    try:
+        same = has_started_at(process.pid, process.start)
+        return not same or psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return True
+
+
+@cache
+def _token_of(place: Place) -> str:
+    """The token among the host's records; "" where there is none, or nobody can read it."""
+    try:
+        return _answered(_read, place)
+    except OSError:
+        return ""
+
+
+def _answered(act: Callable[[Place], str], place: Place) -> str:
+    """What ``act`` returns.  Raises JobFailed: it hangs."""
+    found = Crew(act, {place: place}, {place: place}).wait([place], time.monotonic() + HANGS_AFTER)
+    if place not in found:
+        raise JobFailed(errno.ETIMEDOUT, f"the directory of this host's records, {place.path}, does not answer")
+    return found[place]
+
+
+def _read(place: Place) -> str:
+    return (state.read_record(place, NAME) or b"").decode("ascii", "replace").strip()
+
+
+def _draw(place: Place) -> str:
+    if not _read(place):
+        with state.changing(place, NAME):  # the other worker may draw one at this moment
+            if not _read(place):
+                state.write_record(place, NAME, uuid.uuid4().hex.encode() + b"\n")
+    return _read(place)
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino

@@ -1,0 +1,399 @@
+"""The only place that opens a path: beneath a root of the host's configuration, through no symlink.
+
+Rule: a name is walked by the kernel (openat2), never checked as text and then opened; whatever was
+opened is judged by fstat of the descriptor that is used afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Final
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput, JobFailed
+from blockworker.host.config import HostConfig
+from blockworker.host.mounts import Mounts
+from blockworker.host.seen import mount_point_of
+from blockworker.system import image_locks, kernel
+from blockworker.system.cage import Cage, kernel_cage
+from blockworker.system.relatives import open_relatives
+
+_BENEATH: Final = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFLNK: "a symlink",
+    stat.S_IFREG: "a regular file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A directory of the host's configuration; what lies above it does not exist for a job."""
+
+    path: str
+
+    def holds(self, path: str) -> bool:
+        return path == self.path or path.startswith(self.path.rstrip("/") + "/")
+
+    def relative(self, path: str) -> str:
+        """``path`` as seen from the root (``.`` for the root itself)."""
+        return path[len(self.path) :].lstrip("/") or "."
+
+
+class Roots:
+    """A host's read and write roots, and its allow-list of devices."""
+
+    def __init__(self, config: HostConfig) -> None:
+        self.config = config
+        self.registry = ""  # for which something is opened, by its incarnation
+        self.cage: Cage = replace(kernel_cage(), uncaged=config.uncaged_formats)  # where QEMU's tools run
+        self.mounts = Mounts(config)
+
+    def serving(self, registry: str) -> Roots:
+        """These roots, for what a registry of this incarnation has opened."""
+        roots = copy(self)
+        roots.registry = registry
+        return roots
+
+    def with_former(self) -> Roots:
+        """These roots and the write roots that host.toml has no longer: what began beneath them is ended there."""
+        former = self.mounts.former_roots()
+        return Roots(replace(self.config, write_roots=(*self.config.write_roots, *former))) if former else self
+
+    def remember_root(self, path: str) -> None:
+        """Note which file system a write root is on, where that is not noted.
+
+        Raises:
+            RootAway: it is on another one than what was noted.
+        """
+        fd = self.open_dir(path)
+        try:
+            with self._told("write root", path):
+                self.mounts.remember(path, fd)
+        finally:
+            os.close(fd)
+
+    def remember_mount(self, path: str) -> None:
+        """Note the file system of a target's directory, where it is mounted below the write root.
+
+        Raises:
+            JobFailed: there is no such directory, or its file system is another one than before.
+        """
+        root, fd = self.root_of(path, write=True), self.open_dir(path, what="target directory")
+        try:
+            with self._told("target directory", path):
+                mount = mount_point_of(fd)
+                if mount != root.path and root.holds(mount) and mount not in self.mounts.seen():
+                    below = self._open(root, mount, os.O_RDONLY | os.O_DIRECTORY)
+                    try:
+                        self.mounts.remember(mount, below, write_root=False)
+                    finally:
+                        os.close(below)
+        finally:
+            os.close(fd)
+
+    def root_of(self, path: str, *, write: bool) -> Root:
+        """The longest root that holds ``path``; ``write``: of those below which targets and their journals lie.
+
+        A target may lie below a restore root only if a restore makes it: ``expect_target`` is the check for that.
+        """
+        if write:
+            return self._root_among(path, self.config.target_roots, "write")
+        return self._root_among(path, self.config.read_roots, "read")
+
+    def expect_target(self, path: str, *, restore: bool = False) -> None:
+        """Refuse a path below which nothing may be made, replaced or removed; ``restore``: by a job of that type.
+
+        Raises:
+            JobFailed: names the path, what holds it, and the key of ``host.toml`` that would allow it.
+        """
+        if restore:
+            remedy = self._remedy("restore-roots", self.config.restore_roots, path)
+            self._root_among(path, self.config.target_roots, "write and restore", remedy)
+        else:
+            self._root_among(path, self.config.write_roots, "write")
+
+    def _remedy(self, key: str, roots: Sequence[str], path: str) -> str:
+        """The line of ``host.toml`` that would allow a path."""
+        wanted = ", ".join(f'"{root}"' for root in (*roots, os.path.dirname(path)))
+        return f"; to allow it, set {key} = [{wanted}] in {self.config.path} of host {self.config.name}"
+
+    def _root_among(self, path: str, roots: Sequence[str], side: str, remedy: str = "") -> Root:
+        try:
+            if path != "/":
+                volumespec.checked_path(path)
+        except BadInput as error:
+            raise JobFailed(errno.EINVAL, str(error)) from None
+        fitting = [root for root in map(Root, roots) if root.holds(path)]
+        if not fitting:
+            known = ", ".join(roots) or "none"
+            text = f"{path} is outside the {side} roots of host {self.config.name} ({known}){remedy}"
+            raise JobFailed(errno.EACCES, text)
+        return max(fitting, key=lambda root: len(root.path))
+
+    def open_source(self, path: str) -> int:
+        """A read-only descriptor of a regular file beneath the read roots."""
+        return self._open_file("source", path, self.root_of(path, write=False))
+
+    def open_image(self, path: str) -> int:
+        """A descriptor of a regular file beneath the write roots, for reading and writing."""
+        return self._open_file("image", path, self._root_among(path, self.config.write_roots, "write"), write=True)
+
+    def open_published(self, path: str) -> int:
+        """A read-only descriptor of a regular file beneath any of the roots, for a verify and for a restore.
+
+        A folder of backups is a write root, and mostly no read root.  Who opens something there asks for the manifest
+        beside it first: what a job has published can be compared and given back, and no other file can be read.
+        """
+        config = self.config
+        every = dict.fromkeys((*config.read_roots, *config.write_roots, *config.restore_roots))
+        remedy = self._remedy("read-roots", config.read_roots, path)
+        return self._open_file("image", path, self._root_among(path, tuple(every), "read and write", remedy))
+
+    def _open_file(self, what: str, path: str, root: Root, *, write: bool = False) -> int:
+        with self._told(what, path):
+            # Looked at first: opening a device or a FIFO can have effects, looking has none.
+            seen = self._open(root, path, os.O_PATH)
+            try:
+                self._expect_file(what, path, os.fstat(seen))
+            finally:
+                os.close(seen)
+            fd = self._open(root, path, (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK)
+            try:
+                self._expect_file(what, path, os.fstat(fd))
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+
+    def open_device(self, path: str, *, write: bool = False) -> int:
+        """A descriptor of a block device of the allow-list, whose links are followed now.
+
+        For reading; or, where the host allows it, for reading and writing, and then it is nobody else's until the
+        descriptor is closed: neither a mount's (O_EXCL) nor QEMU's (its image locks).
+        """
+        what = "target" if write else "source"
+        if write and not self.config.allow_in_place:
+            raise JobFailed(errno.EACCES, f"host {self.config.name} does not allow devices to be written ({path})")
+        real = os.path.realpath(path)
+        allowed = self.config.devices
+        named = any(_fits(path, each) for each in allowed)
+        if not named and real not in map(os.path.realpath, allowed):
+            known = ", ".join(allowed) or "none"
+            raise JobFailed(errno.EACCES, f"{path} is not in the devices of host {self.config.name} ({known})")
+        if not real.startswith("/dev/"):
+            raise JobFailed(errno.EACCES, f"{path} leads to {real}: a device under /dev was expected")
+        with self._told(what, path):
+            if not stat.S_ISBLK((st := os.stat(real)).st_mode):  # before it is opened: that can have effects
+                raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+            if write and _takes_no_writes(st.st_rdev):
+                raise JobFailed(errno.EROFS, f"target {path} on host {self.config.name} is a read-only device")
+            mode = os.O_RDWR | os.O_EXCL if write else os.O_RDONLY
+            try:
+                fd = os.open(real, mode | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                if not write or error.errno != errno.EBUSY:
+                    raise
+                text = f"target {path} on host {self.config.name} is in use: one that is not mounted, and no part of"
+                raise JobFailed(errno.EBUSY, f"{text} anything that is, was expected") from None
+            try:
+                if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
+                    raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
+                if write:  # O_EXCL keeps mounts and mappings away; QEMU looks at its own locks alone
+                    image_locks.own(fd, f"target {path} on host {self.config.name}")
+                    _expect_relatives_closed(fd, f"target {path} on host {self.config.name}")
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+
+    def open_dir(self, path: str, *, write: bool = True, what: str = "directory") -> int:
+        """A descriptor of a directory (one that can be synced) beneath the roots."""
+        root = self.root_of(path, write=write)
+        with self._told(what, path):
+            return self._open(root, path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def missing_dirs(self, base: str, path: str) -> list[str]:
+        """The directories from below ``base`` down to ``path`` that do not exist, outermost first."""
+        missing = []
+        for directory in between(base, path):
+            try:
+                os.close(self.open_dir(directory))
+            except JobFailed as failed:
+                if failed.errno != errno.ENOENT:
+                    raise
+                missing.append(directory)
+        return missing
+
+    def make_dirs(self, base: str, path: str, ours: Collection[str] = ()) -> list[str]:
+        """Make every missing directory between ``base``, which must exist, and ``path``, durably; return those made.
+
+        ``ours``: those that get owner and mode as the host wants them for backups, also where whoever made them has
+        died before that.
+        """
+        made = []
+        parent = self.open_dir(base, what="target directory")
+        try:
+            for directory in between(base, path):
+                with self._told("directory", directory):
+                    try:
+                        os.mkdir(os.path.basename(directory), 0o700, dir_fd=parent)
+                        os.fsync(parent)
+                        made.append(directory)
+                    except FileExistsError:
+                        pass
+                child = self.open_dir(directory)
+                os.close(parent)
+                parent = child
+                if directory in ours:
+                    with self._told("directory", directory):
+                        self._give(child)
+        finally:
+            os.close(parent)
+        return made
+
+    def _give(self, directory: int) -> None:
+        """Give a directory that a job has made the owner and the mode that the host wants of backups."""
+        st, (user, group) = os.fstat(directory), self.config.backup_ids
+        if (user, group) not in ((-1, -1), (st.st_uid, st.st_gid)):
+            os.fchown(directory, user, group)
+        if stat.S_IMODE(st.st_mode) != self.config.directory_mode:
+            os.fchmod(directory, self.config.directory_mode)
+        os.fsync(directory)
+
+    def _open(self, root: Root, path: str, flags: int) -> int:
+        try:
+            top = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if root.path in self.config.target_roots:
+                raise self.mounts.missing(root.path, path) from None
+            raise
+        try:
+            self._expect_mounted(root, top, path)
+            return _beneath(top, root.relative(path), flags | os.O_CLOEXEC)
+        finally:
+            os.close(top)
+
+    def _expect_mounted(self, root: Root, top: int, path: str) -> None:
+        """Refuse what lies in a write root, or in a mount below one, that is not the one that was used before."""
+        for place in self.mounts.above(path):
+            if place == root.path:
+                self.mounts.expect(place, top)
+            elif root.holds(place):
+                try:
+                    fd = _beneath(top, root.relative(place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    raise self.mounts.missing(place, path) from None
+                try:
+                    self.mounts.expect(place, fd)
+                finally:
+                    os.close(fd)
+
+    def _expect_file(self, what: str, path: str, st: os.stat_result) -> None:
+        if stat.S_ISLNK(st.st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not stat.S_ISREG(st.st_mode):
+            code = errno.EISDIR if stat.S_ISDIR(st.st_mode) else errno.EINVAL
+            raise JobFailed(code, f"{what} {path} is {kind_of(st)}: a regular file was expected")
+
+    @contextmanager
+    def _told(self, what: str, path: str) -> Iterator[None]:
+        """Turn the kernel's errors into texts that name the thing, the path and the host."""
+        try:
+            yield
+        except OSError as error:
+            code = error.errno or errno.EIO
+            match code:
+                case errno.ENOENT:
+                    text = f"{what} {path} does not exist on host {self.config.name}"
+                case errno.ELOOP:
+                    text = f"{what} {path} is or lies behind a symlink: a path without symlinks was expected"
+                case errno.EXDEV:
+                    text = f"{what} {path} leads out of the roots of host {self.config.name}"
+                case errno.ENOTDIR:
+                    text = f"{what} {path}: a part of it is not a directory"
+                case _:
+                    text = f"{what} {path} on host {self.config.name}: {os.strerror(code)}"
+            raise JobFailed(code, text) from None
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a pattern, in which ``*`` stands for any part of one name, is of this path."""
+    parts, patterns = path.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(_same_name, parts, patterns))
+
+
+def _same_name(name: str, pattern: str) -> bool:
+    first, *middle = map(re.escape, pattern.split("*"))
+    return re.fullmatch(".*".join((first, *middle)), name) is not None
+
+
+def _expect_relatives_closed(fd: int, what: str) -> None:
+    """Refuse a device while a guest has the disk below it, a part of it, or the file it lies in.  Raises JobFailed."""
+    relatives = open_relatives(fd)
+    try:
+        if any(map(image_locks.is_kept, relatives)):
+            raise JobFailed(errno.EBUSY, f"{what} is in use: QEMU has a device or file open that shares bytes with it")
+    finally:
+        for relative in relatives:
+            os.close(relative)
+
+
+def _takes_no_writes(rdev: int) -> bool:
+    """Whether the kernel has a block device as read-only; a device that does not say so is asked by writing."""
+    try:
+        with open(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}/ro", encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def kind_of(st: os.stat_result) -> str:
+    """``a FIFO``, ``a directory``... for messages."""
+    return _KINDS.get(stat.S_IFMT(st.st_mode), "of an unknown kind")
+
+
+def between(base: str, path: str) -> list[str]:
+    """The directories below ``base`` down to and including ``path``, outermost first."""
+    if not Root(base).holds(path):
+        raise JobFailed(errno.EINVAL, f"{path} is not below {base}")
+    inner = path[len(base) :].strip("/")
+    parts = inner.split("/") if inner else []
+    top = base.rstrip("/")
+    return [f"{top}/{'/'.join(parts[: i + 1])}" for i in range(len(parts))]
+
+
+def _beneath(top: int, relative: str, flags: int) -> int:
+    """Open a path beneath an open directory, through no symlink."""
+    try:
+        return kernel.openat2(top, relative, flags, _BENEATH)
+    except OSError as error:
+        # Before Linux 5.6, and in containers whose seccomp filter does not know the call.
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        return _walk(top, relative, flags | os.O_NOFOLLOW)
+
+
+def _walk(top: int, relative: str, flags: int) -> int:
+    """openat2 for kernels without it: one part at a time, following nothing."""
+    *parents, last = relative.split("/")
+    here = os.dup(top)
+    try:
+        for part in parents:
+            below = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(last, flags, dir_fd=here)
+    finally:
+        os.close(here)

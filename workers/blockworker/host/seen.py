@@ -1,0 +1,84 @@
+"""What a directory is: which one, of which file system, mounted where; and whether it is still the same one."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from blockworker.system import identity
+from blockworker.system.filesystem import kind_of
+
+# The kinds that are new ones after each boot or mount: they are known by where they are mounted.
+_PASSING: Final = frozenset({"tmpfs", "ramfs", "overlayfs"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A directory of the host, and what it was when it was used."""
+
+    path: str
+    file_system: str  # identity.file_system_of
+    kind: str  # ext4, xfs...
+    mount: str  # the path at which that file system is mounted
+    directory: str  # identity.handle_of
+    write_root: bool = True  # False: a mount of its own below one
+    at: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The file system in words."""
+        return f"{self.file_system} ({self.kind}, mounted at {self.mount})"
+
+    def is_same(self, now: Seen) -> bool:
+        """Whether ``now`` is that directory: of the same file system and, where mounts are bound, the same of it."""
+        if self.file_system != now.file_system:
+            if (self.kind, self.mount) != (now.kind, now.mount):
+                return False
+            schemes = {each.file_system.partition(":")[0] for each in (self, now)}
+            if schemes == {"boot"} or now.kind in _PASSING:
+                return True
+            # Another kernel, or a container, may name one file system in another way.
+            return len(schemes) > 1 and self.directory == now.directory
+        return self.directory == now.directory or self.mount == now.mount
+
+
+def describe(path: str, fd: int, *, write_root: bool = True) -> Seen:
+    """What an open directory is now.  Raises OSError."""
+    with suppress(PermissionError):  # one that may be searched, and not listed, is known by less
+        fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # O_PATH tells too little
+        try:
+            return _described(path, fd, write_root=write_root)
+        finally:
+            os.close(fd)
+    return _described(path, fd, write_root=write_root)
+
+
+def _described(path: str, fd: int, *, write_root: bool) -> Seen:
+    return Seen(
+        path=path, file_system=identity.file_system_of(fd), kind=kind_of(fd)[0], mount=mount_point_of(fd),
+        directory=identity.handle_of(fd), write_root=write_root, at=time.time(),
+    )  # fmt: skip
+
+
+def mount_point_of(fd: int) -> str:
+    """The path at which the file system of an open file is mounted; "" where the kernel does not tell."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as about:
+        number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            words = line.split()
+            if words[0] == number:
+                return words[4].encode("utf-8", "surrogateescape").decode("unicode_escape")  # a space is \\040
+    return ""
+
+
+def changed(before: Seen, now: Seen) -> str:
+    """Why a path is refused, for people."""
+    what = "write root" if before.write_root else "directory"
+    return (
+        f"{what} {before.path} was on file system {before.title}, and is now on {now.title}: is it mounted? "
+        f"`blockjobs roots accept {before.path}` takes the change"
+    )

@@ -1,0 +1,205 @@
+"""Where a host keeps what it has to remember beyond its roots, and how a record there is read and replaced.
+
+That is the directory ``state`` of host.toml, 0700, by default ``/var/lib/blockjobs/NAME``.  The worker makes it where
+its parent directory allows that.  Where there is no such directory, the records lie beneath the first write root, in
+``ROOT/.blockjobs``, as they did in earlier versions.  Records that lie beneath any write root are found, and whoever
+changes one carries it over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from blockjobs.model.errors import JobFailed
+from blockworker.host.config import HostConfig, default_state
+from blockworker.system.sparefile import read_text, remove_file, replace_file
+
+FOLDER: Final = ".blockjobs"  # our own directory beneath a root
+CARRIED: Final = "carried.json"  # the write roots beneath which no records are left
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory of records: the directory of the configuration, and our own folders in it, which are no symlinks."""
+
+    top: str
+    inner: tuple[str, ...] = ()
+    owned: bool = False  # the top is ours to make
+
+    @property
+    def path(self) -> str:
+        return "/".join((self.top.rstrip("/"), *self.inner))
+
+    def below(self, name: str) -> Place:
+        return replace(self, inner=(*self.inner, name))
+
+    def open(self, *, make: bool = False) -> int:
+        """A descriptor of the directory.  Raises FileNotFoundError where it is missing and is not to be made."""
+        if make and self.owned:
+            os.makedirs(os.path.dirname(self.top), exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.top, 0o700)
+                _sync(os.path.dirname(self.top))
+        here = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in self.inner:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=here)
+                        os.fsync(here)
+                below = os.open(name, _DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = below
+        except BaseException:
+            os.close(here)
+            raise
+        return here
+
+
+def place_of(config: HostConfig) -> Place | None:
+    """Where this host writes its records; None: it has neither a state directory nor a write root."""
+    if has_directory(config):
+        return Place(config.state, owned=True)
+    return beneath(config.write_roots[0]) if config.write_roots else None
+
+
+def has_directory(config: HostConfig) -> bool:
+    """Whether the host's records lie in a state directory, and not beneath a write root.
+
+    A directory that host.toml names is made, whatever it takes.  The default one is made only in a parent directory
+    that is there (a service manager or a package has made it) and that can be written.
+    """
+    if config.state != default_state(config.name):
+        return bool(config.state)
+    return os.path.isdir(config.state) or os.access(os.path.dirname(config.state), os.W_OK | os.X_OK)
+
+
+def places_of(config: HostConfig) -> list[Place]:
+    """Every directory in which records of this host may lie; the first is the one that is written to."""
+    first = place_of(config)
+    if first is None:
+        return []
+    roots = [root for root in config.write_roots if not first.owned or is_uncarried(config, root)]
+    return list(dict.fromkeys([first, *map(beneath, roots)]))
+
+
+def record_paths(config: HostConfig) -> list[str]:
+    """The directories that are read for the host's records once those of earlier versions are carried over."""
+    first = place_of(config)
+    return [place.path for place in ([first] if first is not None and first.owned else places_of(config))]
+
+
+def is_uncarried(config: HostConfig, root: str) -> bool:
+    """Whether records of earlier versions may lie beneath a write root that belong into the state directory."""
+    place = place_of(config)
+    return place is not None and place.owned and root not in _carried(place)
+
+
+def mark_carried(config: HostConfig, root: str) -> None:
+    """Note that no records are left beneath a write root: nobody looks there for them any more."""
+    place = place_of(config)
+    if place is None or not place.owned:
+        return
+    with failing(place.path), changing(place, CARRIED):
+        roots = sorted({*_carried(place), root})
+        write_record(place, CARRIED, json.dumps(roots).encode() + b"\n")
+
+
+def _carried(place: Place) -> list[str]:
+    try:
+        found = json.loads(read_record(place, CARRIED) or b"[]")
+    except (ValueError, RecursionError):
+        return []  # damaged: what was carried over is looked for once more, and not found
+    return [root for root in found if isinstance(root, str)] if isinstance(found, list) else []
+
+
+def make_directory(config: HostConfig) -> None:
+    """Make the state directory, if this host has one.
+
+    Raises:
+        JobFailed: it cannot be made, or is no directory.
+    """
+    if (place := place_of(config)) is not None and place.owned:
+        with failing(place.path):
+            os.close(place.open(make=True))
+
+
+@contextmanager
+def failing(path: str) -> Iterator[None]:
+    """Turn the kernel's refusal into a text that names the state directory."""
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or errno.EIO
+        text = f"state directory {path}: {os.strerror(code)}: a directory that this user can write was expected"
+        raise JobFailed(code, text) from error
+
+
+def read_record(place: Place, name: str) -> bytes | None:
+    """The content of a record; None where there is none."""
+    try:
+        folder = place.open()
+    except FileNotFoundError:
+        return None
+    try:
+        return read_text(folder, name)
+    finally:
+        os.close(folder)
+
+
+def write_record(place: Place, name: str, content: bytes) -> None:
+    """Replace a record, durably; the directory is made where it is missing."""
+    folder = place.open(make=True)
+    try:
+        replace_file(folder, name, content)
+    finally:
+        os.close(folder)
+
+
+def remove_record(place: Place, name: str) -> None:
+    """Remove a record, durably, if it is there."""
+    with suppress(FileNotFoundError):
+        folder = place.open()
+        try:
+            remove_file(folder, name)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def changing(place: Place, name: str) -> Iterator[None]:
+    """Hold the lock of a record that several processes of this host change: each reads it again, and replaces it."""
+    folder = place.open(make=True)
+    try:
+        lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # held for a few milliseconds
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
+
+
+def beneath(root: str) -> Place:
+    """Where records lie beneath a write root."""
+    return Place(root, (FOLDER,))
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

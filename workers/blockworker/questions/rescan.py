@@ -1,0 +1,240 @@
+"""What manifests there are below a write root: told a page at a time, for ``blockjobs rescan``.
+
+Rule: a manifest is data.  It is opened by its own name in the directory that was listed, never through a symlink, and
+of its image the name beside it is looked at, and the header of an image of a format; nothing that a manifest or an
+image names is opened, and none of them ends a scan.
+A page is bounded by number, by size and by time, and the next one goes on where it ended: directories in the order of
+their names, and in each one its manifests first.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from blake3 import blake3
+
+from blockjobs.model import volumespec
+from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.model.rescan import KINDS, FoundBackup
+from blockworker.host.roots import Root, Roots, kind_of
+from blockworker.records.folder import FOLDER
+from blockworker.targets import chains
+from blockworker.targets import manifest as manifests
+from blockworker.targets.proof import MANIFEST
+
+MANIFESTS: Final = 1000  # in one page
+BYTES: Final = 1 << 20  # of paths and texts in one page
+SECONDS: Final = 15.0  # for one page
+ODD: Final = 20  # of those that do not count, and are told in one page with the reason; all others are counted
+DEEPEST: Final = 100  # directories below a root
+LAYERS: Final = 64  # paths that one image can mean by the files that it lies on
+_BATCH: Final = 1001  # names of one directory that are held at once
+_ROW: Final = 400  # bytes of a row, beside its texts
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+Position = Sequence[bytes]  # a directory below the root (empty: the root itself), and a name in it (empty: before all)
+
+
+@dataclass(slots=True)
+class Page:
+    """What was found of some directories, one behind the other.
+
+    ``odd``: the first manifests that do not count, and directories that cannot be read, each with the reason; ``more``:
+    how many others.  ``restored``: images that a restore has made, which are no backups.  ``after``: where the next
+    page goes on; None: this was the last one.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    odd: list[list[str]] = field(default_factory=list)
+    more: int = 0
+    restored: int = 0
+    after: Position | None = None
+
+    def note(self, path: str, why: str) -> None:
+        if len(self.odd) < ODD:
+            self.odd.append([volumespec.printable(path)[:500], why[:300]])
+        else:
+            self.more += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        after = None if self.after is None else list(self.after)
+        return {"rows": self.rows, "odd": self.odd, "more": self.more, "restored": self.restored, "after": after}
+
+
+def scan_page(
+    roots: Roots, root: str, after: Position | None, *, most: int = MANIFESTS, seconds: float = SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Page:  # fmt: skip
+    """The manifests below a write root that come behind a position (None: all), as many as one page holds.
+
+    Raises:
+        JobFailed: the root cannot be looked into.
+    """
+    os.close(roots.open_dir(root, what="write root"))
+    page, end, size = Page(), clock() + seconds, 0
+    for directory, path, name in _walk(roots, root, page, after):
+        if name:
+            size += _read(page, directory, path, name, roots)
+        if len(page.rows) >= most or size >= BYTES or clock() >= end:
+            page.after = (b"" if path == root else os.fsencode(Root(root).relative(path)), os.fsencode(name))
+            break
+    return page
+
+
+def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterator[tuple[int, str, str]]:
+    """Each directory once, with an empty name, and each of its manifests, behind a position."""
+    others = {other for other in roots.config.write_roots if other != root}
+
+    def descend(path: str, behind: list[bytes] | None, name: bytes, depth: int) -> Iterator[tuple[int, str, str]]:
+        try:
+            directory = roots.open_dir(path)
+        except JobFailed as failed:
+            if failed.errno != errno.ENOENT:  # one that was removed meanwhile
+                page.note(path, failed.text)
+            return
+        try:
+            if not behind:
+                if behind is None:
+                    yield directory, path, ""
+                for each in _names(directory, name, lambda entry: entry.name.endswith(MANIFEST)):
+                    yield directory, path, each
+            first, *rest = behind or [b""]
+            if first:
+                yield from below(path, os.fsdecode(first), rest, name, depth)
+            for each in _names(directory, first, _is_directory):
+                yield from below(path, each, None, b"", depth)
+        except OSError as error:
+            page.note(path, error.strerror or str(error))
+        finally:
+            os.close(directory)
+
+    def below(path: str, name: str, rest: list[bytes] | None, at: bytes, depth: int) -> Iterator[tuple[int, str, str]]:
+        inner = f"{path.rstrip('/')}/{name}"
+        if name == FOLDER or inner in others:
+            return
+        if depth >= DEEPEST:
+            page.note(inner, f"more than {DEEPEST} directories lie above it, up to the root: it was not looked into")
+            return
+        yield from descend(inner, rest, at, depth + 1)
+
+    if after is None:
+        yield from descend(root, None, b"", 0)
+    else:
+        yield from descend(root, [part for part in after[0].split(b"/") if part], after[1], 0)
+
+
+def _names(directory: int, after: bytes, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
+    """The names in a directory behind another one, in order, of which few are held at once."""
+    while True:
+        with os.scandir(directory) as entries:
+            names = (entry.name for entry in entries if wanted(entry) and os.fsencode(entry.name) > after)
+            batch = heapq.nsmallest(_BATCH, names, key=os.fsencode)
+        yield from batch
+        if len(batch) < _BATCH:
+            return
+        after = os.fsencode(batch[-1])
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):
+        return entry.is_dir(follow_symlinks=False)
+    return False
+
+
+def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int:
+    """Add what a manifest says to a page; how many bytes of it that is."""
+    place = f"{path.rstrip('/')}/{name}"
+    try:
+        row = _row(directory, place, name)
+        if row is None:
+            page.restored += 1
+            return 0
+        FoundBackup.of(row, roots.config.name)  # what does not count is named here, where it lies
+    except (BadInput, JobFailed, OSError) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
+        page.note(place, (why or "it cannot be read").removeprefix(f"manifest {place}").strip(": "))
+        return 0
+    page.rows.append(row)
+    return _ROW + sum(len(value) for value in (*row.values(), *row["layers"]) if isinstance(value, str))
+
+
+def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
+    """What a manifest says of the image beside it, as far as a registry needs it; None: it is of no backup.
+
+    Raises:
+        BadInput: it is none, it was changed, or it does not fit the image.
+        OSError: it cannot be read.
+    """
+    text = _text(directory, name)
+    manifest = manifests.parse(text, place)
+    if "restored" in manifest:
+        return None
+    image = name.removesuffix(MANIFEST)
+    source = manifest.get("source", {})
+    row = {
+        "layers": _layers(directory, place, image) if manifest.get("format", "raw") != "raw" else [],
+        "path": place.removesuffix(MANIFEST), "size": manifest["size"], "seal": blake3(text).hexdigest(),
+        "source": source.get("volume"), "ended": _milliseconds(manifest.get("finished")),
+        "salvaged": bool(manifest.get("salvaged")),
+        "bytes": {kind: manifest.get("bytes", {}).get(kind, 0) for kind in KINDS},
+        **{key: manifest.get(key) for key in ("run", "job", "transaction", "target")},
+    }  # fmt: skip
+    try:
+        st = os.stat(image, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        raise BadInput("there is no image beside it") from None
+    if not stat.S_ISREG(st.st_mode):
+        raise BadInput(f"its image is {kind_of(st)}: a regular file was expected")
+    expected = _size_of(manifest)
+    if expected is not None and st.st_size != expected:
+        raise BadInput(f"its image has {st.st_size} bytes, {expected} were expected")
+    return row
+
+
+def _layers(directory: int, place: str, image: str) -> list[str]:
+    """The paths that an image can mean by the names of the files that it lies on."""
+    found = []
+    for path in chains.layers_named(directory, os.path.dirname(place), image):
+        with suppress(BadInput):
+            found.append(volumespec.checked_path(path))
+    return found[:LAYERS]
+
+
+def _text(directory: int, name: str) -> bytes:
+    st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if not stat.S_ISREG(st.st_mode):  # looked at first: opening a device or a FIFO can have effects
+        raise BadInput(f"it is {kind_of(st)}: a regular file was expected")
+    fd = os.open(name, _OPEN, dir_fd=directory)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ESTALE, "it was replaced meanwhile")
+        text = file.read(manifests.LARGEST + 1)
+    if len(text) > manifests.LARGEST:
+        raise BadInput(f"it is larger than {manifests.LARGEST >> 20} MiB: a manifest was expected")
+    return text
+
+
+def _size_of(manifest: Mapping[str, Any]) -> int | None:
+    """The size in bytes that the file of the image has; None: the manifest does not say it."""
+    if manifest.get("format", "raw") == "raw":
+        return int(manifest["size"])
+    noted = manifest.get("image")
+    size = noted.get("size") if isinstance(noted, dict) else None
+    return size if type(size) is int else None
+
+
+def _milliseconds(text: object) -> int:
+    """A time of a manifest; 0 where it is none."""
+    try:
+        return max(0, round(datetime.fromisoformat(str(text)).timestamp() * 1000))
+    except (ValueError, OverflowError, OSError):
+        return 0

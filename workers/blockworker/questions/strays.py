@@ -1,0 +1,232 @@
+"""Hidden files of ours that no journal names: judged one by one, and removed where nobody can own them any more.
+
+A file goes only where its name is one of ours (and no date stands in the place of our digits), it is older than a day,
+no journal of this host or of one above or below names it, nobody has it open, no job has its target, and only this host
+writes to its file system.  A reserved name says itself whose it is: the registry is asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockworker.host.roots import Root, Roots
+from blockworker.records import journal as journals
+from blockworker.records.entries import Member, Record
+from blockworker.records.folder import FOLDER, folder_of
+from blockworker.records.reserved import read_reservation
+from blockworker.system.filesystem import kind_of
+
+log = logging.getLogger(__name__)
+
+AGE: Final = 24 * 3600.0  # seconds; a file that no journal names is left alone for so long
+# ``.NAME.`` and eight digits of a uuid, and what kind of file it is; or the reservation of a name.  A person may
+# have put a date there.
+_HIDDEN: Final = re.compile(
+    r"\.(?P<name>.+)\.(?P<uuid>[0-9a-f]{8})\.(?P<kind>part|blake3|manifest|manifest\.new|cut|reserved)", re.DOTALL
+)
+_RESERVED: Final = re.compile(r"\.(?P<name>.+)\.reserved", re.DOTALL)
+_DATE: Final = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+_KINDS: Final = {"part": "staging file", "cut": "cut", "reserved": "reserved name"}
+
+Row = dict[str, str]
+
+
+class Left(Exception):
+    """Something stays as it is; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What a sweep asks: which transaction is known there, and whether a job reads or writes a file.
+
+    ``name``: the one that is asked; ``gone``: one of which a person says that it will never come back.
+    """
+
+    knows: Callable[[str], bool]
+    in_use: Callable[[str, str], bool]
+    name: str = ""
+    gone: str = ""
+
+    def expect_gone(self, other: str) -> None:
+        """Raises Left: what another registry has begun may go on there; earlier versions did not note which ("")."""
+        if other not in ("", self.name, self.gone):
+            text = f"it is of registry {other}, which may go on with it; if that is gone for good"
+            raise Left(f"{text}: `blockjobs sweep --lost {other}`")
+
+
+@dataclass(slots=True)
+class Known:
+    """What the journals on this host name."""
+
+    uuids: set[str] = field(default_factory=set)  # of staging files, and the ids of cuts
+    unread: list[str] = field(default_factory=list)  # folders in which a journal cannot be read
+
+    def add(self, member: Member) -> None:
+        self.uuids |= {member.uuid[:8], *([member.cut.id[:8]] if member.cut is not None else [])}
+
+
+def known_of(roots: Roots, root: Root) -> Known:
+    """What every journal names that may have files beneath a root: those of all roots, and of hosts above and below."""
+    known = Known()
+    places = [Root(each) for each in roots.config.target_roots]
+    for place in dict.fromkeys([root, *places]):
+        try:
+            for record in journals.scan(roots, place):
+                for member in journals.read_members(roots, place, record.transaction):
+                    known.add(member)
+        except (BlockjobsError, OSError) as error:
+            known.unread.append(f"{folder_of(place)}: {error}")
+        known.unread += _unread(f"{place.path.rstrip('/')}/{FOLDER}")
+    above = root.path
+    while above not in ("/", ""):
+        above = os.path.dirname(above)
+        if above not in roots.config.target_roots:
+            _add_foreign(known, f"{above.rstrip('/')}/{FOLDER}")
+    return known
+
+
+def _unread(folder: str) -> list[str]:
+    """The journals of a folder that are none: nobody knows what they name."""
+    wrong = []
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            if name.endswith(".journal") and not name.startswith("."):
+                try:
+                    with open(f"{folder}/{name}", "rb") as file:
+                        Record.parse(file.read(), f"{folder}/{name}")
+                except FileNotFoundError:
+                    continue
+                except (JobFailed, OSError) as error:
+                    wrong.append(str(error))
+    return wrong
+
+
+def _add_foreign(known: Known, folder: str) -> None:
+    """Add what the journals of another host name, in a folder that is beneath no root of this one."""
+    try:
+        for top, _, names in os.walk(folder, onerror=_raise):
+            for name in names:
+                if name.startswith(".") or top.endswith("/settled"):
+                    continue
+                with open(f"{top}/{name}", "rb") as file:
+                    text = file.read()
+                if name.endswith(".journal"):
+                    for member in Record.parse(text, f"{top}/{name}").members.values():
+                        known.add(member)
+                elif top.endswith(".members"):
+                    known.add(Member.parse(text, f"{top}/{name}"))
+    except FileNotFoundError:
+        return
+    except (JobFailed, OSError) as error:
+        known.unread.append(f"{folder}: {error}")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def sweep_strays(
+    roots: Roots, root: Root, known: Known, registry: Registry, *, dry: bool, now: float
+) -> Iterator[Row]:  # fmt: skip
+    candidates = []
+    top = roots.open_dir(root.path)
+    try:
+        local = kind_of(top)[1]
+        for inner, folders, names, _ in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+            directory = os.path.normpath(f"{root.path}/{inner}")
+            folders.sort()  # what is told comes in the same order each time
+            if FOLDER in folders:
+                folders.remove(FOLDER)
+                if directory != root.path and directory not in roots.config.target_roots:
+                    _add_foreign(known, f"{directory}/{FOLDER}")
+            ours = [name for name in sorted(names) if _HIDDEN.fullmatch(name) or _RESERVED.fullmatch(name)]
+            candidates += [(directory, name) for name in ours]
+    finally:
+        os.close(top)
+    for directory, name in candidates:
+        try:
+            what = _remove_stray(roots, directory, name, known, registry, local=local, dry=dry, now=now)
+        except Left as why:
+            yield {"what": "file", "path": f"{directory}/{name}", "state": "left", "text": str(why)}
+        except (BlockjobsError, OSError) as error:
+            yield {"what": "file", "path": f"{directory}/{name}", "state": "left", "text": str(error)}
+        else:
+            if what:
+                yield {"what": what, "path": f"{directory}/{name}", "state": "removed", "text": "no journal names it"}
+
+
+def _remove_stray(
+    roots: Roots, path: str, name: str, known: Known, registry: Registry, *, local: bool, dry: bool, now: float
+) -> str:  # fmt: skip
+    """Remove a file that nobody owns; what it is, or "" where it is somebody's or too young.  Raises Left."""
+    directory = roots.open_dir(path)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            st = os.fstat(fd)
+            if not stat.S_ISREG(st.st_mode) or now - max(st.st_mtime, st.st_ctime) < AGE:
+                return ""
+            kind = _judged(directory, name, known, registry, local=local)
+            if not kind:
+                return ""
+            if st.st_uid != os.geteuid():
+                raise Left(f"it is of user {st.st_uid}, and not of the one that sweeps")
+            if known.unread:
+                raise Left(f"a journal cannot be read, and may name it: {known.unread[0]}")
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Left("a process has it open") from None
+            if not dry:
+                os.unlink(name, dir_fd=directory)
+                os.fsync(directory)
+                log.info("%s/%s: no journal names it; swept", path, name)
+            return kind
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # it went meanwhile, or is none of ours
+            return ""
+        raise
+    finally:
+        os.close(directory)
+
+
+def _judged(directory: int, name: str, known: Known, registry: Registry, *, local: bool) -> str:
+    """What a hidden file is; "" where it is somebody's."""
+    place, found = os.fstat(directory), _HIDDEN.fullmatch(name)
+    if found is None:
+        holder = read_reservation(directory, name)
+        if holder is None or holder.uuid[:8] in known.uuids:
+            return ""
+        if not holder.transaction:
+            raise Left("it cannot be read whose name it reserves")
+        if registry.knows(holder.transaction):
+            return ""
+        registry.expect_gone(holder.registry)
+        target, kind = name[1 : -len(".reserved")], "reserved"
+    else:
+        if found["uuid"] in known.uuids:
+            return ""
+        if _DATE.fullmatch(found["uuid"]):
+            raise Left("it may be somebody's own, with a date in its name: no journal names it")
+        target, kind = found["name"], found["kind"]
+        if not local:
+            raise Left("it lies on a file system that other hosts see, whose journals are not known here")
+    with suppress(FileNotFoundError):
+        st = os.stat(target, dir_fd=directory, follow_symlinks=False)
+        if registry.in_use(f"{st.st_dev}:{st.st_ino}", ""):
+            return ""
+    if registry.in_use("", f"{place.st_dev}:{place.st_ino}/{target}"):
+        return ""
+    return _KINDS.get(kind, "staging file")

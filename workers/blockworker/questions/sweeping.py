@@ -1,0 +1,113 @@
+"""``blockjobs sweep`` on a host: what is left of transactions that the registry does not know.
+
+A registry that was lost, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved
+names that nobody ever settles.  Rules: the registry is asked about every transaction before anything of it is touched,
+and what another registry has begun is left alone until a person says that this one is gone.  What is decided as
+committed, by the journal beneath any root of the host, is published, not removed.  Of files that no journal names
+``strays`` judges.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockworker.host.roots import Root, Roots
+from blockworker.questions.strays import Left, Registry, Row, known_of, sweep_strays
+from blockworker.records import journal as journals
+from blockworker.records.entries import Member, Record
+from blockworker.records.folder import LockBusy, folder_of
+from blockworker.targets import settle
+from blockworker.targets.staged import StagingBusy, open_staging
+
+log = logging.getLogger(__name__)
+
+
+def sweep_lost(
+    roots: Roots, path: str, registry: Registry, *, dry: bool, now: Callable[[], float] = time.time
+) -> list[Row]:
+    """Sweep one write root; a row for everything that is removed, published, or left though the registry has lost it.
+
+    ``dry``: nothing is changed, and the rows say what would be.
+    """
+    root = Root(path)
+    rows = [row for record in journals.scan(roots, root) if (row := _swept(roots, root, record, registry, dry=dry))]
+    known = known_of(roots, root)
+    return [*rows, *sweep_strays(roots, root, known, registry, dry=dry, now=now())]
+
+
+# --- what a journal names -----------------------------------------------------------------------------
+
+
+def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry: bool) -> Row | None:
+    """The row of a transaction; None where the registry knows it."""
+    if registry.knows(record.transaction):
+        return None
+    row = {
+        "what": "transaction",
+        "transaction": record.transaction,
+        "path": f"{folder_of(root)}/{record.transaction}.journal",
+    }
+    try:
+        registry.expect_gone(record.registry)
+        members = journals.read_members(roots, root, record.transaction)
+        decision, number = _decision(roots, record, prepared=any(member.proven for member in members))
+        commits = decision == "commit"
+        for member in members if not commits else ():
+            _expect_idle(roots, member)
+        if not dry:
+            for member in members:
+                if commits:
+                    settle.commit_member(roots, member, number)
+                else:
+                    settle.abort_member(roots, member, number)
+            settle.clean_transaction(roots, record.transaction, root)
+            log.info("transaction %s: the registry does not know it; swept", record.transaction)
+        return row | {"state": "published" if commits else "removed", "text": f"{len(members)} jobs"}
+    except (Left, LockBusy, StagingBusy) as why:
+        return row | {"state": "left", "text": str(why)}
+    except (BlockjobsError, OSError) as error:
+        return row | {"state": "left", "text": str(error)}
+
+
+def _decision(roots: Roots, record: Record, *, prepared: bool) -> tuple[str | None, int]:
+    """What was decided about a transaction, as the journal beneath any root of this host has it, and its number.
+
+    The journal of a root that was away, or full, when the others were settled says nothing of it.  ``prepared``:
+    without that nothing can have been decided but an abort.
+
+    Raises:
+        Left: beneath a root that cannot be looked into the transaction may have been committed.
+    """
+    if record.decision is not None or not prepared:
+        return record.decision, record.decision_number
+    number = 0
+    for path in roots.config.target_roots:
+        try:
+            told = journals.read(roots, Root(path), record.transaction)
+        except (BlockjobsError, OSError) as error:
+            raise Left(f"what was decided beneath write root {path} is not known: {error}") from None
+        if told is not None and told.decision == "commit":
+            return told.decision, told.decision_number
+        number = max(number, told.decision_number if told is not None else 0)
+    return None, number
+
+
+def _expect_idle(roots: Roots, member: Member) -> None:
+    """Raises Left: a copy of the member is at work."""
+    if member.discarded:
+        return
+    try:
+        fd = open_staging(roots, member, member.staging, patience=0)
+    except StagingBusy:
+        raise Left(f"a copy of job '{member.job}' is at work: end it first") from None
+    except JobFailed:
+        return  # it is gone, or another one: then nothing of it is removed
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)

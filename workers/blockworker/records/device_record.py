@@ -1,0 +1,110 @@
+"""The record of one device that is written in place: a file of JSON, which is replaced under the device's lock."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from blockjobs.model.errors import JobFailed
+from blockworker.records.folder import release
+from blockworker.system.sparefile import read_text, remove_file, replace_file
+
+VERSION: Final = 1
+
+
+class State(StrEnum):
+    OPENED = "opened"  # a job was let to it, and has written nothing
+    INVALID = "invalid"  # a job has written, or is about to
+    UNDEFINED = "undefined"  # that job was given up
+    VALID = "valid"  # a job has committed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One device, and the last job that had to do with it."""
+
+    identity: str
+    path: str  # as the job named it
+    state: State
+    job: str
+    transaction: str
+    uuid: str  # checkpoints count only for a device whose record has it
+    size: int  # bytes that the job writes
+    offset: int = 0  # of the first of them
+    device_size: int
+    token: int = 0
+    decision_number: int = 0
+    left_by: str = ""  # the job that began to write, where no job has completed since
+    left_at: float = 0.0
+    manifest: Mapping[str, Any] | None = None  # of what a committed job has written
+    prepared: Mapping[str, Any] | None = None  # the manifest of the job that is about to commit
+    at: float = 0.0
+    which: str = ""  # the device as ``which_device`` names it: more exact than ``identity``; "" in an old record
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, kept as they are
+
+    @property
+    def untouched(self) -> int:
+        """Bytes of the device that the job leaves as they are."""
+        return self.device_size - self.size
+
+    def dump(self) -> bytes:
+        keys = asdict(self)
+        return json.dumps({"version": VERSION, **keys.pop("unknown"), **keys}, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Record:
+        try:
+            keys = json.loads(text)
+            if keys.pop("version") != VERSION:
+                raise ValueError("another version")
+            unknown = {name: keys.pop(name) for name in list(keys) if name not in cls.__slots__ or name == "unknown"}
+            return cls(**{**keys, "state": State(keys["state"]), "unknown": unknown})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
+
+
+class Held:
+    """A device's record with its lock held, until ``close``."""
+
+    def __init__(self, folder: int, lock: int, name: str, path: str) -> None:
+        self._folder, self._lock, self._name = folder, lock, name
+        try:
+            self.record = read_device(folder, f"{name}.json", path)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, record: Record) -> Record:
+        """Replace the record, durably."""
+        record = replace(record, at=time.time())
+        replace_file(self._folder, f"{self._name}.json", record.dump())
+        self.record = record
+        return record
+
+    def remove(self) -> None:
+        remove_file(self._folder, f"{self._name}.json")
+        os.fsync(self._folder)
+        self.record = None
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            release(self._lock)  # its file stays: the lock is of whoever has the file of this name
+            os.close(self._folder)
+            self._lock = self._folder = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_device(folder: int, name: str, path: str) -> Record | None:
+    text = read_text(folder, name)
+    return None if text is None else Record.parse(text, path)

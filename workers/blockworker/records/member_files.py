@@ -1,0 +1,77 @@
+"""What a journal says of its members: the few in the journal itself, and each further one in a file of its own.
+
+``ROOT/.blockjobs/TRANSACTION.members/JOB``: so the cost of a member does not grow with the number of members.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from blockjobs.model import ids
+from blockworker.records.entries import Member, Record
+from blockworker.system.sparefile import read_text
+
+
+@contextmanager
+def member_files(folder: int, transaction: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder of the members' files; -1 where there is none, unless it is to be made."""
+    name = f"{transaction}.members"
+    if make:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+            os.fsync(folder)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        fd = -1
+    try:
+        yield fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def has_file(files: int, job: str) -> bool:
+    """Whether a job has a file of its own."""
+    try:
+        os.stat(job, dir_fd=files, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_member_files(folder: int, transaction: str) -> None:
+    """Remove the files of all members, and their folder.  The sync of ``folder`` is owed."""
+    with member_files(folder, transaction) as files:
+        if files < 0:
+            return
+        for name in os.listdir(files):
+            os.unlink(name, dir_fd=files)
+    os.rmdir(f"{transaction}.members", dir_fd=folder)
+
+
+def member_of(folder: int, record: Record | None, transaction: str, job: str, path: str) -> Member | None:
+    """What the journal ``record`` of this folder says of a job; ``path`` is what messages call it."""
+    if record is None or record.clean:
+        return None
+    if (member := record.members.get(job)) is not None:
+        return member
+    ids.job_id(job)  # it becomes a file name
+    with member_files(folder, transaction) as files:
+        text = read_text(files, job) if files >= 0 else None
+    return None if text is None else Member.parse(text, f"{path}: {job}")
+
+
+def members_of(folder: int, record: Record | None, transaction: str, path: str) -> Iterator[Member]:
+    """What the journal ``record`` of this folder says of every job, one at a time."""
+    if record is None or record.clean:
+        return
+    yield from record.members.values()
+    with member_files(folder, transaction) as files:
+        for job in sorted(os.listdir(files)) if files >= 0 else ():
+            if job.startswith(".") or job in record.members:
+                continue
+            if (text := read_text(files, job)) is not None:
+                yield Member.parse(text, f"{path}: {job}")

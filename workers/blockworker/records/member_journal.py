@@ -1,0 +1,39 @@
+"""The journal of one member: where it lies, under its lock, and what it says of the member now."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import AbstractContextManager
+
+from blockjobs.model.errors import JobFailed
+from blockworker.host.roots import Root, Roots
+from blockworker.records import journal as journals
+from blockworker.records.entries import Member, Record
+from blockworker.records.journal import Journal
+
+
+def place_of_member(roots: Roots, member: Member) -> Root:
+    """The root whose journal knows a member, whatever the write roots are now."""
+    return journals.place_of(roots, member.target, member.transaction, member.job)
+
+
+def lock_journal_of(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:
+    """The journal of a member with its lock held; None if there is none, and then nothing is made.
+
+    Raises:
+        LockBusy: another process held the lock for ``journal.PATIENCE`` seconds.
+    """
+    return journals.locked(roots, place_of_member(roots, member), member.transaction)
+
+
+def known_member(journal: Journal | None, member: Member) -> tuple[Record, Member]:
+    """The record of the transaction and the member as the journal has them now.
+
+    Raises:
+        JobFailed: there is no journal, or it knows no staging file of this uuid (ENOENT).
+    """
+    record = journal.record if journal is not None else None
+    current = journal.member(member.job) if journal is not None else None
+    if record is None or current is None or current.uuid != member.uuid:
+        raise JobFailed(errno.ENOENT, f"target {member.target}: the journal of '{member.transaction}' does not know it")
+    return record, current

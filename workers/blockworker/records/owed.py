@@ -1,0 +1,71 @@
+"""Aborts that could not look beneath a write root, as its disk is away: noted, and carried out when it is back.
+
+A member whose OPEN was never answered has mostly made nothing, and its run does not wait for the disk.  If a worker
+died in the middle of that OPEN, a journal lies on the disk all the same: ``owed.json`` in the host's state directory
+says what was decided about it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from blockjobs.model.errors import JobFailed
+from blockworker.host import state
+from blockworker.host.config import HostConfig
+
+NAME: Final = "owed.json"
+VERSION: Final = 1
+
+Owed = dict[str, dict[str, int]]  # write root -> transaction -> number of the decision to abort it
+
+
+def note(config: HostConfig, root: str, transaction: str, number: int) -> None:
+    """Note, durably, that a transaction is aborted and that nobody could look beneath this root.
+
+    Raises:
+        JobFailed: this host has no place for the note, or it cannot be written.
+    """
+
+    def add(owed: Owed) -> None:
+        owed.setdefault(root, {}).setdefault(transaction, number)
+
+    _change(config, add)
+
+
+def strike(config: HostConfig, root: str, transaction: str) -> None:
+    """Nothing of this transaction is left beneath this root."""
+
+    def drop(owed: Owed) -> None:
+        owed.get(root, {}).pop(transaction, None)
+
+    _change(config, drop)
+
+
+def read(config: HostConfig) -> Owed:
+    """What is owed."""
+    place = state.place_of(config)
+    if place is None:
+        return {}
+    text = state.read_record(place, NAME)
+    if text is None:
+        return {}
+    try:
+        owed: dict[str, Any] = json.loads(text)["owed"]
+        return {root: {txn: int(number) for txn, number in txns.items()} for root, txns in owed.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JobFailed(errno.EBADMSG, f"record {place.path}/{NAME} is not one of version {VERSION}: {error}") from None
+
+
+def _change(config: HostConfig, change: Callable[[Owed], None]) -> None:
+    place = state.place_of(config)
+    if place is None:
+        raise JobFailed(errno.EACCES, f"host {config.name} has no state directory in which to note what it owes")
+    with state.failing(place.path), state.changing(place, NAME):
+        owed = read(config)
+        change(owed)
+        owed = {root: txns for root, txns in owed.items() if txns}
+        content = json.dumps({"version": VERSION, "owed": owed}, indent=1, sort_keys=True)
+        state.write_record(place, NAME, content.encode() + b"\n")

@@ -1,0 +1,166 @@
+"""Processes for errands: forked by a process that was itself forked before the first thread began.
+
+A thread that hangs in the kernel cannot be ended, nor can the process that it belongs to: its locks and its connections
+stay until the file system answers.  A process of its own keeps only what its errand has.  When the steps worker ends,
+its forker ends, and with the forker, by the kernel's own doing, every process of its making that is able to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, Final, NoReturn
+
+from blockjobs.spawn import describe_end
+from blockjobs.store import codec
+from blockworker.system.pidtable import PidTable
+from blockworker.system.threads import vital
+
+_PR_SET_PDEATHSIG: Final = 1
+_PID: Final = 8  # bytes in which the forker tells a process id
+HEARD: Final = 1.0  # seconds in which a forker notes how a process ended
+ANSWER: Final = 30.0  # seconds in which a process is forked, also where the machine is busy
+
+
+# How the processes ended that a forker has made: noted by the forker, whose children they are.
+_ENDS: Final = PidTable(8)
+
+
+class Gone(Exception):
+    """The process of an errand has ended without an answer."""
+
+
+class ErrandProcess:
+    """A process that does one errand after the other.  For one thread at a time."""
+
+    def __init__(self, pid: int, connection: Connection) -> None:
+        self.pid, self._connection = pid, connection
+
+    def run(self, kind: str, words: object) -> tuple[Any, bool]:
+        """Do an errand: its result, and whether the process takes another one.  Raises Gone."""
+        try:
+            self._connection.send_bytes(codec.pack([kind, words]))
+            value, stays = codec.unpack(self._connection.recv_bytes())
+        except (OSError, EOFError, ValueError):
+            raise Gone(f"process {self.pid}: {_way_of_ending(self.pid)}") from None
+        return value, bool(stays)
+
+    def close(self) -> None:
+        """The process ends when its errand is done; at once if it has none."""
+        self._connection.close()
+
+
+class Forker:
+    """Forks processes that serve errands.  To be made while the program has a single thread.
+
+    ``warm``: called once, in the process that forks: what is loaded there is loaded in all of them.  ``answer``: how
+    long one fork may take; a forker that takes longer is ended, as its answer to one question must never be the answer
+    to another one.
+    """
+
+    def __init__(
+        self, serve: Callable[[Connection], None], warm: Callable[[], object] = lambda: None, *, answer: float = ANSWER
+    ) -> None:  # fmt: skip
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(answer)
+        self._closed = False
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._socket.close()
+            _fork_until_closed(theirs, serve, warm)
+        theirs.close()
+
+    def start(self) -> ErrandProcess:
+        """A new process.  Raises Gone: the forker was closed, or has ended.  Not for several threads."""
+        ours, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
+            told = self._socket.recv(_PID)
+        except TimeoutError:
+            told = b""
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            told = b""
+        finally:
+            theirs.close()
+        if len(told) != _PID:
+            ours.close()
+            raise Gone("the process that forks others has ended")
+        return ErrandProcess(int.from_bytes(told, "big"), Connection(ours.detach()))
+
+    def watch(self, ended: Callable[[], object]) -> None:
+        """Have ``ended`` called, by a thread of its own, should the forker end before it is closed."""
+
+        def follow() -> None:
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            if not self._closed:
+                ended()
+
+        vital(follow, "forker").start()
+
+    def close(self) -> None:
+        """End the forker, and every process of its making that does not hang in the kernel."""
+        self._closed = True
+        self._socket.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _way_of_ending(pid: int) -> str:
+    """How a process ended whose connection is closed: its forker hears of that a moment later."""
+    give_up = time.monotonic() + HEARD
+    while not (code := _ENDS.of(pid)) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return describe_end(int(code)) if code else "it has ended"
+
+
+def _note_ends(*_: object) -> None:
+    """Take the children in that have ended, and note how."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG)) and found[0]:
+            _ENDS.note(found[0], b"%d" % os.waitstatus_to_exitcode(found[1]))
+
+
+def _fork_until_closed(
+    control: socket.socket, serve: Callable[[Connection], None], warm: Callable[[], object]
+) -> NoReturn:  # fmt: skip
+    try:
+        # Who ends a group of processes means the worker, whose end is ours.  Not ignored: commands would inherit that.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _note_ends)
+        here = os.getpid()
+        warm()
+        while True:
+            message, fds, _, _ = socket.recv_fds(control, 16, 1)
+            if not message or not fds:
+                break
+            fcntl.fcntl(fds[0], fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _serve_until_closed(fds[0], here, serve)
+            os.close(fds[0])
+            control.send(pid.to_bytes(_PID, "big"))
+    finally:
+        os._exit(0)
+
+
+def _serve_until_closed(fd: int, parent: int, serve: Callable[[Connection], None]) -> NoReturn:
+    try:
+        _ENDS.note(os.getpid(), b"")  # another process had this id
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if os.getppid() == parent:
+            serve(Connection(fd))
+    finally:
+        os._exit(0)

@@ -1,0 +1,209 @@
+"""What a process of the lanes does for each kind of errand.
+
+It is told what to do by the worker's main process, has a connection to the registry of its own, and may hang: nobody
+waits for it who has something else to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockjobs.model.ids import JobId, TxnId
+from blockjobs.model.resolutions import Resolution
+from blockjobs.store import codec
+from blockjobs.store.connection import connect
+from blockjobs.store.registry import HostRegistry
+from blockworker.host import state
+from blockworker.host.config import HostConfig
+from blockworker.host.roots import Roots
+from blockworker.questions import strays
+from blockworker.questions.look import look
+from blockworker.questions.prune import Pruner, question_of
+from blockworker.questions.rescan import scan_page
+from blockworker.questions.resize import resize
+from blockworker.questions.resolving import resolve
+from blockworker.questions.sweeping import sweep_lost
+from blockworker.records import devices
+from blockworker.records.highest_decision import NAME, Highest
+from blockworker.steps.steps import Steps
+from blockworker.system import crew
+from blockworker.watch import abandoned
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 2  # of one process to the registry
+RESTS: Final = 2.0  # seconds without an errand after which it keeps none
+
+Words = Mapping[str, Any]
+
+
+class SharedHighest(Highest):
+    """The highest decision, as several processes share it."""
+
+    def raise_to(self, incarnation: str, number: int) -> None:
+        if self.damage is None and incarnation == self.incarnation and number <= self.number:
+            return  # it is on disk: numbers only grow
+        with self._alone():
+            if self._place is not None:
+                self._read_again()
+            super().raise_to(incarnation, number)
+
+    def replace(self, gone: str, incarnation: str) -> None:
+        with self._alone():
+            super().replace(gone, incarnation)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the record, where there is one, against the other processes."""
+        if self._place is None:
+            yield
+            return
+        with state.failing(self._place.path), state.changing(self._place, NAME):
+            yield
+
+
+class Work:
+    """The errands of one process."""
+
+    def __init__(self, registry: HostRegistry, roots: Roots, highest: Highest) -> None:
+        self._registry, self._roots, self._highest = registry, roots, highest
+        self._warned: dict[str, str] = {}
+        self._steps = Steps(registry.answers, roots, highest)
+        self._by_kind: dict[str, Callable[[Words], Any]] = {
+            "step": self._step,
+            "look": lambda words: look(roots, words["looks"]),
+            "resize": self._resize,
+            "prune": self._prune,
+            "resolve": self._resolve,
+            "lost": self._sweep_lost,
+            "rescan": self._rescan,
+            "replace": self._replace,
+            "visit": lambda words: abandoned.visit_root(roots.with_former(), words["path"]),
+            "sweep": lambda words: abandoned.sweep_root(roots.with_former(), words["path"]),
+            "abandoned": self._abandoned,
+            "highest": self._told_highest,
+            "devices": self._told_devices,
+        }
+
+    def run(self, kind: str, words: Words) -> tuple[Any, bool]:
+        """Do an errand: its result, None where there is none, and whether this process may go on."""
+        try:
+            value = self._by_kind[kind](words)
+            self._warned.pop(kind, None)
+            return value, not crew.left_behind()
+        except redis.RedisError as error:
+            self._warn(kind, f"Redis is away: {error}")
+        except (BlockjobsError, OSError) as error:
+            self._warn(kind, str(error))
+        except Exception:
+            log.exception("%s: an error nobody expected", kind)
+        return None, not crew.left_behind()
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Log what keeps an errand from being done; of errands that come each second, once for as long as it stays."""
+        if self._warned.get(kind) != text:
+            self._warned[kind] = text
+            log.warning("%s: %s", kind, text)
+
+    def _step(self, words: Words) -> None:
+        self._steps.take(words["step"], TxnId(words["txn"]), [JobId(job) for job in words["jobs"]])
+
+    def _resize(self, words: Words) -> dict[str, Any] | None:
+        return resize(
+            self._roots, words["volume"], words["size"], in_use=self._registry.answers.in_use,
+            permitted=lambda: self._permitted(words),
+        )  # fmt: skip
+
+    def _prune(self, words: Words) -> list[dict[str, str]]:
+        pruner = Pruner(
+            self._roots, in_use=self._registry.answers.in_use, permitted=lambda: self._permitted(words)
+        )  # fmt: skip
+        return pruner.answer(question_of(words["keys"]))
+
+    def _resolve(self, words: Words) -> dict[str, Any] | None:
+        txn, job = TxnId(words["txn"]), JobId(words["job"])
+        return resolve(
+            self._registry.answers, self._roots.with_former(), self._highest, txn=txn, job=job,
+            how=Resolution(words["how"]), permitted=lambda: self._permitted(words),
+        )  # fmt: skip
+
+    def _sweep_lost(self, words: Words) -> list[dict[str, str]]:
+        answers = self._registry.answers
+        _, _, incarnation = answers.decision(TxnId(""))
+        ours = _known(self._roots.config).incarnation
+        if ours and ours not in (incarnation, words["lost"]):
+            text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
+            return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
+        registry = strays.Registry(
+            lambda txn: answers.knows(TxnId(txn)), answers.in_use, name=incarnation, gone=words["lost"]
+        )  # fmt: skip
+        return sweep_lost(self._roots.with_former(), words["path"], registry, dry=words["dry"])
+
+    def _rescan(self, words: Words) -> dict[str, Any]:
+        try:
+            return scan_page(self._roots, words["path"], words["after"]).to_dict()
+        except (BlockjobsError, OSError) as error:
+            return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
+
+    def _replace(self, words: Words) -> dict[str, Any] | None:
+        """Take the registry that is asked for in the place of one that a person says is gone."""
+        _, _, incarnation = self._registry.answers.decision(TxnId(""))
+        if not incarnation or not self._permitted(words):
+            return None
+        try:
+            self._highest.replace(words["gone"], incarnation)
+        except JobFailed as failed:
+            return {"errno": failed.errno, "text": failed.text}
+        log.warning(
+            "registry %s is gone, as somebody says: decisions of %s are carried out", words["gone"], incarnation
+        )
+        return {"registry": incarnation}
+
+    def _permitted(self, words: Words) -> bool:
+        return self._registry.questions.take_permit(self._roots.config.name, words["question"])
+
+    def _abandoned(self, words: Words) -> list[str]:
+        roots = self._roots.with_former()
+        return [str(txn) for txn in abandoned.settle(self._registry.answers, roots, self._highest, words["path"])]
+
+    def _told_highest(self, _: Words) -> dict[str, Any]:
+        highest = _known(self._roots.config)
+        return {"decision": highest.number, "incarnation": highest.incarnation}
+
+    def _told_devices(self, _: Words) -> dict[str, Any]:
+        """The devices that jobs have left half-written."""
+        found = devices.undefined(self._roots)
+        return {"undefined": [{"device": each.path, "job": each.left_by, "since": each.left_at} for each in found]}
+
+
+def _known(config: HostConfig) -> Highest:
+    """The highest decision, as it is on disk.  Raises JobFailed: nobody can read it."""
+    highest = Highest(config)
+    if highest.damage is not None:
+        raise highest.damage
+    return highest
+
+
+def serve(connection: Connection, url: str, config: HostConfig) -> None:
+    """Do the errands that come by ``connection`` until it is closed."""
+    client = connect(url, at_most=CONNECTIONS)
+    work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
+    while True:
+        if not connection.poll(RESTS):
+            client.connection_pool.disconnect(inuse_connections=False)  # which the next errand opens anew
+        try:
+            kind, words = codec.unpack(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        answer = work.run(kind, words)
+        try:
+            connection.send_bytes(codec.pack(list(answer)))
+        except OSError:
+            return

@@ -1,0 +1,74 @@
+"""The cage: QEMU's tools run where no other file can be opened than those that they were handed.
+
+An image may name any file of its host, and has many ways to do so.  The headers are looked at for good messages
+(``volumes/headers.py``); what makes it impossible is the kernel, by Landlock and seccomp: ``launch.py``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from blockjobs.model.errors import JobFailed
+from blockworker.system.cage import launch
+from blockworker.system.cage.limits import MEMORY
+
+PACKAGE: Final = "qemu-utils"  # Debian's name of what brings the tools
+KEY: Final = "uncaged-formats"  # of host.toml
+
+
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """What this kernel offers to keep a tool in, and whether the host's owner goes without.
+
+    ``abi``: the version of Landlock, 0 for none; ``filters``: whether system calls can be filtered.
+    """
+
+    abi: int
+    filters: bool
+    uncaged: bool = False
+
+    @property
+    def lack(self) -> str:
+        """What is missing for a whole cage; "" for nothing."""
+        if not self.abi:
+            return "no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK, and 'landlock' in its list of LSMs)"
+        return "" if self.filters else f"no filter of system calls (seccomp) for {platform.machine()}"
+
+    def command_line(
+        self, tool: str, arguments: Sequence[str], files: Iterable[int], *, listener: int | None = None
+    ) -> list[str]:
+        """The command line that starts a tool in the cage, from the thread that calls this.
+
+        ``files``: descriptors that it may open as ``/dev/fd/N``; pass them, and the ``listener``, to the child.
+
+        Raises:
+            JobFailed: the tool is missing, or this kernel has no cage and the host's owner allows nothing else.
+        """
+        if self.lack and not self.uncaged:
+            text = (
+                f"images of a format are refused: the kernel of this host has {self.lack}, and nothing would keep QEMU "
+                f"from the files that an image names; '{KEY} = true' in host.toml takes that risk"
+            )
+            raise JobFailed(errno.ENOTSUP, text)
+        program = shutil.which(tool)
+        if program is None:
+            raise JobFailed(errno.ENOTSUP, f"images of a format need {tool} on this host (Debian's package {PACKAGE})")
+        return [
+            sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(0 if self.lack else self.abi),
+            str(int(self.filters)), str(MEMORY), "-" if listener is None else str(listener), ",".join(map(str, files)),
+            os.path.abspath(program), *arguments,
+        ]  # fmt: skip
+
+
+@cache
+def kernel_cage() -> Cage:
+    """What the running kernel offers, for a host that insists on it."""
+    return Cage(launch.landlock_abi(), launch.has_filter())

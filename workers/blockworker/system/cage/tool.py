@@ -1,0 +1,103 @@
+"""Run a tool of QEMU's in the cage until it ends or its time is over; what it says is kept in part only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blockworker.system.cage import Cage
+from blockworker.system.cage.limits import PATIENCE, Patience
+
+log = logging.getLogger(__name__)
+
+Idle = Callable[[], None]
+_TICK: Final = 0.2  # seconds
+_LONGEST: Final = 1 << 20  # bytes kept of what a tool says: the first ones of its output, the last ones of its errors
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a tool ended: its exit code (negative: the signal; None: its time was over), and what it said."""
+
+    code: int | None
+    output: bytes
+    errors: bytes
+
+
+def run_tool(
+    cage: Cage,
+    argv: Sequence[str],
+    files: Collection[int],
+    *,
+    seconds: float,
+    patience: Patience = PATIENCE,
+    idle: Idle = lambda: None,
+) -> Ended:
+    """Run ``argv`` with the descriptors ``files`` for so many seconds at most; then it is killed.
+
+    ``idle`` is called five times a second meanwhile; what it raises ends the tool.
+
+    Raises:
+        JobFailed: it cannot be started (``Cage.command_line``).
+    """
+    command = cage.command_line(argv[0], argv[1:], files)
+    (outputs, output), (problems, error) = os.pipe(), os.pipe()
+    try:
+        try:
+            process = subprocess.Popen(
+                command, pass_fds=list(files), stdin=subprocess.DEVNULL, stdout=output, stderr=error
+            )
+        finally:
+            os.close(output)
+            os.close(error)
+        try:
+            said, in_time = _listen(outputs, problems, time.monotonic() + seconds, idle)
+            code = process.wait(patience.death) if in_time else None
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            end_process(process, patience)
+    finally:
+        os.close(outputs)
+        os.close(problems)
+    return Ended(code, bytes(said[outputs]), bytes(said[problems]))
+
+
+def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
+    """What a process says on two pipes until it closes both; and whether that was before the deadline."""
+    said = {outputs: bytearray(), problems: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in said:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            ready = selector.select(min(left, _TICK))
+            if not ready:
+                began = time.monotonic()
+                idle()
+                deadline += time.monotonic() - began  # whoever waits may be held meanwhile
+            for key, _ in ready:
+                if not (piece := os.read(key.fd, 1 << 16)):
+                    selector.unregister(key.fd)
+                said[key.fd] += piece
+                if key.fd == outputs:
+                    del said[outputs][_LONGEST:]
+                else:
+                    del said[problems][:-_LONGEST]
+        return said, not selector.get_map()
+
+
+def end_process(process: subprocess.Popen[bytes], patience: Patience = PATIENCE) -> None:
+    """Kill a tool that has not ended.  One that hangs in the kernel stays behind: it holds its files until it ends."""
+    if process.poll() is not None:
+        return
+    process.kill()
+    try:
+        process.wait(patience.death)
+    except subprocess.TimeoutExpired:
+        log.error("process %d was killed and does not end: it hangs in the kernel (a dead disk?)", process.pid)

@@ -1,0 +1,94 @@
+"""Something done for many at once by threads that can be given up: what hangs in the kernel holds up nobody else.
+
+Whoever shares a file system shares threads, so that one that hangs uses up its own.  A thread that was given up stays
+until its call returns: the process is to end instead of going on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Final, Generic, TypeVar
+
+from blockworker.system.standstill import path_calls
+
+NAME: Final = "crew"  # of its threads
+ENDING: Final = 0.1  # seconds in which a thread whose work is over has ended
+WIDTH: Final = 8  # threads for one group
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+class Crew(Generic[K, V, R]):
+    """Calls ``act`` for every value.  ``groups``: what each shares its threads by."""
+
+    def __init__(self, act: Callable[[V], R], values: Mapping[K, V], groups: Mapping[K, Hashable]) -> None:
+        self._act, self._values = act, values
+        self._news = threading.Condition()
+        self._results: dict[K, R] = {}
+        self._at_work: dict[K, int] = {}  # and the thread that is at it, as the kernel numbers it
+        self._raised: list[Exception] = []
+        self._over = False
+        waiting: dict[Hashable, deque[K]] = {}
+        for key in values:
+            waiting.setdefault(groups[key], deque()).append(key)
+        for queue in waiting.values():
+            for _ in range(min(WIDTH, len(queue))):
+                threading.Thread(target=self._work, args=(queue,), name=NAME, daemon=True).start()
+
+    @property
+    def keys(self) -> frozenset[K]:
+        """Everything that it was begun for."""
+        return frozenset(self._values)
+
+    def wait(self, keys: Collection[K], until: float) -> dict[K, R]:
+        """What came of these keys by that time of the monotonic clock.  Raises what ``act`` has raised."""
+        with self._news:
+            self._news.wait_for(
+                lambda: self._raised or all(key in self._results for key in keys),
+                timeout=max(0.0, until - time.monotonic()),
+            )
+            if self._raised:
+                raise self._raised[0]
+            return {key: self._results[key] for key in keys if key in self._results}
+
+    def give_up(self) -> dict[K, str]:
+        """Begin nothing more; what has not come back, each with the path that it hangs on, if that is known."""
+        with self._news:
+            self._over = True
+            left = {key: self._at_work.get(key, 0) for key in self._values if key not in self._results}
+        paths = {call.tid: call.path for call in path_calls(os.getpid())} if left else {}
+        return {key: paths.get(thread, "") for key, thread in left.items()}
+
+    def _work(self, queue: deque[K]) -> None:
+        while True:
+            with self._news:
+                if self._over or not queue:
+                    return
+                key = queue.popleft()
+                self._at_work[key] = threading.get_native_id()
+            try:
+                result = self._act(self._values[key])
+            except Exception as error:
+                with self._news:
+                    self._raised.append(error)
+                    self._over = True
+                    self._news.notify_all()
+                return
+            with self._news:
+                self._results[key] = result
+                del self._at_work[key]
+                self._news.notify_all()
+
+
+def left_behind() -> bool:
+    """Whether threads that were given up are still in their calls."""
+    threads = [thread for thread in threading.enumerate() if thread.name == NAME]
+    for thread in threads:
+        thread.join(ENDING)
+    return any(thread.is_alive() for thread in threads)

@@ -1,0 +1,165 @@
+"""What a directory's file system is and can do: asked of the kernel, and really tried on tiny files that go away."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from blockworker.system import kernel
+
+PREFIX: Final = ".blockjobs-doctor-"
+STALE: Final = 3600.0  # seconds after which what a killed trial left is removed by the next one
+SIZE: Final = 1 << 20
+_FICLONE: Final = 0x40049409
+
+# Magic numbers of statfs(2) -> name, whether one machine alone writes to it; an unknown one is named by its number.
+KINDS: Final[dict[int, tuple[str, bool]]] = {
+    0xEF53: ("ext4", True), 0x58465342: ("xfs", True), 0x9123683E: ("btrfs", True), 0x01021994: ("tmpfs", True),
+    0x2FC12FC1: ("zfs", True), 0xF2F52010: ("f2fs", True), 0x794C7630: ("overlayfs", True),
+    0x4D44: ("vfat", True), 0x2011BAB0: ("exfat", True), 0x5346544E: ("ntfs", True), 0x858458F6: ("ramfs", True),
+    0xCA451A4E: ("bcachefs", True),
+    0x6969: ("nfs", False), 0xFF534D42: ("cifs", False), 0xFE534D42: ("smb", False), 0x65735546: ("fuse", False),
+    0x00C36400: ("ceph", False), 0x01021997: ("9p", False), 0x7461636F: ("ocfs2", False), 0x01161970: ("gfs2", False),
+    0x0BD00BD0: ("lustre", False), 0x47504653: ("gpfs", False), 0x6A656A63: ("virtiofs", False),
+}  # fmt: skip
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def kind_of(fd: int) -> tuple[str, bool]:
+    """The file system's name, and whether it is a local one."""
+    room = (ctypes.c_long * 32)()  # the first word of struct statfs is f_type, on every architecture but s390
+    if _libc.fstatfs(fd, ctypes.byref(room)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    magic = room[0] & 0xFFFFFFFF
+    return KINDS.get(magic, (f"{magic:#x}", False))
+
+
+def space(fd: int) -> dict[str, int]:
+    """Bytes and inodes, as an ordinary user may have them; ``inodes`` 0: they are not limited."""
+    st = os.fstatvfs(fd)
+    return {
+        "size": st.f_blocks * st.f_frsize, "free": st.f_bavail * st.f_frsize,
+        "inodes": st.f_files, "free-inodes": st.f_favail,
+    }  # fmt: skip
+
+
+class Broken(Exception):
+    """A call that succeeds, and does not do what it is for."""
+
+
+def _expect(done: bool, wrong: str) -> None:
+    if not done:
+        raise Broken(wrong)
+
+
+def trials(directory: int) -> dict[str, str]:
+    """Every ability, tried in ``directory`` (a descriptor): "" where it is there, else why not."""
+    with suppress(OSError):
+        _tidy(directory)
+    return {name: _tried(trial, directory) for name, trial in TRIALS.items()}
+
+
+def _tried(trial: Callable[[int], None], directory: int) -> str:
+    try:
+        trial(directory)
+    except OSError as error:
+        return error.strerror or os.strerror(error.errno or errno.EIO)
+    except Broken as wrong:
+        return str(wrong)
+    return ""
+
+
+@contextmanager
+def _file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
+    """A file with a name that goes away."""
+    name = f"{PREFIX}{secrets.token_hex(8)}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        kernel.pwrite_all(fd, content, 0)
+        yield fd, name
+    finally:
+        os.close(fd)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+
+def _tidy(directory: int) -> None:
+    for name in os.listdir(directory):
+        if name.startswith(PREFIX):
+            with suppress(FileNotFoundError):
+                if time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime > STALE:
+                    os.unlink(name, dir_fd=directory)
+
+
+# --- the trials: each returns where the ability is there, else it raises -----------------------------------
+
+
+def _write(directory: int) -> None:
+    with _file(directory, b"x") as (fd, _):
+        os.fsync(fd)
+
+
+def _unnamed(directory: int) -> None:
+    os.close(os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory))
+
+
+def _rename(directory: int) -> None:
+    with _file(directory) as (_, old), _file(directory) as (_, taken):
+        try:
+            kernel.rename_noreplace(directory, old, taken)
+        except FileExistsError:
+            return
+        raise Broken("a file was replaced")
+
+
+def _reflink(directory: int) -> None:
+    with _file(directory, bytes(SIZE)) as (source, _), _file(directory) as (target, _):
+        fcntl.ioctl(target, _FICLONE, source)
+        _expect(os.fstat(target).st_size == SIZE, "the copy is shorter")
+
+
+def _punch(directory: int) -> None:
+    with _file(directory, b"x" * SIZE) as (fd, _):
+        os.fsync(fd)
+        kernel.punch_hole(fd, 0, SIZE)
+        _expect(os.pread(fd, 1, 0) == b"\0", "the hole holds data")
+
+
+def _allocate(directory: int) -> None:
+    with _file(directory) as (fd, _):
+        kernel.allocate(fd, 0, SIZE)
+
+
+def _seek(directory: int) -> None:
+    with _file(directory) as (fd, _):
+        os.ftruncate(fd, 16 * SIZE)
+        kernel.pwrite_all(fd, b"x", 8 * SIZE)
+        _expect(os.lseek(fd, 0, os.SEEK_DATA) > 0, "holes are reported as data")
+
+
+def _flock(directory: int) -> None:
+    with _file(directory) as (fd, name):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(other)
+        raise Broken("two owners at once")
+
+
+TRIALS: Final[dict[str, Callable[[int], Any]]] = {
+    "write": _write, "fsync-directory": os.fsync, "flock": _flock, "rename-noreplace": _rename, "reflink": _reflink,
+    "punch-hole": _punch, "fallocate": _allocate, "seek-data": _seek, "tmpfile": _unnamed,
+}  # fmt: skip

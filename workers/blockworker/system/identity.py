@@ -1,0 +1,235 @@
+"""Names for files, file systems and devices that stay the same after a remount and a reboot.
+
+``st_dev`` is given out anew at each mount, an inode number as soon as a file is removed, and the name of a device at
+each boot.  The names here are made of what the thing itself carries: the uuid of a file system, the file handle (inode
+number and generation), the serial number of a disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from blockjobs.daemons.loop import read_boot_id
+from blockworker.system import kernel
+from blockworker.system.filesystem import KINDS, kind_of
+
+# The kinds whose file handles stay the same for the life of a file, and are never given to another one.  Elsewhere a
+# handle may be made of numbers of one mount (FUSE), or may not exist (overlayfs).
+_HANDLED: Final = frozenset(
+    {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "nfs", "ceph", "ocfs2", "gfs2", "zfs"}
+)
+# The kinds that number an inode anew each time it comes into memory: only its birth time is the file's own.
+_UNNUMBERED: Final = frozenset({"vfat", "exfat"})
+# The kinds whose f_fsid (statfs) is made of the uuid, and not of the number of a device.
+_FSID_OF_UUID: Final = frozenset({"ext4", "zfs", "ceph"})
+_LOCAL: Final = dict(KINDS.values())
+
+_GET_UUID: Final = 0x80111500  # FS_IOC_GETFSUUID, Linux 6.9: the length, then 16 bytes
+_XFS_GEOMETRY: Final = 0x80705864  # XFS_IOC_FSGEOMETRY_V1: 112 bytes, the uuid from byte 64 on
+_BTRFS_INFO: Final = 0x8400941F  # BTRFS_IOC_FS_INFO: 1024 bytes, the uuid from byte 16 on
+_BTRFS_LOOKUP: Final = 0xD0009412  # BTRFS_IOC_INO_LOOKUP: 4096 bytes, the tree's id first
+_BTRFS_TOP: Final = 256  # the inode of each subvolume's top: the one that anybody may ask about
+
+# What a device says of itself below /sys/dev/block/MAJOR:MINOR, the most telling first; numbers are given out anew.
+_DEVICE_NAMES: Final = ("dm/uuid", "loop/backing_file", "wwid", "device/wwid", "device/serial", "serial", "md/uuid")
+_THIS_BOOT: Final = " @"  # what follows in a name is comparable within one boot only
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def file_system_of(fd: int) -> str:
+    """A name of the file system (on Btrfs: of the subvolume) that an open file or directory lies in.
+
+    ``uuid:HEX`` where it has a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` where the disk
+    has a name of its own, else ``boot:BOOT:DEVICE``, which holds until the next mount.  Raises OSError.
+    """
+    kind, _ = kind_of(fd)
+    device = os.fstat(fd).st_dev
+    if kind == "btrfs" and (name := _btrfs_uuid(fd)):
+        return name
+    if name := _own_uuid(fd) or (kind == "xfs" and _xfs_uuid(fd)) or _linked_uuid(device):
+        return f"uuid:{name}"
+    if kind in _FSID_OF_UUID and (number := os.fstatvfs(fd).f_fsid):
+        return f"fsid:{number:x}"
+    if not _LOCAL.get(kind, False) and (name := _mount_source(device)):
+        return f"mount:{name}"
+    if os.path.exists(_sys_of(device)) and not (name := identify(device, "")).startswith("path:"):
+        return f"device:{name}"
+    return f"boot:{read_boot_id()}:{device:x}"
+
+
+def handle_of(fd: int) -> str:
+    """What tells a file from all others of its file system, of now and of later.  Raises OSError.
+
+    ``TYPE-HEX`` of the file handle.  Where the file system has none that lasts: the inode number and the birth time, as
+    far as they are known.
+    """
+    kind, _ = kind_of(fd)
+    if kind in _HANDLED:
+        with suppress(OSError):
+            number, handle = kernel.file_handle(fd)
+            return f"{number}-{handle.hex()}"
+    born = kernel.birth_time(fd)
+    inode = "" if kind in _UNNUMBERED else f"inode-{os.fstat(fd).st_ino}"
+    return ",".join(part for part in (inode, f"born-{born}" if born else "") if part) or "unnamed"
+
+
+def which_file(fd: int) -> str:
+    """The name of an open file: equal for one file at two times, different for two files.  Raises OSError."""
+    return f"{file_system_of(fd)}/{handle_of(fd)}"
+
+
+def same_thing(one: str, other: str) -> bool:
+    """Whether two names are of one file or device.
+
+    Parts that hold within one boot only are not compared with those of another boot.  Of a network file system the
+    handles are compared alone: they are the server's, and two hosts may mount it under two names.
+    """
+    if one.startswith("mount:") and other.startswith("mount:"):
+        return one.rpartition("/")[2] == other.rpartition("/")[2]
+    (first, first_boot), (second, second_boot) = _parted(one), _parted(other)
+    if first_boot and second_boot and first_boot[0] == second_boot[0]:
+        return first == second and first_boot == second_boot
+    return first == second
+
+
+def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+    lasting, mark, passing = name.rpartition(_THIS_BOOT)  # the last one: a path may hold the mark, too
+    return (lasting, tuple(passing.split(":", 1))) if mark else (name, ())
+
+
+def _own_uuid(fd: int) -> str:
+    try:
+        found = fcntl.ioctl(fd, _GET_UUID, bytes(17))
+    except OSError:
+        return ""  # an older kernel, or a file system without one
+    return _hex(found[1 : 1 + found[0]])
+
+
+def _hex(uuid: bytes) -> str:
+    """A uuid in words; "" for one of zeros, which tells nothing."""
+    return uuid.hex() if any(uuid) else ""
+
+
+def _xfs_uuid(fd: int) -> str:
+    try:
+        return _hex(fcntl.ioctl(fd, _XFS_GEOMETRY, bytes(112))[64:80])
+    except OSError:
+        return ""
+
+
+def _btrfs_uuid(fd: int) -> str:
+    tree = bytearray(struct.pack("QQ", 0, _BTRFS_TOP).ljust(4096, b"\0"))  # 0: the one that the file is in
+    try:
+        uuid = fcntl.ioctl(fd, _BTRFS_INFO, bytes(1024))[16:32].hex()
+        fcntl.ioctl(fd, _BTRFS_LOOKUP, tree)
+    except OSError:
+        return ""
+    return f"uuid:{uuid}:{struct.unpack_from('Q', tree)[0]}"
+
+
+def _linked_uuid(device: int) -> str:
+    """The uuid by which udev names the block device of a file system; "" where it names none so."""
+    folder = "/dev/disk/by-uuid"
+    with suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            with suppress(OSError):
+                found = os.stat(f"{folder}/{name}")
+                if stat.S_ISBLK(found.st_mode) and found.st_rdev == device:
+                    return name.replace("-", "").lower()
+    return ""
+
+
+def _mount_source(device: int) -> str:
+    """``KIND:SOURCE`` of the mount whose files have this ``st_dev``; "" where it tells nothing that lasts."""
+    for kind, source in _mounts_of(device):
+        if source not in ("", "none") and not source.startswith("/dev/"):
+            return f"{kind}:{source}"
+    return ""
+
+
+def is_mounted(device: int) -> bool:
+    """Whether a file system with this ``st_dev`` is mounted now, as far as this process sees."""
+    return any(True for _ in _mounts_of(device))
+
+
+def _mounts_of(device: int) -> Iterator[tuple[str, str]]:
+    """The kind and the source of every mount whose files have this ``st_dev``, as far as this process sees."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == number:
+                kind, source, *_ = [*rest.split(), "", ""]
+                yield kind, source
+
+
+# --- devices ------------------------------------------------------------------------------------------
+
+
+def identify(rdev: int, path: str) -> str:
+    """A device's identity, the same under all its names and, where the device has a name of its own, after a reboot."""
+    place = _sys_of(rdev)
+    part = _read_line(f"{place}/partition")
+    if part:
+        place = os.path.dirname(os.path.realpath(place))
+    for name in _DEVICE_NAMES:
+        if text := _read_line(f"{place}/{name}"):
+            more = [_read_line(f"{place}/loop/{each}") for each in ("offset", "sizelimit")] if "loop" in name else []
+            return ":".join([name, text, *more, *(["part", part] if part else [])])
+    return f"path:{os.path.realpath(path)}"
+
+
+def which_device(rdev: int, path: str) -> str:
+    """The name of a block device: ``identify``, and what tells it from another one of the same name.
+
+    A partition is known by its first sector too, a loop device by its file, and a device without a name of its own by
+    the number that the kernel has given this disk since the boot.
+    """
+    place = _sys_of(rdev)
+    name = identify(rdev, path)
+    if start := _read_line(f"{place}/start"):
+        name += f":from:{start}"
+        place = os.path.dirname(os.path.realpath(place))
+    if name.startswith("loop/"):
+        with suppress(OSError):
+            name += _behind(_read_line(f"{place}/loop/backing_file"))
+    if name.startswith("path:") and (sequence := _read_line(f"{place}/diskseq")):
+        name += f"{_THIS_BOOT}{read_boot_id()}:{sequence}"
+    return name
+
+
+def _behind(path: str) -> str:
+    """Which file a loop device lies in: its inode, and the handle, as a new file of the same name may get that inode.
+
+    Earlier versions did not note the handle; as it is told like what holds within a boot, their names are known again.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return f":inode:{os.fstat(fd).st_ino}{_THIS_BOOT}{read_boot_id()}:{handle_of(fd)}"
+    finally:
+        os.close(fd)
+
+
+def backing_file(rdev: int) -> str:
+    """The file that a loop device lies in."""
+    return _read_line(f"{_sys_of(rdev)}/loop/backing_file")
+
+
+def _sys_of(rdev: int) -> str:
+    return f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
+
+
+def _read_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

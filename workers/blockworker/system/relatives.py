@@ -1,0 +1,61 @@
+"""The devices and files that a block device shares bytes with, opened: for QEMU locks the one that it was given.
+
+A guest that has a whole disk open locks nothing of its partitions, and a guest on a partition nothing of the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+from blockworker.system import sysfs
+from blockworker.system.identity import backing_file
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_relatives(fd: int) -> list[int]:
+    """Descriptors, for reading, of all that lies above and below an open device; none of a file.
+
+    The caller closes them.  What cannot be opened, or is of another mount namespace, is left out.
+    """
+    st = os.fstat(fd)
+    if not stat.S_ISBLK(st.st_mode):
+        return []
+    opened = []
+    for path, rdev in _paths(st.st_rdev):
+        with suppress(OSError):
+            relative = os.open(path, _FLAGS)
+            found = os.fstat(relative)
+            if found.st_rdev == rdev and (stat.S_ISBLK(found.st_mode) or stat.S_ISREG(found.st_mode)):
+                opened.append(relative)
+            else:
+                os.close(relative)
+    return opened
+
+
+def _paths(rdev: int) -> Iterator[tuple[str, int]]:
+    """Each relative's path, and its number where it is a device."""
+    seen = {rdev}
+    for step in (_below, sysfs.parts_of):
+        going = [rdev]
+        while going:
+            here = going.pop()
+            for number in step(here):
+                if number not in seen:
+                    seen.add(number)
+                    going.append(number)
+                    yield sysfs.node_of(number), number
+            if step is _below and (path := backing_file(here)) and not path.startswith("/dev/"):
+                yield path, 0
+
+
+def _below(rdev: int) -> list[int]:
+    disk, backing = sysfs.disk_of(rdev), 0
+    path = backing_file(rdev)
+    if path.startswith("/dev/"):  # a loop device on another device
+        with suppress(OSError):
+            backing = os.stat(path).st_rdev
+    return [number for number in (disk, backing, *sysfs.members_of(rdev)) if number]

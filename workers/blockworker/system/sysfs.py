@@ -1,0 +1,77 @@
+"""What the kernel tells of block devices below ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from blockworker.system.identity import backing_file
+
+
+def place_of(rdev: int) -> str:
+    """The directory of a device, by its number."""
+    return f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
+
+
+def read_line(path: str) -> str:
+    """The text of a file of sysfs, without the end of its line; "" where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().strip("\n")
+    except OSError:
+        return ""
+
+
+def read_number(path: str) -> int:
+    """A device's number, of the ``MAJOR:MINOR`` in a file of sysfs; 0 where there is none."""
+    major, _, minor = read_line(path).partition(":")
+    return os.makedev(int(major), int(minor)) if major and minor else 0
+
+
+def names_in(path: str) -> list[str]:
+    """The names in a directory of sysfs, sorted."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def node_of(rdev: int) -> str:
+    """The path of a device below ``/dev`` by which the kernel made it; "" where it says none."""
+    for line in read_line(f"{place_of(rdev)}/uevent").splitlines():
+        if line.startswith("DEVNAME="):
+            return f"/dev/{line.removeprefix('DEVNAME=')}"
+    return ""
+
+
+def disk_of(rdev: int) -> int:
+    """The disk of a partition; 0 of anything else."""
+    place = place_of(rdev)
+    return read_number(f"{os.path.dirname(os.path.realpath(place))}/dev") if read_line(f"{place}/partition") else 0
+
+
+def members_of(rdev: int) -> list[int]:
+    """The devices that a mapping or an array is made of."""
+    place = f"{place_of(rdev)}/slaves"
+    return [number for name in names_in(place) if (number := read_number(f"{place}/{name}/dev"))]
+
+
+def parts_of(rdev: int) -> list[int]:
+    """The partitions of a disk, and the mappings and arrays that a device is a member of."""
+    place = place_of(rdev)
+    parts = [f"{place}/{name}" for name in names_in(place) if os.path.exists(f"{place}/{name}/partition")]
+    holders = [f"{place}/holders/{name}" for name in names_in(f"{place}/holders")]
+    return [number for path in parts + holders if (number := read_number(f"{path}/dev"))]
+
+
+def loops_on(st: os.stat_result) -> Iterator[int]:
+    """The loop devices that lie in a file, as far as their paths lead there from here."""
+    for name in names_in("/sys/block"):
+        if name.startswith("loop") and (rdev := read_number(f"/sys/block/{name}/dev")):
+            path = backing_file(rdev)
+            try:
+                found = os.stat(path) if path else None
+            except OSError:
+                continue
+            if found is not None and (found.st_dev, found.st_ino) == (st.st_dev, st.st_ino):
+                yield rdev

@@ -1,0 +1,216 @@
+"""Whether somebody writes to a source right now: QEMU's image lock, and devices that are mounted or held exclusively.
+
+That a file is merely open says nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from blockjobs.daemons.loop import boottime
+from blockjobs.model import volumespec
+from blockjobs.model.errors import JobFailed
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
+from blockworker.host.roots import Roots
+from blockworker.system import image_locks
+from blockworker.system.relatives import open_relatives
+
+WATCH_INTERVAL: Final = 1.0  # seconds between two looks at the locks of a source that is being read
+_QEMU: Final = "QEMU writes to it"
+_TRIES, _REST = 3, 0.02  # another job of ours may be at this very question
+
+
+def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
+    """Refuse a source while somebody writes to a file that is read as it is: old and new would be mixed.
+
+    ``live``: that is what is wanted.  ``cut``: the top file is read as it was at one instant.  Neither counts for the
+    tables of an image of a format, nor for the layers below it, which stand still as long as anybody reads them.
+
+    Raises:
+        JobFailed: a file or device of the source is in use.
+    """
+    image = volumespec.formatted(volume) is not None
+    for number, store in enumerate(volumespec.stores(volume)):
+        if number:
+            text = f"layer {store.filename} of source {volumespec.label(volume)}"
+            _expect_free(store, roots, text, "a layer that nobody writes to was expected")
+        elif not cut and (image or not live):
+            wanted = "a snapshot was expected" if image else "a snapshot was expected, or 'live: true'"
+            _expect_free(store, roots, f"source {store.filename}", wanted)
+
+
+def is_written(volume: Volume, roots: Roots) -> bool:
+    """Whether QEMU has a file of a volume open for writing.  Raises JobFailed: a file cannot be opened."""
+    for store in volumespec.stores(volume):
+        fd = open_store(store, roots)
+        try:
+            if image_locks.is_written(fd):
+                return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def is_torn(spec: JobSpec, roots: Roots) -> bool:
+    """Whether a cut made now would lack writes that a guest was told are complete: QEMU has them in its memory.
+
+    So it is with an image of a format that QEMU has open for writing, unless a ``quiesce`` command makes QEMU write
+    them.  The writes to a raw image are in its file, or in the page cache, which a cut has as well.
+    """
+    if spec.options.get("quiesce") or volumespec.formatted(spec.source.volume) is None:
+        return False
+    return is_written(spec.source.volume, roots)
+
+
+def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wanted: str) -> None:
+    fd = open_store(store, roots)
+    try:
+        who = _user(fd, device=isinstance(store, DeviceVolume))
+    finally:
+        os.close(fd)
+    if who:
+        raise JobFailed(errno.EBUSY, f"{called} is in use ({who}): {wanted}")
+
+
+def open_store(store: FileVolume | DeviceVolume, roots: Roots) -> int:
+    """A descriptor of a file or device of a source, for reading, that the caller owns.  Raises JobFailed."""
+    return roots.open_device(store.filename) if isinstance(store, DeviceVolume) else roots.open_source(store.filename)
+
+
+def _user(fd: int, *, device: bool) -> str:
+    if image_locks.is_written(fd):
+        return _QEMU
+    relatives = open_relatives(fd)
+    try:
+        if _any_guest_writes(relatives):
+            return "QEMU writes to what shares bytes with it"
+    finally:
+        for relative in relatives:
+            os.close(relative)
+    if device and not _free(fd):
+        return "it is mounted, or somebody has it for himself"
+    return ""
+
+
+def _any_guest_writes(fds: Iterable[int]) -> bool:
+    return any(image_locks.is_written(fd) and image_locks.is_kept(fd) for fd in fds)
+
+
+def _free(fd: int) -> bool:
+    for left in reversed(range(_TRIES)):
+        try:
+            os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+            return True
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return True  # not to be known
+        if left:
+            time.sleep(_REST)
+    return False
+
+
+# --- while it is read ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes to a file or device of a source.  ``mixed``: what is read is not even bytes of one image, but tables
+    of several moments, or a layer that nobody expects to be written to."""
+
+    who: str
+    mixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    fd: int
+    called: str
+    still: bool  # nobody may write to it
+    mixed: bool  # where somebody does
+    numbers: frozenset[str]  # of a device, and of its partitions
+    relatives: tuple[int, ...]  # descriptors of what a device shares bytes with
+
+    def is_written(self) -> bool:
+        """Whether QEMU writes to it, or to what it shares bytes with; a job of ours that writes a part shares it."""
+        return image_locks.is_written(self.fd) or _any_guest_writes(self.relatives)
+
+
+class SourceWatch:
+    """The files and devices of a source, for one attempt: locked as QEMU locks what it reads, sharing everything.
+
+    So a guest starts on the source at any time; the attempt sees it, by the lock of whoever writes.
+    """
+
+    def __init__(self, volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
+        """``live`` and ``cut``: as of ``expect_still``.  Raises JobFailed: a file cannot be opened."""
+        self._watched: list[_Watched] = []
+        self._next = 0.0
+        image = volumespec.formatted(volume) is not None
+        try:
+            for number, store in enumerate(volumespec.stores(volume)):
+                if number == 0 and cut:
+                    continue
+                called = f"layer {store.filename}" if number else store.filename
+                mixed = image or number > 0
+                fd = open_store(store, roots)
+                relatives = tuple(open_relatives(fd))
+                self._watched.append(_Watched(fd, called, mixed or not live, mixed, _numbers(fd), relatives))
+                image_locks.share(fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def writer(self, *, at_once: bool = True) -> Writer | None:
+        """Who writes to what has to stand still; None for nobody.
+
+        Not ``at_once``: None, too, where the look before this one was less than ``WATCH_INTERVAL`` ago.
+        """
+        if not at_once and boottime() < self._next:
+            return None
+        self._next = boottime() + WATCH_INTERVAL
+        for each in self._watched:
+            if each.still and each.is_written():
+                return Writer(f"{each.called}: {_QEMU}", each.mixed)
+            if each.still and each.numbers and each.numbers & _mounted():
+                return Writer(f"{each.called}: it is mounted", each.mixed)
+        return None
+
+    def close(self) -> None:
+        """Give up the locks.  May be called again."""
+        for each in self._watched:
+            for fd in (each.fd, *each.relatives):
+                image_locks.close(fd)
+        self._watched = []
+
+
+def _numbers(fd: int) -> frozenset[str]:
+    """``MAJOR:MINOR`` of a block device and of its partitions; none of a file."""
+    if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
+        return frozenset()
+    number = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+    found = {number}
+    with suppress(OSError), os.scandir(f"/sys/dev/block/{number}") as entries:
+        for entry in entries:
+            if os.path.exists(f"{entry.path}/partition"):
+                found.add(Path(f"{entry.path}/dev").read_text(encoding="ascii").strip())
+    return frozenset(found)
+
+
+def _mounted() -> frozenset[str]:
+    """``MAJOR:MINOR`` of every file system that is mounted for writing, as far as this process sees."""
+    found = set()
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            fields = line.split()
+            if fields[-1].split(",")[0] == "rw":  # the last field has the options of the file system itself
+                found.add(fields[2])
+    return frozenset(found)

@@ -1,0 +1,130 @@
+"""What an abandoned host finds when it is back after all: members that ended without it, and their files.
+
+The decision of each transaction is carried out as it would have been, from the journals alone; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import Final
+
+from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.model.barriers import Decision
+from blockjobs.model.errors import BlockjobsError, JobFailed
+from blockjobs.model.ids import TxnId
+from blockjobs.store.answers import Answers
+from blockworker.host.mounts import RootAway
+from blockworker.host.roots import Roots
+from blockworker.records import devices, owed
+from blockworker.records import journal as journals
+from blockworker.records.folder import LockBusy
+from blockworker.records.highest_decision import Highest
+from blockworker.targets import inplace
+from blockworker.targets.madedirs import forget_notes
+from blockworker.targets.settle import abort_member, clean_transaction, close_settled, commit_member
+from blockworker.targets.staged import StagingBusy
+
+log = logging.getLogger(__name__)
+
+TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
+
+
+def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
+    """Settle beneath one write root every transaction that was ended without this host.
+
+    Returns the transactions of which nothing is left beneath that root.  Devices, which lie beneath none, are settled
+    with the first root; ``path`` "": there is no root.
+    """
+    done = []
+    for txn in answers.abandoned():
+        decision, number, incarnation = answers.decision(txn)
+        if not decision:
+            continue
+        try:
+            highest.raise_to(incarnation, number)
+            if path:
+                _settle(roots, path, txn, decision, number)
+            if path in ("", *roots.config.target_roots[:1]):
+                _settle_devices(roots, txn, decision, number)
+        except (JobFailed, OSError, LockBusy, StagingBusy) as error:
+            log.warning("transaction %s: what it left here is not settled yet: %s", txn, error)
+        else:
+            done.append(txn)
+    return done
+
+
+def visit_root(roots: Roots, path: str) -> None:
+    """Take over what is new of a write root: its file system, records of earlier versions, and that it is back."""
+    try:
+        if roots.config.state:  # without one, what lies beneath the first root is what earlier versions had there
+            roots.remember_root(path)
+        devices.carry_over(roots, path)
+        settle_owed(roots, path)
+    except RootAway as away:
+        log.log(logging.WARNING if roots.mounts.is_news(path) else logging.DEBUG, "%s", away)
+    except (BlockjobsError, OSError) as error:
+        log.warning("write root %s: %s", path, error)
+
+
+def settle_owed(roots: Roots, path: str) -> None:
+    """Carry out the aborts of transactions that may have begun beneath a write root while it was away.
+
+    Raises:
+        RootAway: it is still away.
+        JobFailed: something of a transaction cannot be removed.
+    """
+    for txn, number in owed.read(roots.config).get(path, {}).items():
+        os.close(roots.open_dir(path))
+        _settle(roots, path, TxnId(txn), Decision.ABORT, number)
+        owed.strike(roots.config, path, txn)
+        log.info("transaction %s: write root %s is back; abort carried out", txn, path)
+
+
+def sweep_roots(roots: Roots) -> None:
+    """Sweep every write root of the host."""
+    for path in roots.config.target_roots:
+        sweep_root(roots, path)
+
+
+def sweep_root(roots: Roots, path: str) -> dict[str, str]:
+    """Close what is settled beneath a write root and was left open, and remove old tombstones.
+
+    Journals are handled one by one; returns those that could not be, with the error of each.
+    """
+    aside = Quarantine()
+    aside.handle(f"sweep of write root {path}", partial(_sweep, roots, path, aside))
+    return aside.told()
+
+
+def _sweep(roots: Roots, path: str, aside: Quarantine) -> None:
+    root = roots.root_of(path, write=True)
+    close_settled(roots, root, aside.handle)
+    if next(journals.scan(roots, root, aside.handle), None) is None and not aside.told():
+        forget_notes(roots, root)
+    journals.keep_room(roots, root, aside.handle)
+    journals.sweep_tombstones(roots, root, TOMBSTONE, each=aside.handle)
+
+
+def _settle(roots: Roots, path: str, txn: TxnId, decision: str, number: int) -> None:
+    root = roots.root_of(path, write=True)
+    record = journals.read(roots, root, txn)
+    if record is None or record.clean:
+        return
+    for member in journals.read_members(roots, root, txn):
+        if decision == Decision.COMMIT:
+            commit_member(roots, member, number)
+        else:
+            abort_member(roots, member, number)
+    clean_transaction(roots, txn, root)
+
+
+def _settle_devices(roots: Roots, txn: TxnId, decision: str, number: int) -> None:
+    for record in devices.every(roots):
+        if record.transaction != txn:
+            continue
+        if decision == Decision.COMMIT:
+            inplace.commit(roots, record, number)
+        elif left := inplace.abort(roots, record.job, number):
+            log.warning("transaction %s: %s", txn, left)
