@@ -26,8 +26,8 @@ from blockjobs.model import ids, volumespec
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
+from blockjobs.process.spawn import spawn
 from blockjobs.server import Server
-from blockjobs.spawn import spawn
 from blockjobs.store import keys, scripts
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry

@@ -25,14 +25,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from blockjobs.spawn import end_with_parent
+from blockjobs.process.spawn import end_with_parent
 
 # What is imported before the first fork, beside all that these import.  No module that makes memory which a process and
 # its children share, as all forks would share it: they import those few (``blockworker.app``) for themselves.
 MODULES = (
-    "blockjobs.cli.main", "blockjobs.cli.daemons", "blockjobs.daemons.coordinator", "blockjobs.daemons.doorbell",
+    "blockjobs.cli.main", "blockjobs.cli.daemons", "blockjobs.daemons.coordinator", "blockjobs.ask.doorbell",
     "blockjobs.daemons.finalizer", "blockjobs.daemons.loop", "blockjobs.daemons.merger", "blockjobs.daemons.notifier",
-    "blockjobs.daemons.prune", "blockjobs.daemons.pruner", "blockjobs.qmp.server", "blockworker.commands.worker",
+    "blockjobs.ask.prune", "blockjobs.daemons.pruner", "blockjobs.qmp.server", "blockworker.commands.worker",
     "blockworker.drivers", "blockworker.steps.desk", "blockworker.steps.work", "blockworker.watch.heartbeat",
     "blockworker.records.highest_decision", "blockworker.watch.pulse", "blockworker.watch.watcher",
     "celery.app.amqp", "celery.app.control",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blockjobs.client import Coordinator
+    from blockjobs.client.fleet import Coordinator
 
 __all__ = ["Coordinator", "__version__"]
 __version__ = "0.1.0"
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Coordinator":  # imported when it is used: the command line must start quickly
-        from blockjobs.client import Coordinator  # noqa: PLC0415
+        from blockjobs.client.fleet import Coordinator  # noqa: PLC0415
 
         return Coordinator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

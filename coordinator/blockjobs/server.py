@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blockjobs.model.errors import NoRedis
-from blockjobs.spawn import spawn
+from blockjobs.process.spawn import spawn
 
 NAMES: Final = ("redis-server", "valkey-server")  # in the order they are looked for on PATH
 LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from sites import Site
 from workload import Workload
 
-from blockjobs.client import Coordinator
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.sweep import Sweep
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.sweep import Sweep
+from blockjobs.client.fleet import Coordinator
 
 AFTERWARDS = 150.0  # seconds; a run whose client died while it was staged is removed after 120
 LEAST = 3.0  # seconds; what is started again has to be heard of first

@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 from sites import Site
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.volumespec import FileVolume, HostedVolume

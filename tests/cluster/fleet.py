@@ -32,8 +32,8 @@ from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import Options, RunPlan, volumes
+from blockjobs.process.spawn import spawn
 from blockjobs.server import Server
-from blockjobs.spawn import spawn
 from blockjobs.store import keys
 from blockjobs.store.connection import connect
 from blockjobs.store.events import Event

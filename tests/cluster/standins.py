@@ -21,10 +21,11 @@ from itertools import cycle
 from celery import Celery
 from kombu import Connection, Consumer, Message, Queue
 
-from blockjobs.daemons.doorbell import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
-from blockjobs.daemons.loop import read_boot_id, stop_on_signals
+from blockjobs.broker.tasks import COPY_TASK, QUESTION_TASK, STEP_TASK, configure, copy_queue, steps_queue
+from blockjobs.daemons.loop import stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
+from blockjobs.process.clock import read_boot_id
 from blockjobs.store.attempts import Progress, Who
 from blockjobs.store.connection import Client, connect
 from blockjobs.store.registry import HostRegistry

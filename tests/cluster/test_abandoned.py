@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fleet import MIB, Fleet, files
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName

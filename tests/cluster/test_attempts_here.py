@@ -19,13 +19,13 @@ from children import end_child
 from swallowing import Proxy
 
 from blockjobs.daemons.finalizer import Finalizer
-from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model import templates
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
 from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.process.clock import read_boot_id
 from blockjobs.server import Server
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Claim, Who

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fleet import MIB, Fleet
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 
 Job = tuple[str, str, Path, Path]

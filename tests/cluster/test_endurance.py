@@ -29,7 +29,7 @@ from growth import Held, Series, grows, growth, held
 from lanes import HOSTS, SEED, Lane
 from receiver import Receiver
 
-from blockjobs.spawn import spawn
+from blockjobs.process.spawn import spawn
 from blockjobs.store import keys
 from blockworker.host.config import load
 from blockworker.host.roots import Roots

@@ -17,7 +17,7 @@ from fleet import Fleet
 from forks import forks
 
 from blockjobs.cli import main
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import Verdict
 

@@ -25,9 +25,9 @@ from click.testing import CliRunner
 from fleet import DEADLINE, MIB, Fleet, children, files
 from mounts import mounted
 
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import Probe
 from blockjobs.cli.main import cli
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.probe import Probe
 from blockjobs.model.errors import HostDown
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host, RunId, TxnId

@@ -12,13 +12,13 @@ import pytest
 from commands import run_command
 from fleet import MIB, Fleet, files
 
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.resolve import Resolve
-from blockjobs.daemons.sweep import Sweep
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.resolve import Resolve
+from blockjobs.ask.sweep import Sweep
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.resolutions import Resolution
-from blockjobs.spawn import spawn
+from blockjobs.process.spawn import spawn
 from blockjobs.store import keys
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published

@@ -7,7 +7,7 @@ import json
 import pytest
 from fleet import MIB, Fleet
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
 from blockjobs.store import keys

@@ -9,7 +9,7 @@ import pytest
 from fleet import MIB, Fleet, files
 from mounts import mounted
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockworker.host.config import HostConfig, dump
 

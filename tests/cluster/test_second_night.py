@@ -16,9 +16,9 @@ import psutil
 import pytest
 from fleet import DEADLINE, MIB, Fleet, files
 
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.prune import Prune
 from blockjobs.cli.main import cli, guarded
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.prune import Prune
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.settings import URL

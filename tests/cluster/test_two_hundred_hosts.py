@@ -16,7 +16,7 @@ import pytest
 from fleet import Fleet
 from forks import forks
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, RunId
 from blockjobs.store.events import Event

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blockjobs.spawn import spawn
+from blockjobs.process.spawn import spawn
 
 BINARY: Final = "qemu-storage-daemon"
 MISSING: Final = f"{BINARY} is not installed: `make tools` as root, or apt install qemu-system-common"

@@ -16,10 +16,10 @@ from shared import share
 from talk import Monitor
 
 from blockjobs import server as redis_server
-from blockjobs.client import Coordinator
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.probe import Probe
-from blockjobs.daemons.resize import Resize
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import Probe
+from blockjobs.ask.resize import Resize
+from blockjobs.client.fleet import Coordinator
 from blockjobs.qmp import fleet as spoken
 from blockjobs.qmp.server import Server
 

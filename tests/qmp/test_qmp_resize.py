@@ -11,8 +11,8 @@ import pytest
 from fleet import MIB, Fleet
 from talk import Monitor
 
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockjobs.store import keys

@@ -9,10 +9,10 @@ import ssl
 import pytest
 from certificates import make_certificates
 
-from blockjobs.client import Coordinator
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.probe import Probe
-from blockjobs.daemons.resize import Resize
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import Probe
+from blockjobs.ask.resize import Resize
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput
 from blockjobs.qmp import fleet as spoken
 from blockjobs.qmp.server import Server, Tls

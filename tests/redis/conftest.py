@@ -10,7 +10,7 @@ from mounts import memory
 from puppets import ALPHA, Fleet
 
 from blockjobs.cli import main
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.server import Server
 from blockjobs.store.connection import connect
 from blockjobs.store.registry import Registry

@@ -8,11 +8,11 @@ import pytest
 from puppets import ALPHA, BETA, RUN, grouped, spec
 from test_history import ended
 
-from blockjobs.daemons import resize
-from blockjobs.daemons.prune import BELOW, Prune, batches
-from blockjobs.daemons.resize import Resize
-from blockjobs.daemons.resolve import Resolve
-from blockjobs.daemons.sweep import Sweep
+from blockjobs.ask import resize
+from blockjobs.ask.prune import BELOW, Prune, batches
+from blockjobs.ask.resize import Resize
+from blockjobs.ask.resolve import Resolve
+from blockjobs.ask.sweep import Sweep
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import HostDown, Refused

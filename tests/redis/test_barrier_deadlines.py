@@ -7,10 +7,10 @@ import redis
 from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.daemons import finalizer
-from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Step
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.runs import RunPlan
+from blockjobs.process.clock import Every
 
 STEPS = [Step.OPEN, Step.CUT, Step.PREPARE]
 

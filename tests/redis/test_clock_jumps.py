@@ -14,11 +14,11 @@ from puppets import ALPHA, RUN, Fleet, Silent, grouped, spec
 
 from blockjobs.daemons import coordinator as daemon
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.volumespec import FileVolume, HostedVolume
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 from blockjobs.store.clock import JUMP, read_jumps
 from blockjobs.store.connection import connect

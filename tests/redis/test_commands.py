@@ -13,7 +13,8 @@ from blockjobs.cli import main
 from blockjobs.cli.board import Board
 from blockjobs.cli.follow import Silent, follow, join
 from blockjobs.cli.selection import select
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import Stream
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -21,7 +22,6 @@ from blockjobs.model.policies import Outcome
 from blockjobs.model.states import Status
 from blockjobs.store.answers import Answer
 from blockjobs.store.attempts import Progress
-from blockjobs.stream import Stream
 
 pytestmark = pytest.mark.durable
 

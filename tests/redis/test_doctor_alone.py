@@ -12,8 +12,8 @@ import redis
 from puppets import ALPHA, RUN, Fleet, spec
 from test_shipped_redis import serving, url
 
-from blockjobs.daemons.checkup import Checkup, look_alone
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.checkup import Checkup, look_alone
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.checkup import Level
 from blockjobs.model.errors import BadInput
 from blockjobs.model.exits import Exit

@@ -6,8 +6,8 @@ import pytest
 from puppets import ALPHA, RUN, Silent, grouped, spec
 
 from blockjobs.daemons import finalizer
-from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.barriers import Decision, Step
+from blockjobs.process.clock import Every, boottime
 from blockjobs.store import keys
 
 

@@ -13,8 +13,8 @@ import pytest
 import redis
 from puppets import ALPHA, RUN, Fleet, spec
 
-from blockjobs import stream
 from blockjobs.cli import follow, main
+from blockjobs.client import stream
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit

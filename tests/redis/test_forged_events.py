@@ -7,9 +7,9 @@ import threading
 import pytest
 from puppets import RUN, Silent, spec
 
-from blockjobs.client import Coordinator as Client
+from blockjobs.client.fleet import Coordinator as Client
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.loop import Every
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 
 pytestmark = pytest.mark.durable

@@ -10,7 +10,7 @@ import pytest
 import redis
 from puppets import ALPHA, RUN, SIZE, Fleet, dump, grouped, spec
 
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.barriers import Decide, Step
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.liveness import WorkerName

@@ -15,11 +15,11 @@ from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.loop import Every
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.hanging import HangingPath
+from blockjobs.process.clock import Every
 from blockjobs.store import codec, keys
 from blockjobs.store.attempts import Progress
 from blockworker.drivers.backup import Backup

@@ -13,7 +13,7 @@ from puppets import ALPHA, BETA, dump, spec
 from test_history import ended
 from test_rescan import NIGHT, Disks, page, row
 
-from blockjobs.daemons.rescan import Rescan
+from blockjobs.ask.rescan import Rescan
 from blockjobs.model import volumespec
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host, TxnId

@@ -6,18 +6,17 @@ import pytest
 from beating import ONE, Observed, Workers
 from puppets import ALPHA, BETA, RUN, spec
 
-from blockjobs.client import check_host
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.daemons import finalizer
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.loop import Every
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import HostDown
 from blockjobs.model.liveness import Word, WorkerName
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.heartbeats import HostTaken
-from blockjobs.store.hosts import DAEMON_SILENCE
+from blockjobs.store.hosts import DAEMON_SILENCE, check_host
 
 STEPS, COPY = WorkerName.STEPS, WorkerName.COPY
 OTHER = "another machine"

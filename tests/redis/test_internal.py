@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, RUN, Fleet, spec
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors, ids
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host

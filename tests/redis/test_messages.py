@@ -13,9 +13,10 @@ from celery import Celery
 from kombu import Consumer, Exchange, Queue
 from puppets import ALPHA, BETA
 
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell, configure
-from blockjobs.daemons.probe import Probe
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import Probe
+from blockjobs.ask.question import ask
+from blockjobs.broker.tasks import configure
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import JobId, TxnId

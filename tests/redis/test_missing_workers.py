@@ -21,7 +21,7 @@ def observed(fleet):
 
 
 def test_the_missing_worker_is_told_wherever_a_host_is_asked_for(here, command, observed, monkeypatch):
-    monkeypatch.setattr("blockjobs.daemons.checkup.PATIENCE", 0.0)  # nobody is there to answer
+    monkeypatch.setattr("blockjobs.ask.checkup.PATIENCE", 0.0)  # nobody is there to answer
     assert "its copy worker does not beat" in command("hosts")[1]
     code, out, _ = command("doctor")
     assert code == 1

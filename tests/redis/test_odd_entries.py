@@ -9,13 +9,13 @@ import pytest
 import redis
 from puppets import ALPHA, BETA, RUN, Silent, grouped, spec
 
-from blockjobs.daemons.checkup import Checkup
+from blockjobs.ask.checkup import Checkup
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.loop import Every
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import RunFields
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 from blockjobs.store.retention import SLICE
 

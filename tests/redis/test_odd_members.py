@@ -7,8 +7,8 @@ import errno
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec, who
 
-from blockjobs.daemons.checkup import Checkup
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.checkup import Checkup
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.hanging import HangingPath

@@ -9,9 +9,9 @@ import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.daemons.finalizer import Finalizer
-from blockjobs.daemons.loop import Every
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.barriers import Step
+from blockjobs.process.clock import Every
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store import keys
 
 OTHER = "other-20261122T000000Z"

@@ -8,10 +8,10 @@ import pytest
 from puppets import ALPHA, BETA, RUN, Fleet, spec
 
 from blockjobs.daemons.finalizer import Finalizer
-from blockjobs.daemons.loop import Every
 from blockjobs.daemons.remembered import Remembered, find_place
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import Host
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 from blockjobs.store.format import FORMAT
 from blockjobs.store.registry import HostRegistry

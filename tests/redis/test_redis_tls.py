@@ -11,8 +11,8 @@ import pytest
 import redis
 from certificates import make_certificates
 
-from blockjobs.client import Coordinator
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import NoRedis
 from blockjobs.model.ids import Host, JobId
 from blockjobs.store.connection import connect

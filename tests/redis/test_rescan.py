@@ -11,12 +11,12 @@ from puppets import ALPHA, BETA, RUN, Silent, dump, grouped, spec
 from test_asking import Host
 from test_history import ended
 
+from blockjobs.ask.prune import Prune
+from blockjobs.ask.rescan import Rescan
 from blockjobs.cli.restore import published
 from blockjobs.cli.verify import Shelf
-from blockjobs.client import Coordinator as Client
+from blockjobs.client.fleet import Coordinator as Client
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.prune import Prune
-from blockjobs.daemons.rescan import Rescan
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.policies import Policy, RunFields
@@ -145,7 +145,7 @@ def test_a_host_is_asked_page_by_page_to_its_end(rescan, disks, targets):
 
 
 def test_of_a_host_that_takes_long_a_line_says_how_far_it_is(disks, command, monkeypatch):
-    monkeypatch.setattr("blockjobs.daemons.doorbell.Doorbell", lambda _: disks)
+    monkeypatch.setattr("blockjobs.ask.doorbell.Doorbell", lambda _: disks)
     monkeypatch.setattr("blockjobs.cli.rescan.EVERY", 0.0)
     disks.pages[ALPHA] = [page(row(1), row(2), then=["/backup", 1]), page(row(3))]
     code, out, err = command("rescan", ALPHA)
@@ -299,8 +299,8 @@ def test_rows_that_no_host_of_ours_writes_are_named_and_all_others_count(rescan,
 
 
 def test_a_host_that_is_down_or_silent_is_named_and_the_others_are_scanned(fleet, disks, command, monkeypatch):
-    monkeypatch.setattr("blockjobs.daemons.doorbell.Doorbell", lambda _: disks)
-    monkeypatch.setattr("blockjobs.daemons.rescan.PATIENCE", 0.2)
+    monkeypatch.setattr("blockjobs.ask.doorbell.Doorbell", lambda _: disks)
+    monkeypatch.setattr("blockjobs.ask.rescan.PATIENCE", 0.2)
     fleet.registry.hosts.judge(ALPHA, "down")
     disks.pages[BETA] = [page(row(1, host=BETA), odd=[["/backup/x.manifest.json", "is not JSON"]], more=30)]
     code, out, _ = command("rescan")
@@ -334,7 +334,7 @@ def states(outcomes):
 
 
 def test_the_next_nights_keep_what_was_found_until_prune_was_confirmed_once(fleet, rescan, disks, command, monkeypatch):
-    monkeypatch.setattr("blockjobs.daemons.doorbell.Doorbell", lambda _: disks)
+    monkeypatch.setattr("blockjobs.ask.doorbell.Doorbell", lambda _: disks)
     rescan(row(1), row(2), row(3))
     for day in (4, 5, 6):
         ended(fleet, day, "a", keep={"last": 2})

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, BETA, RUN, dump, only_asks, spec
 
+from blockjobs.client.stream import ending
 from blockjobs.daemons.terms import Terms
 from blockjobs.model import errors
 from blockjobs.model.barriers import Again, AwaitTurn, Decision, Do, Step
@@ -17,7 +18,6 @@ from blockjobs.store import keys
 from blockjobs.store.attempts import Progress
 from blockjobs.store.history import keeps
 from blockjobs.store.views import Place
-from blockjobs.stream import ending
 
 pytestmark = pytest.mark.durable
 

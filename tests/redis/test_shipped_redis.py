@@ -20,8 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blockjobs.model.barriers import Step
+from blockjobs.process.spawn import spawn
 from blockjobs.server import find_binary
-from blockjobs.spawn import spawn
 from blockjobs.store.connection import connect
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.registry import HostRegistry

@@ -7,12 +7,12 @@ import threading
 import pytest
 from puppets import ALPHA, BETA, RUN, Fleet, Silent, spec
 
-from blockjobs.daemons.checkup import Checkup
+from blockjobs.ask.checkup import Checkup
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.daemons.loop import Every
 from blockjobs.daemons.merger import Merger
 from blockjobs.model.barriers import Decide, Step
 from blockjobs.model.ids import Host
+from blockjobs.process.clock import Every
 from blockjobs.store import keys
 from blockjobs.store.eventkinds import BY_WORKERS, NEEDS
 from blockjobs.store.fate import DUE_PAGE

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from puppets import ALPHA, SIZE, grouped, spec
 
-from blockjobs.daemons.prune import Prune
+from blockjobs.ask.prune import Prune
 from blockjobs.daemons.shares import Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step

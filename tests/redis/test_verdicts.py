@@ -7,7 +7,7 @@ from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.cli.follow import Silent, verdict
 from blockjobs.cli.run import attend, submit
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, Policy, RunFields, Skipped, Store, Verdict

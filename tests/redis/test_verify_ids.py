@@ -9,7 +9,7 @@ import pytest
 from puppets import ALPHA, BETA, SIZE, Fleet, spec
 
 from blockjobs.cli.verify import chosen
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.jobs import JobSpec

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from blockjobs.daemons.loop import read_boot_id
+from blockjobs.process.clock import read_boot_id
 
 RECORDS = Path(__file__).parent / "records_version_1"
 # Each is a transaction "R" of two jobs, R.root and R.data, stopped at that point.

@@ -11,12 +11,18 @@ ROOT = Path(__file__).parents[2]
 CONTROL = ROOT / "coordinator" / "blockjobs"
 DATA = ROOT / "workers" / "blockworker"
 
-ALLOWED = {  # folder of blockjobs -> the folders of blockjobs that it may import (itself is understood)
+ALLOWED = {  # room of blockjobs -> the rooms and loose files of blockjobs that it may import (itself is understood)
     "model":   set(),
     "store":   {"model"},
-    "notify":  {"model"},
-    "daemons": {"model", "store", "notify"},
-    "qmp":     {"model", "store"},
+    "process": {"store"},
+    "notify":  {"model", "process"},
+    "broker":  {"model", "store"},
+    "ask":     {"model", "store", "process", "broker"},
+    "client":  {"model", "store", "ask", "settings"},
+    "daemons": {"model", "store", "process", "notify", "broker", "ask"},
+    "qmp":     {"model", "store", "client"},
+    "settings": {"model", "store"},
+    "server":  {"model", "process"},
 }  # fmt: skip
 # Rooms of blockworker, from the ground up: each imports from those before it only.  ``app`` is the one loose file.
 ROOMS = (
@@ -40,10 +46,17 @@ def imports(path: Path) -> set[str]:
 
 
 def folders(path: Path) -> set[str]:
-    """The folders of blockjobs that a file imports from."""
-    packages = {each.name for each in CONTROL.iterdir() if each.is_dir()}
+    """The rooms and loose files of blockjobs that a file imports from."""
+    known = {each.stem for each in CONTROL.iterdir()}
     parts = [name.split(".") for name in imports(path)]
-    return {name[1] for name in parts if name[0] == "blockjobs" and len(name) > 1 and name[1] in packages}
+    return {name[1] for name in parts if name[0] == "blockjobs" and len(name) > 1 and name[1] in known}
+
+
+def files_of(plane: Path, room: str) -> list[Path]:
+    """The files of a room, or a loose file; at least one."""
+    found = [*(plane / room).rglob("*.py"), *plane.glob(f"{room}.py")]
+    assert found, f"{room} is neither a room nor a file"
+    return found
 
 
 def test_the_control_plane_does_not_know_the_data_plane():
@@ -53,8 +66,13 @@ def test_the_control_plane_does_not_know_the_data_plane():
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_a_folder_imports_only_what_lies_below_it(folder):
-    for path in (CONTROL / folder).rglob("*.py"):
+    for path in files_of(CONTROL, folder):
         assert folders(path) <= ALLOWED[folder] | {folder}, path
+
+
+def test_every_file_of_the_control_plane_has_a_row_but_those_at_the_top():
+    known = {each.stem for each in CONTROL.iterdir() if each.suffix == ".py" or (each / "__init__.py").is_file()}
+    assert known - {"__init__", "__main__", "cli"} == set(ALLOWED)
 
 
 def test_only_the_command_line_imports_the_command_line():
@@ -83,8 +101,14 @@ def test_every_file_of_the_data_plane_lies_in_a_room():
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_of_the_data_plane_imports_nothing_upward(room):
     below = set(ROOMS[: ROOMS.index(room) + 1])
-    for path in [*(DATA / room).rglob("*.py"), *DATA.glob(f"{room}.py")]:
+    for path in files_of(DATA, room):
         assert rooms(path) <= below, path
+
+
+def test_the_data_plane_takes_of_the_control_plane_what_both_have_in_common():
+    for path in DATA.rglob("*.py"):
+        if DATA / "commands" not in path.parents:  # which are commands of one command line
+            assert folders(path) <= {"model", "store", "process", "broker", "settings"}, path
 
 
 def test_both_planes_were_looked_at():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from blockjobs.spawn import describe_end
+from blockjobs.process.spawn import describe_end
 
 SAID = {
     -signal.SIGKILL: "killed by SIGKILL", -signal.SIGSEGV: "killed by SIGSEGV", -63: "killed by signal 63",

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from blockjobs import stream
 from blockjobs.cli import events, main, refusal
+from blockjobs.client import stream
 from blockjobs.daemons import lookout
 from blockjobs.model import notices
 from blockjobs.notify import send

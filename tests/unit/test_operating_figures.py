@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from blockjobs.ask import checkup as fleet_checkup
+from blockjobs.ask import probe
 from blockjobs.cli import gather
-from blockjobs.daemons import checkup as fleet_checkup
-from blockjobs.daemons import coordinator, finalizer, probe, quarantine, remembered, rollcall, silence
+from blockjobs.daemons import coordinator, finalizer, remembered, rollcall, silence
 from blockjobs.model import clock as steady_clock
+from blockjobs.process import quarantine
 from blockjobs.settings import DAY, Settings
 from blockjobs.store import attempts, attention, clock, codec, hosts
 from blockworker.attempt import control, farewell

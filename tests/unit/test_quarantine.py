@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from blockjobs.daemons.quarantine import LONGEST, LONGEST_OF_A_PART, Quarantine
+from blockjobs.process.quarantine import LONGEST, LONGEST_OF_A_PART, Quarantine
 from blockjobs.store.connection import is_absence
 
 # To whoever asks: to writes, and to all who wait while a server becomes a replica.

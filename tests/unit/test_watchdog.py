@@ -12,12 +12,12 @@ from contextlib import closing
 import pytest
 import redis
 
-from blockjobs import watchdog
 from blockjobs.cli.reports import Reports
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.daemons import loop
+from blockjobs.process import watchdog
 
-REPORT = (sys.executable, "-c", "from blockjobs.watchdog import report_ready; report_ready(); input()")
+REPORT = (sys.executable, "-c", "from blockjobs.process.watchdog import report_ready; report_ready(); input()")
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -18,7 +18,7 @@ from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 from kombu.exceptions import OperationalError
 
-from blockjobs.daemons.doorbell import (
+from blockjobs.broker.tasks import (
     COPY_TASK,
     PULSE_TASK,
     QUESTION_TASK,
@@ -30,9 +30,9 @@ from blockjobs.daemons.doorbell import (
 )
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.liveness import WorkerName
+from blockjobs.process.watchdog import report_alive, report_interval, report_ready
 from blockjobs.store.connection import connect, line
 from blockjobs.store.registry import HostRegistry
-from blockjobs.watchdog import report_alive, report_interval, report_ready
 from blockworker import drivers
 from blockworker.attempt import attempt, control, deaths, farewell, spares
 from blockworker.host import state

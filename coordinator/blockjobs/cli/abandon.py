@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 
 
 @click.command()

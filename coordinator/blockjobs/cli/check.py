@@ -15,7 +15,7 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.run import file_options
 from blockjobs.cli.tellable import first_of_apprise, untellable
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.runs import NameUsed, RunPlan

@@ -18,7 +18,7 @@ from blockjobs.store.format import raise_format
 from blockjobs.store.registry import Registry
 
 if TYPE_CHECKING:
-    from blockjobs.daemons.doorbell import Doorbell
+    from blockjobs.ask.doorbell import Doorbell
     from blockjobs.qmp.server import Tls
 
 redis_option = click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
@@ -44,12 +44,12 @@ def coordinator(
     Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
     """
     # Celery takes half a second to import; only who serves pays it.
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
+    from blockjobs.ask.prune import Prune  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons.merger import merging  # noqa: PLC0415
     from blockjobs.daemons.notifier import notifying  # noqa: PLC0415
-    from blockjobs.daemons.prune import Prune  # noqa: PLC0415
     from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
 
     begin()
@@ -88,9 +88,9 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
     if path is None and over is None:
         yield
         return
-    from blockjobs.client import Coordinator  # noqa: PLC0415
-    from blockjobs.daemons.probe import Probe  # noqa: PLC0415
-    from blockjobs.daemons.resize import Resize  # noqa: PLC0415
+    from blockjobs.ask.probe import Probe  # noqa: PLC0415
+    from blockjobs.ask.resize import Resize  # noqa: PLC0415
+    from blockjobs.client.fleet import Coordinator  # noqa: PLC0415
     from blockjobs.qmp.fleet import Fleet  # noqa: PLC0415
     from blockjobs.qmp.server import Server  # noqa: PLC0415
 
@@ -116,8 +116,8 @@ def finalizer(url: str | None, state: str | None) -> None:
 
     Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
     """
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.daemons.finalizer import Finalizer  # noqa: PLC0415
     from blockjobs.daemons.remembered import Remembered, find_place  # noqa: PLC0415
 

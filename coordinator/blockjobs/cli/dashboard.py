@@ -18,10 +18,10 @@ from flower.options import options
 from flower.urls import settings
 from tornado.web import ErrorHandler, RedirectHandler
 
-from blockjobs.daemons.doorbell import configure
+from blockjobs.broker.tasks import configure
+from blockjobs.process.watchdog import report_ready
 from blockjobs.settings import find_url
 from blockjobs.store.address import redacted
-from blockjobs.watchdog import report_ready
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"

@@ -32,12 +32,12 @@ from blockjobs.cli.output import size as text_of
 from blockjobs.cli.run import Size, attend
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.policies import Outcome
+from blockjobs.process.spawn import spawn
 from blockjobs.server import last_line
-from blockjobs.spawn import spawn
 
 HOSTS: Final = ("web1", "web2", "db1")
 MARK: Final = ".blockjobs-demo"  # says that the directory is ours to remove

@@ -65,8 +65,8 @@ def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
     Raises:
         BadInput: a host has not registered.
     """
-    from blockjobs.daemons.checkup import Checkup  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415
+    from blockjobs.ask.checkup import Checkup  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
 
     try:
         where = find_url(url)

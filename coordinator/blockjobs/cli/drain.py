@@ -9,7 +9,7 @@ import click
 from blockjobs.cli.all import cause_option, for_option, owner
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import WaitTimedOut
 from blockjobs.model.ids import Host
 from blockjobs.store.hosts import Judged

@@ -12,11 +12,11 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach
 from blockjobs.cli.selection import concerns, is_glob
 from blockjobs.cli.words import line
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import BLOCK, Patience, Stream
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.store.events import BEGINNING, Event
 from blockjobs.store.odd import Unreadable
-from blockjobs.stream import BLOCK, Patience, Stream
 
 
 @click.command()

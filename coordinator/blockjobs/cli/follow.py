@@ -22,13 +22,13 @@ from blockjobs.cli.board import Board, Row
 from blockjobs.cli.live import Bars
 from blockjobs.cli.output import size
 from blockjobs.cli.words import ago, count, line
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import PATIENCE, Records, Stream
 from blockjobs.model.errors import NoSuchRun, RunGone
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, Skipped, replaced_text
 from blockjobs.store.events import Event
 from blockjobs.store.views import RunView
-from blockjobs.stream import PATIENCE, Records, Stream
 
 LOOK: Final = 0.5  # seconds between two looks at what runs
 SHOWN: Final = 20  # failures named at the end

@@ -14,11 +14,12 @@ from typing import Any, Final
 from blockjobs.cli.runfile import Fleet, RunFileRead
 from blockjobs.cli.runfile.expansion import Glob
 from blockjobs.cli.words import ago, count
-from blockjobs.client import Coordinator, check_host
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import BLOCK, Patience, Stream
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import transaction_name
-from blockjobs.stream import BLOCK, Patience, Stream
+from blockjobs.store.hosts import check_host
 
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
@@ -78,8 +79,8 @@ def ask(here: Coordinator, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[H
     """What hosts see, each at its own volumes; a text where one did not answer."""
     if not looks:
         return {}
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.probe import Probe  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.probe import Probe  # noqa: PLC0415
 
     answers = Probe(here.registry, Doorbell(here.url)).each(looks, PATIENCE)
     return {host: str(answer) if isinstance(answer, HostDown) else answer for host, answer in answers.items()}

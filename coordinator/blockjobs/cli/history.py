@@ -13,7 +13,7 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json, size
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import ago, clock, count, short
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import Target

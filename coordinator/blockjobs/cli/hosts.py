@@ -13,7 +13,7 @@ from blockjobs.cli.run import Size
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count, hangs, since
 from blockjobs.cli.words import speed as speed_of
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.liveness import describe_absence
 from blockjobs.store.holds import DRAIN
 from blockjobs.store.hostnames import Carried

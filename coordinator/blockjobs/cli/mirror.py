@@ -16,7 +16,7 @@ from blockjobs.cli.run import (
     source_format_option,
     start,
 )  # fmt: skip
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import mirrors
 from blockjobs.model.jobs import OnDamage, OnError, RoomCheck
 from blockjobs.model.runs import plan_backup

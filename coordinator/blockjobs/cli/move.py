@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.daemons import redis_option
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 
 
 @click.command()

@@ -11,7 +11,7 @@ import redis
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.overdue import NameSeen, overdue_text
 from blockjobs.model.volumespec import printable

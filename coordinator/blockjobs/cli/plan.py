@@ -18,7 +18,7 @@ from blockjobs.cli.run import file_options, read_whole
 from blockjobs.cli.status import aligned
 from blockjobs.cli.tellable import untellable
 from blockjobs.cli.words import count, short
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import VolumeBusy
 from blockjobs.model.forecast import Outlook, Owing, Rates, outlook, whole
 from blockjobs.model.ids import Host, JobId

@@ -11,12 +11,12 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import NO_RULE
 
 if TYPE_CHECKING:
-    from blockjobs.daemons.prune import Outcome
+    from blockjobs.ask.prune import Outcome
 
 
 @click.command()
@@ -42,8 +42,8 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
       blockjobs prune nightly --dry-run
       blockjobs prune nightly
     """
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.prune import Prune, told  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.prune import Prune, told  # noqa: PLC0415
 
     with Coordinator(url) as here:
         if not any(run.name == name for run in here.runs()):

@@ -18,7 +18,7 @@ import click
 import redis
 
 from blockjobs.cli import runfile
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import ids
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError, Refused

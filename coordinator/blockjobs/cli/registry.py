@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.daemons import redis_option
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 
@@ -59,8 +59,8 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
 
 def replace(here: Coordinator, hosts: list[Host], gone: str) -> int:
     """Have hosts take this registry in the place of another one; returns the exit code."""
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.replace import Replace  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.replace import Replace  # noqa: PLC0415
 
     if not hosts:
         click.echo(f"no host says that it has carried out decisions of registry {gone}")

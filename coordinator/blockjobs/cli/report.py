@@ -10,7 +10,7 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.report_of import gather
 from blockjobs.cli.report_text import lines
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from blockjobs.cli.history import Past, past_of
 from blockjobs.cli.words import sentence
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import Status
 from blockjobs.store.events import Event

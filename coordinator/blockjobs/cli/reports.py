@@ -1,4 +1,4 @@
-"""Where ``up`` hears its programs say that they serve: see ``blockjobs.watchdog``."""
+"""Where ``up`` hears its programs say that they serve: see ``blockjobs.process.watchdog``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Final
 
-from blockjobs.watchdog import READY
+from blockjobs.process.watchdog import READY
 
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid, as the kernel fills them in
 

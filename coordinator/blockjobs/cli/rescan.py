@@ -12,12 +12,12 @@ from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.selection import named_hosts
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.rescan import Standing, name_of
 from blockjobs.model.volumespec import printable
 
 if TYPE_CHECKING:
-    from blockjobs.daemons.rescan import HostScan
+    from blockjobs.ask.rescan import HostScan
 
 EVERY: Final = 5.0  # seconds between two lines of progress
 SHOWN: Final = 20  # lines of one host about what does not count
@@ -47,8 +47,8 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
       blockjobs rescan web1 web2
       blockjobs rescan nas2 --moved-from nas1
     """
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.rescan import Rescan  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.rescan import Rescan  # noqa: PLC0415
 
     with Coordinator(url) as here:
         known = here.registry.hosts.known()

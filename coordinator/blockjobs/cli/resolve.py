@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.resolutions import Resolution, resolution_text
 
 
@@ -30,8 +30,8 @@ def resolve(job: str, how: str | None, json: bool, url: str | None) -> None:
       blockjobs resolve nightly-20261122T103000Z.db1-data --replace
       blockjobs resolve nightly-20261122T103000Z.db1-data --discard --json
     """
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.resolve import Resolve  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.resolve import Resolve  # noqa: PLC0415
 
     if how is None:
         raise click.UsageError("one of --replace, --beside and --discard was expected")

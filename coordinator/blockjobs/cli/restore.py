@@ -18,7 +18,8 @@ from blockjobs.cli.run import (
     room_option,
     start,
 )
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import Patience
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
 from blockjobs.model.jobs import OnError, RoomCheck
@@ -26,7 +27,6 @@ from blockjobs.model.restores import FORCE, KEEP_DIGESTS, TYPE
 from blockjobs.model.runs import RunPlan, plan_backup
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockjobs.stream import Patience
 
 
 @click.command()

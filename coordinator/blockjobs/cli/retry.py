@@ -12,7 +12,7 @@ from blockjobs.cli import runfile
 from blockjobs.cli.gather import absent, gather
 from blockjobs.cli.run import follower_options, start
 from blockjobs.cli.words import count, short
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import again
 from blockjobs.model.errors import Refused
 from blockjobs.model.jobs import JobSpec

@@ -27,7 +27,8 @@ from blockjobs.cli.refusal import refusal_told
 from blockjobs.cli.status import as_json
 from blockjobs.cli.tellable import untellable
 from blockjobs.cli.words import count, speed
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import Patience, Stream
 from blockjobs.model import cuts
 from blockjobs.model.errors import (
     BadInput,
@@ -50,7 +51,6 @@ from blockjobs.model.volumespec import FORMATS
 from blockjobs.settings import current_directory
 from blockjobs.store.limits import StoreView
 from blockjobs.store.views import Place
-from blockjobs.stream import Patience, Stream
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused
 from blockjobs.model.ids import Host, RunId
 from blockjobs.store.events import Event

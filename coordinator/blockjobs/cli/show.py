@@ -14,7 +14,7 @@ from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.status import heading, needs
 from blockjobs.cli.why import Scene, slowed, why
 from blockjobs.cli.words import CRASHED, apart, clock, count, hangs, since, speed
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun

@@ -17,7 +17,8 @@ from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.why import absent
 from blockjobs.cli.words import ago, clock, count, since, speed
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
+from blockjobs.client.stream import Patience, Stream
 from blockjobs.model.attention import Need
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
@@ -25,7 +26,6 @@ from blockjobs.model.policies import replaced_text, transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView, TxnView
-from blockjobs.stream import Patience, Stream
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
 BRIEF: Final = 20  # jobs of a run shown when nothing is asked for

@@ -10,7 +10,7 @@ from blockjobs.cli.output import print_json, size
 from blockjobs.cli.run import Size
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import speed as in_words
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.store.limits import StoreView
 
 TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]

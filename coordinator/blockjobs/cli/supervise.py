@@ -21,9 +21,9 @@ import psutil
 
 from blockjobs.cli.guard import Guard, kill
 from blockjobs.cli.reports import Reports
+from blockjobs.process.spawn import adopt_orphans, describe_end, spawn
+from blockjobs.process.watchdog import SOCKET
 from blockjobs.server import last_line
-from blockjobs.spawn import adopt_orphans, describe_end, spawn
-from blockjobs.watchdog import SOCKET
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 class Program:
     """What is to be kept running.  Those of a lower ``wave`` are stopped, and gone, before the next.
 
-    ``reports``: it says when it serves (``blockjobs.watchdog``).
+    ``reports``: it says when it serves (``blockjobs.process.watchdog``).
     """
 
     name: str

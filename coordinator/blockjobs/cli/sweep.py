@@ -11,7 +11,7 @@ from blockjobs.cli.output import print_json
 from blockjobs.cli.selection import named_hosts
 from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 
 COLUMNS: Final = ("host", "what", "path", "text")
 
@@ -39,8 +39,8 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str
       blockjobs sweep web7
       blockjobs sweep web7 --lost 5f0c1d9ab41e4c0f8e4e4dd2f6c4a1b7
     """
-    from blockjobs.daemons.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.daemons.sweep import Sweep  # noqa: PLC0415
+    from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
+    from blockjobs.ask.sweep import Sweep  # noqa: PLC0415
 
     with Coordinator(url) as here:
         known = {host.name: host.state for host in here.hosts()}

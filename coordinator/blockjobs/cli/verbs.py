@@ -15,7 +15,7 @@ from blockjobs.cli.output import complain
 from blockjobs.cli.run import Size
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.words import count, speed
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import JobId
 from blockjobs.model.states import ACCEPTS, Status, Verb

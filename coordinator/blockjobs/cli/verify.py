@@ -15,7 +15,7 @@ from blockjobs.cli.output import size
 from blockjobs.cli.run import HOSTED, start
 from blockjobs.cli.selection import is_glob, matches
 from blockjobs.cli.words import ago, count
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import restores, verifications, volumespec
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
 from blockjobs.model.ids import Host, JobId, RunId

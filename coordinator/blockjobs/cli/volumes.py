@@ -9,7 +9,7 @@ import click
 from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.status import aligned
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput
 
 TITLES = ["NAME", "DRIVER", "VOLUME"]

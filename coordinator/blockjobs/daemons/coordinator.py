@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.loop import Every, boottime, read_boot_id
-from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.daemons.rollcall import RollCall
 from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
@@ -18,6 +16,8 @@ from blockjobs.daemons.terms import Terms
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.liveness import WorkerName
+from blockjobs.process.clock import Every, boottime, read_boot_id
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.attempts import LEASE
 from blockjobs.store.registry import Registry
 from blockjobs.store.retention import KEEP_RUNS

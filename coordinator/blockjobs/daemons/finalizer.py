@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.loop import Every, boottime
-from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.daemons.remembered import Remembered
 from blockjobs.daemons.silence import GAP
 from blockjobs.model.barriers import (
@@ -38,6 +36,8 @@ from blockjobs.model.barriers import (
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
+from blockjobs.process.clock import Every, boottime
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.bells import LOST_AFTER
 from blockjobs.store.fate import Due
 from blockjobs.store.format import raise_format

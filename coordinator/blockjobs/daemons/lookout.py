@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from blockjobs.daemons.loop import Every
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.notices import ATTENTION, attention_body, shown
 from blockjobs.model.overdue import NameSeen, overdue_need
 from blockjobs.notify import by_apprise
+from blockjobs.process.clock import Every
 from blockjobs.store.each import Each, plainly
 from blockjobs.store.registry import Registry
 

@@ -6,32 +6,18 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import redis
 
-from blockjobs.watchdog import report_alive, report_interval, report_ready
+from blockjobs.process.clock import Every
+from blockjobs.process.watchdog import report_alive, report_interval, report_ready
 
 log = logging.getLogger(__name__)
 
 REST: Final = 5.0  # seconds behind a turn that failed
-
-
-def boottime() -> float:
-    """Seconds that also count while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def read_boot_id() -> str:
-    """The kernel's name for this boot; process ids, device numbers and ``boottime`` mean something only within one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def stop_on_signals() -> threading.Event:
@@ -83,17 +69,3 @@ def run_beside(name: str, once: Callable[[], None], stop: threading.Event) -> It
     finally:
         stop.set()
         thread.join()
-
-
-class Every:
-    """True once each ``seconds``, the first time at once."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = boottime) -> None:
-        self._seconds, self._clock, self._next = seconds, clock, 0.0
-
-    def __call__(self) -> bool:
-        now = self._clock()
-        if now < self._next:
-            return False
-        self._next = now + self._seconds
-        return True

@@ -16,8 +16,8 @@ from typing import Final
 import redis
 
 from blockjobs.daemons import loop
-from blockjobs.daemons.loop import Every
 from blockjobs.model.ids import Host
+from blockjobs.process.clock import Every
 from blockjobs.store.connection import connect, is_absence
 from blockjobs.store.registry import Registry
 

@@ -21,7 +21,6 @@ import redis
 
 from blockjobs.daemons import loop
 from blockjobs.daemons.lookout import Lookout
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
@@ -29,6 +28,7 @@ from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body,
 from blockjobs.model.policies import Verdict
 from blockjobs.model.states import Status
 from blockjobs.notify.send import LIMIT, Interrupted, send
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.connection import connect
 from blockjobs.store.notices import Taken
 from blockjobs.store.registry import Registry

@@ -11,11 +11,11 @@ import threading
 from functools import partial
 from typing import Final
 
+from blockjobs.ask.prune import Prune, told
 from blockjobs.daemons import loop
-from blockjobs.daemons.prune import Prune, told
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.registry import Registry
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.daemons.silence import Silence
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import Absence, Word, WorkerName, describe_absence, judge_host, judge_worker
+from blockjobs.process.clock import boottime
 from blockjobs.store.heartbeats import Card
 from blockjobs.store.hosts import Hosts, Judged
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.daemons.loop import Every, boottime
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.shares import ANY, PAUSED, Copy, limits, timely, want
+from blockjobs.process.clock import Every, boottime
 from blockjobs.store.events import Event
 from blockjobs.store.limits import Running, StoreView
 from blockjobs.store.registry import Registry

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from blockjobs.model.notices import Kind, kind_of, scrubbed
 from blockjobs.notify import by_apprise, webhook
-from blockjobs.spawn import end_with_parent
+from blockjobs.process.spawn import end_with_parent
 
 LIMIT: Final = 15.0  # seconds that one try may take, all in all
 LOOK: Final = 0.1  # seconds between two looks whether it is to be given up

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import HostedVolume
@@ -32,7 +32,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``ask``: has hosts look at volumes (``daemons.probe``).  ``resize``: a file (``daemons.resize``)."""
+    """``ask``: has hosts look at volumes (``ask.probe``).  ``resize``: a file (``ask.resize``)."""
 
     coordinator: Coordinator
     ask: Ask

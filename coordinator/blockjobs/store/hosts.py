@@ -6,13 +6,15 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from blockjobs.model.errors import HostDown
 from blockjobs.model.hanging import HangingPath, hanging_of, hanging_under
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.liveness import Absence, Word, WorkerName
+from blockjobs.model.liveness import Absence, Word, WorkerName, lone_absence
 from blockjobs.store import codec, keys
 from blockjobs.store.clock import read_steady_ms
 from blockjobs.store.connection import Client, milliseconds
@@ -309,3 +311,18 @@ def _absent(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
         if word in (Word.DOWN, Word.LEFT):
             found.append(Absence(worker, Word(word), int(since) if since.isdigit() else 0))
     return tuple(found)
+
+
+def check_host(host: Host, known: Judged | None) -> None:
+    """Refuse a host that cannot take a job now.
+
+    Raises:
+        HostDown: says why, and since when.
+    """
+    if known is None:
+        raise HostDown(host, "is not known: no worker has registered under this name")
+    if known.state != "up":
+        at = datetime.fromtimestamp(known.since / 1000).astimezone()
+        word = "has left: its workers were stopped at" if known.state == "left" else f"is {known.state} since"
+        missing = lone_absence(known.absent)
+        raise HostDown(host, f"{word} {at:%Y-%m-%d %H:%M:%S}{': ' * bool(missing)}{missing}")

@@ -90,9 +90,9 @@ RUNS: Final = (
     Mutant("daemons/notifier.py", "if verdict is not Verdict.FAILED and not view.replaced and not view.fields.part:", "if verdict is not Verdict.FAILED and not view.replaced:", registry("overdue", "what_is_no_success_of_its_name_does_not_count")),
     Mutant("store/notices.py", "return False if cannot else True if can else None", "return True if can else False if cannot else None", registry("telling", "check_says_whether_the_coordinator_can_tell_through_apprise")),
     Mutant("store/notices.py", "(steady - int(at or 0) < LATELY for at in said)", "(bool(at) for at in said)", registry("telling", "what_a_coordinator_said_that_runs_no_longer_is_not_believed")),
-    Mutant("stream.py", "found & self._seen, found", "found, found", registry("exit_codes", "what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_events")),
-    Mutant("stream.py", "if not self._stream.at_end or time.monotonic() < self._next:", "if time.monotonic() < self._next:", registry("exit_codes", "what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_events")),
-    Mutant("stream.py", "if self._since is not None and time.monotonic() - self._last >= quiet:", "if self._since is not None:", registry("exit_codes", "an_absence_is_not_over_while_any_question_is_refused")),
-    Mutant("daemons/checkup.py", "    except Exception as error:\n        ours", "    except redis.RedisError as error:\n        ours", registry("doctor_alone", "whatever_a_check_raises_is_one_line_behind_what_it_has_found")),
+    Mutant("client/stream.py", "found & self._seen, found", "found, found", registry("exit_codes", "what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_events")),
+    Mutant("client/stream.py", "if not self._stream.at_end or time.monotonic() < self._next:", "if time.monotonic() < self._next:", registry("exit_codes", "what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_events")),
+    Mutant("client/stream.py", "if self._since is not None and time.monotonic() - self._last >= quiet:", "if self._since is not None:", registry("exit_codes", "an_absence_is_not_over_while_any_question_is_refused")),
+    Mutant("ask/checkup.py", "    except Exception as error:\n        ours", "    except redis.RedisError as error:\n        ours", registry("doctor_alone", "whatever_a_check_raises_is_one_line_behind_what_it_has_found")),
 )
 # fmt: on

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar
 
 import redis
 
-from blockjobs.daemons.loop import boottime, read_boot_id
 from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import Checkpoint
+from blockjobs.process.clock import boottime, read_boot_id
 from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress, Who
 from blockjobs.store.connection import is_absence
 from blockworker import drivers

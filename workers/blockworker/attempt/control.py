@@ -16,9 +16,9 @@ from typing import Final
 
 import redis
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
+from blockjobs.process.clock import boottime
 from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
 from blockworker.attempt import spares
 from blockworker.attempt.spares import Mark

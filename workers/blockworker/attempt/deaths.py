@@ -15,7 +15,7 @@ from typing import Any, Final
 import redis
 
 from blockjobs.model.ids import JobId
-from blockjobs.spawn import describe_end
+from blockjobs.process.spawn import describe_end
 from blockjobs.store.attempts import Attempts
 from blockworker.system.pidtable import PidTable
 

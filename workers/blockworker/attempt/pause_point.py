@@ -12,9 +12,9 @@ from typing import Final
 
 import redis
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, JobSpec
+from blockjobs.process.clock import boottime
 from blockjobs.store.attempts import Attempts, Claim, Progress
 from blockworker.attempt.control import ControlLine
 from blockworker.attempt.error_policy import Action, judge

@@ -13,7 +13,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, Final
 
-from blockjobs.daemons.quarantine import Quarantine
+from blockjobs.process.quarantine import Quarantine
 from blockworker.system.pidtable import PidTable
 from blockworker.system.threads import end_process
 

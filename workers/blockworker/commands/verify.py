@@ -12,7 +12,7 @@ from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
 from blockjobs.cli.run import HOSTED, Size, follower_options
 from blockjobs.cli.verify import verify_there
-from blockjobs.client import Coordinator
+from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BlockjobsError
 from blockworker.targets import manifest
 from blockworker.targets.proof import MANIFEST

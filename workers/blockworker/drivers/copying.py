@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model import errors
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, OnChange, OnError
+from blockjobs.process.clock import boottime
 from blockjobs.store.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.mirrors import ANEW, BUFFER, GRANULARITY, SIZES_DIFFER
 from blockjobs.model.volumespec import NullVolume
+from blockjobs.process.clock import boottime
 from blockjobs.store.attempts import Progress
 from blockworker.copy.convergence import Convergence
 from blockworker.copy.digests import CHUNK

@@ -17,10 +17,10 @@ import psutil
 from blake3 import blake3
 
 import blockjobs
-from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model import ids, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
+from blockjobs.process.clock import read_boot_id
 from blockworker.host import ownership
 
 # Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from blockjobs.model.errors import JobFailed
-from blockjobs.spawn import describe_end
+from blockjobs.process.spawn import describe_end
 from blockworker.host.config import HostConfig
 
 LIMIT: Final = 60.0  # seconds that a call may take

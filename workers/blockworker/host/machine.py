@@ -20,9 +20,9 @@ from typing import Final
 import psutil
 from blake3 import blake3
 
-from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.liveness import WorkerProcess
+from blockjobs.process.clock import read_boot_id
 from blockworker.host import state
 from blockworker.host.config import HANGS_AFTER, HostConfig, machine_id
 from blockworker.host.state import Place

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
+from blockjobs.process.clock import read_boot_id
 from blockworker.records.sealed import KEY, is_whole, seal
 
 VERSION: Final = 2  # members may have files of their own since then, and each text a digest; version 1 is read

@@ -19,9 +19,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from blockjobs.daemons.loop import boottime, read_boot_id
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
+from blockjobs.process.clock import boottime, read_boot_id
 from blockjobs.store.each import Each
 from blockjobs.store.submit import batches
 from blockworker.host.roots import Root, Roots, between

@@ -15,13 +15,13 @@ from typing import Final, Self, TypeVar
 
 import redis
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed, unexpected
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.volumespec import HostedVolume
+from blockjobs.process.clock import boottime
 from blockjobs.store.answers import Answer, Answers, Member
 from blockjobs.store.submit import batches
 from blockworker.cuts import cut_files

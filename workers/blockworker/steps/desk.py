@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from blockjobs.daemons.loop import Every
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import JobId, TxnId
+from blockjobs.process.clock import Every
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.answers import UnreadableMember
 from blockjobs.store.hosts import bounded_aside
 from blockjobs.store.registry import HostRegistry

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final, NoReturn
 
-from blockjobs.spawn import describe_end
+from blockjobs.process.spawn import describe_end
 from blockjobs.store import codec
 from blockworker.system.pidtable import PidTable
 from blockworker.system.threads import vital

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from blockjobs.daemons.loop import read_boot_id
+from blockjobs.process.clock import read_boot_id
 from blockworker.system import kernel
 from blockworker.system.filesystem import KINDS, kind_of
 

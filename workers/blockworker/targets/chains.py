@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model.errors import BadInput, JobFailed
+from blockjobs.process.clock import boottime
 from blockworker.host.roots import Root, Roots
 from blockworker.targets import manifest as manifests
 from blockworker.targets.proof import MANIFEST

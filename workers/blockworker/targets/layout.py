@@ -7,8 +7,8 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 
-from blockjobs.daemons.loop import read_boot_id
 from blockjobs.model.errors import JobFailed
+from blockjobs.process.clock import read_boot_id
 from blockworker.copy.digests import digest_size
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch

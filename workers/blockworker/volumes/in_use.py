@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blockjobs.daemons.loop import boottime
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, Volume
+from blockjobs.process.clock import boottime
 from blockworker.host.roots import Roots
 from blockworker.system import image_locks
 from blockworker.system.relatives import open_relatives

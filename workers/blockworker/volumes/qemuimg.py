@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR, printable
-from blockjobs.spawn import describe_end
+from blockjobs.process.spawn import describe_end
 from blockworker.system.cage import Cage, kernel_cage
 from blockworker.system.cage.limits import PATIENCE, Patience
 from blockworker.system.cage.tool import Ended, Idle, run_tool

@@ -10,10 +10,10 @@ import os
 from functools import partial
 from typing import Final
 
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.barriers import Decision
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import TxnId
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.answers import Answers
 from blockworker.host.mounts import RootAway
 from blockworker.host.roots import Roots

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.daemons.loop import boottime
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.liveness import WorkerName, WorkerProcess
+from blockjobs.process.clock import boottime
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store import codec
 from blockjobs.store.heartbeats import Heartbeats, Holder, HostTaken
 from blockjobs.store.hosts import bounded_aside

@@ -15,7 +15,7 @@ from typing import Final
 
 import redis
 
-from blockjobs.daemons.loop import boottime
+from blockjobs.process.clock import boottime
 from blockworker.system.sharedtime import SharedTime
 from blockworker.system.threads import end_process, vital
 

@@ -20,11 +20,11 @@ from typing import Final
 import psutil
 import redis
 
-from blockjobs.daemons.loop import Every, boottime, read_boot_id
-from blockjobs.daemons.quarantine import Quarantine
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
+from blockjobs.process.clock import Every, boottime, read_boot_id
+from blockjobs.process.quarantine import Quarantine
 from blockjobs.store.attempts import Attempts, LocalClaim, Standing, Who
 from blockworker.host.roots import Roots
 from blockworker.system import processname, processstart

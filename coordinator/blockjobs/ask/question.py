@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.ids import Host
 from blockjobs.store.questions import Questions
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.probe import Probe
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import Probe
 from blockjobs.model import ids
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
@@ -23,7 +23,7 @@ from blockjobs.store.views import JobView
 WITHIN: Final = 60.0  # seconds
 
 if TYPE_CHECKING:
-    from blockjobs.client import Coordinator
+    from blockjobs.client.fleet import Coordinator
 
 
 def hand_over(here: Coordinator, job_id: str, to: str, timeout: float | None) -> Status:

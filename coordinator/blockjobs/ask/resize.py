@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blockjobs.client import check_host
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
-from blockjobs.daemons.probe import PATIENCE
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.probe import PATIENCE
+from blockjobs.ask.question import ask
 from blockjobs.model import volumespec
 from blockjobs.model.errors import HostDown
 from blockjobs.model.volumespec import HostedVolume
+from blockjobs.store.hosts import check_host
 from blockjobs.store.registry import Registry
 
 WORD: Final = "resize"  # in place of a job's type, where somebody meets the reservation

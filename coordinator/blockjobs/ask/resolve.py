@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blockjobs.client import check_host
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import HostDown, Refused
 from blockjobs.model.resolutions import Resolution
 from blockjobs.model.states import Status
+from blockjobs.store.hosts import check_host
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView
 

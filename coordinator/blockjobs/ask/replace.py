@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from blockjobs.client import check_host
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
+from blockjobs.store.hosts import check_host
 from blockjobs.store.registry import Registry
 
 PATIENCE: Final = 20.0  # seconds; a host answers within 15

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
+from blockjobs.client.stream import BLOCK, Stream
 from blockjobs.model.errors import BadInput, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
 from blockjobs.model.ids import job_id as wellformed
 from blockjobs.model.states import ACCEPTS, Status, Verb
@@ -18,7 +19,6 @@ from blockjobs.store.nodes import NoSuchNode
 from blockjobs.store.odd import STRICT
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, Place, Views
-from blockjobs.stream import BLOCK, Stream
 
 
 class Standstill:

@@ -12,8 +12,8 @@ from typing import Any, Final
 import redis
 
 import blockjobs
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.checkup import Finding, Level, examine
 from blockjobs.model.errors import BlockjobsError, unexpected

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from blockjobs.budgets import Budgets
+from blockjobs.client.budgets import Budgets
+from blockjobs.client.standstill import Standstill
+from blockjobs.client.stream import BLOCK, Patience, Records, Stream, ending
 from blockjobs.model.errors import (
     BadInput,
     HostDown,
@@ -28,24 +29,22 @@ from blockjobs.model.errors import (
 )
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.ids import host as checked_host
-from blockjobs.model.liveness import WorkerName, lone_absence
+from blockjobs.model.liveness import WorkerName
 from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
 from blockjobs.settings import find_url
-from blockjobs.standstill import Standstill
 from blockjobs.store.connection import connect
 from blockjobs.store.events import Event
 from blockjobs.store.fitness import expect_fit_server
 from blockjobs.store.format import expect_same_format
 from blockjobs.store.glances import Glances
 from blockjobs.store.hostnames import Carried
-from blockjobs.store.hosts import HostView, Judged
+from blockjobs.store.hosts import HostView, check_host
 from blockjobs.store.nodes import Node
 from blockjobs.store.registry import Registry
 from blockjobs.store.views import JobView, RunView
-from blockjobs.stream import BLOCK, Patience, Records, Stream, ending
 
 LOOKED_AT: Final = (
     50  # of what `wait` waits for, the records of so many are looked at: a glob may mean thousands of jobs
@@ -198,7 +197,7 @@ class Coordinator(Standstill, Budgets):
             Refused: it does not see the volumes, or the job is in no state to be moved.
             WaitTimedOut: its attempt did not end in time; it goes on where it is.
         """
-        from blockjobs.handover import hand_over  # noqa: PLC0415 - Celery takes half a second to import
+        from blockjobs.client.handover import hand_over  # noqa: PLC0415 - Celery takes half a second to import
 
         return hand_over(self, job_id, to, timeout)
 
@@ -339,18 +338,3 @@ class Coordinator(Standstill, Budgets):
             except NoSuchJob:
                 raise unknown from None
             return ret == 0 if status is Status.CONCLUDED else None
-
-
-def check_host(host: Host, known: Judged | None) -> None:
-    """Refuse a host that cannot take a job now.
-
-    Raises:
-        HostDown: says why, and since when.
-    """
-    if known is None:
-        raise HostDown(host, "is not known: no worker has registered under this name")
-    if known.state != "up":
-        at = datetime.fromtimestamp(known.since / 1000).astimezone()
-        word = "has left: its workers were stopped at" if known.state == "left" else f"is {known.state} since"
-        missing = lone_absence(known.absent)
-        raise HostDown(host, f"{word} {at:%Y-%m-%d %H:%M:%S}{': ' * bool(missing)}{missing}")

@@ -13,15 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from blockjobs.client import check_host
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model import keep
 from blockjobs.model.errors import HostDown, VolumeBusy
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.store.history import keeps
+from blockjobs.store.hosts import check_host
 from blockjobs.store.odd import STRICT
 from blockjobs.store.registry import Registry
 

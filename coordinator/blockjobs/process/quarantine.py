@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import redis
 
-from blockjobs.daemons.loop import boottime
+from blockjobs.process.clock import boottime
 from blockjobs.store.connection import is_absence
 
 FIRST: Final = 1.0  # seconds until what failed once is tried again; each further failure doubles them

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from blockjobs.client import check_host
-from blockjobs.daemons.ask import ask
-from blockjobs.daemons.doorbell import Doorbell
+from blockjobs.ask.doorbell import Doorbell
+from blockjobs.ask.question import ask
 from blockjobs.model.errors import BadInput, HostDown, Refused
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.rescan import FoundBackup, Standing, judge_found, name_of, number_among
+from blockjobs.store.hosts import check_host
 from blockjobs.store.odd import STRICT, Unreadable
 from blockjobs.store.registry import Registry
 

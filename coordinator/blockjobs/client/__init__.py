@@ -1,0 +1,1 @@
+"""The Python client: runs, verbs, holds, stores and events of a fleet."""

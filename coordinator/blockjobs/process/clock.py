@@ -1,0 +1,34 @@
+"""The clock that no jump of the wall clock moves, the name of a boot, and what is due each so many seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def boottime() -> float:
+    """Seconds that also count while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read_boot_id() -> str:
+    """The kernel's name for this boot; process ids, device numbers and ``boottime`` mean something only within one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+class Every:
+    """True once each ``seconds``, the first time at once."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = boottime) -> None:
+        self._seconds, self._clock, self._next = seconds, clock, 0.0
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
