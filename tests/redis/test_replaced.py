@@ -6,7 +6,7 @@ import pytest
 from test_overlap import FIRST, SECOND, THIRD, plan
 
 from blockjobs.cli.follow import Silent, verdict
-from blockjobs.cli.run import attend
+from blockjobs.cli.start import attend
 from blockjobs.client.fleet import Coordinator
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.daemons.terms import Terms

@@ -6,7 +6,7 @@ import pytest
 from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.cli.follow import Silent, verdict
-from blockjobs.cli.run import attend, submit
+from blockjobs.cli.start import attend, submit
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId

@@ -81,6 +81,15 @@ def test_only_the_command_line_imports_the_command_line():
             assert not [name for name in imports(path) if f"{name}.".startswith("blockjobs.cli.")], path
 
 
+def test_no_command_imports_another_command():
+    shared = ("@click.command", "@click.group")
+    files = [path for path in (CONTROL / "cli").glob("*.py") if any(word in path.read_text() for word in shared)]
+    assert len(files) > 30
+    commands = {f"blockjobs.cli.{path.stem}" for path in files}
+    for path in files:
+        assert not imports(path) & commands, path
+
+
 def test_the_model_has_no_input_no_output_and_no_clock():
     for path in (CONTROL / "model").rglob("*.py"):
         assert not [name for name in imports(path) if name.split(".")[0] in PURE], path

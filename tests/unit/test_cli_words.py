@@ -12,9 +12,10 @@ from blockjobs.cli import words
 from blockjobs.cli.demo import clear
 from blockjobs.cli.demo_table import rows, stories
 from blockjobs.cli.events import as_json, checked
-from blockjobs.cli.run import only_host, volume
+from blockjobs.cli.output import aligned
 from blockjobs.cli.selection import concerns, matches
-from blockjobs.cli.status import aligned, heading
+from blockjobs.cli.standing import heading
+from blockjobs.cli.start import only_host, volume
 from blockjobs.cli.verbs import told
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import RunId

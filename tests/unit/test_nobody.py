@@ -7,7 +7,7 @@ import os
 import pytest
 from nobody import run_as_nobody
 
-from blockjobs.cli.run import volume
+from blockjobs.cli.start import volume
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.settings import absolute, find_url, state_directory
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
-from contextlib import suppress
-
 import click
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.store.holds import ALL
-
-cause_option = click.option("--cause", default="", metavar="TEXT", help="Why; shown with every job that it holds.")
-for_option = click.option(
-    "--for", "seconds", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
-    help="End it by itself after so many seconds  [default: never]",
-)  # fmt: skip
 
 
 @click.command("pause-all")
@@ -57,10 +47,3 @@ def resume_all(name: str, url: str | None) -> None:
                 raise Refused(f"which one? {', '.join(names)}" if names else "nothing was paused by a pause-all")
             (name,) = names
         click.echo(f"{name}: no longer holds {count(here.resume_all(name), 'job')}")
-
-
-def owner() -> str:
-    """Who asks, for those who find it later."""
-    with suppress(OSError, KeyError):  # a user id without a name
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    return socket.gethostname()

@@ -11,8 +11,8 @@ import click
 import redis
 
 from blockjobs.cli import runfile
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.run import file_options
+from blockjobs.cli.job_options import file_options
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.tellable import first_of_apprise, untellable
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator

@@ -20,8 +20,7 @@ from blockjobs.store.registry import Registry
 if TYPE_CHECKING:
     from blockjobs.ask.doorbell import Doorbell
     from blockjobs.qmp.server import Tls
-
-redis_option = click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
+from blockjobs.cli.options import redis_option
 
 
 @click.command()

@@ -27,10 +27,11 @@ from blockjobs.cli.board import Board
 from blockjobs.cli.demo_images import IMAGES, Image
 from blockjobs.cli.demo_table import rows, stories
 from blockjobs.cli.follow import shown, verdict
+from blockjobs.cli.job_options import Size
 from blockjobs.cli.outlets import bear_lost_output
+from blockjobs.cli.output import aligned
 from blockjobs.cli.output import size as text_of
-from blockjobs.cli.run import Size, attend
-from blockjobs.cli.status import aligned
+from blockjobs.cli.start import attend
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError

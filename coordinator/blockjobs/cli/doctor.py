@@ -9,7 +9,7 @@ from typing import Final
 import click
 import redis
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import naming_no_odd_records, print_json
 from blockjobs.cli.words import count
 from blockjobs.model.checkup import Finding, Level, worst

@@ -6,8 +6,7 @@ from collections import Counter
 
 import click
 
-from blockjobs.cli.all import cause_option, for_option, owner
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import WaitTimedOut

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.selection import concerns, is_glob
 from blockjobs.cli.words import line
 from blockjobs.client.fleet import Coordinator

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json, size
-from blockjobs.cli.status import aligned
+from blockjobs.cli.options import redis_option
+from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.words import ago, clock, count, short
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import keep

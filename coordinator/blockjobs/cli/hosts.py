@@ -6,11 +6,9 @@ import time
 
 import click
 
-from blockjobs.cli.all import owner
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json, size
-from blockjobs.cli.run import Size
-from blockjobs.cli.status import aligned
+from blockjobs.cli.job_options import Size
+from blockjobs.cli.options import owner, redis_option
+from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.words import count, hangs, since
 from blockjobs.cli.words import speed as speed_of
 from blockjobs.client.fleet import Coordinator

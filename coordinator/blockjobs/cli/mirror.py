@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.run import (
+from blockjobs.cli.job_options import (
     POLICIES,
     Size,
     damage_option,
     follower_options,
     format_option,
     in_place_option,
-    places,
     room_option,
     source_format_option,
-    start,
-)  # fmt: skip
+)
+from blockjobs.cli.start import places, start
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import mirrors
 from blockjobs.model.jobs import OnDamage, OnError, RoomCheck

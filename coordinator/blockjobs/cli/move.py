@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.client.fleet import Coordinator
 
 

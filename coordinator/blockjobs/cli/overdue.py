@@ -8,7 +8,7 @@ from typing import Final
 import click
 import redis
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import click
 
-from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.gather import ask, gather
-from blockjobs.cli.output import print_json, size, span
-from blockjobs.cli.run import file_options, read_whole
-from blockjobs.cli.status import aligned
+from blockjobs.cli.job_options import file_options
+from blockjobs.cli.options import redis_option
+from blockjobs.cli.output import aligned, print_json, size, span
+from blockjobs.cli.start import read_whole
 from blockjobs.cli.tellable import untellable
 from blockjobs.cli.words import count, short
 from blockjobs.client.fleet import Coordinator

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json
-from blockjobs.cli.status import aligned
+from blockjobs.cli.options import redis_option
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.report_of import gather
 from blockjobs.cli.report_text import lines

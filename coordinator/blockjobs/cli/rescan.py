@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.selection import named_hosts
 from blockjobs.cli.words import count

@@ -6,18 +6,9 @@ from datetime import datetime
 
 import click
 
+from blockjobs.cli.job_options import POLICIES, Size, follower_options, format_option, in_place_option, room_option
 from blockjobs.cli.output import complain
-from blockjobs.cli.run import (
-    HOSTED,
-    POLICIES,
-    Size,
-    follower_options,
-    format_option,
-    in_place_option,
-    places,
-    room_option,
-    start,
-)
+from blockjobs.cli.start import HOSTED, places, start
 from blockjobs.client.fleet import Coordinator
 from blockjobs.client.stream import Patience
 from blockjobs.model import volumespec

@@ -10,7 +10,8 @@ import click
 
 from blockjobs.cli import runfile
 from blockjobs.cli.gather import absent, gather
-from blockjobs.cli.run import follower_options, start
+from blockjobs.cli.job_options import follower_options
+from blockjobs.cli.start import start
 from blockjobs.cli.words import count, short
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import again

@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 
 from blockjobs.cli.board import Row
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json, size, span
 from blockjobs.cli.selection import is_glob, select
-from blockjobs.cli.status import heading, needs
+from blockjobs.cli.standing import heading, needs
 from blockjobs.cli.why import Scene, slowed, why
 from blockjobs.cli.words import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.client.fleet import Coordinator

@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from blockjobs.cli.board import Board, Row
-from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Detach, follow, join, patience_option, shown
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.output import aligned, print_json, size, span
 from blockjobs.cli.selection import Selection, select
+from blockjobs.cli.standing import as_json, heading, needs
 from blockjobs.cli.why import absent
-from blockjobs.cli.words import ago, clock, count, since, speed
+from blockjobs.cli.words import clock, since, speed
 from blockjobs.client.fleet import Coordinator
 from blockjobs.client.stream import Patience, Stream
-from blockjobs.model.attention import Need
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import replaced_text, transaction_name
+from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.store.holds import Holding
 from blockjobs.store.views import JobView, Place, RunView, TxnView
@@ -112,21 +112,6 @@ def runs_of(here: Coordinator, chosen: Iterable[Selection]) -> list[RunId]:
 # --- as JSON --------------------------------------------------------------------------------------------
 
 
-def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | None = None) -> dict[str, Any]:
-    """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
-    views = here.registry.views
-    if places is None:
-        places = [place for run in runs for place in views.places(run)]
-    transactions = (views.transaction(txn) for txn in dict.fromkeys(place.transaction for place in places))
-    return {
-        "runs": [run.to_json() for run in views.runs_of(runs)],
-        "transactions": [txn.to_json() for txn in transactions if txn is not None],
-        "jobs": [job.to_json() for job in views.jobs(places)],
-        "holding": [each.to_json() for each in here.holding()],
-        "unreadable": here.registry.odd.found(),
-    }
-
-
 # --- for people -----------------------------------------------------------------------------------------
 
 
@@ -170,11 +155,6 @@ def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
         click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
 
 
-def needs(here: Coordinator, run_id: RunId) -> list[Need]:
-    """What needs a person of a run."""
-    return here.registry.attention.needs(run_id, here.registry.attention.thresholds())
-
-
 def groups(here: Coordinator, run: RunView, places: Sequence[Place]) -> Iterator[TxnView]:
     """The grouped transactions of a run that are not forgotten."""
     policies = run.fields.policies
@@ -193,33 +173,6 @@ def print_jobs(here: Coordinator, places: Sequence[Place]) -> None:
 def pages(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
     while page := list(islice(rows, PAGE)):
         yield page
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells as columns, each as wide as its widest."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def heading(run: RunView, now: float) -> str:
-    """A run as one line."""
-    over = run.jobs - run.open
-    began = run.published / 1000
-    if run.ended:
-        state = f"{run.outcome} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
-        state += f": {replaced_text(run.replaced)}" * bool(run.replaced)
-    elif run.replaced:
-        state = f"ends as skipped: {replaced_text(run.replaced)}"
-    elif run.queued:
-        state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
-    else:
-        state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
-    bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
-    bad += [f"{run.skipped} skipped"] * bool(run.skipped)
-    if run.fields.deadline and not run.ended:
-        bad.append(f"to end by {clock(began + run.fields.deadline, now)}")
-    return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
 
 
 def cells(job: JobView) -> list[str]:

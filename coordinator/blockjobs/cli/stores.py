@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.all import owner
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json, size
-from blockjobs.cli.run import Size
-from blockjobs.cli.status import aligned
+from blockjobs.cli.job_options import Size
+from blockjobs.cli.options import owner, redis_option
+from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.words import speed as in_words
 from blockjobs.client.fleet import Coordinator
 from blockjobs.store.limits import StoreView

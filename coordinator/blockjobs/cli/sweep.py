@@ -6,10 +6,9 @@ from typing import Final
 
 import click
 
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json
+from blockjobs.cli.options import redis_option
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.selection import named_hosts
-from blockjobs.cli.status import aligned
 from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 

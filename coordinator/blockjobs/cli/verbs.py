@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.all import cause_option, for_option, owner
-from blockjobs.cli.daemons import redis_option
+from blockjobs.cli.job_options import Size
+from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
-from blockjobs.cli.run import Size
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.words import count, speed
 from blockjobs.client.fleet import Coordinator

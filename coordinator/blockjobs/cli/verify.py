@@ -12,8 +12,8 @@ from blockjobs.cli.board import Board
 from blockjobs.cli.follow import SHOWN
 from blockjobs.cli.gather import absent
 from blockjobs.cli.output import size
-from blockjobs.cli.run import HOSTED, start
 from blockjobs.cli.selection import is_glob, matches
+from blockjobs.cli.start import HOSTED, start
 from blockjobs.cli.words import ago, count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import restores, verifications, volumespec

@@ -6,9 +6,8 @@ import json as notation
 
 import click
 
-from blockjobs.cli.daemons import redis_option
-from blockjobs.cli.output import print_json
-from blockjobs.cli.status import aligned
+from blockjobs.cli.options import redis_option
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput
 

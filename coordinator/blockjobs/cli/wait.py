@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from blockjobs.cli.daemons import redis_option
 from blockjobs.cli.follow import Seconds, patience_option
+from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.client.fleet import Coordinator

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.output import print_json
-from blockjobs.cli.status import aligned
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.model.errors import JobFailed, Refused
 from blockworker.host.config import load
 from blockworker.host.mounts import Mounts

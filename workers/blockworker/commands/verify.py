@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
+from blockjobs.cli.job_options import Size, follower_options
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
-from blockjobs.cli.run import HOSTED, Size, follower_options
+from blockjobs.cli.start import HOSTED
 from blockjobs.cli.verify import verify_there
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BlockjobsError

@@ -1,0 +1,23 @@
+"""Options that commands of every kind have."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from contextlib import suppress
+
+import click
+
+redis_option = click.option("--redis", "url", help="URL of the registry  [default: BLOCKJOBS_REDIS_URL]")
+cause_option = click.option("--cause", default="", metavar="TEXT", help="Why; shown with every job that it holds.")
+for_option = click.option(
+    "--for", "seconds", type=click.FloatRange(min=0, min_open=True), default=None, metavar="S",
+    help="End it by itself after so many seconds  [default: never]",
+)  # fmt: skip
+
+
+def owner() -> str:
+    """Who asks, for those who find it later."""
+    with suppress(OSError, KeyError):  # a user id without a name
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    return socket.gethostname()

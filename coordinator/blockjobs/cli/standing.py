@@ -1,0 +1,53 @@
+"""How runs and jobs stand: for programs as JSON, a run as one line, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from blockjobs.cli.words import ago, clock, count
+from blockjobs.client.fleet import Coordinator
+from blockjobs.model.attention import Need
+from blockjobs.model.ids import RunId
+from blockjobs.model.policies import replaced_text
+from blockjobs.store.views import Place, RunView
+
+
+def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | None = None) -> dict[str, Any]:
+    """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
+    views = here.registry.views
+    if places is None:
+        places = [place for run in runs for place in views.places(run)]
+    transactions = (views.transaction(txn) for txn in dict.fromkeys(place.transaction for place in places))
+    return {
+        "runs": [run.to_json() for run in views.runs_of(runs)],
+        "transactions": [txn.to_json() for txn in transactions if txn is not None],
+        "jobs": [job.to_json() for job in views.jobs(places)],
+        "holding": [each.to_json() for each in here.holding()],
+        "unreadable": here.registry.odd.found(),
+    }
+
+
+def needs(here: Coordinator, run_id: RunId) -> list[Need]:
+    """What needs a person of a run."""
+    return here.registry.attention.needs(run_id, here.registry.attention.thresholds())
+
+
+def heading(run: RunView, now: float) -> str:
+    """A run as one line."""
+    over = run.jobs - run.open
+    began = run.published / 1000
+    if run.ended:
+        state = f"{run.outcome} at {clock(run.ended / 1000, now)} after {ago(run.ended / 1000 - began)}"
+        state += f": {replaced_text(run.replaced)}" * bool(run.replaced)
+    elif run.replaced:
+        state = f"ends as skipped: {replaced_text(run.replaced)}"
+    elif run.queued:
+        state = f"queued behind {run.queued} since {clock(began, now)} ({ago(now - began)})"
+    else:
+        state = f"running since {clock(began, now)} ({ago(now - began)}), {over} of {run.jobs} over"
+    bad = [f"{run.failed} failed"] * bool(run.failed) + [f"{run.cancelled} cancelled"] * bool(run.cancelled)
+    bad += [f"{run.skipped} skipped"] * bool(run.skipped)
+    if run.fields.deadline and not run.ended:
+        bad.append(f"to end by {clock(began + run.fields.deadline, now)}")
+    return ", ".join([f"{run.id}: {count(run.jobs, 'job')}, {state}", *bad])
