@@ -29,7 +29,7 @@ from blockjobs.cli.runfile import size as parse_size
 from blockjobs.model.ids import Host
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.runs import plan_backup
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots

@@ -27,10 +27,10 @@ from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
 from blockjobs.process.spawn import spawn
+from blockjobs.registry import keys, scripts
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 from blockjobs.server import Server
-from blockjobs.store import keys, scripts
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
 
 STANDINS = Path(__file__).parents[1] / "tests" / "cluster" / "standins.py"
 LIMIT = 300.0  # seconds for any one wait

@@ -23,10 +23,10 @@ from blockjobs.model.barriers import BY_HOSTS, Do, Finished, Step, plan
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.runs import RunPlan
+from blockjobs.registry.attempts import Claim, Progress, Who
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.server import Server
-from blockjobs.store.attempts import Claim, Progress, Who
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import HostRegistry, Registry
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.records import journal

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import BadInput, NoRedis
-from blockjobs.store.address import has_user_alone, with_password_file
+from blockjobs.registry.address import has_user_alone, with_password_file
 
 PREFIX: Final = "BLOCKJOBS_"
 URL: Final = "BLOCKJOBS_REDIS_URL"

@@ -33,12 +33,12 @@ from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import Options, RunPlan, volumes
 from blockjobs.process.spawn import spawn
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry, Registry
+from blockjobs.registry.events import Event
+from blockjobs.registry.views import JobView
 from blockjobs.server import Server
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
-from blockjobs.store.events import Event
-from blockjobs.store.registry import HostRegistry, Registry
-from blockjobs.store.views import JobView
 from blockworker.host.config import HostConfig, dump
 
 MIB = 1 << 20

@@ -20,11 +20,11 @@ from talk import Monitor
 from blockjobs.cli import run as cli_run
 from blockjobs.cli import runfile
 from blockjobs.cli.gather import gather
+from blockjobs.client.event_stream import Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Stream
 from blockjobs.model.errors import NoSuchJob
 from blockjobs.model.ids import RunId
-from blockjobs.store.events import Event
+from blockjobs.registry.events import Event
 
 HOSTS: Final = ("a", "b")
 SEED: Final = "seed.img"  # of host a: what is restored

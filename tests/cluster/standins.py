@@ -26,9 +26,9 @@ from blockjobs.daemons.loop import stop_on_signals
 from blockjobs.model.ids import Host, JobId, TxnId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.process.clock import read_boot_id
-from blockjobs.store.attempts import Progress, Who
-from blockjobs.store.connection import Client, connect
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry.attempts import Progress, Who
+from blockjobs.registry.connection import Client, connect
+from blockjobs.registry.doors import HostRegistry
 from blockworker.attempt import attempt
 from blockworker.host.config import HostConfig, facts
 from blockworker.host.machine import machine_name

@@ -9,7 +9,7 @@ from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 
 def test_an_abandoned_host_that_comes_back_removes_what_it_had_begun(fleet: Fleet) -> None:

@@ -26,12 +26,12 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.process.clock import read_boot_id
+from blockjobs.registry import codec, keys
+from blockjobs.registry.attempts import Claim, Who
+from blockjobs.registry.connection import connect, line
+from blockjobs.registry.doors import HostRegistry, Registry
+from blockjobs.registry.views import JobView
 from blockjobs.server import Server
-from blockjobs.store import codec, keys
-from blockjobs.store.attempts import Claim, Who
-from blockjobs.store.connection import connect, line
-from blockjobs.store.registry import HostRegistry, Registry
-from blockjobs.store.views import JobView
 from blockworker import drivers
 from blockworker.attempt import attempt, control, pause_point
 from blockworker.host import state

@@ -21,8 +21,8 @@ from blockjobs.daemons import coordinator
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields, Store
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 
 
 @pytest.fixture

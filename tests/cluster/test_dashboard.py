@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from blockjobs import settings
+from blockjobs.registry.connection import connect
 from blockjobs.server import Server
-from blockjobs.store.connection import connect
 
 DEADLINE = 60.0  # seconds, for a loaded machine
 PASSWORD = "not-for-every-eye"  # noqa: S105

@@ -30,7 +30,7 @@ from lanes import HOSTS, SEED, Lane
 from receiver import Receiver
 
 from blockjobs.process.spawn import spawn
-from blockjobs.store import keys
+from blockjobs.registry import keys
 from blockworker.host.config import load
 from blockworker.host.roots import Roots
 from blockworker.records.journal import sweep_tombstones

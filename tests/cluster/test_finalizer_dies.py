@@ -21,9 +21,9 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan, volumes
-from blockjobs.store.attempts import Claim, Progress, Who
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
+from blockjobs.registry.attempts import Claim, Progress, Who
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.resolutions import Resolution
 from blockjobs.process.spawn import spawn
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 WAYS = {"replace": "disk.img", "beside": "disk.img.{run}", "discard": ""}  # and the image that is published
 

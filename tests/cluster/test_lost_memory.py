@@ -10,7 +10,7 @@ from fleet import MIB, Fleet
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 
 def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:

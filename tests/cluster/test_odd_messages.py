@@ -11,7 +11,7 @@ import pytest
 from fleet import MIB, Fleet
 
 from blockjobs.model.liveness import WorkerName
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 
 def message(**changed: Any) -> bytes:

@@ -19,9 +19,9 @@ from fleet import alive
 from nobody import as_nobody, give_to_nobody, run_as_nobody
 
 from blockjobs import settings
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 from blockjobs.server import Server
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
 
 DEADLINE = 60.0  # seconds, for a loaded machine; a few are usual
 BLOCKJOBS = (sys.executable, "-P", "-m", "blockjobs")

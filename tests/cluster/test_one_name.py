@@ -14,11 +14,11 @@ from forks import BLOCKJOBS, forks
 
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName
+from blockjobs.registry import keys
+from blockjobs.registry.connection import Client, connect
+from blockjobs.registry.doors import HostRegistry
+from blockjobs.registry.heartbeats import HostTaken
 from blockjobs.server import Server
-from blockjobs.store import keys
-from blockjobs.store.connection import Client, connect
-from blockjobs.store.heartbeats import HostTaken
-from blockjobs.store.registry import HostRegistry
 from blockworker.host import machine
 from blockworker.host.config import HostConfig
 from blockworker.system.processstart import read_start

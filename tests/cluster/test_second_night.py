@@ -21,8 +21,8 @@ from blockjobs.ask.prune import Prune
 from blockjobs.cli.main import cli, guarded
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.volumespec import FileVolume, HostedVolume
+from blockjobs.registry.events import Event
 from blockjobs.settings import URL
-from blockjobs.store.events import Event
 
 _numbers = count(1)
 RUN_FILE = """

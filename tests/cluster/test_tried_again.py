@@ -14,7 +14,7 @@ from commands import Ended, run_command
 from fleet import MIB, Fleet, files
 
 from blockjobs.model.ids import RunId
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 Run = Callable[..., Ended]
 FILE = """

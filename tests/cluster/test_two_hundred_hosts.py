@@ -19,7 +19,7 @@ from forks import forks
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, RunId
-from blockjobs.store.events import Event
+from blockjobs.registry.events import Event
 
 STANDINS = "standins:main"
 HOSTS = [f"h{number:03}" for number in range(200)]

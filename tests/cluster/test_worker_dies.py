@@ -22,8 +22,8 @@ from unstaffed import HOSTS, Site, site_in_memory
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry
 from blockworker.attempt import attempt
 from blockworker.host.roots import Roots
 from blockworker.records.journal import sweep_tombstones

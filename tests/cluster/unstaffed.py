@@ -23,9 +23,9 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import RunFields
 from blockjobs.model.runs import RunPlan, volumes
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.server import Server
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import HostRegistry, Registry
 from blockworker.attempt import attempt
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots

@@ -22,7 +22,7 @@ redis-cli --no-auth-warning -u "$(sed -n 's/^BLOCKJOBS_REDIS_URL=//p' /etc/block
 
 SNAPSHOT = """
 import json, sys
-from blockjobs.store.connection import connect
+from blockjobs.registry.connection import connect
 client = connect(sys.argv[1])
 read = {
     b"hash": lambda key: sorted(client.hgetall(key).items()),

@@ -19,8 +19,8 @@ def storm(*faults: str) -> str:
 # fmt: off
 _CONTROL: Final = (
     Mutant("model/barriers.py", "if any(view.owing(step) for step in FORWARD) or view.waits", "if view.waits", storm("process_killed")),
-    Mutant("store/lua/bell.lua", "(now - at < tonumber(ARGV[2]) or redis.call(\"LLEN\", KEYS[2]) > 0)", "true", storm("messages_lost")),
-    Mutant("store/lua/events.lua", "return last and math.min(math.max(steady, last), last + UNWATCHED) or steady", "return steady", storm("clock_put", "messages_lost")),
+    Mutant("registry/lua/bell.lua", "(now - at < tonumber(ARGV[2]) or redis.call(\"LLEN\", KEYS[2]) > 0)", "true", storm("messages_lost")),
+    Mutant("registry/lua/events.lua", "return last and math.min(math.max(steady, last), last + UNWATCHED) or steady", "return steady", storm("clock_put", "messages_lost")),
     Mutant("broker/transport.py", "        if queue and _is_bell(queue):\n", "        if False:\n", storm("message_malformed")),
     Mutant("broker/transport.py", "            if not is_absence(error):\n                raise\n", "            raise\n", storm("server_read_only")),
     Mutant("process/quarantine.py", "            self._put_aside(item, error, longest)\n        except Exception as error:\n            self._put_aside(item, error, longest)\n", "            raise\n", storm("record_malformed")),

@@ -21,7 +21,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.copy.digests import CHUNK, LENGTH, digest
 from blockworker.cuts import cut_files
 from blockworker.drivers.backup import Backup

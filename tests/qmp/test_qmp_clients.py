@@ -19,7 +19,7 @@ from blockjobs.model.errors import Refused
 from blockjobs.model.ids import RunId
 from blockjobs.model.states import ACCEPTS, MOVES, Status, Verb
 from blockjobs.qmp.server import listen
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 CLIENTS = 200
 COMMANDS = {False: 2000, True: 10_000}  # in all, without and with --long

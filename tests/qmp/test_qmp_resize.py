@@ -15,7 +15,7 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.question import ask
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 
 def sizes(monitor: Monitor) -> dict[str, int]:

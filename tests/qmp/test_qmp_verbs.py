@@ -7,7 +7,7 @@ from puppets import RUN, spec
 
 from blockjobs.model.barriers import Step
 from blockjobs.model.states import ACCEPTS, MOVES, Status, Verb
-from blockjobs.store import keys, scripts
+from blockjobs.registry import keys, scripts
 
 JOB = spec("j", auto_finalize=False)
 COMMANDS = {  # verb -> its commands, with the argument that names the job

@@ -11,9 +11,9 @@ from puppets import ALPHA, Fleet
 
 from blockjobs.cli import main
 from blockjobs.client.fleet import Coordinator
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 from blockjobs.server import Server
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
 
 
 @pytest.fixture(scope="session")

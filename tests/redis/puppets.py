@@ -17,13 +17,13 @@ from blockjobs.model.barriers import BY_HOSTS, Again, Decide, Do, Finished, Next
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys
-from blockjobs.store.answers import Answer
-from blockjobs.store.attempts import Claim, Progress, Who
-from blockjobs.store.events import Event
-from blockjobs.store.fate import Due
-from blockjobs.store.registry import HostRegistry, Registry
-from blockjobs.store.submit import batches
+from blockjobs.registry import keys
+from blockjobs.registry.answers import Answer
+from blockjobs.registry.attempts import Claim, Progress, Who
+from blockjobs.registry.doors import HostRegistry, Registry
+from blockjobs.registry.events import Event
+from blockjobs.registry.submit import batches
+from blockjobs.registry.transactions import Due
 
 RUN = "nightly-20261122T103000Z"
 ALPHA, BETA = Host("alpha"), Host("beta")

@@ -7,8 +7,8 @@ from puppets import ALPHA, BETA, RUN, Fleet, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Finished, Step
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
 
 HERE, THERE, TOO = spec("here"), spec("there", host=BETA), spec("too", host=BETA)
 GONE = "host beta was abandoned"

@@ -8,10 +8,10 @@ import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, many, spec
 
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.holds import ALL
-from blockjobs.store.nodes import Node
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.holds import ALL
+from blockjobs.registry.nodes import Node
 
 pytestmark = pytest.mark.durable
 

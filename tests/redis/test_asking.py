@@ -19,10 +19,10 @@ from blockjobs.model.errors import HostDown, Refused
 from blockjobs.model.ids import RunId
 from blockjobs.model.keep import Fate, Target
 from blockjobs.model.resolutions import Resolution
-from blockjobs.store import keys, retention
-from blockjobs.store.nodes import Node
-from blockjobs.store.odd import Unreadable
-from blockjobs.store.retention import AT_ONCE
+from blockjobs.registry import keys, retention
+from blockjobs.registry.nodes import Node
+from blockjobs.registry.odd import Unreadable
+from blockjobs.registry.retention import AT_ONCE
 
 VOLUME = volumespec.parse(f"{ALPHA}:/srv/a.img")
 JOBS = spec("a"), spec("b", host=BETA)

@@ -13,9 +13,9 @@ from puppets import ALPHA, BETA, RUN, Fleet, dump, spec
 from test_shipped_redis import serving, url
 
 from blockjobs.model.barriers import Step
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
 from blockjobs.server import find_binary
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

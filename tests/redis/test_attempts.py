@@ -13,11 +13,11 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.model.liveness import WorkerName
-from blockjobs.store import codec, keys
-from blockjobs.store.attempts import POISON, Claim, Progress
-from blockjobs.store.connection import connect
-from blockjobs.store.hosts import Lease
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry import codec, keys
+from blockjobs.registry.attempts import POISON, Claim, Progress
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry
+from blockjobs.registry.hosts import Lease
 
 JOB = spec("j")
 DURABLE = Checkpoint("uuid", ((0, 4096),))

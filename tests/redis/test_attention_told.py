@@ -14,10 +14,10 @@ from blockjobs.model.attention import Cause, Thresholds
 from blockjobs.model.barriers import Decide, Decision, Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 
 pytestmark = pytest.mark.durable
 

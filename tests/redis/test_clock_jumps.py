@@ -19,9 +19,9 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
-from blockjobs.store.clock import JUMP, read_jumps
-from blockjobs.store.connection import connect
+from blockjobs.registry import keys
+from blockjobs.registry.clock import JUMP, read_jumps
+from blockjobs.registry.connection import connect
 
 HOUR, DAY = 3600.0, 86400.0
 LATER = RunId("later-20261122T103000Z")

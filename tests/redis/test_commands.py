@@ -13,15 +13,15 @@ from blockjobs.cli import main
 from blockjobs.cli.board import Board
 from blockjobs.cli.follow import Silent, follow, join
 from blockjobs.cli.selection import select
+from blockjobs.client.event_stream import Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Stream
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome
 from blockjobs.model.states import Status
-from blockjobs.store.answers import Answer
-from blockjobs.store.attempts import Progress
+from blockjobs.registry.answers import Answer
+from blockjobs.registry.attempts import Progress
 
 pytestmark = pytest.mark.durable
 

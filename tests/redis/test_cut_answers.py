@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
-from blockjobs.cli.words import sentence
+from blockjobs.cli.phrases import sentence
 from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.ids import TxnId
-from blockjobs.store.answers import Answer
+from blockjobs.registry.answers import Answer
 
 JOBS = spec("a"), spec("b"), spec("c", host=BETA)
 TXN = TxnId(RUN)

@@ -17,10 +17,10 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.checkup import Level
 from blockjobs.model.errors import BadInput
 from blockjobs.model.exits import Exit
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 from blockjobs.server import find_binary
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
 
 pytestmark = pytest.mark.durable
 

@@ -7,9 +7,9 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.holds import DRAIN
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.holds import DRAIN
 
 LATER = "later-20261122T110000Z"
 HERE, ALSO, THERE = spec("here"), spec("also"), spec("there", host=BETA)

@@ -8,7 +8,7 @@ from puppets import ALPHA, RUN, Silent, grouped, spec
 from blockjobs.daemons import finalizer
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.process.clock import Every, boottime
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 
 def dues(fleet):

@@ -14,13 +14,13 @@ import redis
 from puppets import ALPHA, RUN, Fleet, spec
 
 from blockjobs.cli import follow, main
-from blockjobs.client import stream
+from blockjobs.client import event_stream
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
 from blockjobs.server import Server
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
 
 pytestmark = pytest.mark.durable
 
@@ -36,7 +36,7 @@ FOLLOWERS = {
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Records are looked at more often than in each five seconds."""
-    monkeypatch.setattr(stream, "RECORDS", 0.1)
+    monkeypatch.setattr(event_stream, "RECORDS", 0.1)
 
 
 @pytest.fixture
@@ -259,9 +259,9 @@ def test_a_follower_ends_with_its_run_although_no_event_says_so(follower, comman
 
 
 def test_what_a_record_says_counts_once_it_was_seen_twice_at_the_end_of_the_events(here, monkeypatch):
-    monkeypatch.setattr(stream, "RECORDS", 0.0)
-    events = stream.Stream(here.registry, "0")
-    records = stream.Records(events)
+    monkeypatch.setattr(event_stream, "RECORDS", 0.0)
+    events = event_stream.Stream(here.registry, "0")
+    records = event_stream.Records(events)
     assert records.twice(lambda: ["a"]) == set(), "no event was read"
     events.take(0.001)
     assert [records.twice(lambda seen=seen: seen) for seen in (["a"], ["a", "b"], ["c"], ["c"])] == [
@@ -352,7 +352,7 @@ def test_a_follower_that_is_patient_ends_as_its_run_does(call, away):
 
 def test_an_absence_is_not_over_while_any_question_is_refused():
     said: list[str] = []
-    sight = stream.Patience(0.5, said.append)
+    sight = event_stream.Patience(0.5, said.append)
 
     def follow():
         for _ in range(10):
@@ -367,7 +367,7 @@ def test_an_absence_is_not_over_while_any_question_is_refused():
 
 def test_a_start_that_nobody_can_say_anything_of_is_not_called_one_that_was_not_made(call, away, monkeypatch):
     server, _ = away
-    publish = stream.Registry.__init__
+    publish = event_stream.Registry.__init__
 
     def dying(self, *args, **kwargs):
         publish(self, *args, **kwargs)
@@ -380,7 +380,7 @@ def test_a_start_that_nobody_can_say_anything_of_is_not_called_one_that_was_not_
 
         self.submit.publish = lost
 
-    monkeypatch.setattr(stream.Registry, "__init__", dying)
+    monkeypatch.setattr(event_stream.Registry, "__init__", dying)
     code, _, err = call(*BACKUP, "--patience", "0.4")
     assert code == Exit.LOST_SIGHT
     assert "was started is not known" in err

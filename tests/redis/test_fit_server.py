@@ -12,11 +12,11 @@ from test_shipped_redis import serving, url
 from blockjobs.cli import main
 from blockjobs.model.checkup import Level
 from blockjobs.model.errors import NoRedis
+from blockjobs.registry import fitness
+from blockjobs.registry.connection import connect
+from blockjobs.registry.fitness import examine_server, expect_fit_server, read_server
 from blockjobs.server import find_binary
 from blockjobs.settings import URL
-from blockjobs.store import fitness
-from blockjobs.store.connection import connect
-from blockjobs.store.fitness import examine_server, expect_fit_server, read_server
 
 LUA = Path(fitness.__file__).parent / "lua"
 REPLAYING = "a restart would lose the registry: Redis 7.0.15 replays its append-only file as the user default, who may"

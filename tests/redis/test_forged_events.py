@@ -10,7 +10,7 @@ from puppets import RUN, Silent, spec
 from blockjobs.client.fleet import Coordinator as Client
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 pytestmark = pytest.mark.durable
 

@@ -6,9 +6,9 @@ import pytest
 from puppets import dump
 
 from blockjobs.model.errors import Refused
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
-from blockjobs.store.format import FORMAT, expect_same_format, raise_format
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
+from blockjobs.registry.format import FORMAT, expect_same_format, raise_format
 
 pytestmark = pytest.mark.durable
 

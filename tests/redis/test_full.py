@@ -16,8 +16,8 @@ from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys, scripts
-from blockjobs.store.attempts import Claim, Progress
+from blockjobs.registry import keys, scripts
+from blockjobs.registry.attempts import Claim, Progress
 
 JOB = spec("a")
 TXN = TxnId(RUN)

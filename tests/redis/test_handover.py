@@ -10,10 +10,10 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, only_asks, spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import Host, TxnId
-from blockjobs.store import keys
-from blockjobs.store.attempts import Claim, Progress
-from blockjobs.store.moves import MOVE, elsewhere
-from blockjobs.store.views import Views
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Claim, Progress
+from blockjobs.registry.handover import MOVE, elsewhere
+from blockjobs.registry.views import Views
 
 ONE, TWO, OTHER = spec("one"), spec("two"), spec("other", host=BETA)
 GAMMA = Host("gamma")

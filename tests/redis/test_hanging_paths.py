@@ -20,8 +20,8 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.cuts import Cut
 from blockjobs.model.hanging import HangingPath
 from blockjobs.process.clock import Every
-from blockjobs.store import codec, keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import codec, keys
+from blockjobs.registry.attempts import Progress
 from blockworker.drivers.backup import Backup
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
@@ -79,7 +79,7 @@ def test_a_job_that_would_hang_is_not_rung_for_and_one_behind_it_is(waiting):
 
 
 def test_a_job_behind_a_page_of_jobs_that_would_hang_is_rung_for(waiting, monkeypatch):
-    monkeypatch.setattr("blockjobs.store.hosts.PAGE", 5)
+    monkeypatch.setattr("blockjobs.registry.hosts.PAGE", 5)
     assert ring(waiting, [HANGS]) == ["z"]
 
 

@@ -6,9 +6,9 @@ import pytest
 from puppets import ALPHA, BETA, RUN, dump, spec
 
 from blockjobs.model.barriers import Decision, Step
-from blockjobs.store import keys
-from blockjobs.store.answers import Answer
-from blockjobs.store.submit import BATCH, batches
+from blockjobs.registry import keys
+from blockjobs.registry.answers import Answer
+from blockjobs.registry.submit import BATCH, batches
 
 A, B, C = spec("a"), spec("b", host=BETA), spec("c")
 GROUP = (A, B, C)

@@ -12,9 +12,9 @@ from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.retention import KEEP_RUNS
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.retention import KEEP_RUNS
 
 pytestmark = pytest.mark.durable
 

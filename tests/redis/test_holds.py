@@ -7,8 +7,8 @@ from puppets import RUN, SIZE, Fleet, dump, spec
 
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
 
 JOB = spec("j")
 READY = keys.ready(JOB.host)

@@ -18,9 +18,9 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import Word, WorkerName
-from blockjobs.store import keys
-from blockjobs.store.hostnames import HOST_KEYS, JUDGED, Fate, keys_of
-from blockjobs.store.nodes import Node
+from blockjobs.registry import keys
+from blockjobs.registry.hostnames import HOST_KEYS, JUDGED, Fate, keys_of
+from blockjobs.registry.nodes import Node
 
 pytestmark = pytest.mark.durable
 

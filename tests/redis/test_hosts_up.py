@@ -13,10 +13,10 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.errors import HostDown
 from blockjobs.model.liveness import Word, WorkerName
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.heartbeats import HostTaken
-from blockjobs.store.hosts import DAEMON_SILENCE, check_host
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.heartbeats import HostTaken
+from blockjobs.registry.hosts import DAEMON_SILENCE, check_host
 
 STEPS, COPY = WorkerName.STEPS, WorkerName.COPY
 OTHER = "another machine"

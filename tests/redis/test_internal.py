@@ -9,7 +9,7 @@ from blockjobs.client.fleet import Coordinator
 from blockjobs.model import errors, ids
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
 
 pytestmark = pytest.mark.durable
 

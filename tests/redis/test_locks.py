@@ -6,8 +6,8 @@ import pytest
 from puppets import ALPHA, RUN, spec
 
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.answers import Answer
+from blockjobs.registry import keys
+from blockjobs.registry.answers import Answer
 
 DISK, FIRST, SECOND, OTHER = "disk", "first\n^disk", "second\n^disk", "other"
 

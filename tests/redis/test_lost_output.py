@@ -11,7 +11,7 @@ from puppets import ALPHA, RUN, spec
 from test_exit_codes import BACKUP, carry_out, meanwhile
 
 from blockjobs.model.exits import Exit
-from blockjobs.store.connection import connect
+from blockjobs.registry.connection import connect
 
 pytestmark = pytest.mark.durable
 

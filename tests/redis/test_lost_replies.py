@@ -12,8 +12,8 @@ from redis.connection import AbstractConnection
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Step
 from blockjobs.model.exits import Exit
+from blockjobs.registry.connection import connect
 from blockjobs.server import Server
-from blockjobs.store.connection import connect
 
 JOB = spec("j")
 

@@ -20,8 +20,8 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import Decision, Finished, Step
 from blockjobs.model.states import ACCEPTS, STARTED, Verb
-from blockjobs.store import keys
-from blockjobs.store.attempts import POISON, Claim, Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import POISON, Claim, Progress
 
 JOBS = {job.id: job for job in (spec("a"), spec("b", host=BETA, auto_finalize=False), spec("c"))}
 NAMES = st.sampled_from(sorted(JOBS))

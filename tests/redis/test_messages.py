@@ -20,7 +20,7 @@ from blockjobs.broker.tasks import configure
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import JobId, TxnId
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 PATH = "/backup/do/not/tell.img"
 ASKED = {

@@ -9,7 +9,7 @@ from puppets import spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Step
 from blockjobs.model.states import ACCEPTS, MOVES, Status, Verb
-from blockjobs.store import keys, scripts
+from blockjobs.registry import keys, scripts
 
 JOB = spec("j", auto_finalize=False)
 MOVE = """\

@@ -16,8 +16,8 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import RunFields
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
-from blockjobs.store.retention import SLICE
+from blockjobs.registry import keys
+from blockjobs.registry.retention import SLICE
 
 ODD, SOUND = RunId("aaa-20261122T103000Z"), RunId("zzz-20261122T103000Z")  # the odd one always comes first
 LIMIT = 20.0  # seconds, for a busy machine

@@ -12,8 +12,8 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.hanging import HangingPath
-from blockjobs.store import codec, keys
-from blockjobs.store.answers import Answer, UnreadableMember
+from blockjobs.registry import codec, keys
+from blockjobs.registry.answers import Answer, UnreadableMember
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.steps.steps import Steps
@@ -213,7 +213,7 @@ def test_doctor_names_what_a_host_has_put_aside_and_a_host_that_cannot_be_read(c
 
 def test_an_answer_that_comes_too_late_changes_nothing_and_says_in_the_log_what_became_of_its_job(fleet, caplog):
     answers = fleet.host(ALPHA).answers
-    caplog.set_level("INFO", "blockjobs.store.answers")
+    caplog.set_level("INFO", "blockjobs.registry.answers")
     answers.answer(RUN, Step.OPEN, [Answer("a"), Answer("z")])
     assert "changes nothing" not in caplog.text
     before = fleet.client.hgetall(keys.job(ALPHA, "a"))

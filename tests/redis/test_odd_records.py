@@ -12,7 +12,7 @@ from blockjobs.daemons.finalizer import Finalizer
 from blockjobs.model.barriers import Step
 from blockjobs.process.clock import Every
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store import keys
+from blockjobs.registry import keys
 
 OTHER = "other-20261122T000000Z"
 LIMIT = 10.0  # seconds, for a busy machine

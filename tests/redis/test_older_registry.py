@@ -12,9 +12,9 @@ from blockjobs.daemons.remembered import Remembered, find_place
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import Host
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
-from blockjobs.store.format import FORMAT
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry import keys
+from blockjobs.registry.doors import HostRegistry
+from blockjobs.registry.format import FORMAT
 
 pytestmark = pytest.mark.durable
 

@@ -9,14 +9,14 @@ import pytest
 from puppets import ALPHA, spec
 from test_overlap import FIRST, SECOND, THIRD, job, plan
 
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.daemons.lookout import Lookout
 from blockjobs.daemons.notifier import Notifier
-from blockjobs.daemons.terms import Terms
 from blockjobs.model.barriers import Step
 from blockjobs.model.policies import Policy
+from blockjobs.registry import keys
+from blockjobs.registry.retention import KEEP_RUNS
 from blockjobs.settings import URL as REDIS_URL
-from blockjobs.store import keys
-from blockjobs.store.retention import KEEP_RUNS
 
 pytestmark = pytest.mark.durable
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, RUN, dump, grouped, spec
 
-from blockjobs.daemons.terms import Terms
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitTurn, Decide, Decision, Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, RunFields, Verdict, span
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
 
 FIRST, SECOND, THIRD = (RunId(f"nightly-2026112{n}T103000Z") for n in (2, 3, 4))
 

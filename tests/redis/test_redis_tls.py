@@ -15,7 +15,7 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import NoRedis
 from blockjobs.model.ids import Host, JobId
-from blockjobs.store.connection import connect
+from blockjobs.registry.connection import connect
 
 pytestmark = pytest.mark.durable
 

@@ -11,8 +11,8 @@ from test_overlap import FIRST, plan
 from blockjobs.cli import refusal
 from blockjobs.daemons.lookout import Lookout
 from blockjobs.model.errors import NoSuchRun
-from blockjobs.store import keys
-from blockjobs.store.attention import KEPT
+from blockjobs.registry import keys
+from blockjobs.registry.attention import KEPT
 
 pytestmark = pytest.mark.durable
 

@@ -8,8 +8,8 @@ from test_overlap import FIRST, SECOND, THIRD, plan
 from blockjobs.cli.follow import Silent, verdict
 from blockjobs.cli.start import attend
 from blockjobs.client.fleet import Coordinator
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.daemons.notifier import Notifier
-from blockjobs.daemons.terms import Terms
 from blockjobs.model import notices
 from blockjobs.model.barriers import Step
 

@@ -21,8 +21,8 @@ from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.rescan import FoundBackup, start_of
-from blockjobs.store import keys
-from blockjobs.store.retention import KEEP_RUNS
+from blockjobs.registry import keys
+from blockjobs.registry.retention import KEEP_RUNS
 
 pytestmark = pytest.mark.durable
 

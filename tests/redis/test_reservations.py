@@ -7,9 +7,9 @@ from puppets import ALPHA, RUN, dump, spec
 
 from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.nodes import RESERVED_FOR, Node, NodeBusy
-from blockjobs.store.questions import KEEP
+from blockjobs.registry import keys
+from blockjobs.registry.nodes import RESERVED_FOR, Node, NodeBusy
+from blockjobs.registry.questions import KEEP
 
 IMAGE = volumespec.parse("alpha:/srv/an image.img")
 OTHER = volumespec.parse("alpha:/srv/other.img")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from puppets import RUN, Silent, spec
 
 from blockjobs.daemons.coordinator import Coordinator
-from blockjobs.store import keys
-from blockjobs.store.retention import AT_ONCE, KEEP_RUNS
+from blockjobs.registry import keys
+from blockjobs.registry.retention import AT_ONCE, KEEP_RUNS
 
 
 def test_an_old_run_leaves_nothing_behind(fleet):

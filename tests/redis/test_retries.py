@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, BETA, RUN, dump, only_asks, spec
 
-from blockjobs.client.stream import ending
-from blockjobs.daemons.terms import Terms
+from blockjobs.client.event_stream import ending
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.model import errors
 from blockjobs.model.barriers import Again, AwaitTurn, Decision, Do, Step
 from blockjobs.model.ids import LONGEST, RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields, Verdict, next_try
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.history import keeps
-from blockjobs.store.views import Place
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.history import keeps
+from blockjobs.registry.views import Place
 
 pytestmark = pytest.mark.durable
 

@@ -17,10 +17,10 @@ from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec, who
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.ids import TxnId
 from blockjobs.model.liveness import WorkerName
-from blockjobs.store import keys, scripts
-from blockjobs.store.attempts import Progress
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry import keys, scripts
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry
 
 COMMANDS = (
     "+hello +auth +ping +client|setinfo +client|setname +evalsha +script|load +multi +exec +time +blpop +lpush +ltrim "

@@ -12,10 +12,10 @@ from blockjobs.cli import main
 from blockjobs.model.barriers import Step
 from blockjobs.model.liveness import Word, WorkerName
 from blockjobs.model.rescan import FoundBackup
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
 from blockjobs.server import find_binary
 from blockjobs.settings import URL
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
 
 LOOKING = (
     ("status",), ("show", RUN), ("show", "a"), ("history",), ("hosts",), ("events", "--json"), ("stores",),

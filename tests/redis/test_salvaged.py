@@ -10,8 +10,8 @@ from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.policies import Policy, RunFields, Verdict
 from blockjobs.model.runs import RunPlan
-from blockjobs.store.attempts import Progress
-from blockjobs.store.history import keeps
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.history import keeps
 
 pytestmark = pytest.mark.durable
 

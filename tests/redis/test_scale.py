@@ -15,8 +15,8 @@ from puppets import RUN, dump, many
 
 from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.jobs import JobSpec
-from blockjobs.store import keys, scripts
-from blockjobs.store.submit import STAGED_FOR, batches
+from blockjobs.registry import keys, scripts
+from blockjobs.registry.submit import STAGED_FOR, batches
 
 pytestmark = pytest.mark.alone
 

@@ -21,10 +21,10 @@ from redis.retry import Retry
 
 from blockjobs.model.barriers import Step
 from blockjobs.process.spawn import spawn
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry
+from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.server import find_binary
-from blockjobs.store.connection import connect
-from blockjobs.store.fitness import expect_fit_server
-from blockjobs.store.registry import HostRegistry
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEADLINE = 10.0  # seconds

@@ -12,8 +12,8 @@ from blockjobs.model.barriers import Again, Decision, Step
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys
-from blockjobs.store.scripts import OF_A_START, Restarted
+from blockjobs.registry import keys
+from blockjobs.registry.scripts import OF_A_START, Restarted
 
 pytestmark = pytest.mark.durable
 

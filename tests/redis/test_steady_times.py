@@ -13,8 +13,8 @@ from blockjobs.model.clock import UNWATCHED
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.volumespec import FileVolume, HostedVolume
-from blockjobs.store import codec, keys
-from blockjobs.store.clock import AWAY
+from blockjobs.registry import codec, keys
+from blockjobs.registry.clock import AWAY
 
 YEAR, HOUR, SOON = 365 * 86_400_000, 3_600_000, 60_000  # ms
 JOB = spec("j", store="nas")

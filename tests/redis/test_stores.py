@@ -7,13 +7,13 @@ import random
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, dump, grouped, spec, who
 
-from blockjobs.daemons.shares import Shares
+from blockjobs.daemons.budgets import Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
+from blockjobs.model.budgets import PAUSED
 from blockjobs.model.ids import JobId, TxnId
-from blockjobs.model.shares import PAUSED
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
 
 NAS = "nas1"
 A, B, C, D = (spec(n, host=h, store=NAS) for n, h in (("a", ALPHA), ("b", ALPHA), ("c", BETA), ("d", BETA)))

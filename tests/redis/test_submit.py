@@ -15,9 +15,9 @@ from blockjobs.model import errors, volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.runs import RunPlan
-from blockjobs.store import keys
-from blockjobs.store.registry import Registry
-from blockjobs.store.submit import BATCH, STAGED_FOR, batches
+from blockjobs.registry import keys
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.submit import BATCH, STAGED_FOR, batches
 
 LATER = STAGED_FOR + 1
 NULL = volumespec.parse({"driver": "null-co", "host": "alpha"})
@@ -66,8 +66,8 @@ def test_what_is_staged_is_seen_by_nobody_and_touched_by_no_verb(registry, clien
 CLIENT = """\
 import sys
 from puppets import many
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import Registry
+from blockjobs.registry.connection import connect
+from blockjobs.registry.registry import Registry
 url, jobs = sys.argv[1], int(sys.argv[2])
 registry = Registry(connect(url))
 sys.stdin.readline()

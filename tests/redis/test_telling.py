@@ -15,11 +15,11 @@ from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import RunFields
 from blockjobs.notify import by_apprise
-from blockjobs.store import keys
-from blockjobs.store.connection import connect
-from blockjobs.store.notices import LATELY
-from blockjobs.store.registry import Registry
-from blockjobs.store.retention import KEEP_RUNS
+from blockjobs.registry import keys
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.notices import LATELY
+from blockjobs.registry.retention import KEEP_RUNS
 
 pytestmark = pytest.mark.durable
 

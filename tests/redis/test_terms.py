@@ -7,8 +7,8 @@ from puppets import RUN, Fleet, spec
 
 from blockjobs.cli import main
 from blockjobs.model.barriers import Step
-from blockjobs.store import keys
-from blockjobs.store.verbs import Terms
+from blockjobs.registry import keys
+from blockjobs.registry.verbs import Terms
 
 pytestmark = pytest.mark.durable
 

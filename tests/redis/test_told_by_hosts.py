@@ -13,9 +13,9 @@ from blockjobs.daemons.merger import Merger
 from blockjobs.model.barriers import Decide, Step
 from blockjobs.model.ids import Host
 from blockjobs.process.clock import Every
-from blockjobs.store import keys
-from blockjobs.store.eventkinds import BY_WORKERS, NEEDS
-from blockjobs.store.fate import DUE_PAGE
+from blockjobs.registry import keys
+from blockjobs.registry.eventkinds import BY_WORKERS, NEEDS
+from blockjobs.registry.transactions import DUE_PAGE
 
 MINE, THEIRS = spec("a"), spec("b", host=BETA)
 HOSTS = (ALPHA, BETA)

@@ -9,10 +9,10 @@ from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decision, Do, Finished, Step
 from blockjobs.model.ids import JobId
 from blockjobs.model.room import series
-from blockjobs.store import keys
-from blockjobs.store.answers import Answer
-from blockjobs.store.codec import unpack
-from blockjobs.store.sizes import forget_sizes
+from blockjobs.registry import keys
+from blockjobs.registry.answers import Answer
+from blockjobs.registry.codec import unpack
+from blockjobs.registry.sizes import forget_sizes
 
 TERMINAL = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED")
 A, B, C = spec("a"), spec("b", host=BETA), spec("c")

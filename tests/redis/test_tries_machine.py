@@ -9,16 +9,16 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec
 
-from blockjobs.daemons.terms import Terms
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.connection import connect
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.connection import connect
 
 JOBS = tuple(spec(f"{RUN}.{name}", host=host, txn=f"{RUN}.each.{name}") for name, host in (("a", ALPHA), ("b", BETA)))
 RETRY = 2

@@ -11,7 +11,7 @@ import pytest
 from puppets import ALPHA, SIZE, grouped, spec
 
 from blockjobs.ask.prune import Prune
-from blockjobs.daemons.shares import Shares
+from blockjobs.daemons.budgets import Shares
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -19,10 +19,10 @@ from blockjobs.model.policies import Policy, RunFields, Store
 from blockjobs.model.volumespec import parse
 from blockjobs.qmp import jobs as verbs
 from blockjobs.qmp.events import translate
-from blockjobs.store import codec, keys
-from blockjobs.store.attempts import Progress
-from blockjobs.store.nodes import Node
-from blockjobs.store.odd import Unreadable
+from blockjobs.registry import codec, keys
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.nodes import Node
+from blockjobs.registry.odd import Unreadable
 
 pytestmark = pytest.mark.durable
 

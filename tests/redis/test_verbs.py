@@ -10,8 +10,8 @@ from puppets import ALPHA, RUN, SIZE, grouped, spec
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitUser, Decide, Step
 from blockjobs.model.policies import Policy, RunFields
-from blockjobs.store import keys
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import keys
+from blockjobs.registry.attempts import Progress
 
 JOB = spec("j", type="mirror")
 

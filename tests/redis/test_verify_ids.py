@@ -17,8 +17,8 @@ from blockjobs.model.policies import Verdict
 from blockjobs.model.restores import KEEP_DIGESTS
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.verifications import plan
-from blockjobs.store.attempts import Progress
-from blockjobs.store.views import RunView
+from blockjobs.registry.attempts import Progress
+from blockjobs.registry.views import RunView
 
 pytestmark = pytest.mark.durable
 

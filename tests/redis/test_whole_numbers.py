@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from puppets import ALPHA, SIZE, grouped, spec
 
 from blockjobs.cli import runfile
-from blockjobs.daemons.shares import Shares
+from blockjobs.daemons.budgets import Shares
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.policies import Policy, RunFields, Store
@@ -21,9 +21,9 @@ from blockjobs.qmp import qapi, tables
 from blockjobs.qmp.commands import COMMANDS
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.events import translate
-from blockjobs.store import codec, keys, scripts
-from blockjobs.store.answers import Answer
-from blockjobs.store.attempts import Progress
+from blockjobs.registry import codec, keys, scripts
+from blockjobs.registry.answers import Answer
+from blockjobs.registry.attempts import Progress
 
 pytestmark = pytest.mark.durable
 

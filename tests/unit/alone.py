@@ -10,7 +10,7 @@ from typing import Any
 from carried import Unhindered
 
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver
 from blockworker.host.roots import Roots

@@ -15,7 +15,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.drivers.base import Driver, Opened, Work
 from blockworker.host.config import HostConfig

@@ -8,8 +8,8 @@ import pytest
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from blockjobs.model.errors import NoRedis
+from blockjobs.registry.address import has_user_alone, parse, redacted, with_password_file
 from blockjobs.settings import Settings, find_url
-from blockjobs.store.address import has_user_alone, parse, redacted, with_password_file
 
 SECRET = "pass-4711-word"  # noqa: S105
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from blockjobs.model import again, volumespec
+from blockjobs.model import rerun, volumespec
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Policy, RunFields
@@ -24,7 +24,7 @@ def job(name="a", target="/backup/a.img", base="/backup", txn="", **more):
 
 
 def retried(*jobs, **fields):
-    return again.plan(OLD, "nightly", jobs, RunFields(**fields), NOW, grouped=True)
+    return rerun.plan(OLD, "nightly", jobs, RunFields(**fields), NOW, grouped=True)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ def test_everything_else_of_a_job_is_as_it_was():
 
 
 def test_a_run_that_was_named_by_hand_has_no_date():
-    assert again.began("drive0") is None
-    assert again.began("n-20261332T000000Z") is None
-    assert again.began(OLD) == datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
+    assert rerun.began("drive0") is None
+    assert rerun.began("n-20261332T000000Z") is None
+    assert rerun.began(OLD) == datetime(2026, 11, 22, 10, 30, tzinfo=UTC)

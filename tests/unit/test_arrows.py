@@ -13,15 +13,15 @@ DATA = ROOT / "workers" / "blockworker"
 
 ALLOWED = {  # room of blockjobs -> the rooms and loose files of blockjobs that it may import (itself is understood)
     "model":   set(),
-    "store":   {"model"},
-    "process": {"store"},
+    "registry":   {"model"},
+    "process": {"registry"},
     "notify":  {"model", "process"},
-    "broker":  {"model", "store"},
-    "ask":     {"model", "store", "process", "broker"},
-    "client":  {"model", "store", "ask", "settings"},
-    "daemons": {"model", "store", "process", "notify", "broker", "ask"},
-    "qmp":     {"model", "store", "client"},
-    "settings": {"model", "store"},
+    "broker":  {"model", "registry"},
+    "ask":     {"model", "registry", "process", "broker"},
+    "client":  {"model", "registry", "ask", "settings"},
+    "daemons": {"model", "registry", "process", "notify", "broker", "ask"},
+    "qmp":     {"model", "registry", "client"},
+    "settings": {"model", "registry"},
     "server":  {"model", "process"},
 }  # fmt: skip
 # Rooms of blockworker, from the ground up: each imports from those before it only.  ``app`` is the one loose file.
@@ -117,7 +117,7 @@ def test_a_room_of_the_data_plane_imports_nothing_upward(room):
 def test_the_data_plane_takes_of_the_control_plane_what_both_have_in_common():
     for path in DATA.rglob("*.py"):
         if DATA / "commands" not in path.parents:  # which are commands of one command line
-            assert folders(path) <= {"model", "store", "process", "broker", "settings"}, path
+            assert folders(path) <= {"model", "registry", "process", "broker", "settings"}, path
 
 
 def test_both_planes_were_looked_at():

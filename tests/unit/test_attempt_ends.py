@@ -11,7 +11,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec, OnError, Orders
-from blockjobs.store.attempts import Claim, Progress
+from blockjobs.registry.attempts import Claim, Progress
 from blockworker import drivers
 from blockworker.attempt.attempt import Attempt
 from blockworker.attempt.pause_point import PausePoint

@@ -11,7 +11,7 @@ from carried import Unhindered, attempt_with, open_job
 
 from blockjobs.model.errors import JobFailed, VolumeError
 from blockjobs.model.jobs import Checkpoint
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.drivers.backup import Backup
 from blockworker.targets.opening import find_member
 

@@ -11,9 +11,9 @@ from blockjobs.cli.follow import verdict
 from blockjobs.cli.live import draw, summary
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.states import Status
-from blockjobs.store.events import Event
-from blockjobs.store.glances import Glance
-from blockjobs.store.views import Place, RunView
+from blockjobs.registry.events import Event
+from blockjobs.registry.glances import Glance
+from blockjobs.registry.views import Place, RunView
 
 RUN = RunId("nightly-20261122T103000Z")
 MIB = 1 << 20

@@ -12,9 +12,9 @@ from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
-from blockjobs.store.hosts import HostView
-from blockjobs.store.limits import StoreView
-from blockjobs.store.views import JobView, TxnView
+from blockjobs.registry.hosts import HostView
+from blockjobs.registry.limits import StoreView
+from blockjobs.registry.views import JobView, TxnView
 
 NOW = int(datetime(2026, 11, 22, 12, 1, 15).astimezone().timestamp()) * 1000
 THEN = NOW - 12_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blockjobs.cli import words
+from blockjobs.cli import phrases
 from blockjobs.cli.demo import clear
 from blockjobs.cli.demo_table import rows, stories
 from blockjobs.cli.events import as_json, checked
@@ -19,8 +19,8 @@ from blockjobs.cli.start import only_host, volume
 from blockjobs.cli.verbs import told
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import RunId
-from blockjobs.store.events import Event
-from blockjobs.store.views import RunView
+from blockjobs.registry.events import Event
+from blockjobs.registry.views import RunView
 
 NOON = datetime(2026, 11, 22, 12).astimezone().timestamp()
 
@@ -34,12 +34,12 @@ def event(name, ms=0, id_="r.a", **fields):
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7300, "2 h 1 min"), (200000, "2 d 7 h")],
 )
 def test_spans_are_told_as_people_tell_them(seconds, text):
-    assert words.ago(seconds) == text
+    assert phrases.ago(seconds) == text
 
 
 def test_a_time_of_another_day_has_its_date():
-    assert words.clock(NOON, NOON + 60) == "12:00:00"
-    assert words.clock(NOON, NOON + 86400) == "2026-11-22 12:00:00"
+    assert phrases.clock(NOON, NOON + 60) == "12:00:00"
+    assert phrases.clock(NOON, NOON + 86400) == "2026-11-22 12:00:00"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_time_of_another_day_has_its_date():
     ],
 )  # fmt: skip
 def test_an_event_is_one_sentence(given, text):
-    assert words.line(given, NOON) == f"12:00:00 r.a: {text}"
+    assert phrases.line(given, NOON) == f"12:00:00 r.a: {text}"
 
 
 def test_an_event_as_json_says_where_to_read_on():

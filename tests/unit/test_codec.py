@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockjobs.model.jobs import Checkpoint
-from blockjobs.store.attempts import pack_checkpoint, unpack_checkpoint
-from blockjobs.store.codec import VERSION, pack, unpack
+from blockjobs.registry.attempts import pack_checkpoint, unpack_checkpoint
+from blockjobs.registry.codec import VERSION, pack, unpack
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary() | st.floats(allow_nan=False)

@@ -60,7 +60,8 @@ def test_every_import_is_of_a_package_that_is_declared():
 
 @pytest.mark.parametrize(
     ("module", "text"),
-    [("blockjobs.store.codec", "import pytest"), ("blockworker.app", "def later():\n    from packaging import version"),
+    [("blockjobs.registry.codec", "import pytest"),
+     ("blockworker.app", "def later():\n    from packaging import version"),
      ("blockjobs.cli.up", "import flower.app"), ("blockjobs.cli.dashboard", "import apprise"),
      ("blockjobs.notify.by_apprise", "import no_such_module")],
 )  # fmt: skip

@@ -16,8 +16,8 @@ import redis
 
 from blockjobs.cli import main
 from blockjobs.model.exits import Exit
+from blockjobs.registry.address import has_user_alone, parse
 from blockjobs.server import Server
-from blockjobs.store.address import has_user_alone, parse
 from blockworker.host.config import STATE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from blockjobs.cli import events, main, refusal
-from blockjobs.client import stream
+from blockjobs.client import event_stream
 from blockjobs.daemons import lookout
 from blockjobs.model import notices
 from blockjobs.notify import send
+from blockjobs.registry import attention, fitness
 from blockjobs.settings import Settings
-from blockjobs.store import attention, fitness
 
 ROOT = Path(__file__).parents[2]
 UNATTENDED, SECURITY, DEPLOY = "docs/unattended.md", "docs/security.md", "deploy/README.md"
@@ -30,8 +30,8 @@ TRIES, MINUTES = NUMBERS[1 + len(DELAYS)], NUMBERS[round(sum(DEFAULT.delays) / 6
 OLD_REDIS, OLD_VALKEY = (".".join(map(str, fitness.REPLAYS[kind])).removesuffix(".0") for kind in ("redis", "valkey"))
 
 SENTENCES = {
-    "patience": (UNATTENDED, f"away for up to `--patience S` ({stream.PATIENCE:g} seconds)"),
-    "gone": (UNATTENDED, f"ends its followers within {NUMBERS[round(2 * stream.RECORDS)]} seconds, with 6"),
+    "patience": (UNATTENDED, f"away for up to `--patience S` ({event_stream.PATIENCE:g} seconds)"),
+    "gone": (UNATTENDED, f"ends its followers within {NUMBERS[round(2 * event_stream.RECORDS)]} seconds, with 6"),
     "a try": (UNATTENDED, f"A try takes at most {send.LIMIT:g} s;"),
     "delays": (UNATTENDED, f"after {', '.join(DELAYS[:-1])} and {DELAYS[-1]} s it is tried again, {TRIES} times"),
     "tries": (UNATTENDED, f"{TRIES} times in {MINUTES} minutes (`BLOCKJOBS_NOTIFY_DELAYS={DEFAULT.notify_delays}` is"),
@@ -66,6 +66,6 @@ def test_whoever_follows_events_is_patient_for_ever(monkeypatch):
     assert {name for name, known in options.items() if "patience" in known} == {"run", "wait", "status"}
     sight = events.Patience(say=lambda _: None)
     for now in (0.0, 1e12):
-        monkeypatch.setattr(stream.time, "monotonic", lambda now=now: now)
+        monkeypatch.setattr(event_stream.time, "monotonic", lambda now=now: now)
         with sight.bear():
             raise redis.ConnectionError("away")

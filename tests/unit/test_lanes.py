@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from blockjobs.store import codec
+from blockjobs.registry import codec
 from blockworker.steps.board import Board, Errand
 from blockworker.steps.forker import ErrandProcess, Forker, Gone
 from blockworker.steps.lanes import Lanes

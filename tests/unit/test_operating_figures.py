@@ -15,8 +15,8 @@ from blockjobs.cli import gather
 from blockjobs.daemons import coordinator, finalizer, remembered, rollcall, silence
 from blockjobs.model import clock as steady_clock
 from blockjobs.process import quarantine
+from blockjobs.registry import attempts, attention, clock, codec, hosts
 from blockjobs.settings import DAY, Settings
-from blockjobs.store import attempts, attention, clock, codec, hosts
 from blockworker.attempt import control, farewell
 from blockworker.host import machine, mounts, ownership, state
 from blockworker.host.config import STATE, HostConfig

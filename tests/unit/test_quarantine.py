@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from blockjobs.process.quarantine import LONGEST, LONGEST_OF_A_PART, Quarantine
-from blockjobs.store.connection import is_absence
+from blockjobs.registry.connection import is_absence
 
 # To whoever asks: to writes, and to all who wait while a server becomes a replica.
 CLOSED = ("OOM", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "UNBLOCKED")

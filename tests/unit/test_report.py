@@ -13,7 +13,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.states import Status
-from blockjobs.store.views import JobView, RunView
+from blockjobs.registry.views import JobView, RunView
 
 RUN = RunId("nightly-20261122T103000Z")
 EVIL = "<script>alert(1)</script> & \"quotes\" 'too'"

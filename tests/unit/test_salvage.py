@@ -19,8 +19,8 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, VolumeError
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import MOST_SALVAGED, WHOLE, Checkpoint, JobSpec, OnError, Salvaged
-from blockjobs.store import codec
-from blockjobs.store.attempts import Claim, pack_checkpoint, unpack_checkpoint
+from blockjobs.registry import codec
+from blockjobs.registry.attempts import Claim, pack_checkpoint, unpack_checkpoint
 from blockworker.attempt.error_policy import Action, judge
 from blockworker.copy.digests import digest
 from blockworker.copy.engine import Copy

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blockjobs.model.budgets import ANY, PAUSED, Copy, Has, limits, share, spread, timely, want
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.numbers import MOST
-from blockjobs.model.shares import ANY, PAUSED, Copy, Has, limits, share, spread, timely, want
 
 CASES = {
     "nobody": (60, {}, {}),

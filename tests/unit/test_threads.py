@@ -21,8 +21,8 @@ from blockjobs.model import volumespec
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.liveness import WorkerName
-from blockjobs.store.attempts import Claim, Progress
-from blockjobs.store.heartbeats import Holder, HostTaken
+from blockjobs.registry.attempts import Claim, Progress
+from blockjobs.registry.heartbeats import Holder, HostTaken
 from blockworker.attempt import farewell, spares
 from blockworker.attempt.control import ControlLine
 from blockworker.copy.lanes import CopyLanes

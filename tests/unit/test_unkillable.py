@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 
 from blockjobs.model.ids import Host
-from blockjobs.store.attempts import Standing
+from blockjobs.registry.attempts import Standing
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.watch import watcher

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blockjobs.daemons.shares import CHUNK, WINDOW, Use
-from blockjobs.model.shares import ANY
+from blockjobs.daemons.budgets import CHUNK, WINDOW, Use
+from blockjobs.model.budgets import ANY
 
 MIB = 1 << 20
 

@@ -31,8 +31,8 @@ from blockjobs.broker.tasks import (
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.process.watchdog import report_alive, report_interval, report_ready
-from blockjobs.store.connection import connect, line
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry.connection import connect, line
+from blockjobs.registry.doors import HostRegistry
 from blockworker import drivers
 from blockworker.attempt import attempt, control, deaths, farewell, spares
 from blockworker.host import state

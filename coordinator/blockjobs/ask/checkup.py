@@ -20,13 +20,13 @@ from blockjobs.model.errors import BlockjobsError, unexpected
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.liveness import WorkerName, lone_absence
 from blockjobs.model.overdue import overdue_text
-from blockjobs.store.fitness import Fact, read_kind, read_settings
-from blockjobs.store.glances import Glances
-from blockjobs.store.health import Health, beyond
-from blockjobs.store.hosts import HostView
-from blockjobs.store.odd import Unreadable
-from blockjobs.store.owned import unknown
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.fitness import Fact, read_kind, read_settings
+from blockjobs.registry.glances import Glances
+from blockjobs.registry.health import Health, beyond
+from blockjobs.registry.hosts import HostView
+from blockjobs.registry.odd import Unreadable
+from blockjobs.registry.owned import unknown
 
 HOST_PATIENCE: Final = 3.0  # seconds that a host has for its machine; for all of itself it takes longer by itself
 PATIENCE: Final = 15.0  # seconds for a host's answer; it looks for at most ten

@@ -20,10 +20,10 @@ from blockjobs.model.errors import HostDown, VolumeBusy
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.volumespec import FileVolume, HostedVolume
-from blockjobs.store.history import keeps
-from blockjobs.store.hosts import check_host
-from blockjobs.store.odd import STRICT
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.history import keeps
+from blockjobs.registry.hosts import check_host
+from blockjobs.registry.odd import STRICT
 
 log = logging.getLogger(__name__)
 

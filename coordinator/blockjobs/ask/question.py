@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.ids import Host
-from blockjobs.store.questions import Questions
+from blockjobs.registry.questions import Questions
 
 SPARE: Final = 10.0  # seconds that a question lies there beyond the patience of whoever asks
 

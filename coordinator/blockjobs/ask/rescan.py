@@ -16,9 +16,9 @@ from blockjobs.model.errors import BadInput, HostDown, Refused
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import Target
 from blockjobs.model.rescan import FoundBackup, Standing, judge_found, name_of, number_among
-from blockjobs.store.hosts import check_host
-from blockjobs.store.odd import STRICT, Unreadable
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.hosts import check_host
+from blockjobs.registry.odd import STRICT, Unreadable
 
 PATIENCE: Final = 60.0  # seconds; a page takes a host 15
 PAGES: Final = 1_000_000  # of one host: one that lies has an end, too

@@ -15,8 +15,8 @@ from blockjobs.ask.question import ask
 from blockjobs.model import volumespec
 from blockjobs.model.errors import HostDown
 from blockjobs.model.volumespec import HostedVolume
-from blockjobs.store.hosts import check_host
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.hosts import check_host
 
 WORD: Final = "resize"  # in place of a job's type, where somebody meets the reservation
 

@@ -15,9 +15,9 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import HostDown, Refused
 from blockjobs.model.resolutions import Resolution
 from blockjobs.model.states import Status
-from blockjobs.store.hosts import check_host
-from blockjobs.store.registry import Registry
-from blockjobs.store.views import JobView
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.hosts import check_host
+from blockjobs.registry.views import JobView
 
 PATIENCE: Final = 30.0  # seconds; removing a large file takes its time
 

@@ -13,8 +13,8 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.question import ask
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
-from blockjobs.store.hosts import check_host
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.hosts import check_host
 
 PATIENCE: Final = 125.0  # seconds; a host answers within 120, and says what it did not come to
 BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout

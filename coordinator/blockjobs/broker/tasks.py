@@ -9,8 +9,8 @@ from celery import Celery
 
 from blockjobs.broker import transport
 from blockjobs.model.ids import Host
-from blockjobs.store import keys
-from blockjobs.store.address import parse
+from blockjobs.registry import keys
+from blockjobs.registry.address import parse
 
 COPY_TASK: Final = "blockjobs.copy"
 STEP_TASK: Final = "blockjobs.step"

@@ -23,8 +23,8 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as Away
 from redis.exceptions import ResponseError
 
-from blockjobs.store.address import Address
-from blockjobs.store.connection import is_absence
+from blockjobs.registry.address import Address
+from blockjobs.registry.connection import is_absence
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.words import count
+from blockjobs.cli.phrases import count
 from blockjobs.client.fleet import Coordinator
 
 

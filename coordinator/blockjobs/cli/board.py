@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.words import short
+from blockjobs.cli.phrases import short
 from blockjobs.model.ids import JobId, RunId
 from blockjobs.model.policies import Outcome, outcome_of
 from blockjobs.model.states import Status
-from blockjobs.store.events import Event
-from blockjobs.store.glances import Glance
-from blockjobs.store.views import JobView, Place, RunView
+from blockjobs.registry.events import Event
+from blockjobs.registry.glances import Glance
+from blockjobs.registry.views import JobView, Place, RunView
 
 WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report each two seconds
 OVER: Final = ("done", "failed", "cancelled")

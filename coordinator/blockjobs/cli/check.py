@@ -13,8 +13,8 @@ import redis
 from blockjobs.cli import runfile
 from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
+from blockjobs.cli.phrases import count
 from blockjobs.cli.tellable import first_of_apprise, untellable
-from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.policies import transaction_name

@@ -11,11 +11,11 @@ import click
 
 from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.fitness import expect_fit_server
+from blockjobs.registry.format import raise_format
 from blockjobs.settings import absolute, find_url, read_settings
-from blockjobs.store.connection import connect
-from blockjobs.store.fitness import expect_fit_server
-from blockjobs.store.format import raise_format
-from blockjobs.store.registry import Registry
 
 if TYPE_CHECKING:
     from blockjobs.ask.doorbell import Doorbell

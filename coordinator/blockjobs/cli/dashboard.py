@@ -20,8 +20,8 @@ from tornado.web import ErrorHandler, RedirectHandler
 
 from blockjobs.broker.tasks import configure
 from blockjobs.process.watchdog import report_ready
+from blockjobs.registry.address import redacted
 from blockjobs.settings import find_url
-from blockjobs.store.address import redacted
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"

@@ -31,8 +31,8 @@ from blockjobs.cli.job_options import Size
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import aligned
 from blockjobs.cli.output import size as text_of
+from blockjobs.cli.phrases import count
 from blockjobs.cli.start import attend
-from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from blockjobs.cli.output import size
 from blockjobs.model.ids import RunId
-from blockjobs.store.events import Event
+from blockjobs.registry.events import Event
 
 TITLES = ["RUN", "JOBS", "BYTES", "SECONDS", "DECISION", "PAUSED WITHIN"]
 

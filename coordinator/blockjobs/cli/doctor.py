@@ -11,16 +11,16 @@ import redis
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import naming_no_odd_records, print_json
-from blockjobs.cli.words import count
+from blockjobs.cli.phrases import count
 from blockjobs.model.checkup import Finding, Level, worst
 from blockjobs.model.errors import BadInput, NoRedis
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import printable
+from blockjobs.registry.address import redacted
+from blockjobs.registry.connection import Client, connect
+from blockjobs.registry.doors import Registry
 from blockjobs.settings import URL, find_url
-from blockjobs.store.address import redacted
-from blockjobs.store.connection import Client, connect
-from blockjobs.store.registry import Registry
 
 ANSWERS: Final = "redis: whether it answers"
 COLORS = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.ERROR: "red"}

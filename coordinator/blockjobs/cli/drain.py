@@ -7,12 +7,12 @@ from collections import Counter
 import click
 
 from blockjobs.cli.options import cause_option, for_option, owner, redis_option
-from blockjobs.cli.words import count
+from blockjobs.cli.phrases import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import WaitTimedOut
 from blockjobs.model.ids import Host
-from blockjobs.store.hosts import Judged
-from blockjobs.store.views import JobView
+from blockjobs.registry.hosts import Judged
+from blockjobs.registry.views import JobView
 
 
 @click.command()

@@ -10,13 +10,13 @@ import click
 
 from blockjobs.cli.follow import Detach
 from blockjobs.cli.options import redis_option
+from blockjobs.cli.phrases import line
 from blockjobs.cli.selection import concerns, is_glob
-from blockjobs.cli.words import line
+from blockjobs.client.event_stream import BLOCK, Patience, Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import BLOCK, Patience, Stream
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
-from blockjobs.store.events import BEGINNING, Event
-from blockjobs.store.odd import Unreadable
+from blockjobs.registry.events import BEGINNING, Event
+from blockjobs.registry.odd import Unreadable
 
 
 @click.command()

@@ -21,14 +21,14 @@ from rich.console import Console
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.live import Bars
 from blockjobs.cli.output import size
-from blockjobs.cli.words import ago, count, line
+from blockjobs.cli.phrases import ago, count, line
+from blockjobs.client.event_stream import PATIENCE, Records, Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import PATIENCE, Records, Stream
 from blockjobs.model.errors import NoSuchRun, RunGone
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Outcome, Skipped, replaced_text
-from blockjobs.store.events import Event
-from blockjobs.store.views import RunView
+from blockjobs.registry.events import Event
+from blockjobs.registry.views import RunView
 
 LOOK: Final = 0.5  # seconds between two looks at what runs
 SHOWN: Final = 20  # failures named at the end

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from blockjobs.cli.phrases import ago, count
 from blockjobs.cli.runfile import Fleet, RunFileRead
 from blockjobs.cli.runfile.expansion import Glob
-from blockjobs.cli.words import ago, count
+from blockjobs.client.event_stream import BLOCK, Patience, Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import BLOCK, Patience, Stream
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import transaction_name
-from blockjobs.store.hosts import check_host
+from blockjobs.registry.hosts import check_host
 
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 

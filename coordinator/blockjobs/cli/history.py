@@ -11,14 +11,14 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json, size
-from blockjobs.cli.words import ago, clock, count, short
+from blockjobs.cli.phrases import ago, clock, count, short
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import Target
 from blockjobs.model.policies import replaced_text
-from blockjobs.store.history import keeps
-from blockjobs.store.views import RunView
+from blockjobs.registry.history import keeps
+from blockjobs.registry.views import RunView
 
 SHOWN = 20  # runs, unless asked for more
 

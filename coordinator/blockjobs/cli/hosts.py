@@ -9,13 +9,13 @@ import click
 from blockjobs.cli.job_options import Size
 from blockjobs.cli.options import owner, redis_option
 from blockjobs.cli.output import aligned, print_json, size
-from blockjobs.cli.words import count, hangs, since
-from blockjobs.cli.words import speed as speed_of
+from blockjobs.cli.phrases import count, hangs, since
+from blockjobs.cli.phrases import speed as speed_of
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.liveness import describe_absence
-from blockjobs.store.holds import DRAIN
-from blockjobs.store.hostnames import Carried
-from blockjobs.store.hosts import HostView
+from blockjobs.registry.holds import DRAIN
+from blockjobs.registry.hostnames import Carried
+from blockjobs.registry.hosts import HostView
 
 START = "systemctl start blockjobs-worker@{}"
 TITLES = ["HOST", "STATE", "SLOTS", "RUNNING", "QUEUED", "SPEED", "CPUS", "MEMORY", "SINCE"]

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from blockjobs.cli.board import OVER, Board, Row, Tally
 from blockjobs.cli.output import size, span
-from blockjobs.cli.words import count, sentence
+from blockjobs.cli.phrases import count, sentence
 from blockjobs.model.policies import Outcome
-from blockjobs.store.events import Event
+from blockjobs.registry.events import Event
 
 MOST: Final = 20  # job lines at once
 STYLES: Final = {

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from blockjobs.model.volumespec import printable
-from blockjobs.store import odd
+from blockjobs.registry import odd
 
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 

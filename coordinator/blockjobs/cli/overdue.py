@@ -10,7 +10,7 @@ import redis
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.cli.words import count
+from blockjobs.cli.phrases import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.overdue import NameSeen, overdue_text

@@ -15,9 +15,9 @@ from blockjobs.cli.gather import ask, gather
 from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json, size, span
+from blockjobs.cli.phrases import count, short
 from blockjobs.cli.start import read_whole
 from blockjobs.cli.tellable import untellable
-from blockjobs.cli.words import count, short
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import VolumeBusy
 from blockjobs.model.forecast import Outlook, Owing, Rates, outlook, whole
@@ -25,8 +25,8 @@ from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
-from blockjobs.store.sizes import last_sizes
-from blockjobs.store.views import JobView
+from blockjobs.registry.sizes import last_sizes
+from blockjobs.registry.views import JobView
 
 EARLIER: Final = 10  # runs of the same name that are looked at
 TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "NEEDS", "FREE", "TIME", ""]

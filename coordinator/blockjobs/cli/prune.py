@@ -9,7 +9,7 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json
-from blockjobs.cli.words import count
+from blockjobs.cli.phrases import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import NO_RULE

@@ -23,7 +23,7 @@ from blockjobs.model import ids
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.notices import ATTENTION, attention_body, shown
-from blockjobs.store.clock import read_steady_ms
+from blockjobs.registry.clock import read_steady_ms
 
 QUIET: Final = 12 * 3600 * 1000  # ms for which the same refusal of a name is not told again
 

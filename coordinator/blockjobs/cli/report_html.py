@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
+from blockjobs.cli.phrases import clock, count, sentence, short
 from blockjobs.cli.report_of import Report
 from blockjobs.cli.report_text import (
     GROUPS,
@@ -18,7 +19,6 @@ from blockjobs.cli.report_text import (
     skipped,
     summary,
 )
-from blockjobs.cli.words import clock, count, sentence, short
 from blockjobs.model.policies import Outcome
 
 STYLE: Final = """

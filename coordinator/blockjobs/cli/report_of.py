@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from blockjobs.cli.history import Past, past_of
-from blockjobs.cli.words import sentence
+from blockjobs.cli.phrases import sentence
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import Status
-from blockjobs.store.events import Event
-from blockjobs.store.views import JobView, TxnView
+from blockjobs.registry.events import Event
+from blockjobs.registry.views import JobView, TxnView
 
 SLOWEST: Final = 3  # jobs of which everything that happened is told
 MOST: Final = 200  # events of one of them

@@ -8,11 +8,11 @@ from typing import Any, Final
 from blockjobs.cli.board import Row
 from blockjobs.cli.history import jobs, targets_word
 from blockjobs.cli.output import size, span
+from blockjobs.cli.phrases import ago, clock, count, sentence, short
 from blockjobs.cli.report_of import BYTES, Group, Report
-from blockjobs.cli.words import ago, clock, count, sentence, short
 from blockjobs.model.policies import replaced_text
 from blockjobs.model.verifications import in_words
-from blockjobs.store.views import JobView, TxnView
+from blockjobs.registry.views import JobView, TxnView
 
 RANGES: Final = 20  # of a source that could not be read, in a line
 

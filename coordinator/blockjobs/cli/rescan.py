@@ -10,8 +10,8 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
+from blockjobs.cli.phrases import count
 from blockjobs.cli.selection import named_hosts
-from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.rescan import Standing, name_of
 from blockjobs.model.volumespec import printable

@@ -9,8 +9,8 @@ import click
 from blockjobs.cli.job_options import POLICIES, Size, follower_options, format_option, in_place_option, room_option
 from blockjobs.cli.output import complain
 from blockjobs.cli.start import HOSTED, places, start
+from blockjobs.client.event_stream import Patience
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Patience
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
 from blockjobs.model.jobs import OnError, RoomCheck

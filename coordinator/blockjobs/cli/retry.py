@@ -11,16 +11,16 @@ import click
 from blockjobs.cli import runfile
 from blockjobs.cli.gather import absent, gather
 from blockjobs.cli.job_options import follower_options
+from blockjobs.cli.phrases import count, short
 from blockjobs.cli.start import start
-from blockjobs.cli.words import count, short
 from blockjobs.client.fleet import Coordinator
-from blockjobs.model import again
+from blockjobs.model import rerun
 from blockjobs.model.errors import Refused
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import ALONE, Policy, Skipped, transaction_name
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
-from blockjobs.store.views import JobView, RunView
+from blockjobs.registry.views import JobView, RunView
 
 
 @click.command()
@@ -86,7 +86,7 @@ def planner(here: Coordinator, run: RunView, jobs: Sequence[JobSpec]) -> Callabl
         more, still = more_at(now)
         if not going and not more:
             raise Refused(f"run '{run.id}' has nothing that can be started now: {(*skipped, *still)[0].why}")
-        return again.plan(
+        return rerun.plan(
             run.id, run.name, going, run.fields, now, grouped=run.grouped, more=more, skipped=(*skipped, *still)
         )
 

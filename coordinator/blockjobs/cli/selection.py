@@ -11,8 +11,8 @@ from typing import Final
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused
 from blockjobs.model.ids import Host, RunId
-from blockjobs.store.events import Event
-from blockjobs.store.views import Place
+from blockjobs.registry.events import Event
+from blockjobs.registry.views import Place
 
 _GLOB: Final = re.compile(r"[*?\[]")
 

@@ -10,10 +10,10 @@ import click
 from blockjobs.cli.board import Row
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.phrases import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.standing import heading, needs
 from blockjobs.cli.why import Scene, slowed, why
-from blockjobs.cli.words import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import CRASH
@@ -23,8 +23,8 @@ from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.resolutions import resolution_text
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import FROM_MEDIUM, in_words
-from blockjobs.store.notices import NoticeView
-from blockjobs.store.views import JobView, Place, TxnView
+from blockjobs.registry.notices import NoticeView
+from blockjobs.registry.views import JobView, Place, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
 RANGES = 20  # that differ from their digests

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from blockjobs.cli.words import ago, clock, count
+from blockjobs.cli.phrases import ago, clock, count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.attention import Need
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import replaced_text
-from blockjobs.store.views import Place, RunView
+from blockjobs.registry.views import Place, RunView
 
 
 def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | None = None) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from blockjobs.cli.board import Board, Row
 from blockjobs.cli.follow import Detach, Show, follow, salvaged_lines, shown, verdict
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain, print_json
+from blockjobs.cli.phrases import count, speed
 from blockjobs.cli.standing import as_json
 from blockjobs.cli.tellable import untellable
-from blockjobs.cli.words import count, speed
+from blockjobs.client.event_stream import Patience, Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Patience, Stream
 from blockjobs.model.errors import (
     BadInput,
     HostDown,
@@ -42,9 +42,9 @@ from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan
+from blockjobs.registry.limits import StoreView
+from blockjobs.registry.views import Place
 from blockjobs.settings import current_directory
-from blockjobs.store.limits import StoreView
-from blockjobs.store.views import Place
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
 TRIES: Final = 30  # seconds in which another run of the same name may be started first

@@ -14,18 +14,18 @@ from blockjobs.cli.follow import Detach, follow, join, patience_option, shown
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import aligned, print_json, size, span
+from blockjobs.cli.phrases import clock, since, speed
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.standing import as_json, heading, needs
 from blockjobs.cli.why import absent
-from blockjobs.cli.words import clock, since, speed
+from blockjobs.client.event_stream import Patience, Stream
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Patience, Stream
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
-from blockjobs.store.holds import Holding
-from blockjobs.store.views import JobView, Place, RunView, TxnView
+from blockjobs.registry.holds import Holding
+from blockjobs.registry.views import JobView, Place, RunView, TxnView
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
 BRIEF: Final = 20  # jobs of a run shown when nothing is asked for

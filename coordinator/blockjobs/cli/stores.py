@@ -7,9 +7,9 @@ import click
 from blockjobs.cli.job_options import Size
 from blockjobs.cli.options import owner, redis_option
 from blockjobs.cli.output import aligned, print_json, size
-from blockjobs.cli.words import speed as in_words
+from blockjobs.cli.phrases import speed as in_words
 from blockjobs.client.fleet import Coordinator
-from blockjobs.store.limits import StoreView
+from blockjobs.registry.limits import StoreView
 
 TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]
 

@@ -8,8 +8,8 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json
+from blockjobs.cli.phrases import count
 from blockjobs.cli.selection import named_hosts
-from blockjobs.cli.words import count
 from blockjobs.client.fleet import Coordinator
 
 COLUMNS: Final = ("host", "what", "path", "text")

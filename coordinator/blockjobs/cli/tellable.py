@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from blockjobs.model.notices import Kind, kind_of, shown
-from blockjobs.store.notices import Notices
+from blockjobs.registry.notices import Notices
 
 INSTALL: Final = "pip install 'blockjobs[notify]'"
 

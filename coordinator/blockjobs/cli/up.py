@@ -21,12 +21,12 @@ from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.supervise import Program, Supervisor
 from blockjobs.model.errors import BadInput, BlockjobsError, NoRedis, Refused
 from blockjobs.model.liveness import WorkerName
+from blockjobs.registry.address import redacted
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.server import Server, last_line, make_private, socket_in
 from blockjobs.settings import absolute, read_settings
-from blockjobs.store.address import redacted
-from blockjobs.store.connection import connect
-from blockjobs.store.fitness import expect_fit_server
-from blockjobs.store.registry import Registry
 
 READY_LIMIT: Final = 60.0  # seconds until all must answer
 LOOK: Final = 0.1  # seconds between two looks at who answers

@@ -12,8 +12,8 @@ from blockjobs.cli.job_options import Size
 from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
+from blockjobs.cli.phrases import count, speed
 from blockjobs.cli.selection import Selection, select
-from blockjobs.cli.words import count, speed
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import JobId

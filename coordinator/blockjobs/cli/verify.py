@@ -12,9 +12,9 @@ from blockjobs.cli.board import Board
 from blockjobs.cli.follow import SHOWN
 from blockjobs.cli.gather import absent
 from blockjobs.cli.output import size
+from blockjobs.cli.phrases import ago, count
 from blockjobs.cli.selection import is_glob, matches
 from blockjobs.cli.start import HOSTED, start
-from blockjobs.cli.words import ago, count
 from blockjobs.client.fleet import Coordinator
 from blockjobs.model import restores, verifications, volumespec
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
@@ -24,7 +24,7 @@ from blockjobs.model.policies import Skipped
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import Image, image_of, store_of
 from blockjobs.model.volumespec import FileVolume
-from blockjobs.store.views import JobView, RunView
+from blockjobs.registry.views import JobView, RunView
 
 ITSELF = "a verification itself"  # of which nobody has to be told where a glob has met one
 

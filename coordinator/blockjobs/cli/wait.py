@@ -11,12 +11,12 @@ from blockjobs.cli.follow import Seconds, patience_option
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.selection import is_glob, select
+from blockjobs.client.event_stream import Patience
 from blockjobs.client.fleet import Coordinator
-from blockjobs.client.stream import Patience
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Verdict, replaced_text
-from blockjobs.store.odd import Unreadable
+from blockjobs.registry.odd import Unreadable
 
 WORDS: Final = {
     Verdict.ALL: "succeeded",

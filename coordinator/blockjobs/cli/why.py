@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.cli.words import clock, count, hangs, since, speed
+from blockjobs.cli.phrases import clock, count, hangs, since, speed
 from blockjobs.model.attention import HOLDABLE, unsettled_text
 from blockjobs.model.barriers import BY_HOSTS, FORWARD, Step
 from blockjobs.model.hanging import hanging_under
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import lone_absence
 from blockjobs.model.states import Status
-from blockjobs.store.hosts import HostView
-from blockjobs.store.limits import StoreView
-from blockjobs.store.verbs import Terms
-from blockjobs.store.views import JobView, TxnView
+from blockjobs.registry.hosts import HostView
+from blockjobs.registry.limits import StoreView
+from blockjobs.registry.verbs import Terms
+from blockjobs.registry.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
 HANGING: Final = 3  # paths that hang on one host, told of one job

@@ -14,9 +14,9 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from blockjobs.client.budgets import Budgets
-from blockjobs.client.standstill import Standstill
-from blockjobs.client.stream import BLOCK, Patience, Records, Stream, ending
+from blockjobs.client.event_stream import BLOCK, Patience, Records, Stream, ending
+from blockjobs.client.holds import Standstill
+from blockjobs.client.stores import Budgets
 from blockjobs.model.errors import (
     BadInput,
     HostDown,
@@ -34,17 +34,17 @@ from blockjobs.model.policies import Verdict
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.model.volumespec import HostedVolume, is_name, parse, to_dict
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.events import Event
+from blockjobs.registry.fitness import expect_fit_server
+from blockjobs.registry.format import expect_same_format
+from blockjobs.registry.glances import Glances
+from blockjobs.registry.hostnames import Carried
+from blockjobs.registry.hosts import HostView, check_host
+from blockjobs.registry.nodes import Node
+from blockjobs.registry.views import JobView, RunView
 from blockjobs.settings import find_url
-from blockjobs.store.connection import connect
-from blockjobs.store.events import Event
-from blockjobs.store.fitness import expect_fit_server
-from blockjobs.store.format import expect_same_format
-from blockjobs.store.glances import Glances
-from blockjobs.store.hostnames import Carried
-from blockjobs.store.hosts import HostView, check_host
-from blockjobs.store.nodes import Node
-from blockjobs.store.registry import Registry
-from blockjobs.store.views import JobView, RunView
 
 LOOKED_AT: Final = (
     50  # of what `wait` waits for, the records of so many are looked at: a glob may mean thousands of jobs

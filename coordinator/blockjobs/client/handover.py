@@ -17,8 +17,8 @@ from blockjobs.model import ids
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 from blockjobs.model.states import STARTED, Status
-from blockjobs.store.moves import MOVE, elsewhere
-from blockjobs.store.views import JobView
+from blockjobs.registry.handover import MOVE, elsewhere
+from blockjobs.registry.views import JobView
 
 WITHIN: Final = 60.0  # seconds
 

@@ -9,18 +9,18 @@ from functools import partial
 from typing import Final
 
 from blockjobs.ask.doorbell import Doorbell
+from blockjobs.daemons.budgets import Shares
+from blockjobs.daemons.deadlines import Terms
 from blockjobs.daemons.rollcall import RollCall
-from blockjobs.daemons.shares import Shares
 from blockjobs.daemons.silence import Silence
-from blockjobs.daemons.terms import Terms
 from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.process.clock import Every, boottime, read_boot_id
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.attempts import LEASE
-from blockjobs.store.registry import Registry
-from blockjobs.store.retention import KEEP_RUNS
+from blockjobs.registry.attempts import LEASE
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.retention import KEEP_RUNS
 
 log = logging.getLogger(__name__)
 

@@ -38,11 +38,11 @@ from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import WorkerName
 from blockjobs.process.clock import Every, boottime
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.bells import LOST_AFTER
-from blockjobs.store.fate import Due
-from blockjobs.store.format import raise_format
-from blockjobs.store.registry import Registry
-from blockjobs.store.scripts import Restarted
+from blockjobs.registry.bells import LOST_AFTER
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.format import raise_format
+from blockjobs.registry.scripts import Restarted
+from blockjobs.registry.transactions import Due
 
 log = logging.getLogger(__name__)
 

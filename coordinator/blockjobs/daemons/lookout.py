@@ -17,8 +17,8 @@ from blockjobs.model.notices import ATTENTION, attention_body, shown
 from blockjobs.model.overdue import NameSeen, overdue_need
 from blockjobs.notify import by_apprise
 from blockjobs.process.clock import Every
-from blockjobs.store.each import Each, plainly
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.each import Each, plainly
 
 log = logging.getLogger(__name__)
 

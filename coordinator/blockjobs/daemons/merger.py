@@ -1,7 +1,7 @@
 """What the workers of each host tell is moved to the one stream of events that is read, as soon as it is told.
 
 Each host's user of Redis may write to a stream of its own host and to no other.  Every script of the control plane that
-tells something of a host moves what its workers told before (``store/lua/events.lua``), and so the order is right with
+tells something of a host moves what its workers told before (``events.lua``), and so the order is right with
 and without this thread; it is here for what nothing follows.
 """
 
@@ -18,8 +18,8 @@ import redis
 from blockjobs.daemons import loop
 from blockjobs.model.ids import Host
 from blockjobs.process.clock import Every
-from blockjobs.store.connection import connect, is_absence
-from blockjobs.store.registry import Registry
+from blockjobs.registry.connection import connect, is_absence
+from blockjobs.registry.doors import Registry
 
 PATIENCE: Final = 500  # ms that one look waits for news
 REST: Final = 0.02  # seconds behind news: of a host that never stops telling a page is moved in each

@@ -29,9 +29,9 @@ from blockjobs.model.policies import Verdict
 from blockjobs.model.states import Status
 from blockjobs.notify.send import LIMIT, Interrupted, send
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.connection import connect
-from blockjobs.store.notices import Taken
-from blockjobs.store.registry import Registry
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.notices import Taken
 
 log = logging.getLogger(__name__)
 

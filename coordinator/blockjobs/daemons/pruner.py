@@ -16,7 +16,7 @@ from blockjobs.daemons import loop
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from blockjobs.daemons.silence import Silence
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import Absence, Word, WorkerName, describe_absence, judge_host, judge_worker
 from blockjobs.process.clock import boottime
-from blockjobs.store.heartbeats import Card
-from blockjobs.store.hosts import Hosts, Judged
+from blockjobs.registry.heartbeats import Card
+from blockjobs.registry.hosts import Hosts, Judged
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import redis
 
 from blockjobs.process.clock import boottime
-from blockjobs.store.connection import is_absence
+from blockjobs.registry.connection import is_absence
 
 FIRST: Final = 1.0  # seconds until what failed once is tried again; each further failure doubles them
 LONGEST: Final = 300.0

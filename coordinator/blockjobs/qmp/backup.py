@@ -25,7 +25,7 @@ from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet, Sight
 from blockjobs.qmp.launch import launch
 from blockjobs.qmp.nodes import check_filter, why
-from blockjobs.store.nodes import Node
+from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
 Seen = dict[tuple[str, HostedVolume], Sight]

@@ -19,7 +19,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.volumespec import FORMATS, FileVolume, FormatVolume, HostedVolume, Volume
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Sight
-from blockjobs.store.nodes import Node
+from blockjobs.registry.nodes import Node
 
 _RAW: Final = ("raw", "file")  # QEMU's two names of no format
 _MADE: Final = "absolute-paths"  # the default mode

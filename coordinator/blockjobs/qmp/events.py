@@ -10,7 +10,7 @@ import errno
 import os
 from typing import Any, Final
 
-from blockjobs.store.events import Event
+from blockjobs.registry.events import Event
 
 _LATEST: Final = 999  # microseconds within a millisecond
 _LAST: Final = 1 << 60  # ms: later than any event

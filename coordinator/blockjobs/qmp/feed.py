@@ -12,8 +12,8 @@ import redis
 
 from blockjobs.qmp.events import before, translate
 from blockjobs.qmp.wire import encode
-from blockjobs.store.events import Event
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.events import Event
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.qmp.errors import QmpError
-from blockjobs.store.nodes import Node, NoSuchNode
-from blockjobs.store.registry import Registry
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.nodes import Node, NoSuchNode
 
 Ask = Callable[[Mapping[Host, list[dict[str, Any]]]], dict[Host, list[dict[str, Any]]]]
 Resize = Callable[[HostedVolume, int], Mapping[str, Any]]

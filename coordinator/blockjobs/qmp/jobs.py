@@ -13,8 +13,8 @@ from blockjobs.model.states import ACCEPTS, Verb
 from blockjobs.qmp.errors import NOT_ACTIVE, QmpError
 from blockjobs.qmp.events import plain
 from blockjobs.qmp.fleet import Fleet
-from blockjobs.store.verbs import Verbs
-from blockjobs.store.views import JobView
+from blockjobs.registry.verbs import Verbs
+from blockjobs.registry.views import JobView
 
 Arguments = dict[str, Any]
 _SHOWN: Final = (  # of BlockJobInfo

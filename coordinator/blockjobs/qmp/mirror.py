@@ -16,7 +16,7 @@ from blockjobs.qmp.backup import BUSY, Arguments, Draft, job_id, opened, run_of,
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.qmp.launch import launch
-from blockjobs.store.nodes import Node
+from blockjobs.registry.nodes import Node
 
 _OPTIONS: Final = ("granularity", "buf-size", "copy-mode")
 

@@ -17,7 +17,7 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.volumespec import Volume
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet
-from blockjobs.store.nodes import Node
+from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)

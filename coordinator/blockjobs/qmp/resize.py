@@ -11,7 +11,7 @@ from blockjobs.qmp.backup import BUSY, Arguments
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Fleet
 from blockjobs.qmp.nodes import why
-from blockjobs.store.nodes import NoSuchNode
+from blockjobs.registry.nodes import NoSuchNode
 
 _LARGEST: Final = (1 << 63) - (1 << 30)  # bytes: QEMU's BDRV_MAX_LENGTH
 

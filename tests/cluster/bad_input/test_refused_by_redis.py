@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from sites import SECRET, Site, job
 
+from blockjobs.registry.connection import connect
 from blockjobs.server import Server
 from blockjobs.settings import URL
-from blockjobs.store.connection import connect
 
 URLS: dict[str, tuple[str, str]] = {
     "nobody listens":  (f"redis://user:{SECRET}@127.0.0.1:1/0", "not reachable at redis://user:***@127.0.0.1:1/0:"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from blockjobs.model.errors import BadInput, VolumeError
 from blockjobs.model.jobs import JobSpec
-from blockjobs.store.attempts import Progress
+from blockjobs.registry.attempts import Progress
 from blockworker.drivers.base import Driver, Job, Opened, Work
 from blockworker.host.roots import Roots
 from blockworker.volumes import Extent, Identity, NullTarget, Source, Target, open_source

@@ -32,11 +32,11 @@ DECISIONS: Final = (
     Mutant("model/states.py", "X .  . . . . . . . 1 1 .\n", "X .  1 . . . . . . 1 1 .\n", unit("states", "sources_is_the_table_read_by_columns")),
     Mutant("model/states.py", "finalize   . . . . . . . 1 . . .\n", "finalize   . . . . . . 1 1 . . .\n", unit("states", "a_verb_is_accepted_where_qemu_accepts_it")),
     Mutant("model/states.py", "dismiss    . . . . . . . . . 1 .\n", "dismiss    . . . . . . . 1 . 1 .\n", unit("states", "a_verb_is_accepted_where_qemu_accepts_it")),
-    Mutant("store/answers.py", 'job for job, each in zip(jobs, found, strict=True) if each == [b"created", b""]', 'job for job, each in zip(jobs, found, strict=True) if each[0] == b"created"', registry("held_up", "what_a_host_has_opened_is_owed_no_longer")),
-    Mutant("store/answers.py", "            if is_absence(error) or len(answers) == 1:\n                raise\n", "", registry("rights", "every_script_of_a_worker_is_refused_for_another_host")),
-    Mutant("store/fate.py", 'waits="queued" if queued else "retry" if "begins" in record else ""', 'waits="retry" if "begins" in record else ""', registry("overlap", "a_queued_run_waits_until_the_one_before_has_ended_and_then_runs")),
-    Mutant("store/fate.py", 'waits="queued" if queued else "retry" if "begins" in record else ""', 'waits="queued" if queued else ""', registry("retries", "the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_it")),
-    Mutant("store/fate.py", "first = view.cursor if whole and view.cursor >= 0 else len(rows)", "first = view.cursor if view.cursor >= 0 else len(rows)", registry("held_up", "nobody_is_concluded_who_has_not_settled")),
-    Mutant("store/fate.py", "cursor = batch[-1][2] if whole else -1", "cursor = batch[-1][2]", registry("held_up", "nobody_is_left_out_where_a_finalizer_died_over_the_members_of_one_host")),
+    Mutant("registry/answers.py", 'job for job, each in zip(jobs, found, strict=True) if each == [b"created", b""]', 'job for job, each in zip(jobs, found, strict=True) if each[0] == b"created"', registry("held_up", "what_a_host_has_opened_is_owed_no_longer")),
+    Mutant("registry/answers.py", "            if is_absence(error) or len(answers) == 1:\n                raise\n", "", registry("rights", "every_script_of_a_worker_is_refused_for_another_host")),
+    Mutant("registry/transactions.py", 'waits="queued" if queued else "retry" if "begins" in record else ""', 'waits="retry" if "begins" in record else ""', registry("overlap", "a_queued_run_waits_until_the_one_before_has_ended_and_then_runs")),
+    Mutant("registry/transactions.py", 'waits="queued" if queued else "retry" if "begins" in record else ""', 'waits="queued" if queued else ""', registry("retries", "the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_it")),
+    Mutant("registry/transactions.py", "first = view.cursor if whole and view.cursor >= 0 else len(rows)", "first = view.cursor if view.cursor >= 0 else len(rows)", registry("held_up", "nobody_is_concluded_who_has_not_settled")),
+    Mutant("registry/transactions.py", "cursor = batch[-1][2] if whole else -1", "cursor = batch[-1][2]", registry("held_up", "nobody_is_left_out_where_a_finalizer_died_over_the_members_of_one_host")),
 )
 # fmt: on

@@ -32,11 +32,11 @@ KEEPING: Final = (
     Mutant("ask/prune.py", "changes=not dry\n", "changes=False\n", registry("asking", "what_no_rule_keeps_is_pruned_by_permit_and_is_free_again")),
     Mutant("ask/prune.py", "if not asked.dry and not questions.take_permit(asked.host, asked.question):", "if False:", registry("asking", "a_host_that_does_not_answer_prunes_nothing_unless_it_had_begun")),
     Mutant("ask/prune.py", "if len(batch) == AT_ONCE or any(target.path in above.layers for above in batch):", "if len(batch) == AT_ONCE:", registry("asking", "an_image_is_asked_for_behind_those_that_lie_on_it")),
-    Mutant("store/lua/prune.lua", 'if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"again"} end\n', "", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
-    Mutant("store/lua/prune.lua", 'elseif redis.call("HGET", KEYS[3], ARGV[2]) ~= ARGV[8] then', "elseif true then", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
-    Mutant("store/retention.py", "now_ms - keep_ms", "now_ms", registry("retention", "an_old_run_leaves_nothing_behind")),
-    never("store/retention.py", "        if self._kept(run):\n            self._redis.hset", registry("history", "an_old_run_stays_in_history_as_long_as_a_rule_keeps_its_targets")),
-    Mutant("store/retention.py", 'return (going or b"0") == b"0" and not (slim and targets)', "return not (slim and targets)", registry("retention", "a_run_that_is_not_over_is_never_forgotten")),
-    Mutant("store/registry.py", "Views(client, internal=internal, odd=STRICT)", "Views(client, internal=internal, odd=self.odd)", registry("unreadable", "the_run_of_an_odd_job_is_not_forgotten_and_others_are")),
+    Mutant("registry/lua/prune.lua", 'if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"again"} end\n', "", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
+    Mutant("registry/lua/prune.lua", 'elseif redis.call("HGET", KEYS[3], ARGV[2]) ~= ARGV[8] then', "elseif true then", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
+    Mutant("registry/retention.py", "now_ms - keep_ms", "now_ms", registry("retention", "an_old_run_leaves_nothing_behind")),
+    never("registry/retention.py", "        if self._kept(run):\n            self._redis.hset", registry("history", "an_old_run_stays_in_history_as_long_as_a_rule_keeps_its_targets")),
+    Mutant("registry/retention.py", 'return (going or b"0") == b"0" and not (slim and targets)', "return not (slim and targets)", registry("retention", "a_run_that_is_not_over_is_never_forgotten")),
+    Mutant("registry/doors.py", "Views(client, internal=internal, odd=STRICT)", "Views(client, internal=internal, odd=self.odd)", registry("unreadable", "the_run_of_an_odd_job_is_not_forgotten_and_others_are")),
 )
 # fmt: on

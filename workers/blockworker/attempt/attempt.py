@@ -18,8 +18,8 @@ from blockjobs.model import errors
 from blockjobs.model.ids import JobId
 from blockjobs.model.jobs import Checkpoint
 from blockjobs.process.clock import boottime, read_boot_id
-from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress, Who
-from blockjobs.store.connection import is_absence
+from blockjobs.registry.attempts import LEASE, Attempts, Claim, Progress, Who
+from blockjobs.registry.connection import is_absence
 from blockworker import drivers
 from blockworker.attempt.control import MARGIN
 from blockworker.attempt.deaths import note_attempt

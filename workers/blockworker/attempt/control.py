@@ -19,7 +19,7 @@ import redis
 from blockjobs.model.errors import LeaseLost
 from blockjobs.model.jobs import Checkpoint, Orders
 from blockjobs.process.clock import boottime
-from blockjobs.store.attempts import LEASE, Attempts, Claim, Progress
+from blockjobs.registry.attempts import LEASE, Attempts, Claim, Progress
 from blockworker.attempt import spares
 from blockworker.attempt.spares import Mark
 from blockworker.copy.digests import CHUNK

@@ -16,7 +16,7 @@ import redis
 
 from blockjobs.model.ids import JobId
 from blockjobs.process.spawn import describe_end
-from blockjobs.store.attempts import Attempts
+from blockjobs.registry.attempts import Attempts
 from blockworker.system.pidtable import PidTable
 
 log = logging.getLogger(__name__)

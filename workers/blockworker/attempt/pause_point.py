@@ -15,7 +15,7 @@ import redis
 from blockjobs.model import errors
 from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.process.clock import boottime
-from blockjobs.store.attempts import Attempts, Claim, Progress
+from blockjobs.registry.attempts import Attempts, Claim, Progress
 from blockworker.attempt.control import ControlLine
 from blockworker.attempt.error_policy import Action, judge
 from blockworker.copy.lanes import INTERNAL

@@ -10,10 +10,10 @@ import click
 from blockjobs.cli.service import begin
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import host as host_name
+from blockjobs.registry.connection import connect
+from blockjobs.registry.fitness import expect_fit_server
+from blockjobs.registry.format import expect_same_format
 from blockjobs.settings import find_url
-from blockjobs.store.connection import connect
-from blockjobs.store.fitness import expect_fit_server
-from blockjobs.store.format import expect_same_format
 from blockworker.host.config import CONFIG, HostConfig, load
 from blockworker.host.ownership import expect_owner_can_be_given
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, JobSpec
-from blockjobs.store.attempts import Claim, Progress
+from blockjobs.registry.attempts import Claim, Progress
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
 from blockworker.system.together import Durably

@@ -13,7 +13,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.jobs import Checkpoint, OnChange, OnError
 from blockjobs.process.clock import boottime
-from blockjobs.store.attempts import Progress
+from blockjobs.registry.attempts import Progress
 from blockworker.copy.engine import Copy
 from blockworker.copy.lanes import INTERNAL
 from blockworker.copy.proven import DIGEST

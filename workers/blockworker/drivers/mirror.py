@@ -19,7 +19,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.mirrors import ANEW, BUFFER, GRANULARITY, SIZES_DIFFER
 from blockjobs.model.volumespec import NullVolume
 from blockjobs.process.clock import boottime
-from blockjobs.store.attempts import Progress
+from blockjobs.registry.attempts import Progress
 from blockworker.copy.convergence import Convergence
 from blockworker.copy.digests import CHUNK
 from blockworker.copy.engine import Copy

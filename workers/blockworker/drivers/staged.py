@@ -16,7 +16,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import JobFailed, SourceChanged
 from blockjobs.model.jobs import WHOLE, Checkpoint, JobSpec, OnChange, OnError, Salvaged
 from blockjobs.model.volumespec import FileVolume, NullVolume, OtherVolume
-from blockjobs.store.attempts import Claim
+from blockjobs.registry.attempts import Claim
 from blockworker.copy.digests import DigestFile
 from blockworker.cuts.cut_files import brace, keep, make, refused
 from blockworker.cuts.quiesce import Quiesce

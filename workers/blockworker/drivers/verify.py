@@ -18,7 +18,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.verifications import FROM_MEDIUM, JOB, RUN, in_words
 from blockjobs.model.volumespec import NullVolume
-from blockjobs.store.attempts import Progress
+from blockjobs.registry.attempts import Progress
 from blockworker.copy.checked_source import CheckedSource
 from blockworker.copy.engine import Copy
 from blockworker.drivers.base import Job

@@ -11,7 +11,7 @@ from blockjobs.model.barriers import Decision, Step
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.resolutions import Resolution
-from blockjobs.store.answers import Answers
+from blockjobs.registry.answers import Answers
 from blockworker.drivers.staged import is_staged
 from blockworker.host.roots import Roots
 from blockworker.records.folder import LockBusy

@@ -22,8 +22,8 @@ from typing import Final, TypeVar
 from blockjobs.model import ids
 from blockjobs.model.errors import JobFailed
 from blockjobs.process.clock import boottime, read_boot_id
-from blockjobs.store.each import Each
-from blockjobs.store.submit import batches
+from blockjobs.registry.each import Each
+from blockjobs.registry.submit import batches
 from blockworker.host.roots import Root, Roots, between
 from blockworker.records import folder as folders
 from blockworker.records.entries import Kept, Member, Proven, Record

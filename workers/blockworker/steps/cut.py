@@ -22,8 +22,8 @@ from blockjobs.model.errors import BadInput, JobFailed, unexpected
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.process.clock import boottime
-from blockjobs.store.answers import Answer, Answers, Member
-from blockjobs.store.submit import batches
+from blockjobs.registry.answers import Answer, Answers, Member
+from blockjobs.registry.submit import batches
 from blockworker.cuts import cut_files
 from blockworker.cuts.quiesce import Quiesce
 from blockworker.drivers.base import Driver

@@ -18,9 +18,9 @@ from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.process.clock import Every
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.answers import UnreadableMember
-from blockjobs.store.hosts import bounded_aside
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry.answers import UnreadableMember
+from blockjobs.registry.doors import HostRegistry
+from blockjobs.registry.hosts import bounded_aside
 from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.steps.board import Errand, Lane

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, NoReturn
 
 from blockjobs.process.spawn import describe_end
-from blockjobs.store import codec
+from blockjobs.registry import codec
 from blockworker.system.pidtable import PidTable
 from blockworker.system.threads import vital
 

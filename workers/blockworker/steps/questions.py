@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import redis
 
-from blockjobs.store import questions as store
+from blockjobs.registry import questions as store
 from blockworker.host.config import HostConfig
 from blockworker.questions import checkup
 from blockworker.steps.board import Errand, Lane

@@ -21,7 +21,7 @@ from blockjobs.model.errors import BadInput, BlockjobsError, JobFailed, unexpect
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 from blockjobs.model.room import estimate, series
-from blockjobs.store.answers import Answer, Answers, Member, UnreadableMember, warning_lines
+from blockjobs.registry.answers import Answer, Answers, Member, UnreadableMember, warning_lines
 from blockworker import drivers
 from blockworker.attempt.error_policy import Action, judge
 from blockworker.drivers.base import Driver, Opened

@@ -17,9 +17,9 @@ import redis
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.resolutions import Resolution
-from blockjobs.store import codec
-from blockjobs.store.connection import connect
-from blockjobs.store.registry import HostRegistry
+from blockjobs.registry import codec
+from blockjobs.registry.connection import connect
+from blockjobs.registry.doors import HostRegistry
 from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots

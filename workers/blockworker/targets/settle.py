@@ -16,7 +16,7 @@ from functools import partial
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
-from blockjobs.store.each import Each
+from blockjobs.registry.each import Each
 from blockworker.cuts import cut_files
 from blockworker.host.mounts import RootAway
 from blockworker.host.roots import Root, Roots

@@ -14,7 +14,7 @@ from blockjobs.model.barriers import Decision
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockjobs.model.ids import TxnId
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.answers import Answers
+from blockjobs.registry.answers import Answers
 from blockworker.host.mounts import RootAway
 from blockworker.host.roots import Roots
 from blockworker.records import devices, owed

@@ -16,9 +16,9 @@ import redis
 from blockjobs.model.liveness import WorkerName, WorkerProcess
 from blockjobs.process.clock import boottime
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store import codec
-from blockjobs.store.heartbeats import Heartbeats, Holder, HostTaken
-from blockjobs.store.hosts import bounded_aside
+from blockjobs.registry import codec
+from blockjobs.registry.heartbeats import Heartbeats, Holder, HostTaken
+from blockjobs.registry.hosts import bounded_aside
 from blockworker.host import machine
 from blockworker.host.config import HostConfig, facts
 from blockworker.system.sharedtime import SharedTime

@@ -25,7 +25,7 @@ from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.process.clock import Every, boottime, read_boot_id
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.store.attempts import Attempts, LocalClaim, Standing, Who
+from blockjobs.registry.attempts import Attempts, LocalClaim, Standing, Who
 from blockworker.host.roots import Roots
 from blockworker.system import processname, processstart
 from blockworker.system.threads import vital

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import limits, units
+from blockjobs.cli.runfile.yaml_places import Path as Place
 
 
 def excess(content: object) -> tuple[Place, str] | None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import limits, units
 from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
 from blockjobs.cli.runfile.naming import shape_of, word_of, word_of_match
 from blockjobs.cli.runfile.text import Fault
+from blockjobs.cli.runfile.yaml_places import Path as Place
 from blockjobs.model import ids, runs, volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import ALONE, Policy, Skipped

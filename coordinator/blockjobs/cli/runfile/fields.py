@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PlainValidator, model_validator
 
-from blockjobs.cli.places import shown
 from blockjobs.cli.runfile import limits, units
+from blockjobs.cli.runfile.yaml_places import shown
 from blockjobs.model import cuts, ids, mirrors, runs, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.jobs import OnChange, OnDamage, OnError, RoomCheck

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from blockjobs.cli.places import shown
 from blockjobs.cli.runfile import expansion
 from blockjobs.cli.runfile.expansion import Draft, Fleet, Glob
 from blockjobs.cli.runfile.fields import RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault, Text, parse
 from blockjobs.cli.runfile.units import SALVAGED
+from blockjobs.cli.runfile.yaml_places import shown
 from blockjobs.model import cuts, ids, mirrors, restores, runs, templates, verifications, volumespec
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.ids import RunId, TxnId

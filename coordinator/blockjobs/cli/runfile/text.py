@@ -14,10 +14,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml.nodes import Node
 
-from blockjobs.cli.places import Lines, shown
-from blockjobs.cli.places import Path as Place
 from blockjobs.cli.runfile import amounts, fields, limits, tree
 from blockjobs.cli.runfile.fields import RunFile
+from blockjobs.cli.runfile.yaml_places import Lines, shown
+from blockjobs.cli.runfile.yaml_places import Path as Place
 from blockjobs.model.errors import BadInput
 from blockjobs.model.policies import RunFields
 from blockjobs.settings import absolute

@@ -18,8 +18,8 @@ from ruamel.yaml.events import AliasEvent, Event, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from blockjobs.cli.places import shown
 from blockjobs.cli.runfile import limits
+from blockjobs.cli.runfile.yaml_places import shown
 
 MERGE: Final = "tag:yaml.org,2002:merge"
 TEXT: Final = "tag:yaml.org,2002:str"

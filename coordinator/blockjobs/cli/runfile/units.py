@@ -11,8 +11,8 @@ from fractions import Fraction
 from itertools import product
 from typing import Final
 
-from blockjobs.cli.places import shown
 from blockjobs.cli.runfile.limits import HOSTS
+from blockjobs.cli.runfile.yaml_places import shown
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 from blockjobs.model.numbers import MOST

@@ -1,0 +1,49 @@
+"""``pause-all`` and ``resume-all``: hold every job that exists, and later let exactly those go on."""
+
+from __future__ import annotations
+
+import click
+
+from blockjobs.cli.options import cause_option, for_option, owner, redis_option
+from blockjobs.cli.phrases import count
+from blockjobs.client.fleet import Coordinator
+from blockjobs.model.errors import Refused
+from blockjobs.registry.holds import ALL
+
+
+@click.command("pause-all")
+@click.argument("name", required=False, default="")
+@cause_option
+@for_option
+@redis_option
+def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> None:
+    """Hold every job that exists now; those submitted later are not held.
+
+    \b
+    Example:
+      blockjobs pause-all firmware --cause 'switch firmware' --for 3600
+    """
+    with Coordinator(url) as here:
+        name, held = here.pause_all(name, cause=cause, owner=owner(), seconds=seconds or 0.0)
+    click.echo(f"{name}: {count(held, 'job')} held; to lift it: blockjobs resume-all {name}")
+
+
+@click.command("resume-all")
+@click.argument("name", required=False, default="")
+@redis_option
+def resume_all(name: str, url: str | None) -> None:
+    """Let go on what a pause-all holds: exactly the jobs that it held.
+
+    NAME may be left out where only one is in force.
+
+    \b
+    Example:
+      blockjobs resume-all firmware
+    """
+    with Coordinator(url) as here:
+        if not name:
+            names = [each.reason.removeprefix(ALL) for each in here.holding() if each.reason.startswith(ALL)]
+            if len(names) != 1:
+                raise Refused(f"which one? {', '.join(names)}" if names else "nothing was paused by a pause-all")
+            (name,) = names
+        click.echo(f"{name}: no longer holds {count(here.resume_all(name), 'job')}")

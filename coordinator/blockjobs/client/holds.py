@@ -1,0 +1,128 @@
+"""Bringing jobs to rest, many at a time: pause-all, drains, and waiting until nothing is written any more.
+
+The part of ``blockjobs.Coordinator`` that is about holds of many jobs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+
+from blockjobs.client.event_stream import BLOCK, Stream
+from blockjobs.model.errors import BadInput, NoSuchJob, NoSuchRun, Refused, WaitTimedOut
+from blockjobs.model.ids import job_id as wellformed
+from blockjobs.model.states import ACCEPTS, Status, Verb
+from blockjobs.model.volumespec import parse
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.holds import ALL, DRAIN, Holding
+from blockjobs.registry.nodes import NoSuchNode
+from blockjobs.registry.odd import STRICT
+from blockjobs.registry.views import JobView, Place, Views
+
+
+class Standstill:
+    """Mixed into ``Coordinator``, which brings the registry."""
+
+    registry: Registry
+
+    def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
+        """Hold every job that exists now; returns the name that ``resume_all`` wants, and how many were held.
+
+        ``seconds``: it ends by itself then (0: it does not).
+
+        Raises:
+            Refused: ``name`` (drawn where there is none) is in force already.
+        """
+        name = wellformed(name) if name else f"pause-{uuid.uuid4().hex[:6]}"
+        if not self.registry.holds.begin(ALL + name, cause=cause, owner=owner, seconds=seconds):
+            raise Refused(f"'{name}' pauses jobs already: resume them first, or give another name")
+        return name, self.registry.holds.hold(ALL + name, cause)
+
+    def holding(self) -> Sequence[Holding]:
+        """What holds many jobs: every pause-all and every drain, oldest first."""
+        return self.registry.holds.records()
+
+    def resume_all(self, name: str) -> int:
+        """Lift what a ``pause_all`` holds, from exactly those jobs; returns from how many."""
+        lifted = self.registry.holds.lift(ALL + name)
+        if lifted is None:
+            raise Refused(f"nothing was paused by a pause-all named '{name}'")
+        return lifted
+
+    def drain(self, what: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> int:
+        """Hold the jobs of a host, or those that use a volume, and those that start later; how many are held now.
+
+        Their attempts end as soon as what they copied is durable: ``wait_drained`` waits for that.
+
+        Raises:
+            BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``, or the name of a node).
+        """
+        name = self._drained(what)
+        self.registry.holds.begin(DRAIN + name, cause=cause, owner=owner, seconds=seconds)
+        self.registry.holds.hold(DRAIN + name, cause, self.registry.holds.drained_by(name))
+        return sum(DRAIN + name in job.holds for job in self.drained(what))
+
+    def drained(self, what: str) -> Iterator[JobView]:
+        """The jobs that a drain of a host or a volume concerns and that are not concluded."""
+        jobs = self.registry.views.jobs(self.registry.holds.drained_by(self._drained(what)))
+        return (job for job in jobs if job.status is not Status.CONCLUDED)
+
+    def undrain(self, what: str) -> int:
+        """Let the jobs of a host or of a volume go on; how many were held."""
+        lifted = self.registry.holds.lift(DRAIN + self._drained(what))
+        if lifted is None:
+            raise Refused(f"'{what}' is not drained")
+        return lifted
+
+    def wait_drained(self, what: str, timeout: float | None = None) -> None:
+        """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
+        self._still(self.registry.holds.drained_by(self._drained(what)), timeout, parked=True)
+
+    def wait_quiescent(self, ids: Iterable[str], timeout: float | None = None, *, parked: bool = False) -> None:
+        """Wait until runs and jobs that were paused write nothing any more; ``parked``: until they have no attempt.
+
+        Raises:
+            NoSuchRun: an id is of neither a run nor a job.
+            WaitTimedOut: after ``timeout`` seconds; one that nobody holds is never quiescent.
+        """
+        self._still([place for each in ids for place in self._places(each)], timeout, parked=parked)
+
+    def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        stream = Stream(self.registry, self.registry.events.last())
+        views = Views(self.registry.client, internal=True, odd=STRICT)  # internal jobs are drained, too
+        while moving := [job for job in views.jobs(places) if not quiescent(job, parked=parked)]:
+            left = BLOCK if give_up is None else give_up - time.monotonic()
+            if left <= 0:
+                raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")
+            stream.take(min(BLOCK, left))
+            places = [Place(job.host, job.id, job.transaction) for job in moving]
+
+    def _places(self, id_: str) -> Sequence[Place]:
+        try:
+            return self.registry.views.places(self.registry.views.run_id(id_))
+        except NoSuchRun as unknown:
+            try:
+                return [self.registry.views.place(id_)]
+            except NoSuchJob:
+                raise unknown from None
+
+    def _drained(self, what: str) -> str:
+        """A host's name, or the lock of a volume; a bare word is a host first, ``node:NAME`` is never one."""
+        if what in self.registry.hosts.known():
+            return what
+        name = what.removeprefix("node:")
+        if name == what and (":" in what or "/" in what):
+            return parse(what).lock
+        try:
+            return self.registry.nodes.get(name).volume.lock
+        except NoSuchNode:
+            raise BadInput(f"'{name}' is neither a known host nor a registered volume") from None
+
+
+def quiescent(job: JobView, *, parked: bool) -> bool:
+    """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt that holds files or a slot."""
+    if job.status not in ACCEPTS[Verb.PAUSE]:  # its copy is over, or ends now
+        return not job.claimed
+    return job.paused and not job.busy and not (parked and job.claimed)

@@ -1,0 +1,180 @@
+"""The shares of running copies in the budgets of stores and hosts, and who may take a place in a store.
+
+Once a second, and whenever an event says that something changed: look at what runs under a limit, divide, and hand out
+what differs: what is less at once, what is more when that is felt.  Where nothing has a limit this costs two reads a
+second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockjobs.model.budgets import ANY, PAUSED, Copy, limits, timely, want
+from blockjobs.model.ids import Host, JobId
+from blockjobs.process.clock import Every, boottime
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.events import Event
+from blockjobs.registry.limits import Running, StoreView
+
+log = logging.getLogger(__name__)
+
+CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
+WINDOW: Final = 2_000  # ms over which is measured what a copy uses
+ASK: Final = 0.05  # seconds between two looks whether what is less is felt, while somebody waits for it
+SAME: Final = 0.01  # a share that differs by less is not worth a message
+SAID: Final = frozenset({"STORE_SET", "STORE_REMOVED", "HOST_LIMITED"})
+AFTER: Final = SAID | {
+    "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
+}  # fmt: skip
+Place = tuple[Host, JobId]
+
+
+@dataclass(slots=True)
+class Use:
+    """What one attempt told of itself: (ms, bytes, the limit that it knew of), oldest first."""
+
+    attempt: str
+    told: deque[tuple[int, int, int]] = field(default_factory=deque)
+
+    def add(self, at: int, read: int, felt: int) -> None:
+        if at and (not self.told or at > self.told[-1][0]):
+            self.told.append((at, read, felt))
+        while len(self.told) > 2 and self.told[-1][0] - self.told[1][0] >= WINDOW:
+            self.told.popleft()
+
+    def rate(self, under_way: int = 0) -> float | None:
+        """Bytes a second; None: it did not tell for long enough."""
+        if len(self.told) < 2 or self.told[-1][0] - self.told[0][0] < WINDOW // 2:
+            return None
+        (began, first, _), (now, last, _) = self.told[0], self.told[-1]
+        return (last - first + under_way) * 1000 / (now - began)
+
+    def want(self, limit: int) -> int:
+        """What it would use, by what it used under the lowest limit that it had meanwhile."""
+        return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
+
+
+@dataclass(slots=True)
+class Given:
+    """What copies may move of one budget, all together: bytes a second."""
+
+    copies: int = 0
+    speed: int = 0
+
+    def add(self, most: int) -> None:
+        self.copies += 1
+        self.speed += most
+
+
+@dataclass
+class Shares:
+    registry: Registry
+    _stores: dict[str, StoreView] = field(default_factory=dict)
+    _hosts: dict[Host, int] = field(default_factory=dict)
+    _uses: dict[Place, Use] = field(default_factory=dict)
+    _copies: dict[Place, Running] = field(default_factory=dict)
+    _given: defaultdict[tuple[str, str], Given] = field(default_factory=lambda: defaultdict(Given))  # of each budget
+    _each_look: Every = field(default_factory=lambda: Every(1.0))
+    _not_before: float = 0.0
+    _due: bool = True
+
+    def heard(self, news: Iterable[Event]) -> None:
+        """Whether something happened that moves shares or frees places; where nothing is limited, little does."""
+        names = AFTER if self._stores or self._hosts else SAID
+        self._due |= any(event.name in names for event in news)
+
+    def look(self) -> set[Host]:
+        """Divide anew, if it is time; the hosts to ring, because a place became free for one of theirs."""
+        began = boottime()
+        if not (self._each_look() or (self._due and began >= self._not_before)):
+            return set()
+        self._due = False
+        self._given.clear()
+        self._learn()
+        if not self._stores and not self._hosts:
+            return set()
+        running = self.registry.limits.running(self._stores, self._hosts)
+        self._measure(running)
+        for each in running:
+            self._give(each.host, each.store, each.has.at_most)
+        waits = self._divide()
+        freed = self._free([each for each in running if each.store and not each.claimed])
+        self._not_before = boottime() + 4 * (boottime() - began)  # at most a fifth of the time goes into this
+        if waits:
+            self._due, self._not_before = True, max(self._not_before, began + ASK)
+        return freed
+
+    def patience_ms(self, most: int) -> int:
+        """How long to wait for news: not past the time when all is to be divided anew."""
+        return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
+
+    def at_first(self, host: Host, store: str) -> int:
+        """What a copy may move that is rung for now, until it runs and all is divided anew: no more than is left."""
+        if store and store not in self._stores:  # it is as new as the run that named it
+            self._learn()
+        first = 0
+        for budget, given in (
+            (self._hosts.get(host, 0), self._given["host", host]),
+            (self._stores[store].speed if store in self._stores else 0, self._given["store", store]),
+        ):
+            if budget:
+                share = max(1, budget // (given.copies + 1))
+                first = min(first or ANY, max(min(PAUSED, share), min(share, budget - given.speed)))
+        self._give(host, store, first or ANY)
+        return first
+
+    def _learn(self) -> None:
+        self._stores = {store.name: store for store in self.registry.limits.stores()}
+        self._hosts = self.registry.limits.host_speeds()
+
+    def _give(self, host: Host, store: str, most: int) -> None:
+        self._given["host", host].add(most)
+        self._given["store", store].add(most)
+
+    def _measure(self, running: Iterable[Running]) -> None:
+        self._copies = {(each.host, each.job): each for each in running if each.claimed}
+        self._uses = {place: use for place, use in self._uses.items() if place in self._copies}
+        for place, each in self._copies.items():
+            use = self._uses.get(place)
+            if use is None or use.attempt != each.attempt or each.paused:  # what it used before says nothing
+                use = self._uses[place] = Use(each.attempt)
+            use.add(each.told, each.read, each.felt)
+
+    def _divide(self) -> bool:
+        """Hand out what differs and may be handed out by now; whether something has to wait."""
+        copies = {
+            each.job: Copy(each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused)
+            for place, each in self._copies.items()
+        }
+        budgets = {name: store.speed for name, store in self._stores.items()}
+        found = limits(copies, budgets, self._hosts)
+        differ = {
+            each.job: found[each.job] for each in self._copies.values()
+            if abs(found[each.job] - each.limit) > SAME * each.limit or (not found[each.job] and each.limit)
+        }  # fmt: skip
+        has = {each.job: each.has for each in self._copies.values()}
+        now = timely(differ, has, copies, budgets, self._hosts)
+        self.registry.limits.limit({place: now[place[1]] for place in self._copies if place[1] in now})
+        flows = dict.fromkeys(self._stores, 0.0)
+        for place, each in self._copies.items():
+            if each.store:
+                flows[each.store] += self._uses[place].rate() or 0.0
+        self.registry.limits.flow({n: round(flow) for n, flow in flows.items() if round(flow) != self._stores[n].flow})
+        return len(now) < len(differ)
+
+    def _free(self, suspects: Iterable[Running]) -> set[Host]:
+        """Give back the places of copies that ended, and offer what is free to those that wait."""
+        ended: dict[str, list[Place]] = {}
+        for each in suspects:
+            ended.setdefault(each.store, []).append((each.host, each.job))
+        hosts: set[Host] = set()
+        for name, store in self._stores.items():
+            freed = self.registry.limits.sweep(name, ended[name]) if name in ended else 0
+            if store.waiting:
+                free = store.waiting if not store.jobs else store.jobs - store.running + freed
+                hosts |= self.registry.limits.admit(name, free)
+        return hosts

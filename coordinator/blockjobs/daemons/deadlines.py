@@ -1,0 +1,56 @@
+"""What a run's own terms bring about: its deadline, the end of waiting for somebody to mend an error, its turn in line,
+the next try of a job that failed.
+
+All of it is noted in the registry before it is due, so that it outlives this process; each effect is a script that does
+nothing the second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from blockjobs.model.ids import RunId
+from blockjobs.model.states import Status
+from blockjobs.registry.doors import Registry
+from blockjobs.registry.each import Each, plainly
+from blockjobs.registry.events import Event
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Terms:
+    registry: Registry
+
+    def heard(self, news: Iterable[Event], each: Each = plainly) -> None:
+        """Note what stopped, forget what is over, and launch what waited for a run that ended."""
+        runs: list[RunId] = []
+        jobs: dict[str, None] = {}
+        for event in news:
+            match event.name:
+                case "BLOCK_JOB_ERROR" if event.fields.get("action") == "stop":
+                    each(f"job {event.id}: its hold timeout", partial(self.registry.timeouts.stopped, event))
+                    jobs.pop(event.id, None)  # the one that was over was an earlier one, or an earlier try
+                case "JOB_STATUS_CHANGE" if event.fields.get("status") == Status.CONCLUDED:
+                    jobs[event.id] = None
+                case "RUN_ENDED":
+                    runs.append(RunId(event.id))
+        self.registry.timeouts.over(runs, jobs)
+        if runs:
+            self.launch(each)
+
+    def launch(self, each: Each = plainly) -> None:
+        for run in self.registry.submit.advance(each):
+            log.info("run %s: its turn has come", run)
+
+    def look(self, now: int, each: Each = plainly) -> None:
+        """Carry out what is due; ``now``: milliseconds by the steady clock."""
+        for run, why in self.registry.timeouts.late(now, each):
+            log.warning("run %s: %s", run, why)
+        for txn in self.registry.retries.begin(now, each):
+            log.info("transaction %s: its time has come", txn)
+        for job in self.registry.timeouts.waited(now, each):
+            log.warning("job %s: nobody resumed it: it is given up", job)

@@ -1,0 +1,80 @@
+"""Clients of Redis: bytes in and out, explicit short timeouts.
+
+Two kinds.  ``connect``: few retries, for idempotent scripts (every one of ours is).  ``line``: none, for an
+attempt, which knows better than a library how long it may wait.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeAlias
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry
+
+from blockjobs.registry.address import parse
+
+# A redis.Redis that gives bytes.  redis-py types every reply for text and bytes, sync and async at once, which
+# says nothing; what the store makes of the replies is typed.
+Client: TypeAlias = Any
+
+LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before its lease ends
+CLIENT_TIMEOUT: Final = 5.0
+# What a server says that takes no writes from anybody: it is full, has become a replica, or cannot write to its disk.
+_CLOSED: Final = re.compile(
+    r"(Command # \d+ .* of pipeline caused error: )?"
+    r"(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|UNBLOCKED)\b",
+    re.DOTALL,
+)
+
+
+def connect(url: str, *, at_most: int = 0) -> Client:
+    """A client for everything but an attempt's control line.
+
+    ``at_most``: connections, 0: any number; a thread waits for one that is free, no longer than for an answer.
+    """
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
+    return _client(url, CLIENT_TIMEOUT, retry, at_most)
+
+
+def line(url: str, *, waits: float = 0.0) -> Client:
+    """A client for an attempt: answers or fails within a second, never sends anything twice.
+
+    ``waits``: for how many seconds a command may block; it has so much more time to be answered.
+    """
+    return _client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
+
+
+def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
+    address = parse(url)
+    options: dict[str, Any] = {
+        "connection_class": address.connection_class, **address.parameters(), "socket_timeout": timeout,
+        "retry": retry, "client_name": "blockjobs", "protocol": 3,
+    }  # fmt: skip
+    if address.scheme != "unix":
+        options["socket_connect_timeout"] = timeout
+    pool: type[Any] = redis.BlockingConnectionPool if at_most else redis.ConnectionPool
+    more = {"max_connections": at_most, "timeout": timeout} if at_most else {}
+    return redis.Redis.from_pool(pool(**options, **more))
+
+
+def is_absence(error: redis.RedisError) -> bool:
+    """Whether Redis does not answer, or answers nobody: no fault of what was asked.
+
+    Everything else that it says (a script's error, a key of another kind, a right that is missing) is about the very
+    thing that was asked for.
+    """
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return True
+    if isinstance(error, redis.exceptions.NoScriptError):  # it was started anew between two commands, once more
+        return True
+    return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or bool(
+        _CLOSED.match(str(error))
+    )
+
+
+def milliseconds(time: tuple[int, int]) -> int:
+    """A reply of Redis' TIME, which is seconds and microseconds: the one clock of the registry."""
+    seconds, micros = time
+    return int(seconds * 1000 + micros // 1000)

@@ -1,0 +1,48 @@
+"""What hosts tell of themselves, read one by one: a host whose facts cannot be read has told nothing, and is named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from blockjobs.model.hanging import HangingPath, hanging_of
+from blockjobs.model.ids import Host
+from blockjobs.registry import codec
+
+log = logging.getLogger(__name__)
+
+
+def read_facts(host: Host, packed: bytes | None) -> tuple[Mapping[str, Any], str]:
+    """A host's facts, and why they cannot be read ("" where they can)."""
+    try:
+        facts = codec.unpack(packed) if packed else {}
+        if not isinstance(facts, dict):
+            raise TypeError(f"a map was expected, not {type(facts).__name__}")
+        hanging_of(facts)
+        {**facts.get("aside", {})}
+        int(facts.get("decision", 0))
+    except Exception as error:  # whatever a later version, or a fault, has put there: it is this host's alone
+        return {}, name_unreadable(host, error)
+    return facts, ""
+
+
+def read_hanging(host: Host, packed: bytes | None) -> tuple[HangingPath, ...]:
+    """The paths that hang on a host, as far as it can be read."""
+    return hanging_of(read_facts(host, packed)[0])
+
+
+def name_unreadable(host: Host, error: Exception) -> str:
+    """Say, and log once, that nobody here can read what a host tells of itself."""
+    text = (
+        f"what host {host} tells of itself is of a newer version of blockjobs, or damaged "
+        f"({type(error).__name__}: {error})"
+    )
+    _log_once(text)
+    return text
+
+
+@lru_cache(maxsize=256)
+def _log_once(text: str) -> None:
+    log.error("%s: it counts as having told nothing", text)

@@ -1,0 +1,136 @@
+"""Whether a server may keep the registry: what it says of itself, and the refusal of one that would forget.
+
+What makes a server fit is a table of rules in ``model.checkup``, which ``doctor`` and every process at its start read.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model.checkup import Finding, Level, examine
+from blockjobs.model.errors import NoRedis
+from blockjobs.registry.address import redacted
+from blockjobs.registry.connection import Client
+
+log = logging.getLogger(__name__)
+
+SETTINGS: Final = {
+    # setting: (what we need, why)
+    "appendonly": ("yes", "a restart would lose the registry"),
+    "appendfsync": ("always", "'everysec' lost acknowledged writes on a plain kill -9"),
+    "maxmemory-policy": ("noeviction", "an eviction would delete jobs"),
+}
+# The first versions that replay the append-only file whatever the user ``default`` may do.
+REPLAYS: Final = {"redis": (8, 6, 0), "valkey": (9, 1, 2)}
+_KEY: Final = "bj:trial"
+# What stands in the append-only file inside of MULTI and EXEC: every command by which we write, whole.
+REPLAYED: Final = (
+    ("MULTI",), ("EXEC",), ("DEL", _KEY), ("HDEL", _KEY, "f"), ("HINCRBY", _KEY, "f", "1"), ("HSET", _KEY, "f", "v"),
+    ("HSETNX", _KEY, "f", "v"), ("INCR", _KEY), ("LPUSH", _KEY, "v"), ("LREM", _KEY, "0", "v"),
+    ("LSET", _KEY, "0", "v"), ("LTRIM", _KEY, "0", "0"), ("PEXPIREAT", _KEY, "1"), ("RENAME", _KEY, _KEY),
+    ("RPUSH", _KEY, "v"), ("SADD", _KEY, "v"), ("SET", _KEY, "v"), ("SREM", _KEY, "v"), ("XADD", _KEY, "*", "f", "v"),
+    ("XDEL", _KEY, "1-1"), ("XTRIM", _KEY, "MAXLEN", "1"), ("ZADD", _KEY, "1", "v"), ("ZREM", _KEY, "v"),
+    ("ZREMRANGEBYSCORE", _KEY, "0", "1"),
+)  # fmt: skip
+
+Fact = tuple[str, Mapping[str, Any]]
+
+
+def expect_fit_server(client: Client, url: str, *, warn: bool = True) -> None:
+    """Refuse a server that does not answer or would lose what it acknowledged.
+
+    ``warn``: log what its user may not ask, and so was not looked at.
+
+    Raises:
+        NoRedis: it is not reachable, or not fit; the text names one reason.
+    """
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise NoRedis(f"Redis is not reachable at {redacted(url)}: {error}") from None
+    for finding in examine_server(client):
+        if finding.level is Level.ERROR:
+            raise NoRedis(f"Redis at {redacted(url)}: {finding.text}; {finding.advice}")
+        if finding.level is Level.WARNING and warn:
+            log.warning("Redis at %s: %s; %s", redacted(url), finding.text, finding.advice)
+
+
+def examine_server(client: Client) -> list[Finding]:
+    """What there is to say of a server that is to keep the registry."""
+    return [finding for kind, fact in read_server(client) for finding in examine(kind, "redis", fact)]
+
+
+def read_server(client: Client) -> Iterator[Fact]:
+    """The facts, as (kind of rule, fact); of what this user may not ask, that.  Raises RedisError: Redis went away."""
+    yield from read_kind(client)
+    yield from read_settings(client)
+
+
+def read_kind(client: Client) -> Iterator[Fact]:
+    """What it is, and who replays its append-only file."""
+    (info,) = client.pipeline(transaction=False).info().execute(raise_on_error=False)
+    server = None if _denied(info) else _server(info)
+    yield ("asked", {"what": "its version, role and mode", "right": "+info", "known": server is not None})
+    if server:
+        yield ("server", server)
+        if server["replays"] is False and server["version-number"] >= (7,):
+            yield from _default_user(client, server)
+
+
+def read_settings(client: Client) -> Iterator[Fact]:
+    """What it is set to."""
+    pipe = client.pipeline(transaction=False)
+    for name in SETTINGS:
+        pipe.config_get(name)
+    settings = pipe.execute(raise_on_error=False)
+    known = [not _denied(found) for found in settings]
+    yield ("asked", {"what": "its settings", "right": "+config|get", "known": all(known)})
+    for (name, (needed, why)), found, told in zip(SETTINGS.items(), settings, known, strict=True):
+        if told and name in found:
+            yield ("setting", {"name": name, "needed": needed, "why": why, "found": _text(found[name])})
+
+
+def _server(info: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get("valkey_version") or info["redis_version"])
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return {
+        "name": kind.capitalize(), "version": version, "version-number": number, "role": info["role"],
+        "cluster": bool(info.get("cluster_enabled")), "replays": number >= REPLAYS[kind],
+        "fixed": ".".join(map(str, REPLAYS[kind])), "too-old": kind == "redis" and number < (7,),
+    }  # fmt: skip
+
+
+def _default_user(client: Client, server: Mapping[str, Any]) -> Iterator[Fact]:
+    """Whether the user in whose name the append-only file is replayed may run what stands in it."""
+    pipe = client.pipeline(transaction=False)
+    for words in REPLAYED:
+        pipe.execute_command("ACL", "DRYRUN", "default", *words)
+    answers = pipe.execute(raise_on_error=False)
+    yield (
+        "asked",
+        {"what": "the rights of its user default", "right": "+acl|dryrun", "known": not any(map(_denied, answers))},
+    )
+    refused = [
+        words[0] for words, answer in zip(REPLAYED, answers, strict=True)
+        if not _denied(answer) and _text(answer) not in ("OK", "True")
+    ]  # fmt: skip
+    yield ("default-user", {**server, "refused": ", ".join(refused)})
+
+
+def _denied(answer: object) -> bool:
+    """Whether it is a refusal for a missing right.  Raises RedisError: the answer is another error."""
+    if isinstance(answer, redis.exceptions.NoPermissionError):
+        return True
+    if isinstance(answer, redis.RedisError):
+        raise answer
+    return False
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

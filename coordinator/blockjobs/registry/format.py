@@ -1,0 +1,72 @@
+"""The version of what the registry holds: a number that says whether two versions of blockjobs may share it.
+
+The coordinator and the finalizer raise the number to their own; everybody else refuses any other than its own.  So the
+control machine is upgraded first, and a host of another version says so instead of misreading what it finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import redis
+
+from blockjobs.model.errors import Refused
+from blockjobs.registry import keys
+from blockjobs.registry.connection import Client
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = 1  # one more whenever an older version would misread, or miss, what this one writes
+
+
+def raise_format(client: Client) -> None:
+    """Begin to use a registry as the control plane.
+
+    Raises:
+        Refused: a newer version of blockjobs has used it.
+        RedisError: Redis is away.
+    """
+    found = _read(client)
+    if found is not None and found > FORMAT:
+        raise Refused(f"{_newer(found)}: install that version here, too")
+    if found != FORMAT:
+        client.set(keys.registry_format(), FORMAT)
+
+
+def expect_same_format(client: Client) -> None:
+    """Begin to use a registry as a host or as a client.
+
+    Raises:
+        Refused: the control machine runs another version of blockjobs.
+        RedisError: Redis is away.
+    """
+    try:
+        found = _read(client)
+    except redis.exceptions.NoPermissionError:
+        right = f"%R~{keys.registry_format()}"
+        log.warning("the version of the registry cannot be looked at; give this user %s in the ACL file", right)
+        return
+    if found is not None and found > FORMAT:
+        raise Refused(f"{_newer(found)}: install that version here, too")
+    if found is not None and found < FORMAT:
+        raise Refused(
+            f"the registry is of format {found}, and this version of blockjobs writes format {FORMAT}: "
+            "upgrade the control machine first"
+        )
+
+
+def _read(client: Client) -> int | None:
+    """The number; None: nobody has used this registry yet."""
+    found = client.get(keys.registry_format())
+    if found is None:
+        return None
+    if not found.isdigit():
+        raise Refused(
+            f"key {keys.registry_format()} of the registry is no number: is this Redis used for anything else?"
+        )
+    return int(found)
+
+
+def _newer(found: int) -> str:
+    return f"the registry is of format {found}, and this version of blockjobs knows {FORMAT}"

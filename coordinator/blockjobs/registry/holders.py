@@ -1,0 +1,17 @@
+"""Who holds a volume: a job, or a reservation, which has its reason before a space (no job's id has one)."""
+
+from __future__ import annotations
+
+from blockjobs.model.ids import Host, JobId
+from blockjobs.registry import keys
+from blockjobs.registry.connection import Client
+
+
+def type_of(client: Client, holder: str) -> str:
+    """The type of a job, or why a volume is reserved; that of most jobs for readers, who are only counted."""
+    reason, space, _ = holder.partition(" ")
+    if space:
+        return reason
+    host, _, txn = (client.hget(keys.ids(), holder) or b"").decode().partition(" ")
+    found = client.hget(keys.job(Host(host), JobId(holder)), "type") if txn else None
+    return (found or b"backup").decode()

@@ -1,0 +1,223 @@
+"""The name of a host: everything that the registry keeps under it goes to another name, or is forgotten.
+
+Nothing of it is done while the host is up or has jobs that are not over, and so nobody else writes meanwhile.  Each
+step may be repeated: a call that was cut off is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from blockjobs.model.errors import Refused
+from blockjobs.model.ids import Host, RunId, TxnId
+from blockjobs.model.keep import Target
+from blockjobs.registry import codec, keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import readable
+from blockjobs.registry.found import Found, under_new_name
+from blockjobs.registry.handover import elsewhere
+from blockjobs.registry.history import History, pack
+from blockjobs.registry.nodes import Node, Nodes, record_of
+from blockjobs.registry.odd import STRICT
+from blockjobs.registry.scripts import Scripts
+from blockjobs.registry.verbs import Verbs
+from blockjobs.registry.views import JobView, Place, Views
+
+
+class Fate(StrEnum):
+    """What becomes of a key of a host when the host has another name."""
+
+    WITH_JOBS = "it is a job's, and goes with its record"
+    CARRIED = "it goes to the new name"
+    DROPPED = "it says nothing once no job is open"
+    BROKER = "it is the broker's, and goes by itself when it is empty"
+    EXPIRES = "it ends by itself"
+
+
+# Each function of ``keys`` that has a host's name in it, and what becomes of the key.
+HOST_KEYS: Final[dict[str, Fate]] = {
+    "job":           Fate.WITH_JOBS,
+    "holds":         Fate.WITH_JOBS,  # gone with the end of the job, as the three below are
+    "wake":          Fate.WITH_JOBS,
+    "share":         Fate.WITH_JOBS,
+    "members":       Fate.WITH_JOBS,
+    "sizes":         Fate.CARRIED,
+    "abandoned":     Fate.CARRIED,
+    "ready":         Fate.DROPPED,
+    "rung":          Fate.DROPPED,
+    "bells":         Fate.DROPPED,
+    "attempts":      Fate.DROPPED,
+    "fences":        Fate.DROPPED,
+    "locks":         Fate.DROPPED,
+    "card":          Fate.DROPPED,
+    "queue":         Fate.BROKER,  # a message that nobody took rings for what is not there
+    "host_events":   Fate.DROPPED,  # moved to the stream that is read, first
+    "host_due":      Fate.DROPPED,
+    "host_due_wake": Fate.DROPPED,
+    "reply":         Fate.EXPIRES,
+    "asked":         Fate.EXPIRES,
+    "permit":        Fate.EXPIRES,
+}  # fmt: skip
+# The fields of ``keys.hosts`` before a host's name.
+JUDGED: Final = ("state", "since", "steps", "copy", "standing", "refused", "refused-at", "speed", "renaming")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How much of a host was carried to its new name, or forgotten with it."""
+
+    jobs: int
+    backups: int
+    volumes: int
+
+
+class HostNames:
+    def __init__(self, client: Client, scripts: Scripts, verbs: Verbs, found: Found) -> None:
+        self._redis, self._scripts, self._verbs, self._found = client, scripts, verbs, found
+        self._history, self._named = History(client, scripts, STRICT), Nodes(client, scripts, STRICT)
+        self._views = Views(client, internal=True, odd=STRICT)
+
+    # --- what a name has ---------------------------------------------------------------------------------------
+
+    def expect_over(self, host: Host) -> None:
+        """Raises Refused: the host has a job that is not over, or knows of decisions that were lost."""
+        if self._redis.hexists(keys.restart(), f"lost:{host}"):
+            raise Refused(f"host '{host}' knows of decisions that were lost: `blockjobs registry accept-loss` first")
+        for txn in self._redis.zrange(keys.unfinished(), 0, -1):
+            if self._redis.hexists(keys.txn(TxnId(txn.decode())), f"host:{host}"):
+                raise Refused(f"host '{host}' has jobs that are not over, of transaction {txn.decode()}")
+        for job in self._jobs(host):
+            if job.status != "concluded":
+                raise Refused(f"host '{host}' has jobs that are not over: '{job.id}' is {job.status}")
+        staged = self._redis.zrange(keys.staged(), 0, -1)
+        for run in staged:
+            if any(place.host == host for place in self._views.places(RunId(run.decode()))):
+                raise Refused(f"host '{host}' has jobs that are not over: run {run.decode()} is being submitted")
+
+    def expect_unused(self, host: Host) -> None:
+        """Raises Refused: something is kept under a name already."""
+        kinds = (
+            ("jobs on record", any(True for _ in self._places(host))),
+            ("backups", bool(self.backups(host))),
+            ("decisions to carry out", bool(self._redis.exists(keys.abandoned(host)))),
+            ("volumes with a name", bool(self._nodes(host))),
+        )
+        for what, there in kinds:
+            if there:
+                raise Refused(f"host '{host}' has {what} of its own: `blockjobs hosts remove {host}` forgets them")
+
+    def backups(self, host: Host) -> list[Target]:
+        """What runs have published there, and nobody has pruned."""
+        return [each for each in self._history.targets(self._views.runs(), STRICT) if each.host == host]
+
+    def _places(self, host: Host) -> Iterator[Place]:
+        return (place for place in self._views.all() if place.host == host)
+
+    def _jobs(self, host: Host) -> Iterator[JobView]:
+        return self._views.jobs(self._places(host))
+
+    def _nodes(self, host: Host) -> list[Node]:
+        return [node for node in self._named.list() if node.volume.host == host]
+
+    # --- another name --------------------------------------------------------------------------------------------
+
+    def rename(self, old: Host, new: Host, by: str) -> Carried:
+        """Carry all that is kept under a name to another one, and forget the old name.
+
+        Raises:
+            Refused: the host has jobs that are not over, or the new name has something of its own.
+        """
+        self.expect_over(old)
+        self._merge(old)
+        begun = readable(self._redis.hget(keys.hosts(), f"renaming:{old}") or b"")
+        if begun not in ("", new):
+            raise Refused(f"host '{old}' is being renamed to '{begun}': `blockjobs hosts rename {old} {begun}` first")
+        if not begun:  # else a call before this one was cut off
+            self.expect_unused(new)
+            self._redis.hset(keys.hosts(), f"renaming:{old}", new)
+        jobs = sum(self._give(job, new) for job in list(self._jobs(old)))
+        backups = sum(self._found.rehost(target, new) for target in self.backups(old))
+        nodes = self._nodes(old)
+        for node in nodes:
+            self._redis.hset(keys.nodes(), node.name, record_of(_elsewhere(node, new)))
+        for name in (keys.sizes, keys.abandoned):
+            if found := self._redis.hgetall(name(old)):
+                self._redis.hset(name(new), mapping=found)
+        self._carry_words(old, new)
+        self._forget(old, new, by)
+        return Carried(jobs, backups, len(nodes))
+
+    def _give(self, job: JobView, new: Host) -> bool:
+        spec, place = elsewhere(job.spec, new), under_new_name(job.published_as, job.host, new)
+        names = [
+            keys.job(job.host, job.id), keys.job(new, job.id), keys.txn(job.transaction), keys.order(job.transaction),
+            keys.run_jobs(job.run), keys.ids(),
+        ]  # fmt: skip
+        args = [
+            job.id, job.transaction, job.host, new, codec.pack(spec.to_dict()), spec.source.lock, spec.target.lock,
+            place, pack(spec),
+        ]  # fmt: skip
+        answer = self._scripts.call("rehost", names, args)
+        if answer[0] == b"open":
+            raise Refused(f"job '{job.id}' is {answer[1].decode()} now: try again when it is over")
+        return bool(answer[0] == b"given")
+
+    def _carry_words(self, old: Host, new: Host) -> None:
+        """What people have said of the host: its limit, and drains of it and of its volumes."""
+        if speed := self._redis.hget(keys.hosts(), f"speed:{old}"):
+            self._redis.hset(keys.hosts(), f"speed:{new}", speed)
+        for reason, said in self._redis.hgetall(keys.holding()).items():
+            text = reason.decode()
+            if text == f"drain:{old}" or text.startswith(f"drain:{old}:"):
+                self._redis.hset(keys.holding(), f"drain:{new}{text.removeprefix(f'drain:{old}')}", said)
+                self._redis.hdel(keys.holding(), text)
+
+    # --- no name -------------------------------------------------------------------------------------------------
+
+    def remove(self, host: Host, by: str) -> Carried:
+        """Forget a host, its jobs on record and what it has published; nothing of it is touched on its disks.
+
+        Raises:
+            Refused: it has jobs that are not over.
+        """
+        self.expect_over(host)
+        self._merge(host)
+        jobs, backups, nodes = list(self._jobs(host)), self.backups(host), self._nodes(host)
+        for job in jobs:
+            self._verbs.dismiss(job.id)
+        for target in backups:
+            self._history.pruned(target, "forgotten with its host")
+        for node in nodes:
+            self._redis.hdel(keys.nodes(), node.name)
+        for reason in self._redis.hkeys(keys.holding()):
+            if reason.decode().startswith(f"drain:{host}:"):
+                self._redis.hdel(keys.holding(), reason)
+        self._forget(host, "", by)
+        return Carried(len(jobs), len(backups), len(nodes))
+
+    def _merge(self, host: Host) -> None:
+        """Move what the host's workers told while its jobs are still known to be its; they tell nothing more."""
+        while self._redis.exists(keys.host_events(host)):
+            self._scripts.call("merge", [], [host])
+
+    def _forget(self, host: Host, new: str, by: str) -> None:
+        names = [keys.hosts(), keys.holding(), keys.events(), *keys_of(host)]
+        match self._scripts.call("host_gone", names, [host, new, by, *JUDGED]):
+            case [b"up"]:
+                raise Refused(f"host '{host}' is up again: stop its workers")
+            case _:
+                pass
+
+
+def keys_of(host: Host) -> list[str]:
+    """The keys of a host that go with its name."""
+    going = (name for name, fate in HOST_KEYS.items() if fate in (Fate.CARRIED, Fate.DROPPED))
+    return [getattr(keys, name)(host) for name in going]
+
+
+def _elsewhere(node: Node, new: Host) -> Node:
+    options = {**node.options, "host": new} if "host" in node.options else node.options
+    return replace(node, volume=replace(node.volume, host=new), options=options)

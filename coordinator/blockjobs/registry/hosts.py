@@ -1,0 +1,328 @@
+"""Hosts: their heartbeat, the coordinator's judgement of them, and the doorbells to ring."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from blockjobs.model.errors import HostDown
+from blockjobs.model.hanging import HangingPath, hanging_of, hanging_under
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.liveness import Absence, Word, WorkerName, lone_absence
+from blockjobs.registry import codec, keys
+from blockjobs.registry.clock import read_steady_ms
+from blockjobs.registry.connection import Client, milliseconds
+from blockjobs.registry.each import readable
+from blockjobs.registry.facts import name_unreadable, read_facts
+from blockjobs.registry.heartbeats import Heartbeats
+from blockjobs.registry.odd import Odd
+from blockjobs.registry.scripts import Scripts
+
+log = logging.getLogger(__name__)
+
+FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
+PAGE, FAR = 500, 20_000  # jobs looked at in one call, and at all, for those that do not hang
+MOST_ASIDE, LONGEST_ASIDE = 20, 300  # items that a daemon tells of, and characters of each error
+DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host: ``state`` as the coordinator judged it (up, down, left), since when (ms), and what it told of itself."""
+
+    name: Host
+    state: str
+    since: int
+    machine: str
+    slots: int
+    facts: Mapping[str, Any]
+    beat: int
+    running: int
+    waiting: int
+    speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
+    unreadable: str = ""  # why what it tells of itself cannot be read
+    absent: tuple[Absence, ...] = ()  # which of its workers are not there
+
+    @property
+    def hanging(self) -> tuple[HangingPath, ...]:
+        """The paths that hang there."""
+        return hanging_of(self.facts)
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """What the host could not handle and has put aside: the error of each item, by its name."""
+        return {str(item): str(error) for item, error in self.facts.get("aside", {}).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "state": self.state, "since": self.since / 1000, "slots": self.slots,
+            "running": self.running, "waiting": self.waiting, "speed": self.speed, "facts": dict(self.facts),
+            "hanging": [each.to_dict() for each in self.hanging],
+            "absent": [{"worker": each.worker, "word": each.word, "since": each.since / 1000} for each in self.absent],
+        }  # fmt: skip
+
+
+class Judged(NamedTuple):
+    """How the coordinator judged a host: up, down or left, since when (ms), and which of its workers are not there."""
+
+    state: str
+    since: int
+    absent: tuple[Absence, ...] = ()
+
+    def lacks(self, worker: WorkerName) -> bool:
+        """Whether this worker is not there; of a host judged by an earlier version neither is, unless it is up."""
+        if not self.absent:
+            return self.state != "up"
+        return any(absence.worker is worker for absence in self.absent)
+
+
+class Lease(NamedTuple):
+    """A live claim.  ``beat``: the counter of its checkpoints.  ``vacated``: its place in the store was given back."""
+
+    attempt: str
+    beat: int
+    store: str
+    vacated: bool
+
+
+class Hosts(Heartbeats):
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        super().__init__(client, scripts)
+        self._odd = odd or Odd()
+
+    def judge(self, host: Host, state: str, words: Mapping[WorkerName, Word] | None = None) -> bool:
+        """Note the judgement of a host, and of its workers (None: the same); True where that of the host changed."""
+        each = [state if words is None else words[worker] for worker in WorkerName]
+        return bool(self._scripts.call("judge", [keys.hosts(), keys.events()], [host, state, *each])[0] == b"changed")
+
+    def list_arrivals(self) -> list[Host]:
+        """Hosts that have registered and that nobody has looked at since; what is no host's name is dropped."""
+        names = self._redis.srandmember(keys.arrivals(), PAGE)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.exists(keys.card(Host(readable(name))))
+        here = [name for name, there in zip(names, pipe.execute() if names else [], strict=True) if there]
+        if odd := {*names} - {*here}:
+            self._redis.srem(keys.arrivals(), *odd)
+        return [Host(name.decode()) for name in here]
+
+    def drop_arrivals(self, hosts: Iterable[Host]) -> None:
+        """These hosts were looked at."""
+        self._redis.srem(keys.arrivals(), *hosts)
+
+    def known(self) -> dict[Host, Judged]:
+        """Every host the coordinator knows."""
+        record = {readable(name): readable(value) for name, value in self._redis.hgetall(keys.hosts()).items()}
+        return {
+            Host(name[6:]): Judged(state, int(record.get("since:" + name[6:], "0")), _absent(record, name[6:]))
+            for name, state in sorted(record.items())
+            if name.startswith("state:")
+        }
+
+    def list_refused(self, hosts: Sequence[Host]) -> dict[Host, tuple[int, int]]:
+        """Of each host of which an event was ever refused: how many were, and when the last one was (ms)."""
+        names = [f"{what}:{host}" for host in hosts for what in ("refused", "refused-at")]
+        found = self._redis.hmget(keys.hosts(), names) if names else []
+        return {
+            host: (int(count), int(at or 0))
+            for host, count, at in zip(hosts, found[::2], found[1::2], strict=True)
+            if count
+        }
+
+    def views(self) -> list[HostView]:
+        known = self.known()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(keys.hosts(), [f"speed:{host}" for host in known] or ["-"])
+        for host in known:
+            pipe.hmget(keys.card(host), "machine", "slots", "facts", "beat")
+            pipe.hlen(keys.attempts(host))
+            pipe.zcard(keys.ready(host))
+        speeds, *rows = pipe.execute()
+        return [
+            HostView(
+                host,
+                judged.state,
+                judged.since,
+                **_told(host, card),
+                absent=judged.absent,
+                running=running,
+                waiting=waiting,
+                speed=self._odd.read(f"limit of host {host}", partial(int, speed or 0)) or 0,
+            )
+            for (host, judged), card, running, waiting, speed in zip(
+                known.items(), rows[::3], rows[1::3], rows[2::3], speeds[: len(known)], strict=True
+            )
+        ]
+
+    def leases(self, hosts: list[Host], busy: Iterable[Host] = ()) -> dict[tuple[Host, JobId], Lease]:
+        """Every live claim.  ``busy``: the hosts that had some; of all others one call asks whether they have any."""
+        quiet = {*hosts} - {*busy}
+        asked = hosts if self._any(map(keys.attempts, quiet)) else [host for host in hosts if host not in quiet]
+        if not asked:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for host in asked:
+            pipe.hkeys(keys.attempts(host))
+        claims = [(h, JobId(j.decode())) for h, jobs in zip(asked, pipe.execute(), strict=True) for j in jobs]
+        for host, job in claims:
+            pipe.hmget(keys.job(host, job), "attempt", "beat", "store", "vacated")
+        return {
+            claim: Lease((attempt or b"").decode(), int(beat or 0), (store or b"").decode(), vacated is not None)
+            for claim, (attempt, beat, store, vacated) in zip(claims, pipe.execute() if claims else [], strict=True)
+        }
+
+    def _any(self, names: Iterable[str]) -> bool:
+        """Whether one of these keys is there: a call for a fleet that rests, in the place of one for each host."""
+        found = [*names]
+        return bool(found) and bool(self._redis.exists(*found))
+
+    def fence(self, host: Host, job: JobId, attempt: str) -> bool:
+        """Order the host's watcher to end an attempt; False: the job is not that attempt's any more."""
+        names = [keys.job(host, job), keys.fences(host)]
+        return bool(self._scripts.call("fence", names, [job, attempt])[0] == b"ordered")
+
+    def waiting(self, hosts: Iterable[Host]) -> list[Host]:
+        """Those of ``hosts`` where a job waits for a slot, and for nothing else."""
+        asked = list(hosts)
+        if not self._any(map(keys.ready, asked)):
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for host in asked:
+            pipe.zcount(keys.ready(host), "-inf", f"({FULL}")
+        return [host for host, jobs in zip(asked, pipe.execute(), strict=True) if jobs]
+
+    def ring(
+        self, host: Host, slots: int, *, lost_after_ms: int,
+        limit: Callable[[Host, str], int] = lambda _host, _store: 0, hanging: Sequence[HangingPath] = (),
+    ) -> list[JobId]:  # fmt: skip
+        """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
+
+        ``limit``: what a copy of a host to a store ("": to none) may move until it is known better, 0: as it is.
+        ``hanging``: paths that hang there; a job that touches one of their file systems waits until none does.
+        """
+        most = slots + 2
+        # As many as may be rung already lie before those that are to be.
+        jobs = self._waiting(host, 2 * most + 1, hanging)
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hget(keys.job(host, JobId(job.decode())), "store")
+        names = [
+            keys.ready(host), keys.rung(host), keys.attempts(host), keys.holding(), keys.queue(host, WorkerName.COPY)
+        ]  # fmt: skip
+        args: list[Any] = [most, slots, lost_after_ms, host]
+        for job, found in zip(jobs, pipe.execute() if jobs else [], strict=True):
+            store = (found or b"").decode()
+            at_first = limit(host, store)
+            names += [keys.job(host, JobId(job.decode())), keys.store(store), keys.places(store), keys.crowd(store)]
+            args += [job, store, at_first or ""]
+        return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
+
+    def _waiting(self, host: Host, most: int, hanging: Sequence[HangingPath]) -> list[bytes]:
+        """The jobs that wait for a slot, the longest waiting first, without those that would hang."""
+        found: list[bytes] = []
+        for start in range(0, FAR if hanging else 1, PAGE):
+            page = self._redis.zrangebyscore(
+                keys.ready(host), "-inf", f"({FULL}", start=start, num=PAGE if hanging else most
+            )
+            found += self._sound(host, page, hanging) if hanging else page
+            if len(found) >= most or len(page) < PAGE:
+                break
+        return found[:most]
+
+    def _sound(self, host: Host, jobs: Sequence[bytes], hanging: Sequence[HangingPath]) -> list[bytes]:
+        """Those jobs that touch nothing that hangs."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hget(keys.job(host, JobId(job.decode())), "spec")
+        specs = zip(jobs, pipe.execute() if jobs else [], strict=True)
+        return [job for job, spec in specs if spec and not _would_hang(spec, hanging)]
+
+    def incarnate(self) -> str:
+        """The registry's incarnation: drawn at its first use, the same ever after."""
+        while (found := self._redis.get(keys.incarnation())) is None:
+            self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
+        return str(found.decode())
+
+    def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
+        """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""
+        self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(bounded_aside(aside or {}))])
+
+    def daemon_aside(self, name: str) -> dict[str, str]:
+        """What a daemon could not handle and has put aside: the error of each item, by its name."""
+        packed = self._redis.hget(keys.daemons(), f"aside:{name}")
+        found: dict[str, str] = codec.unpack(packed) if packed else {}
+        return found
+
+    def daemon_seq(self, name: str) -> str:
+        """How far a daemon of this name had read the events; "0" where none ever did."""
+        return (self._redis.hget(keys.daemons(), f"seq:{name}") or b"0").decode()
+
+    def daemons(self) -> dict[str, bool]:
+        """Which daemons go round."""
+        now = read_steady_ms(self._redis)
+        found = self._redis.hgetall(keys.daemons())
+        return {name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")}
+
+    def now(self) -> int:
+        """Redis' clock in ms."""
+        return milliseconds(self._redis.time())
+
+    def run_id(self) -> str:
+        """Redis' own run id: another one means that it was restarted."""
+        return str(self._redis.info("server")["run_id"])
+
+
+def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
+    """What a host says of itself, for its view; one whose card cannot be read has told nothing."""
+    machine, slots, facts, beat = card
+    read, unreadable = read_facts(host, facts)
+    told = {"machine": "", "slots": 0, "beat": 0, "facts": read, "unreadable": unreadable}
+    try:
+        return told | {"machine": (machine or b"").decode(), "slots": int(slots or 0), "beat": int(beat or 0)}
+    except ValueError as error:
+        return told | {"unreadable": name_unreadable(host, error)}
+
+
+def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
+    """Whether a job touches anything that hangs; of one that nobody here can read, its claim says so."""
+    try:
+        return hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) is not None
+    except Exception as error:  # it is this job's own
+        log.error("a job that waits for a slot cannot be read: %s: %s", type(error).__name__, error)
+        return False
+
+
+def bounded_aside(aside: Mapping[str, str]) -> dict[str, str]:
+    """The first of many items, with the beginnings of their texts."""
+    return {name[:LONGEST_ASIDE]: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
+
+
+def _absent(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
+    """Which workers of a host are not there, as they were judged."""
+    found = []
+    for worker in WorkerName:
+        word, _, since = record.get(f"{worker}:{host}", "").partition(" ")
+        if word in (Word.DOWN, Word.LEFT):
+            found.append(Absence(worker, Word(word), int(since) if since.isdigit() else 0))
+    return tuple(found)
+
+
+def check_host(host: Host, known: Judged | None) -> None:
+    """Refuse a host that cannot take a job now.
+
+    Raises:
+        HostDown: says why, and since when.
+    """
+    if known is None:
+        raise HostDown(host, "is not known: no worker has registered under this name")
+    if known.state != "up":
+        at = datetime.fromtimestamp(known.since / 1000).astimezone()
+        word = "has left: its workers were stopped at" if known.state == "left" else f"is {known.state} since"
+        missing = lone_absence(known.absent)
+        raise HostDown(host, f"{word} {at:%Y-%m-%d %H:%M:%S}{': ' * bool(missing)}{missing}")

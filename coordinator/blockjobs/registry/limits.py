@@ -1,0 +1,277 @@
+"""Stores and hosts as limits: what they take at once, and how many bytes a second; changed live.
+
+A place in a store is taken by the doorbell and held by the claim: it counts while its copy has one of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from blockjobs.model import errors
+from blockjobs.model.budgets import Has
+from blockjobs.model.ids import Host, JobId
+from blockjobs.model.numbers import whole
+from blockjobs.registry import codec, keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import readable
+from blockjobs.registry.odd import Odd, demand
+from blockjobs.registry.scripts import Scripts
+
+BATCH: Final = 100  # jobs one script touches at the most
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """A store.  ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: none; ``flow``: bytes/s just now."""
+
+    name: str
+    path: str
+    jobs: int
+    speed: int
+    since: int
+    by: str
+    flow: int
+    running: int  # copies that run or were rung for
+    waiting: int  # jobs that wait for a place in it
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "path": self.path, "jobs": self.jobs, "speed": self.speed, "since": self.since / 1000,
+            "by": self.by, "flow": self.flow, "running": self.running, "waiting": self.waiting,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A copy that has a claim, or a place without one.  ``read``: bytes, as it told at ``told`` (ms).
+
+    ``limit``: bytes/s that it was handed, 0: none; ``felt``: what it may move as far as it knows.
+    """
+
+    host: Host
+    job: JobId
+    store: str
+    claimed: bool
+    paused: bool
+    attempt: str
+    speed: int
+    limit: int
+    felt: int
+    read: int
+    told: int
+
+    @property
+    def has(self) -> Has:
+        return Has(self.limit, self.felt)
+
+
+class Limits:
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+
+    # --- what they are ----------------------------------------------------------------------------------
+
+    def stores(self) -> list[StoreView]:
+        """All, by name."""
+        names = sorted(readable(name) for name in self._redis.smembers(keys.stores()))
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(keys.store(name))
+            pipe.zcard(keys.places(name))
+            pipe.zcard(keys.crowd(name))
+        rows = pipe.execute() if names else []
+        found = [
+            self._odd.read(f"store {name}", partial(_store, name, record, running, waiting))
+            for name, record, running, waiting in zip(names, rows[::3], rows[1::3], rows[2::3], strict=True)
+        ]
+        return [store for store in found if store is not None]
+
+    def store(self, name: str) -> StoreView:
+        """Raises NoSuchStore."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(keys.store(name))
+        pipe.zcard(keys.places(name))
+        pipe.zcard(keys.crowd(name))
+        record, running, waiting = pipe.execute()
+        if b"path" not in record:  # a flow may have been noted after it was removed
+            raise errors.NoSuchStore(name)
+        return demand(f"store {name}", lambda: _store(name, record, running, waiting))
+
+    def set_store(
+        self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = "", path: str = ""
+    ) -> tuple[int, int] | None:
+        """Change what a store takes (None: as it is); with ``path`` it may be new.  What it was, None for a new one.
+
+        Raises:
+            NoSuchStore: without ``path``.
+        """
+        given = (("jobs", jobs), ("speed", speed))
+        said = ["" if each is None else whole(each, f"store '{name}': {what}") for what, each in given]
+        match self._scripts.call("store", [keys.stores(), keys.store(name), keys.events()], [name, *said, by, path]):
+            case [b"set", b"", b""]:
+                return None
+            case [b"set", before, flow]:
+                return self._was(before), self._was(flow)
+            case _:
+                raise errors.NoSuchStore(name)
+
+    def remove_store(self, name: str, *, by: str = "") -> None:
+        """Forget a store.
+
+        Raises:
+            NoSuchStore: there is none.
+            StoreBusy: a job that is not over uses it.
+        """
+        if not self._redis.hexists(keys.store(name), "path"):
+            raise errors.NoSuchStore(name)
+        self._expect_unused(name)
+        names = [keys.stores(), keys.store(name), keys.places(name), keys.crowd(name), keys.events()]
+        match self._scripts.call("store_gone", names, [name, by]):
+            case [b"gone", path, jobs, speed, said_by]:
+                try:  # a job that was submitted meanwhile: whoever comes later defines the store anew
+                    self._expect_unused(name)
+                except errors.StoreBusy:
+                    was = {"path": path.decode(), "by": said_by.decode()}
+                    self.set_store(name, jobs=self._was(jobs), speed=self._was(speed), **was)
+                    raise
+            case _:
+                raise errors.NoSuchStore(name)
+
+    def _expect_unused(self, name: str) -> None:
+        """Raises StoreBusy."""
+        users = []
+        for batch in _batches(list(self._redis.hgetall(keys.ids()).items())):
+            pipe = self._redis.pipeline(transaction=False)
+            for job, place in batch:
+                host = Host(place.decode().split(" ")[0])
+                pipe.hmget(keys.job(host, JobId(job.decode())), "store", "status")
+            users += [
+                job.decode() for (job, _), (store, status) in zip(batch, pipe.execute(), strict=True)
+                if store == name.encode() and status != b"concluded"
+            ]  # fmt: skip
+        if users:
+            raise errors.StoreBusy(name, users)
+
+    def set_host(self, host: str, speed: int, *, by: str = "") -> int:
+        """Limit all copies of a host together (0: no limit); the limit before.  Raises HostDown: it is not known."""
+        whole(speed, f"host '{host}': speed")
+        reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
+        if reply[0] != b"set":
+            raise errors.HostDown(host, "is not known: no worker has registered under this name")
+        return self._was(reply[1])
+
+    def host_speeds(self) -> dict[Host, int]:
+        """The hosts that were ever given a limit, with the one they have now."""
+        record = self._redis.hgetall(keys.hosts())
+        names = {name: readable(name)[6:] for name in record if name.startswith(b"speed:")}
+        found = {
+            host: self._odd.read(f"limit of host {host}", partial(int, record[name])) for name, host in names.items()
+        }
+        return {Host(host): speed for host, speed in found.items() if speed is not None}
+
+    @staticmethod
+    def _was(number: bytes) -> int:
+        """A limit as it was before; one that cannot be read is about to be replaced, and counts as none."""
+        return int(number) if number.isdigit() else 0
+
+    # --- what runs --------------------------------------------------------------------------------------
+
+    def running(self, stores: Iterable[str], hosts: Iterable[Host]) -> list[Running]:
+        """Every copy with a place in one of these stores, or a claim on one of these hosts."""
+        by_store, by_host = list(stores), list(hosts)
+        pipe = self._redis.pipeline(transaction=False)
+        for name in by_store:
+            pipe.zrange(keys.places(name), 0, -1)
+        for host in by_host:
+            pipe.hkeys(keys.attempts(host))
+        rows = pipe.execute() if by_store or by_host else []
+        places = {
+            (host, JobId(j.decode())): ""
+            for host, jobs in zip(by_host, rows[len(by_store) :], strict=True)
+            for j in jobs
+        }
+        for name, members in zip(by_store, rows, strict=False):
+            places |= dict.fromkeys(map(_place, members), name)
+        for host, job in places:
+            pipe.hmget(keys.job(host, job), "attempt", "status", "speed", "limit", "felt", "bytes", "told")
+        found = [
+            self._odd.read(f"what job {job} moves", partial(_running, host, job, store, fields))
+            for ((host, job), store), fields in zip(places.items(), pipe.execute() if places else [], strict=True)
+        ]
+        return [copy for copy in found if copy is not None]
+
+    def limit(self, limits: Mapping[tuple[Host, JobId], int]) -> None:
+        """Hand running copies their shares, in bytes a second."""
+        for batch in _batches(list(limits.items())):
+            names = [key for (host, job), _ in batch for key in (keys.job(host, job), keys.wake(host, job))]
+            self._scripts.call("limit", names, [limit for _, limit in batch])
+
+    def flow(self, flows: Mapping[str, int]) -> None:
+        """Note for readers what flows into each store."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name, flow in flows.items():
+            pipe.hset(keys.store(name), "flow", flow)
+        if flows:
+            pipe.execute()
+
+    # --- places -------------------------------------------------------------------------------------------
+
+    def sweep(self, store: str, suspects: Iterable[tuple[Host, JobId]]) -> int:
+        """Give back the places of copies that ended; how many."""
+        freed = 0
+        for batch in _batches(list(suspects)):
+            names = [keys.places(store)]
+            names += [key for host, job in batch for key in (keys.job(host, job), keys.rung(host))]
+            freed += self._scripts.call("sweep", names, [word for place in batch for word in place])[1]
+        return freed
+
+    def vacate(self, host: Host, job: JobId, attempt: str, store: str, *, away: bool) -> None:
+        """Give back the place of an attempt that stands still as its host is away; else take it again."""
+        self._scripts.call("vacate", [keys.job(host, job), keys.places(store)], [host, job, attempt, int(away)])
+
+    def admit(self, store: str, most: int) -> set[Host]:
+        """Let so many jobs out of a store's crowd, the longest waiting first; the hosts that are to be rung."""
+        hosts: set[Host] = set()
+        while most > 0 and (found := self._redis.zrange(keys.crowd(store), 0, min(most, BATCH) - 1)):
+            places = [_place(member) for member in found]
+            names = [keys.crowd(store), *(keys.ready(host) for host, _ in places)]
+            self._scripts.call("admit", names, [word for place in places for word in place])
+            hosts |= {host for host, _ in places}
+            most -= len(places)
+        return hosts
+
+    def ahead(self, store: str, host: Host, job: JobId) -> int | None:
+        """How many jobs get a place in a store before this one; None: it does not wait for one."""
+        rank = self._redis.zrank(keys.crowd(store), f"{host} {job}")
+        return None if rank is None else int(rank)
+
+
+def _running(host: Host, job: JobId, store: str, fields: Sequence[bytes | None]) -> Running:
+    attempt, status, speed, limit, felt, counts, told = fields
+    return Running(
+        host, job, store, bool(attempt), status in (b"paused", b"standby"), (attempt or b"").decode(),
+        int(speed or 0), int(limit or 0), int((attempt and felt) or limit or 0),
+        int(codec.unpack(counts).get("read", 0)) if counts else 0, int(told or 0),
+    )  # fmt: skip
+
+
+def _place(member: bytes) -> tuple[Host, JobId]:
+    host, _, job = member.decode().partition(" ")
+    return Host(host), JobId(job)
+
+
+def _store(name: str, r: Mapping[bytes, bytes], running: int, waiting: int) -> StoreView:
+    def number(field: bytes) -> int:
+        return int(r.get(field, b"0"))
+
+    return StoreView(
+        name, r.get(b"path", b"").decode(), number(b"jobs"), number(b"speed"), number(b"since"),
+        r.get(b"by", b"").decode(), number(b"flow"), running, waiting,
+    )  # fmt: skip
+
+
+def _batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

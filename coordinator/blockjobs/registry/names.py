@@ -1,0 +1,73 @@
+"""Names of run files that have to succeed in time: what they allow, and when a run of each succeeded last.
+
+It is kept by name, and so outlives every run: the history of a name may be forgotten, and when it was good last is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from blockjobs.model.ids import RunId
+from blockjobs.model.notices import ATTENTION
+from blockjobs.model.overdue import NameSeen
+from blockjobs.model.policies import RunFields
+from blockjobs.registry import codec, keys
+from blockjobs.registry.clock import read_jumps, read_steady_ms
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import readable
+from blockjobs.registry.odd import Odd
+from blockjobs.registry.scripts import Scripts
+
+_OVERDUE: Final = "overdue:"
+
+
+class Names:
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+
+    def all(self) -> list[NameSeen]:
+        """Every name that has to succeed in time, as it stands now."""
+        record = {readable(field): value for field, value in self._redis.hgetall(keys.names()).items()}
+        names = sorted(field.removeprefix(_OVERDUE) for field in record if field.startswith(_OVERDUE))
+        if not names:
+            return []
+        now, jumps = read_steady_ms(self._redis), read_jumps(self._redis)
+        read = [self._odd.read(f"name '{name}'", partial(_name, name, record, now, jumps)) for name in names]
+        return [seen for seen in read if seen is not None]
+
+    def succeeded(self, name: str, run: RunId) -> bool:
+        """Note that a run of a name has succeeded; False: a later one has, or the name has not to."""
+        ended = self._redis.hget(keys.run(run), "ended-steady")
+        if ended is None:  # it ended under an earlier version, or is forgotten
+            return False
+        return bool(self._scripts.call("good", [keys.names()], [name, ended, run])[0] == b"noted")
+
+    def declare(self, name: str, fields: RunFields) -> None:
+        """A name has to succeed in time, whose start was refused: unless that was said before, it is from now on."""
+        now = read_steady_ms(self._redis)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hsetnx(keys.names(), f"about:{name}", names_about(fields))
+        pipe.hsetnx(keys.names(), f"since:{name}", now)
+        pipe.hsetnx(keys.names(), f"{_OVERDUE}{name}", fields.overdue)
+        pipe.execute()
+
+    def forget(self, name: str) -> bool:
+        """A name has no longer to succeed in time; False: it had not to."""
+        return bool(self._scripts.call("forget_name", [keys.names()], [name])[1])
+
+
+def names_about(fields: RunFields) -> bytes:
+    """What is kept of a run file by its name: where it is, and whom to tell."""
+    return codec.pack([fields.file, list(fields.notify.get(ATTENTION, ()))])
+
+
+def _name(name: str, record: Mapping[str, bytes], now: int, jumps: int) -> NameSeen:
+    file, urls = codec.unpack(record[f"about:{name}"])
+    good, _, run = readable(record.get(f"good:{name}", b"")).partition(" ")
+    return NameSeen(
+        name=name, seconds=int(record[f"{_OVERDUE}{name}"]), since=int(record[f"since:{name}"]), good=int(good or 0),
+        run=run, file=str(file), urls=tuple(map(str, urls)), now=now, jumps=jumps,
+        told=readable(record.get(f"told:overdue {name}", b"")),
+    )  # fmt: skip

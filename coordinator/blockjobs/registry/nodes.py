@@ -1,0 +1,170 @@
+"""Volumes registered under a name, for commands that say a name in place of a place."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from blockjobs.model import errors, volumespec
+from blockjobs.model.volumespec import HostedVolume
+from blockjobs.registry import codec, holders, keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import readable
+from blockjobs.registry.odd import Odd, Unreadable, demand
+from blockjobs.registry.scripts import Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A named volume.  ``options``: as it was added; ``children``: the nodes that it was built on; ``size`` then."""
+
+    name: str
+    volume: HostedVolume
+    options: Mapping[str, Any]
+    children: tuple[str, ...] = ()
+    size: int = 0
+    read_only: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "node-name": self.name, "host": self.volume.host, "volume": self.volume.text,
+            "driver": self.volume.volume.driver, "size": self.size, "read-only": self.read_only,
+        }  # fmt: skip
+
+
+class NodeExists(errors.Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Duplicate nodes with node-name='{name}'")
+
+
+class NoSuchNode(errors.Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Failed to find node with node-name='{name}'")
+
+
+class NodeBusy(errors.Refused):
+    """A job reads or writes it, or another node was built on it."""
+
+
+RESERVED_FOR: Final = 30_000  # ms after which a reservation that nobody lifted is lifted by the reaper
+
+
+class Nodes:
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+
+    def add(self, node: Node) -> None:
+        """Raises NodeExists."""
+        if not self._redis.hsetnx(keys.nodes(), node.name, record_of(node)):
+            raise NodeExists(node.name)
+
+    def get(self, name: str) -> Node:
+        """Raises NoSuchNode."""
+        record = self._redis.hget(keys.nodes(), name)
+        if record is None:
+            raise NoSuchNode(name)
+        return demand(f"volume name {name}", lambda: _node(name, record))
+
+    def list(self) -> list[Node]:
+        """All, by name."""
+        rows = sorted(self._redis.hgetall(keys.nodes()).items())
+        named = ((readable(name), record) for name, record in rows)
+        found = [self._odd.read(f"volume name {name}", partial(_node, name, record)) for name, record in named]
+        return [node for node in found if node is not None]
+
+    def remove(self, name: str) -> None:
+        """Forget a name.  Jobs keep the volume itself: this cannot hurt one that starts at the same moment.
+
+        One that cannot be read is forgotten, whatever uses it: nothing else could be done with it.
+
+        Raises:
+            NoSuchNode: there is none.
+            NodeBusy: a job uses it, or a node that was built on it exists.
+        """
+        try:
+            node = self.get(name)
+        except Unreadable:
+            self._redis.hdel(keys.nodes(), name)
+            return
+        if job := self.writer(node.volume):
+            raise NodeBusy(f"Node '{name}' is busy: block device is in use by block job: {self.type_of(job)}")
+        if self.readers(node.volume) or any(name in other.children for other in self.list()):
+            raise NodeBusy(f"Block device {name} is in use")
+        self._redis.hdel(keys.nodes(), name)
+
+    def reserve(self, volume: HostedVolume, why: str, *, ms: int = RESERVED_FOR) -> str:
+        """Keep every job from a volume for a while, at most ``ms``; who holds it now.
+
+        Raises:
+            VolumeBusy: a job, or another reservation, has it.
+        """
+        holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job has in its id
+        found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, ms])
+        if found[0] == b"busy":
+            other = found[1].decode()
+            raise errors.VolumeBusy(volume.lock, other, self.type_of(other))
+        return holder
+
+    def unreserve(self, volume: HostedVolume, holder: str) -> None:
+        self._unreserve(volume.lock, holder)
+
+    def expire(self, now_ms: int) -> tuple[str, ...]:
+        """Lift the reservations whose time is over; the volumes, by text."""
+        lifted = []
+        for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms):
+            reserved = self._odd.read(f"reservation '{readable(row)}'", partial(_reservation, row))
+            if reserved is not None:
+                holder, text = reserved
+                self._unreserve(text, holder)
+                lifted.append(text)
+        return tuple(lifted)
+
+    def _unreserve(self, text: str, holder: str) -> None:
+        self._scripts.call("unreserve", [keys.texts(), keys.reserved()], [text, holder])
+
+    def resized(self, volume: HostedVolume, size: int) -> None:
+        """Every node of a volume has another size.  Whoever says so has the volume reserved: no node of it can go."""
+        for node in self.list():
+            if node.volume.lock == volume.lock:
+                self._redis.hset(keys.nodes(), node.name, record_of(replace(node, size=size)))
+
+    def writer(self, volume: HostedVolume) -> str:
+        """The job that writes to a volume; "" where none does."""
+        lock = volume.lock
+        return (self._redis.hget(keys.texts(), f"w:{lock}") or b"").decode() if lock else ""
+
+    def readers(self, volume: HostedVolume) -> int:
+        """How many jobs read a volume."""
+        lock = volume.lock
+        return int(self._redis.hget(keys.texts(), f"r:{lock}") or 0) if lock else 0
+
+    def type_of(self, job: str) -> str:
+        """The type of a job, or why a volume is reserved."""
+        return holders.type_of(self._redis, job)
+
+
+def _reservation(row: bytes) -> tuple[str, str]:
+    """Who has reserved a volume, and its text."""
+    why, token, text = row.decode().split(" ", 2)
+    return f"{why} {token}", text
+
+
+def record_of(node: Node) -> bytes:
+    """A named volume as the registry keeps it."""
+    return codec.pack(
+        {
+            "volume": volumespec.to_dict(node.volume), "options": dict(node.options),
+            "children": list(node.children), "size": node.size, "read-only": node.read_only,
+        }
+    )  # fmt: skip
+
+
+def _node(name: str, record: bytes) -> Node:
+    fields = codec.unpack(record)
+    return Node(
+        name, volumespec.parse(fields["volume"]), fields["options"], tuple(fields["children"]), fields["size"],
+        fields["read-only"],
+    )  # fmt: skip

@@ -1,0 +1,155 @@
+"""Notices: who is still to be told of a run's end, or that it needs a person.
+
+They are durable, told at least once, and taken by one coordinator at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from blockjobs.model.clock import parse
+from blockjobs.model.ids import RunId
+from blockjobs.model.notices import shown
+from blockjobs.registry import codec, keys
+from blockjobs.registry.clock import read_steady_ms
+from blockjobs.registry.connection import Client
+from blockjobs.registry.odd import Odd
+from blockjobs.registry.scripts import Scripts
+
+OF_NAMES: Final = "@"  # begins what stands for a name in the place of a run's id, which no run's id begins with
+APPRISE: Final = "apprise:"  # and yes or no: when a coordinator last said so (ms, steady clock)
+LATELY: Final = 60_000  # ms: a coordinator says so each 15 s
+PAGE = 50  # runs, or notices, looked at in one turn
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """One of those that a run's end is told to; ``url`` as it may be shown, times in ms."""
+
+    number: int
+    outcome: str
+    url: str
+    state: str  # waiting, sent, failed
+    tries: int
+    error: str
+    at: int
+    due: int
+    about: str = ""  # what needs a person, of one that is no notice of the run's end
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome, "url": self.url, "state": self.state, "tries": self.tries,
+            "error": self.error or None, "at": self.at / 1000 if self.at else None, "about": self.about or None,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A notice that is ours for one try; ``url`` in full."""
+
+    run: RunId
+    number: int
+    taker: str
+    tries: int
+    url: str
+    said: Mapping[str, Any]
+
+
+class Notices:
+    def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
+        self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
+
+    def publish_means(self, *, apprise: bool) -> None:
+        """A coordinator says, now and then, whether it can tell those that apprise tells."""
+        self._redis.hset(keys.daemons(), f"{APPRISE}{'yes' if apprise else 'no'}", read_steady_ms(self._redis))
+
+    def has_apprise(self) -> bool | None:
+        """Whether each coordinator that runs can tell those that apprise tells; None: none has said so lately."""
+        said = self._redis.hmget(keys.daemons(), f"{APPRISE}yes", f"{APPRISE}no")
+        steady = read_steady_ms(self._redis)
+        can, cannot = (steady - int(at or 0) < LATELY for at in said)
+        return False if cannot else True if can else None
+
+    def untold(self) -> list[RunId]:
+        """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""
+        return [RunId(run.decode()) for run in self._redis.zrange(keys.untold(), 0, PAGE - 1)]
+
+    def announce(self, run: RunId, said: Mapping[str, Any], told: list[tuple[str, str]]) -> int:
+        """Make each (outcome, URL) a notice, with the message; how many.  The second time, and by a second one: 0."""
+        names = [keys.untold(), keys.notices(), keys.run_notices(run)]
+        pairs = [word for pair in told for word in pair]
+        match self._scripts.call("announce", names, [run, codec.pack(dict(said)), *pairs]):
+            case [b"announced", number]:
+                return int(number)
+            case _:
+                return 0
+
+    def due(self) -> list[tuple[RunId, int]]:
+        """Notices whose time has come."""
+        now = read_steady_ms(self._redis)
+        rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
+        found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
+        return [notice for notice in found if notice is not None]
+
+    def take(self, run: RunId, number: int, taker: str, *, lease: float) -> Taken | None:
+        """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
+        args = [f"{number} {run}", number, taker, round(lease * 1000)]
+        match self._scripts.call("tell", [keys.notices(), keys.run_notices(run)], args):
+            case [b"yours", tries, url, message]:
+                return self._odd.read(  # one that cannot be read comes up again when its lease is over
+                    f"notice {number} of run {run}",
+                    lambda: Taken(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
+                )
+            case _:
+                return None
+
+    def sent(self, taken: Taken) -> bool:
+        """It was told; False: it is not ours any more, and another one may tell it again."""
+        return self._over(taken, "sent")
+
+    def again(self, taken: Taken, seconds: float, why: str, *, counts: bool = True) -> bool:
+        """It was not told, and is tried again; ``counts`` False: we cut the try off ourselves."""
+        return self._over(taken, "waiting", seconds, why, counts=counts)
+
+    def failed(self, taken: Taken, why: str) -> bool:
+        """It is given up."""
+        return self._over(taken, "failed", 0, why)
+
+    def _over(self, taken: Taken, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
+        names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
+        told_of = taken.run.removeprefix(OF_NAMES)
+        args = [f"{taken.number} {taken.run}", taken.number, told_of, taken.taker, state, round(seconds * 1000), why]
+        return bool(self._scripts.call("told", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
+
+    def of(self, run: RunId) -> list[NoticeView]:
+        """Whom the end of a run is told to, and how far that came."""
+        record = self._redis.hgetall(keys.run_notices(run))
+        count = self._odd.read(f"number of notices of run {run}", lambda: int(record.get(b"count", 0))) or 0
+        pipe = self._redis.pipeline(transaction=False)
+        for n in range(count):
+            pipe.zscore(keys.notices(), f"{n} {run}")
+        pipe.get(keys.clock())
+        *due, record_of_clock = pipe.execute()
+
+        jumps = parse(record_of_clock).jumps
+        at = [0 if score is None else round(score) + jumps for score in due]
+        found = [self._odd.read(f"notice {n} of run {run}", partial(_notice, record, n, at[n])) for n in range(count)]
+        return [notice for notice in found if notice is not None]
+
+
+def _due(row: bytes) -> tuple[RunId, int]:
+    number, run = row.decode().split(" ", 1)
+    return RunId(run), int(number)
+
+
+def _notice(record: Mapping[bytes, bytes], n: int, due: int) -> NoticeView:
+    def text(name: str) -> str:
+        return record.get(f"{name}:{n}".encode(), b"").decode()
+
+    return NoticeView(
+        n, text("outcome"), shown(text("url")), text("state"), int(text("tries") or 0), text("error"),
+        int(text("at") or 0), due, text("about"),
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""The Lua scripts, one verb each, loaded once.
+
+Every script is preceded by ``events.lua``, by ``prelude.lua`` and by tables, written out from Python: the tables exist
+once, and scripts are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from blockjobs.model.clock import UNWATCHED
+from blockjobs.model.ids import Host, RunId
+from blockjobs.model.states import ACCEPTS, MOVES
+from blockjobs.registry import keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.eventkinds import BY_WORKERS as EVENTS_BY_WORKERS
+from blockjobs.registry.eventkinds import list_needs
+
+NAMES: Final = (
+    # clients                                    finalizer and coordinator
+    "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
+    "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
+    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
+    "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
+    "prune", "found", "recast", "rehost", "host_gone", "again", "begin", "merge", "due", "clock", "restart",
+    "announce", "attend", "tell", "told",        "bell", "vacate", "good", "forget_name",
+    # workers
+    "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
+    "died",
+)  # fmt: skip
+_LUA: Final = resources.files("blockjobs.registry") / "lua"
+BY_WORKERS: Final = (
+    "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer", "died",
+)  # fmt: skip
+
+
+# What a finalizer does with what it has read.  Redis may have been started anew since, with an older copy of its data,
+# for which that was never true: then nothing is done.  The last argument is the start that it was read of ("": any).
+OF_A_START: Final = ("start", "pend", "settle", "stop", "conclude", "fail", "close", "again")
+_SAME_START: Final = """\
+local start = table.remove(ARGV)
+if start ~= "" and not string.find(redis.call("INFO", "server"), "run_id:" .. start, 1, true) then
+  return {"restarted"}
+end
+"""
+
+
+# Keys that scripts find by a host, a transaction or a run and not by what they were called with: %s is its name.
+_KEYS: Final = {
+    "EVENTS": keys.events(),
+    "HOST_EVENTS": keys.host_events("%s"),
+    "HOST_DUE": keys.host_due("%s"),
+    "ARRIVALS": keys.arrivals(),
+    "HOSTS": keys.hosts(),
+    "CLOCK": keys.clock(),
+    "CARD": keys.card(Host("%s")),
+    "IDS": keys.ids(),
+    "TXN": keys.txn("%s"),
+    "RUN": keys.run(RunId("%s")),
+}
+
+
+@cache
+def source(name: str) -> str:
+    """The whole text of a script, as Redis gets it."""
+    return assemble((_LUA / f"{name}.lua").read_text(), _SAME_START if name in OF_A_START else "")
+
+
+def assemble(text: str, guard: str = "") -> str:
+    """A script's own text, behind its flags, the tables, what all scripts share, and its guard."""
+    flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis wants them first
+    tables = (
+        _sets("MOVES", MOVES),
+        _sets("ACCEPTS", ACCEPTS),
+        _table("BY_WORKERS", {kind: _fields(list_needs(kind)) for kind in sorted(EVENTS_BY_WORKERS)}),
+        *(f'local {name} = "{key}"' for name, key in _KEYS.items()),
+        f"local UNWATCHED = {UNWATCHED}",
+    )
+    return "\n".join(
+        (flags, *tables, *((_LUA / f"{name}.lua").read_text() for name in ("events", "prelude")), guard, text)
+    )
+
+
+def _sets(name: str, sets: Mapping[Any, frozenset[Any]]) -> str:
+    return _table(name, {key: _fields(dict.fromkeys(sorted(values), True)) for key, values in sets.items()})
+
+
+def _fields(flags: Mapping[Any, bool]) -> str:
+    return "{" + ",".join(f'["{name}"]={str(flag).lower()}' for name, flag in flags.items()) + "}"
+
+
+def _table(name: str, rows: Mapping[Any, str]) -> str:
+    return f"local {name} = {{{','.join(f'[{chr(34)}{key}{chr(34)}]={row}' for key, row in rows.items())}}}"
+
+
+class Restarted(Exception):
+    """Redis was started anew since somebody looked at what it knows."""
+
+
+class Scripts:
+    """Calls by name: ``scripts.call("claim", keys, args)``; an unknown script is loaded again by redis-py."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._scripts: dict[str, Any] = {}  # those that were called: to register one is to hash its text
+
+    def call(self, name: str, keys: Sequence[str], args: Sequence[object], *, start: str = "") -> list[Any]:
+        """Run one script; returns its tagged list, bytes as they came.
+
+        ``start``: the start of Redis (its run id) of which a script of ``OF_A_START`` was decided on; "": any.
+
+        Raises:
+            Restarted: Redis was started anew since, and nothing was done.
+        """
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(source(name))
+        own = [start] if name in OF_A_START else []
+        reply: list[Any] = self._scripts[name](keys=list(keys), args=[*args, *own])
+        if own and reply[0] == b"restarted":
+            raise Restarted
+        return reply

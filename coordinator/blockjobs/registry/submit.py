@@ -1,0 +1,215 @@
+"""A run enters the registry: staged in batches, invisible, and made real by one field.
+
+A client that dies before publishing leaves only staged jobs, which nobody sees and the reaper removes.
+A client that dies after it leaves a run that the coordinator launches.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import redis
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId, RunId, TxnId
+from blockjobs.model.jobs import JobSpec
+from blockjobs.model.policies import RunFields, transaction_name
+from blockjobs.model.runs import RunPlan, check_together
+from blockjobs.registry import codec, history, holders, keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import Each, plainly, readable
+from blockjobs.registry.limits import Limits
+from blockjobs.registry.names import names_about
+from blockjobs.registry.scripts import Scripts
+
+BATCH: Final = 100  # jobs one script touches at the most: 500 held Redis for up to 28 ms
+_NOTHING: Final = RunFields()
+PATIENCE: Final = 30.0  # seconds that a client asks whether its run was published, while Redis is away
+ASK_AGAIN: Final = 0.2  # seconds between two of these questions
+STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not published counts as abandoned
+
+
+class Submit:
+    def __init__(self, client: Client, scripts: Scripts, patience: float = PATIENCE) -> None:
+        self._redis, self._scripts, self.patience = client, scripts, patience
+        self._limits = Limits(client, scripts)
+
+    def submit(self, plan: RunPlan) -> None:
+        """All of a run, or nothing: stage, publish, launch.
+
+        Raises:
+            RunExists: a run of this name was started within the same second.
+            JobExists: an id is taken.
+            VolumeBusy: another job reads or writes a target, or writes a source.
+            JobFault: two jobs of the run itself do not go together.
+            RunGoing, RunSkipped: its file has one at a time of its name, and one is not over.
+            StartUnknown: Redis went away as the run was to be published, and stayed away.
+        """
+        specs = plan.jobs
+        check_together(specs, allow_in_place=plan.allow_in_place)
+        self._check_line(plan)
+        owner = uuid.uuid4().hex
+        try:
+            for batch in batches(specs):
+                self.stage(plan, batch, owner)
+            for name, store in plan.fields.stores.items():  # before there is a copy that they limit
+                self._limits.set_store(name, path=store.path, jobs=store.jobs, speed=store.speed, by=f"run {plan.run}")
+            self._publish_surely(plan)
+        except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
+            with suppress(redis.RedisError):
+                self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
+            raise
+        with suppress(redis.ConnectionError, redis.TimeoutError):  # it is published: the coordinator launches it
+            self.launch(plan.run)
+
+    def _publish_surely(self, plan: RunPlan) -> None:
+        """Publish, and ask again where the reply was lost: the run may be published all the same.
+
+        Raises:
+            StartUnknown: Redis stayed away.
+        """
+        until, doubt = time.monotonic() + self.patience, False
+        # What a run that starts another one again says of its name is that of an earlier file.
+        fields = replace(plan.fields, part=True) if plan.retries else plan.fields
+        while True:
+            try:
+                self.publish(plan.run, len(plan.jobs), plan.name, fields)
+            except redis.RedisError as error:  # one that it gives on being asked again does not say that it is not
+                doubt |= isinstance(error, redis.ConnectionError | redis.TimeoutError)
+                if not doubt:
+                    raise
+                if time.monotonic() > until:
+                    raise errors.StartUnknown(plan.run, str(error)) from None
+                time.sleep(ASK_AGAIN)
+            else:
+                return
+
+    def _check_line(self, plan: RunPlan) -> None:
+        """Before anything is staged: a volume of the run that goes on is not the reason that a user wants to read."""
+        if plan.fields.on_overlap in ("refuse", "skip"):
+            line = self._redis.hget(keys.lines(), plan.name)
+            if line:
+                raise _overlap(plan.name, plan.fields, line.decode().split(" ")[0])
+
+    def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
+        """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
+        args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
+        policies = plan.fields.policies
+        for spec in specs:
+            name = transaction_name(spec.run, spec.transaction, policies)
+            args += [
+                spec.id, spec.host, spec.transaction, codec.pack(spec.to_dict()), spec.type, spec.speed,
+                int(spec.auto_finalize), int(spec.auto_dismiss), spec.source.lock, spec.target.lock,
+                name, history.pack(spec), spec.store, policies[name].retry if name in policies else 0,
+            ]  # fmt: skip
+        match self._scripts.call("stage", self._keys(plan.run, [(s.host, s.id, s.transaction) for s in specs]), args):
+            case [b"staged", _]:
+                pass
+            case [b"exists", job_id]:
+                raise errors.JobExists(job_id.decode())
+            case [b"busy", text, holder]:
+                raise errors.VolumeBusy(text.decode(), holder.decode(), holders.type_of(self._redis, holder.decode()))
+            case _:
+                raise errors.RunExists(plan.run)
+
+    def publish(self, run_id: RunId, jobs: int, name: str = "", fields: RunFields = _NOTHING) -> None:
+        """Make a staged run real; of a ``name`` that is in line it waits, or is refused, as ``fields`` say."""
+        names = [
+            keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events(), keys.lines(),
+            keys.deadlines(), keys.watched(), keys.names(),
+        ]  # fmt: skip
+        args = [
+            run_id, jobs, sum(len(each.jobs) for each in fields.skipped),
+            int(any(fields.notify.values()) or bool(fields.overdue)),
+            name if fields.on_overlap else "", fields.on_overlap, round(fields.deadline * 1000),
+            int(bool(fields.notify.get("attention"))),
+            fields.overdue if fields.on_overlap and not fields.part else "", names_about(fields),
+        ]  # fmt: skip
+        match self._scripts.call("publish", names, args):
+            case [b"incomplete", staged]:
+                raise errors.Refused(f"run '{run_id}': only {staged.decode()} of {jobs} jobs are staged")
+            case [b"going", run]:
+                raise _overlap(name, fields, run.decode())
+            case _:
+                pass
+
+    def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]], owner: str = "") -> None:
+        """Remove what ``owner`` staged; ``""``: whoever it was."""
+        for batch in batches(places):
+            self._scripts.call("unstage", self._keys(run_id, batch), [run_id, owner, *(job for _, job, _ in batch)])
+
+    def launch(self, run_id: RunId) -> None:
+        """Make every job of a published run CREATED and its transaction the finalizer's; again is harmless."""
+        names = [keys.run(run_id), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
+        places = self._places(run_id)
+        last = {txn: job for _, job, txn in places}
+        for batch in batches(places):
+            jobs = [keys.job(host, job) for host, job, _ in batch]
+            words = [word for _, job, txn in batch for word in (job, txn, int(last[txn] == job))]
+            self._scripts.call("launch", names + jobs, words)
+        self._redis.zrem(keys.launches(), run_id)
+
+    def advance(self, each: Each = plainly) -> list[RunId]:
+        """Launch the runs whose turn has come: those before them, of their name, are over."""
+        lines = self._redis.hgetall(keys.lines())
+        found = [each(f"line {readable(name)}", partial(self._advance, name, lines[name])) for name in lines]
+        return [run for run in found if run]
+
+    def _advance(self, name: bytes, line: bytes) -> RunId | None:
+        """Launch the first run of a line, unless that was done before."""
+        run = RunId(line.decode().split(" ")[0])
+        names = [keys.lines(), keys.run(run), keys.launches(), keys.events()]
+        if self._scripts.call("advance", names, [name, run])[0] != b"launched":
+            return None
+        self.launch(run)
+        return run
+
+    def recover(self, now_ms: int, each: Each = plainly) -> None:
+        """Finish what dead clients left: launch what was published, remove what was only staged."""
+        self.advance(each)
+        for row in self._redis.zrange(keys.launches(), 0, -1):
+            each(f"run {readable(row)}: its launch", partial(self._launch, row))
+        for row in self._redis.zrangebyscore(keys.staged(), "-inf", now_ms - STAGED_FOR):
+            each(f"run {readable(row)}: what was staged of it", partial(self._remove_staged, row))
+
+    def _launch(self, row: bytes) -> None:
+        self.launch(RunId(row.decode()))
+
+    def _remove_staged(self, row: bytes) -> None:
+        run = RunId(row.decode())
+        self.unstage(run, list(self._places(run)))
+        self._redis.zrem(keys.staged(), row)
+
+    def _places(self, run_id: RunId) -> list[tuple[Host, JobId, TxnId]]:
+        rows = (row.decode().split(" ") for row in self._redis.lrange(keys.run_jobs(run_id), 0, -1))
+        return [(Host(host), JobId(job), TxnId(txn)) for host, job, txn in rows]
+
+    def _keys(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]]) -> list[str]:
+        names = [keys.run(run_id), keys.run_jobs(run_id), keys.staged(), keys.ids(), keys.texts()]
+        for host, job, txn in places:
+            names += [
+                keys.job(host, job), keys.holds(host, job), keys.share(host, txn), keys.members(host, txn),
+                keys.txn(txn), keys.order(txn),
+            ]  # fmt: skip
+        return names
+
+
+def _fields(plan: RunPlan) -> dict[str, Any]:
+    more = {"retries": plan.retries, "layered": any(map(history.layers, plan.jobs))}
+    return {"name": plan.name, "grouped": plan.grouped, **plan.fields.to_dict(), **more}
+
+
+def _overlap(name: str, fields: RunFields, going: str) -> errors.RunGoing:
+    kind = errors.RunSkipped if fields.on_overlap == "skip" else errors.RunGoing
+    return kind(name, going)
+
+
+def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,149 @@
+"""Ends that come by the clock: the deadline of a run, that another one took its place in line, and how long a job waits
+for somebody to mend an I/O error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple
+
+from blockjobs.model import errors
+from blockjobs.model.ids import Host, JobId, RunId
+from blockjobs.model.policies import RunFields, replaced_text, span
+from blockjobs.model.states import Status
+from blockjobs.registry import codec, keys
+from blockjobs.registry.connection import Client
+from blockjobs.registry.each import Each, plainly, readable
+from blockjobs.registry.events import Event
+from blockjobs.registry.scripts import Scripts
+from blockjobs.registry.submit import batches
+from blockjobs.registry.views import Place, Views
+
+AT_ONCE: Final = 100  # jobs looked at in one call
+
+
+class CalledOff(NamedTuple):
+    """How many jobs were ended, and how many were left alone, because they are held for another reason as well."""
+
+    jobs: int = 0
+    held: int = 0
+
+
+class Timeouts:
+    def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
+        self._redis, self._scripts, self._views = client, scripts, views
+
+    def over(self, runs: Collection[RunId], jobs: Collection[str]) -> None:
+        """Forget the terms of what has ended, as its record says: an event alone ends no deadline.
+
+        Of what nobody tells here the terms go when their time comes.
+        """
+        for run in runs:
+            if self._redis.hget(keys.run(run), "ended") is not None:
+                self._redis.zrem(keys.deadlines(), run)
+        asked = list(jobs)
+        stopped = self._redis.zmscore(keys.stopped(), asked) if asked else []
+        for job in [job for job, score in zip(asked, stopped, strict=True) if score is not None]:
+            if self._is_over(job):
+                self._redis.zrem(keys.stopped(), job)
+
+    def _is_over(self, job: str) -> bool:
+        """Whether a job is concluded, or gone."""
+        try:
+            return self._views.published(job)[1] is Status.CONCLUDED
+        except errors.NoSuchJob:
+            return True
+
+    # --- deadlines --------------------------------------------------------------------------------------
+
+    def late(self, now: int, each: Each = plainly) -> list[tuple[RunId, str]]:
+        """Call off the runs that were replaced in line, and those whose deadline has passed by the steady clock
+        (milliseconds); which, and why."""
+        rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
+        found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
+        return [(run, why) for run, why in found if why]
+
+    def _late(self, run: RunId) -> str:
+        """Call off one run; why; "": it is over, or was called off before."""
+        fields, ended, replaced = self._redis.hmget(keys.run(run), ["fields", "ended", "replaced"])
+        if fields is None or ended:
+            self._redis.zrem(keys.deadlines(), run)
+            return ""
+        if replaced:
+            why = replaced_text(replaced.decode())
+        else:
+            why = f"deadline of {span(RunFields.from_dict(codec.unpack(fields)).deadline)} passed"
+        return why if self.call_off_run(run, why) else ""
+
+    def call_off_run(self, run: RunId, why: str) -> int:
+        """Cancel every job of a run that is neither concluded nor decided; how many.  Again is harmless."""
+        if self._scripts.call("late", [keys.run(run), keys.events()], [run, why])[0] != b"late":
+            return 0
+        n, seen = 0, None
+        # Once more where they changed: a job that was just to be tried again is in another place now.
+        while (places := self._views.places(run)) != seen:
+            n += self._call_off(places, why).jobs
+            seen = places
+        self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
+        return n
+
+    # --- errors that nobody mends ------------------------------------------------------------------------
+
+    def stopped(self, event: Event) -> None:
+        """A job was stopped by an error: note when it is to be given up, if its run says so."""
+        fields = self._redis.hget(keys.run(RunId(event.run)), "fields")
+        seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+        since = self._redis.hget(keys.job(Host(event.host), JobId(event.id)), "stopped-at") if seconds else None
+        if since is not None:  # else it was resumed, or its end was heard of at the same time
+            self._redis.zadd(keys.stopped(), {event.id: int(since) + 1000 * seconds})
+
+    def waited(self, now: int, each: Each = plainly) -> list[str]:
+        """Give up the jobs that nobody resumed in time by the steady clock (milliseconds); which.
+
+        A job that is held for another reason as well is left alone: somebody is at work there.
+        """
+        given_up = []
+        for row in self._redis.zrangebyscore(keys.stopped(), "-inf", now, start=0, num=AT_ONCE):
+            job = readable(row)
+            ended = each(f"job {job}: its hold timeout", partial(self._give_up, job, now))
+            given_up += [job] * bool(ended and ended.jobs)
+            if ended is None or ended.held:  # later: whatever comes behind it has its turn as well
+                self._redis.zadd(keys.stopped(), {row: now + 1000})
+            else:
+                self._redis.zrem(keys.stopped(), row)
+        return given_up
+
+    def _give_up(self, job: str, now: int) -> CalledOff:
+        """End one job that nobody resumed, if it is still stopped."""
+        with suppress(errors.NoSuchJob):
+            at = self._views.place(job)
+            text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])
+            fields = self._redis.hget(keys.run(self._views.job(job).run), "fields")
+            seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
+            if text and seconds:
+                why = f"{text.decode()}; nobody resumed it for {span(seconds)}"
+                return self._call_off([at], why, errno=int(errno or 0), stopped_before=now - seconds * 1000)
+        return CalledOff()
+
+    def _call_off(
+        self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_before: int | None = None
+    ) -> CalledOff:
+        done, held = 0, 0
+        for batch in batches(list(places)):
+            names = [keys.events(), keys.due(), keys.due_wake(), *_keys(batch)]
+            words = [word for at in batch for word in (at.job, at.transaction)]
+            args = [why, errno, "" if stopped_before is None else stopped_before, *words]
+            _, n, also = self._scripts.call("call_off", names, args)
+            done, held = done + n, held + also
+        return CalledOff(done, held)
+
+
+def _keys(batch: Sequence[Place]) -> list[str]:
+    return [
+        key for at in batch for key in (
+            keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),
+            keys.txn(at.transaction), keys.ready(at.host), keys.rung(at.host), keys.holds(at.host, at.job),
+        )
+    ]  # fmt: skip
