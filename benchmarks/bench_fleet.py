@@ -30,7 +30,7 @@ from blockjobs.process.spawn import spawn
 from blockjobs.registry import keys, scripts
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import Registry
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 STANDINS = Path(__file__).parents[1] / "tests" / "cluster" / "standins.py"
 LIMIT = 300.0  # seconds for any one wait
@@ -39,7 +39,7 @@ LIMIT = 300.0  # seconds for any one wait
 class Bench:
     def __init__(self, place: Path, hosts: list[Host], processes: int) -> None:
         self.hosts, self.place = hosts, place
-        self.server = Server(place / "redis").start()
+        self.server = RedisServer(place / "redis").start()
         self.client = connect(self.server.url)
         self.registry = Registry(self.client)
         self.seq = "0"
@@ -188,7 +188,7 @@ class Bench:
         return sum(self.client.memory_usage(keys.job(job.host, job.id), samples=0) or 0 for job in some) / len(some)
 
 
-def _cpu(server: Server) -> float:
+def _cpu(server: RedisServer) -> float:
     times = psutil.Process(server.pid).cpu_times()
     return times.user + times.system
 

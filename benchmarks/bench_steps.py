@@ -26,7 +26,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.registry.attempts import Claim, Progress, Who
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import HostRegistry, Registry
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.records import journal
@@ -116,7 +116,7 @@ def run(jobs: int, directory: str | None) -> Costs:
     """One run in a place and with a Redis of its own."""
     place = Path(tempfile.mkdtemp(prefix="bench-steps-", dir=directory))
     try:
-        with Server(place / "redis") as server, connect(server.url) as client:  # durable, as any that is used
+        with RedisServer(place / "redis") as server, connect(server.url) as client:  # durable, as any that is used
             return Bench(client, place, jobs).on()
     finally:
         shutil.rmtree(place)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 SOURCE = Path(__file__).with_name("wallclock.c")
 
@@ -34,13 +34,13 @@ class Wall:
 
 
 @contextmanager
-def server_with_a_clock(place: Path) -> Iterator[tuple[Server, Wall]]:
+def server_with_a_clock(place: Path) -> Iterator[tuple[RedisServer, Wall]]:
     """A server and its wall clock."""
     wall = Wall(place)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in wall.environment.items():
             patched.setenv(name, value)
-        server = Server(place / "redis")
+        server = RedisServer(place / "redis")
         server.start()
     try:
         yield server, wall

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blockjobs.client.fleet import Coordinator
+    from blockjobs.client.fleet import Fleet
 
-__all__ = ["Coordinator", "__version__"]
+__all__ = ["Fleet", "__version__"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Coordinator":  # imported when it is used: the command line must start quickly
-        from blockjobs.client.fleet import Coordinator  # noqa: PLC0415
+    if name == "Fleet":  # imported when it is used: the command line must start quickly
+        from blockjobs.client.fleet import Fleet  # noqa: PLC0415
 
-        return Coordinator
+        return Fleet
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,7 +69,7 @@ def find_binary() -> str:
         ) from missing
 
 
-class Server:
+class RedisServer:
     """A Redis server that lives in one directory: its configuration, append-only file, log and socket.
 
     Started again in the same directory it continues with the same data.  Use ``start`` and ``stop`` (or a

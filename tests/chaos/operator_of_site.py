@@ -10,7 +10,7 @@ from workload import Workload
 
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.sweep import Sweep
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 
 AFTERWARDS = 150.0  # seconds; a run whose client died while it was staged is removed after 120
 LEAST = 3.0  # seconds; what is started again has to be heard of first
@@ -23,7 +23,7 @@ def recover(site: Site, workload: Workload, left: Callable[[], Iterable[str]], *
     what hosts have of them is removed.
     """
     began = time.monotonic()
-    with Coordinator(site.server.url) as here:
+    with Fleet(site.server.url) as here:
         while time.monotonic() < began + AFTERWARDS:
             site.supervise()
             for doubt in doubts(site):

@@ -12,7 +12,7 @@ import redis
 from oracles import World, violations
 from workload import Member, Sent, digest
 
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 HOSTS = ("a", "b")
 RUN = "story1"
@@ -20,7 +20,7 @@ RUN = "story1"
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
-    with Server(tmp_path_factory.mktemp("judged")) as server, closing(redis.Redis.from_url(server.url)) as client:
+    with RedisServer(tmp_path_factory.mktemp("judged")) as server, closing(redis.Redis.from_url(server.url)) as client:
         yield client
 
 

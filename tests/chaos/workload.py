@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 from sites import Site
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.volumespec import FileVolume, HostedVolume
@@ -78,18 +78,18 @@ class Workload:
 
     def _go_on(self) -> None:
         while not self._over.is_set():
-            with suppress(redis.RedisError, BlockjobsError), Coordinator(self.site.server.url) as here:
+            with suppress(redis.RedisError, BlockjobsError), Fleet(self.site.server.url) as here:
                 while not self._over.wait(self._random.uniform(0.1, 0.6)):
                     self._act(here)
 
-    def _act(self, here: Coordinator) -> None:
+    def _act(self, here: Fleet) -> None:
         self._open = [run for run in self._open if is_open(here, run)]
         if len(self._open) < self.most:
             self._submit(here)
         elif self._random.random() < 0.5:
             self._give_verb(here)
 
-    def _submit(self, here: Coordinator) -> None:
+    def _submit(self, here: Fleet) -> None:
         plan, sent = self._draw()
         self.sent.append(sent)
         try:
@@ -100,7 +100,7 @@ class Workload:
         sent.acknowledged = True
         self._open.append(sent.run)
 
-    def accept_loss(self, here: Coordinator, said: str) -> None:
+    def accept_loss(self, here: Fleet, said: str) -> None:
         """Be an operator who has no newer copy of the registry: go on without the decisions that were lost."""
         if asked := re.search(r"accept-loss (\d+)", said):
             with suppress(BlockjobsError):
@@ -122,7 +122,7 @@ class Workload:
         ]
         return plan, Sent(str(plan.run), members)
 
-    def _give_verb(self, here: Coordinator) -> None:
+    def _give_verb(self, here: Fleet) -> None:
         run = self._random.choice(self._open)
         job = self._random.choice(next(sent for sent in self.sent if sent.run == run).members).job
         with suppress(BlockjobsError):
@@ -138,7 +138,7 @@ class Workload:
             self.verbs += 1
 
 
-def is_open(here: Coordinator, run: str) -> bool:
+def is_open(here: Fleet, run: str) -> bool:
     """Whether the registry has a run that is not over."""
     record = here.registry.client.hgetall(f"bj:run:{run}")
     return bool(record) and b"ended" not in record

@@ -31,14 +31,14 @@ from blockjobs.model import ids, templates
 from blockjobs.model.errors import VerbRefused
 from blockjobs.model.ids import Host, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.runs import Options, RunPlan, volumes
+from blockjobs.model.runs import PlanOptions, RunPlan, volumes
 from blockjobs.process.spawn import spawn
 from blockjobs.registry import keys
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import JobView
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker.host.config import HostConfig, dump
 
 MIB = 1 << 20
@@ -51,7 +51,7 @@ USERS = (Path(__file__).parents[2] / "deploy" / "users.acl").read_text(encoding=
 SECRET = "change-me"  # noqa: S105 - of a server in this directory
 
 
-class ServerWithUsers(Server):
+class ServerWithUsers(RedisServer):
     """A server that has the shipped users, and lets this machine's tests in without a password.
 
     Every process of a fleet has the rights of its user and no others; what was refused to any is in ``ACL LOG``.
@@ -224,7 +224,7 @@ class Fleet:
             source, target, base = volumes(
                 own.pop("source"), own.pop("target"), words, in_place=bool(own.get("in_place"))
             )
-            members: Options = {**options, **own}  # type: ignore[typeddict-item]
+            members: PlanOptions = {**options, **own}  # type: ignore[typeddict-item]
             txn = TxnId(run if grouped else f"{run}.{name}")
             specs.append(JobSpec(id=ids.job_id(f"{run}.{name}"), transaction=txn, run=run, source=source,
                                  target=target, target_base=base, **members))  # fmt: skip

@@ -21,7 +21,7 @@ from blockjobs.cli import run as cli_run
 from blockjobs.cli import runfile
 from blockjobs.cli.gather import gather
 from blockjobs.client.event_stream import Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model.errors import NoSuchJob
 from blockjobs.model.ids import RunId
 from blockjobs.registry.events import Event
@@ -39,7 +39,7 @@ class Lane:
         self.done: Counter[str] = Counter()
         self.told = 0
         self.last_kept: list[RunId] = []
-        self.here = Coordinator(fleet.server.url)
+        self.here = Client(fleet.server.url)
         self.file = fleet.place / f"lane{number}.yaml"
         self._numbers = count()
 
@@ -72,7 +72,7 @@ class Lane:
         for host in HOSTS:
             self.out(host, name).mkdir(parents=True, exist_ok=True)
         self.file.write_text(f"version: 1\nname: {name}-{self.number}\n{top}\n{body}\n")
-        read, known = cli_run.read_whole(self.file, (), ()), runfile.Fleet()
+        read, known = cli_run.read_whole(self.file, (), ()), runfile.FleetFacts()
 
         def ask() -> None:
             nonlocal known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fleet import MIB, Fleet, files
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
 from blockjobs.model.liveness import WorkerName
@@ -21,7 +21,7 @@ def test_an_abandoned_host_that_comes_back_removes_what_it_had_begun(fleet: Flee
     ], speed=MIB))  # fmt: skip
     for host in images:
         fleet.until_offset(f"{run}.on-{host}", MIB)
-    with Coordinator(fleet.server.url) as here:
+    with Client(fleet.server.url) as here:
         with pytest.raises(errors.Refused, match="is up"):
             here.abandon("d")
         fleet.kill("steps@d")

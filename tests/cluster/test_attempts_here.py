@@ -31,7 +31,7 @@ from blockjobs.registry.attempts import Claim, Who
 from blockjobs.registry.connection import connect, line
 from blockjobs.registry.doors import HostRegistry, Registry
 from blockjobs.registry.views import JobView
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker import drivers
 from blockworker.attempt import attempt, control, pause_point
 from blockworker.host import state
@@ -73,7 +73,7 @@ class Scene:
     job: JobSpec
     source: Path
     target: Path
-    server: Server
+    server: RedisServer
 
     def attempt(self) -> str:
         return attempt.run(self.host.attempts, self.roots, JOB, draining=bool, tell=str)
@@ -121,7 +121,7 @@ def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     source, target = tmp_path / "disk.img", tmp_path / "copy.img"
     source.write_bytes(os.urandom(24 * MIB))
-    with Server(tmp_path / "redis") as server, connect(server.url) as client:
+    with RedisServer(tmp_path / "redis") as server, connect(server.url) as client:
         registry, host = Registry(client), HostRegistry(client, Host("a"))
         roots = Roots(HostConfig(name=Host("a"), read_roots=(str(tmp_path),), write_roots=(str(tmp_path),)))
         host.hosts.beat(Host("a"), "m", 2, {})

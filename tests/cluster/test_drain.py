@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fleet import MIB, Fleet
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
 
 Job = tuple[str, str, Path, Path]
@@ -24,11 +24,11 @@ def backup(fleet: Fleet, host: str, name: str, *, mib: int = 40) -> Job:
 
 
 @pytest.fixture
-def here(fleet: Fleet) -> Coordinator:
-    return Coordinator(fleet.server.url)
+def here(fleet: Fleet) -> Client:
+    return Client(fleet.server.url)
 
 
-def test_a_drained_host_parks_its_jobs_and_continues_from_the_very_byte(fleet: Fleet, here: Coordinator) -> None:
+def test_a_drained_host_parks_its_jobs_and_continues_from_the_very_byte(fleet: Fleet, here: Client) -> None:
     with here:
         run, job, source, target = backup(fleet, "a", "drained")
         fleet.until_offset(job, 2 * MIB)
@@ -50,7 +50,7 @@ def test_a_drained_host_parks_its_jobs_and_continues_from_the_very_byte(fleet: F
         assert (view.attempts, view.lost, view.bytes["recopied"]) == (2, 0, 0)
 
 
-def test_a_drained_volume_holds_the_jobs_that_use_it_and_no_other(fleet: Fleet, here: Coordinator) -> None:
+def test_a_drained_volume_holds_the_jobs_that_use_it_and_no_other(fleet: Fleet, here: Client) -> None:
     with here:
         run, job, source, _ = backup(fleet, "b", "volume")
         other, running, *_ = backup(fleet, "b", "other")
@@ -66,7 +66,7 @@ def test_a_drained_volume_holds_the_jobs_that_use_it_and_no_other(fleet: Fleet, 
             here.undrain(f"b:{source}")
 
 
-def test_a_paused_job_is_quiescent_soon_and_one_that_nobody_holds_never(fleet: Fleet, here: Coordinator) -> None:
+def test_a_paused_job_is_quiescent_soon_and_one_that_nobody_holds_never(fleet: Fleet, here: Client) -> None:
     with here:
         run, job, *_ = backup(fleet, "c", "still")
         fleet.until_offset(job, MIB)
@@ -79,7 +79,7 @@ def test_a_paused_job_is_quiescent_soon_and_one_that_nobody_holds_never(fleet: F
         assert not here.run(run).open
 
 
-def test_everything_is_cancelled_newest_first(fleet: Fleet, here: Coordinator) -> None:
+def test_everything_is_cancelled_newest_first(fleet: Fleet, here: Client) -> None:
     with here:
         runs = [backup(fleet, host, "end")[0] for host in ("a", "b", "a")]
         fleet.until("ATTEMPT_CLAIMED")
@@ -89,7 +89,7 @@ def test_everything_is_cancelled_newest_first(fleet: Fleet, here: Coordinator) -
         assert set(order) <= {f"{run}.end" for run in runs}
 
 
-def test_a_ready_mirror_stands_by_parked_while_its_host_is_drained(fleet: Fleet, here: Coordinator) -> None:
+def test_a_ready_mirror_stands_by_parked_while_its_host_is_drained(fleet: Fleet, here: Client) -> None:
     with here:
         source, target = fleet.image("d", "mirrored.img", 4), fleet.root("d") / "mirrored.out"
         plan = fleet.plan([{"id": "m", "type": "mirror", "source": f"d:{source}", "target": f"d:{target}"}])

@@ -17,7 +17,7 @@ from fleet import Fleet
 from forks import forks
 
 from blockjobs.cli import main
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.policies import Verdict
 
@@ -237,6 +237,6 @@ transactions:
     assert sum(names.values()) == 2
     assert forty.registry.views.run(run).bad == {"bad": 4}
     assert forty.registry.views.verdict(run) is Verdict.FAILED
-    with Coordinator(forty.server.url) as here:
+    with Client(forty.server.url) as here:
         assert here.verdict(run) is Verdict.FAILED
     assert Host("web01") in {job.host for job in forty.jobs(run)}

@@ -7,7 +7,7 @@ import json
 import pytest
 from fleet import MIB, Fleet
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
 from blockjobs.model.ids import Host
 from blockjobs.registry import keys
@@ -28,7 +28,7 @@ def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:
     fleet.until_true(lambda: (view := fleet.registry.views.transaction(txn)) and "has taken decision" in view.doubt)
     fleet.until_true(lambda: fleet.registry.memory.doubt_hosts([Host("a")]))
     assert not (fleet.root("a") / f"{run}.img").exists()
-    with Coordinator(fleet.server.url) as coordinator, pytest.raises(errors.Refused, match="carried out decision"):
+    with Client(fleet.server.url) as coordinator, pytest.raises(errors.Refused, match="carried out decision"):
         coordinator.submit(fleet.plan(jobs))
     fleet.client.set(keys.decisions(), known)
     fleet.registry.fate.remind()

@@ -9,7 +9,7 @@ import pytest
 from fleet import MIB, Fleet, files
 from mounts import mounted
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
 from blockworker.host.config import HostConfig, dump
 
@@ -58,7 +58,7 @@ def test_a_job_takes_its_cut_along(tmp_path: Path) -> None:
             run, job, source, target = backup(fleet, fleet.common)
             before = source.read_bytes()
             source.write_bytes(bytes(len(before)))
-            with Coordinator(fleet.server.url) as here:
+            with Client(fleet.server.url) as here:
                 assert here.move(job, "n", timeout=20) == "running"
             fleet.registry.verbs.set_speed(job, 0)
             assert fleet.until("RUN_ENDED", run).fields["failed"] == "0"
@@ -75,7 +75,7 @@ def test_a_job_moves_and_copies_nothing_twice(shared: Shared) -> None:
         "target": f"m:{shared.root('m')}/stays.out",
     }
     run, job, source, target = backup(shared, shared.common, other)
-    with Coordinator(shared.server.url) as here:
+    with Client(shared.server.url) as here:
         first = shared.writer("m", job)
         assert here.move(job, "n", timeout=20) == "running"
         shared.until("JOB_MOVED", job)
@@ -92,7 +92,7 @@ def test_a_job_moves_and_copies_nothing_twice(shared: Shared) -> None:
 def test_a_moved_job_that_is_cancelled_leaves_nothing(shared: Shared) -> None:
     before = files(shared.common)
     run, job, *_ = backup(shared, shared.common)
-    with Coordinator(shared.server.url) as here:
+    with Client(shared.server.url) as here:
         here.pause(job)
         assert here.move(job, "n", timeout=20) == "paused", "its user holds it still"
         here.cancel(job, wait=True, timeout=20)
@@ -105,7 +105,7 @@ def test_a_moved_job_that_is_cancelled_leaves_nothing(shared: Shared) -> None:
 ])  # fmt: skip
 def test_a_host_that_does_not_see_the_disks_is_refused_and_the_job_goes_on(shared: Shared, host: str, why: str) -> None:
     run, job, source, target = backup(shared, shared.root("m"))
-    with Coordinator(shared.server.url) as here:
+    with Client(shared.server.url) as here:
         with pytest.raises(errors.Refused, match=why):
             here.move(job, host, timeout=20)
         assert not here.get(job).paused
@@ -124,7 +124,7 @@ def test_a_ready_mirror_moves_and_goes_on_though_its_source_was_written_to(share
     shared.until("BLOCK_JOB_READY", f"{run}.job")
     with source.open("r+b") as file:
         file.write(b"written before the move")
-    with Coordinator(shared.server.url) as here:
+    with Client(shared.server.url) as here:
         assert here.move(f"{run}.job", "n", timeout=20) == "ready"
         shared.until("ATTEMPT_CLAIMED", f"{run}.job")
         with source.open("r+b") as file:

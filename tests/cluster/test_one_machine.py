@@ -21,7 +21,7 @@ from nobody import as_nobody, give_to_nobody, run_as_nobody
 from blockjobs import settings
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import Registry
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 DEADLINE = 60.0  # seconds, for a loaded machine; a few are usual
 BLOCKJOBS = (sys.executable, "-P", "-m", "blockjobs")
@@ -127,7 +127,7 @@ def test_whatever_dies_is_started_again_the_server_with_its_data(start, tmp_path
             victim.kill()
             await_that(lambda words=words, victim=victim: up.of(*words) not in ([], [victim]))
             await_that(lambda children=children: gone(children))
-        await_that(Server(up.directory / "redis").answers)
+        await_that(RedisServer(up.directory / "redis").answers)
         assert client.get("kept") == b"yes"
     await_that(lambda: len(os.listdir(temporary)) == 2)
     up.process.send_signal(signal.SIGINT)
@@ -155,7 +155,7 @@ def test_a_second_one_in_the_same_directory_is_refused(start):
 
 
 def test_a_given_redis_is_used_and_left_alone(start, tmp_path):
-    with Server(tmp_path / "given") as server:
+    with RedisServer(tmp_path / "given") as server:
         up = start("--host", "a", url=server.url)
         assert server.url in up.ready
         assert up.of("unixsocket:") == []
@@ -165,7 +165,7 @@ def test_a_given_redis_is_used_and_left_alone(start, tmp_path):
 
 
 def test_a_redis_that_evicts_is_refused(start, tmp_path):
-    with Server(tmp_path / "given") as server:
+    with RedisServer(tmp_path / "given") as server:
         with connect(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
         up = start("--host", "a", url=server.url)

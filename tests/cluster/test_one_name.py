@@ -18,7 +18,7 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client, connect
 from blockjobs.registry.doors import HostRegistry
 from blockjobs.registry.heartbeats import HostTaken
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker.host import machine
 from blockworker.host.config import HostConfig
 from blockworker.system.processstart import read_start
@@ -30,13 +30,13 @@ HOST = Host("a")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("names") / "redis") as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("names") / "redis") as server:
         yield server
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
+def client(server: RedisServer) -> Iterator[Client]:
     with connect(server.url) as client:
         client.flushall()
         yield client

@@ -17,7 +17,7 @@ import pytest
 from fleet import DEADLINE, MIB, Fleet, files
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.ask.prune import Prune
+from blockjobs.ask.prune import PruneRequest
 from blockjobs.cli.main import cli, guarded
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.volumespec import FileVolume, HostedVolume
@@ -221,7 +221,7 @@ def test_a_host_killed_half_way_has_pruned_all_of_it_after_the_next_try(night: N
     kill = ["-f", "-o", str(trace), "-P", str(night.store("a", old[1])), "-e", "trace=unlinkat"]
     fleet.start("steps@a", wrapper=["strace", *kill, "-e", f"inject=unlinkat:signal=KILL:when={unlinked}"])
     fleet.until("HOST_UP", "a")
-    outcomes = Prune(fleet.registry, Doorbell(fleet.server.url), patience=3.0)(night.name)
+    outcomes = PruneRequest(fleet.registry, Doorbell(fleet.server.url), patience=3.0)(night.name)
     assert {o.state for o in outcomes if o.target.host == "a" and o.target.run in old} == {"left"}
     assert night.there("b") == {last}, "the other host is not held up"
     assert trace.read_text().count("unlinkat(") == unlinked, "the process that pruned is dead"
@@ -238,7 +238,7 @@ def test_a_host_that_wakes_after_the_asker_gave_up_removes_nothing(night: Night)
     old, last = night.unpruned()
     fleet = night.fleet
     fleet.kill("steps@a", signal.SIGSTOP)
-    outcomes = Prune(fleet.registry, Doorbell(fleet.server.url), patience=1.0)(night.name)
+    outcomes = PruneRequest(fleet.registry, Doorbell(fleet.server.url), patience=1.0)(night.name)
     fleet.kill("steps@a", signal.SIGCONT)
     assert {o.why for o in outcomes if o.state == "left"} == {"host 'a' did not answer within 1 s"}
     assert fleet.registry.hosts.known()["a"][0] == "up"

@@ -16,7 +16,7 @@ import pytest
 from fleet import Fleet
 from forks import forks
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors
 from blockjobs.model.ids import Host, RunId
 from blockjobs.registry.events import Event
@@ -106,7 +106,7 @@ def test_a_host_that_is_down_is_refused_by_name_and_nothing_is_submitted(hundred
     hundreds.kill("given-up")
     hundreds.until("HOST_DOWN", GIVEN_UP)
     plan = hundreds.plan(hundreds.nulls(HOSTS))
-    with Coordinator(hundreds.server.url) as fleet, pytest.raises(errors.HostDown, match=f"'{GIVEN_UP}' is down since"):
+    with Client(hundreds.server.url) as fleet, pytest.raises(errors.HostDown, match=f"'{GIVEN_UP}' is down since"):
         fleet.submit(plan)
     assert not list(hundreds.jobs(plan.run))
     with pytest.raises(errors.NoSuchRun):

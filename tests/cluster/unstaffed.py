@@ -25,7 +25,7 @@ from blockjobs.model.policies import RunFields
 from blockjobs.model.runs import RunPlan, volumes
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import HostRegistry, Registry
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker.attempt import attempt
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
@@ -156,7 +156,7 @@ def site_in_memory(cuts: Path) -> Iterator[Site]:
 
     ``cuts`` are elsewhere: memory lies below ``/dev``, where a host takes a command's word for a device's.
     """
-    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place) / "redis") as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, RedisServer(Path(place) / "redis") as server:
         site = Site(server.url, Path(place), cuts)
         yield site
         site.registry.client.close()

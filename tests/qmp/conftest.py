@@ -19,14 +19,14 @@ from blockjobs import server as redis_server
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.probe import Probe
 from blockjobs.ask.resize import Resize
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.qmp import fleet as spoken
-from blockjobs.qmp.server import Server
+from blockjobs.qmp.server import QmpServer
 
 
 @pytest.fixture(scope="session")
-def registry_server() -> Iterator[redis_server.Server]:
-    with tempfile.TemporaryDirectory(dir=memory()) as place, redis_server.Server(Path(place)) as server:
+def registry_server() -> Iterator[redis_server.RedisServer]:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, redis_server.RedisServer(Path(place)) as server:
         yield server
 
 
@@ -39,11 +39,11 @@ class Face:
 
 
 @pytest.fixture(scope="session")
-def session_face(registry_server: redis_server.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
-    with Coordinator(registry_server.url) as here:
+def session_face(registry_server: redis_server.RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
+    with Client(registry_server.url) as here:
         path = tmp_path_factory.mktemp("face") / "qmp.sock"
         doorbell = Doorbell(registry_server.url)
-        server = Server(spoken.Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), path)
+        server = QmpServer(spoken.Backend(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), path)
         server.start()
         yield Face(path, puppets.Fleet(here.registry.client))
         server.close()

@@ -12,10 +12,10 @@ from certificates import make_certificates
 from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.probe import Probe
 from blockjobs.ask.resize import Resize
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput
 from blockjobs.qmp import fleet as spoken
-from blockjobs.qmp.server import Server, Tls
+from blockjobs.qmp.server import QmpServer, Tls
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +25,12 @@ def authority(tmp_path_factory):
 
 @pytest.fixture
 def port(registry_server, authority):
-    with Coordinator(registry_server.url) as here:
+    with Fleet(registry_server.url) as here:
         tls = Tls("127.0.0.1", 0, authority / "server.pem", authority / "server.key", authority / "ca.pem")
         doorbell = Doorbell(registry_server.url)
-        server = Server(spoken.Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), None, tls)
+        server = QmpServer(
+            spoken.Backend(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell)), None, tls
+        )
         server.start()
         yield server.port
         server.close()

@@ -10,16 +10,16 @@ from mounts import memory
 from puppets import ALPHA, Fleet
 
 from blockjobs.cli import main
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import Registry
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 
 @pytest.fixture(scope="session")
 def forgetful():
     """Durability is the subject of ``test_server``: here nothing waits for a disk."""
-    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place)) as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, RedisServer(Path(place)) as server:
         with connect(server.url) as client:
             client.config_set("appendonly", "no")
         yield server
@@ -28,7 +28,7 @@ def forgetful():
 @pytest.fixture(scope="session")
 def durable():
     """Every command refuses a server that would forget."""
-    with tempfile.TemporaryDirectory(dir=memory()) as place, Server(Path(place)) as server:
+    with tempfile.TemporaryDirectory(dir=memory()) as place, RedisServer(Path(place)) as server:
         yield server
 
 
@@ -57,7 +57,7 @@ def fleet(client):
 @pytest.fixture
 def here(server, client):
     """A fleet from Python, whose host alpha is up."""
-    with Coordinator(server.url) as here:
+    with Client(server.url) as here:
         here.registry.hosts.judge(ALPHA, "up")
         yield here
 

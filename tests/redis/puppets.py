@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from blockjobs.model import volumespec
-from blockjobs.model.barriers import BY_HOSTS, Again, Decide, Do, Finished, Next, Step, View, plan
+from blockjobs.model.barriers import BY_HOSTS, Again, BarrierView, Decide, Do, Finished, Next, Step, plan
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
@@ -101,7 +101,7 @@ class Fleet:
 
     # --- the finalizer ----------------------------------------------------------------------------------
 
-    def view(self, txn: TxnId) -> View:
+    def view(self, txn: TxnId) -> BarrierView:
         view = self.registry.fate.view(txn)
         assert view is not None
         return view
@@ -109,7 +109,7 @@ class Fleet:
     def next(self, txn: TxnId) -> Next:
         return plan(self.view(txn), self.silent)
 
-    def advance(self, txn: TxnId, view: View | None = None) -> Next:
+    def advance(self, txn: TxnId, view: BarrierView | None = None) -> Next:
         """Do the one thing that comes next (by ``view``, if it was taken earlier), and say what it was."""
         view = view or self.view(txn)
         match what := plan(view, self.silent):

@@ -9,7 +9,7 @@ from puppets import ALPHA, BETA, RUN, grouped, spec
 from test_history import ended
 
 from blockjobs.ask import resize
-from blockjobs.ask.prune import BELOW, Prune, batches
+from blockjobs.ask.prune import BELOW, PruneRequest, batches
 from blockjobs.ask.resize import Resize
 from blockjobs.ask.resolve import Resolve
 from blockjobs.ask.sweep import Sweep
@@ -17,7 +17,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import HostDown, Refused
 from blockjobs.model.ids import RunId
-from blockjobs.model.keep import Fate, Target
+from blockjobs.model.keep import PrunePlan, PublishedTarget
 from blockjobs.model.resolutions import Resolution
 from blockjobs.registry import keys, retention
 from blockjobs.registry.nodes import Node
@@ -111,7 +111,7 @@ def going(host):
 
 def test_what_no_rule_keeps_is_pruned_by_permit_and_is_free_again(fleet, host, nights):
     first, second, third = nights
-    assert states(Prune(fleet.registry, host)("nightly")) == {
+    assert states(PruneRequest(fleet.registry, host)("nightly")) == {
         f"{first}.a": "pruned", f"{first}.b": "pruned", f"{second}.a": "pruned", f"{second}.b": "kept",
         f"{third}.a": "kept",
     }  # fmt: skip
@@ -120,19 +120,19 @@ def test_what_no_rule_keeps_is_pruned_by_permit_and_is_free_again(fleet, host, n
 
 
 def test_a_look_at_what_would_be_pruned_gives_no_permit_and_reserves_nothing(fleet, host, nights):
-    outcomes = Prune(fleet.registry, host)("nightly", dry=True)
+    outcomes = PruneRequest(fleet.registry, host)("nightly", dry=True)
     assert (host.permits, reserved(fleet)) == ([False], 0)
     assert len(fleet.registry.history.targets(fleet.registry.views.runs())) == len(outcomes) == 5
 
 
 def test_after_a_run_only_what_it_has_made_anew_is_pruned(fleet, host, nights):
-    Prune(fleet.registry, host)("nightly", after=nights[2])
+    PruneRequest(fleet.registry, host)("nightly", after=nights[2])
     assert sorted(going(host)) == [f"/backup/{run}/a.img" for run in nights[:2]]
 
 
 def test_what_was_made_at_a_time_that_lies_beyond_now_is_not_pruned(fleet, host, nights):
     fleet.client.set(keys.clock(), 10**10)
-    assert {*states(Prune(fleet.registry, host)("nightly")).values()} == {"kept"}
+    assert {*states(PruneRequest(fleet.registry, host)("nightly")).values()} == {"kept"}
     assert host.asked == []
 
 
@@ -145,20 +145,20 @@ def test_what_an_image_of_another_name_lies_on_is_not_pruned(fleet, host, nights
     fleet.walk(job.transaction, Step.RUN)
     fleet.copy(job)
     fleet.walk(job.transaction)
-    Prune(fleet.registry, host)("nightly")
+    PruneRequest(fleet.registry, host)("nightly")
     assert below not in going(host)
     assert len(going(host)) == 2
     host.asked.clear()
     fleet.client.hset(keys.targets(job.run), "another", b"odd")
     with pytest.raises(Unreadable):
-        Prune(fleet.registry, host)("nightly", dry=True)
+        PruneRequest(fleet.registry, host)("nightly", dry=True)
     assert host.asked == []
 
 
 @pytest.mark.parametrize("begins", [False, True])
 def test_a_host_that_does_not_answer_prunes_nothing_unless_it_had_begun(fleet, host, nights, begins):
     host.says, host.begins = lambda _: None, begins
-    outcomes = [each for each in Prune(fleet.registry, host, patience=0.2)("nightly") if each.state == "left"]
+    outcomes = [each for each in PruneRequest(fleet.registry, host, patience=0.2)("nightly") if each.state == "left"]
     assert len(outcomes) == 3
     assert {each.why.endswith("it may still be at it") for each in outcomes} == {begins}
     assert reserved(fleet) == 3 * begins
@@ -166,7 +166,7 @@ def test_a_host_that_does_not_answer_prunes_nothing_unless_it_had_begun(fleet, h
 
 
 def target(path, *layers):
-    return Target(
+    return PublishedTarget(
         run=RUN,
         at=1.0,
         job=path,
@@ -188,7 +188,7 @@ def test_an_image_is_asked_for_behind_those_that_lie_on_it(host):
 
 def test_what_an_image_lies_on_that_was_left_is_left(fleet, host):
     host.says = lambda what: [{"state": "left", "text": "in the way"} for _ in what["targets"]["going"]]
-    outcomes = [*Prune(fleet.registry, host)._hosts(Fate(prune=CHAIN), dry=False)]
+    outcomes = [*PruneRequest(fleet.registry, host)._hosts(PrunePlan(prune=CHAIN), dry=False)]
     assert [each.why for each in outcomes] == ["in the way", BELOW, BELOW]
     assert going(host) == ["/top"]
 

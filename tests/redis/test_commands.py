@@ -14,11 +14,11 @@ from blockjobs.cli.board import Board
 from blockjobs.cli.follow import Silent, follow, join
 from blockjobs.cli.selection import select
 from blockjobs.client.event_stream import Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Outcome
+from blockjobs.model.policies import RunOutcome
 from blockjobs.model.states import Status
 from blockjobs.registry.answers import Answer
 from blockjobs.registry.attempts import Progress
@@ -31,7 +31,7 @@ OTHER = RunId("weekly-20261122T110000Z")
 
 @pytest.fixture
 def here(server, client):
-    with Coordinator(server.url) as here:
+    with Fleet(server.url) as here:
         yield here
 
 
@@ -177,7 +177,7 @@ def test_a_follower_ends_with_its_run(here, fleet, started, late):
         join(here, board, RunId(RUN))
     follow(here, board, Stream(here.registry, seq), Silent(), until=lambda: board.ended)
     tally = board.runs[RunId(RUN)]
-    assert (tally.outcome, tally.offset, +tally.words) == (Outcome.COMMITTED, 3 * SIZE, {"done": 3})
+    assert (tally.outcome, tally.offset, +tally.words) == (RunOutcome.COMMITTED, 3 * SIZE, {"done": 3})
 
 
 def test_a_follower_takes_in_runs_that_start_meanwhile(here, fleet):
@@ -304,6 +304,6 @@ def test_a_redis_that_is_not_there_is_exit_code_3(command, tmp_path, monkeypatch
 
 
 def test_the_package_gives_the_client_by_its_name():
-    assert blockjobs.Coordinator is Coordinator
+    assert blockjobs.Fleet is Fleet
     with pytest.raises(AttributeError, match="nobody"):
         blockjobs.nobody  # noqa: B018

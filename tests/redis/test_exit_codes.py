@@ -20,7 +20,7 @@ from blockjobs.model.errors import NoSuchJob, SightLost
 from blockjobs.model.exits import Exit
 from blockjobs.registry import keys
 from blockjobs.registry.connection import connect
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 
 pytestmark = pytest.mark.durable
 
@@ -296,7 +296,7 @@ def test_whoever_watches_everything_goes_on_without_a_run_that_is_gone(command, 
 @pytest.fixture
 def away(tmp_path, monkeypatch):
     """A server that can be killed, and the fleet on it."""
-    with Server(tmp_path / "redis") as server, connect(server.url) as client:
+    with RedisServer(tmp_path / "redis") as server, connect(server.url) as client:
         monkeypatch.setenv("BLOCKJOBS_REDIS_URL", server.url)
         fleet = Fleet(client)
         fleet.registry.hosts.judge(ALPHA, "up")

@@ -7,7 +7,7 @@ import threading
 import pytest
 from puppets import RUN, Silent, spec
 
-from blockjobs.client.fleet import Coordinator as Client
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.process.clock import Every
 from blockjobs.registry import keys

@@ -30,7 +30,7 @@ from blockworker.steps.desk import Desk
 from blockworker.steps.forker import Forker
 from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable
-from blockworker.steps.questions import Questions
+from blockworker.steps.questions import QuestionDesk
 from blockworker.system.crew import left_behind
 
 HANGS = HangingPath(path="/backup/.x.part", point="/backup", since=1.0, about="OPEN", transaction=RUN)
@@ -329,7 +329,7 @@ def question() -> str:
 
 
 @pytest.fixture
-def questions(fleet, fifo) -> Iterator[Questions]:
+def questions(fleet, fifo) -> Iterator[QuestionDesk]:
     """The questions of a host on which the FIFO is a file system of its own."""
     forker = Forker(serve)
 
@@ -337,7 +337,7 @@ def questions(fleet, fifo) -> Iterator[Questions]:
         return "/hangs" if path == str(fifo) else "/sound"
 
     config = HostConfig(name=ALPHA, read_roots=("/",), write_roots=("/",))
-    yield Questions(fleet.registry.questions, config, Lanes(forker.start, point_of, patience=0.1), point_of)
+    yield QuestionDesk(fleet.registry.questions, config, Lanes(forker.start, point_of, patience=0.1), point_of)
     forker.close()
 
 

@@ -19,7 +19,7 @@ from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host, TxnId
 from blockjobs.model.liveness import Word, WorkerName
 from blockjobs.registry import keys
-from blockjobs.registry.hostnames import HOST_KEYS, JUDGED, Fate, keys_of
+from blockjobs.registry.hostnames import HOST_KEYS, JUDGED, KeyFate, keys_of
 from blockjobs.registry.nodes import Node
 
 pytestmark = pytest.mark.durable
@@ -65,7 +65,7 @@ def test_every_key_of_a_host_is_in_the_table():
         if inspect.isfunction(function) and "host" in inspect.signature(function).parameters
     }  # fmt: skip
     assert of_hosts == HOST_KEYS.keys()
-    assert len(keys_of(ALPHA)) == sum(fate in (Fate.CARRIED, Fate.DROPPED) for fate in HOST_KEYS.values()) >= 12
+    assert len(keys_of(ALPHA)) == sum(fate in (KeyFate.CARRIED, KeyFate.DROPPED) for fate in HOST_KEYS.values()) >= 12
 
 
 def test_every_field_of_a_judgement_is_in_the_table():

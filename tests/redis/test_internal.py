@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from puppets import ALPHA, RUN, Fleet, spec
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import errors, ids
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import Host
@@ -34,7 +34,7 @@ def inside(client):
 
 @pytest.fixture
 def here(server, client):
-    with Coordinator(server.url) as here:
+    with Client(server.url) as here:
         yield here
 
 

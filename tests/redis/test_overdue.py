@@ -9,7 +9,7 @@ import pytest
 from puppets import ALPHA, spec
 from test_overlap import FIRST, SECOND, THIRD, job, plan
 
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.daemons.lookout import Lookout
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.model.barriers import Step
@@ -88,7 +88,7 @@ def test_what_is_no_success_of_its_name_does_not_count(fleet, how):
         case "it was replaced in line":
             start(fleet, SECOND, on_overlap="queue")
             start(fleet, THIRD, on_overlap="queue")
-            Terms(fleet.registry).look(fleet.registry.clock.now())
+            Deadlines(fleet.registry).look(fleet.registry.clock.now())
             fleet.walk(SECOND)
             announce(fleet, SECOND)
         case _:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, RUN, dump, grouped, spec
 
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
 from blockjobs.model.barriers import AwaitTurn, Decide, Decision, Step
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Outcome, RunFields, Verdict, span
+from blockjobs.model.policies import RunFields, RunOutcome, Verdict, span
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
 
@@ -151,7 +151,7 @@ def skipped(going):
     notify = {"partial": ("https://one.example.com",)}
     going.registry.submit.submit(plan(SECOND, "one", "two", on_overlap="queue", deadline=3600, notify=notify))
     going.registry.submit.submit(plan(THIRD, on_overlap="queue"))
-    Terms(going.registry).look(going.registry.clock.now())
+    Deadlines(going.registry).look(going.registry.clock.now())
     going.walk(SECOND)
     return going
 
@@ -160,7 +160,7 @@ def test_the_newest_start_takes_the_place_of_the_run_that_waits(skipped):
     views = skipped.registry.views
     assert [views.run(run).queued for run in (SECOND, THIRD)] == ["", FIRST]
     second = views.run(SECOND)
-    assert (second.replaced, second.outcome, views.verdict(SECOND)) == (THIRD, Outcome.SKIPPED, Verdict.PARTIAL)
+    assert (second.replaced, second.outcome, views.verdict(SECOND)) == (THIRD, RunOutcome.SKIPPED, Verdict.PARTIAL)
     assert skipped.events("RUN_REPLACED", "RUN_LATE", "RUN_LAUNCHED") == [("RUN_REPLACED", SECOND)]
     assert not skipped.client.exists(keys.deadlines())
     end(skipped, FIRST)
@@ -175,10 +175,10 @@ def test_nothing_of_a_run_that_was_replaced_begins_although_the_line_is_free_bef
     end(going, FIRST)
     assert submit.advance() == [THIRD]
     assert isinstance(going.next(SECOND), AwaitTurn)
-    Terms(going.registry).look(going.registry.clock.now())
+    Deadlines(going.registry).look(going.registry.clock.now())
     going.walk(SECOND)
     assert not going.record(job(SECOND)).get("started")
-    assert going.registry.views.run(SECOND).outcome is Outcome.SKIPPED
+    assert going.registry.views.run(SECOND).outcome is RunOutcome.SKIPPED
 
 
 def test_the_place_of_a_run_whose_turn_has_come_is_taken_by_nobody(going):
@@ -206,10 +206,10 @@ def test_a_run_that_was_replaced_before_its_client_launched_it_ends_as_well(goin
     going.registry.submit.stage(second, second.jobs, "me")
     going.registry.submit.publish(SECOND, 1, second.name, second.fields)
     going.registry.submit.submit(plan(THIRD, on_overlap="queue"))
-    Terms(going.registry).look(going.registry.clock.now())
+    Deadlines(going.registry).look(going.registry.clock.now())
     going.registry.submit.launch(SECOND)
     going.walk(SECOND)
-    assert going.registry.views.run(SECOND).outcome is Outcome.SKIPPED
+    assert going.registry.views.run(SECOND).outcome is RunOutcome.SKIPPED
 
 
 # --- deadlines --------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
     fleet.registry.submit.submit(plan(FIRST, "one", "two", "three", deadline=3600))
     fleet.walk(FIRST, Step.RUN)
     running = fleet.claim(job(FIRST, "one"))
-    terms = Terms(fleet.registry)
+    terms = Deadlines(fleet.registry)
     terms.look(fleet.registry.clock.now())
     assert not fleet.events("RUN_LATE")
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # the hour is over
@@ -227,7 +227,7 @@ def test_past_its_deadline_a_run_is_cancelled_once_and_says_why(fleet):
     orders = fleet.host(ALPHA).attempts.checkpoint(running, Progress())
     assert orders.cancel
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})  # its coordinator died before it was struck off
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     fleet.finish(running, errno=125, text="Operation canceled")
     fleet.walk(FIRST)
     assert len(fleet.events("RUN_LATE")) == 1
@@ -296,7 +296,7 @@ def test_what_is_decided_or_over_is_left_alone(fleet):
     while not isinstance(fleet.advance(FIRST), Decide):
         pass
     fleet.client.zadd(keys.deadlines(), {FIRST: 1})
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.view(FIRST).decision is Decision.COMMIT
     fleet.walk(FIRST)
     assert fleet.registry.views.job(f"{FIRST}.job").ret == 0
@@ -306,7 +306,7 @@ def test_what_is_decided_or_over_is_left_alone(fleet):
 def test_a_queued_run_has_its_deadline_too(going):
     going.registry.submit.submit(plan(SECOND, on_overlap="queue", deadline=1))
     going.client.zadd(keys.deadlines(), {SECOND: 1})
-    Terms(going.registry).look(going.registry.clock.now())
+    Deadlines(going.registry).look(going.registry.clock.now())
     going.walk(SECOND)
     assert going.registry.views.run(SECOND).cancelled == 1
 
@@ -314,7 +314,7 @@ def test_a_queued_run_has_its_deadline_too(going):
 def test_the_deadline_of_a_run_that_has_ended_is_forgotten_at_once(fleet):
     fleet.registry.submit.submit(plan(FIRST, "one", deadline=6 * 3600))
     fleet.registry.submit.submit(plan(SECOND, "two", deadline=6 * 3600, on_overlap="queue"))
-    terms = Terms(fleet.registry)
+    terms = Deadlines(fleet.registry)
     fleet.registry.verbs.cancel(job(FIRST, "one").id)
     fleet.walk(FIRST)
     terms.heard(fleet.history())
@@ -348,7 +348,7 @@ def stop(fleet, claim):
         errno=28,
     )
     fleet.host(ALPHA).attempts.checkpoint(claim, Progress(), quiet=True)
-    fleet.hear = Terms(fleet.registry)
+    fleet.hear = Deadlines(fleet.registry)
     fleet.hear.heard(fleet.history())
 
 
@@ -359,7 +359,7 @@ def later(fleet, seconds=3600):
         fleet.client.hincrby(record, "stopped-at", -1000 * seconds)
     for name, _ in fleet.client.zrange(keys.stopped(), 0, -1, withscores=True):
         fleet.client.zincrby(keys.stopped(), -1000 * seconds, name)
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
 
 
 WHY = "No space left on device; nobody resumed it for 30m"
@@ -381,7 +381,7 @@ def test_a_job_that_an_error_stopped_and_nobody_resumed_fails_with_its_errno(sto
     attempts = fleet.host(ALPHA).attempts
     if parked:
         attempts.release(claim.spec.id, claim.spec.transaction, claim.token, claim.attempt, why="parked")
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.status(claim.spec.id) == "paused", "not before its time"
     later(fleet)
     if not parked:

@@ -12,7 +12,7 @@ import redis
 from certificates import make_certificates
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoRedis
 from blockjobs.model.ids import Host, JobId
 from blockjobs.registry.connection import connect
@@ -101,7 +101,7 @@ def ring(at):
 
 def test_with_the_authority_of_the_server_registry_and_bells_come_through(behind, place, client, caplog):
     at = url(behind("server").port, ca_certs=place / "ca.pem")
-    with Coordinator(at) as fleet:
+    with Fleet(at) as fleet:
         assert fleet.runs() == []
     ring(at)
     assert client.llen("bj:celery:copy.alpha") == 1
@@ -124,7 +124,7 @@ def test_another_certificate_or_another_name_is_told_nothing(behind, place, clie
     terminator = behind(name)
     at = url(terminator.port, **({"ca_certs": place / "ca.pem"} if given else {}))
     with pytest.raises(NoRedis, match="certificate verify failed"):
-        Coordinator(at)
+        Fleet(at)
     ring(at)
     assert client.llen("bj:celery:copy.alpha") == 0
     assert bytes(terminator.said) == b""

@@ -7,8 +7,8 @@ from test_overlap import FIRST, SECOND, THIRD, plan
 
 from blockjobs.cli.follow import Silent, verdict
 from blockjobs.cli.start import attend
-from blockjobs.client.fleet import Coordinator
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.client.fleet import Fleet
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.daemons.notifier import Notifier
 from blockjobs.model import notices
 from blockjobs.model.barriers import Step
@@ -29,7 +29,7 @@ def going(fleet):
 def replace_second(fleet):
     """A later run takes the place of the second one, which ends."""
     fleet.registry.submit.submit(plan(THIRD, on_overlap="queue"))
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     fleet.walk(SECOND)
 
 
@@ -62,7 +62,7 @@ def test_whoever_follows_a_run_that_is_replaced_is_told_so(going, server):
         if not going.registry.views.run(SECOND).replaced:
             replace_second(going)
 
-    with Coordinator(server.url) as here:
+    with Fleet(server.url) as here:
         seq = here.registry.events.last()
         here.registry.submit.submit(second)
         board = attend(here, second, seq, Silent(), each=replace_it)

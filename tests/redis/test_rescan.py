@@ -11,11 +11,11 @@ from puppets import ALPHA, BETA, RUN, Silent, dump, grouped, spec
 from test_asking import Host
 from test_history import ended
 
-from blockjobs.ask.prune import Prune
+from blockjobs.ask.prune import PruneRequest
 from blockjobs.ask.rescan import Rescan
 from blockjobs.cli.restore import published
 from blockjobs.cli.verify import Shelf
-from blockjobs.client.fleet import Coordinator as Client
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.daemons.coordinator import Coordinator
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
@@ -338,7 +338,7 @@ def test_the_next_nights_keep_what_was_found_until_prune_was_confirmed_once(flee
     rescan(row(1), row(2), row(3))
     for day in (4, 5, 6):
         ended(fleet, day, "a", keep={"last": 2})
-    prune = Prune(fleet.registry, disks)
+    prune = PruneRequest(fleet.registry, disks)
     after = prune("nightly", after=NIGHT.format(6))
     assert states(after) == {"06": "kept", "05": "kept", "04": "pruned", "03": "kept", "02": "kept", "01": "kept"}
     assert disks.pruned == [f"/backup/{NIGHT.format(4)}/a.img"]
@@ -362,7 +362,7 @@ def test_the_next_nights_keep_what_was_found_until_prune_was_confirmed_once(flee
 def test_once_they_count_they_are_older_than_the_first_night_of_a_new_registry(fleet, rescan, disks):
     rescan(*(row(day) for day in (1, 2, 28)))
     ended(fleet, 3, "a", keep={"last": 1})
-    assert states(Prune(fleet.registry, disks)("nightly", confirmed=True)) == {
+    assert states(PruneRequest(fleet.registry, disks)("nightly", confirmed=True)) == {
         "03": "kept", "01": "pruned", "02": "pruned", "28": "pruned",
     }  # fmt: skip
 
@@ -372,9 +372,11 @@ def test_what_a_found_backup_of_another_name_lies_on_stays(fleet, rescan, disks)
         ended(fleet, day, "a", keep={"last": 1})
     below = f"/backup/{NIGHT.format(1)}/a.img"
     rescan(row(3, run="weekly-20261103T100000Z", layers=[below]))
-    assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "kept", "02": "kept"}
+    assert states(PruneRequest(fleet.registry, disks)("nightly", dry=True)) == {"01": "kept", "02": "kept"}
     fleet.client.hdel(keys.run("weekly-20261103T100000Z"), "layered")
-    assert states(Prune(fleet.registry, disks)("nightly", dry=True)) == {"01": "pruned", "02": "kept"}, "the control"
+    assert states(PruneRequest(fleet.registry, disks)("nightly", dry=True)) == {"01": "pruned", "02": "kept"}, (
+        "the control"
+    )
 
 
 def test_a_run_has_no_say_in_the_rules_because_of_what_a_host_says_that_it_published(fleet, rescan, disks):
@@ -386,7 +388,7 @@ def test_a_run_has_no_say_in_the_rules_because_of_what_a_host_says_that_it_publi
             keys.run(NIGHT.format(day)), "published", round(start_of(NIGHT.format(day)).timestamp() * 1000)
         )
     rescan(row(3))
-    assert states(Prune(fleet.registry, disks)("nightly")) == dict.fromkeys(("01", "02", "03"), "kept")
+    assert states(PruneRequest(fleet.registry, disks)("nightly")) == dict.fromkeys(("01", "02", "03"), "kept")
 
 
 def test_a_job_that_two_hosts_have_is_verified_on_both_and_restored_from_neither_by_its_name(rescan, server):

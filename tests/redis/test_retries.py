@@ -8,7 +8,7 @@ import pytest
 from puppets import ALPHA, BETA, RUN, dump, only_asks, spec
 
 from blockjobs.client.event_stream import ending
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
 from blockjobs.model.barriers import Again, AwaitTurn, Decision, Do, Step
 from blockjobs.model.ids import LONGEST, RunId, TxnId
@@ -17,7 +17,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.registry import keys
 from blockjobs.registry.attempts import Progress
 from blockjobs.registry.history import keeps
-from blockjobs.registry.views import Place
+from blockjobs.registry.views import JobPlace
 
 pytestmark = pytest.mark.durable
 
@@ -119,7 +119,7 @@ def test_the_next_try_waits_for_its_time_also_when_nobody_is_there_to_remember_i
     assert "try 2 of 3 begins at " in command("show", JOB.id)[1]
     assert "; before: it broke\n" in command("show", JOB.id)[1]
     fleet.client.zadd(keys.retries(), {SECOND: 1})  # the hour is over
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     assert fleet.next(SECOND) == Do(Step.OPEN, frozenset({ALPHA}))
     assert begin(fleet) == []
     finish(fleet, SECOND)
@@ -295,7 +295,7 @@ def test_the_deadline_of_its_run_is_the_end_of_all_tries(fleet, when):
     fail(fleet, FIRST)
     txn = fleet.again(FIRST) if when == "waits" else FIRST
     fleet.client.zadd(keys.deadlines(), {RUN: 1})
-    Terms(fleet.registry).look(fleet.registry.clock.now())
+    Deadlines(fleet.registry).look(fleet.registry.clock.now())
     fleet.walk(txn)
     fleet.walk(OTHER.transaction)
     assert view(fleet).error == ("it broke" if when == "failed" else "deadline of 1h passed")
@@ -345,7 +345,7 @@ def test_what_a_later_try_stops_for_is_noted_also_where_both_are_heard_of_at_onc
     attempts.error(
         fleet.claim(JOB), 1, operation="write", action="stop", io_status="nospace", text="No space", errno=28
     )
-    Terms(fleet.registry).heard(fleet.history())
+    Deadlines(fleet.registry).heard(fleet.history())
     assert fleet.client.zscore(keys.stopped(), JOB.id)
 
 
@@ -430,7 +430,7 @@ LATE = {
         keys.job(ALPHA, JOB.id), keys.share(ALPHA, FIRST), keys.wake(ALPHA, JOB.id), keys.txn(FIRST), keys.events(),
         keys.ready(ALPHA), keys.rung(ALPHA), keys.due(), keys.due_wake(), keys.holds(ALPHA, JOB.id),
     ], [JOB.id, FIRST, "operation", 1]),
-    "call-off": lambda fleet, _: fleet.registry.timeouts._call_off([Place(ALPHA, JOB.id, FIRST)], "late"),
+    "call-off": lambda fleet, _: fleet.registry.timeouts._call_off([JobPlace(ALPHA, JOB.id, FIRST)], "late"),
     "decide": lambda fleet, old: fleet.registry.fate.settle(old, Decision.COMMIT, "late"),
     "again": lambda fleet, old: fleet.registry.retries.again(old),
     "barrier": lambda fleet, _: fleet.registry.fate.barrier(FIRST, "late"),
@@ -455,7 +455,7 @@ def test_what_holds_many_at_once_makes_nothing_of_a_transaction_that_is_gone(goi
     fail(going, FIRST)
     going.again(FIRST)
     going.registry.holds.begin("all:night")
-    assert going.registry.holds.hold("all:night", places=[Place(ALPHA, JOB.id, FIRST)]) == 1
+    assert going.registry.holds.hold("all:night", places=[JobPlace(ALPHA, JOB.id, FIRST)]) == 1
     assert not going.client.exists(keys.txn(FIRST))
     assert "all:night" in view(going).holds
 

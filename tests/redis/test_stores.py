@@ -7,7 +7,7 @@ import random
 import pytest
 from puppets import ALPHA, BETA, RUN, SIZE, dump, grouped, spec, who
 
-from blockjobs.daemons.budgets import Shares
+from blockjobs.daemons.budgets import BudgetDivider
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.budgets import PAUSED
@@ -31,7 +31,7 @@ def running(fleet):
 
 def ring(fleet, *hosts, slots=9, lost=30_000):
     """What the coordinator does: sweep, admit, ring."""
-    shares = Shares(fleet.registry)
+    shares = BudgetDivider(fleet.registry)
     shares.look()
     return bells(fleet, shares, *hosts, slots=slots, lost=lost)
 
@@ -119,7 +119,7 @@ def test_what_a_store_takes_counts_from_the_moment_it_is_said(fleet, new):
     """Jobs may be waiting before whoever rings has heard of their store."""
     if not new:
         fleet.registry.limits.set_store(NAS, path="/mnt/nas1", jobs=4)
-    shares = Shares(fleet.registry)
+    shares = BudgetDivider(fleet.registry)
     shares.look()
     fleet.registry.limits.set_store(NAS, path="/mnt/nas1", jobs=1)
     fleet.submit(A, B, C, D, FREE)
@@ -129,7 +129,7 @@ def test_what_a_store_takes_counts_from_the_moment_it_is_said(fleet, new):
 
 def test_the_first_copies_to_a_new_store_share_its_budget(fleet):
     mib = 1 << 20
-    shares = Shares(fleet.registry)
+    shares = BudgetDivider(fleet.registry)
     shares.look()
     fleet.registry.limits.set_store(NAS, path="/mnt/nas1", speed=60 * mib)
     fleet.submit(A, B, C, D, FREE)
@@ -206,7 +206,7 @@ def test_those_that_wait_for_their_store_are_behind_all_others(fleet):
 
 
 def test_one_that_was_resumed_and_has_a_place_waits_for_none(running):
-    shares = Shares(running.registry)
+    shares = BudgetDivider(running.registry)
     shares.look()
     assert bells(running, shares) == ["a", "b", "free"]
     running.registry.verbs.pause("c")
@@ -256,7 +256,7 @@ def test_the_share_travels_beside_the_users_own_speed(running):
     other = running.claim(C)
     attempts = running.host(ALPHA).attempts
     attempts.wait(A.id, 1)
-    Shares(running.registry).look()
+    BudgetDivider(running.registry).look()
     assert attempts.wait(A.id, 1), "whoever runs is told at once"
     assert attempts.checkpoint(claim, Progress(0, SIZE)).speed == 30
     running.registry.verbs.set_speed("a", 10)
@@ -266,18 +266,18 @@ def test_the_share_travels_beside_the_users_own_speed(running):
     job = running.registry.views.job("a")
     assert (job.speed, job.limit, job.slowed) == (40, 30, True)
     running.finish(other)
-    Shares(running.registry).look()
+    BudgetDivider(running.registry).look()
     assert attempts.checkpoint(claim, Progress(0, SIZE)).speed == 40
     running.registry.limits.set_store(NAS, speed=0)
     running.registry.verbs.set_speed("a", 0)
-    Shares(running.registry).look()
+    BudgetDivider(running.registry).look()
     assert attempts.checkpoint(claim, Progress(0, SIZE)).speed == 0
 
 
 def test_whoever_is_to_have_more_gets_it_when_those_who_are_to_have_less_have_heard(running):
     limits, mib = running.registry.limits, 1 << 20
     limits.set_store(NAS, jobs=0, speed=60 * mib)
-    shares = Shares(running.registry)
+    shares = BudgetDivider(running.registry)
     shares.look()
     claims = {}
     for job in (A, C):
@@ -288,12 +288,12 @@ def test_whoever_is_to_have_more_gets_it_when_those_who_are_to_have_less_have_he
     def told(job):
         return running.host(job.host).attempts.checkpoint(claims[job.id], Progress(0, SIZE)).speed
 
-    shares = Shares(running.registry)
+    shares = BudgetDivider(running.registry)
     shares.look()
     assert told(C) == PAUSED
     assert shares.patience_ms(60_000) < 30_000, "it asks again soon, whatever happens"
     assert told(A) == 30 * mib
-    Shares(running.registry).look()
+    BudgetDivider(running.registry).look()
     assert told(C) == 30 * mib
 
 
@@ -371,5 +371,5 @@ def test_whatever_happens_no_more_run_than_the_store_takes_and_nobody_waits_for_
         assert len(campaign.claims) <= 3
     campaign.end()
     assert campaign.done == campaign.jobs.keys()
-    Shares(fleet.registry).look()
+    BudgetDivider(fleet.registry).look()
     assert (store(fleet).running, store(fleet).waiting) == (0, 0)

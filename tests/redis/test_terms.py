@@ -8,7 +8,7 @@ from puppets import RUN, Fleet, spec
 from blockjobs.cli import main
 from blockjobs.model.barriers import Step
 from blockjobs.registry import keys
-from blockjobs.registry.verbs import Terms
+from blockjobs.registry.verbs import HoldTerms
 
 pytestmark = pytest.mark.durable
 
@@ -90,7 +90,7 @@ def test_show_says_whose_a_hold_is_and_until_when(fleet, server, monkeypatch, ca
 
     assert run("pause", "j", "--for", "3600", "--cause", "a report runs") == (0, "j: paused\n")
     (terms,) = fleet.registry.verbs.terms().values()
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, HoldTerms)
     code, out = run("show", "j")
     assert code == 0
     assert f": a report runs; by {terms.owner}; until " in out

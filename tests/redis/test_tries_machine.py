@@ -9,7 +9,7 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from puppets import ALPHA, BETA, RUN, SIZE, Fleet, dump, spec
 
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -115,7 +115,7 @@ class Story:
         """The hour is over."""
         for txn in self.fleet.client.zrange(keys.retries(), 0, -1):
             self.fleet.client.zadd(keys.retries(), {txn: 1})
-        Terms(self.registry).look(self.registry.clock.now())
+        Deadlines(self.registry).look(self.registry.clock.now())
 
     def cancel(self, n, seldom):
         if seldom % 8 == 0:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from puppets import ALPHA, SIZE, grouped, spec
 
-from blockjobs.ask.prune import Prune
-from blockjobs.daemons.budgets import Shares
+from blockjobs.ask.prune import PruneRequest
+from blockjobs.daemons.budgets import BudgetDivider
 from blockjobs.model import errors
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
@@ -328,7 +328,7 @@ def test_a_limit_that_cannot_be_read_stops_no_coordinator_and_can_be_set_anew(ru
     client.hset(keys.store("nas2"), mapping={"path": "/x", "speed": speed or "x"})
     assert here.registry.limits.host_speeds() == {ALPHA: 1000}
     assert [store.name for store in here.stores()] == ["nas1"]
-    Shares(here.registry).look()
+    BudgetDivider(here.registry).look()
     assert "nas1" in command("stores")[1]
     assert command("stores", "set", "nas2", "--jobs", "1", "--speed", "5")[0] == 0
     assert [store.speed for store in here.stores()] == [100, 5]
@@ -343,7 +343,7 @@ def test_a_copy_that_cannot_be_read_keeps_no_other_copy_from_its_share(runs, her
     running = {copy.job for copy in here.registry.limits.running(["nas1"], [ALPHA])}
     assert {f"{RUNS[0]}.a", f"{RUNS[0]}.c"} <= running
     assert f"{RUNS[0]}.b" not in running
-    Shares(here.registry).look()
+    BudgetDivider(here.registry).look()
     orders = fleet.host(ALPHA).attempts.checkpoint(claims[0], Progress(0, SIZE))
     assert orders.speed > 0
 
@@ -371,14 +371,14 @@ def test_a_target_that_cannot_be_read_hides_itself_and_nothing_is_pruned_meanwhi
     assert (code, json.loads(out)[0]["targets"]) == (0, 2)
     assert named(err, f"target of {RUNS[0]}.b in run {RUNS[0]}")
     with pytest.raises(Unreadable, match="cannot be read"):
-        Prune(here.registry, None)("first", dry=True)
+        PruneRequest(here.registry, None)("first", dry=True)
 
 
 def test_a_run_that_cannot_be_read_lets_nothing_be_pruned(runs, here, fleet, client):
     published(here, fleet, RUNS[0])
     client.hset(keys.run(RUNS[1]), "fields", NEWER)
     with pytest.raises(Unreadable, match=f"^run {RUNS[1]} cannot be read"):
-        Prune(here.registry, None)("first", dry=True)
+        PruneRequest(here.registry, None)("first", dry=True)
 
 
 def test_notices_that_cannot_be_read_are_left_out(here, client):

@@ -7,10 +7,10 @@ from puppets import ALPHA, BETA, RUN, spec
 
 from blockjobs.cli.follow import Silent, verdict
 from blockjobs.cli.start import attend, submit
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.barriers import Step
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Outcome, Policy, RunFields, Skipped, Store, Verdict
+from blockjobs.model.policies import Policy, RunFields, RunOutcome, Skipped, Store, Verdict
 from blockjobs.model.runs import RunPlan
 
 pytestmark = pytest.mark.durable
@@ -96,7 +96,7 @@ def test_a_host_that_goes_away_after_it_was_asked_is_asked_about_again(fleet, se
     fleet.registry.hosts.judge(ALPHA, "up")
     plans = iter([mixed(), RunPlan(RunId(RUN), "nightly", False, tuple((job,) for job in EACH))])  # noqa: FBT003
     asked = []
-    with Coordinator(server.url) as here:
+    with Fleet(server.url) as here:
         submit(here, lambda _: next(plans), lambda: asked.append(1))
     assert len(asked) == 2
     assert fleet.registry.views.run(RUN).jobs == 3
@@ -105,9 +105,9 @@ def test_a_host_that_goes_away_after_it_was_asked_is_asked_about_again(fleet, se
 def test_a_run_that_was_over_before_anybody_followed_it_is_told_as_it_ended(fleet, server):
     """A host may refuse a job before the command that submitted it looks at the run for the first time."""
     plan = mixed()
-    with Coordinator(server.url) as here:
+    with Fleet(server.url) as here:
         seq = here.registry.events.last()
         ended(fleet, plan, failing=("c",))
         board = attend(here, plan, seq, Silent())
-    assert board.runs[plan.run].outcome is Outcome.PARTLY
+    assert board.runs[plan.run].outcome is RunOutcome.PARTLY
     assert any(f"{RUN}.c failed: it broke" in line for line in verdict(board, plan.run))

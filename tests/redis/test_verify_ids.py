@@ -9,7 +9,7 @@ import pytest
 from puppets import ALPHA, BETA, SIZE, Fleet, spec
 
 from blockjobs.cli.verify import chosen
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet as Client
 from blockjobs.model import volumespec
 from blockjobs.model.barriers import Step
 from blockjobs.model.jobs import JobSpec
@@ -61,7 +61,7 @@ def meant(up, server, command, capfd):
     """What some IDs stand for: the path of each image, and what its job is called; and what is said besides."""
 
     def find(*texts: str) -> tuple[dict[str, str], str]:
-        with Coordinator(server.url) as here:
+        with Client(server.url) as here:
             images = chosen(here, texts)
         run = plan(images, datetime.now(UTC))
         names = [each.id.removeprefix(f"{run.run}.") for each in run.jobs]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from puppets import ALPHA, SIZE, grouped, spec
 
 from blockjobs.cli import runfile
-from blockjobs.daemons.budgets import Shares
+from blockjobs.daemons.budgets import BudgetDivider
 from blockjobs.model.barriers import Step
 from blockjobs.model.errors import BadInput, Refused
 from blockjobs.model.policies import Policy, RunFields, Store
@@ -328,7 +328,7 @@ def test_what_ends_a_job_tells_whole_numbers_over_qmp(here, fleet):
 def test_budgets_of_any_size_are_divided_and_handed_out_in_whole_numbers(running, here, fleet, number):
     speed_of_host(here, number)
     speed_of_store(here, number)
-    shares = Shares(here.registry)
+    shares = BudgetDivider(here.registry)
     shares.look()
     assert shares.at_first(ALPHA, "nas1") > 0
     assert int(fleet.record(JOB)["limit"]) == number

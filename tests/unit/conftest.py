@@ -19,7 +19,7 @@ from blockjobs.model.jobs import JobSpec
 from blockworker.copy.digests import DigestFile, digest
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.records.journal import Member
+from blockworker.records.journal import MemberFiles
 from blockworker.targets import manifest
 from blockworker.targets.opening import open_member
 from blockworker.targets.prepare import prepare_member
@@ -77,10 +77,10 @@ class Site:
         """Everything beneath the write root."""
         return sorted(str(path.relative_to(self.backup)) for path in self.backup.rglob("*"))
 
-    def opened(self, spec: JobSpec) -> Member:
+    def opened(self, spec: JobSpec) -> MemberFiles:
         return open_member(self.roots, spec, size=os.stat(volumespec.label(spec.source.volume)).st_size)
 
-    def copied(self, spec: JobSpec) -> Member:
+    def copied(self, spec: JobSpec) -> MemberFiles:
         """The job opened and copied, chunk by chunk."""
         member = self.opened(spec)
         source = open_source(spec.source.volume, self.roots)
@@ -113,7 +113,7 @@ class Site:
             finished=AT,
         )
 
-    def prepared(self, spec: JobSpec) -> Member:
+    def prepared(self, spec: JobSpec) -> MemberFiles:
         member = self.copied(spec)
         prepare_member(self.roots, member, ((0, member.size),), self.manifest(spec, member.size))
         return member

@@ -23,13 +23,13 @@ from blockjobs.model.barriers import (
     Astray,
     AwaitTurn,
     AwaitUser,
+    BarrierView,
     Decide,
     Decision,
     Do,
     Finished,
-    Share,
+    HostTally,
     Step,
-    View,
     before,
     decide,
     plan,
@@ -58,18 +58,18 @@ class Transaction:
     decisions: list[Decision] = field(default_factory=list)
     at_decision: list[Member] = field(default_factory=list)
 
-    def view(self) -> View:
+    def view(self) -> BarrierView:
         shares = {}
         for host in {member.host for member in self.members}:
             mine = [member for member in self.members if member.host == host]
             owing = Counter(step for member in mine for step in Step if step not in member.done)
-            shares[host] = Share.of({**owing, "failed": sum(member.failed for member in mine)})
-        return View(
+            shares[host] = HostTally.of({**owing, "failed": sum(member.failed for member in mine)})
+        return BarrierView(
             txn=TxnId("t"), run=RunId("r"), rev=self.rev, decision=self.decision, number=0, manual=self.manual,
             finalized=self.finalized, cursor=-1, jobs=len(self.members), shares=shares,
         )  # fmt: skip
 
-    def settle(self, view: View, decision: Decision) -> None:
+    def settle(self, view: BarrierView, decision: Decision) -> None:
         if self.decision is None and view.rev == self.rev:
             self.decision = decision
             self.decisions.append(decision)
@@ -105,8 +105,8 @@ def shape(hosts: tuple[Host, ...], **options: bool) -> Transaction:
     return Transaction([Member(host) for host in hosts], **options)
 
 
-def turn(txn: Transaction, *, view: View | None = None, silent: frozenset[Host] = frozenset(), stop_after: int = 99,
-         failing: frozenset[tuple[int, Step]] = frozenset()) -> int:  # fmt: skip
+def turn(txn: Transaction, *, view: BarrierView | None = None, silent: frozenset[Host] = frozenset(),
+         stop_after: int = 99, failing: frozenset[tuple[int, Step]] = frozenset()) -> int:  # fmt: skip
     """One turn of a finalizer and those it rings for, cut behind ``stop_after`` effects; how many there were."""
     match plan(view or txn.view(), silent):
         case Decide(decision):
@@ -381,7 +381,7 @@ def test_each_step_says_what_may_precede_it():
 
 
 def test_a_share_counts_what_redis_left_out_as_nothing():
-    share = Share.of({"open": 2, "failed": 1})
+    share = HostTally.of({"open": 2, "failed": 1})
     assert [step for step in Step if share.owes(step)] == [Step.OPEN]
     assert share.failed == 1
 

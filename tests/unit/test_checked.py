@@ -11,7 +11,7 @@ from sparse import proven
 
 from blockjobs.model.errors import VolumeError
 from blockjobs.model.volumespec import InjectedError
-from blockworker.copy.checked_source import CheckedSource, Past
+from blockworker.copy.checked_source import CheckedSource, Tolerate
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.plan import pieces
 from blockworker.copy.proven import ProvenDigests
@@ -94,7 +94,7 @@ def test_a_byte_that_changed_is_found_wherever_it_is_and_only_its_chunk(make, at
     assert (found.value.operation, found.value.offset) == ("digest", first)
     with pytest.raises(VolumeError):  # also by one who wants another part of the chunk
         read(make(bytes(content)), first if at != first else first + 1, 1)
-    forced = make(bytes(content), on=Past.DIFFERENCES)
+    forced = make(bytes(content), on=Tolerate.DIFFERENCES)
     assert copied(forced) == content
     assert forced.differing == [[first, end]]
 
@@ -109,7 +109,7 @@ def test_a_range_does_not_fail_by_what_lies_beside_it(make):
 def test_what_became_a_hole_or_was_cut_off_is_found(make, content):
     with pytest.raises(VolumeError, match="differ from the digests"):
         copied(make(content))
-    assert copied(make(content, on=Past.DIFFERENCES)) == content.ljust(len(IMAGE), b"\0")
+    assert copied(make(content, on=Tolerate.DIFFERENCES)) == content.ljust(len(IMAGE), b"\0")
 
 
 def test_without_digests_nothing_is_compared(tmp_path):
@@ -126,15 +126,15 @@ def test_what_cannot_be_read_stops_a_reader_but_one_who_wants_to_know_all_that_i
     path.write_bytes(IMAGE[:-1] + b"?")
     bad = InjectedError(iotype="read", errno=errno.EIO, sector=MIB // 512)
 
-    def source(on: Past) -> CheckedSource:
+    def source(on: Tolerate) -> CheckedSource:
         image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), (bad,))
         return CheckedSource(image, "image", whole=len(IMAGE), digests=proven(digests(IMAGE)), size=len(IMAGE), on=on)
 
-    for on in (Past.NOTHING, Past.DIFFERENCES):
+    for on in (Tolerate.NOTHING, Tolerate.DIFFERENCES):
         with closing(source(on)) as stops, pytest.raises(VolumeError) as failed:
             stops.check(0, len(IMAGE))
         assert (failed.value.operation, failed.value.errno) == ("read", errno.EIO)
-    with closing(source(Past.ERRORS)) as goes_on:
+    with closing(source(Tolerate.ERRORS)) as goes_on:
         goes_on.check(0, len(IMAGE))
         assert (goes_on.unreadable, goes_on.differing) == ([[MIB, 2 * MIB]], [[3 * MIB, len(IMAGE)]])
         assert said_of(goes_on) == (

@@ -13,7 +13,7 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.states import Status
 from blockjobs.registry.events import Event
 from blockjobs.registry.glances import Glance
-from blockjobs.registry.views import Place, RunView
+from blockjobs.registry.views import JobPlace, RunView
 
 RUN = RunId("nightly-20261122T103000Z")
 MIB = 1 << 20
@@ -32,7 +32,7 @@ def moves(job, *statuses):
 
 def board_of(*jobs, **options):
     board = Board()
-    rows = [Row(Place(Host("web1"), JobId(f"{RUN}.{job}"), TxnId(RUN)), RUN, **options) for job in jobs]
+    rows = [Row(JobPlace(Host("web1"), JobId(f"{RUN}.{job}"), TxnId(RUN)), RUN, **options) for job in jobs]
     run = RunView(
         RUN, "nightly", grouped=True, published=1000, ended=0, jobs=len(jobs), open=len(jobs), failed=0, cancelled=0
     )

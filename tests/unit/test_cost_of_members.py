@@ -10,7 +10,7 @@ import pytest
 
 from blockworker.host.roots import Root
 from blockworker.records import journal
-from blockworker.records.journal import Member, Record
+from blockworker.records.journal import JournalRecord, MemberFiles
 from blockworker.system import sparefile
 from blockworker.targets import settle
 from blockworker.targets.opening import find_member
@@ -33,7 +33,7 @@ def filled(site, monkeypatch):
     monkeypatch.setattr(sparefile.os, "fsync", lambda _: None)  # nothing of this has to survive a power cut
 
     def member(job, transaction):
-        return Member(
+        return MemberFiles(
             job=job, transaction=transaction, target=f"{site.backup}/R/{job}.img", staging=f".{job}.part",
             manifest=f".{job}.manifest", uuid="1" * 32, size=4096, dev=1, ino=1, made_dirs=(f"{site.backup}/R",),
         )  # fmt: skip
@@ -46,7 +46,7 @@ def filled(site, monkeypatch):
             return
         for n in range(have, up_to):
             with journal.held(site.roots, root, f"T{n}") as held:
-                held.write(Record(f"T{n}").having(member(f"T{n}.x", f"T{n}")))
+                held.write(JournalRecord(f"T{n}").having(member(f"T{n}.x", f"T{n}")))
 
     return fill
 
@@ -79,7 +79,7 @@ def test_a_member_costs_the_same_beside_few_and_beside_many(site, filled, of):
         if number == FEW:  # the transaction is decided then: what comes is another one's
             root = Root(str(site.backup))
             with journal.held(site.roots, root, "R") as held:
-                held.write(Record("R", members=held.record.members))
+                held.write(JournalRecord("R", members=held.record.members))
     for name in STEPS:
         for few, many in zip(costs[FEW][name], costs[MANY][name], strict=True):
             assert many <= 1.1 * few + 512, (name, costs)  # ids are longer by some digits; of twenty times as many
@@ -114,7 +114,7 @@ def test_a_journal_of_version_1_with_many_members_is_carried_over_at_its_next_ch
     members = [site.opened(spec) for spec in specs]
     root, path = Root(str(site.backup)), site.backup / ".blockjobs/R.journal"
     with journal.held(site.roots, root, "R") as held:
-        whole = Record("R", members={member.job: member for member in members})
+        whole = JournalRecord("R", members={member.job: member for member in members})
     for left in (site.backup / ".blockjobs/R.members").iterdir():
         left.unlink()
     keys = json.loads(whole.dump()) | {"version": 1}

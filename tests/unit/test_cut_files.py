@@ -370,7 +370,7 @@ def test_an_entry_of_before_there_were_cuts_is_read(site):
     site.image()
     member = open_member(site.roots, site.spec(), size=2 * MIB + 4)
     assert member.cut is None
-    keys = json.loads(journals.Record(TXN).having(replace(member, published=True)).dump())
+    keys = json.loads(journals.JournalRecord(TXN).having(replace(member, published=True)).dump())
     for name in ("cut", "uncut"):
         del keys["members"]["R.root"][name]
-    assert journals.Record.parse(seal(keys), "its path").members["R.root"].settled
+    assert journals.JournalRecord.parse(seal(keys), "its path").members["R.root"].settled

@@ -17,7 +17,7 @@ import redis
 from blockjobs.cli import main
 from blockjobs.model.exits import Exit
 from blockjobs.registry.address import has_user_alone, parse
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockworker.host.config import STATE
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -27,7 +27,7 @@ UNATTENDED = " ".join((DEPLOY.parent / "docs" / "unattended.md").read_text().spl
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("deploy")) as server, closing(redis.Redis.from_url(server.url)) as client:
+    with RedisServer(tmp_path_factory.mktemp("deploy")) as server, closing(redis.Redis.from_url(server.url)) as client:
         for line in (DEPLOY / "users.acl").read_text().splitlines():
             _, name, *rules = line.split()
             if name != "default":

@@ -23,7 +23,7 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockworker.host.config import HostConfig, dump
 from blockworker.host.roots import Roots
 from blockworker.records import devices
-from blockworker.records.devices import State
+from blockworker.records.devices import DeviceState
 from blockworker.records.folder import LockBusy
 from blockworker.targets import inplace
 from blockworker.targets.inplace import DeviceTarget
@@ -49,10 +49,10 @@ class Site:
                        target=target, in_place=True)  # fmt: skip
         return replace(spec, **changes)  # type: ignore[arg-type]
 
-    def open(self, spec: JobSpec, size: int = 2 * MIB) -> devices.Record:
+    def open(self, spec: JobSpec, size: int = 2 * MIB) -> devices.DeviceRecord:
         return inplace.open_target(self.roots, spec, size=size, source=SOURCE, wanted=lambda: True)[0]
 
-    def written(self, spec: JobSpec) -> devices.Record:
+    def written(self, spec: JobSpec) -> devices.DeviceRecord:
         """Opened, and all of it written."""
         record = self.open(spec)
         target = DeviceTarget.take(self.roots, spec, 1)
@@ -62,13 +62,13 @@ class Site:
         target.close()
         return record
 
-    def prepared(self, spec: JobSpec) -> devices.Record:
+    def prepared(self, spec: JobSpec) -> devices.DeviceRecord:
         record = self.written(spec)
         inplace.prepare(self.roots, record, Checkpoint(record.uuid, DONE), {"version": 1})
         return record
 
     @property
-    def record(self) -> devices.Record | None:
+    def record(self) -> devices.DeviceRecord | None:
         return next(iter(devices.every(self.roots)), None)
 
     def left(self) -> list[str]:
@@ -105,13 +105,13 @@ def test_a_commit_ends_what_a_claim_began(site):
     assert site.left() == ["R.a"]
     for _ in range(2):
         inplace.commit(site.roots, record, 7)
-    assert (site.left(), site.record.state) == ([], State.VALID)
+    assert (site.left(), site.record.state) == ([], DeviceState.VALID)
     assert site.record.manifest["in_place"] == {"device_size": 4 * MIB, "offset": 0, "untouched": 2 * MIB}
     assert site.content() == b"a" * MIB + bytes(MIB) + b"x" * 2 * MIB
     with pytest.raises(JobFailed, match="is committed on this host"):
         inplace.abort(site.roots, "R.a", 7)
     assert inplace.abort(site.roots, "R.a", 8) == "", "the registry has lost decision 7, and the commit stands"
-    assert (site.left(), site.record.state) == ([], State.VALID)
+    assert (site.left(), site.record.state) == ([], DeviceState.VALID)
 
 
 def test_a_device_that_has_become_smaller_than_what_was_opened_is_not_written(site, tmp_path):
@@ -145,7 +145,7 @@ def test_an_aborted_job_leaves_it_undefined_until_another_one_commits(site):
     site.open(site.spec("R.b"))
     assert site.left() == ["R.a"]
     assert inplace.abort(site.roots, "R.b", 2) == ""
-    assert (site.left(), site.record.state) == (["R.a"], State.UNDEFINED)
+    assert (site.left(), site.record.state) == (["R.a"], DeviceState.UNDEFINED)
     inplace.commit(site.roots, site.prepared(site.spec("R.c")), 3)
     assert site.left() == []
     os.close(devices.open_source(site.roots, site.device))
@@ -195,7 +195,7 @@ def test_what_one_has_committed_is_still_on_record_after_another_was_only_opened
     inplace.commit(site.roots, site.prepared(site.spec()), 1)
     site.open(site.spec("R.b"))
     assert inplace.abort(site.roots, "R.b", 2) == ""
-    assert (site.record.state, site.record.manifest["version"]) == (State.VALID, 1)
+    assert (site.record.state, site.record.manifest["version"]) == (DeviceState.VALID, 1)
 
 
 @pytest.mark.parametrize("far", ["opened", "written", "prepared"])
@@ -212,7 +212,7 @@ def test_no_other_job_is_let_to_a_device_before_the_first_one_is_over(site, far)
     if far == "written":
         inplace.prepare(site.roots, first, Checkpoint(first.uuid, DONE), {"version": 1})
     inplace.commit(site.roots, first, 2)
-    assert (site.record.state, site.record.job) == (State.VALID, "R.a")
+    assert (site.record.state, site.record.job) == (DeviceState.VALID, "R.a")
     site.open(site.spec("R.b"))
 
 
@@ -343,12 +343,15 @@ def test_killed_at_any_instant_the_record_is_never_behind_the_device(site, kille
         record = site.record
         if site.content() != b"x" * 4 * MIB:
             assert record is not None
-            assert record.left_by == "R.a" or record.state is State.VALID
-        if died and (record is None or record.state in (State.OPENED, State.INVALID)):
+            assert record.left_by == "R.a" or record.state is DeviceState.VALID
+        if died and (record is None or record.state in (DeviceState.OPENED, DeviceState.INVALID)):
             live()
         final = site.record
         assert final is not None
-        assert (final.state, final.left_by) == {"commit": (State.VALID, ""), "abort": (State.UNDEFINED, "R.a")}[way]
+        assert (final.state, final.left_by) == {
+            "commit": (DeviceState.VALID, ""),
+            "abort": (DeviceState.UNDEFINED, "R.a"),
+        }[way]
 
     killed_at_every_change(lambda: reset(site), live, check, at_least=20)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from blockjobs.model import volumespec
-from blockjobs.model.forecast import Owing, Rates, outlook, whole
+from blockjobs.model.forecast import CopyRates, Owing, outlook, whole
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec, RoomCheck
 
 GIB = 1 << 30
-NOTHING = Rates({})
+NOTHING = CopyRates({})
 
 
 def spec(name, host="h1", run="nightly-1", **more):
@@ -100,8 +100,8 @@ def test_what_a_host_says_and_what_runs_stand_in_the_way():
     ("rates", "speed", "seconds"),
     [
         (NOTHING, 0, None), (NOTHING, GIB, None),
-        (Rates({"a": GIB / 4}, GIB), 0, 4), (Rates({"b": GIB}, GIB / 2), 0, 2),
-        (Rates({"a": GIB}), GIB // 8, 8), (Rates({"a": GIB}), 2 * GIB, 1),
+        (CopyRates({"a": GIB / 4}, GIB), 0, 4), (CopyRates({"b": GIB}, GIB / 2), 0, 2),
+        (CopyRates({"a": GIB}), GIB // 8, 8), (CopyRates({"a": GIB}), 2 * GIB, 1),
     ],
 )  # fmt: skip
 def test_time_is_by_earlier_runs_of_the_job_else_of_all_and_never_above_the_limit(rates, speed, seconds):
@@ -110,7 +110,7 @@ def test_time_is_by_earlier_runs_of_the_job_else_of_all_and_never_above_the_limi
 
 def test_the_run_takes_as_long_as_its_last_host():
     jobs = [spec("a"), spec("b"), spec("c"), spec("d", "h2")]
-    found = looked(jobs, [seen()] * 4, rates=Rates({"a": GIB, "b": GIB, "c": GIB / 2, "d": GIB}))
+    found = looked(jobs, [seen()] * 4, rates=CopyRates({"a": GIB, "b": GIB, "c": GIB / 2, "d": GIB}))
     assert whole(found, {"h1": 1, "h2": 1}) == 4
     assert whole(found, {"h1": 2, "h2": 1}) == 2
     assert whole(found, {"h1": 9}) == 2

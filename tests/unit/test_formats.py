@@ -22,7 +22,7 @@ from blockworker.targets.staged import StagedTarget
 from blockworker.volumes import open_source
 from blockworker.volumes.base import VolumeGone
 from blockworker.volumes.formats import FormatTarget
-from blockworker.volumes.nbd import Connection, Gone, NbdError
+from blockworker.volumes.nbd import Connection, NbdError, NbdServerGone
 
 MIB = 1 << 20
 needs_qemu = pytest.mark.skipif(
@@ -204,9 +204,9 @@ def test_whatever_a_server_says_a_client_gives_up_and_never_waits(begun, noise):
     [
         (chunk(0x8001, struct.pack(">IH", 28, 0)), NbdError),
         (chunk(0x8002, struct.pack(">IHQ", 5, 0, 7)), NbdError),
-        (chunk(0, handle=9), Gone),
-        (b"\0" * 20, Gone),
-        (chunk(1, struct.pack(">Q", 0) + b"x" * 16), Gone),
+        (chunk(0, handle=9), NbdServerGone),
+        (b"\0" * 20, NbdServerGone),
+        (chunk(1, struct.pack(">Q", 0) + b"x" * 16), NbdServerGone),
     ],
     ids=["no space", "an error at an offset", "another's reply", "no reply", "data that was not asked for"],
 )  # fmt: skip
@@ -229,7 +229,7 @@ def test_a_read_is_put_together_from_its_chunks():
 
 def test_a_chunk_outside_of_what_was_asked_for_is_not_taken():
     far = chunk(1, struct.pack(">Q", 4096) + b"abcd")
-    with said(*BEGUN, far) as sock, pytest.raises(Gone):
+    with said(*BEGUN, far) as sock, pytest.raises(NbdServerGone):
         Connection(sock).read(memoryview(bytearray(4)), 0)
 
 

@@ -12,8 +12,8 @@ import pytest
 from blockjobs.model import keep
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
-from blockjobs.model.keep import Target
-from blockjobs.model.rescan import FoundBackup, Standing, judge_found, number_among
+from blockjobs.model.keep import PublishedTarget
+from blockjobs.model.rescan import BackupStanding, FoundBackup, judge_found, number_among
 from blockworker.host.roots import Root
 from blockworker.questions import rescan
 from blockworker.questions.rescan import scan_page
@@ -271,7 +271,7 @@ def found(day=1, on="web1", **changes):
 
 def target(day=1, host="web1", path="", number=0, **more):
     run = NIGHT.format(day)
-    return Target(
+    return PublishedTarget(
         run=run, at=found(day).at, job=f"{run}.root", transaction=run, group="", host=host,
         path=path or f"/backup/{run}/root.img", source=f"{host}:/srv/root.img", base="/backup", number=number,
         entry=f"{run}.root", **more,
@@ -308,23 +308,23 @@ def test_only_directories_that_are_named_after_its_run_go_with_a_backup(path, ba
 
 KNOWN = ("web1", "web2")
 CASES = {
-    "nobody knows it": (found(), [], {}, Standing.NEW),
-    "it is known": (found(), [target()], {}, Standing.KNOWN),
-    "another job of its run is known": (found(), [replace(target(), job="x")], {}, Standing.NEW),
-    "it lies elsewhere": (found(), [target(path="/old/root.img")], {}, Standing.MOVED),
-    "its run goes on": (found(), [], {"going": True}, Standing.GOING),
-    "it is known and its run goes on": (found(), [target()], {"going": True}, Standing.KNOWN),
-    "it is of another host": (found(host="web2"), [], {}, Standing.FOREIGN),
-    "it is of another host that has it": (found(host="web2"), [target(host="web2")], {}, Standing.FOREIGN),
+    "nobody knows it": (found(), [], {}, BackupStanding.NEW),
+    "it is known": (found(), [target()], {}, BackupStanding.KNOWN),
+    "another job of its run is known": (found(), [replace(target(), job="x")], {}, BackupStanding.NEW),
+    "it lies elsewhere": (found(), [target(path="/old/root.img")], {}, BackupStanding.MOVED),
+    "its run goes on": (found(), [], {"going": True}, BackupStanding.GOING),
+    "it is known and its run goes on": (found(), [target()], {"going": True}, BackupStanding.KNOWN),
+    "it is of another host": (found(host="web2"), [], {}, BackupStanding.FOREIGN),
+    "it is of another host that has it": (found(host="web2"), [target(host="web2")], {}, BackupStanding.FOREIGN),
     "it is of another host whose backups were moved here":
-        (found(host="web2"), [], {"moved_from": "web2"}, Standing.NEW),
+        (found(host="web2"), [], {"moved_from": "web2"}, BackupStanding.NEW),
     "it is of another host that has it, and whose backups were moved here":
-        (found(host="web2"), [target(host="web2")], {"moved_from": "web2"}, Standing.MOVED),
-    "it is of a host that nobody knows": (found(host="old"), [], {}, Standing.NEW),
-    "it has it by the name that the host had": (found(host="old"), [target(host="old")], {}, Standing.FOREIGN),
+        (found(host="web2"), [target(host="web2")], {"moved_from": "web2"}, BackupStanding.MOVED),
+    "it is of a host that nobody knows": (found(host="old"), [], {}, BackupStanding.NEW),
+    "it has it by the name that the host had": (found(host="old"), [target(host="old")], {}, BackupStanding.FOREIGN),
     "two hosts see one directory, and one has it":
-        (found(host="old"), [replace(target(host="web2"), seal="0" * 64)], {}, Standing.KNOWN),
-    "another host says that its job is called the same": (found(), [target(host="web2")], {}, Standing.NEW),
+        (found(host="old"), [replace(target(host="web2"), seal="0" * 64)], {}, BackupStanding.KNOWN),
+    "another host says that its job is called the same": (found(), [target(host="web2")], {}, BackupStanding.NEW),
 }  # fmt: skip
 
 

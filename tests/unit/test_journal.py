@@ -18,7 +18,7 @@ from blockworker.host.roots import Root
 from blockworker.records import journal
 from blockworker.records.entries import Replaced
 from blockworker.records.folder import LockBusy
-from blockworker.records.journal import Member, Record
+from blockworker.records.journal import JournalRecord, MemberFiles
 from blockworker.watch.abandoned import sweep_root
 
 
@@ -27,7 +27,7 @@ def root(site):
     return Root(str(site.backup))
 
 
-MEMBER = Member(
+MEMBER = MemberFiles(
     job="R.a", transaction="R", target="/b/a.img", staging=".a.img.1.part", manifest=".a.img.1.manifest",
     uuid="1", size=5, dev=1, ino=2, boot="x", made_dirs=("/b/R",), replaces=Replaced(3, 4, "uuid:1/1-04"), token=9,
 )  # fmt: skip
@@ -36,7 +36,7 @@ MEMBER = Member(
 def test_what_is_written_is_read_back(site, root):
     with journal.held(site.roots, root, "R") as held:
         assert held.record is None
-        held.write(Record("R").having(MEMBER))
+        held.write(JournalRecord("R").having(MEMBER))
     record = journal.read(site.roots, root, "R")
     assert record.members == {"R.a": MEMBER}
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["R"]
@@ -55,7 +55,7 @@ def test_a_journal_that_was_not_written_leaves_no_trace(site, root):
 
 def test_a_held_lock_is_busy_and_a_free_one_is_not(site, root):
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
         with pytest.raises(LockBusy), journal.held(site.roots, root, "R", patience=0):
             pytest.fail("two had it")  # the control of this test is the next line but one
         with journal.held(site.roots, root, "other", patience=0):
@@ -71,13 +71,13 @@ def test_a_dead_holder_holds_nothing(site, root):
         os._exit(0)
     os.waitpid(child, 0)
     with journal.held(site.roots, root, "R", patience=0) as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
 
 
 def test_a_lock_file_that_was_removed_while_waited_for_is_not_taken(site, root):
     """Two holders of one name: the one who got the old file notices that it has no name any more."""
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
     path = site.backup / ".blockjobs/R.lock"
     old = os.open(path, os.O_RDWR)
     path.unlink()
@@ -92,7 +92,7 @@ def test_a_lock_file_that_loses_its_name_between_opening_and_locking_is_not_kept
     """The holder before removes the file at the one instant at which nobody can see it: behind open, before flock."""
     path = site.backup / ".blockjobs/R.lock"
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
 
     def lock_as_the_file_is_removed():
         turns = iter([path.unlink])
@@ -119,7 +119,10 @@ def test_a_lock_whose_file_cannot_be_removed_is_given_back_all_the_same(site, ro
 
 
 def test_every_bit_that_flips_in_a_journal_or_in_a_member_s_own_file_is_noticed():
-    for parse, text in ((Record.parse, Record("R").having(MEMBER).dump()), (Member.parse, MEMBER.dump())):
+    for parse, text in (
+        (JournalRecord.parse, JournalRecord("R").having(MEMBER).dump()),
+        (MemberFiles.parse, MEMBER.dump()),
+    ):
         assert parse(text + b" " * 100, "J") == parse(text, "J")  # blanks are room for the next version
         for n in range(len(text.rstrip())):
             flipped = bytearray(text)
@@ -131,7 +134,7 @@ def test_every_bit_that_flips_in_a_journal_or_in_a_member_s_own_file_is_noticed(
 def test_only_old_tombstones_are_swept(site, root):
     for name, state in (("open", "open"), ("clean", "clean")):
         with journal.held(site.roots, root, name) as held:
-            held.write(replace(Record(name), state=state, decision="abort"))
+            held.write(replace(JournalRecord(name), state=state, decision="abort"))
     at = journal.read(site.roots, root, "clean").uptime
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 59) == 0
     assert journal.sweep_tombstones(site.roots, root, 60, now=at + 61) == 1
@@ -149,7 +152,7 @@ def test_no_clock_that_is_put_makes_a_tombstone_old(site, root, monkeypatch, yea
     if when == "written":
         put()
     with journal.held(site.roots, root, "clean") as held:
-        held.write(Record("clean", state="clean", decision="commit"))
+        held.write(JournalRecord("clean", state="clean", decision="commit"))
     if when == "swept":
         put()
     assert journal.sweep_tombstones(site.roots, root, 60) == 0
@@ -162,7 +165,7 @@ def test_tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay(
     names = {1: "c", 2: "a", 3: "b"}  # by decision
     for number, name in names.items():
         with journal.held(site.roots, root, name) as held:
-            held.write(Record(name, state="clean", decision="abort", decision_number=number))
+            held.write(JournalRecord(name, state="clean", decision="abort", decision_number=number))
     monkeypatch.setattr(journal, "read_boot_id", lambda: "this one")
     assert journal.sweep_tombstones(site.roots, root, 60, now=59) == 1
     assert [journal.read(site.roots, root, name) is not None for name in names.values()] == [False, True, True]
@@ -170,9 +173,13 @@ def test_tombstones_of_earlier_boots_are_as_old_as_this_one_and_the_newest_stay(
 
 
 def test_a_tombstone_lies_where_no_scan_meets_it_and_needs_no_lock_file(site, root):
-    for name, record in (("a", Record("a")), ("b", Record("b", state="clean")), ("c", Record("c"))):
+    for name, record in (
+        ("a", JournalRecord("a")),
+        ("b", JournalRecord("b", state="clean")),
+        ("c", JournalRecord("c")),
+    ):
         with journal.held(site.roots, root, name) as held:
-            held.write(Record(name).having(MEMBER))
+            held.write(JournalRecord(name).having(MEMBER))
             held.write(record)
     assert [record.transaction for record in journal.scan(site.roots, root)] == ["a", "c"]
     assert "b" not in " ".join(os.listdir(site.backup / ".blockjobs"))
@@ -186,9 +193,9 @@ def test_where_a_journal_was_not_removed_behind_its_tombstone_the_tombstone_coun
     site, root
 ):
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R").having(MEMBER))
+        held.write(JournalRecord("R").having(MEMBER))
         left = (site.backup / ".blockjobs/R.journal").read_bytes()
-        held.write(Record("R", state="clean"))
+        held.write(JournalRecord("R", state="clean"))
     (site.backup / ".blockjobs/R.journal").write_bytes(left)
     assert journal.read(site.roots, root, "R").state == "clean"
     with journal.held(site.roots, root, "R") as held:
@@ -199,7 +206,7 @@ def test_where_a_journal_was_not_removed_behind_its_tombstone_the_tombstone_coun
 def test_the_folder_of_tombstones_is_no_link(site, root, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
     (site.backup / ".blockjobs/settled").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="Not a directory"), journal.held(site.roots, root, "R"):
         pytest.fail("it was followed")
@@ -208,7 +215,7 @@ def test_the_folder_of_tombstones_is_no_link(site, root, tmp_path):
 
 def test_a_sweep_holds_one_tombstone_at_a_time_however_many_there_are(site, root):
     with journal.held(site.roots, root, "R0") as held:
-        held.write(Record("R0", state="clean"))
+        held.write(JournalRecord("R0", state="clean"))
         first = held.record
     for n in range(1, 2000):
         (site.backup / f".blockjobs/settled/R{n}.journal").write_bytes(replace(first, transaction=f"R{n}").dump())
@@ -223,7 +230,7 @@ def test_a_sweep_holds_one_tombstone_at_a_time_however_many_there_are(site, root
 def test_a_journal_that_is_not_ours_to_read_stops_its_transaction_and_no_other(site, root, text):
     for name in ("R", "good"):
         with journal.held(site.roots, root, name) as held:
-            held.write(Record(name))
+            held.write(JournalRecord(name))
     (site.backup / ".blockjobs/R.journal").write_text(text)
     with pytest.raises(JobFailed, match=r"R\.journal is not one of version 1 or 2"):
         journal.read(site.roots, root, "R")
@@ -248,7 +255,7 @@ def test_a_symlink_in_place_of_the_folder_is_not_followed(site, root, tmp_path):
 def test_a_child_that_was_forked_meanwhile_does_not_keep_the_lock(site, root):
     ready, tell = os.pipe()
     with journal.held(site.roots, root, "R") as held:
-        held.write(Record("R"))
+        held.write(JournalRecord("R"))
         child = os.fork()
         if child == 0:
             os.close(tell)
@@ -283,7 +290,7 @@ def with_a_name_that_is_no_id(folder):
 
 
 def locked_by_a_folder(folder):
-    (folder / "m.journal").write_bytes(replace(Record("m"), decision="abort").dump())
+    (folder / "m.journal").write_bytes(replace(JournalRecord("m"), decision="abort").dump())
     (folder / "m.lock").mkdir()
 
 
@@ -293,13 +300,13 @@ ODD = [link_to_nowhere, a_folder, of_a_transaction_that_is_no_id, with_a_name_th
 @pytest.mark.parametrize("odd", ODD)
 def test_a_sweep_closes_and_removes_what_it_can_and_names_the_journal_that_it_cannot(site, root, odd):
     with journal.held(site.roots, root, "old") as held:
-        held.write(replace(Record("old"), state="clean", decision="abort"))
+        held.write(replace(JournalRecord("old"), state="clean", decision="abort"))
     folder = site.backup / ".blockjobs"
     tombstone = folder / "settled/old.journal"
-    tombstone.write_bytes(replace(Record.parse(tombstone.read_bytes(), "old"), uptime=-1e9).dump())
+    tombstone.write_bytes(replace(JournalRecord.parse(tombstone.read_bytes(), "old"), uptime=-1e9).dump())
     for name in ("a", "z"):
         with journal.held(site.roots, root, name) as held:
-            held.write(replace(Record(name), decision="abort"))
+            held.write(replace(JournalRecord(name), decision="abort"))
     odd(folder)
     told = sweep_root(site.roots, str(site.backup))
     assert [journal.read(site.roots, root, name).state for name in ("a", "z")] == ["clean", "clean"]
@@ -310,5 +317,5 @@ def test_a_sweep_closes_and_removes_what_it_can_and_names_the_journal_that_it_ca
 
 def test_a_sweep_of_a_root_without_odd_journals_names_nothing(site, root):
     with journal.held(site.roots, root, "a") as held:
-        held.write(replace(Record("a"), decision="abort"))
+        held.write(replace(JournalRecord("a"), decision="abort"))
     assert sweep_root(site.roots, str(site.backup)) == {}

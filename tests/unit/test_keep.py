@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockjobs.model.keep import JUST_MADE, NEWEST, RULES, Target, Version, judge, plan
+from blockjobs.model.keep import JUST_MADE, NEWEST, RULES, PublishedTarget, Version, judge, plan
 
 START = datetime(2026, 1, 1, 22, tzinfo=UTC)
 
@@ -137,9 +137,11 @@ def test_a_further_rule_only_keeps_more(versions, keep, rule):
 # --- over the jobs of a name ----------------------------------------------------------------------------
 
 
-def target(run: int, job: str = "a", *, path: str = "", source: str = "", layers: tuple[str, ...] = ()) -> Target:
+def target(
+    run: int, job: str = "a", *, path: str = "", source: str = "", layers: tuple[str, ...] = ()
+) -> PublishedTarget:
     name = f"n-{run}"
-    return Target(
+    return PublishedTarget(
         run=name, at=float(run), job=f"{name}.{job}", transaction=name, group="", host="h",
         path=path or f"/backup/{name}/{job}", source=source or f"h:/srv/{job}", layers=layers,
     )  # fmt: skip

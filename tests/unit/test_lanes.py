@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from blockjobs.registry import codec
-from blockworker.steps.board import Board, Errand
-from blockworker.steps.forker import ErrandProcess, Forker, Gone
+from blockworker.steps.board import Errand, ErrandBoard
+from blockworker.steps.forker import ErrandProcess, Forker, ForkerGone
 from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable, mount_points, point_of, resolve_to_mount
 from blockworker.system.standstill import Watch, path_calls
@@ -41,7 +41,7 @@ def await_true(what: Callable[[], object]) -> None:
 
 
 def test_an_errand_that_waits_already_is_not_queued_again():
-    board = Board()
+    board = ErrandBoard()
     assert board.put(errand("x", "/a"))
     assert not board.put(errand("x", "/a"))
     assert board.take({}) is not None
@@ -49,7 +49,7 @@ def test_an_errand_that_waits_already_is_not_queued_again():
 
 
 def test_an_errand_that_is_under_way_is_done_once_more_behind_itself():
-    board = Board()
+    board = ErrandBoard()
     board.put(errand("x", "/a"))
     first = board.take({})
     assert first is not None
@@ -61,7 +61,7 @@ def test_an_errand_that_is_under_way_is_done_once_more_behind_itself():
 
 
 def test_a_lane_has_as_many_errands_under_way_as_it_is_wide():
-    board = Board(width=2)
+    board = ErrandBoard(width=2)
     for number in range(5):
         board.put(errand(f"x{number}", "/a"))
     assert [board.take({}) is not None for _ in range(3)] == [True, True, False]
@@ -70,7 +70,7 @@ def test_a_lane_has_as_many_errands_under_way_as_it_is_wide():
 
 
 def test_what_hangs_does_not_count_among_those_under_way():
-    board = Board(width=2, most=2)
+    board = ErrandBoard(width=2, most=2)
     for name in "xy":
         board.put(errand(name, "/a"))
     hung = [board.take({}), board.take({})]
@@ -81,7 +81,7 @@ def test_what_hangs_does_not_count_among_those_under_way():
 
 
 def test_a_file_system_on_which_some_errands_hang_gets_no_more_by_way_of_any_lane():
-    board = Board(width=2)
+    board = ErrandBoard(width=2)
     for name, lane in (("x", ("/a",)), ("y", ("/a", "/b"))):
         board.put(errand(name, *lane))
     hanging = {each.key: "/a" for each in (board.take({}), board.take({})) if each is not None}
@@ -95,7 +95,7 @@ def test_a_file_system_on_which_some_errands_hang_gets_no_more_by_way_of_any_lan
 
 
 def test_lanes_take_turns():
-    board = Board(width=9)
+    board = ErrandBoard(width=9)
     for name, lane in (("a1", "/a"), ("a2", "/a"), ("b1", "/b"), ("b2", "/b")):
         board.put(errand(name, lane))
     order = [each.key[1] for each in (board.take({}) for _ in range(4)) if each is not None]
@@ -103,14 +103,14 @@ def test_lanes_take_turns():
 
 
 def test_a_full_lane_takes_no_more_and_others_do():
-    board = Board(longest=1)
+    board = ErrandBoard(longest=1)
     assert board.put(errand("x", "/a"))
     assert not board.put(errand("y", "/a"))
     assert board.put(errand("y", "/b"))
 
 
 def test_errands_that_nobody_waits_for_any_more_are_not_begun():
-    board = Board()
+    board = ErrandBoard()
     board.put(errand("x", "/a", until=10.0))
     board.put(errand("y", "/a"))
     assert [each.key[1] for each in board.expire(10.0)] == ["x"]
@@ -163,7 +163,7 @@ def drain(path: Path) -> int:
 class Place:
     """Lanes in which a FIFO's directory is one file system, and all else is another."""
 
-    def __init__(self, forker: Forker, fifo: Path, board: Board | None = None) -> None:
+    def __init__(self, forker: Forker, fifo: Path, board: ErrandBoard | None = None) -> None:
         self.lanes = Lanes(forker.start, self.point_of, board=board, patience=PATIENCE)
         self._fifo, self._came, self._news = fifo, [], threading.Condition()  # type: ignore[var-annotated]
 
@@ -266,19 +266,19 @@ def test_lanes_that_close_wait_for_no_path_that_hangs(forker: Forker, fifo: Path
 def test_every_process_is_gone_once_the_one_that_forked_them_is(fifo: Path):
     forker = Forker(touch)
     stuck, idle = forker.start(), forker.start()
-    ended: list[Gone] = []
+    ended: list[ForkerGone] = []
 
     def hang() -> None:
         try:
             stuck.run("touch", {"path": str(fifo)})
-        except Gone as gone:
+        except ForkerGone as gone:
             ended.append(gone)
 
     threading.Thread(target=hang, daemon=True).start()
     assert idle.run("touch", {"path": "/dev/null"}) == ("/dev/null", True)
     forker.close()
     await_true(lambda: ended and not alive(stuck) and not alive(idle))
-    with pytest.raises(Gone):
+    with pytest.raises(ForkerGone):
         forker.start()
 
 
@@ -289,7 +289,7 @@ def test_whoever_watches_a_forker_is_told_that_it_has_ended_or_forks_no_more(num
     assert forker.start().run("touch", {"path": "/dev/null"}) == ("/dev/null", True)
     assert not told.is_set()
     os.kill(forker.pid, number)
-    with pytest.raises(Gone):
+    with pytest.raises(ForkerGone):
         forker.start()
     assert told.wait(DEADLINE)
     forker.close()

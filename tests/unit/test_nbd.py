@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from blockworker.volumes.nbd import CONTEXTS, Connection, Gone, NbdError
+from blockworker.volumes.nbd import CONTEXTS, Connection, NbdError, NbdServerGone
 
 MIB = 1 << 20
 
@@ -117,23 +117,23 @@ BEGINNINGS = {
 def test_a_read_that_is_not_answered_exactly_is_an_error_and_the_last_one(reply):
     with server(BEGUN, reply) as sock:
         connection = Connection(sock)
-        with pytest.raises(Gone) as first:
+        with pytest.raises(NbdServerGone) as first:
             connection.read(memoryview(bytearray(4096)), 0)
         for again in (lambda: connection.states(0, 4096), connection.flush, lambda: connection.zero(0, 512)):
-            with pytest.raises(Gone) as next_:
+            with pytest.raises(NbdServerGone) as next_:
                 again()
             assert next_.value is first.value, "what comes behind a broken reply is not listened to"
 
 
 @pytest.mark.parametrize("reply", STATUSES.values(), ids=STATUSES)
 def test_an_answer_about_what_is_allocated_covers_what_it_is_about(reply):
-    with server(BEGUN, reply) as sock, pytest.raises(Gone):
+    with server(BEGUN, reply) as sock, pytest.raises(NbdServerGone):
         Connection(sock).states(0, 4096)
 
 
 @pytest.mark.parametrize("said", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_a_server_that_begins_wrongly_is_not_talked_to(said):
-    with server(said) as sock, pytest.raises(Gone):
+    with server(said) as sock, pytest.raises(NbdServerGone):
         Connection(sock)
 
 
@@ -149,7 +149,7 @@ def test_a_refusal_in_good_order_breaks_nothing():
         connection = Connection(sock)
         with pytest.raises(NbdError) as failed:
             connection.read(memoryview(bytearray(512)), 0)
-        assert not isinstance(failed.value, Gone)
+        assert not isinstance(failed.value, NbdServerGone)
         view = bytearray(512)
         connection.read(memoryview(view), 0)
         assert view == b"Y" * 512

@@ -13,13 +13,13 @@ from blockjobs.cli import main
 from blockjobs.model import notices
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BadInput
-from blockjobs.model.notices import Ended, Failure, body, text, title
+from blockjobs.model.notices import Failure, RunEnd, body, text, title
 from blockjobs.model.policies import RunFields, Verdict
 from blockjobs.notify import by_apprise, send, webhook
 from blockjobs.settings import read_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "unattended.md"
-RUN = Ended(
+RUN = RunEnd(
     run="nightly-20261122T103000Z", name="nightly", verdict=Verdict.FAILED, jobs=40, failed=2, cancelled=0,
     began=1795343400.0, ended=1795343475.5, failures=(Failure(job="nightly.web1-root", host="web1", error="EIO\nx"),),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from blockworker.watch import pulse
-from blockworker.watch.pulse import LOOK, PATIENCE, Pulse, Taken
+from blockworker.watch.pulse import LOOK, PATIENCE, LastTaken, Pulse
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Worker:
     sent: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.taken = Taken()
+        self.taken = LastTaken()
         self.pulse = Pulse(self.taken, self._wait, lambda: self.sent.append(self.now))
         self.pulse.free = lambda: self.free
 

@@ -12,7 +12,7 @@ from recorded import RECORDS, STATES, lay_out
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Root
 from blockworker.records import devices, journal
-from blockworker.records.devices import State
+from blockworker.records.devices import DeviceState
 from blockworker.targets import manifest, settle
 from blockworker.targets.opening import find_member
 from blockworker.targets.proof import NotPublished
@@ -163,8 +163,8 @@ def test_a_tombstone_answers_a_commit_that_comes_again_and_lets_nothing_be_opene
     assert (record.clean, record.decision, record.decision_number) == (True, "commit", 9)
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", DeviceState)
 def test_a_record_of_a_device_is_read(state):
-    record = devices.Record.parse((RECORDS / "devices" / f"{state}.json").read_bytes(), "it")
+    record = devices.DeviceRecord.parse((RECORDS / "devices" / f"{state}.json").read_bytes(), "it")
     assert (record.state, record.job, record.size, record.device_size) == (state, "R.root", 2 << 20, 4 << 20)
-    assert bool(record.left_by) == (state in (State.INVALID, State.UNDEFINED))
+    assert bool(record.left_by) == (state in (DeviceState.INVALID, DeviceState.UNDEFINED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from blockjobs.cli.history import Past
+from blockjobs.cli.history import HistoryEntry
 from blockjobs.cli.report_html import page
 from blockjobs.cli.report_of import Report
 from blockjobs.cli.report_text import lines
@@ -37,7 +37,7 @@ def report(*jobs, why="", left=None):
     run = RunView(RUN, "nightly", grouped=True, published=500, ended=61_000, jobs=len(jobs), open=0,
                   failed=sum(bool(job.ret) for job in jobs), cancelled=0, why=why, began=1000,
                   sums={"read": 1 << 29})  # fmt: skip
-    return Report(Past(run, 0, (), left or {}), jobs, (), (), ())
+    return Report(HistoryEntry(run, 0, (), left or {}), jobs, (), (), ())
 
 
 class Tags(HTMLParser):

@@ -7,8 +7,8 @@ import pytest
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.policies import (
     Count,
-    Outcome,
     Policy,
+    RunOutcome,
     Verdict,
     next_try,
     outcome_of,
@@ -104,13 +104,13 @@ def test_a_next_try_is_of_the_same_transaction_of_the_file_and_no_name_grows_too
 @pytest.mark.parametrize(
     ("jobs", "failed", "cancelled", "outcome"),
     [
-        (4, 0, 0, Outcome.COMMITTED),
-        (4, 1, 0, Outcome.PARTLY),
-        (4, 1, 2, Outcome.PARTLY),
-        (4, 0, 3, Outcome.PARTLY),
-        (4, 1, 3, Outcome.ABORTED),
-        (4, 0, 4, Outcome.CANCELLED),
-        (0, 0, 0, Outcome.COMMITTED),
+        (4, 0, 0, RunOutcome.COMMITTED),
+        (4, 1, 0, RunOutcome.PARTLY),
+        (4, 1, 2, RunOutcome.PARTLY),
+        (4, 0, 3, RunOutcome.PARTLY),
+        (4, 1, 3, RunOutcome.ABORTED),
+        (4, 0, 4, RunOutcome.CANCELLED),
+        (0, 0, 0, RunOutcome.COMMITTED),
     ],
 )
 def test_the_word_for_an_end_is_the_same_wherever_it_is_said(jobs, failed, cancelled, outcome):

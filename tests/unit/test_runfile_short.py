@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from blockjobs.cli import runfile
-from blockjobs.cli.runfile.expansion import Fleet, Glob
+from blockjobs.cli.runfile.expansion import FleetFacts, Glob
 from blockjobs.model.errors import BadInput, HostsAway, Refused
 from blockjobs.model.jobs import OnError
 from blockjobs.model.policies import Count, Policy, RunFields, Store, Verdict, transaction_name, verdict
@@ -71,7 +71,7 @@ def refusal(read, tmp_path):
 
 
 def test_the_example_becomes_a_run_of_three_transactions_of_the_file(read):
-    plan = read(EXAMPLE).plan(NOW, Fleet(found=FOUND))
+    plan = read(EXAMPLE).plan(NOW, FleetFacts(found=FOUND))
     db, *web, special = plan.transactions
     assert [job.id for job in db] == [f"{RUN}.{name}" for name in ("db1-data", "db1-log", "db2-data", "db2-log")]
     assert {job.transaction for job in db} == {f"{RUN}.db"}
@@ -88,7 +88,7 @@ def test_the_example_becomes_a_run_of_three_transactions_of_the_file(read):
 
 
 def test_what_the_run_asks_for_beside_its_jobs_is_kept_as_the_other_parts_read_it(read, tmp_path):
-    fields = read(EXAMPLE).plan(NOW, Fleet(found=FOUND)).fields
+    fields = read(EXAMPLE).plan(NOW, FleetFacts(found=FOUND)).fields
     assert fields.to_dict() == {
         "policies": {
             name: {"offline": "fail", "retry": 0, "retry-wait": 30, "succeed-if": None, "keep": {}} | more
@@ -108,7 +108,7 @@ def test_what_the_run_asks_for_beside_its_jobs_is_kept_as_the_other_parts_read_i
 
 
 def test_a_member_s_transaction_leads_back_to_its_name_in_the_file(read):
-    plan = read(EXAMPLE).plan(NOW, Fleet(found=FOUND))
+    plan = read(EXAMPLE).plan(NOW, FleetFacts(found=FOUND))
     names = [transaction_name(plan.run, job.transaction, plan.fields.policies) for job in plan.jobs]
     assert (names.count("db"), names.count("web"), names.count("special")) == (4, 80, 1)
 
@@ -140,7 +140,7 @@ def test_names_are_made_of_host_and_file_and_get_a_number_where_one_is_taken(rea
 
 
 def test_braces_in_the_name_of_a_file_are_no_words(read):
-    fleet = Fleet(found={Glob("h1", "/srv/*"): ("/srv/{run}",), Glob("h2", "/srv/*"): ("/srv/b",)})
+    fleet = FleetFacts(found={Glob("h1", "/srv/*"): ("/srv/{run}",), Glob("h2", "/srv/*"): ("/srv/b",)})
     plan = read(SHORT.replace("/srv/a.img", "'/srv/*'")).plan(NOW, fleet)
     assert [job.source.text for job in plan.jobs] == ["h1:/srv/{run}", "h2:/srv/b"]
 
@@ -176,11 +176,11 @@ AWAY = {"h2": "is down since noon"}
 
 def test_a_run_that_may_not_go_without_a_host_names_all_that_are_away(read):
     with pytest.raises(HostsAway, match=r"^host 'h1' has left; host 'h2' is down since noon$"):
-        read(SHORT).plan(NOW, Fleet(absent={"h1": "has left", **AWAY, "other": "is not of it"}))
+        read(SHORT).plan(NOW, FleetFacts(absent={"h1": "has left", **AWAY, "other": "is not of it"}))
 
 
 def test_a_run_that_may_goes_without_and_keeps_what_it_left_out(read):
-    plan = read(SHORT, "transactions.t.offline=skip").plan(NOW, Fleet(absent=AWAY))
+    plan = read(SHORT, "transactions.t.offline=skip").plan(NOW, FleetFacts(absent=AWAY))
     assert [job.host for job in plan.jobs] == ["h1"]
     (left,) = plan.fields.skipped
     assert (left.transaction, left.host, left.jobs) == ("t", "h2", ("h2-a",))
@@ -190,19 +190,19 @@ def test_a_run_that_may_goes_without_and_keeps_what_it_left_out(read):
 def test_of_a_host_that_is_away_nobody_knows_what_a_glob_means(read):
     text = SHORT.replace("/srv/a.img", "'/srv/*.img'")
     found = {Glob("h1", "/srv/*.img"): ("/srv/x.img",)}
-    plan = read(text, "transactions.t.offline=skip").plan(NOW, Fleet(found=found, absent=AWAY))
+    plan = read(text, "transactions.t.offline=skip").plan(NOW, FleetFacts(found=found, absent=AWAY))
     assert [(left.host, left.jobs) for left in plan.fields.skipped] == [("h2", ("/srv/*.img",))]
 
 
 def test_a_run_without_any_host_is_refused(read):
     with pytest.raises(Refused, match="nothing left to do: host 'h1' is"):
-        read(SHORT, "transactions.t.offline=skip").plan(NOW, Fleet(absent={"h1": "is down", "h2": "is down"}))
+        read(SHORT, "transactions.t.offline=skip").plan(NOW, FleetFacts(absent={"h1": "is down", "h2": "is down"}))
 
 
 @pytest.mark.parametrize("answer", [(), "source directory /srv does not exist on host h2"])
 def test_a_glob_that_means_nothing_is_refused_or_left_out_never_passed_over(read, tmp_path, answer):
     text = SHORT.replace("/srv/a.img", "'/srv/*.img'")
-    fleet = Fleet(found={Glob("h1", "/srv/*.img"): ("/srv/x.img",), Glob("h2", "/srv/*.img"): answer})
+    fleet = FleetFacts(found={Glob("h1", "/srv/*.img"): ("/srv/x.img",), Glob("h2", "/srv/*.img"): answer})
     said = answer or "/srv/*.img matches no file on host h2; at least one was expected"
     with pytest.raises(BadInput) as refused:
         read(text).plan(NOW, fleet)
@@ -214,7 +214,7 @@ def test_a_glob_that_means_nothing_is_refused_or_left_out_never_passed_over(read
 def matched(pattern, *paths, left_out=()):
     """What both hosts find by a pattern."""
     globs = [Glob(host, pattern) for host in ("h1", "h2")]
-    return Fleet(found=dict.fromkeys(globs, paths), left_out=dict.fromkeys(globs, left_out))
+    return FleetFacts(found=dict.fromkeys(globs, paths), left_out=dict.fromkeys(globs, left_out))
 
 
 ODD = ("/srv/link.img", "it is a symlink: a regular file was expected")
@@ -295,7 +295,7 @@ def test_the_id_of_a_source_does_not_depend_on_what_another_pattern_finds(read):
     mine = Glob("h1", "/var/*.img"), ("/var/a.img",)
 
     def id_of(*others):
-        fleet = Fleet(found={Glob("h1", "/srv/*.img"): others, mine[0]: mine[1]})
+        fleet = FleetFacts(found={Glob("h1", "/srv/*.img"): others, mine[0]: mine[1]})
         return next(job.id for job in read(text).plan(NOW, fleet).jobs if job.source.text == "h1:/var/a.img")
 
     assert id_of("/srv/a.img") == id_of("/srv/b.img")

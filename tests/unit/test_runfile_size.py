@@ -19,7 +19,7 @@ from commands import Commands, Ended
 from blockjobs.cli import runfile
 from blockjobs.cli.local import LocalHost, write_host
 from blockjobs.cli.runfile import limits
-from blockjobs.cli.runfile.expansion import Fleet
+from blockjobs.cli.runfile.expansion import FleetFacts
 from blockjobs.cli.volumes import parsed
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host
@@ -218,7 +218,7 @@ def test_the_files_that_patterns_match_count_as_jobs(read):
     (glob,) = plan.globs()
     found = {glob: tuple(f"/srv/{at}.img" for at in range(limits.JOBS + 1))}
     with pytest.raises(BadInput, match=f"there are {limits.JOBS + 1} jobs; at most {limits.JOBS} were expected"):
-        plan.plan(NOW, Fleet(found=found))
+        plan.plan(NOW, FleetFacts(found=found))
 
 
 # --- options ------------------------------------------------------------------------------------------

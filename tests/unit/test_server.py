@@ -14,15 +14,15 @@ import redis
 from blockjobs import server as servers
 from blockjobs import settings
 from blockjobs.model.errors import NoRedis
-from blockjobs.server import LONGEST_SOCKET, Server
+from blockjobs.server import LONGEST_SOCKET, RedisServer
 
 
-def client(server: Server):
+def client(server: RedisServer):
     return closing(redis.Redis.from_url(server.url, socket_timeout=5))
 
 
 def test_a_started_server_answers_and_a_stopped_one_is_gone(tmp_path):
-    with Server(tmp_path) as server:
+    with RedisServer(tmp_path) as server:
         assert server.answers()
         process = psutil.Process(server.pid)
     assert not server.answers()
@@ -33,18 +33,18 @@ def test_a_started_server_answers_and_a_stopped_one_is_gone(tmp_path):
 def test_it_is_set_up_to_lose_nothing(tmp_path):
     wanted = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no",
               "maxmemory-policy": "noeviction", "save": "", "port": "0"}  # fmt: skip
-    with Server(tmp_path) as server, client(server) as redis_client:
+    with RedisServer(tmp_path) as server, client(server) as redis_client:
         assert {name: redis_client.config_get(name)[name] for name in wanted} == wanted
 
 
 def test_only_its_owner_reaches_the_socket(tmp_path):
-    with Server(tmp_path / "new") as server:
+    with RedisServer(tmp_path / "new") as server:
         assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
         assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
 
 
 def test_every_acknowledged_write_survives_a_kill_9(tmp_path):
-    server = Server(tmp_path).start()
+    server = RedisServer(tmp_path).start()
     with client(server) as redis_client:
         for number in range(100):
             redis_client.rpush("numbers", number)
@@ -54,11 +54,11 @@ def test_every_acknowledged_write_survives_a_kill_9(tmp_path):
 
 
 def test_a_server_left_behind_is_ended_before_another_one_starts(tmp_path):
-    left = Server(tmp_path).start()
+    left = RedisServer(tmp_path).start()
     process = psutil.Process(left.pid)
     with client(left) as redis_client:
         redis_client.set("kept", "yes")
-    with Server(tmp_path) as server, client(server) as redis_client:
+    with RedisServer(tmp_path) as server, client(server) as redis_client:
         assert not process.is_running()
         assert redis_client.get("kept") == b"yes"
     left.stop()
@@ -66,7 +66,7 @@ def test_a_server_left_behind_is_ended_before_another_one_starts(tmp_path):
 
 def test_a_pid_file_of_somebody_else_s_process_harms_nobody(tmp_path):
     (tmp_path / "redis.pid").write_text(str(psutil.Process().ppid()))
-    with Server(tmp_path) as server:
+    with RedisServer(tmp_path) as server:
         assert server.pid != psutil.Process().ppid()
     assert psutil.pid_exists(psutil.Process().ppid())
 
@@ -80,9 +80,9 @@ def short():
 
 def test_a_path_too_long_for_a_socket_gets_a_short_one_of_its_own(tmp_path, short, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
-    server = Server(tmp_path / ("x" * 60) / ('a "quoted" name ' * 4))
+    server = RedisServer(tmp_path / ("x" * 60) / ('a "quoted" name ' * 4))
     assert len(bytes(server.socket)) <= LONGEST_SOCKET
-    assert server.socket == Server(server.directory).socket
+    assert server.socket == RedisServer(server.directory).socket
     with server:
         assert server.answers()
         assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
@@ -91,7 +91,7 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one_of_its_own(tmp_path, shor
 
 def test_a_directory_that_others_can_reach_is_not_used_for_the_socket(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    server = Server(tmp_path / ("x" * LONGEST_SOCKET))
+    server = RedisServer(tmp_path / ("x" * LONGEST_SOCKET))
     server.socket.parent.mkdir()
     server.socket.parent.chmod(0o755)
     with pytest.raises(NoRedis, match="is not a private directory"):
@@ -102,7 +102,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     (tmp_path / "appendonlydir").mkdir()
     (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
     with pytest.raises(NoRedis, match=r"did not start: .*AOF manifest"):
-        Server(tmp_path).start()
+        RedisServer(tmp_path).start()
 
 
 def test_a_server_on_path_is_preferred_to_the_wheel_s(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockjobs.model.budgets import ANY, PAUSED, Copy, Has, limits, share, spread, timely, want
+from blockjobs.model.budgets import ANY, PAUSED, CopyRate, Has, limits, share, spread, timely, want
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.numbers import MOST
 
@@ -56,7 +56,7 @@ def test_whoever_gets_less_than_he_wants_gets_as_much_as_anybody(budget, wants):
 
 @pytest.mark.parametrize("budget", [1 << 53, (1 << 53) + 1, 10**17, MOST - 1, MOST])
 def test_one_copy_may_use_all_of_a_budget_of_any_size(budget):
-    copies = {JobId("a"): Copy(Host("h"), JobId("a"), "s")}
+    copies = {JobId("a"): CopyRate(Host("h"), JobId("a"), "s")}
     assert limits(copies, {"s": budget}, {Host("h"): MOST}) == {"a": budget}
 
 
@@ -76,7 +76,7 @@ def test_as_limits_the_shares_are_never_none_and_use_up_the_budget(budget, wants
 
 
 def copies(*rows):
-    return {JobId(job): Copy(Host(host), JobId(job), *row) for job, host, *row in rows}
+    return {JobId(job): CopyRate(Host(host), JobId(job), *row) for job, host, *row in rows}
 
 
 LIMITS = {
@@ -191,7 +191,7 @@ def worst(turns, hand_out):
                 has[job] = replace(has[job], felt=has[job].limit)
             case "wants all" | "wants little" if job in has:
                 wants[job] = ANY if what == "wants all" else 1
-        running = {job: Copy(Host("h"), job, "n", 0, n) for job, n in wants.items()}
+        running = {job: CopyRate(Host("h"), job, "n", 0, n) for job, n in wants.items()}
         found = limits(running, {"n": BUDGET_OF_ALL}, {})
         for job, limit in hand_out(found, has, running, {"n": BUDGET_OF_ALL}, {}).items():
             has[job] = replace(has[job], limit=limit)

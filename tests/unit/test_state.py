@@ -19,14 +19,14 @@ from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.records import devices, owed
-from blockworker.records.devices import Record, State
+from blockworker.records.devices import DeviceRecord, DeviceState
 from blockworker.records.highest_decision import Highest
 from blockworker.steps.work import SharedHighest
 from blockworker.system.standstill import path_calls
 
-RECORD = Record(
-    identity="dm/uuid:LVM-1", path="/dev/vg/a", state=State.UNDEFINED, job="R.a", transaction="R", uuid="u", size=1,
-    device_size=2, left_by="R.a", left_at=1.0,
+RECORD = DeviceRecord(
+    identity="dm/uuid:LVM-1", path="/dev/vg/a", state=DeviceState.UNDEFINED, job="R.a", transaction="R", uuid="u",
+    size=1, device_size=2, left_by="R.a", left_at=1.0,
 )  # fmt: skip
 
 

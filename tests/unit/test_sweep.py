@@ -14,7 +14,7 @@ import redis
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockworker.host.roots import Root, Roots
-from blockworker.questions.strays import AGE, Registry
+from blockworker.questions.strays import AGE, SweepQuestions
 from blockworker.questions.sweeping import sweep_lost
 from blockworker.records import journal
 from blockworker.system import filesystem
@@ -26,7 +26,9 @@ LATER = time.time() + 2 * AGE
 
 def lost(*known, used=()):
     """A registry that knows these transactions alone, and jobs of these targets."""
-    return Registry(lambda txn: txn in known, lambda _, written: any(written.endswith(f"/{each}") for each in used))
+    return SweepQuestions(
+        lambda txn: txn in known, lambda _, written: any(written.endswith(f"/{each}") for each in used)
+    )
 
 
 def sweep(site, registry=None, *, dry=False, later=False, roots=None):
@@ -67,7 +69,7 @@ def test_what_the_registry_owns_is_never_touched(site):
         raise redis.ConnectionError
 
     with pytest.raises(redis.ConnectionError):
-        sweep(site, Registry(away, lambda *_: False), later=True)
+        sweep(site, SweepQuestions(away, lambda *_: False), later=True)
     assert site.tree() == before
 
 

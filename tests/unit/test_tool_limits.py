@@ -21,7 +21,7 @@ import pytest
 from blockjobs.model import volumespec
 from blockjobs.model.errors import JobFailed, VolumeError
 from blockworker.system.cage import kernel_cage
-from blockworker.system.cage.limits import MEMORY, Patience
+from blockworker.system.cage.limits import MEMORY, ToolPatience
 from blockworker.system.cage.tool import run_tool
 from blockworker.volumes import open_source
 from blockworker.volumes.export import Export, handed
@@ -29,7 +29,7 @@ from blockworker.volumes.nbd import NbdError
 from blockworker.volumes.qemuimg import ImageTool, path_of
 
 MIB = 1 << 20
-SHORT = Patience(start=5, answer=0.3, call=0.3, death=5)
+SHORT = ToolPatience(start=5, answer=0.3, call=0.3, death=5)
 pytestmark = [
     pytest.mark.skipif(not shutil.which("qemu-nbd"), reason="qemu-utils is not installed: `make tools` as root"),
     pytest.mark.skipif(bool(kernel_cage().lack), reason=f"this kernel has {kernel_cage().lack}"),
@@ -116,7 +116,7 @@ def test_a_server_that_never_says_a_word_is_killed(image, program):
     files = len(os.listdir("/proc/self/fd"))
     try:
         with pytest.raises(JobFailed, match=f"^{image}: the server did not answer in time"):
-            Export({"driver": "qcow2"}, {fd: str(image)}, patience=Patience(start=0.3))
+            Export({"driver": "qcow2"}, {fd: str(image)}, patience=ToolPatience(start=0.3))
     finally:
         os.close(fd)
     assert len(os.listdir("/proc/self/fd")) == files - 1

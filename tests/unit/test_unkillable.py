@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 
 from blockjobs.model.ids import Host
-from blockjobs.registry.attempts import Standing
+from blockjobs.registry.attempts import AttemptStanding
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
 from blockworker.watch import watcher
@@ -19,7 +19,7 @@ def test_a_process_that_outlives_its_sigkill_is_reported_once(monkeypatch, caplo
     monkeypatch.setattr(watcher, "boottime", lambda: now[0])
     config = HostConfig(name=Host("a"), read_roots=(), write_roots=())
     here = watcher.Watcher(SimpleNamespace(host=Host("a")), Roots(config), tidy=lambda: None)
-    standing = Standing(job="R.a", txn="R", token=1, attempt="a0", cancelled=False, fenced=True)
+    standing = AttemptStanding(job="R.a", txn="R", token=1, attempt="a0", cancelled=False, fenced=True)
     with subprocess.Popen(["sleep", "60"]) as child:  # nobody asks how it ended: its process id stays
         process = psutil.Process(child.pid)
         for now[0] in (0.0, watcher.DEATH, watcher.DEATH + 0.1, 60.0):

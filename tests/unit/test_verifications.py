@@ -11,15 +11,15 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.policies import Count as Counted
 from blockjobs.model.policies import Verdict, verdict
 from blockjobs.model.runs import check_together
-from blockjobs.model.verifications import Image, in_words, plan, store_of
+from blockjobs.model.verifications import PublishedImage, in_words, plan, store_of
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 RUN = "verify-20261122T103000Z"
 NIGHT = "nightly-20261121T220000Z"
 
 
-def image(job: str, *, run: str = NIGHT, host: str = "web1", path: str = "") -> Image:
-    return Image(host=host, path=path or f"/backup/{job}.img", run=run, job=f"{run}.{job}" if run else "")
+def image(job: str, *, run: str = NIGHT, host: str = "web1", path: str = "") -> PublishedImage:
+    return PublishedImage(host=host, path=path or f"/backup/{job}.img", run=run, job=f"{run}.{job}" if run else "")
 
 
 def test_every_image_is_a_transaction_of_its_own_that_writes_nothing():

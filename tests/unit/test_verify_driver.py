@@ -15,7 +15,7 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.restores import FORCE
 from blockjobs.model.volumespec import InjectedError
 from blockworker import drivers
-from blockworker.copy.checked_source import CheckedSource, Past
+from blockworker.copy.checked_source import CheckedSource, Tolerate
 from blockworker.copy.digests import ZERO, digest
 from blockworker.copy.throttle import Throttle
 from blockworker.drivers.verify import Comparing
@@ -131,7 +131,7 @@ def compared(path, content, *, done=(), bad=()):
     errors = tuple(InjectedError(iotype="read", errno=errno.EIO, sector=at // 512) for at in bad)
     image = DebugSource(FileSource(os.open(path, os.O_RDONLY), "image"), errors)
     kept = proven(values)
-    source = CheckedSource(image, "image", whole=len(content), digests=kept, size=len(content), on=Past.ERRORS)
+    source = CheckedSource(image, "image", whole=len(content), digests=kept, size=len(content), on=Tolerate.ERRORS)
     target, news = NullTarget(len(content)), threading.Event()
     copy = Comparing(
         source, target, size=len(content), done=RangeSet(done), throttle=Throttle(), wake=news.set

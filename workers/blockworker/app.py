@@ -47,7 +47,7 @@ from blockworker.steps.questions import redis_may_be_away
 from blockworker.steps.work import serve as serve_errands
 from blockworker.system.threads import vital
 from blockworker.watch.heartbeat import Heartbeat
-from blockworker.watch.pulse import Pulse, Taken
+from blockworker.watch.pulse import LastTaken, Pulse
 from blockworker.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when th
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
-def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: Taken) -> Celery:
+def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
     """The app of the copy worker.  Each attempt is a process of its own, with its own line to Redis."""
     app, roots = _app(url, config, taken), Roots(config)
 
@@ -92,7 +92,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: Taken) ->
     return app
 
 
-def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: Taken) -> Celery:
+def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
     """The app of the steps worker.  Its threads hand over what touches a path, and never wait for a path."""
     app = _app(url, config, taken)
 
@@ -113,7 +113,7 @@ def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, tak
     return app
 
 
-def _app(url: str, config: HostConfig, taken: Taken) -> Celery:
+def _app(url: str, config: HostConfig, taken: LastTaken) -> Celery:
     app = Celery(f"blockjobs-{config.name}", set_as_current=False)
     configure(app, url)
     app.task(name=PULSE_TASK)(taken.note)
@@ -132,7 +132,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
     state.make_directory(config)
     client = connect(url, at_most=1)
     registry = HostRegistry(client, config.name)
-    heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), Taken()
+    heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), LastTaken()
     heartbeat.register()
     client.connection_pool.disconnect()  # a child of the pool would keep what is open now
 
@@ -167,7 +167,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging, watcher.aside.told()))
-    taken = Taken()
+    taken = LastTaken()
     heartbeat.register()
 
     def forker_ended() -> None:
@@ -194,7 +194,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     return _serve(app, "threads", STEP_THREADS, f"steps@{config.name}", steps_queue(config.name))
 
 
-def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: Taken) -> Pulse:
+def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastTaken) -> Pulse:
     def send() -> None:
         with suppress(OperationalError, OSError):  # it is not taken then, and that is what is looked for
             send_pulse(app, copy_queue(registry.host) if worker is WorkerName.COPY else steps_queue(registry.host))

@@ -18,7 +18,7 @@ from blockjobs.ask.question import ask
 from blockjobs.model import keep
 from blockjobs.model.errors import HostDown, VolumeBusy
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.volumespec import FileVolume, HostedVolume
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.history import keeps
@@ -34,10 +34,10 @@ BELOW: Final = "another image lies on it"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PruneOutcome:
     """What became of a target: kept, pruned (also: would be), gone, replaced, left; and why."""
 
-    target: Target
+    target: PublishedTarget
     state: str
     why: str = ""
 
@@ -49,13 +49,13 @@ class Outcome:
         }  # fmt: skip
 
 
-class Prune:
+class PruneRequest:
     def __init__(self, registry: Registry, doorbell: Doorbell, patience: float = PATIENCE) -> None:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
     def __call__(
         self, name: str, *, after: RunId | None = None, dry: bool = False, confirmed: bool = False
-    ) -> list[Outcome]:  # fmt: skip
+    ) -> list[PruneOutcome]:  # fmt: skip
         """Every target of a name, newest first, and what became of it.
 
         ``after``: only of what that run has committed, too.  ``dry``: nothing is changed, and the answer is the same.
@@ -64,20 +64,20 @@ class Prune:
         if confirmed and not dry:
             self._registry.found.count(self.held(name))
         fate = self._fate(name, after, confirmed=confirmed)
-        outcomes = [Outcome(target, "kept", ", ".join(why)) for target, why in fate.kept.items()]
-        outcomes += [Outcome(target, "replaced", f"by {run}") for target, run in fate.replaced.items()]
+        outcomes = [PruneOutcome(target, "kept", ", ".join(why)) for target, why in fate.kept.items()]
+        outcomes += [PruneOutcome(target, "replaced", f"by {run}") for target, run in fate.replaced.items()]
         outcomes += self._hosts(fate, dry=dry)
         if not dry:
             for outcome in outcomes:
                 self._note(outcome)
         return sorted(outcomes, key=lambda outcome: outcome.target.order, reverse=True)
 
-    def held(self, name: str) -> list[Target]:
+    def held(self, name: str) -> list[PublishedTarget]:
         """What a rescan found of a name, and no rule holds for yet."""
         runs = [run for run in self._registry.views.runs(odd=STRICT) if run.name == name]
         return [target for target in self._registry.history.targets(runs, STRICT) if target.held]
 
-    def _fate(self, name: str, after: RunId | None, *, confirmed: bool) -> keep.Fate:
+    def _fate(self, name: str, after: RunId | None, *, confirmed: bool) -> keep.PrunePlan:
         # All of them, or nothing is removed: what cannot be read may be what lies on a target.
         views, history = self._registry.views.runs(odd=STRICT), self._registry.history
         targets = history.targets((run for run in views if run.name == name), STRICT)
@@ -88,7 +88,7 @@ class Prune:
         rules = keeps((run for run in views if run.name == name), targets)
         return keep.plan(targets, rules, after=after, layers=layers, now=self._registry.clock.now() / 1000)
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: PruneOutcome) -> None:
         match outcome.state:
             case "pruned" | "gone":
                 self._registry.history.pruned(outcome.target)
@@ -98,9 +98,9 @@ class Prune:
                 self._registry.history.leave(outcome.target, outcome.why)
                 log.warning("target %s:%s: not pruned: %s", outcome.target.host, outcome.target.path, outcome.why)
 
-    def _hosts(self, fate: keep.Fate, *, dry: bool) -> Iterator[Outcome]:
+    def _hosts(self, fate: keep.PrunePlan, *, dry: bool) -> Iterator[PruneOutcome]:
         """Ask each host for one batch after the other, all hosts at once."""
-        waiting: dict[Host, list[Sequence[Target]]] = {}
+        waiting: dict[Host, list[Sequence[PublishedTarget]]] = {}
         known = self._registry.hosts.known()
         for host in dict.fromkeys(Host(target.host) for target in fate.prune):
             mine = [target for target in fate.prune if target.host == host]
@@ -108,7 +108,7 @@ class Prune:
                 check_host(host, known.get(host))
                 waiting[host] = list(batches(mine))
             except HostDown as down:
-                yield from (Outcome(target, "left", str(down)) for target in mine)
+                yield from (PruneOutcome(target, "left", str(down)) for target in mine)
         needed: set[tuple[str, str]] = set()  # what those lie on that were left
         while waiting:
             asked = {host: self._ask(host, queue.pop(0), fate, needed, dry=dry) for host, queue in waiting.items()}
@@ -121,7 +121,13 @@ class Prune:
             waiting = {host: queue for host, queue in waiting.items() if queue}
 
     def _ask(
-        self, host: Host, batch: Sequence[Target], fate: keep.Fate, needed: set[tuple[str, str]], *, dry: bool
+        self,
+        host: Host,
+        batch: Sequence[PublishedTarget],
+        fate: keep.PrunePlan,
+        needed: set[tuple[str, str]],
+        *,
+        dry: bool,
     ) -> Asked:
         nodes, questions = self._registry.nodes, self._registry.questions
         asked = Asked(host, dry=dry)
@@ -176,18 +182,18 @@ class Asked:
 
     def __init__(self, host: Host, *, dry: bool) -> None:
         self.host, self.question, self.dry = host, "", dry
-        self.held: dict[Target, tuple[HostedVolume, str]] = {}
-        self.left: dict[Target, str] = {}
+        self.held: dict[PublishedTarget, tuple[HostedVolume, str]] = {}
+        self.left: dict[PublishedTarget, str] = {}
 
-    def outcomes(self, answers: Iterable[Mapping[str, str]]) -> Iterator[Outcome]:
-        yield from (Outcome(target, "left", why) for target, why in self.left.items())
+    def outcomes(self, answers: Iterable[Mapping[str, str]]) -> Iterator[PruneOutcome]:
+        yield from (PruneOutcome(target, "left", why) for target, why in self.left.items())
         for target, answer in zip(self.held, answers, strict=True):
-            yield Outcome(target, answer["state"], answer.get("text", ""))
+            yield PruneOutcome(target, answer["state"], answer.get("text", ""))
 
 
-def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+def batches(targets: Sequence[PublishedTarget]) -> Iterator[Sequence[PublishedTarget]]:
     """In order, and none with a target and what it lies on: what is left decides what comes after it."""
-    batch: list[Target] = []
+    batch: list[PublishedTarget] = []
     for target in targets:
         if len(batch) == AT_ONCE or any(target.path in above.layers for above in batch):
             yield batch
@@ -197,7 +203,7 @@ def batches(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
         yield batch
 
 
-def told(outcomes: Iterable[Outcome]) -> str:
+def told(outcomes: Iterable[PruneOutcome]) -> str:
     """``2 pruned, 1 left``."""
     counts: dict[str, int] = {}
     for outcome in outcomes:

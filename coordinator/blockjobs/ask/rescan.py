@@ -14,8 +14,8 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.ask.question import ask
 from blockjobs.model.errors import BadInput, HostDown, Refused
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.keep import Target
-from blockjobs.model.rescan import FoundBackup, Standing, judge_found, name_of, number_among
+from blockjobs.model.keep import PublishedTarget
+from blockjobs.model.rescan import BackupStanding, FoundBackup, judge_found, name_of, number_among
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.hosts import check_host
 from blockjobs.registry.odd import STRICT, Unreadable
@@ -39,7 +39,7 @@ class HostScan:
     """
 
     host: Host
-    counts: Counter[Standing] = field(default_factory=Counter)
+    counts: Counter[BackupStanding] = field(default_factory=Counter)
     added: list[FoundBackup] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
     odd: list[tuple[str, str]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class HostScan:
         else:
             self.more += 1
 
-    def leave(self, standing: Standing, why: str) -> None:
+    def leave(self, standing: BackupStanding, why: str) -> None:
         """Count a backup that is left as it is; ``why``: what people should know, "" nothing."""
         self.counts[standing] += 1
         if why:
@@ -66,9 +66,9 @@ class HostScan:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "host": self.host, "found": self.counts[Standing.NEW], "moved": self.counts[Standing.MOVED],
-            "known": self.counts[Standing.KNOWN], "of-other-hosts": self.counts[Standing.FOREIGN],
-            "going": self.counts[Standing.GOING], "restored": self.restored,
+            "host": self.host, "found": self.counts[BackupStanding.NEW], "moved": self.counts[BackupStanding.MOVED],
+            "known": self.counts[BackupStanding.KNOWN], "of-other-hosts": self.counts[BackupStanding.FOREIGN],
+            "going": self.counts[BackupStanding.GOING], "restored": self.restored,
             "backups": [
                 {"run": each.run, "job": each.job, "target": f"{each.host}:{each.path}", "size": each.size}
                 for each in self.added
@@ -113,7 +113,7 @@ class _Turn:
     question: str = ""
     root: str = ""
     there: set[tuple[str, str]] = field(default_factory=set)  # entries, by run, that lie where the registry has them
-    maybe: list[tuple[FoundBackup, Target]] = field(default_factory=list)  # which may have moved
+    maybe: list[tuple[FoundBackup, PublishedTarget]] = field(default_factory=list)  # which may have moved
 
     @property
     def host(self) -> Host:
@@ -132,7 +132,7 @@ class Rescan:
         self._progress = progress
         self._dry, self._moved_from = dry, moved_from
         self._hosts = registry.hosts.known()
-        self._numbered: dict[str, list[Target]] = {}  # by name: the backups that no rescan found
+        self._numbered: dict[str, list[PublishedTarget]] = {}  # by name: the backups that no rescan found
 
     def __call__(self, hosts: Sequence[Host]) -> Iterator[HostScan]:
         """Scan hosts, all at once; each as it ends."""
@@ -210,24 +210,26 @@ class Rescan:
                 each, entries.get(each.run, ()), going=each.run in closed, hosts=self._hosts.keys(),
                 moved_from=self._moved_from,
             )  # fmt: skip
-            if found.known is not None and found.standing is Standing.MOVED:
+            if found.known is not None and found.standing is BackupStanding.MOVED:
                 turn.maybe.append((each, found.known))
                 continue
             if found.known is not None:
                 turn.there.add((each.run, found.known.entry))
-            if found.standing is not Standing.NEW:
-                scan.leave(found.standing, closed.get(each.run, "") if found.standing is Standing.GOING else found.why)
+            if found.standing is not BackupStanding.NEW:
+                scan.leave(
+                    found.standing, closed.get(each.run, "") if found.standing is BackupStanding.GOING else found.why
+                )
             elif (each.run, each.entry) in turn.there:
-                scan.leave(Standing.KNOWN, COPY)
+                scan.leave(BackupStanding.KNOWN, COPY)
             else:
                 turn.there.add((each.run, each.entry))
                 new.setdefault(each.run, []).append(each)
         for run, members in new.items():
             self._add(scan, run, members, entries.get(run, ()))
 
-    def _entries(self, ids: set[RunId]) -> tuple[dict[RunId, list[Target]], dict[RunId, str]]:
+    def _entries(self, ids: set[RunId]) -> tuple[dict[RunId, list[PublishedTarget]], dict[RunId, str]]:
         """What the registry has of some runs, and why nothing may be added to others."""
-        entries: dict[RunId, list[Target]] = {}
+        entries: dict[RunId, list[PublishedTarget]] = {}
         closed = dict.fromkeys(self._registry.found.unpublished(ids), "its run is not over")
         runs = {run.id: run for run in self._registry.views.runs_of(ids)}
         for run in ids - closed.keys():
@@ -240,7 +242,9 @@ class Rescan:
                 closed[run] = str(odd)
         return entries, closed
 
-    def _add(self, scan: HostScan, run: RunId, members: Sequence[FoundBackup], entries: Iterable[Target]) -> None:
+    def _add(
+        self, scan: HostScan, run: RunId, members: Sequence[FoundBackup], entries: Iterable[PublishedTarget]
+    ) -> None:
         if not self._dry:
             try:
                 number = max((entry.number for entry in entries), default=0) or number_among(
@@ -249,12 +253,12 @@ class Rescan:
                 self._registry.found.add([(each, number) for each in members])
             except Refused as why:  # somebody has started it meanwhile; or what is known of its name cannot be read
                 for _ in members:
-                    scan.leave(Standing.GOING, str(why))
+                    scan.leave(BackupStanding.GOING, str(why))
                 return
-        scan.counts[Standing.NEW] += len(members)
+        scan.counts[BackupStanding.NEW] += len(members)
         scan.added += members
 
-    def _known_of(self, name: str) -> list[Target]:
+    def _known_of(self, name: str) -> list[PublishedTarget]:
         if name not in self._numbered:
             runs = [run for run in self._registry.views.runs(odd=STRICT) if run.name == name]
             targets = self._registry.history.targets(runs, STRICT)
@@ -268,12 +272,12 @@ class Rescan:
         scan = turn.scan
         for each, known in turn.maybe:
             if (each.run, known.entry) in turn.there:
-                scan.leave(Standing.KNOWN, COPY)
+                scan.leave(BackupStanding.KNOWN, COPY)
             elif known.host == each.host and (why := _unread(scan, known.path)):
-                scan.leave(Standing.KNOWN, f"known at another place, and {why}")
+                scan.leave(BackupStanding.KNOWN, f"known at another place, and {why}")
             elif self._dry or self._registry.found.move(known, each):
                 turn.there.add((each.run, known.entry))
-                scan.counts[Standing.MOVED] += 1
+                scan.counts[BackupStanding.MOVED] += 1
                 scan.added.append(each)
 
 

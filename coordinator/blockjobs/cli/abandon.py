@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.phrases import count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 
 
 @click.command()
@@ -25,7 +25,7 @@ def abandon(host: str, yes: bool, url: str | None) -> None:
     Example:
       blockjobs abandon web7 --yes
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not yes:
             click.confirm(f"End all jobs of host {host} for good?", abort=True)
         click.echo(f"{host}: abandoned; {count(here.abandon(host), 'job')} ended")

@@ -12,11 +12,11 @@ from typing import Final
 
 from blockjobs.cli.phrases import short
 from blockjobs.model.ids import JobId, RunId
-from blockjobs.model.policies import Outcome, outcome_of
+from blockjobs.model.policies import RunOutcome, outcome_of
 from blockjobs.model.states import Status
 from blockjobs.registry.events import Event
 from blockjobs.registry.glances import Glance
-from blockjobs.registry.views import JobView, Place, RunView
+from blockjobs.registry.views import JobPlace, JobView, RunView
 
 WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report each two seconds
 OVER: Final = ("done", "failed", "cancelled")
@@ -47,7 +47,7 @@ class Rate:
 class Row:
     """One job."""
 
-    place: Place
+    place: JobPlace
     run: RunId
     status: Status = Status.CREATED
     claimed: bool = False
@@ -83,7 +83,7 @@ class Row:
         over = job.status is Status.CONCLUDED
         bad = "cancelled" if job.cancelled and job.ret == -125 else "failed"
         return cls(
-            Place(job.host, job.id, job.transaction), job.run, job.status, job.claimed,
+            JobPlace(job.host, job.id, job.transaction), job.run, job.status, job.claimed,
             {reason for reason in job.holds if reason != "created"}, job.offset, job.len, job.error, job.unsettled,
             job.undefined, ("done" if job.ret == 0 else bad) if over else "",
         )  # fmt: skip
@@ -106,10 +106,12 @@ class Tally:
     rate: Rate = field(default_factory=Rate)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """How it ended, if it has."""
         return (
-            Outcome.SKIPPED if self.replaced else outcome_of(self.jobs, self.words["failed"], self.words["cancelled"])
+            RunOutcome.SKIPPED
+            if self.replaced
+            else outcome_of(self.jobs, self.words["failed"], self.words["cancelled"])
         )
 
     @property
@@ -174,7 +176,7 @@ class Board:
                 tally.decision = event.fields["decision"]
         return True
 
-    def to_poll(self) -> list[Place]:
+    def to_poll(self) -> list[JobPlace]:
         """The jobs whose progress may have moved: those that run, and those that something happened to."""
         ids = {**self.claimed, **self.changed}
         return [self.rows[job].place for job in ids]

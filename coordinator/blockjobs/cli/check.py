@@ -15,7 +15,7 @@ from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.phrases import count
 from blockjobs.cli.tellable import first_of_apprise, untellable
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.runs import NameUsed, RunPlan
@@ -59,7 +59,7 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
     if not first:
         return []
     try:
-        with Coordinator(url) as here:
+        with Fleet(url) as here:
             wrong, known = untellable(here.registry.notices, notify), here.registry.notices.has_apprise()
     except (BlockjobsError, redis.RedisError) as error:
         return [f"  {first}: whether the coordinator has apprise, which tells it, is not known: {error}"]

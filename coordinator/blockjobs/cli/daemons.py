@@ -44,12 +44,12 @@ def coordinator(
     """
     # Celery takes half a second to import; only who serves pays it.
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
-    from blockjobs.ask.prune import Prune  # noqa: PLC0415
+    from blockjobs.ask.prune import PruneRequest  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415
     from blockjobs.daemons.coordinator import Coordinator  # noqa: PLC0415
     from blockjobs.daemons.merger import merging  # noqa: PLC0415
     from blockjobs.daemons.notifier import notifying  # noqa: PLC0415
-    from blockjobs.daemons.pruner import Pruner  # noqa: PLC0415
+    from blockjobs.daemons.pruner import PruneThread  # noqa: PLC0415
 
     begin()
     settings = read_settings()
@@ -59,7 +59,7 @@ def coordinator(
     raise_format(client)
     qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
-    with closing(Pruner(registry, Prune(registry, Doorbell(where)))) as pruner:
+    with closing(PruneThread(registry, PruneRequest(registry, Doorbell(where)))) as pruner:
         daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
         pruner.start()
         told = notifying(where, settings.delays, settings.secret, settings.thresholds)
@@ -89,13 +89,13 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
         return
     from blockjobs.ask.probe import Probe  # noqa: PLC0415
     from blockjobs.ask.resize import Resize  # noqa: PLC0415
-    from blockjobs.client.fleet import Coordinator  # noqa: PLC0415
-    from blockjobs.qmp.fleet import Fleet  # noqa: PLC0415
-    from blockjobs.qmp.server import Server  # noqa: PLC0415
+    from blockjobs.client.fleet import Fleet  # noqa: PLC0415
+    from blockjobs.qmp.fleet import Backend  # noqa: PLC0415
+    from blockjobs.qmp.server import QmpServer  # noqa: PLC0415
 
-    with Coordinator(url) as here:
-        fleet = Fleet(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell))
-        server = Server(fleet, path and absolute(path, "--qmp"), over)
+    with Fleet(url) as here:
+        fleet = Backend(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell))
+        server = QmpServer(fleet, path and absolute(path, "--qmp"), over)
         server.start()
         try:
             yield

@@ -24,19 +24,19 @@ import click
 from blockjobs import settings
 from blockjobs.cli import demo_images, runfile
 from blockjobs.cli.board import Board
-from blockjobs.cli.demo_images import IMAGES, Image
+from blockjobs.cli.demo_images import IMAGES, DemoImage
 from blockjobs.cli.demo_table import rows, stories
 from blockjobs.cli.follow import shown, verdict
-from blockjobs.cli.job_options import Size
+from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import aligned
 from blockjobs.cli.output import size as text_of
 from blockjobs.cli.phrases import count
 from blockjobs.cli.start import attend
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId
-from blockjobs.model.policies import Outcome
+from blockjobs.model.policies import RunOutcome
 from blockjobs.process.spawn import spawn
 from blockjobs.server import last_line
 
@@ -56,7 +56,7 @@ BROKEN_JOB: Final = "web2-root"
     "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-data"),
     show_default=True, help="Where everything is kept; made anew.",
 )  # fmt: skip
-@click.option("--size", type=Size(), default="256MiB", show_default=True, help="Of each disk image.")
+@click.option("--size", type=SizeType(), default="256MiB", show_default=True, help="Of each disk image.")
 def demo(directory: Path, size: int) -> int:
     """Show a backup run of three hosts that commits, one that fails, and that nothing of it is left.
 
@@ -74,7 +74,7 @@ def demo(directory: Path, size: int) -> int:
         raise BadInput(f"--size {text_of(size)}: at least {text_of(SMALLEST)} was expected")
     clear(place.directory)
     place.make_images()
-    with place.fleet() as url, Coordinator(url) as here:
+    with place.fleet() as url, Fleet(url) as here:
         place.commits(here, pause=True)
         place.fails(here)
         place.commits(here, pause=False)
@@ -102,10 +102,10 @@ class Demo:
     def root(self, host: str) -> Path:
         return self.directory / host
 
-    def source(self, image: Image) -> Path:
+    def source(self, image: DemoImage) -> Path:
         return self.root(image.host) / "images" / f"{image.name}.img"
 
-    def target(self, image: Image, run: RunId) -> Path:
+    def target(self, image: DemoImage, run: RunId) -> Path:
         return self.root(image.host) / "backup" / run / f"{image.name}.img"
 
     # --- the setting --------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Demo:
 
     # --- the story ----------------------------------------------------------------------------------------
 
-    def run(self, here: Coordinator, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
+    def run(self, here: Fleet, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
         """What ``blockjobs run FILE`` does; on the way one job may be paused and resumed."""
         click.echo(f"$ blockjobs run {file}")
         plan = runfile.load(file, now=datetime.now(UTC))
@@ -189,13 +189,13 @@ class Demo:
         click.echo("\n".join(verdict(board, plan.run)))
         return plan.run, board
 
-    def commits(self, here: Coordinator, *, pause: bool) -> None:
+    def commits(self, here: Fleet, *, pause: bool) -> None:
         if pause:
             title(f"One transaction over {len(HOSTS)} hosts; {PAUSED_JOB} is paused for {PAUSE} s on the way")
         else:
             title("The first run again: nothing is in its way, it commits under its new name")
         run, board = self.run(here, self.write("nightly", broken=False), pause=pause)
-        if board.runs[run].outcome is not Outcome.COMMITTED:
+        if board.runs[run].outcome is not RunOutcome.COMMITTED:
             raise BlockjobsError(f"run {run} was to commit and did not: see {self.state / 'logs'}")
         targets = [self.target(image, run) for image in IMAGES]
         for image, target in zip(IMAGES, targets, strict=True):
@@ -209,7 +209,7 @@ class Demo:
         )
         click.echo("blockjobs verify: every chunk is as in the manifests")
 
-    def fails(self, here: Coordinator) -> None:
+    def fails(self, here: Fleet) -> None:
         title(f"A second run, in which the source of {BROKEN_JOB} answers EIO half-way")
         before = self.files()
         run, board = self.run(here, self.write("broken", broken=True))
@@ -234,7 +234,7 @@ class Demo:
 class Interlude:
     """Pauses a job once it is a third through, and resumes it a little later; driven by the follower's looks."""
 
-    def __init__(self, here: Coordinator, job: JobId) -> None:
+    def __init__(self, here: Fleet, job: JobId) -> None:
         self._here, self._job, self._resume_at, self._over = here, job, 0.0, False
 
     def look(self, board: Board) -> None:

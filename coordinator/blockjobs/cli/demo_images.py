@@ -19,7 +19,7 @@ PIECE: Final = 8 << 20  # bytes of one incompressible file
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class DemoImage:
     """An image to make: on which host, and how much of it is files (in hundredths)."""
 
     host: str
@@ -28,11 +28,11 @@ class Image:
 
 
 IMAGES: Final = (
-    Image("web1", "root", 60),
-    Image("web1", "logs", 6),  # mostly holes
-    Image("web2", "root", 60),
-    Image("db1", "data", 80),
-    Image("db1", "root", 50),
+    DemoImage("web1", "root", 60),
+    DemoImage("web1", "logs", 6),  # mostly holes
+    DemoImage("web2", "root", 60),
+    DemoImage("db1", "data", 80),
+    DemoImage("db1", "root", 50),
 )
 
 
@@ -41,7 +41,7 @@ def tool(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=SBIN)
 
 
-def make(image: Image, path: Path, size: int, scratch: Path) -> None:
+def make(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
     """Make one image of ``size`` bytes; ``scratch`` is a directory to work in."""
     tree = scratch / f"{image.host}-{image.name}"
     grow(tree, size * image.filled // 100, seed=f"{image.host}-{image.name}")

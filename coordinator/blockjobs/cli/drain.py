@@ -8,7 +8,7 @@ import click
 
 from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.phrases import count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import WaitTimedOut
 from blockjobs.model.ids import Host
 from blockjobs.registry.hosts import Judged
@@ -36,7 +36,7 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
       blockjobs drain web1 --cause 'kernel update'
       blockjobs drain web1:/srv/images/root.img
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         held = here.drain(what, cause=cause, owner=owner(), seconds=seconds or 0.0)
         click.echo(f"{what}: {count(held, 'job')} held; to lift it: blockjobs undrain {what}")
         if timeout == 0:
@@ -57,7 +57,7 @@ def told(jobs: list[JobView]) -> str:
     return ": " + ", ".join(f"{count(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
 
 
-def unrest(here: Coordinator, job: JobView) -> str:
+def unrest(here: Fleet, job: JobView) -> str:
     """Why a job still has an attempt."""
     judged = here.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
     if judged.state != "up":
@@ -75,5 +75,5 @@ def undrain(what: str, url: str | None) -> None:
     Example:
       blockjobs undrain web1
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         click.echo(f"{what}: no longer holds {count(here.undrain(what), 'job')}")

@@ -13,7 +13,7 @@ from blockjobs.cli.options import redis_option
 from blockjobs.cli.phrases import line
 from blockjobs.cli.selection import concerns, is_glob
 from blockjobs.client.event_stream import BLOCK, Patience, Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, NoSuchRun, Refused
 from blockjobs.registry.events import BEGINNING, Event
 from blockjobs.registry.odd import Unreadable
@@ -33,7 +33,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
       blockjobs events nightly-20261122T103000Z
       blockjobs events --follow --json
     """
-    with Coordinator(url) as here, Detach() as leave:
+    with Fleet(url) as here, Detach() as leave:
         stream = Stream(here.registry, start(here, ids, since), Patience(say=lambda text: click.echo(text, err=True)))
         unseen = set(ids) - set(here.registry.hosts.known()) if since is None else set()
         while not leave.asked:
@@ -52,7 +52,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
                 unseen = set()
 
 
-def start(here: Coordinator, ids: tuple[str, ...], since: str | None) -> str:
+def start(here: Fleet, ids: tuple[str, ...], since: str | None) -> str:
     """The event to begin behind: what is asked about has none before it was submitted."""
     if since is not None:
         return here.registry.events.last() if since == "now" else checked(since)

@@ -23,10 +23,10 @@ from blockjobs.cli.live import Bars
 from blockjobs.cli.output import size
 from blockjobs.cli.phrases import ago, count, line
 from blockjobs.client.event_stream import PATIENCE, Records, Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchRun, RunGone
 from blockjobs.model.ids import RunId
-from blockjobs.model.policies import Outcome, Skipped, replaced_text
+from blockjobs.model.policies import RunOutcome, Skipped, replaced_text
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import RunView
 
@@ -58,7 +58,7 @@ class Show(Protocol):
     def say(self, text: str) -> None: ...
 
 
-class Lines:
+class LineFollower:
     """One line per event, for everything that is not a terminal."""
 
     def events(self, news: Sequence[Event]) -> None:
@@ -73,7 +73,7 @@ class Lines:
         click.echo(text, err=True)
 
 
-class Silent(Lines):
+class Silent(LineFollower):
     """Nothing but what went wrong, on stderr: stdout is a program's."""
 
     def events(self, news: Sequence[Event]) -> None:
@@ -88,17 +88,17 @@ def shown(*, json: bool = False) -> Iterator[Show]:
         with Bars(Console(file=stream)) as bars:
             yield bars
     else:
-        yield Silent() if json else Lines()
+        yield Silent() if json else LineFollower()
 
 
-def join(here: Coordinator, board: Board, run_id: RunId) -> None:
+def join(here: Fleet, board: Board, run_id: RunId) -> None:
     """Put a run on the board as it stands, if it can be read."""
     for run in here.registry.views.runs_of([run_id]):
         board.add(run, map(Row.of, here.list(run_id)))
 
 
 def follow(
-    here: Coordinator, board: Board, stream: Stream, show: Show, *,
+    here: Fleet, board: Board, stream: Stream, show: Show, *,
     until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
     each: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
@@ -135,13 +135,13 @@ def follow(
     show.look(board)
 
 
-def strange(here: Coordinator, board: Board) -> list[RunId]:
+def strange(here: Fleet, board: Board) -> list[RunId]:
     """The runs that go on as the events have it, and do not by their records."""
     going = [run for run, tally in board.runs.items() if not tally.ended]
     return [run for run, over in here.glances.ends(going).items() if over is not False]
 
 
-def look_again(here: Coordinator, board: Board, run: RunId, show: Show) -> None:
+def look_again(here: Fleet, board: Board, run: RunId, show: Show) -> None:
     """Take over how a run stands by its records, or that there are none."""
     try:
         there = here.registry.views.run_id(run)
@@ -169,9 +169,9 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
         without.append(f"  ... and {len(skipped) - SHOWN} more: blockjobs show {run_id}")
     enough = " (its file says that this will do)" if met else ""
     word = tally.outcome
-    if word is Outcome.SKIPPED:
+    if word is RunOutcome.SKIPPED:
         return [f"run {run_id} skipped after {took}: {replaced_text(tally.replaced)}"]
-    if word is Outcome.COMMITTED:
+    if word is RunOutcome.COMMITTED:
         all_of_it = f"{count(tally.jobs, 'job')}, {size(tally.len)} in {took}"
         return [f"run {run_id} {word}: {all_of_it}{left_out}{enough}", *without]
     lost = [f"  {row.place.job}: {row.undefined}" for row in board.rows.values() if row.run == run_id and row.undefined]

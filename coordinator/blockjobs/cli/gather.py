@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from blockjobs.cli.phrases import ago, count
-from blockjobs.cli.runfile import Fleet, RunFileRead
+from blockjobs.cli.runfile import FleetFacts, RunFileRead
 from blockjobs.cli.runfile.expansion import Glob
 from blockjobs.client.event_stream import BLOCK, Patience, Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import HostDown
 from blockjobs.model.ids import Host
 from blockjobs.model.policies import transaction_name
@@ -24,7 +24,7 @@ from blockjobs.registry.hosts import check_host
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
 
-def gather(here: Coordinator, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> Fleet:
+def gather(here: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> FleetFacts:
     """What the fleet says.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
 
     Raises:
@@ -35,13 +35,13 @@ def gather(here: Coordinator, read: RunFileRead, say: Callable[[str], None], *, 
     away = absent(here, wanted)
     if patient and any(wanted[host] for host in away):
         away = _waited(here, wanted, away, say)
-    known = Fleet(here.volume, absent=away)
+    known = FleetFacts(here.volume, absent=away)
     read.plan(datetime.now(UTC), known)  # who cannot do without a host says so before any other is asked
     found, left_out = resolve(here, [glob for glob in read.globs() if glob.host not in away])
-    return Fleet(here.volume, found, left_out, away)
+    return FleetFacts(here.volume, found, left_out, away)
 
 
-def absent(here: Coordinator, hosts: Iterable[Host]) -> dict[Host, str]:
+def absent(here: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
     """Those of some hosts that cannot take a job now, and why."""
     known = here.registry.hosts.known()
     away = {}
@@ -54,7 +54,7 @@ def absent(here: Coordinator, hosts: Iterable[Host]) -> dict[Host, str]:
 
 
 def resolve(
-    here: Coordinator, globs: Iterable[Glob]
+    here: Fleet, globs: Iterable[Glob]
 ) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
     """What globs match on their hosts, all asked at once, and what each leaves out.
 
@@ -75,7 +75,7 @@ def resolve(
     return found, left_out
 
 
-def ask(here: Coordinator, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
+def ask(here: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
     """What hosts see, each at its own volumes; a text where one did not answer."""
     if not looks:
         return {}
@@ -90,9 +90,9 @@ def _paths(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
     return str(answer["text"]) if "errno" in answer else tuple(answer["paths"])
 
 
-def _wanted(here: Coordinator, read: RunFileRead) -> dict[Host, int]:
+def _wanted(here: Fleet, read: RunFileRead) -> dict[Host, int]:
     """Every host of the run -> the seconds that it may be waited for."""
-    plan = read.plan(datetime.now(UTC), Fleet(here.volume))
+    plan = read.plan(datetime.now(UTC), FleetFacts(here.volume))
     wanted: dict[Host, int] = {}
     for job in plan.jobs:
         policy = plan.fields.policies[transaction_name(plan.run, job.transaction, plan.fields.policies)]
@@ -101,7 +101,7 @@ def _wanted(here: Coordinator, read: RunFileRead) -> dict[Host, int]:
 
 
 def _waited(
-    here: Coordinator, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
+    here: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
 ) -> dict[Host, str]:
     """Wait until every host that is worth it is up, or its time is over; who is away then."""
     began = time.monotonic()

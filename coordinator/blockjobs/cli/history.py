@@ -12,10 +12,10 @@ import click
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.phrases import ago, clock, count, short
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.policies import replaced_text
 from blockjobs.registry.history import keeps
 from blockjobs.registry.views import RunView
@@ -24,7 +24,7 @@ SHOWN = 20  # runs, unless asked for more
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoryEntry:
     """A run, and what there is still of it: targets that stay by which rules, and those that could not be pruned."""
 
     run: RunView
@@ -67,7 +67,7 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
       blockjobs history nightly
       blockjobs history nightly --limit 0 --json
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         found = past(here, name or "", limit)
         if name and not found:
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
@@ -79,19 +79,19 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
             click.echo("no runs yet: blockjobs run FILE")
 
 
-def past(here: Coordinator, name: str, limit: int) -> list[Past]:
+def past(here: Fleet, name: str, limit: int) -> list[HistoryEntry]:
     """Runs of a name (of all: ``""``), newest first."""
     runs = [run for run in here.runs() if not name or run.name == name]
     return told_of(here, runs[: limit or None], runs)
 
 
-def past_of(here: Coordinator, run: RunView) -> Past:
+def past_of(here: Fleet, run: RunView) -> HistoryEntry:
     """One run."""
     (found,) = told_of(here, [run], here.runs())
     return found
 
 
-def told_of(here: Coordinator, shown: Sequence[RunView], known: Sequence[RunView]) -> list[Past]:
+def told_of(here: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
     """Some of the known runs; which rules keep their targets, all runs of their names have a say in."""
     reasons: dict[str, list[str]] = {}
     there: dict[str, int] = {}
@@ -101,18 +101,19 @@ def told_of(here: Coordinator, shown: Sequence[RunView], known: Sequence[RunView
             there[target.run] = there.get(target.run, 0) + 1
     left = here.registry.history.left(run.id for run in shown)
     return [
-        Past(run, there.get(run.id, 0), tuple(dict.fromkeys(reasons.get(run.id, ()))), left[run.id]) for run in shown
+        HistoryEntry(run, there.get(run.id, 0), tuple(dict.fromkeys(reasons.get(run.id, ()))), left[run.id])
+        for run in shown
     ]
 
 
-def stay(here: Coordinator, siblings: Sequence[RunView]) -> dict[Target, tuple[str, ...]]:
+def stay(here: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
     """Every target that the runs of one name have left, with the rules that keep it; without any: yet to be pruned."""
     targets = here.registry.history.targets(siblings)
     fate = keep.plan(targets, keeps(siblings, targets))
     return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
 
 
-def table(found: Sequence[Past], now: float) -> list[str]:
+def table(found: Sequence[HistoryEntry], now: float) -> list[str]:
     """A line a run, and one for each thing that wants to be told of it."""
     rows = [["RUN", "BEGAN", "TOOK", "JOBS", "READ", "WRITTEN", "RATE", "OUTCOME", "TARGETS"]]
     rows += [cells(each, now) for each in found]
@@ -123,7 +124,7 @@ def table(found: Sequence[Past], now: float) -> list[str]:
     return told
 
 
-def cells(each: Past, now: float) -> list[str]:
+def cells(each: HistoryEntry, now: float) -> list[str]:
     run = each.run
     over = bool(run.ended)
     return [
@@ -143,7 +144,7 @@ def jobs(run: RunView) -> str:
     return ", ".join(f"{number} {word}" for number, word in kinds if number) or "none"
 
 
-def targets_word(each: Past) -> str:
+def targets_word(each: HistoryEntry) -> str:
     """``kept: last, daily 2026-11-22``; ``pruned``; ``2 of 3 pruned``."""
     run = each.run
     if run.pruned and not each.there:
@@ -153,7 +154,7 @@ def targets_word(each: Past) -> str:
     return f"{run.pruned} of {run.pruned + each.there} pruned, {word}" if run.pruned else word
 
 
-def remarks(each: Past) -> list[str]:
+def remarks(each: HistoryEntry) -> list[str]:
     run = each.run
     told = [f"retries {run.retries}"] * bool(run.retries)
     told += [count(run.retried, "further try", "further tries")] * bool(run.retried)

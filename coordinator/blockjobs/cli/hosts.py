@@ -6,12 +6,12 @@ import time
 
 import click
 
-from blockjobs.cli.job_options import Size
+from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.options import owner, redis_option
 from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.phrases import count, hangs, since
 from blockjobs.cli.phrases import speed as speed_of
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.liveness import describe_absence
 from blockjobs.registry.holds import DRAIN
 from blockjobs.registry.hostnames import Carried
@@ -37,7 +37,7 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         found = list(here.hosts())
         drained = {each.reason.removeprefix(DRAIN) for each in here.holding() if each.reason.startswith(DRAIN)}
         if json:
@@ -64,7 +64,7 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
 @hosts.command("set")
 @click.argument("host")
 @click.option(
-    "--speed", type=Size(), required=True,
+    "--speed", type=SizeType(), required=True,
     help="So many bytes a second of all its copies together, e.g. 100MiB; 0: no limit.",
 )  # fmt: skip
 @redis_option
@@ -77,7 +77,7 @@ def set_(host: str, speed: int, url: str | None) -> None:
     Example:
       blockjobs hosts set web1 --speed 100MiB
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         before = here.set_host(host, speed=speed, by=owner())
     click.echo(f"{host}: {speed_of(speed)} (was {speed_of(before)})")
 
@@ -99,7 +99,7 @@ def rename(old: str, new: str, yes: bool, url: str | None) -> None:
     Example:
       blockjobs hosts rename web1 web01
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not yes:
             click.confirm(f"Carry everything of host {old} to {new}, and forget {old}?", abort=True)
         click.echo(f"{old} is called {new}: {carried(here.rename_host(old, new, by=owner()))}")
@@ -122,7 +122,7 @@ def remove(host: str, with_history: bool, yes: bool, url: str | None) -> None:
       blockjobs hosts remove web7
       blockjobs hosts remove web7 --with-history --yes
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not yes:
             also = ", and its backups in the history" if with_history else ""
             click.confirm(f"Forget host {host}{also}, for good?", abort=True)

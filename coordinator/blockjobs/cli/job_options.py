@@ -40,7 +40,7 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return only(changes(command))
 
 
-class Size(click.ParamType[int]):
+class SizeType(click.ParamType[int]):
     """Bytes, or bytes a second, with or without a unit."""
 
     name = "size"

@@ -15,15 +15,15 @@ from rich.text import Text
 from blockjobs.cli.board import OVER, Board, Row, Tally
 from blockjobs.cli.output import size, span
 from blockjobs.cli.phrases import count, sentence
-from blockjobs.model.policies import Outcome
+from blockjobs.model.policies import RunOutcome
 from blockjobs.registry.events import Event
 
 MOST: Final = 20  # job lines at once
 STYLES: Final = {
     "done": "green", "failed": "bold red", "cancelled": "yellow", "aborting": "yellow", "paused": "magenta",
     "pausing": "magenta", "running": "cyan", "queued": "dim", "created": "dim", "waiting": "blue", "pending": "blue",
-    Outcome.COMMITTED: "green", Outcome.PARTLY: "bold red", Outcome.ABORTED: "bold red",
-    Outcome.SKIPPED: "yellow",
+    RunOutcome.COMMITTED: "green", RunOutcome.PARTLY: "bold red", RunOutcome.ABORTED: "bold red",
+    RunOutcome.SKIPPED: "yellow",
 }  # fmt: skip
 WIDE: Final = 100  # columns of a terminal that has room for amounts
 
@@ -110,7 +110,7 @@ def _run(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
     rate = "" if tally.ended else f"{size(tally.rate.value)}/s"
     yield Text(tally.id, "bold")
     yield Text(word, style)
-    yield _bar(tally.offset, tally.len, style, width, full=word == Outcome.COMMITTED)
+    yield _bar(tally.offset, tally.len, style, width, full=word == RunOutcome.COMMITTED)
     yield from _amounts(tally.offset, tally.len, rate, tally.eta, wide=wide)
 
 

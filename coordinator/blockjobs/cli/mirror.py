@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.job_options import (
     POLICIES,
-    Size,
+    SizeType,
     damage_option,
     follower_options,
     format_option,
@@ -15,7 +15,7 @@ from blockjobs.cli.job_options import (
     source_format_option,
 )
 from blockjobs.cli.start import places, start
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import mirrors
 from blockjobs.model.jobs import OnDamage, OnError, RoomCheck
 from blockjobs.model.runs import plan_backup
@@ -27,9 +27,9 @@ from blockjobs.model.runs import plan_backup
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
 @click.option("--sync", type=click.Choice(mirrors.SYNC), default="full", show_default=True,
               help="none: only what is written from now on.")  # fmt: skip
-@click.option("--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB")
-@click.option("--granularity", type=Size(), default=0, help="What a changed chunk is written in  [default: 64KiB]")
-@click.option("--buf-size", type=Size(), default=0, help="Bytes in flight at most  [default: 16MiB]")
+@click.option("--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB")
+@click.option("--granularity", type=SizeType(), default=0, help="What a changed chunk is written in  [default: 64KiB]")
+@click.option("--buf-size", type=SizeType(), default=0, help="Bytes in flight at most  [default: 16MiB]")
 @click.option("--quiesce", default="", help="A command of host.toml that freezes the source for the last pass.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @in_place_option
@@ -60,7 +60,7 @@ def mirror(  # noqa: PLR0917 - click passes by name
       blockjobs complete mirror-20261122T103000Z
     """
     given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,

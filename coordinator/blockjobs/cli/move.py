@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 
 
 @click.command()
@@ -24,7 +24,7 @@ def move(job: str, to: str, timeout: float, url: str | None) -> None:
     Example:
       blockjobs move nightly-20261122T103000Z.db1-data --to web2
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         before = here.get(job).host
         status = here.move(job, to, timeout=timeout)
         click.echo(f"{job}: moved from {before} to {to}, {status}")

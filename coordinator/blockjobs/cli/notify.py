@@ -9,7 +9,7 @@ import click
 
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError
-from blockjobs.model.notices import ATTENTION, Ended, Kind, attention_body, body, kind_of, shown
+from blockjobs.model.notices import ATTENTION, Kind, RunEnd, attention_body, body, kind_of, shown
 from blockjobs.model.policies import Verdict
 from blockjobs.notify import by_apprise
 from blockjobs.notify.send import LIMIT, send
@@ -67,7 +67,7 @@ def message(outcome: str, notice: str, now: float) -> dict[str, Any]:
         need = Need(cause=Cause.STOPPED, subject=f"{run}.one", host="test", text="this is a test: nothing stopped")
         return attention_body(notice, "test", [need.to_json()], run=run, test=True)
     verdict = OUTCOMES[outcome]
-    ended = Ended(
+    ended = RunEnd(
         run=run, name="test", verdict=verdict, jobs=2, failed=0 if verdict is Verdict.ALL else 1, cancelled=0,
         began=now, ended=now, test=True,
     )  # fmt: skip

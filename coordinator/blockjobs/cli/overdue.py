@@ -11,7 +11,7 @@ import redis
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.phrases import count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.overdue import NameSeen, overdue_text
 from blockjobs.model.volumespec import printable
@@ -46,13 +46,13 @@ def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | N
     if forget is not None:
         if names:
             raise click.UsageError("--forget NAME is given alone")
-        with Coordinator(url) as here:
+        with Fleet(url) as here:
             if not here.registry.names.forget(forget):
                 raise Refused(f"nothing is known of a name '{forget}'; `blockjobs overdue` lists those that are known")
         click.echo(f"{forget}: forgotten, until its run file is started with 'overdue' again")
         return OK
     try:
-        with Coordinator(url) as here:
+        with Fleet(url) as here:
             known = here.registry.names.all()
     except (BlockjobsError, redis.RedisError) as error:
         click.echo(f"OVERDUE UNKNOWN - {printable(' '.join(str(error).split()))}")

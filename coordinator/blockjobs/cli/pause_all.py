@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.phrases import count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.registry.holds import ALL
 
@@ -23,7 +23,7 @@ def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> 
     Example:
       blockjobs pause-all firmware --cause 'switch firmware' --for 3600
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         name, held = here.pause_all(name, cause=cause, owner=owner(), seconds=seconds or 0.0)
     click.echo(f"{name}: {count(held, 'job')} held; to lift it: blockjobs resume-all {name}")
 
@@ -40,7 +40,7 @@ def resume_all(name: str, url: str | None) -> None:
     Example:
       blockjobs resume-all firmware
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not name:
             names = [each.reason.removeprefix(ALL) for each in here.holding() if each.reason.startswith(ALL)]
             if len(names) != 1:

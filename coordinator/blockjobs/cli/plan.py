@@ -18,9 +18,9 @@ from blockjobs.cli.output import aligned, print_json, size, span
 from blockjobs.cli.phrases import count, short
 from blockjobs.cli.start import read_whole
 from blockjobs.cli.tellable import untellable
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import VolumeBusy
-from blockjobs.model.forecast import Outlook, Owing, Rates, outlook, whole
+from blockjobs.model.forecast import CopyRates, Outlook, Owing, outlook, whole
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
@@ -52,7 +52,7 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
       blockjobs plan nightly.yaml --only db --json
     """
     read = read_whole(file, changes, only)
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         fleet = gather(here, read, lambda text: click.echo(text, err=True), patient=False)
         run = read.plan(datetime.now(UTC), fleet)
         jobs = forecast(here, run)
@@ -68,7 +68,7 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
     return 1 if any(job.wrong for job in jobs) else 0
 
 
-def forecast(here: Coordinator, run: RunPlan) -> list[Outlook]:
+def forecast(here: Fleet, run: RunPlan) -> list[Outlook]:
     """Ask the hosts of a run about its jobs, and about those that run there now."""
     hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
     live = [
@@ -94,7 +94,7 @@ def forecast(here: Coordinator, run: RunPlan) -> list[Outlook]:
     return outlook(run.jobs, seen, owing, rates(here, run.name), busy, last=last)
 
 
-def conflicts(here: Coordinator, spec: JobSpec) -> Iterator[str]:
+def conflicts(here: Fleet, spec: JobSpec) -> Iterator[str]:
     """What ``run`` would refuse because of jobs that run, in its words."""
     nodes = here.registry.nodes
     for volume in (spec.source, spec.target):
@@ -104,7 +104,7 @@ def conflicts(here: Coordinator, spec: JobSpec) -> Iterator[str]:
         yield str(VolumeBusy(spec.target.text, "", "backup"))
 
 
-def rates(here: Coordinator, name: str) -> Rates:
+def rates(here: Fleet, name: str) -> CopyRates:
     """The bytes a second that jobs of earlier runs of a name read; the median, so that one bad night is none."""
     earlier = [run for run in here.runs() if run.name == name and run.ended][:EARLIER]
     found: dict[str, list[float]] = {}
@@ -113,7 +113,7 @@ def rates(here: Coordinator, name: str) -> Rates:
             if rate := _rate(job):
                 found.setdefault(short(job.id, run.id), []).append(rate)
     every = [rate for each in found.values() for rate in each]
-    return Rates({job: median(each) for job, each in found.items()}, median(every) if every else None)
+    return CopyRates({job: median(each) for job, each in found.items()}, median(every) if every else None)
 
 
 def _rate(job: JobView) -> float:

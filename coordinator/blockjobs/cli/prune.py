@@ -10,12 +10,12 @@ import click
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.phrases import count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import NO_RULE
 
 if TYPE_CHECKING:
-    from blockjobs.ask.prune import Outcome
+    from blockjobs.ask.prune import PruneOutcome
 
 
 @click.command()
@@ -42,12 +42,12 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
       blockjobs prune nightly
     """
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
-    from blockjobs.ask.prune import Prune, told  # noqa: PLC0415
+    from blockjobs.ask.prune import PruneRequest, told  # noqa: PLC0415
 
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not any(run.name == name for run in here.runs()):
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
-        pruning = Prune(here.registry, Doorbell(here.url))
+        pruning = PruneRequest(here.registry, Doorbell(here.url))
         held = len(pruning.held(name))
         if held and not dry_run and not yes:
             would = pruning(name, dry=True, confirmed=True)
@@ -66,7 +66,7 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
     return 1 if left else 0
 
 
-def table(outcomes: Sequence[Outcome], *, dry: bool) -> list[str]:
+def table(outcomes: Sequence[PruneOutcome], *, dry: bool) -> list[str]:
     """A line a target."""
     words = {"pruned": "would be pruned", "gone": "is gone"} if dry else {"gone": "was gone"}
     rows = [

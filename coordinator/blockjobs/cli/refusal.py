@@ -18,7 +18,7 @@ import click
 import redis
 
 from blockjobs.cli import runfile
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import ids
 from blockjobs.model.attention import Cause, Need
 from blockjobs.model.errors import BlockjobsError, Refused
@@ -47,7 +47,7 @@ def tell_refusal(file: Path, url: str | None, why: str) -> None:
     if said is None:
         return
     name, fields = said
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if fields.overdue:
             here.registry.names.declare(name, fields)
         urls = fields.notify.get(ATTENTION, ())

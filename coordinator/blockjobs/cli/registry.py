@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host
 
@@ -44,7 +44,7 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
       blockjobs registry accept-loss 1204
       blockjobs registry accept-loss --registry 5f0c1d9ab41e4c0f8e4e4dd2f6c4a1b7 1204
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if not yes:
             of = f" of registry {gone}" if gone else ""
             what = f"Give up for good what was decided{of} up to number {number} and is not known here?"
@@ -57,7 +57,7 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
         return replace(here, sorted(claims), gone) if gone else 0
 
 
-def replace(here: Coordinator, hosts: list[Host], gone: str) -> int:
+def replace(here: Fleet, hosts: list[Host], gone: str) -> int:
     """Have hosts take this registry in the place of another one; returns the exit code."""
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.replace import Replace  # noqa: PLC0415

@@ -10,7 +10,7 @@ from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.report_of import gather
 from blockjobs.cli.report_text import lines
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 
 
 @click.command()
@@ -26,7 +26,7 @@ def report(run_id: str, as_: str | None, url: str | None) -> None:
       blockjobs report nightly-20261122T103000Z
       blockjobs report nightly-20261122T103000Z --html > report.html
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         found = gather(here, run_id)
     if as_ == "json":
         print_json(found.to_json())

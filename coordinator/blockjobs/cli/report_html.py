@@ -19,7 +19,7 @@ from blockjobs.cli.report_text import (
     skipped,
     summary,
 )
-from blockjobs.model.policies import Outcome
+from blockjobs.model.policies import RunOutcome
 
 STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --bad: #b3261e; --good: #1b6e3c; --soft: #8881; }
@@ -66,7 +66,7 @@ def page(found: Report, now: float) -> str:
 
 def _body(found: Report, now: float) -> Iterator[str]:
     run = found.past.run
-    sound = run.outcome is Outcome.COMMITTED and not run.salvaged
+    sound = run.outcome is RunOutcome.COMMITTED and not run.salvaged
     good = "" if not run.ended or run.found else "good" if sound else "bad"
     yield f"<h1>{escape(run.id)}</h1>"
     (_, outcome), *facts = summary(found, now)

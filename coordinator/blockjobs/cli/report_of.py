@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from blockjobs.cli.history import Past, past_of
+from blockjobs.cli.history import HistoryEntry, past_of
 from blockjobs.cli.phrases import sentence
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import Status
 from blockjobs.registry.events import Event
@@ -46,7 +46,7 @@ class Group:
 class Report:
     """What there is to say of a run.  ``jobs``: those still on record, the ones that failed first, then the slowest."""
 
-    past: Past
+    past: HistoryEntry
     jobs: tuple[JobView, ...]
     transactions: tuple[Group, ...]
     decisions: tuple[TxnView, ...]
@@ -78,7 +78,7 @@ class Report:
         }  # fmt: skip
 
 
-def gather(here: Coordinator, run_id: str) -> Report:
+def gather(here: Fleet, run_id: str) -> Report:
     """Read a run; raises NoSuchRun."""
     run = here.run(run_id)
     views = sorted(
@@ -117,7 +117,7 @@ def _group(name: str, members: Sequence[JobView]) -> Group:
     )  # fmt: skip
 
 
-def _events(here: Coordinator, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
+def _events(here: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
     """What is still known of some jobs' doings, from one reading of the stream over the time of the run."""
     told: dict[str, list[Event]] = {job: [] for job in wanted}
     for event in here.registry.events.all(f"{since - 1}-0") if wanted else ():

@@ -12,8 +12,8 @@ from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
 from blockjobs.cli.phrases import count
 from blockjobs.cli.selection import named_hosts
-from blockjobs.client.fleet import Coordinator
-from blockjobs.model.rescan import Standing, name_of
+from blockjobs.client.fleet import Fleet
+from blockjobs.model.rescan import BackupStanding, name_of
 from blockjobs.model.volumespec import printable
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.rescan import Rescan  # noqa: PLC0415
 
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         known = here.registry.hosts.known()
         wanted = named_hosts(hosts, known) or [*known]
         scans = []
         rescanning = Rescan(
-            here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from, progress=Progress().tell
+            here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from, progress=RescanProgress().tell
         )
         for scan in rescanning(wanted):
             scans.append(scan)
@@ -71,7 +71,7 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
     return 0 if all(scan.whole for scan in scans) else 1
 
 
-class Progress:
+class RescanProgress:
     """A line on stderr now and then, about a host that takes long."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ def told(scan: HostScan) -> Iterator[str]:
     if "" in scan.lost:
         yield f"{scan.host}: not read: {scan.lost['']}"
         return
-    numbers = [f"{scan.counts[standing]} {standing}" for standing in Standing if scan.counts[standing]]
+    numbers = [f"{scan.counts[standing]} {standing}" for standing in BackupStanding if scan.counts[standing]]
     odd = len(scan.odd) + scan.more
     numbers += [f"{odd} that cannot be read or do not count"] * bool(odd)
     yield f"{scan.host}: {', '.join(numbers) or 'no backups'}"

@@ -6,7 +6,7 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import print_json
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.resolutions import Resolution, resolution_text
 
 
@@ -35,7 +35,7 @@ def resolve(job: str, how: str | None, json: bool, url: str | None) -> None:
 
     if how is None:
         raise click.UsageError("one of --replace, --beside and --discard was expected")
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         run = here.get(job).run
         done = Resolve(here.registry, Doorbell(here.url))(job, Resolution(how))
     if json:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import click
 
-from blockjobs.cli.job_options import POLICIES, Size, follower_options, format_option, in_place_option, room_option
+from blockjobs.cli.job_options import POLICIES, SizeType, follower_options, format_option, in_place_option, room_option
 from blockjobs.cli.output import complain
 from blockjobs.cli.start import HOSTED, places, start
 from blockjobs.client.event_stream import Patience
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import volumespec
 from blockjobs.model.errors import NoSuchJob, Refused
 from blockjobs.model.jobs import OnError, RoomCheck
@@ -24,12 +24,12 @@ from blockjobs.model.volumespec import FileVolume, FormatVolume
 @click.argument("image")
 @click.argument("dest")
 @in_place_option
-@click.option("--offset", type=Size(), default=0, help="Begin at this byte of the image  [default: 0]")
-@click.option("--length", type=Size(), default=0, help="Restore so many bytes  [default: to the end of the image]")
+@click.option("--offset", type=SizeType(), default=0, help="Begin at this byte of the image  [default: 0]")
+@click.option("--length", type=SizeType(), default=0, help="Restore so many bytes  [default: to the end of the image]")
 @click.option("--force", is_flag=True, help="Write also what differs from its digests, and list it.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists (the host must allow it, too).")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
-@click.option("--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB")
+@click.option("--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB")
 @click.option("--keep-digests", is_flag=True, help="Leave digests and a manifest beside a file, for `verify`.")
 @click.option(
     "--no-digests", is_flag=True, help="Make no digests of what is written; --keep-digests leaves a manifest."
@@ -58,7 +58,7 @@ def restore(  # noqa: PLR0917 - click passes by name
       blockjobs restore web1:/backup/root.img web1:/dev/vg0/root --in-place
       blockjobs restore web1:/backup/root.img web1:/tmp/superblock.bin --offset 1KiB --length 1KiB
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         source = published(here, image)
         (read, written), host = places(here, source, dest)
         plans: list[RunPlan] = []
@@ -80,7 +80,7 @@ def restore(  # noqa: PLR0917 - click passes by name
         return code
 
 
-def warn_of_differing(here: Coordinator, plan: RunPlan) -> None:
+def warn_of_differing(here: Fleet, plan: RunPlan) -> None:
     """Say what was written against the word of its digests."""
     for job in here.list(plan.run):
         for start_, end in job.result.get("differing", ()):
@@ -88,7 +88,7 @@ def warn_of_differing(here: Coordinator, plan: RunPlan) -> None:
             click.echo(text, err=True)
 
 
-def kept_of(here: Coordinator, job: str) -> str:
+def kept_of(here: Fleet, job: str) -> str:
     """The place of what a job has published that is not on record any more, as the history has it.
 
     Raises:
@@ -103,7 +103,7 @@ def kept_of(here: Coordinator, job: str) -> str:
     return ":".join(places[0]).replace("{", "{{").replace("}", "}}")
 
 
-def published(here: Coordinator, image: str) -> str:
+def published(here: Fleet, image: str) -> str:
     """The place of an image that is named by its job; any other text as it is.
 
     Raises:

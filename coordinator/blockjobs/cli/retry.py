@@ -13,7 +13,7 @@ from blockjobs.cli.gather import absent, gather
 from blockjobs.cli.job_options import follower_options
 from blockjobs.cli.phrases import count, short
 from blockjobs.cli.start import start
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import rerun
 from blockjobs.model.errors import Refused
 from blockjobs.model.jobs import JobSpec
@@ -38,7 +38,7 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: floa
       blockjobs retry nightly-20261122T103000Z
       blockjobs retry nightly-20261122T103000Z --detach
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         run = here.run(run_id)
         if not run.ended:
             raise Refused(f"run '{run.id}' is still going: {count(run.open, 'job')} of {run.jobs} are not over")
@@ -49,7 +49,7 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: floa
         return start(here, plan_at, detach=detach, json=json, patience=patience)
 
 
-def failed(here: Coordinator, run: RunView) -> list[JobView]:
+def failed(here: Fleet, run: RunView) -> list[JobView]:
     """Its jobs that did not commit.
 
     Raises:
@@ -65,7 +65,7 @@ def failed(here: Coordinator, run: RunView) -> list[JobView]:
     return bad
 
 
-def planner(here: Coordinator, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
+def planner(here: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
     """The run that starts them again; what was skipped is planned anew from the run's file.
 
     Raises:
@@ -94,7 +94,7 @@ def planner(here: Coordinator, run: RunView, jobs: Sequence[JobSpec]) -> Callabl
 
 
 def left_out(
-    here: Coordinator, run: RunView
+    here: Fleet, run: RunView
 ) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:  # fmt: skip
     """Jobs that the run went without, by its file: those to be, and those that this one goes without, too."""
     wanted = {(each.transaction, each.host) for each in run.fields.skipped}

@@ -11,7 +11,7 @@ from blockjobs.cli.gather import gather
 from blockjobs.cli.job_options import (
     POLICIES,
     SOURCE_POLICIES,
-    Size,
+    SizeType,
     Snapshot,
     damage_option,
     file_options,
@@ -27,7 +27,7 @@ from blockjobs.cli.start import (
     read_whole,
     start,
 )
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import cuts
 from blockjobs.model.errors import (
     BadInput,
@@ -60,8 +60,8 @@ def run(  # noqa: PLR0917 - click passes by name
     """
     with refusal_told(file, url):
         read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
-        with Coordinator(url) as here:
-            fleet = runfile.Fleet()
+        with Fleet(url) as here:
+            fleet = runfile.FleetFacts()
 
             def ask() -> None:
                 nonlocal fleet
@@ -78,7 +78,7 @@ def run(  # noqa: PLR0917 - click passes by name
 @click.argument("target")
 @click.option("--id", "job_id", help="The job's id  [default: made of the run's id and the target's name]")
 @click.option(
-    "--speed", type=Size(), default=0, help="At most so many bytes a second, e.g. 200MiB  [default: no limit]"
+    "--speed", type=SizeType(), default=0, help="At most so many bytes a second, e.g. 200MiB  [default: no limit]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists (the host must allow it, too).")
 @in_place_option
@@ -131,7 +131,7 @@ def backup(  # noqa: PLR0917 - click passes by name
     """
     if quiesce and snapshot == cuts.NONE:
         raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         (read, written), host = places(here, source, target)
         return start(here, lambda now: plan_backup(
             read, written, now=now, job_id=job_id, default_host=host, named=here.volume,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused
 from blockjobs.model.ids import Host, RunId
 from blockjobs.registry.events import Event
-from blockjobs.registry.views import Place
+from blockjobs.registry.views import JobPlace
 
 _GLOB: Final = re.compile(r"[*?\[]")
 
@@ -23,7 +23,7 @@ class Selection:
 
     text: str
     runs: tuple[RunId, ...]  # those meant as a whole
-    jobs: tuple[Place, ...]  # every job, those of the runs included
+    jobs: tuple[JobPlace, ...]  # every job, those of the runs included
     many: bool
 
 
@@ -39,7 +39,7 @@ def is_glob(text: str) -> bool:
     return _GLOB.search(text) is not None
 
 
-def select(here: Coordinator, text: str) -> Selection:
+def select(here: Fleet, text: str) -> Selection:
     """Find what an ID stands for; an id that is both a run's and a job's is the run's.
 
     Raises:
@@ -65,7 +65,7 @@ def select(here: Coordinator, text: str) -> Selection:
     return Selection(text, (run,), tuple(views.places(run)), many=True)
 
 
-def _published(here: Coordinator, job_id: str) -> Place:
+def _published(here: Fleet, job_id: str) -> JobPlace:
     place, *_ = here.registry.views.published(job_id)
     return place
 

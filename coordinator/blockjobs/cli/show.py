@@ -14,7 +14,7 @@ from blockjobs.cli.phrases import CRASHED, apart, clock, count, hangs, since, sp
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.standing import heading, needs
 from blockjobs.cli.why import Scene, slowed, why
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import volumespec
 from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun
@@ -24,7 +24,7 @@ from blockjobs.model.resolutions import resolution_text
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import FROM_MEDIUM, in_words
 from blockjobs.registry.notices import NoticeView
-from blockjobs.registry.views import JobView, Place, TxnView
+from blockjobs.registry.views import JobPlace, JobView, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
 RANGES = 20  # that differ from their digests
@@ -43,7 +43,7 @@ def show(id_: str, json: bool, url: str | None) -> None:
     Example:
       blockjobs show nightly-20261122T103000Z.db1-data
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         chosen = select(here, id_)
         jobs = here.registry.views.jobs(chosen.jobs) if chosen.many else map(here.get, (at.job for at in chosen.jobs))
         scenes = () if chosen.runs else (scene_of(here, job) for job in jobs)
@@ -55,7 +55,7 @@ def show(id_: str, json: bool, url: str | None) -> None:
             click.echo("\n\n".join("\n".join(text) for text in texts))
 
 
-def scene_of(here: Coordinator, job: JobView) -> Scene:
+def scene_of(here: Fleet, job: JobView) -> Scene:
     """Everything that the job's way depends on, read now."""
     registry = here.registry
     held = any(reason != "created" for reason in job.holds)
@@ -64,7 +64,7 @@ def scene_of(here: Coordinator, job: JobView) -> Scene:
         job=job,
         txn=registry.views.transaction(job.transaction),
         hosts={host.name: host for host in here.hosts()},
-        ahead=here.glances.ahead(Place(job.host, job.id, job.transaction)),
+        ahead=here.glances.ahead(JobPlace(job.host, job.id, job.transaction)),
         daemons=registry.hosts.daemons(),
         store=next((store for store in here.stores() if store.name == name), None) if name else None,
         before=registry.limits.ahead(name, job.host, job.id) if job.crowded else None,
@@ -74,7 +74,7 @@ def scene_of(here: Coordinator, job: JobView) -> Scene:
     )
 
 
-def _behind(here: Coordinator, job: JobView) -> str:
+def _behind(here: Fleet, job: JobView) -> str:
     """The run that this job's run waits for."""
     try:
         return here.run(job.run).queued
@@ -87,7 +87,7 @@ def job_json(scene: Scene) -> dict[str, Any]:
     return job.to_json() | {"waits": why(scene), "bytes": job.bytes, "result": job.result, "unsettled": job.unsettled}
 
 
-def run_json(here: Coordinator, run_id: RunId) -> dict[str, Any]:
+def run_json(here: Fleet, run_id: RunId) -> dict[str, Any]:
     run = here.run(run_id)
     return run.to_json() | {
         "left-out": [left.to_json() for left in run.fields.skipped],
@@ -189,7 +189,7 @@ def _attempts(job: JobView) -> str:
     return f"{job.attempts}{lost}{', one runs now' if job.claimed else ''}{', busy' if job.busy else ''}"
 
 
-def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
+def about_run(here: Fleet, run_id: RunId) -> Iterator[str]:
     """The run, its transactions, and for each kind of waiting how many wait so."""
     now = here.registry.hosts.now() / 1000
     run = here.run(run_id)
@@ -221,7 +221,7 @@ def about_run(here: Coordinator, run_id: RunId) -> Iterator[str]:
         yield f"  {count(len(jobs), 'job')} {kind}{told}"
 
 
-def hanging_of_run(here: Coordinator, run_id: RunId) -> list[tuple[Host, HangingPath]]:
+def hanging_of_run(here: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
     """The paths that hang on the hosts of a run, if they lie beneath its jobs or its transactions wait for them."""
     hosts = {host.name: host for host in here.hosts() if host.hanging}
     found: dict[tuple[Host, HangingPath], None] = {}
@@ -254,7 +254,7 @@ def _kind(job: JobView) -> str:
     return f"{word} on {job.host}" if word in ("queued", "created") else word
 
 
-def transactions(here: Coordinator, run_id: RunId) -> Iterator[TxnView]:
+def transactions(here: Fleet, run_id: RunId) -> Iterator[TxnView]:
     txns: dict[TxnId, None] = dict.fromkeys(place.transaction for place in here.registry.views.places(run_id))
     for txn in txns:
         view = here.registry.views.transaction(txn)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from blockjobs.cli.phrases import ago, clock, count
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.attention import Need
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import replaced_text
-from blockjobs.registry.views import Place, RunView
+from blockjobs.registry.views import JobPlace, RunView
 
 
-def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | None = None) -> dict[str, Any]:
+def as_json(here: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
     """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
     views = here.registry.views
     if places is None:
@@ -28,7 +28,7 @@ def as_json(here: Coordinator, runs: Sequence[RunId], places: Sequence[Place] | 
     }
 
 
-def needs(here: Coordinator, run_id: RunId) -> list[Need]:
+def needs(here: Fleet, run_id: RunId) -> list[Need]:
     """What needs a person of a run."""
     return here.registry.attention.needs(run_id, here.registry.attention.thresholds())
 

@@ -25,7 +25,7 @@ from blockjobs.cli.phrases import count, speed
 from blockjobs.cli.standing import as_json
 from blockjobs.cli.tellable import untellable
 from blockjobs.client.event_stream import Patience, Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import (
     BadInput,
     HostDown,
@@ -43,7 +43,7 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Skipped, Verdict
 from blockjobs.model.runs import NameUsed, RunPlan
 from blockjobs.registry.limits import StoreView
-from blockjobs.registry.views import Place
+from blockjobs.registry.views import JobPlace
 from blockjobs.settings import current_directory
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
@@ -59,7 +59,7 @@ def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfi
     return read
 
 
-def places(here: Coordinator, *texts: str) -> tuple[list[str], str | None]:
+def places(here: Fleet, *texts: str) -> tuple[list[str], str | None]:
     """Volumes as typed, in full, and the host of those that name none; a name of ``volumes list`` stays as it is."""
     names = {node.name for node in here.volumes()}
     bare = [text for text in texts if text not in names and not HOSTED.match(text)]
@@ -90,7 +90,7 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 
 def start(
-    here: Coordinator, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
+    here: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
     before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
     """Submit a run and follow it; returns the exit code.
@@ -127,7 +127,7 @@ def started(run: RunId) -> Iterator[None]:
 
 
 def attend_to_end(
-    here: Coordinator, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
+    here: Fleet, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
     cancels: bool, ending: Ending | None,
 ) -> int:  # fmt: skip
     """Say that a run was started, and follow it; returns the exit code.  ``notes``: what is to be said of it."""
@@ -168,7 +168,7 @@ def attend_to_end(
     return int(ended)
 
 
-def left(here: Coordinator, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
+def left(here: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
     """Whether the follower is to leave; where SIGTERM ``cancels``, it does, and the end is awaited."""
     if not (cancels and leave.asked == signal.SIGTERM):
         return bool(leave.asked)
@@ -191,9 +191,7 @@ def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
             yield f"store {store.name}: {', '.join(changes)}, as this file says (before: {store.by})"
 
 
-def submit(
-    here: Coordinator, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None
-) -> RunPlan:
+def submit(here: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
     """Submit a run that starts now, or within a second that no run of its name has: an id has no smaller part."""
     for left in reversed(range(TRIES)):
         if before is not None:
@@ -213,7 +211,7 @@ def submit(
 
 
 def attend(
-    here: Coordinator, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
+    here: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
     """Follow a run just submitted to its end, or ``until``; ``seq``: where the events ended before."""
@@ -222,7 +220,7 @@ def attend(
     # run that is over already would end on the board before any of its jobs.
     sight = sight or Patience(say=show.say)
     run = replace(sight.ask(lambda: here.run(plan.run)), ended=0)
-    board.add(run, [Row(Place(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
+    board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
     follow(
         here, board, Stream(here.registry, seq, sight), show, until=lambda: board.ended or until(),
         each=lambda: each(board),
@@ -230,14 +228,14 @@ def attend(
     return board
 
 
-def warn_of_dead_daemons(here: Coordinator) -> None:
+def warn_of_dead_daemons(here: Fleet) -> None:
     for name, alive in here.registry.hosts.daemons().items():
         if not alive:
             does = "no copy starts" if name == "coordinator" else "no run goes on or ends"
             click.echo(f"warning: the {name} does not run: {does} until it does", err=True)
 
 
-def warn_of_untellable(here: Coordinator, plan: RunPlan) -> None:
+def warn_of_untellable(here: Fleet, plan: RunPlan) -> None:
     """A run is not refused for whom its file tells, and its end may not be told."""
     if wrong := untellable(here.registry.notices, plan.fields.notify):
         click.echo(f"warning: {wrong}", err=True)

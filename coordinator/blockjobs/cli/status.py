@@ -19,13 +19,13 @@ from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.standing import as_json, heading, needs
 from blockjobs.cli.why import absent
 from blockjobs.client.event_stream import Patience, Stream
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.registry.holds import Holding
-from blockjobs.registry.views import JobView, Place, RunView, TxnView
+from blockjobs.registry.views import JobPlace, JobView, RunView, TxnView
 
 LAST: Final = 5  # ended runs shown when nothing is asked for
 BRIEF: Final = 20  # jobs of a run shown when nothing is asked for
@@ -53,7 +53,7 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: 
     """
     if watch and json:
         raise click.UsageError("--watch and --json exclude each other; `blockjobs events --follow --json` streams")
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         if watch:
             return watch_runs(here, ids, patience)
         chosen = [select(here, text) for text in ids]
@@ -72,7 +72,7 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: 
     return 0
 
 
-def watch_runs(here: Coordinator, ids: Sequence[str], patience: float) -> int:
+def watch_runs(here: Fleet, ids: Sequence[str], patience: float) -> int:
     """Follow runs; without ids also those that are started meanwhile."""
     bear_lost_output()
     seq = here.registry.events.last()
@@ -92,17 +92,17 @@ def watch_runs(here: Coordinator, ids: Sequence[str], patience: float) -> int:
 # --- which runs -----------------------------------------------------------------------------------------
 
 
-def unfinished(here: Coordinator) -> list[RunId]:
+def unfinished(here: Fleet) -> list[RunId]:
     """Newest last: a terminal shows the end."""
     return here.glances.unfinished_runs()
 
 
-def last(here: Coordinator) -> list[RunId]:
+def last(here: Fleet) -> list[RunId]:
     """The last few runs that are over."""
     return [run.id for run in reversed(here.runs(limit=LAST)) if run.ended]
 
 
-def runs_of(here: Coordinator, chosen: Iterable[Selection]) -> list[RunId]:
+def runs_of(here: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
     """The runs of all that was chosen, those of single jobs included."""
     members = dict.fromkeys(place.transaction for each in chosen for place in each.jobs)
     whole = [run for each in chosen for run in each.runs]
@@ -115,7 +115,7 @@ def runs_of(here: Coordinator, chosen: Iterable[Selection]) -> list[RunId]:
 # --- for people -----------------------------------------------------------------------------------------
 
 
-def show_all(here: Coordinator) -> None:
+def show_all(here: Fleet) -> None:
     """The unfinished runs with some of their jobs, the last few as a line."""
     over, going = last(here), unfinished(here)
     now = here.registry.hosts.now() / 1000
@@ -138,7 +138,7 @@ def in_force(holding: Holding, now: float) -> str:
     return ", ".join(parts)
 
 
-def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
+def show_run(here: Fleet, run_id: RunId, *, most: int) -> None:
     """A run and at most so many of its jobs; 0: all, -1: none."""
     run = next(iter(here.registry.views.runs_of([run_id])), None)
     click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
@@ -155,7 +155,7 @@ def show_run(here: Coordinator, run_id: RunId, *, most: int) -> None:
         click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
 
 
-def groups(here: Coordinator, run: RunView, places: Sequence[Place]) -> Iterator[TxnView]:
+def groups(here: Fleet, run: RunView, places: Sequence[JobPlace]) -> Iterator[TxnView]:
     """The grouped transactions of a run that are not forgotten."""
     policies = run.fields.policies
     for txn in dict.fromkeys(place.transaction for place in places):
@@ -164,7 +164,7 @@ def groups(here: Coordinator, run: RunView, places: Sequence[Place]) -> Iterator
             yield view
 
 
-def print_jobs(here: Coordinator, places: Sequence[Place]) -> None:
+def print_jobs(here: Fleet, places: Sequence[JobPlace]) -> None:
     for lines in pages(map(cells, here.registry.views.jobs(places))):
         for text in aligned(lines):
             click.echo(f"  {text}")

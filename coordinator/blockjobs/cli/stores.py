@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from blockjobs.cli.job_options import Size
+from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.options import owner, redis_option
 from blockjobs.cli.output import aligned, print_json, size
 from blockjobs.cli.phrases import speed as in_words
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.registry.limits import StoreView
 
 TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]
@@ -29,7 +29,7 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         found = here.stores()
         alive = here.registry.hosts.daemons()["coordinator"]
     if json:
@@ -49,7 +49,9 @@ def cells(store: StoreView, *, alive: bool = True) -> list[str]:
 @stores.command("set")
 @click.argument("name")
 @click.option("--jobs", type=click.IntRange(min=0, max=100_000), help="So many copies at once; 0: any number.")
-@click.option("--speed", type=Size(), help="So many bytes a second from all hosts together, e.g. 400MiB; 0: no limit.")
+@click.option(
+    "--speed", type=SizeType(), help="So many bytes a second from all hosts together, e.g. 400MiB; 0: no limit."
+)
 @redis_option
 def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> None:
     """Change what a store takes; what runs feels it within a second.
@@ -63,7 +65,7 @@ def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> Non
     """
     if jobs is None and speed is None:
         raise click.UsageError("--jobs, --speed or both were expected")
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         jobs_before, speed_before = here.set_store(name, jobs=jobs, speed=speed, by=owner())
         now = here.store(name)
     told = []
@@ -86,7 +88,7 @@ def remove(name: str, url: str | None) -> None:
     Example:
       blockjobs stores remove nas1
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         here.remove_store(name, by=owner())
     click.echo(f"{name}: forgotten; what lies in it was not touched")
 

@@ -10,7 +10,7 @@ from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.phrases import count
 from blockjobs.cli.selection import named_hosts
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 
 COLUMNS: Final = ("host", "what", "path", "text")
 
@@ -41,7 +41,7 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.sweep import Sweep  # noqa: PLC0415
 
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         known = {host.name: host.state for host in here.hosts()}
         wanted = named_hosts(hosts, known) or [host for host, state in known.items() if state == "up"]
         rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run, lost=lost))

@@ -25,7 +25,7 @@ from blockjobs.registry.address import redacted
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.fitness import expect_fit_server
-from blockjobs.server import Server, last_line, make_private, socket_in
+from blockjobs.server import RedisServer, last_line, make_private, socket_in
 from blockjobs.settings import absolute, read_settings
 
 READY_LIMIT: Final = 60.0  # seconds until all must answer
@@ -194,7 +194,7 @@ def written_env(directory: Path, url: str) -> Iterator[None]:
 
 def start_server(supervisor: Supervisor, directory: Path, given: str) -> str:
     """The URL of Redis: the given one, else our own, started and supervised, when it answers."""
-    server = Server(directory / "redis")
+    server = RedisServer(directory / "redis")
     if given and given != server.url:  # a shell that sourced the env of an earlier `up` means our own
         return given
     server.prepare()

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from blockjobs.cli.job_options import Size
+from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.options import cause_option, for_option, owner, redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
 from blockjobs.cli.phrases import count, speed
 from blockjobs.cli.selection import Selection, select
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import JobId
 from blockjobs.model.states import ACCEPTS, Status, Verb
@@ -22,7 +22,7 @@ from blockjobs.model.states import ACCEPTS, Status, Verb
 Act = Callable[[JobId], str]  # does it to one job, and says how that job is now
 
 
-def apply(here: Coordinator, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
+def apply(here: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
     """Do a verb to all of a selection; returns how many jobs are how now.
 
     Of a run or a glob, those members are left out that do not accept it, as long as one does.
@@ -48,11 +48,11 @@ def apply(here: Coordinator, chosen: Selection, verb: Verb, act: Act) -> Counter
     return done
 
 
-def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Coordinator, JobId], str]) -> int:
+def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Fleet, JobId], str]) -> int:
     """Do a verb to every ID; the exit code.  One that is refused does not keep the others from it."""
     bear_lost_output()
     refused: Refused | None = None
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         for text in ids:
             try:
                 chosen = select(here, text)
@@ -93,7 +93,7 @@ def pause(ids: tuple[str, ...], cause: str, seconds: float | None, url: str | No
 
     whose = owner() if cause or seconds else ""
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         status = here.pause(job, cause=cause, owner=whose, seconds=seconds or 0.0)
         return "held before its start" if status is Status.CREATED else "paused" if _still(status) else "pausing"
 
@@ -114,7 +114,7 @@ def resume(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs resume 'nightly-20261122T103000Z.db*'
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         return "resuming" if _still(here.resume(job)) else "resumed"
 
     return each(ids, url, Verb.RESUME, act)
@@ -130,7 +130,7 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs cancel nightly-20261122T103000Z
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         here.cancel(job)
         return "cancelled"
 
@@ -147,7 +147,7 @@ def complete(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs complete mirror-20261122T103000Z
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         here.complete(job)
         return "completing"
 
@@ -164,7 +164,7 @@ def finalize(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs finalize nightly-20261122T103000Z
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         here.finalize(job)
         return "finalizing"
 
@@ -181,7 +181,7 @@ def dismiss(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs dismiss 'nightly-20261115*'
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         here.dismiss(job)
         return "dismissed"
 
@@ -190,7 +190,7 @@ def dismiss(ids: tuple[str, ...], url: str | None) -> int:
 
 @click.command("set-speed", context_settings={"ignore_unknown_options": True})  # -5 is a bad SPEED, no option
 @click.argument("id_", metavar="ID")
-@click.argument("limit", metavar="SPEED", type=Size())
+@click.argument("limit", metavar="SPEED", type=SizeType())
 @redis_option
 def set_speed(id_: str, limit: int, url: str | None) -> int:
     """Limit jobs to SPEED bytes a second each, e.g. 200MiB; 0 is no limit.
@@ -200,7 +200,7 @@ def set_speed(id_: str, limit: int, url: str | None) -> int:
       blockjobs set-speed nightly-20261122T103000Z.db1-data 50MiB
     """
 
-    def act(here: Coordinator, job: JobId) -> str:
+    def act(here: Fleet, job: JobId) -> str:
         before = here.set_speed(job, limit)
         return f"now at {speed(limit)} (was {speed(before)})"
 

@@ -15,14 +15,14 @@ from blockjobs.cli.output import size
 from blockjobs.cli.phrases import ago, count
 from blockjobs.cli.selection import is_glob, matches
 from blockjobs.cli.start import HOSTED, start
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import restores, verifications, volumespec
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
 from blockjobs.model.ids import Host, JobId, RunId
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.policies import Skipped
 from blockjobs.model.states import Status
-from blockjobs.model.verifications import Image, image_of, store_of
+from blockjobs.model.verifications import PublishedImage, image_of, store_of
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.registry.views import JobView, RunView
 
@@ -30,10 +30,10 @@ ITSELF = "a verification itself"  # of which nobody has to be told where a glob 
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImageSelection:
     """What an ID stands for: images, and how many there are not, by why."""
 
-    images: list[Image] = field(default_factory=list)
+    images: list[PublishedImage] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -41,16 +41,14 @@ class Found:
         """``2 failed, 1 pruned``."""
         return ", ".join(f"{number} {reason}" for reason, number in self.left.items() if reason != ITSELF)
 
-    def put(self, each: Image | str) -> None:
-        if isinstance(each, Image):
+    def put(self, each: PublishedImage | str) -> None:
+        if isinstance(each, PublishedImage):
             self.images.append(each)
         else:
             self.left[each.partition(":")[0]] += 1
 
 
-def verify_there(
-    here: Coordinator, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float
-) -> int:
+def verify_there(here: Fleet, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float) -> int:
     """Verify what some IDs, or HOST:/PATH, stand for; returns the exit code.
 
     Raises:
@@ -67,10 +65,10 @@ def verify_there(
     )  # fmt: skip
 
 
-def chosen(here: Coordinator, texts: Iterable[str]) -> list[Image]:
+def chosen(here: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
     """Every image that is meant, once."""
     shelf: Shelf | None = None
-    found: dict[tuple[str, str], Image] = {}
+    found: dict[tuple[str, str], PublishedImage] = {}
     for text in texts:
         if HOSTED.match(text):
             images = [placed(text)]
@@ -82,27 +80,27 @@ def chosen(here: Coordinator, texts: Iterable[str]) -> list[Image]:
     return list(found.values())
 
 
-def placed(text: str) -> Image:
+def placed(text: str) -> PublishedImage:
     """An image by its place: HOST:/PATH."""
     volume = volumespec.parse(text)
     if not isinstance(volume.volume, FileVolume):
         raise Refused(f"{volume.text} is a device: the file of a published image was expected")
-    return Image(host=volume.host, path=volume.volume.filename)
+    return PublishedImage(host=volume.host, path=volume.volume.filename)
 
 
 class Shelf:
     """All that is published, by what history knows; and of what jobs on record made, why it is not."""
 
-    def __init__(self, here: Coordinator) -> None:
+    def __init__(self, here: Fleet) -> None:
         self._here = here
         self._runs = {run.id: run for run in here.runs()}
-        self._targets: dict[str, list[Target]] = {}  # by run
+        self._targets: dict[str, list[PublishedTarget]] = {}  # by run
         self._holder: dict[tuple[str, str], str] = {}  # whose the file at a place is: the last one's that wrote it
         for target in sorted(here.registry.history.targets(self._runs.values()), key=lambda each: each.at):
             self._targets.setdefault(target.run, []).append(target)
             self._holder[target.place] = target.run
 
-    def find(self, text: str) -> list[Image]:
+    def find(self, text: str) -> list[PublishedImage]:
         """The images that an ID stands for.
 
         Raises:
@@ -111,7 +109,7 @@ class Shelf:
         if is_glob(text):
             found, what = self._like(text), f"'{text}'"
         elif (run := self._runs.get(RunId(text))) is not None:
-            found, what = Found(), f"run '{text}'"
+            found, what = ImageSelection(), f"run '{text}'"
             if not run.ended and not self._itself(run):
                 raise Refused(f"{what} is still going: {count(run.open, 'job')} of {run.jobs} are not over")
             self._whole(run, found)
@@ -124,7 +122,7 @@ class Shelf:
             click.echo(f"left out of {what}: {found.why}", err=True)
         return found.images
 
-    def _whole(self, run: RunView, found: Found) -> None:
+    def _whole(self, run: RunView, found: ImageSelection) -> None:
         order = {place.job: at for at, place in enumerate(self._here.registry.views.places(run.id))}
         targets = sorted(self._targets.get(run.id, ()), key=lambda target: order.get(JobId(target.job), 0))
         for target in targets:
@@ -140,8 +138,8 @@ class Shelf:
         """Whether it is a verification: of one nothing is ever published, be it over or not."""
         return all(job.type == verifications.TYPE for job in self._here.list(run.id))
 
-    def _like(self, text: str) -> Found:
-        found = Found()
+    def _like(self, text: str) -> ImageSelection:
+        found = ImageSelection()
         runs = [run for run in self._runs.values() if matches(run.id, text)]
         for run in runs:
             if run.ended or self._itself(run):
@@ -159,14 +157,14 @@ class Shelf:
                 found.put(unlisted(job))
         return found
 
-    def _one(self, text: str) -> list[Image]:
+    def _one(self, text: str) -> list[PublishedImage]:
         """The image of a job; several where a rescan found that several hosts have one."""
         named = [target for targets in self._targets.values() for target in targets if target.job == text]
         if named:
             last = max(named, key=lambda target: target.at).run
             named.sort(key=lambda target: target.host)  # a hash has no order of its own
             found = [self._there(target) for target in named if target.run == last]
-            if images := [each for each in found if isinstance(each, Image)]:
+            if images := [each for each in found if isinstance(each, PublishedImage)]:
                 return images
             got = found[0]
         else:
@@ -176,18 +174,18 @@ class Shelf:
                 got = ""
             if not got:
                 raise NoSuchRun(text)
-        if isinstance(got, Image):
+        if isinstance(got, PublishedImage):
             return [got]
         raise Refused(f"job '{text}' has nothing to verify: {got}")
 
-    def _there(self, target: Target) -> Image | str:
+    def _there(self, target: PublishedTarget) -> PublishedImage | str:
         holder = self._holder[target.place]
         if holder != target.run:
             return f"replaced: by {holder}"
-        return Image(host=target.host, path=target.path, run=target.run, job=target.job)
+        return PublishedImage(host=target.host, path=target.path, run=target.run, job=target.job)
 
 
-def unlisted(job: JobView) -> Image | str:
+def unlisted(job: JobView) -> PublishedImage | str:
     """What a job has left that is not among the backups: what it restored; else why there is nothing."""
     if job.type == verifications.TYPE:
         return ITSELF
@@ -204,7 +202,9 @@ def unlisted(job: JobView) -> Image | str:
     return image if kept else "restored without --keep-digests: there is nothing to compare it with"
 
 
-def ready(here: Coordinator, images: Sequence[Image]) -> tuple[list[Image], list[tuple[Image, str]]]:
+def ready(
+    here: Fleet, images: Sequence[PublishedImage]
+) -> tuple[list[PublishedImage], list[tuple[PublishedImage, str]]]:
     """The images that can be read now; and the others, with why not."""
     away = absent(here, dict.fromkeys(Host(image.host) for image in images))
     going, without = [], []

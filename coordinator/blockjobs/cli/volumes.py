@@ -8,7 +8,7 @@ import click
 
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.output import aligned, print_json
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput
 
 TITLES = ["NAME", "DRIVER", "VOLUME"]
@@ -36,7 +36,7 @@ def add(name: str, volume: str, url: str | None) -> None:
       blockjobs volumes add root web1:/srv/images/root.img
       blockjobs volumes add scratch '{"host": "web1", "driver": "null-co", "size": 1073741824}'
     """
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         here.add_volume(name, parsed(volume))
 
 
@@ -77,7 +77,7 @@ def _no_constant(word: str) -> object:
 @redis_option
 def list_(json: bool, url: str | None) -> None:
     """List the named volumes."""
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         found = list(here.volumes())
     if json:
         print_json([node.to_json() for node in found])
@@ -92,5 +92,5 @@ def list_(json: bool, url: str | None) -> None:
 @redis_option
 def remove(name: str, url: str | None) -> None:
     """Forget a name; the volume itself is not touched.  Refused while a job uses it."""
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         here.remove_volume(name)

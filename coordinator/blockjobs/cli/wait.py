@@ -12,7 +12,7 @@ from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.client.event_stream import Patience
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
 from blockjobs.model.policies import Verdict, replaced_text
@@ -42,7 +42,7 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
       blockjobs wait nightly-20261122T103000Z --timeout 3600
     """
     bear_lost_output()
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         wanted: dict[str, None] = {}
         for text in ids:
             chosen = select(here, text)
@@ -57,7 +57,7 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)
 
 
-def ending(here: Coordinator, name: str, *, succeeded: bool) -> Verdict:
+def ending(here: Fleet, name: str, *, succeeded: bool) -> Verdict:
     """How a run ended by its file's policies; a job only did or did not."""
     try:
         return here.verdict(name)

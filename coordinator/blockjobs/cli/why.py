@@ -15,7 +15,7 @@ from blockjobs.model.liveness import lone_absence
 from blockjobs.model.states import Status
 from blockjobs.registry.hosts import HostView
 from blockjobs.registry.limits import StoreView
-from blockjobs.registry.verbs import Terms
+from blockjobs.registry.verbs import HoldTerms
 from blockjobs.registry.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
@@ -35,7 +35,7 @@ class Scene:
     before: int | None = None  # jobs that get a place in that store before it; None: it does not wait for one
     behind: str = ""  # the run of its name that its own waits for
     held_since: Mapping[str, float] = field(default_factory=dict)
-    terms: Mapping[str, Terms] = field(default_factory=dict)  # of holds with an owner or an end
+    terms: Mapping[str, HoldTerms] = field(default_factory=dict)  # of holds with an owner or an end
 
     @property
     def now(self) -> float:

@@ -1,4 +1,4 @@
-"""The fleet from Python: ``blockjobs.Coordinator(url)`` submits runs, asks for anything, and waits for the end.
+"""The fleet from Python: ``blockjobs.Fleet(url)`` submits runs, asks for anything, and waits for the end.
 
 It talks to Redis only; like every client it may die at any moment without harm.
 """
@@ -51,7 +51,7 @@ LOOKED_AT: Final = (
 )
 
 
-class Coordinator(Standstill, Budgets):
+class Fleet(Standstill, Budgets):
     """One connection to a fleet; use it in a ``with`` block, or ``close`` it.
 
     Raises:

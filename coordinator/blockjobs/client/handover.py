@@ -23,11 +23,11 @@ from blockjobs.registry.views import JobView
 WITHIN: Final = 60.0  # seconds
 
 if TYPE_CHECKING:
-    from blockjobs.client.fleet import Coordinator
+    from blockjobs.client.fleet import Fleet
 
 
-def hand_over(here: Coordinator, job_id: str, to: str, timeout: float | None) -> Status:
-    """See ``Coordinator.move``."""
+def hand_over(here: Fleet, job_id: str, to: str, timeout: float | None) -> Status:
+    """See ``Fleet.move``."""
     host, job = ids.host(to), here.get(job_id)
     if job.status not in STARTED:
         raise Refused(f"Job '{job_id}' in state '{job.status}' cannot be moved")
@@ -47,7 +47,7 @@ def hand_over(here: Coordinator, job_id: str, to: str, timeout: float | None) ->
         raise
 
 
-def ask(here: Coordinator, job: JobView, host: Host) -> dict[str, Any]:
+def ask(here: Fleet, job: JobView, host: Host) -> dict[str, Any]:
     """What the other host sees of the job.
 
     Raises:

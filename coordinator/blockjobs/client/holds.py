@@ -1,6 +1,6 @@
 """Bringing jobs to rest, many at a time: pause-all, drains, and waiting until nothing is written any more.
 
-The part of ``blockjobs.Coordinator`` that is about holds of many jobs.
+The part of ``blockjobs.Fleet`` that is about holds of many jobs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockjobs.registry.doors import Registry
 from blockjobs.registry.holds import ALL, DRAIN, Holding
 from blockjobs.registry.nodes import NoSuchNode
 from blockjobs.registry.odd import STRICT
-from blockjobs.registry.views import JobView, Place, Views
+from blockjobs.registry.views import JobPlace, JobView, Views
 
 
 class Standstill:
@@ -88,7 +88,7 @@ class Standstill:
         """
         self._still([place for each in ids for place in self._places(each)], timeout, parked=parked)
 
-    def _still(self, places: Sequence[Place], timeout: float | None, *, parked: bool) -> None:
+    def _still(self, places: Sequence[JobPlace], timeout: float | None, *, parked: bool) -> None:
         give_up = None if timeout is None else time.monotonic() + timeout
         stream = Stream(self.registry, self.registry.events.last())
         views = Views(self.registry.client, internal=True, odd=STRICT)  # internal jobs are drained, too
@@ -97,9 +97,9 @@ class Standstill:
             if left <= 0:
                 raise WaitTimedOut([job.id for job in moving], "parked" if parked else "quiescent")
             stream.take(min(BLOCK, left))
-            places = [Place(job.host, job.id, job.transaction) for job in moving]
+            places = [JobPlace(job.host, job.id, job.transaction) for job in moving]
 
-    def _places(self, id_: str) -> Sequence[Place]:
+    def _places(self, id_: str) -> Sequence[JobPlace]:
         try:
             return self.registry.views.places(self.registry.views.run_id(id_))
         except NoSuchRun as unknown:

@@ -1,6 +1,6 @@
 """What the whole fleet shares: stores with so many copies at once and so many bytes a second, and limits of hosts.
 
-The part of ``blockjobs.Coordinator`` that is about limits of many jobs.
+The part of ``blockjobs.Fleet`` that is about limits of many jobs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockjobs.model.budgets import ANY, PAUSED, Copy, limits, timely, want
+from blockjobs.model.budgets import ANY, PAUSED, CopyRate, limits, timely, want
 from blockjobs.model.ids import Host, JobId
 from blockjobs.process.clock import Every, boottime
 from blockjobs.registry.doors import Registry
@@ -71,7 +71,7 @@ class Given:
 
 
 @dataclass
-class Shares:
+class BudgetDivider:
     registry: Registry
     _stores: dict[str, StoreView] = field(default_factory=dict)
     _hosts: dict[Host, int] = field(default_factory=dict)
@@ -147,7 +147,9 @@ class Shares:
     def _divide(self) -> bool:
         """Hand out what differs and may be handed out by now; whether something has to wait."""
         copies = {
-            each.job: Copy(each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused)
+            each.job: CopyRate(
+                each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused
+            )
             for place, each in self._copies.items()
         }
         budgets = {name: store.speed for name, store in self._stores.items()}

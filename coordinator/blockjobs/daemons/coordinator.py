@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final
 
 from blockjobs.ask.doorbell import Doorbell
-from blockjobs.daemons.budgets import Shares
-from blockjobs.daemons.deadlines import Terms
+from blockjobs.daemons.budgets import BudgetDivider
+from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.daemons.rollcall import RollCall
 from blockjobs.daemons.silence import Silence
 from blockjobs.model.hanging import HangingPath
@@ -38,8 +38,8 @@ class Coordinator:
     keep_runs: int = KEEP_RUNS  # ms
     keep_events: int = KEEP_EVENTS
     quarantine: Quarantine = field(default_factory=Quarantine)
-    shares: Shares = field(init=False)
-    terms: Terms = field(init=False)
+    shares: BudgetDivider = field(init=False)
+    terms: Deadlines = field(init=False)
     _seq: str = ""
     _slots: dict[Host, int] = field(default_factory=dict)
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Coordinator:
     _each_reminder: Every = field(default_factory=lambda: Every(30.0))
 
     def __post_init__(self) -> None:
-        self.shares, self.terms = Shares(self.registry), Terms(self.registry)
+        self.shares, self.terms = BudgetDivider(self.registry), Deadlines(self.registry)
         self.rollcall = RollCall(self.registry.hosts)
 
     def once(self) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Terms:
+class Deadlines:
     registry: Registry
 
     def heard(self, news: Iterable[Event], each: Each = plainly) -> None:

@@ -23,14 +23,14 @@ from blockjobs.model.barriers import (
     Again,
     AwaitTurn,
     AwaitUser,
+    BarrierView,
     Decide,
     Decision,
     Do,
     Finished,
+    HostTally,
     Next,
-    Share,
     Step,
-    View,
     plan,
 )
 from blockjobs.model.hanging import HangingPath
@@ -68,11 +68,11 @@ class Waiting:
 
     step: Step
     unrung: set[Host] = field(default_factory=set)  # whose steps worker was not there
-    rung: dict[Host, tuple[float, Share]] = field(default_factory=dict)
+    rung: dict[Host, tuple[float, HostTally]] = field(default_factory=dict)
     # When each host that was rung gave its last answer, and how many of its members owed the step then.
     heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
 
-    def listen(self, shares: Mapping[Host, Share], now: float) -> list[Host]:
+    def listen(self, shares: Mapping[Host, HostTally], now: float) -> list[Host]:
         """Note the time for the hosts that have answered for some of their members since the last look; which ones."""
         answered = []
         for host, (_, owing) in self.heard.items():
@@ -207,7 +207,7 @@ class Finalizer:
             self._rest.pop(due.txn, None)
         return True
 
-    def _view(self, txn: TxnId, start: str) -> View | None:
+    def _view(self, txn: TxnId, start: str) -> BarrierView | None:
         """A transaction as it stands; one that is long to read rests afterwards.
 
         Each host's answer makes it due, and a look reads every host's share: without a rest in between, the
@@ -230,7 +230,7 @@ class Finalizer:
         again = any(now - at > RING_AGAIN for at, _ in waiting.rung.values())
         return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
-    def _advance(self, txn: TxnId, start: str) -> tuple[bool, View | None] | None:
+    def _advance(self, txn: TxnId, start: str) -> tuple[bool, BarrierView | None] | None:
         """Move a transaction on until it has to wait for somebody: whether it is over, and its last view.
 
         None: it had its turn, and has to go on in the next one.
@@ -239,7 +239,7 @@ class Finalizer:
             Restarted: Redis was started anew, and what was read is of before.
             Unmoved: a step was done, and all is as it was before.
         """
-        before: tuple[View, Next] | None = None
+        before: tuple[BarrierView, Next] | None = None
         until = boottime() + TURN
         while (view := self._view(txn, start)) is not None:
             what = plan(view, self._silent | self._late(txn, Step.SETTLE))
@@ -253,7 +253,7 @@ class Finalizer:
         self._waiting.pop(txn, None)
         return True, None
 
-    def _do(self, view: View, what: Next) -> bool | None:
+    def _do(self, view: BarrierView, what: Next) -> bool | None:
         """Do what comes next; None: and what comes behind it; otherwise whether the transaction is over."""
         match what:
             case Decide(decision):
@@ -282,7 +282,7 @@ class Finalizer:
                 return True
         return None
 
-    def _decide(self, view: View, decision: Decision) -> bool | None:
+    def _decide(self, view: BarrierView, decision: Decision) -> bool | None:
         """Write the decision down, unless a host knows of later ones than this registry."""
         doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)
         if not doubt:
@@ -296,7 +296,7 @@ class Finalizer:
             self._doubts[view.txn] = doubt
         return False
 
-    def _carry_out(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
+    def _carry_out(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
         """The steps that are the finalizer's own."""
         fate = self.registry.fate
         if step is Step.CONCLUDE:
@@ -313,7 +313,7 @@ class Finalizer:
                 case _:
                     raise AssertionError(step)
 
-    def _ring(self, view: View, step: Step, hosts: frozenset[Host]) -> None:
+    def _ring(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
         """Send a step to the hosts that owe it, unless they were rung a moment ago and nothing changed.
 
         A host that is down is rung when it is back.
@@ -337,7 +337,7 @@ class Finalizer:
                 if self.registry.bells.note(host, step, view.txn, lost_after_ms=LOST_AFTER if share else 0):
                     self.doorbell.step(host, step, view.txn)
 
-    def _give_up(self, view: View, step: Step, hosts: frozenset[Host]) -> bool:
+    def _give_up(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> bool:
         """Past the deadline of a barrier before the decision: the members of late hosts fail, and each host is named.
 
         The deadline counts from the last answer of each host, as ``_late`` says.
@@ -387,16 +387,16 @@ class Finalizer:
             self._hanging[host] = self.registry.hosts.hanging(host)
         return self._hanging[host]
 
-    def _rest_at(self, view: View, barrier: str) -> None:
+    def _rest_at(self, view: BarrierView, barrier: str) -> None:
         """Nobody has to be asked: whoever ends the waiting makes the transaction due."""
         self._waiting.pop(view.txn, None)
         self._note(view, barrier)
 
-    def _note(self, view: View, barrier: str) -> None:
+    def _note(self, view: BarrierView, barrier: str) -> None:
         if view.barrier != barrier:
             self.registry.fate.barrier(view.txn, barrier)
 
-    def _why(self, view: View, decision: Decision) -> str:
+    def _why(self, view: BarrierView, decision: Decision) -> str:
         if decision is Decision.COMMIT:
             return "every member is prepared"
         return "failed or cancelled on " + ", ".join(sorted(h for h, share in view.shares.items() if share.failed))

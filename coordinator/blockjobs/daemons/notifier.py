@@ -24,14 +24,14 @@ from blockjobs.daemons.lookout import Lookout
 from blockjobs.model.attention import Thresholds
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
-from blockjobs.model.notices import FAILURES, Ended, Failure, again_after, body, shown, told_of
+from blockjobs.model.notices import FAILURES, Failure, RunEnd, again_after, body, shown, told_of
 from blockjobs.model.policies import Verdict
 from blockjobs.model.states import Status
 from blockjobs.notify.send import LIMIT, Interrupted, send
 from blockjobs.process.quarantine import Quarantine
 from blockjobs.registry.connection import connect
 from blockjobs.registry.doors import Registry
-from blockjobs.registry.notices import Taken
+from blockjobs.registry.notices import TakenNotice
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Notifier:
         if not urls:
             self.registry.notices.announce(run, {}, [])
             return
-        ended = Ended(
+        ended = RunEnd(
             run=run, name=view.name, verdict=verdict, jobs=view.jobs, failed=view.failed, cancelled=view.cancelled,
             skipped=view.skipped, began=view.published / 1000, ended=view.ended / 1000,
             failures=tuple(self._failures(run)) if view.failed else (), replaced=view.replaced,
@@ -101,7 +101,7 @@ class Notifier:
                 if not (left := left - 1):
                     return
 
-    def tell(self, taken: Taken) -> None:
+    def tell(self, taken: TakenNotice) -> None:
         """One try."""
         who, notices = shown(taken.url), self.registry.notices
         said = {**taken.said, "notice": f"{taken.run}/{taken.number}"}
@@ -123,7 +123,7 @@ class Notifier:
         elif notices.again(taken, delay, why):
             log.warning("run %s: %s was not told: %s; tried again in %.0f s", taken.run, who, why, delay)
 
-    def _lane(self, taken: Taken) -> None:
+    def _lane(self, taken: TakenNotice) -> None:
         """The edge of a thread: what goes wrong here is told again when its taker counts as dead."""
         try:
             self.tell(taken)

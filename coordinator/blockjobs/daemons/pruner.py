@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import Final
 
-from blockjobs.ask.prune import Prune, told
+from blockjobs.ask.prune import PruneRequest, told
 from blockjobs.daemons import loop
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.ids import RunId
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 LOOK: Final = 10.0  # seconds between two looks that nobody asked for
 
 
-class Pruner:
-    def __init__(self, registry: Registry, prune: Prune) -> None:
+class PruneThread:
+    def __init__(self, registry: Registry, prune: PruneRequest) -> None:
         self._registry, self._prune = registry, prune
         self._quarantine = Quarantine()
         self._stop, self._wake = threading.Event(), threading.Event()

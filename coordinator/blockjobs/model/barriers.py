@@ -55,7 +55,7 @@ def before(step: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class HostTally:
     """One host's part of a transaction: how many of its members still owe each step, and how many failed."""
 
     owing: Mapping[Step, int]
@@ -64,7 +64,7 @@ class Share:
     crash: int = 0  # cuts that are of no instant
 
     @classmethod
-    def of(cls, counts: Mapping[str, int]) -> Share:
+    def of(cls, counts: Mapping[str, int]) -> HostTally:
         cut = (counts["cut-begin"], counts["cut-end"]) if "cut-end" in counts else None
         return cls(
             {step: counts.get(step, 0) for step in Step}, counts.get("failed", 0), cut, counts.get("cut-crash", 0)
@@ -75,7 +75,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class BarrierView:
     """Everything that the fate of a transaction depends on."""
 
     txn: TxnId
@@ -87,7 +87,7 @@ class View:
     finalized: bool
     cursor: int
     jobs: int
-    shares: Mapping[Host, Share]
+    shares: Mapping[Host, HostTally]
     barrier: str = ""  # what readers are told; decides nothing
     waits: str = ""  # queued: for another run of its name to end; retry: for the time when it is tried again
     retry: int = 0  # how often its only member is tried again if it fails
@@ -148,7 +148,7 @@ class Astray(Exception):
     """The members of a transaction do not add up: nothing is decided of it."""
 
 
-def decide(view: View) -> Decision | None:
+def decide(view: BarrierView) -> Decision | None:
     """The one place where a transaction's fate is settled.
 
     Whatever was answered, asked for or not: nothing commits that waits for its user, or for its turn, or whose members
@@ -167,7 +167,7 @@ def decide(view: View) -> Decision | None:
     return Decision.COMMIT
 
 
-def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
+def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
     """What comes next.
 
     ``silent``: hosts that do not answer.  Before the decision everybody waits for them (until a deadline makes
@@ -191,7 +191,7 @@ def plan(view: View, silent: frozenset[Host] = frozenset()) -> Next:
     return Finished()
 
 
-def _forward(view: View) -> Next:
+def _forward(view: BarrierView) -> Next:
     """The way to the decision."""
     for step in FORWARD:
         if step is Step.PREPARE and view.manual and not view.finalized:

@@ -45,7 +45,7 @@ def spread(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class CopyRate:
     """One running copy: ``speed`` is its own limit, ``want`` what it would use."""
 
     host: Host
@@ -61,7 +61,7 @@ class Copy:
         return min(self.speed or ANY, PAUSED if self.paused else ANY)
 
 
-Of = Callable[[Copy], str]
+Of = Callable[[CopyRate], str]
 Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]  # a budget, and what each of its copies wants
 
 
@@ -72,7 +72,7 @@ def want(used: float | None, limit: int) -> int:
     return max(1, int(ROOM * used))
 
 
-def limits(copies: Mapping[JobId, Copy], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
+def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
     """The limit of each copy, 0 where there is none: the least of its own, its share of its store, and of its host.
 
     What a host's limit keeps a copy from using is left to the others of its store, and the other way round.
@@ -105,7 +105,7 @@ class Has:
 
 
 def timely(
-    found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, Copy],
+    found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, CopyRate],
     stores: Mapping[str, int], hosts: Mapping[Host, int],
 ) -> dict[JobId, int]:  # fmt: skip
     """Of new limits those that may be handed out by now: a lower one always, a higher one behind all lower ones.
@@ -130,11 +130,11 @@ def timely(
 # --- by store, by host --------------------------------------------------------------------------------
 
 
-def _host(copy: Copy) -> str:
+def _host(copy: CopyRate) -> str:
     return copy.host
 
 
-def _store(copy: Copy) -> str:
+def _store(copy: CopyRate) -> str:
     return copy.store
 
 
@@ -144,7 +144,7 @@ def _at_most(wants: Mapping[JobId, int], given: Mapping[JobId, int]) -> dict[Job
 
 
 def _divide(
-    how: Divide, copies: Mapping[JobId, Copy], wants: Mapping[JobId, int], budgets: Mapping[str, int], of: Of
+    how: Divide, copies: Mapping[JobId, CopyRate], wants: Mapping[JobId, int], budgets: Mapping[str, int], of: Of
 ) -> dict[JobId, int]:
     """Divide each budget among its copies; those of no budget are left out."""
     groups: dict[str, dict[JobId, int]] = {}

@@ -62,7 +62,7 @@ def place(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
 
 
 def outlook(
-    jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: Rates,
+    jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: CopyRates,
     busy: Mapping[JobId, Sequence[str]], *, last: Mapping[JobId, int] = _NOTHING,
 ) -> list[Outlook]:  # fmt: skip
     """Each job as it would fare.
@@ -103,7 +103,7 @@ def outlook(
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class CopyRates:
     """Bytes a second of earlier runs: by the name of a job, and of all of them."""
 
     of: Mapping[str, float]

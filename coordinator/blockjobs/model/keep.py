@@ -41,7 +41,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Retained:
     """Versions that stay, with every reason why, and those to be pruned, newest first."""
 
     reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
 RULES: Final = ("last", *PERIODS)
 
 
-def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = math.inf) -> Kept:
+def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = math.inf) -> Retained:
     """What stays of the versions of one job, and what goes; ``now``: seconds since the epoch.
 
     The newest committed one always stays; one that never committed has nothing, and is in neither list.  A salvaged one
@@ -72,14 +72,14 @@ def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = mat
     later = [each for each in committed if each.salvaged and each.order > newest]
     kept = {**_judge(whole, keep, now).reasons, **_judge(later, keep, now).reasons}
     gone = sorted((each for each in committed if each.run not in kept), key=lambda v: v.order, reverse=True)
-    return Kept(kept, tuple(each.run for each in gone))
+    return Retained(kept, tuple(each.run for each in gone))
 
 
-def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> Kept:
+def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> Retained:
     newest_first = sorted(versions, key=lambda v: v.order, reverse=True)
     reasons: dict[str, list[str]] = {each.run: [] for each in newest_first}
     if not any(keep.get(rule, 0) > 0 for rule in RULES):
-        return Kept(dict.fromkeys(reasons, (NO_RULE,)))
+        return Retained(dict.fromkeys(reasons, (NO_RULE,)))
     for each in newest_first[: max(0, keep.get("last", 0))]:
         reasons[each.run].append("last")
     times = _times(newest_first, now)
@@ -97,7 +97,7 @@ def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> 
                 reasons[each.run].append(f"{rule} {name}")
     if newest_first and not reasons[newest_first[0].run]:
         reasons[newest_first[0].run].append(NEWEST)
-    return Kept(
+    return Retained(
         {run: tuple(why) for run, why in reasons.items() if why}, tuple(run for run, why in reasons.items() if not why)
     )
 
@@ -116,7 +116,7 @@ def _times(newest_first: Sequence[Version], now: float) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class PublishedTarget:
     """What a run has published for one of its jobs.  ``path`` on ``host``; ``layers``: the paths that it lies on."""
 
     run: str
@@ -150,19 +150,19 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class PrunePlan:
     """What becomes of the targets of a name.  ``kept`` has the reasons, ``prune`` is in order: what lies on others goes
     before them; ``replaced`` are gone already, by a later run that wrote the same path."""
 
-    kept: Mapping[Target, tuple[str, ...]] = field(default_factory=dict)
-    prune: tuple[Target, ...] = ()
-    replaced: Mapping[Target, str] = field(default_factory=dict)
+    kept: Mapping[PublishedTarget, tuple[str, ...]] = field(default_factory=dict)
+    prune: tuple[PublishedTarget, ...] = ()
+    replaced: Mapping[PublishedTarget, str] = field(default_factory=dict)
 
 
 def plan(
-    targets: Iterable[Target], keeps: Mapping[str, Mapping[str, int]], *,
+    targets: Iterable[PublishedTarget], keeps: Mapping[str, Mapping[str, int]], *,
     after: str | None = None, layers: frozenset[tuple[str, str]] = frozenset(), now: float = math.inf,
-) -> Fate:  # fmt: skip
+) -> PrunePlan:  # fmt: skip
     """What stays of everything that the runs of one name have published.
 
     ``keeps``: the rules, by name of the transaction.  ``after``: the run whose end it is that starts this: what it has
@@ -173,11 +173,11 @@ def plan(
     only = {target.series for target in newest_first if target.run == after}
     holder: dict[tuple[str, str], str] = {}
     replaced = {t: holder[t.place] for t in newest_first if holder.setdefault(t.place, t.run) != t.run}
-    series: dict[tuple[str, str, str], list[Target]] = {}
+    series: dict[tuple[str, str, str], list[PublishedTarget]] = {}
     for target in newest_first:
         if target not in replaced and not target.held:
             series.setdefault(target.series, []).append(target)
-    kept: dict[Target, tuple[str, ...]] = {t: (HELD,) for t in newest_first if t.held and t not in replaced}
+    kept: dict[PublishedTarget, tuple[str, ...]] = {t: (HELD,) for t in newest_first if t.held and t not in replaced}
     for name, members in series.items():
         versions = [Version(t.run, t.at, salvaged=t.salvaged, number=t.number) for t in members]
         verdict = judge(versions, keeps.get(name[0], {}), now)
@@ -191,4 +191,4 @@ def plan(
         kept |= dict.fromkeys(chained, ("another image lies on it",))
         below |= {(t.host, path) for t in chained for path in t.layers}
         rest = [t for t in rest if t not in kept]
-    return Fate(kept, tuple(rest), replaced)
+    return PrunePlan(kept, tuple(rest), replaced)

@@ -118,7 +118,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class RunEnd:
     """A run that is over, as it is told of.  Times in seconds."""
 
     run: str
@@ -135,7 +135,7 @@ class Ended:
     test: bool = False
 
 
-def body(run: Ended, notice: str) -> dict[str, Any]:
+def body(run: RunEnd, notice: str) -> dict[str, Any]:
     """The JSON of a webhook; ``notice`` names it: the same at every try."""
     return {
         "version": VERSION, "notice": notice, "test": run.test, "run": run.run, "name": run.name,

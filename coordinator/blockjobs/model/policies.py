@@ -202,7 +202,7 @@ class Verdict(IntEnum):
     PARTIAL = Exit.PARTIAL  # not all of it, and the file says that this will do
 
 
-class Outcome(StrEnum):
+class RunOutcome(StrEnum):
     """How a run ended, in a word: what became of its jobs, whatever its file says will do."""
 
     COMMITTED = "committed"
@@ -218,13 +218,13 @@ def replaced_text(by: str) -> str:
     return f"replaced by run {by}, which was started later"
 
 
-def outcome_of(jobs: int, failed: int, cancelled: int) -> Outcome:
+def outcome_of(jobs: int, failed: int, cancelled: int) -> RunOutcome:
     """How a run of so many jobs ended, of which so many failed and were cancelled."""
     if not failed + cancelled:
-        return Outcome.COMMITTED
+        return RunOutcome.COMMITTED
     if failed + cancelled < jobs:
-        return Outcome.PARTLY
-    return Outcome.ABORTED if failed else Outcome.CANCELLED
+        return RunOutcome.PARTLY
+    return RunOutcome.ABORTED if failed else RunOutcome.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from blockjobs.model import ids, volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 
 KINDS: Final = ("read", "written", "zero", "skipped")  # of bytes, as the record of a run sums them up
 _RUN: Final = re.compile(r"(?P<name>.+)-(?P<at>\d{8}T\d{6})(?:\.\d{6})?Z", re.ASCII)
@@ -141,7 +141,7 @@ def _shown(value: object) -> str:
 # --- what becomes of it ---------------------------------------------------------------------------------------
 
 
-class Standing(StrEnum):
+class BackupStanding(StrEnum):
     """What a backup that was found is to the registry."""
 
     NEW = "found"
@@ -155,13 +155,13 @@ class Standing(StrEnum):
 class Judgement:
     """``why``: what people should know; ``known``: the entry in the registry that the backup is."""
 
-    standing: Standing
+    standing: BackupStanding
     why: str = ""
-    known: Target | None = None
+    known: PublishedTarget | None = None
 
 
 def judge_found(
-    found: FoundBackup, entries: Iterable[Target], *, going: bool, hosts: Collection[str], moved_from: str = ""
+    found: FoundBackup, entries: Iterable[PublishedTarget], *, going: bool, hosts: Collection[str], moved_from: str = ""
 ) -> Judgement:
     """What becomes of a backup that was found.
 
@@ -170,25 +170,25 @@ def judge_found(
     """
     mine = [entry for entry in entries if entry.job == found.job]
     if same := next((entry for entry in mine if entry.place == found.place), None):
-        return Judgement(Standing.KNOWN, known=same)
+        return Judgement(BackupStanding.KNOWN, known=same)
     if found.named not in (found.host, moved_from) and found.named in hosts:
         way = f"`blockjobs hosts rename {found.named} {found.host}`, or `--moved-from {found.named}`"
-        return Judgement(Standing.FOREIGN, f"of host {found.named}; if {found.host} has them for good: {way}")
+        return Judgement(BackupStanding.FOREIGN, f"of host {found.named}; if {found.host} has them for good: {way}")
     if going:
-        return Judgement(Standing.GOING)
+        return Judgement(BackupStanding.GOING)
     for entry in mine:
         if entry.host in (found.host, moved_from):
-            return Judgement(Standing.MOVED, known=entry)
+            return Judgement(BackupStanding.MOVED, known=entry)
     for entry in mine:
         if found.seal == entry.seal:
-            return Judgement(Standing.KNOWN, f"known on host {entry.host}", entry)
+            return Judgement(BackupStanding.KNOWN, f"known on host {entry.host}", entry)
         if entry.host == found.named:  # a host that is not known here any more: the name that this one had
             way = f"`blockjobs hosts rename {entry.host} {found.host}`, or `--moved-from {entry.host}`"
-            return Judgement(Standing.FOREIGN, f"known on host {entry.host}: {way}", entry)
-    return Judgement(Standing.NEW)
+            return Judgement(BackupStanding.FOREIGN, f"known on host {entry.host}: {way}", entry)
+    return Judgement(BackupStanding.NEW)
 
 
-def number_among(at: float, known: Iterable[Target], now: float) -> int:
+def number_among(at: float, known: Iterable[PublishedTarget], now: float) -> int:
     """The number by which a found backup is ordered: that of the last known one of its name that is surely not newer.
 
     Decisions have numbers, and manifests do not say them.  So it stands behind the backups that began before it did, as

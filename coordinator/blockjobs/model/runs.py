@@ -22,7 +22,7 @@ _MEMORY: Final = "/dev/shm/"  # noqa: S108 - files lie there, no devices
 _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
 
 
-class Options(TypedDict, total=False):
+class PlanOptions(TypedDict, total=False):
     """How a job is to be run; what is left out is ``JobSpec``'s default."""
 
     type: str
@@ -213,7 +213,7 @@ def plan_backup(
     named: Named | None = None,
     form: str = "raw",
     source_form: str = "raw",
-    **options: Unpack[Options],
+    **options: Unpack[PlanOptions],
 ) -> RunPlan:
     """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` makes it one of another kind.
 

@@ -23,7 +23,7 @@ RUN, JOB = "run", "job"  # options: who has to have made the image, by its manif
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class PublishedImage:
     """A published image.  ``run`` and ``job``: who made it; "" where only its place is known."""
 
     host: str
@@ -38,7 +38,11 @@ class Image:
 
 
 def plan(
-    images: Sequence[Image], now: datetime, *, speed: int = 0, without: Sequence[tuple[Image, str]] = ()
+    images: Sequence[PublishedImage],
+    now: datetime,
+    *,
+    speed: int = 0,
+    without: Sequence[tuple[PublishedImage, str]] = (),
 ) -> RunPlan:
     """A run with a transaction for each image, so that one that is bad stops no other.
 
@@ -58,7 +62,7 @@ def plan(
     )  # fmt: skip
 
 
-def _job(run: RunId, name: str, image: Image, speed: int) -> JobSpec:
+def _job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
     options: dict[str, Any] = {RUN: image.run, JOB: image.job} if image.job else {}
     job = ids.job_id(f"{run}.{name}")
     return JobSpec(
@@ -68,7 +72,7 @@ def _job(run: RunId, name: str, image: Image, speed: int) -> JobSpec:
     )  # fmt: skip
 
 
-def _names(images: Sequence[Image]) -> list[str]:
+def _names(images: Sequence[PublishedImage]) -> list[str]:
     """What each is called within the run: as its job was in its own; in full where they are of several runs."""
     one = len({image.run for image in images}) == 1
     names: dict[str, None] = {}
@@ -85,12 +89,12 @@ def store_of(path: str, stores: Iterable[tuple[str, str]]) -> str:
     return max(inside, default=(0, ""))[1]
 
 
-def image_of(spec: JobSpec) -> Image | None:
+def image_of(spec: JobSpec) -> PublishedImage | None:
     """What a job has published, once it has committed; None where that is no file."""
     bottom = volumespec.bottom(spec.target.volume)
     if not isinstance(bottom, FileVolume):
         return None
-    return Image(host=spec.host, path=bottom.filename, run=spec.run, job=spec.id)
+    return PublishedImage(host=spec.host, path=bottom.filename, run=spec.run, job=spec.id)
 
 
 def in_words(ranges: Sequence[Sequence[int]], more: int = 0, *, most: int) -> str:

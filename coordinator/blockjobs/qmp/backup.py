@@ -22,7 +22,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.model.volumespec import HostedVolume
 from blockjobs.qmp import drives
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.fleet import Fleet, Sight
+from blockjobs.qmp.fleet import Backend, Sight
 from blockjobs.qmp.launch import launch
 from blockjobs.qmp.nodes import check_filter, why
 from blockjobs.registry.nodes import Node
@@ -34,7 +34,7 @@ BUSY: Final = "Node '{}' is busy: block device is in use by block job: {}"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class BackupDraft:
     """A job that passed every check."""
 
     id: JobId
@@ -43,23 +43,23 @@ class Draft:
     arguments: Arguments
 
 
-def blockdev_backup(fleet: Fleet, arguments: Arguments) -> Any:
+def blockdev_backup(fleet: Backend, arguments: Arguments) -> Any:
     return create(fleet, [("blockdev-backup", arguments)], grouped=True)
 
 
-def drive_backup(fleet: Fleet, arguments: Arguments) -> Any:
+def drive_backup(fleet: Backend, arguments: Arguments) -> Any:
     return create(fleet, [("drive-backup", arguments)], grouped=True)
 
 
-def transaction(fleet: Fleet, arguments: Arguments) -> Any:
+def transaction(fleet: Backend, arguments: Arguments) -> Any:
     actions = [(action["type"], action["data"]) for action in arguments["actions"]]
     mode = arguments.get("properties", {}).get("completion-mode", "individual")
     return create(fleet, actions, grouped=mode == "grouped")
 
 
-def create(fleet: Fleet, actions: Sequence[tuple[str, Arguments]], *, grouped: bool) -> Any:
+def create(fleet: Backend, actions: Sequence[tuple[str, Arguments]], *, grouped: bool) -> Any:
     seen = fleet.look(_sights(fleet, actions))
-    drafts: list[Draft] = []
+    drafts: list[BackupDraft] = []
     for kind, arguments in actions:
         if kind == "abort":
             raise QmpError("Transaction aborted using Abort action")
@@ -75,7 +75,7 @@ def create(fleet: Fleet, actions: Sequence[tuple[str, Arguments]], *, grouped: b
     return {}
 
 
-def _sights(fleet: Fleet, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
+def _sights(fleet: Backend, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
     """What the checks will want to know: only of nodes that are there."""
     for kind, arguments in actions:
         if kind != "abort":
@@ -86,12 +86,12 @@ def _sights(fleet: Fleet, actions: Iterable[tuple[str, Arguments]]) -> Iterable[
                     yield drives.side(arguments) if kind == "drive-backup" else "target", target.volume
 
 
-def _nodes(fleet: Fleet, kind: str, arguments: Arguments) -> tuple[Node, Node]:
+def _nodes(fleet: Backend, kind: str, arguments: Arguments) -> tuple[Node, Node]:
     source = fleet.node(arguments["device"])
     return source, drives.target(source, arguments) if kind == "drive-backup" else fleet.node(arguments["target"])
 
 
-def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[Draft]) -> Draft:
+def check(fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[BackupDraft]) -> BackupDraft:
     """Every check of one backup, in QEMU's order.
 
     Raises:
@@ -111,7 +111,7 @@ def check(fleet: Fleet, kind: str, arguments: Arguments, seen: Seen, earlier: Se
         target = drives.on_its_layer(target, arguments, there)
     if arguments["sync"] == "none":
         raise QmpError("Sync mode 'none' not supported")
-    return Draft(job_id(fleet, arguments, earlier), source, target, arguments)
+    return BackupDraft(job_id(fleet, arguments, earlier), source, target, arguments)
 
 
 def _bitmap(arguments: Arguments) -> None:
@@ -127,7 +127,7 @@ def _bitmap(arguments: Arguments) -> None:
         raise QmpError("Cannot specify bitmap sync mode without a bitmap")
 
 
-def _not_busy(fleet: Fleet, source: Node, target: Node, earlier: Sequence[Draft]) -> None:
+def _not_busy(fleet: Backend, source: Node, target: Node, earlier: Sequence[BackupDraft]) -> None:
     nodes = fleet.registry.nodes
     for node in (source, target):
         if writer := nodes.writer(node.volume):
@@ -158,7 +158,7 @@ def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
     return there
 
 
-def _inserted(fleet: Fleet, target: Node, arguments: Arguments) -> None:
+def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
     """What QEMU says where it cannot make the filter that a backup puts on its source, or not with these clusters."""
     try:
         check_filter(fleet, arguments)
@@ -190,7 +190,7 @@ def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
     return here, here if made else there  # what will be made fits
 
 
-def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobId:
+def job_id(fleet: Backend, arguments: Arguments, earlier: Sequence[BackupDraft]) -> JobId:
     """The id, checked last of all but the speed."""
     text = arguments.get("job-id", "")
     try:
@@ -208,20 +208,20 @@ def job_id(fleet: Fleet, arguments: Arguments, earlier: Sequence[Draft]) -> JobI
     return name
 
 
-def _plan(drafts: Sequence[Draft], *, grouped: bool) -> RunPlan:
+def _plan(drafts: Sequence[BackupDraft], *, grouped: bool) -> RunPlan:
     run, name = run_of(drafts)
     whole = grouped or len(drafts) == 1
     specs = [spec(draft, run, TxnId(run if whole else f"{run}.{draft.id}")) for draft in drafts]
     return RunPlan(run, name, whole, (tuple(specs),) if whole else tuple((each,) for each in specs))
 
 
-def run_of(drafts: Sequence[Draft]) -> tuple[RunId, str]:
+def run_of(drafts: Sequence[BackupDraft]) -> tuple[RunId, str]:
     """A run of its own for each command, named by its job."""
     name = drafts[0].id[:60] if len(drafts) == 1 else "transaction"
     return RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"), name
 
 
-def spec(draft: Draft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
+def spec(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
     arguments = draft.arguments
     path = volumespec.path(draft.target.volume.volume)
     return JobSpec(
@@ -235,7 +235,7 @@ def spec(draft: Draft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
     )  # fmt: skip
 
 
-def _busy(fleet: Fleet, drafts: Iterable[Draft], busy: VolumeBusy) -> str:
+def _busy(fleet: Backend, drafts: Iterable[BackupDraft], busy: VolumeBusy) -> str:
     """Somebody was faster: the text names the node, not the place."""
     names = [
         node.name for draft in drafts for node in (draft.target, draft.source) if node.volume.lock == busy.volume

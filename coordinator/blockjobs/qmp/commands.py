@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from blockjobs import __version__
 from blockjobs.qmp import backup, jobs, mirror, nodes, resize, schema, since, tables
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 from blockjobs.qmp.qapi import STR, Enum, Members, Union, check, union
 
 VERSION: Final = {"qemu": {"major": 11, "minor": 0, "micro": 0}, "package": f"blockjobs {__version__}"}
@@ -19,17 +19,17 @@ class Command:
     """``changes``: its events are sent before its reply, as in QEMU.  ``waits``: for hosts, perhaps for seconds."""
 
     arguments: Members | Union
-    run: Callable[[Fleet, dict[str, Any]], Any]
+    run: Callable[[Backend, dict[str, Any]], Any]
     changes: bool = True
     waits: bool = False
 
-    def __call__(self, fleet: Fleet, arguments: dict[str, Any]) -> Any:
+    def __call__(self, fleet: Backend, arguments: dict[str, Any]) -> Any:
         if isinstance(self.arguments, Union):
             return self.run(fleet, union(self.arguments, arguments))
         return self.run(fleet, check(self.arguments, arguments))
 
 
-def _query(run: Callable[[Fleet, dict[str, Any]], Any], arguments: Members = tables.NONE) -> Command:
+def _query(run: Callable[[Backend, dict[str, Any]], Any], arguments: Members = tables.NONE) -> Command:
     return Command(arguments, run, changes=False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model import volumespec
 from blockjobs.model.ids import Host
 from blockjobs.model.volumespec import HostedVolume
@@ -31,10 +31,10 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class Backend:
     """``ask``: has hosts look at volumes (``ask.probe``).  ``resize``: a file (``ask.resize``)."""
 
-    coordinator: Coordinator
+    coordinator: Fleet
     ask: Ask
     resize: Resize
     commands: list[str] = field(default_factory=list)  # every name, for query-commands

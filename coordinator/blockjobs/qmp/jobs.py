@@ -12,7 +12,7 @@ from blockjobs.model.ids import RunId
 from blockjobs.model.states import ACCEPTS, Verb
 from blockjobs.qmp.errors import NOT_ACTIVE, QmpError
 from blockjobs.qmp.events import plain
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 from blockjobs.registry.verbs import Verbs
 from blockjobs.registry.views import JobView
 
@@ -23,7 +23,7 @@ _SHOWN: Final = (  # of BlockJobInfo
 )  # fmt: skip
 
 
-def every(fleet: Fleet) -> list[JobView]:
+def every(fleet: Backend) -> list[JobView]:
     """All jobs that are not dismissed, newest first."""
     views = fleet.registry.views
     found = sorted(views.jobs(views.all()), key=lambda job: (job.created, job.run))
@@ -36,7 +36,7 @@ def every(fleet: Fleet) -> list[JobView]:
     )  # fmt: skip
 
 
-def query_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+def query_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     return [
         {
             "id": job.id, "type": job.type, "status": str(job.status), "current-progress": job.offset,
@@ -46,7 +46,7 @@ def query_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def query_block_jobs(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+def query_block_jobs(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     found = []
     for job in every(fleet):
         record = job.to_json()
@@ -59,10 +59,10 @@ def _error(job: JobView) -> dict[str, str]:
     return {"error": plain(job.error)} if job.ret else {}
 
 
-def generic(act: Callable[[Verbs, str], object]) -> Callable[[Fleet, Arguments], Any]:
+def generic(act: Callable[[Verbs, str], object]) -> Callable[[Backend, Arguments], Any]:
     """A ``job-*`` command."""
 
-    def run(fleet: Fleet, arguments: Arguments) -> Any:
+    def run(fleet: Backend, arguments: Arguments) -> Any:
         with missing("Job not found"):
             act(fleet.registry.verbs, arguments["id"])
         return {}
@@ -70,10 +70,10 @@ def generic(act: Callable[[Verbs, str], object]) -> Callable[[Fleet, Arguments],
     return run
 
 
-def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Fleet, Arguments], Any]:
+def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Backend, Arguments], Any]:
     """A ``block-job-*`` command; ``name``: the argument that holds the id."""
 
-    def run(fleet: Fleet, arguments: Arguments) -> Any:
+    def run(fleet: Backend, arguments: Arguments) -> Any:
         job = arguments[name]
         with missing(f"Block job '{job}' not found", NOT_ACTIVE):
             act(fleet.registry.verbs, job, arguments)
@@ -82,7 +82,7 @@ def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable
     return run
 
 
-def change(fleet: Fleet, arguments: Arguments) -> Any:
+def change(fleet: Backend, arguments: Arguments) -> Any:
     """Only a mirror can change, and only to a mode that needs the writes of a guest."""
     name = arguments["id"]
     with missing(f"Block job '{name}' not found", NOT_ACTIVE):

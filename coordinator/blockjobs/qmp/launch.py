@@ -9,13 +9,13 @@ from typing import Final
 from blockjobs.model.errors import Refused
 from blockjobs.model.runs import RunPlan
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 
 PATIENCE: Final = 3.0  # seconds; what takes longer to open goes on without being waited for
 _OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
 
 
-def launch(fleet: Fleet, plan: RunPlan, *, refuse: bool = True) -> None:
+def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
     """Submit a run and wait a moment until its jobs are started.
 
     Raises:
@@ -38,7 +38,7 @@ def launch(fleet: Fleet, plan: RunPlan, *, refuse: bool = True) -> None:
                 waiting.discard(event.id)
 
 
-def _undo(fleet: Fleet, plan: RunPlan) -> None:
+def _undo(fleet: Backend, plan: RunPlan) -> None:
     """One of the jobs could not be opened: the others of the command, if they are not of its transaction, go too."""
     for job in plan.jobs:
         for verb in (fleet.registry.verbs.cancel, fleet.registry.verbs.dismiss):

@@ -12,16 +12,16 @@ from blockjobs.model.errors import BadInput, JobExists, VolumeBusy
 from blockjobs.model.ids import TxnId
 from blockjobs.model.runs import RunPlan
 from blockjobs.qmp import drives, nodes
-from blockjobs.qmp.backup import BUSY, Arguments, Draft, job_id, opened, run_of, spec
+from blockjobs.qmp.backup import BUSY, Arguments, BackupDraft, job_id, opened, run_of, spec
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 from blockjobs.qmp.launch import launch
 from blockjobs.registry.nodes import Node
 
 _OPTIONS: Final = ("granularity", "buf-size", "copy-mode")
 
 
-def blockdev_mirror(fleet: Fleet, arguments: Arguments) -> Any:
+def blockdev_mirror(fleet: Backend, arguments: Arguments) -> Any:
     source = _source(fleet, arguments)
     target = fleet.node(arguments["target"])
     options = _checked(fleet, source, target, arguments)
@@ -29,7 +29,7 @@ def blockdev_mirror(fleet: Fleet, arguments: Arguments) -> Any:
     return _start(fleet, source, target, arguments, options)
 
 
-def drive_mirror(fleet: Fleet, arguments: Arguments) -> Any:
+def drive_mirror(fleet: Backend, arguments: Arguments) -> Any:
     """As QEMU, which makes or opens the target first: that it cannot is said before all that is wrong otherwise."""
     source = _source(fleet, arguments)
     if "replaces" in arguments and "node-name" not in arguments:
@@ -43,14 +43,14 @@ def drive_mirror(fleet: Fleet, arguments: Arguments) -> Any:
     return _start(fleet, source, target, arguments, {**options, mirrors.ANEW: drives.is_made(arguments)})
 
 
-def _source(fleet: Fleet, arguments: Arguments) -> Node:
+def _source(fleet: Backend, arguments: Arguments) -> Node:
     source = fleet.node(arguments["device"])
     if _has_parents(fleet, source):
         raise QmpError("Need a root block node")
     return source
 
 
-def _checked(fleet: Fleet, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
+def _checked(fleet: Backend, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
     """Every check of what is asked for, in QEMU's order; the job's options."""
     known = fleet.registry.nodes
     given: Arguments = {name: arguments[name] for name in _OPTIONS if name in arguments}
@@ -70,7 +70,7 @@ def _checked(fleet: Fleet, source: Node, target: Node, arguments: Arguments) -> 
     return options
 
 
-def _replaceable(fleet: Fleet, source: Node, name: str) -> None:
+def _replaceable(fleet: Backend, source: Node, name: str) -> None:
     """There is no graph in which anything else than the source itself could be replaced."""
     if not any(node.name == name for node in fleet.registry.nodes.list()):
         raise QmpError(f"Failed to find node with node-name='{name}'")
@@ -81,8 +81,8 @@ def _replaceable(fleet: Fleet, source: Node, name: str) -> None:
         )
 
 
-def _start(fleet: Fleet, source: Node, target: Node, arguments: Arguments, options: dict[str, Any]) -> Any:
-    draft = Draft(job_id(fleet, arguments, ()), source, target, arguments)
+def _start(fleet: Backend, source: Node, target: Node, arguments: Arguments, options: dict[str, Any]) -> Any:
+    draft = BackupDraft(job_id(fleet, arguments, ()), source, target, arguments)
     run, name = run_of([draft])
     job = spec(draft, run, TxnId(run), type="mirror", options=options)
     try:
@@ -92,7 +92,7 @@ def _start(fleet: Fleet, source: Node, target: Node, arguments: Arguments, optio
     return {}
 
 
-def _has_parents(fleet: Fleet, node: Node) -> bool:
+def _has_parents(fleet: Backend, node: Node) -> bool:
     """Another node was built on it, or a job stands on it."""
     known = fleet.registry.nodes
     return (

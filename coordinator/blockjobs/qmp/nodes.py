@@ -16,7 +16,7 @@ from blockjobs.model import volumespec
 from blockjobs.model.errors import BadInput
 from blockjobs.model.volumespec import Volume
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
@@ -30,7 +30,7 @@ _CHILDREN: Final = {
 _EVENTS: Final = {"read_aio": "read", "write_aio": "write", "flush_to_disk": "flush"}  # an event as the I/O it is of
 
 
-def add(fleet: Fleet, arguments: Arguments) -> Any:
+def add(fleet: Backend, arguments: Arguments) -> Any:
     name = arguments.get("node-name")
     if name is None:
         raise QmpError("'node-name' must be specified for the root node")
@@ -51,7 +51,7 @@ def add(fleet: Fleet, arguments: Arguments) -> Any:
     return {}
 
 
-def check_name(fleet: Fleet, name: str) -> None:
+def check_name(fleet: Backend, name: str) -> None:
     """Refuse what cannot be a name, or is one already."""
     if not _NAME.fullmatch(name):
         raise QmpError(f"Invalid node-name: '{name}'")
@@ -61,18 +61,18 @@ def check_name(fleet: Fleet, name: str) -> None:
         raise QmpError("Node name too long")
 
 
-def check_filter(fleet: Fleet, arguments: Arguments) -> None:
+def check_filter(fleet: Backend, arguments: Arguments) -> None:
     """A job puts no filter into anything, but what could not be the name of one is refused."""
     if (name := arguments.get("filter-node-name")) is not None:
         check_name(fleet, name)
 
 
-def delete(fleet: Fleet, arguments: Arguments) -> Any:
+def delete(fleet: Backend, arguments: Arguments) -> Any:
     fleet.registry.nodes.remove(arguments["node-name"])
     return {}
 
 
-def query(fleet: Fleet, _: Arguments) -> list[dict[str, Any]]:
+def query(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
     return [_info(node) for node in reversed(fleet.registry.nodes.list())]
 
 
@@ -81,7 +81,7 @@ def why(code: int, text: str) -> str:
     return os.strerror(code) if code in (errno.ENOENT, errno.EISDIR, errno.ELOOP) else text
 
 
-def _flat(fleet: Fleet, definition: Arguments, children: list[str]) -> tuple[Arguments, str]:
+def _flat(fleet: Backend, definition: Arguments, children: list[str]) -> tuple[Arguments, str]:
     """The volume of a definition, references replaced by what they name; and its host, where something says it."""
     keys = {name: value for name, value in definition.items() if name not in _BASE and name not in _HERE}
     keys.pop("node-name", None)
@@ -103,7 +103,7 @@ def _flat(fleet: Fleet, definition: Arguments, children: list[str]) -> tuple[Arg
     return keys, host
 
 
-def _child(fleet: Fleet, inner: Arguments | str, children: list[str]) -> tuple[Arguments, str]:
+def _child(fleet: Backend, inner: Arguments | str, children: list[str]) -> tuple[Arguments, str]:
     if not isinstance(inner, str):
         return _flat(fleet, inner, children)
     node = fleet.node(inner)

@@ -9,14 +9,14 @@ from blockjobs.model.errors import VolumeBusy
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.qmp.backup import BUSY, Arguments
 from blockjobs.qmp.errors import QmpError
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 from blockjobs.qmp.nodes import why
 from blockjobs.registry.nodes import NoSuchNode
 
 _LARGEST: Final = (1 << 63) - (1 << 30)  # bytes: QEMU's BDRV_MAX_LENGTH
 
 
-def block_resize(fleet: Fleet, arguments: Arguments) -> Any:
+def block_resize(fleet: Backend, arguments: Arguments) -> Any:
     device, name, size = arguments.get("device", ""), arguments.get("node-name", ""), arguments["size"]
     nodes = fleet.registry.nodes
     try:

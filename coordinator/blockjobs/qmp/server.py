@@ -20,7 +20,7 @@ from blockjobs.model.errors import BadInput, Refused
 from blockjobs.qmp.client import Client
 from blockjobs.qmp.commands import COMMANDS, Command
 from blockjobs.qmp.feed import Feed
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +53,10 @@ class Tls:
         return context
 
 
-class Server:
+class QmpServer:
     """Listens from its making on; serves from ``start`` to ``close``."""
 
-    def __init__(self, fleet: Fleet, path: Path | None, tls: Tls | None = None) -> None:
+    def __init__(self, fleet: Backend, path: Path | None, tls: Tls | None = None) -> None:
         self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
         self.path, self._tls = path, tls
         self._context = tls.context() if tls else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from blockjobs.qmp.events import before, sequence, translate
-from blockjobs.qmp.fleet import Fleet
+from blockjobs.qmp.fleet import Backend
 
 MOST: Final = 1000  # events in one reply
 
 
-def events(fleet: Fleet, arguments: dict[str, Any]) -> dict[str, Any]:
+def events(fleet: Backend, arguments: dict[str, Any]) -> dict[str, Any]:
     """The events behind the one with the timestamp ``since``, oldest first.
 
     ``more``: ask again from the last of these; ``gap``: some behind ``since`` are no longer kept.

@@ -239,7 +239,7 @@ class Attempts:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AttemptStanding:
     """A local claim, as the watcher needs it: whether it is cancelled, whether its end was ordered, and what hangs."""
 
     job: JobId
@@ -267,12 +267,12 @@ class LocalClaim:
             raise ValueError(f"the record of the claim's process has fields of other kinds: {attempt!r}, {pid!r}")
         return Who(attempt, pid, started, boot)
 
-    def standing(self) -> Standing:
+    def standing(self) -> AttemptStanding:
         """What its job says.  Raises ValueError: a field of it is none of this version; redis.RedisError."""
         if isinstance(self._row, redis.RedisError):
             raise self._row
         txn, token, attempt, cancelled, hangs = (value or b"" for value in self._row)
-        return Standing(
+        return AttemptStanding(
             self.job, TxnId(txn.decode()), int(token or 0), attempt.decode(), bool(cancelled), attempt in self._ordered,
             _hanging_since(hangs),
         )  # fmt: skip

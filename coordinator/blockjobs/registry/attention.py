@@ -35,7 +35,7 @@ from blockjobs.registry.hosts import FULL, Hosts
 from blockjobs.registry.notices import OF_NAMES, Notices
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.views import PAGE, Place, Views
+from blockjobs.registry.views import PAGE, JobPlace, Views
 
 KEPT: Final = 7 * 24 * 3600 * 1000  # ms for which notices are kept that are of no run
 OVER: Final = (Status.CONCLUDED, Status.NULL, Status.UNDEFINED)
@@ -43,7 +43,7 @@ _JOB: Final = ("status", "attempt", "full", "stopped-at", "stopped-by", "held-at
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HostLine:
     """The line of a host as it was seen last: since when it stands (ms, steady clock), and the count of claims then."""
 
     since: int
@@ -146,9 +146,9 @@ class Attention:
             for each in self._notices.of(run) if each.state == "failed" and each.outcome != ATTENTION
         ]  # fmt: skip
 
-    def _records(self, places: Sequence[Place]) -> list[tuple[Place, Mapping[str, str]]]:
+    def _records(self, places: Sequence[JobPlace]) -> list[tuple[JobPlace, Mapping[str, str]]]:
         """The jobs that are not over."""
-        found: list[tuple[Place, Mapping[str, str]]] = []
+        found: list[tuple[JobPlace, Mapping[str, str]]] = []
         for start in range(0, len(places), PAGE):
             page = places[start : start + PAGE]
             pipe = self._redis.pipeline(transaction=False)
@@ -160,7 +160,7 @@ class Attention:
                     found.append((at, record))
         return found
 
-    def _jobs(self, records: Sequence[tuple[Place, Mapping[str, str]]]) -> list[JobSeen]:
+    def _jobs(self, records: Sequence[tuple[JobPlace, Mapping[str, str]]]) -> list[JobSeen]:
         """Those of which anything may be told; the holds of the others are not read."""
         chosen = [(at, r) for at, r in records if r["stopped-at"] or r["held-at"] or r["unsettled"]]
         pipe = self._redis.pipeline(transaction=False)
@@ -255,12 +255,12 @@ class Attention:
                 pipe.hset(keys.hosts(), f"standing:{host}", f"{now} {count}")
         pipe.execute()
 
-    def _standing(self, hosts: Sequence[Host]) -> dict[Host, Standing]:
+    def _standing(self, hosts: Sequence[Host]) -> dict[Host, HostLine]:
         rows = self._redis.hmget(keys.hosts(), [f"standing:{host}" for host in hosts]) if hosts else []
         found = {}
         for host, row in zip(hosts, rows, strict=True):
             if row and len(parts := readable(row).split(" ")) == 2 and all(map(str.isdigit, parts)):
-                found[host] = Standing(*map(int, parts))
+                found[host] = HostLine(*map(int, parts))
         return found
 
 
@@ -274,7 +274,7 @@ def _began(record: bytes) -> int:
     return int(codec.unpack(record)[0])
 
 
-def _job(at: Place, r: Mapping[str, str], holds: Mapping[bytes, bytes]) -> JobSeen:
+def _job(at: JobPlace, r: Mapping[str, str], holds: Mapping[bytes, bytes]) -> JobSeen:
     status = Status(r["status"])
     why = {readable(reason): readable(cause) for reason, cause in holds.items() if reason != b"created"}
     stopped = int(r["stopped-at"] or 0) if "user" in why and status in HOLDABLE else 0

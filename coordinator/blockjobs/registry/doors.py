@@ -14,7 +14,7 @@ from blockjobs.registry.bells import Bells
 from blockjobs.registry.clock import Clock
 from blockjobs.registry.connection import Client
 from blockjobs.registry.events import Events
-from blockjobs.registry.found import Found
+from blockjobs.registry.found import FoundBackups
 from blockjobs.registry.handover import Moves
 from blockjobs.registry.history import History
 from blockjobs.registry.holds import Holds
@@ -32,7 +32,7 @@ from blockjobs.registry.retries import Retries
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.submit import Submit
 from blockjobs.registry.timeouts import Timeouts
-from blockjobs.registry.transactions import Fate
+from blockjobs.registry.transactions import Transactions
 from blockjobs.registry.verbs import Verbs
 from blockjobs.registry.views import Views
 
@@ -52,7 +52,7 @@ class Registry:
         self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
         self.hosts = Hosts(client, scripts, self.odd)
         self.bells = Bells(client, scripts)
-        self.fate = Fate(client, scripts)
+        self.fate = Transactions(client, scripts)
         self.clock = Clock(client, scripts)
         self.memory = DecisionMemory(client, scripts)
         self.retries = Retries(client, scripts, self.views)
@@ -61,7 +61,7 @@ class Registry:
         self.nodes = Nodes(client, scripts, self.odd)
         self.questions = Questions(client)
         self.history = History(client, scripts, self.odd)
-        self.found = Found(client, scripts)
+        self.found = FoundBackups(client, scripts)
         self.hostnames = HostNames(client, scripts, self.verbs, self.found)
         self.notices = Notices(client, scripts, self.odd)
         self.names = Names(client, scripts, self.odd)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host, RunId
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.policies import RunFields
 from blockjobs.model.rescan import KINDS, FoundBackup, name_of
 from blockjobs.registry import codec, keys
@@ -24,7 +24,7 @@ def under_new_name(place: str, old: str, new: Host) -> str:
     return f"{new}:{place.removeprefix(f'{old}:')}" if place.startswith(f"{old}:") else place
 
 
-class Found:
+class FoundBackups:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
@@ -55,7 +55,7 @@ class Found:
             pipe.hget(keys.run(run), "state")
         return {run for run, state in zip(each, pipe.execute(), strict=True) if state not in (None, b"published")}
 
-    def move(self, known: Target, backup: FoundBackup) -> bool:
+    def move(self, known: PublishedTarget, backup: FoundBackup) -> bool:
         """Note that a backup lies at another place than it did, and hold it; False: somebody else changed its entry."""
         row = row_of(
             backup.host, backup.path, known.transaction, backup.source, backup.base, layers=backup.layers,
@@ -63,7 +63,7 @@ class Found:
         )  # fmt: skip
         return self._write(known, row, "TARGET_MOVED", backup.place)
 
-    def rehost(self, known: Target, new: Host) -> bool:
+    def rehost(self, known: PublishedTarget, new: Host) -> bool:
         """Give a backup to another name of its host, its source with it; False: somebody else changed its entry."""
         source = under_new_name(known.source, known.host, new)
         row = row_of(
@@ -73,18 +73,18 @@ class Found:
         entry = f"{known.job}@{new}" if known.entry == f"{known.job}@{known.host}" else known.entry
         return self._write(known, row, "TARGET_MOVED", (new, known.path), entry)
 
-    def count(self, targets: Iterable[Target]) -> int:
+    def count(self, targets: Iterable[PublishedTarget]) -> int:
         """Have the rules hold for backups that a rescan found; for how many they did not before."""
         return sum(self._count(target) for target in targets if target.held)
 
-    def _count(self, target: Target) -> bool:
+    def _count(self, target: PublishedTarget) -> bool:
         row = row_of(
             target.host, target.path, target.transaction, target.source, target.base, layers=target.layers,
             number=target.number, salvaged=target.salvaged, seal=target.seal,
         )  # fmt: skip
         return self._write(target, row, "TARGET_COUNTED", target.place)
 
-    def _write(self, known: Target, row: bytes, kind: str, place: tuple[str, str], entry: str = "") -> bool:
+    def _write(self, known: PublishedTarget, row: bytes, kind: str, place: tuple[str, str], entry: str = "") -> bool:
         run = RunId(known.run)
         names = [keys.targets(run), keys.left(run), keys.events()]
         before = self._redis.hget(names[0], known.entry)

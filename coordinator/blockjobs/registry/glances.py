@@ -13,7 +13,7 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.submit import batches
-from blockjobs.registry.views import Place, readable_place
+from blockjobs.registry.views import JobPlace, readable_place
 
 HINT: Final = 1000  # fields Redis looks at in one step of a search
 BACK: Final = 5000  # events a backward search reads before it gives up
@@ -35,7 +35,7 @@ class Glances:
     def __init__(self, client: Client, odd: Odd | None = None) -> None:
         self._redis, self._odd = client, odd or Odd()
 
-    def progress(self, places: Iterable[Place]) -> dict[JobId, Glance]:
+    def progress(self, places: Iterable[JobPlace]) -> dict[JobId, Glance]:
         """How far some jobs are; unknown and unpublished ones are left out."""
         found: dict[JobId, Glance] = {}
         for page in batches(list(places)):
@@ -48,7 +48,7 @@ class Glances:
                     found |= {} if glance is None else {place.job: glance}
         return found
 
-    def jobs_like(self, pattern: str) -> list[Place]:
+    def jobs_like(self, pattern: str) -> list[JobPlace]:
         """The places of all jobs whose id matches a glob (``*``, ``?``, ``[...]``), by id."""
         found = dict(self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT))
         places = [readable_place(self._odd, job, found[job]) for job in sorted(found)]
@@ -85,7 +85,7 @@ class Glances:
             found |= {txn: RunId(run.decode()) for txn, run in zip(page, pipe.execute(), strict=True) if run}
         return found
 
-    def ahead(self, place: Place) -> int | None:
+    def ahead(self, place: JobPlace) -> int | None:
         """How many jobs of its host will get a slot before this one; None: it does not wait for a slot."""
         rank = self._redis.zrank(keys.ready(place.host), place.job)
         return None if rank is None else int(rank)

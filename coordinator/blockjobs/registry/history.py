@@ -12,7 +12,7 @@ from typing import Any, Final
 from blockjobs.model import volumespec
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.registry import codec, keys
@@ -30,7 +30,7 @@ class History:
     def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
-    def targets(self, runs: Iterable[RunView], odd: Odd | None = None) -> list[Target]:
+    def targets(self, runs: Iterable[RunView], odd: Odd | None = None) -> list[PublishedTarget]:
         """What some runs have published, and nobody has pruned."""
         read = (odd or self._odd).read
         each = list(runs)
@@ -56,15 +56,15 @@ class History:
             for run, rows in zip(each, pipe.execute(), strict=True)
         }
 
-    def pruned(self, target: Target, why: str = "") -> None:
+    def pruned(self, target: PublishedTarget, why: str = "") -> None:
         """A target is gone; ``why``: what else than pruning did it.  Again is harmless."""
         self._note(target, "pruned", why)
 
-    def leave(self, target: Target, why: str) -> None:
+    def leave(self, target: PublishedTarget, why: str) -> None:
         """A target was to be pruned, and is still there."""
         self._note(target, "left", why)
 
-    def _note(self, target: Target, what: str, why: str) -> None:
+    def _note(self, target: PublishedTarget, what: str, why: str) -> None:
         run = RunId(target.run)
         self._scripts.call(
             "prune", [keys.run(run), keys.targets(run), keys.left(run), keys.events()],
@@ -81,7 +81,7 @@ class History:
         self._redis.zrem(keys.prunes(), run)
 
 
-def keeps(runs: Iterable[RunView], targets: Sequence[Target]) -> dict[str, Mapping[str, int]]:
+def keeps(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[str, Mapping[str, int]]:
     """The rules that hold for a name, by transaction: those of the last run that published anything of it.
 
     What is held says nothing about rules: that a run has published it is a host's word.
@@ -129,13 +129,13 @@ def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
     return {name: frozenset(each) for name, each in names.items()}
 
 
-def _target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> Target:
+def _target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> PublishedTarget:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
     # Earlier versions wrote no number, and the mark of a salvaged one only if it was.
     txn, source, base, below, *more = codec.unpack(packed)
     salvaged, number, held, seal = [*more, *UNSAID[len(more) :]][: len(UNSAID)]
-    return Target(
+    return PublishedTarget(
         run=run.id, at=run.published / 1000, job=entry.decode().partition("@")[0], transaction=txn,
         group=transaction_name(run.id, TxnId(txn), names if run.found else run.fields.policies), host=host, path=path,
         source=source, base=base, layers=tuple(below), salvaged=bool(salvaged), number=int(number),

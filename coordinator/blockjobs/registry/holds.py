@@ -21,7 +21,7 @@ from blockjobs.registry.each import readable
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.submit import batches
-from blockjobs.registry.views import Place
+from blockjobs.registry.views import JobPlace
 
 ALL: Final = "all:"
 DRAIN: Final = "drain:"
@@ -56,7 +56,7 @@ class Holds:
         record = codec.pack([self._now(), cause, owner, read_steady_ms(self._redis) + ms if ms else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
-    def hold(self, reason: str, cause: str = "", places: Iterable[Place] | None = None) -> int:
+    def hold(self, reason: str, cause: str = "", places: Iterable[JobPlace] | None = None) -> int:
         """Hold these jobs (None: every live one) for a reason in force; how many it did not hold before."""
         held = 0
         for batch in batches(list(self.live() if places is None else places)):
@@ -120,19 +120,19 @@ class Holds:
         read = (self._odd.read(f"hold '{row[0]}'", partial(_holding, *row, jumps)) for row in rows)
         return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
-    def live(self) -> Iterator[Place]:
+    def live(self) -> Iterator[JobPlace]:
         """Every job of every transaction that is not over; concluded ones may be among them."""
         for txn in self._redis.zrange(keys.unfinished(), 0, -1):
             name = TxnId(txn.decode())
             for row in self._redis.lrange(keys.order(name), 0, -1):
                 host, job = row.decode().split(" ")
-                yield Place(Host(host), JobId(job), name)
+                yield JobPlace(Host(host), JobId(job), name)
 
-    def drained_by(self, what: str) -> list[Place]:
+    def drained_by(self, what: str) -> list[JobPlace]:
         """The live jobs that a drain concerns: those of a host, or those that read or write a volume (by its lock)."""
         if ":" not in what:
             return [place for place in self.live() if place.host == what]
-        found: list[Place] = []
+        found: list[JobPlace] = []
         for batch in batches(list(self.live())):
             pipe = self._redis.pipeline(transaction=False)
             for at in batch:
@@ -140,7 +140,7 @@ class Holds:
             found += [at for at, locks in zip(batch, pipe.execute(), strict=True) if what.encode() in locks]
         return found
 
-    def _keys(self, record: str, batch: Sequence[Place]) -> list[str]:
+    def _keys(self, record: str, batch: Sequence[JobPlace]) -> list[str]:
         names = [record, keys.events()]
         for at in batch:
             names += [

@@ -13,21 +13,21 @@ from typing import Final
 
 from blockjobs.model.errors import Refused
 from blockjobs.model.ids import Host, RunId, TxnId
-from blockjobs.model.keep import Target
+from blockjobs.model.keep import PublishedTarget
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.each import readable
-from blockjobs.registry.found import Found, under_new_name
+from blockjobs.registry.found import FoundBackups, under_new_name
 from blockjobs.registry.handover import elsewhere
 from blockjobs.registry.history import History, pack
 from blockjobs.registry.nodes import Node, Nodes, record_of
 from blockjobs.registry.odd import STRICT
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.verbs import Verbs
-from blockjobs.registry.views import JobView, Place, Views
+from blockjobs.registry.views import JobPlace, JobView, Views
 
 
-class Fate(StrEnum):
+class KeyFate(StrEnum):
     """What becomes of a key of a host when the host has another name."""
 
     WITH_JOBS = "it is a job's, and goes with its record"
@@ -38,28 +38,28 @@ class Fate(StrEnum):
 
 
 # Each function of ``keys`` that has a host's name in it, and what becomes of the key.
-HOST_KEYS: Final[dict[str, Fate]] = {
-    "job":           Fate.WITH_JOBS,
-    "holds":         Fate.WITH_JOBS,  # gone with the end of the job, as the three below are
-    "wake":          Fate.WITH_JOBS,
-    "share":         Fate.WITH_JOBS,
-    "members":       Fate.WITH_JOBS,
-    "sizes":         Fate.CARRIED,
-    "abandoned":     Fate.CARRIED,
-    "ready":         Fate.DROPPED,
-    "rung":          Fate.DROPPED,
-    "bells":         Fate.DROPPED,
-    "attempts":      Fate.DROPPED,
-    "fences":        Fate.DROPPED,
-    "locks":         Fate.DROPPED,
-    "card":          Fate.DROPPED,
-    "queue":         Fate.BROKER,  # a message that nobody took rings for what is not there
-    "host_events":   Fate.DROPPED,  # moved to the stream that is read, first
-    "host_due":      Fate.DROPPED,
-    "host_due_wake": Fate.DROPPED,
-    "reply":         Fate.EXPIRES,
-    "asked":         Fate.EXPIRES,
-    "permit":        Fate.EXPIRES,
+HOST_KEYS: Final[dict[str, KeyFate]] = {
+    "job":           KeyFate.WITH_JOBS,
+    "holds":         KeyFate.WITH_JOBS,  # gone with the end of the job, as the three below are
+    "wake":          KeyFate.WITH_JOBS,
+    "share":         KeyFate.WITH_JOBS,
+    "members":       KeyFate.WITH_JOBS,
+    "sizes":         KeyFate.CARRIED,
+    "abandoned":     KeyFate.CARRIED,
+    "ready":         KeyFate.DROPPED,
+    "rung":          KeyFate.DROPPED,
+    "bells":         KeyFate.DROPPED,
+    "attempts":      KeyFate.DROPPED,
+    "fences":        KeyFate.DROPPED,
+    "locks":         KeyFate.DROPPED,
+    "card":          KeyFate.DROPPED,
+    "queue":         KeyFate.BROKER,  # a message that nobody took rings for what is not there
+    "host_events":   KeyFate.DROPPED,  # moved to the stream that is read, first
+    "host_due":      KeyFate.DROPPED,
+    "host_due_wake": KeyFate.DROPPED,
+    "reply":         KeyFate.EXPIRES,
+    "asked":         KeyFate.EXPIRES,
+    "permit":        KeyFate.EXPIRES,
 }  # fmt: skip
 # The fields of ``keys.hosts`` before a host's name.
 JUDGED: Final = ("state", "since", "steps", "copy", "standing", "refused", "refused-at", "speed", "renaming")
@@ -75,7 +75,7 @@ class Carried:
 
 
 class HostNames:
-    def __init__(self, client: Client, scripts: Scripts, verbs: Verbs, found: Found) -> None:
+    def __init__(self, client: Client, scripts: Scripts, verbs: Verbs, found: FoundBackups) -> None:
         self._redis, self._scripts, self._verbs, self._found = client, scripts, verbs, found
         self._history, self._named = History(client, scripts, STRICT), Nodes(client, scripts, STRICT)
         self._views = Views(client, internal=True, odd=STRICT)
@@ -109,11 +109,11 @@ class HostNames:
             if there:
                 raise Refused(f"host '{host}' has {what} of its own: `blockjobs hosts remove {host}` forgets them")
 
-    def backups(self, host: Host) -> list[Target]:
+    def backups(self, host: Host) -> list[PublishedTarget]:
         """What runs have published there, and nobody has pruned."""
         return [each for each in self._history.targets(self._views.runs(), STRICT) if each.host == host]
 
-    def _places(self, host: Host) -> Iterator[Place]:
+    def _places(self, host: Host) -> Iterator[JobPlace]:
         return (place for place in self._views.all() if place.host == host)
 
     def _jobs(self, host: Host) -> Iterator[JobView]:
@@ -214,7 +214,7 @@ class HostNames:
 
 def keys_of(host: Host) -> list[str]:
     """The keys of a host that go with its name."""
-    going = (name for name, fate in HOST_KEYS.items() if fate in (Fate.CARRIED, Fate.DROPPED))
+    going = (name for name, fate in HOST_KEYS.items() if fate in (KeyFate.CARRIED, KeyFate.DROPPED))
     return [getattr(keys, name)(host) for name in going]
 
 

@@ -47,7 +47,7 @@ class NoticeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenNotice:
     """A notice that is ours for one try; ``url`` in full."""
 
     run: RunId
@@ -94,31 +94,31 @@ class Notices:
         found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
         return [notice for notice in found if notice is not None]
 
-    def take(self, run: RunId, number: int, taker: str, *, lease: float) -> Taken | None:
+    def take(self, run: RunId, number: int, taker: str, *, lease: float) -> TakenNotice | None:
         """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
         args = [f"{number} {run}", number, taker, round(lease * 1000)]
         match self._scripts.call("tell", [keys.notices(), keys.run_notices(run)], args):
             case [b"yours", tries, url, message]:
                 return self._odd.read(  # one that cannot be read comes up again when its lease is over
                     f"notice {number} of run {run}",
-                    lambda: Taken(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
+                    lambda: TakenNotice(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
                 )
             case _:
                 return None
 
-    def sent(self, taken: Taken) -> bool:
+    def sent(self, taken: TakenNotice) -> bool:
         """It was told; False: it is not ours any more, and another one may tell it again."""
         return self._over(taken, "sent")
 
-    def again(self, taken: Taken, seconds: float, why: str, *, counts: bool = True) -> bool:
+    def again(self, taken: TakenNotice, seconds: float, why: str, *, counts: bool = True) -> bool:
         """It was not told, and is tried again; ``counts`` False: we cut the try off ourselves."""
         return self._over(taken, "waiting", seconds, why, counts=counts)
 
-    def failed(self, taken: Taken, why: str) -> bool:
+    def failed(self, taken: TakenNotice, why: str) -> bool:
         """It is given up."""
         return self._over(taken, "failed", 0, why)
 
-    def _over(self, taken: Taken, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
+    def _over(self, taken: TakenNotice, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
         names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
         told_of = taken.run.removeprefix(OF_NAMES)
         args = [f"{taken.number} {taken.run}", taken.number, told_of, taken.taker, state, round(seconds * 1000), why]

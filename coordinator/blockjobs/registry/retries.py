@@ -7,27 +7,27 @@ from functools import partial
 from itertools import count
 
 from blockjobs.model import ids
-from blockjobs.model.barriers import View
+from blockjobs.model.barriers import BarrierView
 from blockjobs.model.ids import JobId, TxnId
 from blockjobs.model.policies import Policy, next_try, retry_after, transaction_name
 from blockjobs.registry import codec, history, keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.each import Each, plainly, readable
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.views import Place, Views
+from blockjobs.registry.views import JobPlace, Views
 
 
 class Retries:
     def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
         self._redis, self._scripts, self._views = client, scripts, views
 
-    def again(self, view: View) -> None:
+    def again(self, view: BarrierView) -> None:
         """Begin anew with the member of a transaction that aborted and is settled; again is harmless."""
         (host,) = view.shares
         members = self._redis.lrange(keys.members(host, view.txn), 0, -1)
         if not members:  # another finalizer was here
             return
-        place = Place(host, JobId(members[0].decode()), view.txn)
+        place = JobPlace(host, JobId(members[0].decode()), view.txn)
         job = self._views.at(place)
         if job is None or job.spec.transaction != view.txn:
             return

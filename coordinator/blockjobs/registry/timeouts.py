@@ -19,7 +19,7 @@ from blockjobs.registry.each import Each, plainly, readable
 from blockjobs.registry.events import Event
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.submit import batches
-from blockjobs.registry.views import Place, Views
+from blockjobs.registry.views import JobPlace, Views
 
 AT_ONCE: Final = 100  # jobs looked at in one call
 
@@ -128,7 +128,7 @@ class Timeouts:
         return CalledOff()
 
     def _call_off(
-        self, places: Iterable[Place], why: str, *, errno: int = 0, stopped_before: int | None = None
+        self, places: Iterable[JobPlace], why: str, *, errno: int = 0, stopped_before: int | None = None
     ) -> CalledOff:
         done, held = 0, 0
         for batch in batches(list(places)):
@@ -140,7 +140,7 @@ class Timeouts:
         return CalledOff(done, held)
 
 
-def _keys(batch: Sequence[Place]) -> list[str]:
+def _keys(batch: Sequence[JobPlace]) -> list[str]:
     return [
         key for at in batch for key in (
             keys.job(at.host, at.job), keys.share(at.host, at.transaction), keys.wake(at.host, at.job),

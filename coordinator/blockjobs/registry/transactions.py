@@ -8,7 +8,7 @@ from typing import Final
 
 import redis
 
-from blockjobs.model.barriers import Decision, Share, View, before
+from blockjobs.model.barriers import BarrierView, Decision, HostTally, before
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.registry import keys
 from blockjobs.registry.connection import Client, is_absence
@@ -26,7 +26,7 @@ class Due:
     score: float
 
 
-class Fate:
+class Transactions:
     def __init__(self, client: Client, scripts: Scripts) -> None:
         self._redis, self._scripts = client, scripts
 
@@ -64,7 +64,7 @@ class Fate:
         for page in batches(txns):
             self._scripts.call("remind", [keys.due(), keys.due_wake()], page)
 
-    def view(self, txn: TxnId, start: str = "") -> View | None:
+    def view(self, txn: TxnId, start: str = "") -> BarrierView | None:
         """A transaction as the pure core wants it; None where it does not exist.
 
         ``start``: the start of Redis (its run id) that was the last one before this call; what is done with the view is
@@ -79,8 +79,8 @@ class Fate:
             pipe.hgetall(keys.share(host, txn))
         pipe.hget(keys.run(RunId(record["run"])), "queued")
         *rows, queued = pipe.execute()
-        shares = [Share.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
-        return View(
+        shares = [HostTally.of({k.decode(): int(v) for k, v in share.items()}) for share in rows]
+        return BarrierView(
             txn=txn, run=RunId(record["run"]), rev=int(record["rev"]),
             decision=Decision(record["decision"]) if "decision" in record else None,
             number=int(record.get("number", 0)), manual="manual" in record, finalized="finalized" in record,
@@ -97,32 +97,32 @@ class Fate:
         """Note for readers where a transaction stands; ``doubt``: why it is not decided."""
         self._scripts.call("barrier", [keys.txn(txn)], [name, doubt])
 
-    def start(self, view: View, host: Host) -> None:
+    def start(self, view: BarrierView, host: Host) -> None:
         instants = view.cut or ("", "")
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.txn(view.txn), keys.holding()]
             names += [key for job in batch for key in (keys.job(host, job), keys.holds(host, job))]
             self._scripts.call("start", names, [view.txn, *instants, view.crash, *batch], start=view.start)
 
-    def pend(self, view: View, host: Host) -> None:
+    def pend(self, view: BarrierView, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.txn(view.txn)]
             jobs = [keys.job(host, job) for job in batch]
             self._scripts.call("pend", names + jobs, [view.txn, *batch], start=view.start)
 
-    def settle(self, view: View, decision: Decision, why: str) -> int:
+    def settle(self, view: BarrierView, decision: Decision, why: str) -> int:
         """Write the decision, on the view that it was taken on; its number, 0: something moved, look again."""
         names = [keys.txn(view.txn), keys.decisions(), keys.events()]
         verdict, *more = self._scripts.call("settle", names, [view.txn, decision, view.rev, why], start=view.start)
         return int(more[1]) if verdict == b"decided" else 0
 
-    def stop(self, view: View, host: Host) -> None:
+    def stop(self, view: BarrierView, host: Host) -> None:
         for batch in batches(self.members(host, view.txn)):
             names = [keys.share(host, view.txn), keys.events(), keys.ready(host), keys.rung(host)]
             names += [key for job in batch for key in (keys.job(host, job), keys.wake(host, job))]
             self._scripts.call("stop", names, [view.txn, *batch], start=view.start)
 
-    def fail(self, view: View, host: Host, step: str, errno: int, text: str) -> None:
+    def fail(self, view: BarrierView, host: Host, step: str, errno: int, text: str) -> None:
         """The host owes ``step`` and is given up: its members that owe it fail with ``text``."""
         for batch in batches(self.members(host, view.txn)):
             names = [
@@ -149,7 +149,7 @@ class Fate:
                 ended += self._scripts.call("abandon", names, [txn, text, done, *batch])[1]
         return ended
 
-    def conclude(self, view: View, hosts: frozenset[Host]) -> None:
+    def conclude(self, view: BarrierView, hosts: frozenset[Host]) -> None:
         """Conclude settled members of these hosts, newest first, in batches; the cursor says how far it came."""
         rows = [row.decode().split(" ") for row in self._redis.lrange(keys.order(view.txn), 0, -1)]
         whole = len(hosts) == len(view.shares)
@@ -168,7 +168,7 @@ class Fate:
             args = [view.run, view.txn, cursor, *(job for _, job, _ in batch)]
             self._scripts.call("conclude", names, args, start=view.start)
 
-    def close(self, due: Due, view: View | None, *, finished: bool, start: str = "") -> None:
+    def close(self, due: Due, view: BarrierView | None, *, finished: bool, start: str = "") -> None:
         """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one.
 
         ``start``: as of ``view``; where a transaction is not there it has none of its own.

@@ -20,11 +20,11 @@ from blockjobs.registry.connection import Client
 from blockjobs.registry.each import readable
 from blockjobs.registry.odd import Odd, Unreadable
 from blockjobs.registry.scripts import Scripts
-from blockjobs.registry.views import Place, Views
+from blockjobs.registry.views import JobPlace, Views
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class HoldTerms:
     """A hold's own: since and until when (ms of Redis' clock; until 0: no end), and whose it is."""
 
     since: int
@@ -65,13 +65,13 @@ class Verbs:
             raise errors.Refused("Can't resume a job that was not paused")
         return self._judged(reply, job_id, Verb.RESUME)
 
-    def terms(self) -> dict[tuple[str, str], Terms]:
+    def terms(self) -> dict[tuple[str, str], HoldTerms]:
         """Of each (job, reason) that has an owner or an end."""
         return self._terms(read_jumps(self._redis))
 
-    def _terms(self, jumps: int) -> dict[tuple[str, str], Terms]:
+    def _terms(self, jumps: int) -> dict[tuple[str, str], HoldTerms]:
         """The same; the ends are by the steady clock where no ``jumps`` are added."""
-        found: dict[tuple[str, str], Terms] = {}
+        found: dict[tuple[str, str], HoldTerms] = {}
         for row, record in self._redis.hgetall(keys.terms()).items():
             job, _, reason = readable(row).partition(" ")
             terms = self._odd.read(f"end of hold '{reason}' of job {job}", partial(_terms, record, jumps))
@@ -159,7 +159,11 @@ class Verbs:
             raise self._refusal(reply, job_id, Verb.DISMISS)
 
     def _call(
-        self, script: str, job_id: str, names: Callable[[Place], list[str]], args: Callable[[Place], Sequence[object]]
+        self,
+        script: str,
+        job_id: str,
+        names: Callable[[JobPlace], list[str]],
+        args: Callable[[JobPlace], Sequence[object]],
     ) -> list[Any]:
         """Run a verb's script where the job is; once more if it went to another host or transaction in between."""
         at = self._views.place(job_id)
@@ -169,10 +173,10 @@ class Verbs:
         return reply
 
     @staticmethod
-    def _woken(at: Place) -> list[str]:
+    def _woken(at: JobPlace) -> list[str]:
         return [keys.job(at.host, at.job), keys.wake(at.host, at.job), keys.txn(at.transaction), keys.events()]
 
-    def _job(self, at: Place) -> list[str]:
+    def _job(self, at: JobPlace) -> list[str]:
         return [
             keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job),
             keys.txn(at.transaction),
@@ -189,9 +193,9 @@ class Verbs:
         return errors.NoSuchJob(job_id)
 
 
-def _terms(record: bytes, jumps: int) -> Terms:
+def _terms(record: bytes, jumps: int) -> HoldTerms:
     since, until, owner = record.decode().split(" ", 2)
-    return Terms(int(since), int(until) and int(until) + jumps, owner)
+    return HoldTerms(int(since), int(until) and int(until) + jumps, owner)
 
 
 def _operation() -> str:

@@ -14,7 +14,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import NoSuchJob, NoSuchRun
 from blockjobs.model.ids import Host, JobId, RunId, TxnId, is_internal
 from blockjobs.model.jobs import JobSpec
-from blockjobs.model.policies import ALONE, Count, Outcome, RunFields, Verdict, outcome_of, transaction_name, verdict
+from blockjobs.model.policies import ALONE, Count, RunFields, RunOutcome, Verdict, outcome_of, transaction_name, verdict
 from blockjobs.model.states import Status
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client, milliseconds
@@ -153,10 +153,10 @@ class RunView:
         return self.sums.get("read", 0) / seconds if seconds > 0 else 0.0
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """How it ended, if it has."""
         if self.replaced or self.found:
-            return Outcome.SKIPPED if self.replaced else Outcome.FOUND
+            return RunOutcome.SKIPPED if self.replaced else RunOutcome.FOUND
         return outcome_of(self.jobs, self.failed, self.cancelled)
 
     @property
@@ -211,7 +211,7 @@ class TxnView:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPlace:
     """Where a job's record is."""
 
     host: Host
@@ -232,14 +232,14 @@ class Views:
     def _visible(self, name: str) -> bool:
         return self._internal or not is_internal(name)
 
-    def place(self, job_id: str) -> Place:
+    def place(self, job_id: str) -> JobPlace:
         """Raises NoSuchJob."""
         found = self._redis.hget(keys.ids(), job_id)
         if found is None or not self._visible(job_id):
             raise NoSuchJob(job_id)
         return demand(f"place of job {job_id}", lambda: place_of(JobId(job_id), found))
 
-    def published(self, job_id: str) -> tuple[Place, Status, int]:
+    def published(self, job_id: str) -> tuple[JobPlace, Status, int]:
         """Where a job is, its status and what it returned, whatever else its record says.
 
         Raises:
@@ -258,15 +258,15 @@ class Views:
             raise NoSuchJob(job_id)
         return found
 
-    def at(self, place: Place) -> JobView | None:
+    def at(self, place: JobPlace) -> JobView | None:
         """The job at a place; None where there is none, or it is not published."""
         return next(self._jobs([place], STRICT), None)
 
-    def jobs(self, places: Iterable[Place]) -> Iterator[JobView]:
+    def jobs(self, places: Iterable[JobPlace]) -> Iterator[JobView]:
         """Views of many jobs, in the order given, a page a round trip; unknown and unpublished ones are left out."""
         return self._jobs(places, self.odd)
 
-    def _jobs(self, places: Iterable[Place], odd: Odd) -> Iterator[JobView]:
+    def _jobs(self, places: Iterable[JobPlace], odd: Odd) -> Iterator[JobView]:
         for page in _pages(place for place in places if self._visible(place.job)):
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
@@ -281,13 +281,13 @@ class Views:
                     if job is not None:
                         yield job
 
-    def places(self, run_id: RunId, most: int = 0) -> list[Place]:
+    def places(self, run_id: RunId, most: int = 0) -> list[JobPlace]:
         """Every job of a run, in the order of the file.  ``most``: only the first so many, 0: all."""
         rows = self._redis.lrange(keys.run_jobs(run_id), 0, most - 1)
         found = (self.odd.read(f"a job of run {run_id}, {row!r},", partial(_row, row)) for row in rows)
         return [place for place in found if place is not None]
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[JobPlace]:
         """Every job that is not dismissed, in no order."""
         ids = self._redis.hgetall(keys.ids())
         places = [readable_place(self.odd, job, place) for job, place in ids.items()]
@@ -376,21 +376,21 @@ class Views:
         return [txn for txn in found if self._visible(txn)]
 
 
-def place_of(job: JobId, record: bytes) -> Place:
+def place_of(job: JobId, record: bytes) -> JobPlace:
     """The place of a job as ``ids`` has it."""
     host, txn = _text(record).split(" ")
-    return Place(Host(host), job, TxnId(txn))
+    return JobPlace(Host(host), job, TxnId(txn))
 
 
-def readable_place(odd: Odd, job: bytes, record: bytes) -> Place | None:
+def readable_place(odd: Odd, job: bytes, record: bytes) -> JobPlace | None:
     """The same of one among many."""
     name = readable(job)
     return odd.read(f"place of job {name}", lambda: place_of(JobId(_text(job)), record))
 
 
-def _row(row: bytes) -> Place:
+def _row(row: bytes) -> JobPlace:
     host, job, txn = _text(row).split(" ")
-    return Place(Host(host), JobId(job), TxnId(txn))
+    return JobPlace(Host(host), JobId(job), TxnId(txn))
 
 
 def _txn(
@@ -410,7 +410,7 @@ def _txn(
     )  # fmt: skip
 
 
-def _job(place: Place, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
+def _job(place: JobPlace, r: Mapping[bytes, bytes], holds: Mapping[bytes, bytes], now: int) -> JobView:
     def number(name: bytes) -> int:
         return int(r.get(name, b"0") or b"0")
 

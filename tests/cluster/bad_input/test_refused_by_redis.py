@@ -9,7 +9,7 @@ import pytest
 from sites import SECRET, Site, job
 
 from blockjobs.registry.connection import connect
-from blockjobs.server import Server
+from blockjobs.server import RedisServer
 from blockjobs.settings import URL
 
 URLS: dict[str, tuple[str, str]] = {
@@ -37,8 +37,8 @@ def test_a_redis_that_is_not_there_is_exit_3_and_no_password_is_shown(site: Site
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("other")) as server:
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("other")) as server:
         yield server
 
 
@@ -63,7 +63,7 @@ def test_a_redis_that_would_forget_is_exit_3_and_not_written_to(site, other, nam
     assert site.say("status").code == 0
 
 
-def test_a_redis_that_refuses_commands_is_exit_3(site: Site, other: Server, monkeypatch: pytest.MonkeyPatch):
+def test_a_redis_that_refuses_commands_is_exit_3(site: Site, other: RedisServer, monkeypatch: pytest.MonkeyPatch):
     with connect(other.url) as client:
         client.acl_setuser("weak", enabled=True, nopass=True, commands=["+ping", "+hello", "+client", "+config"])
         client.set("bj:runs", "of another type")

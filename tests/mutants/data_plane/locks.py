@@ -60,7 +60,7 @@ TOKENS: Final = (
     never("targets/staged.py", "        if record.decision is not None or known.settled:\n", unit("staged", "nothing_is_written_once_a_decision_is_noted_although_the_files_are_still_there")),
     Mutant("targets/staged.py", "known is None or known.uuid != member.uuid:\n", "known is None:\n", unit("staged", "nothing_is_written_after_an_abort_or_for_another_uuid")),
     never("targets/inplace.py", "            if token < current.token:\n", unit("devices", "one_writer_at_a_time_and_never_an_older_one")),
-    never("targets/inplace.py", "            if current.state not in (State.OPENED, State.INVALID):\n", unit("devices", "no_attempt_writes_to_a_device_whose_job_is_decided")),
+    never("targets/inplace.py", "            if current.state not in (DeviceState.OPENED, DeviceState.INVALID):\n", unit("devices", "no_attempt_writes_to_a_device_whose_job_is_decided")),
     Mutant("targets/opening.py", "        if record.decision is not None or record.state != \"open\" or not wanted():\n", "        if not wanted():\n", unit("publish", "an_aborted_job_leaves_only_its_tombstone")),
     Mutant("targets/opening.py", "        if record.decision is not None or record.state != \"open\" or not wanted():\n", "        if record.decision is not None or record.state != \"open\":\n", unit("publish", "a_settled_job_that_is_opened_late_makes_nothing")),
     never("targets/inplace.py", "        if not wanted():\n", unit("devices", "an_open_that_nobody_waits_for_any_more_notes_nothing")),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from blockjobs.cli.job_options import Size, follower_options
+from blockjobs.cli.job_options import SizeType, follower_options
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import complain
 from blockjobs.cli.start import HOSTED
 from blockjobs.cli.verify import verify_there
-from blockjobs.client.fleet import Coordinator
+from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BlockjobsError
 from blockworker.targets import manifest
 from blockworker.targets.proof import MANIFEST
@@ -21,7 +21,9 @@ from blockworker.targets.proof import MANIFEST
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True)
-@click.option("--speed", type=Size(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB")
+@click.option(
+    "--speed", type=SizeType(), default=0, help="Read each image with at most so many bytes a second, e.g. 50MiB"
+)
 @follower_options
 def verify(  # noqa: PLR0917 - click passes by name
     targets: tuple[str, ...], speed: int, url: str | None, detach: bool, json: bool, patience: float
@@ -49,7 +51,7 @@ def verify(  # noqa: PLR0917 - click passes by name
     if paths:
         bear_lost_output()
         return verify_here(paths)
-    with Coordinator(url) as here:
+    with Fleet(url) as here:
         return verify_there(here, targets, speed=speed, detach=detach, json=json, patience=patience)
 
 

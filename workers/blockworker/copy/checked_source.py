@@ -23,7 +23,7 @@ _MOST_RANGES: Final = 1 << 16  # that are noted one by one: an image that is bad
 _HOLE, _AS_IT_IS, _WHOLE = range(3)  # what a chunk is: zeros; what the image says; to be read, whatever the image says
 
 
-class Past(IntEnum):
+class Tolerate(IntEnum):
     """What is only noted, and stops nobody."""
 
     NOTHING = 0
@@ -40,7 +40,7 @@ class CheckedSource:
 
     def __init__(
         self, image: MediumSource, label: str, *, whole: int, digests: ProvenDigests | None, offset: int = 0, size: int,
-        on: Past = Past.NOTHING,
+        on: Tolerate = Tolerate.NOTHING,
     ) -> None:  # fmt: skip
         self.size = size
         self._image, self._label, self._digests = image, label, digests
@@ -122,7 +122,7 @@ class CheckedSource:
             if there:
                 self._image.pread_into(view[:there], start)
         except VolumeError:
-            if self._on < Past.ERRORS:
+            if self._on < Tolerate.ERRORS:
                 raise
             self._add(self._unreadable, start, start + len(view))
             return
@@ -131,7 +131,7 @@ class CheckedSource:
             return
         end = start + len(view)
         self.note(start, end)
-        if self._on < Past.DIFFERENCES:
+        if self._on < Tolerate.DIFFERENCES:
             text = f"source {self._label}: bytes {start} to {end} differ from the digests of its manifest"
             raise VolumeError(errno.EBADMSG, text, operation=DIGEST, offset=start, length=len(view))
 
@@ -187,7 +187,7 @@ class CheckedSource:
                 yield extent
                 start = extent.start + extent.length
         except VolumeError:
-            if self._on < Past.ERRORS:
+            if self._on < Tolerate.ERRORS:
                 raise
             yield Extent(start, end - start, data=True)
 

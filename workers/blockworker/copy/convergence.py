@@ -12,7 +12,7 @@ LONGEST: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class PassRates:
     """In bytes a second: how fast the source changes, and how fast changes were copied."""
 
     passes: int
@@ -25,7 +25,7 @@ class Convergence:
     _found: list[tuple[float, int]] = field(default_factory=list)  # end and dirty bytes of each pass in a row
     diverging: bool = False
 
-    def look(self, began: float, ended: float, dirty: int) -> Rates | None:
+    def look(self, began: float, ended: float, dirty: int) -> PassRates | None:
         """Take in a pass; its rates when by now it is clear that passes do not become cleaner."""
         if not dirty:
             self._found, self.diverging = [], False
@@ -38,7 +38,9 @@ class Convergence:
         self.diverging = stays and ended - self._found[0][0] >= AT_LEAST
         if not self.diverging:
             return None
-        return Rates(len(self._found), int(dirty / max(ended - before, 1e-3)), int(dirty / max(ended - began, 1e-3)))
+        return PassRates(
+            len(self._found), int(dirty / max(ended - before, 1e-3)), int(dirty / max(ended - began, 1e-3))
+        )
 
     @property
     def rest(self) -> float:

@@ -23,7 +23,7 @@ from blockjobs.model.volumespec import FileVolume
 from blockworker.host.host_commands import allowed, call
 from blockworker.host.roots import Roots
 from blockworker.records.files import unlink
-from blockworker.records.journal import Journal, Kept, Member
+from blockworker.records.journal import CutRecord, Journal, MemberFiles
 from blockworker.system import kernel
 from blockworker.volumes.condition import REPLACED, UNSEEN, Identity, identity_of
 from blockworker.volumes.in_use import is_torn, open_store
@@ -50,7 +50,7 @@ _CANNOT: Final = {
 _journals: Final[WeakValueDictionary[str, Journal]] = WeakValueDictionary()
 
 
-def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
+def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, str]:
     """The cut that a job is to have; without one, the reason, where it was for us to choose.
 
     Raises:
@@ -63,7 +63,7 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
         allowed(roots.config, name)
         if path is None:
             raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} has no path that '{spec.snapshot}' could cut")
-        return Kept(how=spec.snapshot, source=path, id=uuid[:16]), ""
+        return CutRecord(how=spec.snapshot, source=path, id=uuid[:16]), ""
     why, file = "", f".{os.path.basename(path or '')}.{uuid[:8]}.cut"
     if path is None or not isinstance(volumespec.bottom(spec.source.volume), FileVolume):
         why = "it is no file"
@@ -72,7 +72,7 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[Kept | None, str]:
     else:
         with suppress(JobFailed):
             roots.expect_target(path)
-            return Kept(how=cuts.REFLINK, source=path, id=uuid[:8], path=f"{os.path.dirname(path)}/{file}"), ""
+            return CutRecord(how=cuts.REFLINK, source=path, id=uuid[:8], path=f"{os.path.dirname(path)}/{file}"), ""
         why = f"it is outside the write roots of host {roots.config.name}, and a reflink lies beside it"
     return None, refused(spec, why)
 
@@ -84,7 +84,7 @@ def refused(spec: JobSpec, why: str) -> str:
     return f"no reflink: {why}"
 
 
-def probe(roots: Roots, kept: Kept) -> str:
+def probe(roots: Roots, kept: CutRecord) -> str:
     """Make the cut's file, empty, having tried whether it can be one; "" or why it cannot, and then it is gone."""
     try:
         with _beside(roots, kept) as (directory, name, source):
@@ -124,14 +124,14 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
         journal.put(*begun)
 
 
-def brace(roots: Roots, kept: Kept) -> None:
+def brace(roots: Roots, kept: CutRecord) -> None:
     """What a reflink would have to do first: write the source's dirty pages.  Nothing stands still for that."""
     if kept.how == cuts.REFLINK:
         with suppress(OSError), _beside(roots, kept) as (_, _, source):
             os.fdatasync(source)
 
 
-def make(roots: Roots, member: Member, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
+def make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
     """Make a member's cut, again if it was made before: nobody has read it yet.  ``seen``: the source, as OPEN saw it.
 
     Raises:
@@ -143,7 +143,7 @@ def make(roots: Roots, member: Member, spec: JobSpec, seen: Identity = UNSEEN) -
     return replace(made, consistency=cuts.CRASH) if torn or is_torn(spec, roots) else made
 
 
-def _make(roots: Roots, member: Member, spec: JobSpec, seen: Identity) -> Cut:
+def _make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity) -> Cut:
     if (kept := member.cut) is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
     if name := cuts.command(kept.how):
@@ -175,7 +175,7 @@ def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
         raise SourceChanged(f"source {spec.source.text}", str(what))
 
 
-def keep(roots: Roots, kept: Kept) -> None:
+def keep(roots: Roots, kept: CutRecord) -> None:
     """Make a cut durable: after a power cut it is there, as it was."""
     if kept.how != cuts.REFLINK:
         return
@@ -188,7 +188,7 @@ def keep(roots: Roots, kept: Kept) -> None:
         os.close(fd)
 
 
-def remove(roots: Roots, kept: Kept) -> None:
+def remove(roots: Roots, kept: CutRecord) -> None:
     """Leave nothing of a cut; again is harmless.  Raises JobFailed."""
     if name := cuts.command(kept.how):
         if kept.begun:
@@ -213,7 +213,7 @@ def remove(roots: Roots, kept: Kept) -> None:
         os.close(directory)
 
 
-def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec) -> Cut:
+def _created(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec: JobSpec) -> Cut:
     """A cut that the host's command made: what it printed is what is read, where that is allowed."""
     # The command may outlive us: until it has ended nobody else gets the lock, and so nobody removes too early.
     fence = journal.lock if (journal := _journals.get(spec.id)) is not None else -1
@@ -230,7 +230,7 @@ def _created(roots: Roots, member: Member, kept: Kept, name: str, spec: JobSpec)
         os.close(fd)
 
 
-def _cut(member: Member, kept: Kept, path: str, fd: int, spec: JobSpec) -> Cut:
+def _cut(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec) -> Cut:
     made = identity_of(fd, path, still=True)
     size = made.size
     if volumespec.formatted(spec.source.volume):
@@ -241,7 +241,7 @@ def _cut(member: Member, kept: Kept, path: str, fd: int, spec: JobSpec) -> Cut:
 
 
 @contextmanager
-def _beside(roots: Roots, kept: Kept) -> Iterator[tuple[int, str, int]]:
+def _beside(roots: Roots, kept: CutRecord) -> Iterator[tuple[int, str, int]]:
     """The directory of a source and of the cut in it, the cut's name, and the source, open."""
     directory = roots.open_dir(os.path.dirname(kept.source))
     try:
@@ -255,13 +255,13 @@ def _beside(roots: Roots, kept: Kept) -> Iterator[tuple[int, str, int]]:
         os.close(directory)
 
 
-def _expect_ours(fd: int, kept: Kept) -> None:
+def _expect_ours(fd: int, kept: CutRecord) -> None:
     """The directory may be writable for others: what lies there now has to be the file that OPEN made."""
     st = os.fstat(fd)
     if not stat.S_ISREG(st.st_mode) or (st.st_nlink, st.st_uid, stat.S_IMODE(st.st_mode)) != (1, os.geteuid(), 0o600):
         raise JobFailed(errno.ENOENT, f"the cut {kept.path} is not the file that was made: it was replaced")
 
 
-def _failed(kept: Kept, error: OSError) -> JobFailed:
+def _failed(kept: CutRecord, error: OSError) -> JobFailed:
     code = error.errno or errno.EIO
     return JobFailed(code, f"source {kept.source} cannot be cut by {kept.how}: {os.strerror(code)}")

@@ -28,7 +28,7 @@ TRIES = 3  # thaws, a second apart
 DEATH = 2.0  # seconds that a killed freeze is waited for before the thaw; a call stuck in the kernel takes longer
 
 
-class Call:
+class FreezeCall:
     """The command, called with one word; a process group of its own, so that all of it can be ended."""
 
     def __init__(self, argv: list[str], word: str, paths: list[str]) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     argv, paths, limit = told["argv"], told["paths"], told["limit"] or float("inf")
     began = time.monotonic()
-    freeze = Call(argv, "freeze", paths)
+    freeze = FreezeCall(argv, "freeze", paths)
     code = freeze.wait(min(limit, told["patience"]), until=0)
     if code == 0:
         say("frozen")
@@ -91,7 +91,7 @@ def thaw(argv: list[str], paths: list[str]) -> str:
     """Let everything go on; "" or why it could not be."""
     failure = ""
     for left in reversed(range(TRIES)):
-        call = Call(argv, "thaw", paths)
+        call = FreezeCall(argv, "thaw", paths)
         code = call.wait(CALL)
         if code == 0:
             return ""

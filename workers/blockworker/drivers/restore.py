@@ -13,14 +13,14 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.restores import FORCE
 from blockjobs.model.verifications import FROM_MEDIUM
-from blockworker.copy.checked_source import CheckedSource, Past
+from blockworker.copy.checked_source import CheckedSource, Tolerate
 from blockworker.copy.digests import CHUNK
 from blockworker.drivers.base import Job
 from blockworker.drivers.copying import Copying
 from blockworker.drivers.published import MOST, Published
 from blockworker.drivers.staged import attach
 from blockworker.host.roots import Roots
-from blockworker.records.journal import Member
+from blockworker.records.journal import MemberFiles
 from blockworker.targets import manifest
 from blockworker.targets.attributes import Attributes, parse
 from blockworker.targets.given import given_back
@@ -31,7 +31,7 @@ class Restore(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
         record = manifest.load(path + MANIFEST, roots.open_published)
         whole: int = record["size"]
-        on = Past.DIFFERENCES if spec.options.get(FORCE) else Past.NOTHING
+        on = Tolerate.DIFFERENCES if spec.options.get(FORCE) else Tolerate.NOTHING
         offset, size = spec.offset, spec.length or whole - spec.offset
         if size < 0 or (size == 0 and whole) or offset + size > whole:
             text = f"bytes {offset} to {offset + max(0, size)} are not all in image {path}: it has {whole} bytes"
@@ -61,7 +61,7 @@ class Restore(Published):
     def allocated(self, spec: JobSpec, source: object) -> int | None:  # noqa: ARG002
         return source.allocated() if isinstance(source, CheckedSource) and source.is_raw else None
 
-    def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
+    def wanted(self, roots: Roots, member: MemberFiles) -> Attributes:  # noqa: ARG002
         return given_back(member)
 
     def attached(self, roots: Roots, job: Job) -> Restoring:

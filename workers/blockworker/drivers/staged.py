@@ -24,7 +24,7 @@ from blockworker.drivers.base import Driver, Opened
 from blockworker.drivers.examined import SourceFindings, examine_copied, examine_source, manifest_keys
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
-from blockworker.records.journal import Kept, Member
+from blockworker.records.journal import CutRecord, MemberFiles
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.system.cage.tool import Idle
 from blockworker.system.together import Durably, do_alone
@@ -116,7 +116,7 @@ class Staged(Driver):
         raw = volumespec.formatted(volume) is None and isinstance(volumespec.bottom(volume), FileVolume)
         return source.allocated() if raw else None
 
-    def wanted(self, roots: Roots, member: Member) -> Attributes:  # noqa: ARG002
+    def wanted(self, roots: Roots, member: MemberFiles) -> Attributes:  # noqa: ARG002
         """The owner, permissions and other attributes that the published image gets, where it replaces no other."""
         return attributes_of_backups(roots.config)
 
@@ -216,7 +216,7 @@ class Staged(Driver):
             finished=datetime.fromtimestamp(result["finished"], UTC),
         )  # fmt: skip
         record = {**record, **durable.salvaged.to_dict(), **manifest_keys(opened, result), **self.told(spec, result)}
-        if isinstance(place, Member):
+        if isinstance(place, MemberFiles):
             if durable.salvaged:
                 expect_no_whole_image(roots, place)
             record["attributes"] = place.attributes or None
@@ -323,7 +323,7 @@ def _in_place(roots: Roots, claim: Claim, source: Source) -> Attached:
     )  # fmt: skip
 
 
-def _staged(roots: Roots, claim: Claim, source: Source, member: Member, staged: StagedTarget) -> Attached:
+def _staged(roots: Roots, claim: Claim, source: Source, member: MemberFiles, staged: StagedTarget) -> Attached:
     spec, done = claim.spec, _durable(claim.durable, member.uuid)
     image = volumespec.formatted(spec.target.volume)
     again = image is None or rewritable(image, compress=spec.compress)
@@ -368,19 +368,19 @@ def is_staged(spec: JobSpec) -> bool:
     return not is_null(spec) and not spec.in_place
 
 
-def _member(roots: Roots, spec: JobSpec) -> Member:
+def _member(roots: Roots, spec: JobSpec) -> MemberFiles:
     with Batch(roots) as batch:
         return _opened_in(batch, spec)
 
 
-def _opened_in(batch: Batch, spec: JobSpec) -> Member:
+def _opened_in(batch: Batch, spec: JobSpec) -> MemberFiles:
     member = batch.find_member(target_path(spec), spec.transaction, spec.id)
     if member is None:
         raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or is settled already")
     return member
 
 
-def _kept(roots: Roots, spec: JobSpec) -> Kept:
+def _kept(roots: Roots, spec: JobSpec) -> CutRecord:
     kept = _member(roots, spec).cut
     if kept is None:
         raise JobFailed(errno.ENOENT, f"no journal knows a cut of {spec.source.text}")
@@ -400,7 +400,7 @@ def _source_locks(roots: Roots, spec: JobSpec, identity: Identity) -> str:
     return lock_text(spans_of_volume(roots, volume))
 
 
-def _target_lock(roots: Roots, member: Member) -> str:
+def _target_lock(roots: Roots, member: MemberFiles) -> str:
     """The name under which nobody else may write: its directory's identity and the last part."""
     directory = roots.open_dir(member.directory)
     try:

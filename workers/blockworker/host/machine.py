@@ -25,7 +25,7 @@ from blockjobs.model.liveness import WorkerProcess
 from blockjobs.process.clock import read_boot_id
 from blockworker.host import state
 from blockworker.host.config import HANGS_AFTER, HostConfig, machine_id
-from blockworker.host.state import Place
+from blockworker.host.state import StatePlace
 from blockworker.system.crew import Crew
 from blockworker.system.processstart import has_started_at, read_start
 
@@ -78,7 +78,7 @@ def is_gone(process: WorkerProcess) -> bool:
 
 
 @cache
-def _token_of(place: Place) -> str:
+def _token_of(place: StatePlace) -> str:
     """The token among the host's records; "" where there is none, or nobody can read it."""
     try:
         return _answered(_read, place)
@@ -86,7 +86,7 @@ def _token_of(place: Place) -> str:
         return ""
 
 
-def _answered(act: Callable[[Place], str], place: Place) -> str:
+def _answered(act: Callable[[StatePlace], str], place: StatePlace) -> str:
     """What ``act`` returns.  Raises JobFailed: it hangs."""
     found = Crew(act, {place: place}, {place: place}).wait([place], time.monotonic() + HANGS_AFTER)
     if place not in found:
@@ -94,11 +94,11 @@ def _answered(act: Callable[[Place], str], place: Place) -> str:
     return found[place]
 
 
-def _read(place: Place) -> str:
+def _read(place: StatePlace) -> str:
     return (state.read_record(place, NAME) or b"").decode("ascii", "replace").strip()
 
 
-def _draw(place: Place) -> str:
+def _draw(place: StatePlace) -> str:
     if not _read(place):
         with state.changing(place, NAME):  # the other worker may draw one at this moment
             if not _read(place):

@@ -19,7 +19,7 @@ from blockjobs.model.errors import JobFailed
 from blockworker.host import state
 from blockworker.host.config import HostConfig
 from blockworker.host.seen import Seen, changed, describe
-from blockworker.host.state import Place
+from blockworker.host.state import StatePlace
 
 NAME: Final = "roots.json"
 VERSION: Final = 1
@@ -208,7 +208,7 @@ class Mounts:
             self._memory, self._stamp = memory, _stamp(f"{place.path}/{NAME}")
 
 
-def _parsed(place: Place) -> Memory:
+def _parsed(place: StatePlace) -> Memory:
     text = state.read_record(place, NAME)
     return Memory() if text is None else Memory.parse(text, f"{place.path}/{NAME}")
 

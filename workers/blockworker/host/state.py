@@ -27,7 +27,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StatePlace:
     """A directory of records: the directory of the configuration, and our own folders in it, which are no symlinks."""
 
     top: str
@@ -38,7 +38,7 @@ class Place:
     def path(self) -> str:
         return "/".join((self.top.rstrip("/"), *self.inner))
 
-    def below(self, name: str) -> Place:
+    def below(self, name: str) -> StatePlace:
         return replace(self, inner=(*self.inner, name))
 
     def open(self, *, make: bool = False) -> int:
@@ -64,10 +64,10 @@ class Place:
         return here
 
 
-def place_of(config: HostConfig) -> Place | None:
+def place_of(config: HostConfig) -> StatePlace | None:
     """Where this host writes its records; None: it has neither a state directory nor a write root."""
     if has_directory(config):
-        return Place(config.state, owned=True)
+        return StatePlace(config.state, owned=True)
     return beneath(config.write_roots[0]) if config.write_roots else None
 
 
@@ -82,7 +82,7 @@ def has_directory(config: HostConfig) -> bool:
     return os.path.isdir(config.state) or os.access(os.path.dirname(config.state), os.W_OK | os.X_OK)
 
 
-def places_of(config: HostConfig) -> list[Place]:
+def places_of(config: HostConfig) -> list[StatePlace]:
     """Every directory in which records of this host may lie; the first is the one that is written to."""
     first = place_of(config)
     if first is None:
@@ -113,7 +113,7 @@ def mark_carried(config: HostConfig, root: str) -> None:
         write_record(place, CARRIED, json.dumps(roots).encode() + b"\n")
 
 
-def _carried(place: Place) -> list[str]:
+def _carried(place: StatePlace) -> list[str]:
     try:
         found = json.loads(read_record(place, CARRIED) or b"[]")
     except (ValueError, RecursionError):
@@ -143,7 +143,7 @@ def failing(path: str) -> Iterator[None]:
         raise JobFailed(code, text) from error
 
 
-def read_record(place: Place, name: str) -> bytes | None:
+def read_record(place: StatePlace, name: str) -> bytes | None:
     """The content of a record; None where there is none."""
     try:
         folder = place.open()
@@ -155,7 +155,7 @@ def read_record(place: Place, name: str) -> bytes | None:
         os.close(folder)
 
 
-def write_record(place: Place, name: str, content: bytes) -> None:
+def write_record(place: StatePlace, name: str, content: bytes) -> None:
     """Replace a record, durably; the directory is made where it is missing."""
     folder = place.open(make=True)
     try:
@@ -164,7 +164,7 @@ def write_record(place: Place, name: str, content: bytes) -> None:
         os.close(folder)
 
 
-def remove_record(place: Place, name: str) -> None:
+def remove_record(place: StatePlace, name: str) -> None:
     """Remove a record, durably, if it is there."""
     with suppress(FileNotFoundError):
         folder = place.open()
@@ -176,7 +176,7 @@ def remove_record(place: Place, name: str) -> None:
 
 
 @contextmanager
-def changing(place: Place, name: str) -> Iterator[None]:
+def changing(place: StatePlace, name: str) -> Iterator[None]:
     """Hold the lock of a record that several processes of this host change: each reads it again, and replaces it."""
     folder = place.open(make=True)
     try:
@@ -192,9 +192,9 @@ def changing(place: Place, name: str) -> Iterator[None]:
         os.close(lock)
 
 
-def beneath(root: str) -> Place:
+def beneath(root: str) -> StatePlace:
     """Where records lie beneath a write root."""
-    return Place(root, (FOLDER,))
+    return StatePlace(root, (FOLDER,))
 
 
 def _sync(path: str) -> None:

@@ -30,7 +30,7 @@ from blockworker.targets.replaced import expect_no_loop
 log = logging.getLogger(__name__)
 
 
-class Left(Exception):
+class PruneRefused(Exception):
     """A target stays as it is; says why."""
 
 
@@ -68,7 +68,7 @@ class Pruner:
     def _one(self, target: Mapping[str, str], staying: chains.Staying, *, dry: bool) -> dict[str, str]:
         try:
             state = self._prune(target, staying, dry=dry)
-        except (Left, LockBusy) as left:
+        except (PruneRefused, LockBusy) as left:
             return {"state": "left", "text": str(left)}
         except JobFailed as failed:
             return {"state": "left", "text": failed.text}
@@ -98,7 +98,7 @@ class Pruner:
             image = self._checked(directory, target, manifest, beside)
             try:
                 if why := staying.needs(target):
-                    raise Left(why)
+                    raise PruneRefused(why)
                 self._expect_unused(directory, path, image)
                 if not dry:
                     with self._alone(root, target["transaction"]):
@@ -116,7 +116,7 @@ class Pruner:
         self, directory: int, target: Mapping[str, str], staying: chains.Staying, *, dry: bool
     ) -> str:  # fmt: skip
         if stat_of(directory, os.path.basename(target["path"])) is not None:
-            raise Left(f"{target['path']} has no manifest beside it: nobody knows that it is of this job")
+            raise PruneRefused(f"{target['path']} has no manifest beside it: nobody knows that it is of this job")
         state = _gone(target, staying)
         if not dry and self._asked():
             self._tidy(target["path"], target["base"])
@@ -132,7 +132,7 @@ class Pruner:
             expect_no_loop(image, path)
         place = os.fstat(directory)
         if self._in_use(identity, f"{place.st_dev}:{place.st_ino}/{os.path.basename(path)}"):
-            raise Left(f"{path} is in use by a job")
+            raise PruneRefused(f"{path} is in use by a job")
 
     def _checked(
         self, directory: int, target: Mapping[str, str], manifest: Mapping[str, Any], beside: os.stat_result
@@ -140,12 +140,12 @@ class Pruner:
         """A descriptor of the image, -1 if it is not there; raises Left: it is not the one that was published."""
         path, name = target["path"], os.path.basename(target["path"])
         if (manifest.get("job"), manifest.get("run")) != (target["job"], target["run"]):
-            raise Left(f"{path} was replaced: its manifest is of job '{str(manifest.get('job'))[:200]}'")
+            raise PruneRefused(f"{path} was replaced: its manifest is of job '{str(manifest.get('job'))[:200]}'")
         found = stat_of(directory, name)
         if found is None:
             return -1
         if not stat.S_ISREG(found.st_mode):
-            raise Left(f"{path} is {kind_of(found)}: a regular file was expected")
+            raise PruneRefused(f"{path} is {kind_of(found)}: a regular file was expected")
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
             same = manifests.describes(manifest, fd)
@@ -153,7 +153,7 @@ class Pruner:
                 raw, st = manifest.get("format", "raw") == "raw", os.fstat(fd)
                 same = st.st_mtime_ns <= beside.st_mtime_ns and (not raw or st.st_size == manifest["size"])
             if not same:
-                raise Left(f"{path} was changed or replaced after it was committed")
+                raise PruneRefused(f"{path} was changed or replaced after it was committed")
         except BaseException:
             os.close(fd)
             raise
@@ -166,7 +166,7 @@ class Pruner:
 
     def _alone(self, root: Root, transaction: str) -> AbstractContextManager[Any]:
         if not self._asked():
-            raise Left("whoever asked gave up waiting")
+            raise PruneRefused("whoever asked gave up waiting")
         return journal.locked(self._roots, root, transaction)
 
     def _remove(self, directory: int, name: str, manifest: Mapping[str, Any]) -> None:
@@ -208,7 +208,7 @@ def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
     try:
         return manifests.load(f"/proc/self/fd/{fd}", changed=True)
     except BadInput:
-        raise Left(f"{path} is no manifest that is known here") from None
+        raise PruneRefused(f"{path} is no manifest that is known here") from None
     finally:
         os.close(fd)
 
@@ -217,7 +217,7 @@ def _gone(target: Mapping[str, str], staying: chains.Staying) -> str:
     """Nothing is there: it was pruned before, unless nothing at all is there that should be."""
     if not staying.any_beneath(target["base"]):
         text = f"neither {target['path']} nor any other backup beneath {target['base'] or '/'} is there"
-        raise Left(f"{text}: is it mounted?")
+        raise PruneRefused(f"{text}: is it mounted?")
     return "gone"
 
 

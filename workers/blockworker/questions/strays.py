@@ -21,7 +21,7 @@ from typing import Final
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockworker.host.roots import Root, Roots
 from blockworker.records import journal as journals
-from blockworker.records.entries import Member, Record
+from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.records.folder import FOLDER, folder_of
 from blockworker.records.reserved import read_reservation
 from blockworker.system.filesystem import kind_of
@@ -41,12 +41,12 @@ _KINDS: Final = {"part": "staging file", "cut": "cut", "reserved": "reserved nam
 Row = dict[str, str]
 
 
-class Left(Exception):
+class StrayKept(Exception):
     """Something stays as it is; says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
+class SweepQuestions:
     """What a sweep asks: which transaction is known there, and whether a job reads or writes a file.
 
     ``name``: the one that is asked; ``gone``: one of which a person says that it will never come back.
@@ -61,7 +61,7 @@ class Registry:
         """Raises Left: what another registry has begun may go on there; earlier versions did not note which ("")."""
         if other not in ("", self.name, self.gone):
             text = f"it is of registry {other}, which may go on with it; if that is gone for good"
-            raise Left(f"{text}: `blockjobs sweep --lost {other}`")
+            raise StrayKept(f"{text}: `blockjobs sweep --lost {other}`")
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Known:
     uuids: set[str] = field(default_factory=set)  # of staging files, and the ids of cuts
     unread: list[str] = field(default_factory=list)  # folders in which a journal cannot be read
 
-    def add(self, member: Member) -> None:
+    def add(self, member: MemberFiles) -> None:
         self.uuids |= {member.uuid[:8], *([member.cut.id[:8]] if member.cut is not None else [])}
 
 
@@ -103,7 +103,7 @@ def _unread(folder: str) -> list[str]:
             if name.endswith(".journal") and not name.startswith("."):
                 try:
                     with open(f"{folder}/{name}", "rb") as file:
-                        Record.parse(file.read(), f"{folder}/{name}")
+                        JournalRecord.parse(file.read(), f"{folder}/{name}")
                 except FileNotFoundError:
                     continue
                 except (JobFailed, OSError) as error:
@@ -121,10 +121,10 @@ def _add_foreign(known: Known, folder: str) -> None:
                 with open(f"{top}/{name}", "rb") as file:
                     text = file.read()
                 if name.endswith(".journal"):
-                    for member in Record.parse(text, f"{top}/{name}").members.values():
+                    for member in JournalRecord.parse(text, f"{top}/{name}").members.values():
                         known.add(member)
                 elif top.endswith(".members"):
-                    known.add(Member.parse(text, f"{top}/{name}"))
+                    known.add(MemberFiles.parse(text, f"{top}/{name}"))
     except FileNotFoundError:
         return
     except (JobFailed, OSError) as error:
@@ -136,7 +136,7 @@ def _raise(error: OSError) -> None:
 
 
 def sweep_strays(
-    roots: Roots, root: Root, known: Known, registry: Registry, *, dry: bool, now: float
+    roots: Roots, root: Root, known: Known, registry: SweepQuestions, *, dry: bool, now: float
 ) -> Iterator[Row]:  # fmt: skip
     candidates = []
     top = roots.open_dir(root.path)
@@ -156,7 +156,7 @@ def sweep_strays(
     for directory, name in candidates:
         try:
             what = _remove_stray(roots, directory, name, known, registry, local=local, dry=dry, now=now)
-        except Left as why:
+        except StrayKept as why:
             yield {"what": "file", "path": f"{directory}/{name}", "state": "left", "text": str(why)}
         except (BlockjobsError, OSError) as error:
             yield {"what": "file", "path": f"{directory}/{name}", "state": "left", "text": str(error)}
@@ -166,7 +166,7 @@ def sweep_strays(
 
 
 def _remove_stray(
-    roots: Roots, path: str, name: str, known: Known, registry: Registry, *, local: bool, dry: bool, now: float
+    roots: Roots, path: str, name: str, known: Known, registry: SweepQuestions, *, local: bool, dry: bool, now: float
 ) -> str:  # fmt: skip
     """Remove a file that nobody owns; what it is, or "" where it is somebody's or too young.  Raises Left."""
     directory = roots.open_dir(path)
@@ -180,13 +180,13 @@ def _remove_stray(
             if not kind:
                 return ""
             if st.st_uid != os.geteuid():
-                raise Left(f"it is of user {st.st_uid}, and not of the one that sweeps")
+                raise StrayKept(f"it is of user {st.st_uid}, and not of the one that sweeps")
             if known.unread:
-                raise Left(f"a journal cannot be read, and may name it: {known.unread[0]}")
+                raise StrayKept(f"a journal cannot be read, and may name it: {known.unread[0]}")
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Left("a process has it open") from None
+                raise StrayKept("a process has it open") from None
             if not dry:
                 os.unlink(name, dir_fd=directory)
                 os.fsync(directory)
@@ -202,7 +202,7 @@ def _remove_stray(
         os.close(directory)
 
 
-def _judged(directory: int, name: str, known: Known, registry: Registry, *, local: bool) -> str:
+def _judged(directory: int, name: str, known: Known, registry: SweepQuestions, *, local: bool) -> str:
     """What a hidden file is; "" where it is somebody's."""
     place, found = os.fstat(directory), _HIDDEN.fullmatch(name)
     if found is None:
@@ -210,7 +210,7 @@ def _judged(directory: int, name: str, known: Known, registry: Registry, *, loca
         if holder is None or holder.uuid[:8] in known.uuids:
             return ""
         if not holder.transaction:
-            raise Left("it cannot be read whose name it reserves")
+            raise StrayKept("it cannot be read whose name it reserves")
         if registry.knows(holder.transaction):
             return ""
         registry.expect_gone(holder.registry)
@@ -219,10 +219,10 @@ def _judged(directory: int, name: str, known: Known, registry: Registry, *, loca
         if found["uuid"] in known.uuids:
             return ""
         if _DATE.fullmatch(found["uuid"]):
-            raise Left("it may be somebody's own, with a date in its name: no journal names it")
+            raise StrayKept("it may be somebody's own, with a date in its name: no journal names it")
         target, kind = found["name"], found["kind"]
         if not local:
-            raise Left("it lies on a file system that other hosts see, whose journals are not known here")
+            raise StrayKept("it lies on a file system that other hosts see, whose journals are not known here")
     with suppress(FileNotFoundError):
         st = os.stat(target, dir_fd=directory, follow_symlinks=False)
         if registry.in_use(f"{st.st_dev}:{st.st_ino}", ""):

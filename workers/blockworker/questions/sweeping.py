@@ -18,9 +18,9 @@ from contextlib import suppress
 
 from blockjobs.model.errors import BlockjobsError, JobFailed
 from blockworker.host.roots import Root, Roots
-from blockworker.questions.strays import Left, Registry, Row, known_of, sweep_strays
+from blockworker.questions.strays import Row, StrayKept, SweepQuestions, known_of, sweep_strays
 from blockworker.records import journal as journals
-from blockworker.records.entries import Member, Record
+from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.records.folder import LockBusy, folder_of
 from blockworker.targets import settle
 from blockworker.targets.staged import StagingBusy, open_staging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def sweep_lost(
-    roots: Roots, path: str, registry: Registry, *, dry: bool, now: Callable[[], float] = time.time
+    roots: Roots, path: str, registry: SweepQuestions, *, dry: bool, now: Callable[[], float] = time.time
 ) -> list[Row]:
     """Sweep one write root; a row for everything that is removed, published, or left though the registry has lost it.
 
@@ -44,7 +44,7 @@ def sweep_lost(
 # --- what a journal names -----------------------------------------------------------------------------
 
 
-def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry: bool) -> Row | None:
+def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuestions, *, dry: bool) -> Row | None:
     """The row of a transaction; None where the registry knows it."""
     if registry.knows(record.transaction):
         return None
@@ -69,13 +69,13 @@ def _swept(roots: Roots, root: Root, record: Record, registry: Registry, *, dry:
             settle.clean_transaction(roots, record.transaction, root)
             log.info("transaction %s: the registry does not know it; swept", record.transaction)
         return row | {"state": "published" if commits else "removed", "text": f"{len(members)} jobs"}
-    except (Left, LockBusy, StagingBusy) as why:
+    except (StrayKept, LockBusy, StagingBusy) as why:
         return row | {"state": "left", "text": str(why)}
     except (BlockjobsError, OSError) as error:
         return row | {"state": "left", "text": str(error)}
 
 
-def _decision(roots: Roots, record: Record, *, prepared: bool) -> tuple[str | None, int]:
+def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[str | None, int]:
     """What was decided about a transaction, as the journal beneath any root of this host has it, and its number.
 
     The journal of a root that was away, or full, when the others were settled says nothing of it.  ``prepared``:
@@ -91,21 +91,21 @@ def _decision(roots: Roots, record: Record, *, prepared: bool) -> tuple[str | No
         try:
             told = journals.read(roots, Root(path), record.transaction)
         except (BlockjobsError, OSError) as error:
-            raise Left(f"what was decided beneath write root {path} is not known: {error}") from None
+            raise StrayKept(f"what was decided beneath write root {path} is not known: {error}") from None
         if told is not None and told.decision == "commit":
             return told.decision, told.decision_number
         number = max(number, told.decision_number if told is not None else 0)
     return None, number
 
 
-def _expect_idle(roots: Roots, member: Member) -> None:
+def _expect_idle(roots: Roots, member: MemberFiles) -> None:
     """Raises Left: a copy of the member is at work."""
     if member.discarded:
         return
     try:
         fd = open_staging(roots, member, member.staging, patience=0)
     except StagingBusy:
-        raise Left(f"a copy of job '{member.job}' is at work: end it first") from None
+        raise StrayKept(f"a copy of job '{member.job}' is at work: end it first") from None
     except JobFailed:
         return  # it is gone, or another one: then nothing of it is removed
     with suppress(OSError):

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from blockworker.host.roots import Root, Roots
 from blockworker.records import journal as journals
-from blockworker.records.journal import Journal, LockBusy, Member, View
+from blockworker.records.journal import Journal, JournalView, LockBusy, MemberFiles
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Batch:
             return only
         return journals.place_of(self.roots, target, transaction, job)
 
-    def view(self, target: str, transaction: str, job: str) -> View:
+    def view(self, target: str, transaction: str, job: str) -> JournalView:
         """The journal of a job without its lock, as this batch saw it first; members' own files are read anew."""
         place = self.place_of(target, transaction, job)
         return self.once(
@@ -69,7 +69,7 @@ class Batch:
             lambda: self._open.enter_context(journals.looked_into(self.roots, place, transaction)),
         )
 
-    def find_member(self, target: str, transaction: str, job: str) -> Member | None:
+    def find_member(self, target: str, transaction: str, job: str) -> MemberFiles | None:
         """What its journal says of a job, without its lock."""
         return self.view(target, transaction, job).member(job)
 
@@ -94,7 +94,7 @@ class Batch:
         journal = self.hold(place, transaction)
         return journal if journal.record is not None else None
 
-    def hold_journal_of(self, member: Member) -> Journal | None:
+    def hold_journal_of(self, member: MemberFiles) -> Journal | None:
         """The journal of a member with its lock held."""
         place = self.place_of(member.target, member.transaction, member.job)
         return self.hold_existing(place, member.transaction)

@@ -18,7 +18,7 @@ from blockworker.system.sparefile import read_text, remove_file, replace_file
 VERSION: Final = 1
 
 
-class State(StrEnum):
+class DeviceState(StrEnum):
     OPENED = "opened"  # a job was let to it, and has written nothing
     INVALID = "invalid"  # a job has written, or is about to
     UNDEFINED = "undefined"  # that job was given up
@@ -26,12 +26,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class DeviceRecord:
     """One device, and the last job that had to do with it."""
 
     identity: str
     path: str  # as the job named it
-    state: State
+    state: DeviceState
     job: str
     transaction: str
     uuid: str  # checkpoints count only for a device whose record has it
@@ -58,13 +58,13 @@ class Record:
         return json.dumps({"version": VERSION, **keys.pop("unknown"), **keys}, indent=1).encode() + b"\n"
 
     @classmethod
-    def parse(cls, text: bytes, path: str) -> Record:
+    def parse(cls, text: bytes, path: str) -> DeviceRecord:
         try:
             keys = json.loads(text)
             if keys.pop("version") != VERSION:
                 raise ValueError("another version")
             unknown = {name: keys.pop(name) for name in list(keys) if name not in cls.__slots__ or name == "unknown"}
-            return cls(**{**keys, "state": State(keys["state"]), "unknown": unknown})
+            return cls(**{**keys, "state": DeviceState(keys["state"]), "unknown": unknown})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise JobFailed(errno.EBADMSG, f"record {path} is not one of version {VERSION}: {error}") from None
 
@@ -80,7 +80,7 @@ class Held:
             self.close()
             raise
 
-    def write(self, record: Record) -> Record:
+    def write(self, record: DeviceRecord) -> DeviceRecord:
         """Replace the record, durably."""
         record = replace(record, at=time.time())
         replace_file(self._folder, f"{self._name}.json", record.dump())
@@ -105,6 +105,6 @@ class Held:
         self.close()
 
 
-def read_device(folder: int, name: str, path: str) -> Record | None:
+def read_device(folder: int, name: str, path: str) -> DeviceRecord | None:
     text = read_text(folder, name)
-    return None if text is None else Record.parse(text, path)
+    return None if text is None else DeviceRecord.parse(text, path)

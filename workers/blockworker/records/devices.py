@@ -23,15 +23,26 @@ from blake3 import blake3
 from blockjobs.model.errors import JobFailed
 from blockworker.host import state
 from blockworker.host.roots import Roots
-from blockworker.host.state import Place, failing
-from blockworker.records.device_record import Held, Record, State, read_device
+from blockworker.host.state import StatePlace, failing
+from blockworker.records.device_record import DeviceRecord, DeviceState, Held, read_device
 from blockworker.records.folder import LockBusy, release
 from blockworker.system.identity import identify
 from blockworker.system.sparefile import remove_file
 
 __all__ = [
-    "Held", "LockBusy", "Record", "State", "carry_over", "clear", "every", "identify", "of_job", "open_source", "take",
-    "told", "undefined",
+    "DeviceRecord",
+    "DeviceState",
+    "Held",
+    "LockBusy",
+    "carry_over",
+    "clear",
+    "every",
+    "identify",
+    "of_job",
+    "open_source",
+    "take",
+    "told",
+    "undefined",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -42,9 +53,9 @@ PATIENCE: Final = 2.0  # seconds; whoever holds a lock for longer writes, or is 
 # --- reading, without a lock --------------------------------------------------------------------------
 
 
-def every(roots: Roots) -> list[Record]:
+def every(roots: Roots) -> list[DeviceRecord]:
     """All records; one that cannot be read is left out, and logged."""
-    found: dict[str, Record] = {}
+    found: dict[str, DeviceRecord] = {}
     for place in _places(roots):
         with suppress(FileNotFoundError), _opened(place) as folder:
             for name in sorted(os.listdir(folder)):
@@ -57,12 +68,12 @@ def every(roots: Roots) -> list[Record]:
     return [found[name] for name in sorted(found)]
 
 
-def of_job(roots: Roots, job: str) -> Record | None:
+def of_job(roots: Roots, job: str) -> DeviceRecord | None:
     """The record of the device that a job has, or had last."""
     return next((record for record in every(roots) if record.job == job), None)
 
 
-def undefined(roots: Roots) -> list[Record]:
+def undefined(roots: Roots) -> list[DeviceRecord]:
     """The devices of which nobody can say what is on them."""
     return [record for record in every(roots) if record.left_by]
 
@@ -85,7 +96,7 @@ def open_source(roots: Roots, path: str) -> int:
     return fd
 
 
-def told(roots: Roots, record: Record) -> str:
+def told(roots: Roots, record: DeviceRecord) -> str:
     """Why a device is undefined, for people."""
     at = datetime.fromtimestamp(record.left_at).astimezone()
     name = f"{_name(record.identity)}.json"
@@ -135,7 +146,7 @@ def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
     return held
 
 
-def _take_lock(folder: int, name: str, place: Place, patience: float) -> int:
+def _take_lock(folder: int, name: str, place: StatePlace, patience: float) -> int:
     deadline = time.monotonic() + patience
     lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
@@ -152,7 +163,7 @@ def _take_lock(folder: int, name: str, place: Place, patience: float) -> int:
         raise
 
 
-def _adopt(held: Held, earlier: Place, name: str) -> None:
+def _adopt(held: Held, earlier: StatePlace, name: str) -> None:
     """Carry the record over from where an earlier version, or another order of the write roots, has put it.
 
     A worker that has not been restarted yet may still write by that record: then its lock is busy.
@@ -192,7 +203,7 @@ def carry_over(roots: Roots, root: str) -> None:
         state.mark_carried(roots.config, root)
 
 
-def clear(roots: Roots, path: str) -> list[Record]:
+def clear(roots: Roots, path: str) -> list[DeviceRecord]:
     """Take a user's word that it is known what is on a device: forget that it was left half-written.
 
     The device need not be there any more: then its records go by the path that the job named.
@@ -206,10 +217,10 @@ def clear(roots: Roots, path: str) -> list[Record]:
     return [_clear(roots, record) for record in found]
 
 
-def _clear(roots: Roots, record: Record) -> Record:
+def _clear(roots: Roots, record: DeviceRecord) -> DeviceRecord:
     with take(roots, record.identity) as held:
         current = held.record
-        if current is None or current.state is not State.UNDEFINED:
+        if current is None or current.state is not DeviceState.UNDEFINED:
             job = current.job if current is not None else record.job
             raise JobFailed(errno.EBUSY, f"job '{job}' has device {record.path}: one of no job was expected")
         held.remove()
@@ -223,13 +234,13 @@ def _identity_at(path: str) -> str:
         return ""
 
 
-def _places(roots: Roots) -> list[Place]:
+def _places(roots: Roots) -> list[StatePlace]:
     """Where records of devices lie, the first being where they are written."""
     return [place.below("devices") for place in state.places_of(roots.config)]
 
 
 @contextmanager
-def _opened(place: Place) -> Iterator[int]:
+def _opened(place: StatePlace) -> Iterator[int]:
     folder = place.open()
     try:
         yield folder

@@ -31,7 +31,7 @@ def _rest() -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class CutRecord:
     """A cut of a source, from before it is made until it is removed."""
 
     how: str  # reflink, command:NAME
@@ -60,7 +60,7 @@ class Replaced(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class MemberFiles:
     """One job's files: all that is needed to publish or to remove them."""
 
     job: str
@@ -77,7 +77,7 @@ class Member:
     size: int
     format: str = ""  # of the image in the staging file; "": raw
     words: tuple[str, ...] = ()  # what else QEMU's tool is told when it makes that image
-    cut: Kept | None = None
+    cut: CutRecord | None = None
     uncut: str = ""  # why ``snapshot: auto`` came to no cut
     made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
     overwrite: bool = False
@@ -119,7 +119,7 @@ class Member:
         return _text(_pack(self))
 
     @classmethod
-    def parse(cls, text: bytes, path: str) -> Member:
+    def parse(cls, text: bytes, path: str) -> MemberFiles:
         """Raises JobFailed: the text is not one of a member."""
         try:
             return _member(_keys(text))
@@ -128,14 +128,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class JournalRecord:
     """The transaction beneath one root.  ``members``: those that have no files of their own."""
 
     transaction: str
     decision: str | None = None  # "commit" or "abort"
     decision_number: int = 0
     state: str = "open"  # or "clean": a tombstone
-    members: Mapping[str, Member] = field(default_factory=dict)
+    members: Mapping[str, MemberFiles] = field(default_factory=dict)
     at: float = 0.0  # when it was written, for people: seconds since the epoch by a clock that anybody may put
     boot: str = ""  # in which boot of the host it was written; "": by a version that did not note it
     uptime: float = 0.0  # and how many seconds after it
@@ -147,17 +147,17 @@ class Record:
         """Whether it is a tombstone."""
         return self.state == "clean"
 
-    def having(self, member: Member) -> Record:
+    def having(self, member: MemberFiles) -> JournalRecord:
         return replace(self, members={**self.members, member.job: member})
 
-    def without(self, job: str) -> Record:
+    def without(self, job: str) -> JournalRecord:
         return replace(self, members={name: member for name, member in self.members.items() if name != job})
 
     def dump(self) -> bytes:
         return _text(_pack(self), indent=1)
 
     @classmethod
-    def parse(cls, text: bytes, path: str) -> Record:
+    def parse(cls, text: bytes, path: str) -> JournalRecord:
         """Raises JobFailed: the text is not one of a journal."""
         try:
             keys = _keys(text)
@@ -185,12 +185,12 @@ def _keys(text: bytes) -> dict[str, Any]:
     return keys
 
 
-def _member(values: dict[str, Any]) -> Member:
+def _member(values: dict[str, Any]) -> MemberFiles:
     cut, replaces = values.pop("cut", None), values.pop("replaces", None)
     return _unpack(
-        Member,
+        MemberFiles,
         values,
-        cut=None if cut is None else _unpack(Kept, cut),
+        cut=None if cut is None else _unpack(CutRecord, cut),
         replaces=None if replaces is None else _replaced(*replaces),
         made_dirs=tuple(map(str, values.pop("made_dirs", ()))),
         words=tuple(map(str, values.pop("words", ()))),
@@ -226,5 +226,5 @@ def _unpack(kind: type[T], values: dict[str, Any], **made: Any) -> T:
 # The fields of each kind of value, and what JSON holds for those that are plain.
 _FIELDS: Final[Mapping[type, Mapping[str, type | None]]] = {
     kind: {each.name: _KINDS.get(str(each.type)) for each in fields(kind) if each.name != "rest"}
-    for kind in (Kept, Proven, Member, Record)
+    for kind in (CutRecord, Proven, MemberFiles, JournalRecord)
 }

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Roots
-from blockworker.records.entries import Member, Proven
+from blockworker.records.entries import MemberFiles, Proven
 from blockworker.records.reserved import release_name
 from blockworker.system.identity import is_mounted, which_file
 
@@ -72,14 +72,14 @@ def same_file(one: str, other: str) -> bool:
     return one == other
 
 
-def is_staging_file(member: Member, fd: int) -> bool:
+def is_staging_file(member: MemberFiles, fd: int) -> bool:
     """Whether an open file is the staging file that OPEN made, under whatever name."""
     if member.which:
         return same_file(member.which, which_file(fd))
     return _may_be_staging_file(member, os.fstat(fd))
 
 
-def has_staging_file(member: Member, directory: int, name: str) -> bool:
+def has_staging_file(member: MemberFiles, directory: int, name: str) -> bool:
     """Whether this name is the one of the staging file that OPEN made."""
     if member.which:
         found = look_at(directory, name)
@@ -90,7 +90,7 @@ def has_staging_file(member: Member, directory: int, name: str) -> bool:
     return st is not None and member.is_file(st)
 
 
-def _may_be_staging_file(member: Member, st: os.stat_result) -> bool:
+def _may_be_staging_file(member: MemberFiles, st: os.stat_result) -> bool:
     """The same by the numbers of version 1, of a file that has the staging file's own name, which nobody else gives.
 
     A file system that is mounted again gets another number.  Where the recorded one is mounted beside it, this is
@@ -99,7 +99,7 @@ def _may_be_staging_file(member: Member, st: os.stat_result) -> bool:
     return member.is_file(st, remounted=st.st_dev != member.dev and not is_mounted(member.dev))
 
 
-def known_for_good(directory: int, member: Member) -> Member:
+def known_for_good(directory: int, member: MemberFiles) -> MemberFiles:
     """A member of version 1 with the name of its staging file that lasts, once the file is found; any other as it is.
 
     Under the name that it is published by, a file of version 1 would be known by its inode number alone.
@@ -110,7 +110,7 @@ def known_for_good(directory: int, member: Member) -> Member:
     return member if found is None else replace(member, which=found.which)
 
 
-def remove_files(roots: Roots, member: Member) -> None:
+def remove_files(roots: Roots, member: MemberFiles) -> None:
     """Remove exactly the member's own files; a staging name that leads to another file is left alone."""
     try:
         directory = roots.open_dir(member.directory)
@@ -130,7 +130,7 @@ def remove_files(roots: Roots, member: Member) -> None:
         os.close(directory)
 
 
-def unfinished(member: Member) -> str:
+def unfinished(member: MemberFiles) -> str:
     """The name of a manifest until all of it is on the disk."""
     return f"{member.manifest}.new"
 

@@ -16,7 +16,7 @@ from typing import Final
 from blockjobs.model.errors import JobFailed
 from blockworker.host import state
 from blockworker.host.config import HostConfig
-from blockworker.host.state import Place
+from blockworker.host.state import StatePlace
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Highest:
 
     def __init__(self, config: HostConfig) -> None:
         places = state.places_of(config)
-        self._place: Place | None = next(iter(places), None)
+        self._place: StatePlace | None = next(iter(places), None)
         self._earlier = places[1:]
         self._one = threading.Lock()
         self.damage: JobFailed | None = None  # why the record cannot be read
@@ -125,7 +125,7 @@ class Highest:
             state.write_record(self._place, NAME, content)
 
 
-def _read(place: Place) -> tuple[str, int] | None:
+def _read(place: StatePlace) -> tuple[str, int] | None:
     path, reason = f"{place.path}/{NAME}", "nothing is decided here until it is mended, or removed"
     try:
         text = state.read_record(place, NAME)

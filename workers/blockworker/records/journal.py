@@ -26,7 +26,7 @@ from blockjobs.registry.each import Each
 from blockjobs.registry.submit import batches
 from blockworker.host.roots import Root, Roots, between
 from blockworker.records import folder as folders
-from blockworker.records.entries import Kept, Member, Proven, Record
+from blockworker.records.entries import CutRecord, JournalRecord, MemberFiles, Proven
 from blockworker.records.folder import SETTLED, LockBusy, folder_of, release, remove_folder, take_lock
 from blockworker.records.member_files import has_file, member_files, member_of, members_of, remove_member_files
 from blockworker.system.kernel import NO_SPACE
@@ -34,8 +34,25 @@ from blockworker.system.sparefile import read_text, remove_file, replace_file, r
 from blockworker.system.together import Durably, do_alone
 
 __all__ = [
-    "Journal", "Kept", "LockBusy", "Member", "Proven", "Record", "View", "held", "item_of", "keep_room", "locked",
-    "logged", "looked_into", "only_place", "place_of", "read", "read_member", "read_members", "scan",
+    "CutRecord",
+    "Journal",
+    "JournalRecord",
+    "JournalView",
+    "LockBusy",
+    "MemberFiles",
+    "Proven",
+    "held",
+    "item_of",
+    "keep_room",
+    "locked",
+    "logged",
+    "looked_into",
+    "only_place",
+    "place_of",
+    "read",
+    "read_member",
+    "read_members",
+    "scan",
     "sweep_tombstones",
 ]  # fmt: skip
 
@@ -48,17 +65,17 @@ _AT_ONCE: Final = 100  # members' files that are open at once
 PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
 
 
-def _read(folder: int, name: str, path: str) -> Record | None:
+def _read(folder: int, name: str, path: str) -> JournalRecord | None:
     """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
     text = None
     with suppress(FileNotFoundError), folders.settled(folder) as settled:
         text = read_text(settled, name)
     if text is None:
         text = read_text(folder, name)
-    return None if text is None else Record.parse(text, path)
+    return None if text is None else JournalRecord.parse(text, path)
 
 
-class View:
+class JournalView:
     """A journal without its lock: for looking only.  ``record`` is None where there is none."""
 
     def __init__(self, folder: int, transaction: str, path: str) -> None:
@@ -66,16 +83,16 @@ class View:
         self._name = f"{transaction}.journal"
         self.record = _read(folder, self._name, path) if folder >= 0 else None
 
-    def member(self, job: str) -> Member | None:
+    def member(self, job: str) -> MemberFiles | None:
         """What the journal says of a job."""
         return member_of(self._folder, self.record, self._transaction, job, self._path)
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[MemberFiles]:
         """Every member, one at a time."""
         return members_of(self._folder, self.record, self._transaction, self._path)
 
 
-class Journal(View):
+class Journal(JournalView):
     """The journal under its lock.  ``record`` is None while there is none; one that is begun is ``registry``'s."""
 
     def __init__(self, folder: int, lock: int, path: str, transaction: str, registry: str = "") -> None:
@@ -85,13 +102,13 @@ class Journal(View):
             self._bury()
         self._removed = self._emptied = False
 
-    def put(self, *members: Member) -> None:
+    def put(self, *members: MemberFiles) -> None:
         """``putting`` these members, to its end."""
         do_alone(self.putting(*members))
 
-    def putting(self, *members: Member) -> Durably[None]:
+    def putting(self, *members: MemberFiles) -> Durably[None]:
         """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
-        record = self.record or Record(self._transaction, registry=self._registry)
+        record = self.record or JournalRecord(self._transaction, registry=self._registry)
         inside, outside = record, []
         for member in members:
             if self._is_inside(inside, member.job):
@@ -106,7 +123,7 @@ class Journal(View):
             with member_files(self._folder, self._transaction, make=True) as files:
                 yield from replacing(files, {member.job: member.dump() for member in some})
 
-    def _is_inside(self, record: Record, job: str) -> bool:
+    def _is_inside(self, record: JournalRecord, job: str) -> bool:
         """Whether the journal itself has, or is to have, what is said of a job."""
         if job in record.members:
             return True
@@ -141,7 +158,7 @@ class Journal(View):
         elif self.record.clean:
             self.unlock()
 
-    def members_but(self, job: str) -> Iterator[Member]:
+    def members_but(self, job: str) -> Iterator[MemberFiles]:
         """Every member but one."""
         return (member for member in self.members() if member.job != job)
 
@@ -156,7 +173,7 @@ class Journal(View):
         if self.record is not None and self.record.decision is None:
             self.write(replace(self.record, decision=decision, decision_number=number))
 
-    def write(self, record: Record) -> None:
+    def write(self, record: JournalRecord) -> None:
         """Replace the journal itself, durably; by its tombstone where it is clean."""
         record = replace(record, at=time.time(), boot=read_boot_id(), uptime=boottime())
         if record.clean:
@@ -168,7 +185,7 @@ class Journal(View):
             replace_file(self._folder, self._name, record.dump())
         self.record = record
 
-    def _outside(self, record: Record) -> Record:
+    def _outside(self, record: JournalRecord) -> JournalRecord:
         """Give the members of a journal of version 1 files of their own, if they are more than a few."""
         if len(record.members) <= FEW:
             return record
@@ -183,7 +200,7 @@ class Journal(View):
             return record  # as it always was: what it says can be said all the same
         return replace(record, members={name: record.members[name] for name in names[:FEW]})
 
-    def _put_tombstone(self, settled: int, record: Record) -> None:
+    def _put_tombstone(self, settled: int, record: JournalRecord) -> None:
         """Write it where the journal's next version has its room."""
         spare = spare_name(self._name)
         fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
@@ -225,26 +242,26 @@ class Journal(View):
 # --- reading, and taking the lock ---------------------------------------------------------------------
 
 
-def read(roots: Roots, root: Root, transaction: str) -> Record | None:
+def read(roots: Roots, root: Root, transaction: str) -> JournalRecord | None:
     """The journal itself without its lock: for looking only."""
     with looked_into(roots, root, transaction) as view:
         return view.record
 
 
-def read_member(roots: Roots, root: Root, transaction: str, job: str) -> Member | None:
+def read_member(roots: Roots, root: Root, transaction: str, job: str) -> MemberFiles | None:
     """What the journal says of a job, without its lock."""
     with looked_into(roots, root, transaction) as view:
         return view.member(job)
 
 
-def read_members(roots: Roots, root: Root, transaction: str) -> list[Member]:
+def read_members(roots: Roots, root: Root, transaction: str) -> list[MemberFiles]:
     """What the journal says of all its jobs, without its lock."""
     with looked_into(roots, root, transaction) as view:
         return list(view.members())
 
 
 @contextmanager
-def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[View]:
+def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[JournalView]:
     """The journal without its lock, until the context ends."""
     ids.job_id(transaction)
     path = f"{folder_of(root)}/{transaction}.journal"
@@ -253,10 +270,10 @@ def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[View]:
     except JobFailed as failed:
         if failed.errno != errno.ENOENT:
             raise
-        yield View(-1, transaction, path)
+        yield JournalView(-1, transaction, path)
         return
     try:
-        yield View(folder, transaction, path)
+        yield JournalView(folder, transaction, path)
     finally:
         os.close(folder)
 
@@ -309,7 +326,7 @@ def logged(_item: str, call: Callable[[], T], /) -> T | None:
         return None
 
 
-def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[Record]:
+def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[JournalRecord]:
     """Every open journal beneath the root without its lock, one at a time.  ``each``: how one is handled."""
     return _scan(roots, folder_of(root), each)
 
@@ -319,7 +336,7 @@ def item_of(root: Root, transaction: str) -> str:
     return f"journal {folder_of(root)}/{transaction}.journal"
 
 
-def _scan(roots: Roots, path: str, each: Each) -> Iterator[Record]:
+def _scan(roots: Roots, path: str, each: Each) -> Iterator[JournalRecord]:
     try:
         folder = roots.open_dir(path)
     except JobFailed as failed:
@@ -336,11 +353,11 @@ def _scan(roots: Roots, path: str, each: Each) -> Iterator[Record]:
         os.close(folder)
 
 
-def _record_of(folder: int, path: str, name: str) -> Record | None:
+def _record_of(folder: int, path: str, name: str) -> JournalRecord | None:
     """The record in a journal; None: it is gone.  Raises JobFailed: it is none of ours."""
     if (text := read_text(folder, name)) is None:
         return None
-    record = Record.parse(text, f"{path}/{name}")
+    record = JournalRecord.parse(text, f"{path}/{name}")
     if name != f"{record.transaction}.journal":
         of = f"is of transaction '{record.transaction}', which its name does not tell"
         raise JobFailed(errno.EBADMSG, f"journal {path}/{name} {of}: it is left alone")

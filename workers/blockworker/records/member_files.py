@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from blockjobs.model import ids
-from blockworker.records.entries import Member, Record
+from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.system.sparefile import read_text
 
 
@@ -52,7 +52,7 @@ def remove_member_files(folder: int, transaction: str) -> None:
     os.rmdir(f"{transaction}.members", dir_fd=folder)
 
 
-def member_of(folder: int, record: Record | None, transaction: str, job: str, path: str) -> Member | None:
+def member_of(folder: int, record: JournalRecord | None, transaction: str, job: str, path: str) -> MemberFiles | None:
     """What the journal ``record`` of this folder says of a job; ``path`` is what messages call it."""
     if record is None or record.clean:
         return None
@@ -61,10 +61,10 @@ def member_of(folder: int, record: Record | None, transaction: str, job: str, pa
     ids.job_id(job)  # it becomes a file name
     with member_files(folder, transaction) as files:
         text = read_text(files, job) if files >= 0 else None
-    return None if text is None else Member.parse(text, f"{path}: {job}")
+    return None if text is None else MemberFiles.parse(text, f"{path}: {job}")
 
 
-def members_of(folder: int, record: Record | None, transaction: str, path: str) -> Iterator[Member]:
+def members_of(folder: int, record: JournalRecord | None, transaction: str, path: str) -> Iterator[MemberFiles]:
     """What the journal ``record`` of this folder says of every job, one at a time."""
     if record is None or record.clean:
         return
@@ -74,4 +74,4 @@ def members_of(folder: int, record: Record | None, transaction: str, path: str) 
             if job.startswith(".") or job in record.members:
                 continue
             if (text := read_text(files, job)) is not None:
-                yield Member.parse(text, f"{path}: {job}")
+                yield MemberFiles.parse(text, f"{path}: {job}")

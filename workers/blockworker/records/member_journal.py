@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Root, Roots
 from blockworker.records import journal as journals
-from blockworker.records.entries import Member, Record
+from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.records.journal import Journal
 
 
-def place_of_member(roots: Roots, member: Member) -> Root:
+def place_of_member(roots: Roots, member: MemberFiles) -> Root:
     """The root whose journal knows a member, whatever the write roots are now."""
     return journals.place_of(roots, member.target, member.transaction, member.job)
 
 
-def lock_journal_of(roots: Roots, member: Member) -> AbstractContextManager[Journal | None]:
+def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager[Journal | None]:
     """The journal of a member with its lock held; None if there is none, and then nothing is made.
 
     Raises:
@@ -26,7 +26,7 @@ def lock_journal_of(roots: Roots, member: Member) -> AbstractContextManager[Jour
     return journals.locked(roots, place_of_member(roots, member), member.transaction)
 
 
-def known_member(journal: Journal | None, member: Member) -> tuple[Record, Member]:
+def known_member(journal: Journal | None, member: MemberFiles) -> tuple[JournalRecord, MemberFiles]:
     """The record of the transaction and the member as the journal has them now.
 
     Raises:

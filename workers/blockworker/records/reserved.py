@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockjobs.model.errors import JobFailed
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.system import kernel
 from blockworker.system.sparefile import read_text
 from blockworker.system.together import Durably
@@ -45,7 +45,7 @@ def reserved_name(name: str) -> str:
     return f".{name}.reserved"
 
 
-def reserving_name(directory: int, member: Member, host: str, registry: str = "") -> Durably[None]:
+def reserving_name(directory: int, member: MemberFiles, host: str, registry: str = "") -> Durably[None]:
     """Reserve the name of a target; again is harmless.  The directory's sync is owed.
 
     Raises:
@@ -74,7 +74,7 @@ def reserving_name(directory: int, member: Member, host: str, registry: str = ""
         raise JobFailed(errno.EBUSY, text) from None
 
 
-def release_name(directory: int, member: Member) -> None:
+def release_name(directory: int, member: MemberFiles) -> None:
     """Remove the reservation of a member, if it has one.  The directory's sync is owed.
 
     Raises OSError: nobody can read now whose it is, so that it would stay, and keep its name from everybody.

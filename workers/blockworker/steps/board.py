@@ -38,7 +38,7 @@ class Errand:
     done: Callable[[Any], None] = field(default=lambda _: None, compare=False)
 
 
-class Board:
+class ErrandBoard:
     """What waits and what is under way.  Not for several threads: its owner has a lock."""
 
     def __init__(self, width: int = WIDTH, most: int = MOST, longest: int = LONGEST) -> None:

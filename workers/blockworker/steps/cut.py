@@ -62,7 +62,7 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
         hung, lost = keepers.wait(_roots(roots, owing), until)
         owing = _owing(answers.members(txn))  # again, now that they stay so
         if owing:
-            share = Share(answers, roots, owing, find, until)
+            share = HostCut(answers, roots, owing, find, until)
             for member in owing:
                 if is_null(member.spec):
                     continue
@@ -172,7 +172,7 @@ class Made:
     end: float
 
 
-class Share:
+class HostCut:
     """A host's share, to be cut once."""
 
     def __init__(

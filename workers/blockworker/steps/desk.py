@@ -26,7 +26,7 @@ from blockworker.host.config import HostConfig
 from blockworker.steps.board import Errand, Lane
 from blockworker.steps.lanes import Lanes
 from blockworker.steps.path_mounts import MountTable
-from blockworker.steps.questions import Questions, redis_may_be_away
+from blockworker.steps.questions import QuestionDesk, redis_may_be_away
 from blockworker.steps.touched import TOUCHED, lane_of, spec_paths
 from blockworker.system.threads import vital
 
@@ -60,7 +60,7 @@ class Desk:
     ) -> None:  # fmt: skip
         self._registry, self._config, self._lanes, self._mounts = registry, config, lanes, mounts
         self._point_of = mounts.point_of
-        self.questions = Questions(registry.questions, config, lanes, mounts.point_of)
+        self.questions = QuestionDesk(registry.questions, config, lanes, mounts.point_of)
         self._one = threading.Lock()
         self._parts: OrderedDict[TxnId, list[Part]] = OrderedDict()
         self.facts = dict(facts or {})

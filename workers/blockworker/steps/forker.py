@@ -33,7 +33,7 @@ ANSWER: Final = 30.0  # seconds in which a process is forked, also where the mac
 _ENDS: Final = PidTable(8)
 
 
-class Gone(Exception):
+class ForkerGone(Exception):
     """The process of an errand has ended without an answer."""
 
 
@@ -49,7 +49,7 @@ class ErrandProcess:
             self._connection.send_bytes(codec.pack([kind, words]))
             value, stays = codec.unpack(self._connection.recv_bytes())
         except (OSError, EOFError, ValueError):
-            raise Gone(f"process {self.pid}: {_way_of_ending(self.pid)}") from None
+            raise ForkerGone(f"process {self.pid}: {_way_of_ending(self.pid)}") from None
         return value, bool(stays)
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Forker:
             theirs.close()
         if len(told) != _PID:
             ours.close()
-            raise Gone("the process that forks others has ended")
+            raise ForkerGone("the process that forks others has ended")
         return ErrandProcess(int.from_bytes(told, "big"), Connection(ours.detach()))
 
     def watch(self, ended: Callable[[], object]) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from blockjobs.model.hanging import HangingPath
-from blockworker.steps.board import Board, Errand
-from blockworker.steps.forker import Gone
-from blockworker.system.standstill import Standing, Watch
+from blockworker.steps.board import Errand, ErrandBoard
+from blockworker.steps.forker import ForkerGone
+from blockworker.system.standstill import StandingCall, Watch
 from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
@@ -42,18 +42,18 @@ class _Underway:
     pid: int
     watch: Watch
     began: float = field(default_factory=time.monotonic)
-    standing: Standing | None = None
+    standing: StandingCall | None = None
 
 
 class Lanes:
     """``start`` makes a runner; ``point_of`` tells the mount point of a path; ``patience``: see ``PATIENCE``."""
 
     def __init__(
-        self, start: Callable[[], Runner], point_of: Callable[[str], str], *, board: Board | None = None,
+        self, start: Callable[[], Runner], point_of: Callable[[str], str], *, board: ErrandBoard | None = None,
         patience: float = PATIENCE,
     ) -> None:  # fmt: skip
         self._start, self._point_of, self._patience = start, point_of, patience
-        self._board = board or Board()
+        self._board = board or ErrandBoard()
         self._state = threading.Condition()
         self._starting = threading.Lock()
         self._begun: list[Errand] = []  # taken from the board, for the next server that is free
@@ -155,7 +155,7 @@ class Lanes:
                 with self._state:
                     self._underway[errand.key] = _Underway(errand, runner.pid, Watch(self._patience))
                 value, stays = runner.run(errand.kind, errand.words)
-            except Gone as gone:
+            except ForkerGone as gone:
                 if not self._closed:
                     log.warning("%s: %s; it is asked for again", errand.about or errand.kind, gone)
             except Exception:  # whatever it is, the errand is over, and its lane goes on

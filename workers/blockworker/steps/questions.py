@@ -54,7 +54,7 @@ def redis_may_be_away(what: str) -> Iterator[None]:
         log.warning("%s: Redis is away: %s", what, error)
 
 
-class Questions:
+class QuestionDesk:
     """Hands questions to the lanes, and answers them."""
 
     def __init__(self, answers: store.Questions, config: HostConfig, lanes: Lanes, point_of: PointOf) -> None:

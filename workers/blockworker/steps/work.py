@@ -69,7 +69,7 @@ class SharedHighest(Highest):
             yield
 
 
-class Work:
+class ErrandWork:
     """The errands of one process."""
 
     def __init__(self, registry: HostRegistry, roots: Roots, highest: Highest) -> None:
@@ -141,7 +141,7 @@ class Work:
         if ours and ours not in (incarnation, words["lost"]):
             text = f"the registry is another one than before ({incarnation or 'none'}, not {ours}): it cannot be asked"
             return [{"what": "root", "path": words["path"], "state": "left", "text": text}]
-        registry = strays.Registry(
+        registry = strays.SweepQuestions(
             lambda txn: answers.knows(TxnId(txn)), answers.in_use, name=incarnation, gone=words["lost"]
         )  # fmt: skip
         return sweep_lost(self._roots.with_former(), words["path"], registry, dry=words["dry"])
@@ -194,7 +194,7 @@ def _known(config: HostConfig) -> Highest:
 def serve(connection: Connection, url: str, config: HostConfig) -> None:
     """Do the errands that come by ``connection`` until it is closed."""
     client = connect(url, at_most=CONNECTIONS)
-    work = Work(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
+    work = ErrandWork(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
     while True:
         if not connection.poll(RESTS):
             client.connection_pool.disconnect(inuse_connections=False)  # which the next errand opens anew

@@ -26,7 +26,7 @@ _COPY_RANGE: Final = {"x86_64": 326, "aarch64": 285}  # copy_file_range: what is
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class KernelCall:
     """A call that a thread is in.  ``text``: the kernel's line, which stays the same for as long as the call lasts."""
 
     pid: int
@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StandingCall:
     """A call that has not returned for some time: its path, and how many seconds it has been seen."""
 
     path: str
@@ -50,16 +50,16 @@ class Watch:
         self._patience, self._clock = patience, clock
         self._seen: dict[tuple[int, int, str], float] = {}
 
-    def look(self, pids: Iterable[int]) -> list[Standing]:
+    def look(self, pids: Iterable[int]) -> list[StandingCall]:
         """The calls of these processes that have lasted for the patience, the longest first."""
         now = self._clock()
         calls = {(call.pid, call.tid, call.text): call for pid in pids for call in path_calls(pid)}
         self._seen = {key: self._seen.get(key, now) for key in calls}
         lasting = [(now - since, key) for key, since in self._seen.items() if now - since >= self._patience]
-        return [Standing(calls[key].path, seconds) for seconds, key in sorted(lasting, reverse=True)]
+        return [StandingCall(calls[key].path, seconds) for seconds, key in sorted(lasting, reverse=True)]
 
 
-def path_calls(pid: int) -> Iterator[Call]:
+def path_calls(pid: int) -> Iterator[KernelCall]:
     """The calls on paths that threads of a process, and of the processes that it started, are in now."""
     try:
         tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
@@ -71,7 +71,7 @@ def path_calls(pid: int) -> Iterator[Call]:
             with open(f"{place}/syscall", encoding="ascii") as file:
                 text = file.read().strip()
             if path := _path_of(pid, text):
-                yield Call(pid, tid, text, path)
+                yield KernelCall(pid, tid, text, path)
         with suppress(OSError):
             with open(f"{place}/children", encoding="ascii") as file:
                 children = file.read().split()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.records.files import has_staging_file, look_at, same_file, stat_of, unlink
 from blockworker.records.reserved import give_name
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
 
 
-def put_aside(directory: int, member: Member) -> None:
+def put_aside(directory: int, member: MemberFiles) -> None:
     """Give every foreign file that has a name of the image's another one: ``NAME.replaced-RUN`` and what lay beside it.
 
     Raises:
@@ -26,21 +26,21 @@ def put_aside(directory: int, member: Member) -> None:
             raise NotPublished(errno.EEXIST, text) from None
 
 
-def remove_published(directory: int, member: Member) -> None:
+def remove_published(directory: int, member: MemberFiles) -> None:
     """Remove what a commit that came half-way has published of a member: its own files alone."""
     for suffix in ("", DIGESTS, MANIFEST):
         if _is_ours(directory, member, suffix):
             unlink(directory, member.name + suffix)
 
 
-def _foreign(directory: int, member: Member) -> Iterator[str]:
+def _foreign(directory: int, member: MemberFiles) -> Iterator[str]:
     """The suffixes of the names that files have which are not the member's."""
     for suffix in ("", DIGESTS, MANIFEST):
         if stat_of(directory, member.name + suffix) is not None and not _is_ours(directory, member, suffix):
             yield suffix
 
 
-def _is_ours(directory: int, member: Member, suffix: str) -> bool:
+def _is_ours(directory: int, member: MemberFiles, suffix: str) -> bool:
     name, staging = member.name + suffix, {"": member.staging, DIGESTS: member.digests, MANIFEST: member.manifest}
     if not suffix:
         return has_staging_file(member, directory, name)

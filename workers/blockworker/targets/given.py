@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from blockjobs.model.errors import JobFailed
 from blockworker.host.config import HostConfig
 from blockworker.host.roots import Roots
-from blockworker.records.journal import Member
+from blockworker.records.journal import MemberFiles
 from blockworker.targets.attributes import Attributes, give, parse, read
 from blockworker.targets.existing import open_existing
 
@@ -49,7 +49,7 @@ def attributes_of_source(roots: Roots, path: str) -> Attributes:
         os.close(fd)
 
 
-def give_to_image(roots: Roots, member: Member, fd: int, wanted: Attributes) -> list[str]:
+def give_to_image(roots: Roots, member: MemberFiles, fd: int, wanted: Attributes) -> list[str]:
     """Give the open staging file what it is to have; what it could not be given, in words.  Raises OSError."""
     replaced = open_existing(roots, member.target) if member.replaces is not None else None
     if replaced is None:
@@ -65,6 +65,6 @@ def give_as_image(image: os.stat_result, fd: int) -> None:
     give(fd, Attributes(uid=image.st_uid, gid=image.st_gid, mode=image.st_mode & _READ_AND_WRITE))
 
 
-def given_back(member: Member) -> Attributes:
+def given_back(member: MemberFiles) -> Attributes:
     """What a restore gives back: as the manifest of its image named it at OPEN, checked once more."""
     return parse(member.attributes)

@@ -21,7 +21,7 @@ from blockjobs.model.jobs import Checkpoint, JobSpec
 from blockjobs.model.restores import TYPE as RESTORE
 from blockworker.host.roots import Roots
 from blockworker.records import devices
-from blockworker.records.devices import Held, Record, State
+from blockworker.records.devices import DeviceRecord, DeviceState, Held
 from blockworker.system import image_locks, kernel
 from blockworker.system.identity import same_thing, which_device
 from blockworker.system.relatives import open_relatives
@@ -42,7 +42,7 @@ HOLE_STEP: Final = 16 << 20  # bytes of a hole that a device is told to make zer
 
 def open_target(
     roots: Roots, spec: JobSpec, *, size: int, source: Identity, wanted: Callable[[], bool]
-) -> tuple[Record, str]:
+) -> tuple[DeviceRecord, str]:
     """Look at the device and note that the job has it; its record, and the locks that the job needs.
 
     Nothing is written to the device.  ``wanted`` is asked under the lock, as for a staging file.
@@ -69,17 +69,17 @@ def open_target(
         if not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         before = held.record
-        if before is not None and before.job == spec.id and before.state in (State.OPENED, State.INVALID):
-            if before.size != size and before.state is State.INVALID:
+        if before is not None and before.job == spec.id and before.state in (DeviceState.OPENED, DeviceState.INVALID):
+            if before.size != size and before.state is DeviceState.INVALID:
                 raise JobFailed(errno.EBUSY, f"the source of {path} changed its size from {before.size} to {size}")
-            if before.state is State.INVALID and before.which and not same_thing(before.which, which):
+            if before.state is DeviceState.INVALID and before.which and not same_thing(before.which, which):
                 raise JobFailed(errno.ENODEV, f"target {path} is another device than the one that was opened")
             return held.write(replace(before, size=size, device_size=there, which=which)), needed
-        if before is not None and before.state in (State.OPENED, State.INVALID):
+        if before is not None and before.state in (DeviceState.OPENED, DeviceState.INVALID):
             text = f"target {path} is in use: job '{before.job}' has the device, as {before.path}, and is not over"
             raise JobFailed(errno.EBUSY, text)
-        record = Record(
-            identity=identity, path=path, state=State.OPENED, job=spec.id, transaction=spec.transaction,
+        record = DeviceRecord(
+            identity=identity, path=path, state=DeviceState.OPENED, job=spec.id, transaction=spec.transaction,
             uuid=uuid4().hex, size=size, offset=spec.offset, device_size=there, which=which,
         )  # fmt: skip
         if before is not None:
@@ -88,7 +88,7 @@ def open_target(
         return held.write(record), needed
 
 
-def find(roots: Roots, spec: JobSpec) -> Record:
+def find(roots: Roots, spec: JobSpec) -> DeviceRecord:
     """The record of a job that was opened."""
     record = devices.of_job(roots, spec.id)
     if record is None:
@@ -96,11 +96,11 @@ def find(roots: Roots, spec: JobSpec) -> Record:
     return record
 
 
-def prepare(roots: Roots, record: Record, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
+def prepare(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
     """Prove that all is on the device and durable; after this, commit cannot fail."""
     with devices.take(roots, record.identity) as held:
         current = _expect(held, record)
-        if current.state is State.VALID:
+        if current.state is DeviceState.VALID:
             return  # rung late
         if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):
             raise JobFailed(errno.EIO, f"target {current.path}: not all of it is known to be durable")
@@ -113,17 +113,17 @@ def prepare(roots: Roots, record: Record, durable: Checkpoint, manifest: Mapping
         held.write(replace(current, prepared={**manifest, "in_place": rest}))
 
 
-def commit(roots: Roots, record: Record, number: int) -> None:
+def commit(roots: Roots, record: DeviceRecord, number: int) -> None:
     """From now on what is on the device is what the job has written."""
     with devices.take(roots, record.identity) as held:
         current = _expect(held, record)
-        if current.state is State.VALID:
+        if current.state is DeviceState.VALID:
             return
-        if current.state is not State.INVALID or current.prepared is None:
+        if current.state is not DeviceState.INVALID or current.prepared is None:
             raise NotPublished(errno.EINVAL, f"target {current.path} was never prepared")
         held.write(
             replace(
-                current, state=State.VALID, decision_number=number, left_by="", left_at=0.0,
+                current, state=DeviceState.VALID, decision_number=number, left_by="", left_at=0.0,
                 manifest=current.prepared, prepared=None,
             )
         )  # fmt: skip
@@ -139,18 +139,20 @@ def abort(roots: Roots, job: str, number: int) -> str:
         if current is None or current.job != job:
             return ""
         match current.state:
-            case State.VALID if number > current.decision_number:
+            case DeviceState.VALID if number > current.decision_number:
                 return ""  # committed by an earlier decision, which the registry has lost since: that stands
-            case State.VALID:
+            case DeviceState.VALID:
                 raise JobFailed(errno.EINVAL, f"transaction '{current.transaction}' is committed on this host")
-            case State.OPENED if not current.left_by and current.manifest is None:
+            case DeviceState.OPENED if not current.left_by and current.manifest is None:
                 held.remove()
-            case State.OPENED:  # as it was: what an earlier job left, or what one has committed
-                held.write(replace(current, state=State.UNDEFINED if current.left_by else State.VALID, job=""))
-            case State.INVALID:
-                gone = replace(current, state=State.UNDEFINED, decision_number=number, prepared=None)
+            case DeviceState.OPENED:  # as it was: what an earlier job left, or what one has committed
+                held.write(
+                    replace(current, state=DeviceState.UNDEFINED if current.left_by else DeviceState.VALID, job="")
+                )
+            case DeviceState.INVALID:
+                gone = replace(current, state=DeviceState.UNDEFINED, decision_number=number, prepared=None)
                 return devices.told(roots, held.write(gone))
-            case State.UNDEFINED:
+            case DeviceState.UNDEFINED:
                 return devices.told(roots, current)
     return ""
 
@@ -161,7 +163,7 @@ def abort(roots: Roots, job: str, number: int) -> str:
 class DeviceTarget(Written):
     """The device of a job, taken for one attempt; offsets are those of what is copied."""
 
-    def __init__(self, fd: int, held: Held, record: Record) -> None:
+    def __init__(self, fd: int, held: Held, record: DeviceRecord) -> None:
         super().__init__(fd, record.size, record.path, record.offset)
         self.record, self._held = record, held
         self._relatives = open_relatives(fd)
@@ -181,16 +183,15 @@ class DeviceTarget(Written):
         held = devices.take(roots, record.identity)
         try:
             current = _expect(held, record)
-            if current.state not in (State.OPENED, State.INVALID):
+            if current.state not in (DeviceState.OPENED, DeviceState.INVALID):
                 raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is decided: nothing is written")
             if token < current.token:
                 raise LeaseLost(spec.id)
             fd = _open_same(roots, current)
             try:
                 left_at = current.left_at if current.left_by == spec.id else time.time()
-                current = held.write(
-                    replace(current, state=State.INVALID, token=token, left_by=spec.id, left_at=left_at, manifest=None)
-                )
+                now = replace(current, state=DeviceState.INVALID, token=token, left_by=spec.id, left_at=left_at)
+                current = held.write(replace(now, manifest=None))
                 return cls(fd, held, current)
             except BaseException:
                 os.close(fd)
@@ -249,7 +250,7 @@ def _open(roots: Roots, path: str) -> int:
         time.sleep(0.05)
 
 
-def _open_same(roots: Roots, record: Record) -> int:
+def _open_same(roots: Roots, record: DeviceRecord) -> int:
     fd = _open(roots, record.path)
     try:
         rdev = os.fstat(fd).st_rdev
@@ -264,7 +265,7 @@ def _open_same(roots: Roots, record: Record) -> int:
     return fd
 
 
-def _expect(held: Held, record: Record) -> Record:
+def _expect(held: Held, record: DeviceRecord) -> DeviceRecord:
     current = held.record
     if current is None or (current.job, current.uuid) != (record.job, record.uuid):
         other = f"job '{current.job}' has it" if current is not None else "its record is gone"

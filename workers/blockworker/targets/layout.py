@@ -12,7 +12,7 @@ from blockjobs.process.clock import read_boot_id
 from blockworker.copy.digests import digest_size
 from blockworker.host.roots import Roots
 from blockworker.records.batch import Batch
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.records.files import unlink
 from blockworker.records.reserved import reserving_name
 from blockworker.system.identity import which_file
@@ -20,7 +20,7 @@ from blockworker.system.together import Durably
 from blockworker.volumes.qemuimg import ImageTool
 
 
-def creating_files(batch: Batch, member: Member, base: str) -> Durably[Member]:
+def creating_files(batch: Batch, member: MemberFiles, base: str) -> Durably[MemberFiles]:
     """Make the member's files, and the directories from below ``base`` on that they lie in; durably.
 
     The member as it is then: with the identity of its staging file.
@@ -46,7 +46,7 @@ def creating_files(batch: Batch, member: Member, base: str) -> Durably[Member]:
     raise JobFailed(errno.ENOENT, f"directory {member.directory} is removed again and again")
 
 
-def _create_in(roots: Roots, directory: int, member: Member) -> Durably[Member]:
+def _create_in(roots: Roots, directory: int, member: MemberFiles) -> Durably[MemberFiles]:
     """Make the files in the open directory; what is there of an OPEN that was interrupted is made anew."""
     if member.reserved:
         yield from reserving_name(directory, member, roots.config.name, roots.registry)
@@ -68,7 +68,7 @@ def _create_in(roots: Roots, directory: int, member: Member) -> Durably[Member]:
     return member
 
 
-def lay_out_file(roots: Roots, fd: int, name: str, member: Member) -> None:
+def lay_out_file(roots: Roots, fd: int, name: str, member: MemberFiles) -> None:
     """Give an open file of the member's the layout that its name stands for.  The file's sync is owed.
 
     Raises:
@@ -83,7 +83,7 @@ def lay_out_file(roots: Roots, fd: int, name: str, member: Member) -> None:
         os.ftruncate(fd, member.size)
 
 
-def _lay_out_image(roots: Roots, fd: int, member: Member) -> None:
+def _lay_out_image(roots: Roots, fd: int, member: MemberFiles) -> None:
     """Make the open staging file an empty image, whatever is in it."""
     image = ImageTool(fd, member.format, member.target, cage=roots.cage)
     below = _parent_of(roots, member)
@@ -94,7 +94,7 @@ def _lay_out_image(roots: Roots, fd: int, member: Member) -> None:
             os.close(below)
 
 
-def _parent_of(roots: Roots, member: Member) -> int | None:
+def _parent_of(roots: Roots, member: MemberFiles) -> int | None:
     """The layer that a vmdk is going to lie on: QEMU opens it by its name, and the cage lets it open this one file."""
     if member.format != "vmdk" or "-b" not in member.words:
         return None

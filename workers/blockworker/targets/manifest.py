@@ -16,7 +16,7 @@ from blockjobs.model.cuts import Cut
 from blockjobs.model.errors import BadInput, JobFailed
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.volumespec import FileVolume, FormatVolume
-from blockworker.copy.checked_source import CheckedSource, Past
+from blockworker.copy.checked_source import CheckedSource, Tolerate
 from blockworker.copy.digests import CHUNK, digest_size
 from blockworker.copy.proven import ProvenDigests
 from blockworker.records.sealed import KEY, is_whole, seal
@@ -233,7 +233,7 @@ def checked(
     with ExitStack() as opened:  # closes what was opened before an error
         digests = opened.enter_context(closing(open_digests(path, manifest, opener)))
         image = opened.enter_context(closing(open_image(path, manifest, opener, cage)))
-        source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Past.ERRORS)
+        source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Tolerate.ERRORS)
         for start, end in resized(image, manifest):
             source.note(start, end)
         opened.pop_all()

@@ -24,7 +24,7 @@ from blockworker.cuts import cut_files
 from blockworker.host.roots import Root, Roots, between
 from blockworker.records import journal as journals
 from blockworker.records.batch import Batch
-from blockworker.records.entries import Member, Record
+from blockworker.records.entries import JournalRecord, MemberFiles
 from blockworker.records.files import failing, has_staging_file, remove_files, stat_of
 from blockworker.records.folder import FOLDER
 from blockworker.records.journal import Journal
@@ -50,13 +50,13 @@ def target_path(spec: JobSpec) -> str:
     return bottom.filename
 
 
-def find_member(roots: Roots, spec: JobSpec) -> Member | None:
+def find_member(roots: Roots, spec: JobSpec) -> MemberFiles | None:
     """The job's entry in its journal; None if it was never opened, or is settled and swept into the tombstone."""
     root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
     return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
-def open_member(roots: Roots, spec: JobSpec, *, size: int, **more: Any) -> Member:
+def open_member(roots: Roots, spec: JobSpec, *, size: int, **more: Any) -> MemberFiles:
     """``opening_member`` for one by itself."""
     with Batch(roots) as batch:
         return do_alone(opening_member(batch, spec, size=size, **more))
@@ -71,7 +71,7 @@ def opening_member(
     wanted: Callable[[], bool] = lambda: True,
     cutting: bool = False,
     attributes: Mapping[str, Any] | None = None,
-) -> Durably[Member]:
+) -> Durably[MemberFiles]:
     """Make the job's staging file, or find the one it made before.  ``cutting``: its source is to be cut, if it can be.
 
     ``attributes``: what the source has besides its content; PREPARE finds it in the journal.
@@ -92,7 +92,7 @@ def opening_member(
     with failing(path):
         journal = batch.hold(place, spec.transaction)
         yield ()  # until all of the batch have their locks: then the registry is asked for all of them
-        record = journal.record or Record(spec.transaction)
+        record = journal.record or JournalRecord(spec.transaction)
         if record.decision is not None or record.state != "open" or not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         member = journal.member(spec.id)
@@ -124,9 +124,9 @@ def _check_name(path: str) -> None:
         raise JobFailed(errno.ENAMETOOLONG, f"target {path}: a name of at most {_LONGEST_NAME} bytes was expected")
 
 
-def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> Member:
+def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> MemberFiles:
     stem = f".{os.path.basename(path)}.{uuid[:8]}"
-    return Member(
+    return MemberFiles(
         job=spec.id,
         transaction=spec.transaction,
         target=path,
@@ -153,8 +153,8 @@ def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress:
 
 
 def _make(
-    batch: Batch, journal: Journal, member: Member, *, spec: JobSpec, base: str, place: Root
-) -> Durably[Member]:  # fmt: skip
+    batch: Batch, journal: Journal, member: MemberFiles, *, spec: JobSpec, base: str, place: Root
+) -> Durably[MemberFiles]:  # fmt: skip
     roots = batch.roots
     try:
         yield from journal.putting(member)
@@ -170,7 +170,7 @@ def _make(
         raise
 
 
-def _undo(batch: Batch, journal: Journal, member: Member, place: Root) -> None:
+def _undo(batch: Batch, journal: Journal, member: MemberFiles, place: Root) -> None:
     """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
     roots = batch.roots
     batch.forget(("notes", place, member.made_dirs))  # whose directory is removed with them
@@ -182,7 +182,7 @@ def _undo(batch: Batch, journal: Journal, member: Member, place: Root) -> None:
         journal.drop(member.job)
 
 
-def _found(roots: Roots, journal: Journal, member: Member, size: int) -> Durably[Member]:
+def _found(roots: Roots, journal: Journal, member: MemberFiles, size: int) -> Durably[MemberFiles]:
     """The staging file of an OPEN that came through before."""
     directory = roots.open_dir(member.directory)
     try:

@@ -18,10 +18,10 @@ from blockworker.copy.digests import root_of
 from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
 from blockworker.records.batch import Batch
-from blockworker.records.entries import Member, Proven
+from blockworker.records.entries import MemberFiles, Proven
 from blockworker.records.files import failing, seen, unfinished
 from blockworker.records.folder import release
-from blockworker.records.journal import View
+from blockworker.records.journal import JournalView
 from blockworker.records.member_journal import known_member
 from blockworker.system.together import Durably, do_alone
 from blockworker.targets import manifest as manifests
@@ -36,7 +36,7 @@ NO_ATTRIBUTES: Final = Attributes()
 
 
 def prepare_member(
-    roots: Roots, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    roots: Roots, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
 ) -> Prepared:  # fmt: skip
     """``preparing_member`` for one by itself."""
@@ -45,7 +45,7 @@ def prepare_member(
 
 
 def preparing_member(
-    batch: Batch, member: Member, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
+    batch: Batch, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
 ) -> Durably[Prepared]:  # fmt: skip
     """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
@@ -97,7 +97,7 @@ def preparing_member(
 
 
 def _write_manifest(
-    directory: int, member: Member, manifest: Mapping[str, Any], image: os.stat_result
+    directory: int, member: MemberFiles, manifest: Mapping[str, Any], image: os.stat_result
 ) -> Durably[Proven]:  # fmt: skip
     """Write it under another name, and give it its own when all of it is on the disk."""
     name = unfinished(member)
@@ -114,12 +114,12 @@ def _write_manifest(
     return written
 
 
-def _is_prepared(view: View, member: Member) -> bool:
+def _is_prepared(view: JournalView, member: MemberFiles) -> bool:
     current = view.member(member.job)
     return current is not None and bool(current.proven)
 
 
-def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
+def _check_covered(member: MemberFiles, ranges: Sequence[tuple[int, int]]) -> None:
     end = 0
     for start, stop in sorted(ranges):
         if start > end:
@@ -131,7 +131,7 @@ def _check_covered(member: Member, ranges: Sequence[tuple[int, int]]) -> None:
 
 
 def _digests(
-    roots: Roots, member: Member, named: Mapping[str, Any] | None, image: os.stat_result
+    roots: Roots, member: MemberFiles, named: Mapping[str, Any] | None, image: os.stat_result
 ) -> Durably[tuple[dict[str, Any] | None, Proven | None]]:
     """What the manifest says of the digests, with their root, and the file that they are in."""
     if not member.digests:

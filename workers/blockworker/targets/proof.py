@@ -9,7 +9,7 @@ from typing import Final
 
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.records.files import has_staging_file, look_at, same_file, stat_of
-from blockworker.records.journal import Member, Proven
+from blockworker.records.journal import MemberFiles, Proven
 from blockworker.targets import manifest as manifests
 
 DIGESTS: Final = ".blake3"  # beside the image
@@ -20,7 +20,7 @@ class NotPublished(JobFailed):
     """Committed, but its name cannot be given to it: staging file and locks stay until somebody resolves it."""
 
 
-def expect_proven(directory: int, member: Member) -> None:
+def expect_proven(directory: int, member: MemberFiles) -> None:
     """Look at every file of a prepared member, under the name that it has now; make nothing, change nothing.
 
     Raises:
@@ -38,14 +38,14 @@ def expect_proven(directory: int, member: Member) -> None:
     _expect_manifest(directory, member)
 
 
-def _names(member: Member) -> Iterator[tuple[str, str, str]]:
+def _names(member: MemberFiles) -> Iterator[tuple[str, str, str]]:
     """What each file is, its name before it is published, and the one after."""
     yield "image", member.staging, member.name
     yield "digests", member.digests, member.name + DIGESTS
     yield "manifest", member.manifest, member.name + MANIFEST
 
 
-def _expect_file(directory: int, member: Member, proven: Proven, staging: str, final: str) -> None:
+def _expect_file(directory: int, member: MemberFiles, proven: Proven, staging: str, final: str) -> None:
     found = look_at(directory, staging)
     if found is None and (found := look_at(directory, final)) is not None and not same_file(found.which, proven.which):
         found = None  # not ours: it only has the name
@@ -60,7 +60,7 @@ def _expect_file(directory: int, member: Member, proven: Proven, staging: str, f
         raise NotPublished(errno.ESTALE, f"target {member.target}: {text}")
 
 
-def _expect_prepared(directory: int, member: Member) -> None:
+def _expect_prepared(directory: int, member: MemberFiles) -> None:
     """Look at what version 1 prepared: its journals say nothing of it.
 
     A commit of what was never prepared would be our bug; it must not make an incomplete file visible.
@@ -79,13 +79,13 @@ def _expect_prepared(directory: int, member: Member) -> None:
         os.close(fd)
 
 
-def _expect_size(member: Member, size: int) -> None:
+def _expect_size(member: MemberFiles, size: int) -> None:
     if size != member.size:
         text = f"{member.staging} has {size} bytes, {member.size} were expected: it was changed since it was prepared"
         raise NotPublished(errno.ESTALE, f"target {member.target}: {text}")
 
 
-def _expect_manifest(directory: int, member: Member) -> None:
+def _expect_manifest(directory: int, member: MemberFiles) -> None:
     """The manifest, under the name that it has now, is a whole one."""
     name = member.manifest if stat_of(directory, member.manifest) is not None else member.name + MANIFEST
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

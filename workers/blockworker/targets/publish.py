@@ -13,14 +13,14 @@ import stat
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Roots
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.records.files import has_staging_file, stat_of, unlink
 from blockworker.records.reserved import give_name
 from blockworker.targets import replaced
 from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
 
 
-def publish_image(roots: Roots, directory: int, member: Member) -> None:
+def publish_image(roots: Roots, directory: int, member: MemberFiles) -> None:
     """Give the staging file the name of the target.  ``directory``: the open one that both lie in.
 
     Raises:
@@ -48,7 +48,7 @@ def publish_image(roots: Roots, directory: int, member: Member) -> None:
         raise NotPublished(busy.errno, busy.text) from None
 
 
-def _why_not_staged(directory: int, member: Member) -> str:
+def _why_not_staged(directory: int, member: MemberFiles) -> str:
     what = f"target {member.target}: its staging file {member.staging}"
     if stat_of(directory, member.staging) is None:
         return f"{what} is gone, and was not published"
@@ -58,7 +58,7 @@ def _why_not_staged(directory: int, member: Member) -> str:
     )
 
 
-def publish_description(roots: Roots, directory: int, member: Member) -> None:
+def publish_description(roots: Roots, directory: int, member: MemberFiles) -> None:
     """Give digests and manifest their names beside the image, which has its own already.
 
     Raises:
@@ -72,7 +72,7 @@ def publish_description(roots: Roots, directory: int, member: Member) -> None:
     _publish_beside(roots, directory, member, member.manifest, member.name + MANIFEST)
 
 
-def remove_description(roots: Roots, directory: int, member: Member) -> None:
+def remove_description(roots: Roots, directory: int, member: MemberFiles) -> None:
     """Leave no digests and no manifest beside the published image: neither its own, nor those of what it replaced.
 
     Those of the replaced image go first.  Until the member is published in the journal, a commit does all of it again.
@@ -85,7 +85,7 @@ def remove_description(roots: Roots, directory: int, member: Member) -> None:
         unlink(directory, name)
 
 
-def _expect_free(directory: int, member: Member, *, replacing: bool) -> None:
+def _expect_free(directory: int, member: MemberFiles, *, replacing: bool) -> None:
     """Before anything is visible: the names beside the image are ours to take.
 
     ``replacing``: also from another file, but from nothing else: no rename replaces a directory.
@@ -99,12 +99,12 @@ def _expect_free(directory: int, member: Member, *, replacing: bool) -> None:
             raise _taken(member, member.name + suffix)
 
 
-def _may_replace(roots: Roots, member: Member) -> bool:
+def _may_replace(roots: Roots, member: MemberFiles) -> bool:
     """Whether what lies beside the image may be replaced, be the image there or not: OPEN let it pass for this."""
     return member.overwrite and roots.config.allow_overwrite
 
 
-def _publish_beside(roots: Roots, directory: int, member: Member, staging: str, name: str) -> None:
+def _publish_beside(roots: Roots, directory: int, member: MemberFiles, staging: str, name: str) -> None:
     staged, final = stat_of(directory, staging), stat_of(directory, name)
     if staged is None:
         if final is None:
@@ -117,7 +117,7 @@ def _publish_beside(roots: Roots, directory: int, member: Member, staging: str, 
         _rename(directory, member, staging, name)
 
 
-def _rename(directory: int, member: Member, staging: str, name: str) -> None:
+def _rename(directory: int, member: MemberFiles, staging: str, name: str) -> None:
     """Give a file its name, never taking it from another."""
     try:
         give_name(directory, staging, name)
@@ -125,6 +125,6 @@ def _rename(directory: int, member: Member, staging: str, name: str) -> None:
         raise _taken(member, name) from None
 
 
-def _taken(member: Member, name: str) -> NotPublished:
+def _taken(member: MemberFiles, name: str) -> NotPublished:
     path = f"{member.directory}/{name}"
     return NotPublished(errno.EEXIST, f"target {member.target}: the name {path} was taken by a file that is not ours")

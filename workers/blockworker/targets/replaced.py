@@ -18,7 +18,7 @@ from typing import Final
 
 from blockjobs.model.errors import JobFailed
 from blockworker.host.roots import Roots
-from blockworker.records.entries import Member, Replaced
+from blockworker.records.entries import MemberFiles, Replaced
 from blockworker.records.files import look_at, same_file, stat_of
 from blockworker.system import image_locks, kernel, sysfs
 from blockworker.system.identity import which_file
@@ -83,7 +83,7 @@ def expect_no_loop(fd: int, what: str) -> None:
         raise JobFailed(errno.EBUSY, f"{what} is in use: {sysfs.node_of(loop) or 'a loop device'} lies in it")
 
 
-def is_replaced_file(directory: int, member: Member) -> bool:
+def is_replaced_file(directory: int, member: MemberFiles) -> bool:
     """Whether the file with the name of the target is the very one that OPEN saw and let be replaced.
 
     An inode number is given out again as soon as its file is removed.  It is compared only where the journal has
@@ -98,7 +98,7 @@ def is_replaced_file(directory: int, member: Member) -> bool:
     return st is not None and stat.S_ISREG(st.st_mode) and st.st_ino == seen.ino
 
 
-def expect_still_replaceable(roots: Roots, member: Member) -> None:
+def expect_still_replaceable(roots: Roots, member: MemberFiles) -> None:
     """The same for what a member will replace, if it replaces anything."""
     if member.replaces is not None:
         directory = roots.open_dir(member.directory)
@@ -128,7 +128,7 @@ def owned(directory: int, path: str) -> Iterator[None]:
 
 
 @contextmanager
-def held(roots: Roots, member: Member) -> Iterator[None]:
+def held(roots: Roots, member: MemberFiles) -> Iterator[None]:
     """Keep QEMU away from what a member will replace, if it replaces anything.  Raises JobFailed (EBUSY)."""
     if member.replaces is None:
         yield

@@ -17,7 +17,7 @@ from blockjobs.model.jobs import JobSpec
 from blockjobs.model.resolutions import Resolution
 from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.records.files import failing
 from blockworker.targets.opening import target_path
 from blockworker.targets.proof import MANIFEST
@@ -28,7 +28,7 @@ NAME_MAX: Final = 255  # bytes: NAME_MAX of <linux/limits.h>
 
 def resolve_member(
     roots: Roots, spec: JobSpec, how: Resolution, number: int, permitted: Callable[[], bool] = lambda: True
-) -> Member | None:
+) -> MemberFiles | None:
     """Resolve a member of a committed transaction, whose decision has this number; the member as it is then.
 
     ``permitted`` is asked before anything is noted; where it says no, the answer is None and nothing is changed.
@@ -76,7 +76,7 @@ def resolution_of(roots: Roots, spec: JobSpec) -> dict[str, str]:
     return told_of(member, spec) if member is not None and (member.published or member.discarded) else {}
 
 
-def told_of(member: Member, spec: JobSpec) -> dict[str, str]:
+def told_of(member: MemberFiles, spec: JobSpec) -> dict[str, str]:
     """What the registry keeps of a resolution."""
     if not member.resolution:
         return {}

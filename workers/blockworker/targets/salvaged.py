@@ -8,12 +8,12 @@ from typing import Any
 
 from blockjobs.model.errors import BadInput, JobFailed
 from blockworker.host.roots import Roots
-from blockworker.records.journal import Member
+from blockworker.records.journal import MemberFiles
 from blockworker.targets import manifest
 from blockworker.targets.proof import MANIFEST
 
 
-def expect_no_whole_image(roots: Roots, member: Member) -> None:
+def expect_no_whole_image(roots: Roots, member: MemberFiles) -> None:
     """Refuse to replace an image that is whole by one that is salvaged; another salvaged one may be replaced.
 
     Raises:

@@ -23,7 +23,7 @@ from blockworker.host.roots import Root, Roots
 from blockworker.records import journal as journals
 from blockworker.records import owed
 from blockworker.records.batch import Batch
-from blockworker.records.entries import Member
+from blockworker.records.entries import MemberFiles
 from blockworker.records.files import failing, known_for_good, remove_files
 from blockworker.records.folder import LockBusy
 from blockworker.records.journal import Journal
@@ -58,13 +58,13 @@ def committing_job(batch: Batch, spec: JobSpec, decision_number: int) -> Durably
         raise NotPublished(errno.ENOENT, text)
 
 
-def commit_member(roots: Roots, member: Member, decision_number: int) -> None:
+def commit_member(roots: Roots, member: MemberFiles, decision_number: int) -> None:
     """``committing_member`` for one by itself."""
     with Batch(roots) as batch:
         do_alone(committing_member(batch, member, decision_number))
 
 
-def committing_member(batch: Batch, member: Member, decision_number: int) -> Durably[None]:
+def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -> Durably[None]:
     """Publish the image, its digests and its manifest under their names.
 
     Raises:
@@ -116,7 +116,7 @@ def committing_member(batch: Batch, member: Member, decision_number: int) -> Dur
         _remove_cut(roots, journal, current)
 
 
-def _discard(roots: Roots, journal: Journal, member: Member) -> None:
+def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
     """Remove the files of a committed member that a user has given up, whatever of them is published already."""
     directory = roots.open_dir(member.directory)
     try:
@@ -130,7 +130,7 @@ def _discard(roots: Roots, journal: Journal, member: Member) -> None:
     journal.put(replace(member, discarded=True, cut=None))
 
 
-def _remove_cut(roots: Roots, journal: Journal, member: Member) -> None:
+def _remove_cut(roots: Roots, journal: Journal, member: MemberFiles) -> None:
     """Remove the cut of a published member.  Until nothing is left of the cut the member is not settled."""
     if member.cut is not None:
         cut_files.remove(roots, member.cut)
@@ -170,7 +170,7 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
         raise JobFailed(errno.ENOENT, text)
 
 
-def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
+def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> None:
     """Remove the member's files, and the directories that were made for them if nothing else is in them.
 
     A commit that is carried out here by an earlier decision stands, and is finished: the registry came back older, and
@@ -196,7 +196,7 @@ def abort_member(roots: Roots, member: Member, decision_number: int) -> None:
     commit_member(roots, current, record.decision_number)
 
 
-def _remove(roots: Roots, journal: Journal, member: Member, decision_number: int) -> None:
+def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number: int) -> None:
     """Abort a member, whose journal is held."""
     full = False
     try:

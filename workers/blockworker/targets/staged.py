@@ -19,7 +19,7 @@ from blockworker.host.roots import Roots
 from blockworker.records import journal as journals
 from blockworker.records.files import failing, is_staging_file
 from blockworker.records.folder import release
-from blockworker.records.journal import Member
+from blockworker.records.journal import MemberFiles
 from blockworker.records.member_journal import place_of_member
 from blockworker.system import kernel
 from blockworker.targets.written import Written
@@ -32,7 +32,7 @@ class StagingBusy(BlockjobsError):
     """Another process has the staging file open for writing: it has to be dead first."""
 
 
-def open_staging(roots: Roots, member: Member, name: str, *, patience: float = 0.0) -> int:
+def open_staging(roots: Roots, member: MemberFiles, name: str, *, patience: float = 0.0) -> int:
     """A descriptor of the staging file (or, by its name, of its digests), with its flock held.
 
     Raises:
@@ -74,7 +74,7 @@ def _own(fd: int, path: str, deadline: float) -> None:
 class StagedTarget(Written):
     """The staging file of a member, taken for one attempt."""
 
-    def __init__(self, fd: int, member: Member, digests: DigestFile | None, *, fresh: bool) -> None:
+    def __init__(self, fd: int, member: MemberFiles, digests: DigestFile | None, *, fresh: bool) -> None:
         super().__init__(fd, member.size, f"{member.directory}/{member.staging}")
         self.member = member
         self.digests = digests
@@ -82,7 +82,7 @@ class StagedTarget(Written):
         self._traces = Traces(member.size, CHUNK, fresh=fresh)
 
     @classmethod
-    def take(cls, roots: Roots, member: Member, token: int) -> StagedTarget:
+    def take(cls, roots: Roots, member: MemberFiles, token: int) -> StagedTarget:
         """Own the member's staging file under the claim ``token``.
 
         Raises:
@@ -158,7 +158,7 @@ class StagedTarget(Written):
                 release(fd)
 
 
-def _raise_token(roots: Roots, member: Member, token: int) -> int:
+def _raise_token(roots: Roots, member: MemberFiles, token: int) -> int:
     """Note the token in the journal, durably, before the first byte is written; return the highest so far."""
     root = place_of_member(roots, member)
     with journals.locked(roots, root, member.transaction) as journal:

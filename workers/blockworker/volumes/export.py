@@ -23,9 +23,9 @@ from typing import Any, Final
 from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import printable
 from blockworker.system.cage import Cage, kernel_cage
-from blockworker.system.cage.limits import PATIENCE, Patience
+from blockworker.system.cage.limits import PATIENCE, ToolPatience
 from blockworker.system.cage.tool import end_process
-from blockworker.volumes.nbd import LARGEST, Connection, Gone, State
+from blockworker.volumes.nbd import LARGEST, Connection, NbdServerGone, NbdState
 from blockworker.volumes.qemuimg import verdict
 
 CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
@@ -52,7 +52,7 @@ class Export:
         *,
         writable: bool = False,
         cage: Cage | None = None,
-        patience: Patience = PATIENCE,
+        patience: ToolPatience = PATIENCE,
         answer: float = PATIENCE.answer,
     ) -> None:
         """Serve a node of QEMU's, whose files are the descriptors ``files``, each with what people call it, the topmost
@@ -80,7 +80,7 @@ class Export:
                 sock.settimeout(answer)
                 self._connections.append(connection)
                 self._idle.put(connection)
-        except Gone as gone:
+        except NbdServerGone as gone:
             for sock in sockets:
                 sock.close()
             raise self._why(gone) from None
@@ -102,7 +102,7 @@ class Export:
         with self._one() as connection:
             connection.flush()
 
-    def states(self, start: int, length: int) -> Iterator[State]:
+    def states(self, start: int, length: int) -> Iterator[NbdState]:
         """The range in order, without gaps; neighbours may be alike.
 
         QEMU needs milliseconds for a GiB of a qcow2, and a second for a GiB of a vmdk: it is asked for as much as it
@@ -120,7 +120,7 @@ class Export:
     def check_alive(self) -> None:
         """Raise Gone where QEMU is."""
         if self._broken or self._process.poll() is not None:
-            raise Gone(self._broken or self._last_words() or "the server is gone")
+            raise NbdServerGone(self._broken or self._last_words() or "the server is gone")
 
     def close(self) -> None:
         """End it.  Says nothing about what is durable: only ``flush`` does."""
@@ -139,12 +139,12 @@ class Export:
         connection = self._idle.get()
         try:
             yield connection
-        except Gone as gone:
-            raise Gone(self._give_up(gone)) from None
+        except NbdServerGone as gone:
+            raise NbdServerGone(self._give_up(gone)) from None
         finally:
             self._idle.put(connection)
 
-    def _give_up(self, gone: Gone) -> str:
+    def _give_up(self, gone: NbdServerGone) -> str:
         """Kill a server that broke a connection, or did not answer in time; why, for all who asked it."""
         if not self._broken:
             self._broken = self._last_words() or gone.text
@@ -174,7 +174,7 @@ class Export:
                 raise JobFailed(code, f"{_TOOL}: {argv[0]}: {os.strerror(code)}") from None
             return calls
 
-    def _why(self, gone: Gone) -> JobFailed:
+    def _why(self, gone: NbdServerGone) -> JobFailed:
         """Why the image could not be opened; the server is killed."""
         for connection in self._connections:
             connection.close()

@@ -17,7 +17,7 @@ from blockworker.volumes.base import Extent, Identity, VolumeGone, expect_within
 from blockworker.volumes.condition import identity_of_image
 from blockworker.volumes.export import MOMENT, Export
 from blockworker.volumes.layers import Layers, Open, by
-from blockworker.volumes.nbd import Gone, NbdError
+from blockworker.volumes.nbd import NbdError, NbdServerGone
 from blockworker.volumes.traces import Traces
 
 _TRACED: Final = 1 << 20  # bytes of an image that are remembered together
@@ -190,6 +190,6 @@ class FormatTarget:
 def _trouble(operation: str, label_: str, offset: int, length: int, error: NbdError) -> VolumeError:
     """A request that the server refused, or could not answer any more, as the error of the volume."""
     found = trouble(operation, label_, offset, length, error.errno, why=error.text)
-    if not isinstance(error, Gone):
+    if not isinstance(error, NbdServerGone):
         return found
     return VolumeGone(found.errno, found.text, operation=operation, offset=offset, length=length)

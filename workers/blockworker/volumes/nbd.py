@@ -38,14 +38,14 @@ class NbdError(Exception):
         super().__init__(self.text)
 
 
-class Gone(NbdError):
+class NbdServerGone(NbdError):
     """The connection broke, or the server speaks something else; nothing more can be asked of it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EIO, why)
 
 
-class State(NamedTuple):
+class NbdState(NamedTuple):
     """A range of the export: whether it has to be read, and in which layer its bytes lie (1: the top; 0: nowhere)."""
 
     start: int
@@ -58,7 +58,7 @@ class Connection:
     """Owns the socket.  Not for two threads at once.
 
     A reply that is not exactly what was asked for breaks the connection: whatever came behind it could be taken for
-    something else.  From then on every request raises the same ``Gone``.
+    something else.  From then on every request raises the same ``NbdServerGone``.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -67,7 +67,7 @@ class Connection:
         self._contexts: dict[int, str] = {}
         self._handle = 0
         self._refused = -1  # the last request that was refused
-        self.broken: Gone | None = None
+        self.broken: NbdServerGone | None = None
         with self._unbroken():
             self.size = self._negotiate()
 
@@ -87,10 +87,10 @@ class Connection:
                     at -= offset
                     _part(view, at, n, filled)[:] = bytes(n)
                 else:
-                    raise Gone(f"an unexpected chunk {kind} of {length} bytes")
+                    raise NbdServerGone(f"an unexpected chunk {kind} of {length} bytes")
                 filled.add(at, at + n)
             if not filled.covers(0, len(view)):
-                raise Gone(f"the server sent {filled.total()} of the {len(view)} bytes that were asked for")
+                raise NbdServerGone(f"the server sent {filled.total()} of the {len(view)} bytes that were asked for")
 
     def write(self, view: memoryview, offset: int) -> None:
         with self._unbroken():
@@ -110,14 +110,14 @@ class Connection:
             self._send(_FLUSH, 0, 0)
             self._expect_done()
 
-    def states(self, start: int, length: int) -> list[State]:
+    def states(self, start: int, length: int) -> list[NbdState]:
         """What the range is, in order and without gaps, from ``start`` on as far as one answer goes."""
         with self._unbroken():
             found = self._status(start, min(length, LARGEST))
         known = min(sum(n for n, _ in runs) for runs in found.values())
         states = []
         for n, flags, depth in _zipped(found[CONTEXTS[0]], found[CONTEXTS[1]], known):
-            states.append(State(start, n, not flags & _ZERO_STATE, depth))
+            states.append(NbdState(start, n, not flags & _ZERO_STATE, depth))
             start += n
         return states
 
@@ -128,7 +128,7 @@ class Connection:
             raise self.broken
         try:
             yield
-        except Gone as gone:
+        except NbdServerGone as gone:
             self.broken = gone
             raise
         except NbdError:
@@ -137,16 +137,16 @@ class Connection:
             self.broken = _gone(broken)
             raise self.broken from None
         except (struct.error, ValueError, LookupError) as nonsense:
-            self.broken = Gone(f"the server sent something that is not NBD: {nonsense}")
+            self.broken = NbdServerGone(f"the server sent something that is not NBD: {nonsense}")
             raise self.broken from nonsense
         except BaseException:
-            self.broken = Gone("an exchange with the server was broken off")
+            self.broken = NbdServerGone("an exchange with the server was broken off")
             raise
 
     def close(self) -> None:
         """Say goodbye; the server of the last connection that goes comes to its end."""
         try:
-            with suppress(Gone), self._unbroken():
+            with suppress(NbdServerGone), self._unbroken():
                 self._send(_DISCONNECT, 0, 0)
         finally:
             self._sock.close()
@@ -156,10 +156,10 @@ class Connection:
     def _negotiate(self) -> int:
         """Choose the export without a name; its size in bytes."""
         if self._receive(8) != _MAGIC or self._receive(8) != _HAVE_OPTION:
-            raise Gone("not an NBD server")
+            raise NbdServerGone("not an NBD server")
         flags = struct.unpack(">H", self._receive(2))[0]
         if not flags & _FIXED_NEWSTYLE:
-            raise Gone("the server does not speak the fixed newstyle of NBD")
+            raise NbdServerGone("the server does not speak the fixed newstyle of NBD")
         self._sock.sendall(struct.pack(">I", flags & (_FIXED_NEWSTYLE | _NO_ZEROES)))
         for _ in self._option(_STRUCTURED, b""):
             pass
@@ -172,7 +172,7 @@ class Connection:
             if kind == _INFO and text[:2] == b"\0\0":
                 size = struct.unpack(">Q", text[2:10])[0]
         if not 0 <= size < 1 << 63 or sorted(self._contexts.values()) != sorted(CONTEXTS):
-            raise Gone("the server does not offer what is needed")
+            raise NbdServerGone("the server does not offer what is needed")
         return int(size)
 
     def _option(self, option: int, text: bytes) -> Iterator[tuple[int, bytes]]:
@@ -181,10 +181,10 @@ class Connection:
         while True:
             magic, answered, kind, length = struct.unpack(">QIII", self._receive(20))
             if magic != _OPTION_REPLY or answered != option or length > _LONGEST:
-                raise Gone("a reply to something that was not asked")
+                raise NbdServerGone("a reply to something that was not asked")
             said = self._receive(length)
             if kind & _ERROR:
-                raise Gone(said.decode(errors="replace") or f"option {option} was refused")
+                raise NbdServerGone(said.decode(errors="replace") or f"option {option} was refused")
             if kind == _ACK:
                 return
             yield kind, said
@@ -216,17 +216,17 @@ class Connection:
                 self._receive(length)  # QEMU ends a refused question once for each context that was asked for
                 continue
             if magic not in (_SIMPLE, _CHUNK) or handle != self._handle:
-                raise Gone("a reply to something that was not asked")
+                raise NbdServerGone("a reply to something that was not asked")
             if kind & _FAILED:
                 if not 6 <= length <= _LONGEST:
-                    raise Gone(f"an error of {length} bytes")
+                    raise NbdServerGone(f"an error of {length} bytes")
                 code = struct.unpack(">IH", self._receive(6))[0]
                 self._receive(length - 6)  # its words, and perhaps an offset
                 failed = failed or NbdError(code or errno.EIO)
             elif kind != _NONE:
                 yield kind, length
             elif length or not flags & _DONE:
-                raise Gone("a chunk of nothing that is not the last one")
+                raise NbdServerGone("a chunk of nothing that is not the last one")
             if flags & _DONE:
                 if failed is not None:
                     self._refused = handle
@@ -235,7 +235,7 @@ class Connection:
 
     def _expect_done(self) -> None:
         for kind, _ in self._chunks():
-            raise Gone(f"an unexpected chunk {kind}")
+            raise NbdServerGone(f"an unexpected chunk {kind}")
 
     def _status(self, start: int, length: int) -> dict[str, list[tuple[int, int]]]:
         """By context: runs of ``(length, value)`` from ``start`` on, none of them empty."""
@@ -243,17 +243,17 @@ class Connection:
         self._send(_STATUS, start, length)
         for kind, size in self._chunks():
             if kind != _STATES or not 12 <= size <= _MOST_STATES or size % 8 != 4:
-                raise Gone(f"an unexpected chunk {kind} of {size} bytes")
+                raise NbdServerGone(f"an unexpected chunk {kind} of {size} bytes")
             text = self._receive(size)
             name = self._contexts.get(struct.unpack(">I", text[:4])[0], "")
             runs = [(n, value) for n, value in struct.iter_unpack(">II", text[4:])]
             if not name or name in found:
-                raise Gone("the server tells of something that was not asked")
+                raise NbdServerGone("the server tells of something that was not asked")
             if min(n for n, _ in runs) == 0 or sum(n for n, _ in runs) > length:
-                raise Gone("the server tells of ranges that were not asked for")
+                raise NbdServerGone("the server tells of ranges that were not asked for")
             found[name] = runs
         if len(found) != len(CONTEXTS):
-            raise Gone("the server does not tell what is allocated")
+            raise NbdServerGone("the server does not tell what is allocated")
         return found
 
     def _receive(self, n: int) -> bytes:
@@ -265,20 +265,20 @@ class Connection:
         while view:
             got = self._sock.recv_into(view)
             if not got:
-                raise Gone("the server is gone")
+                raise NbdServerGone("the server is gone")
             view = view[got:]
 
 
-def _gone(broken: OSError) -> Gone:
+def _gone(broken: OSError) -> NbdServerGone:
     if isinstance(broken, TimeoutError):
-        return Gone("the server did not answer in time")
-    return Gone(broken.strerror or str(broken))
+        return NbdServerGone("the server did not answer in time")
+    return NbdServerGone(broken.strerror or str(broken))
 
 
 def _part(view: memoryview, start: int, length: int, filled: RangeSet) -> memoryview:
     """Where a chunk belongs.  Raises Gone: outside of what was asked for, or there again."""
     if length <= 0 or start < 0 or start + length > len(view) or filled.meets(start, start + length):
-        raise Gone("data that was not asked for")
+        raise NbdServerGone("data that was not asked for")
     return view[start : start + length]
 
 

@@ -18,8 +18,8 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.model.volumespec import SECTOR, printable
 from blockjobs.process.spawn import describe_end
 from blockworker.system.cage import Cage, kernel_cage
-from blockworker.system.cage.limits import PATIENCE, Patience
-from blockworker.system.cage.tool import Ended, Idle, run_tool
+from blockworker.system.cage.limits import PATIENCE, ToolPatience
+from blockworker.system.cage.tool import Idle, ToolEnd, run_tool
 
 _TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
@@ -46,7 +46,7 @@ class ImageTool:
         label: str,
         *,
         cage: Cage | None = None,
-        patience: Patience = PATIENCE,
+        patience: ToolPatience = PATIENCE,
         locks: bool = True,
     ) -> None:
         """``locks``: whether QEMU is kept from writing to the image meanwhile, and keeps us from looking if it does."""
@@ -98,13 +98,13 @@ class ImageTool:
         file = {"driver": driver, "filename": path_of(self._fd), **self._locking}
         return "json:" + json.dumps({"driver": self._form, "backing": None, "file": file})
 
-    def _succeed(self, words: Sequence[str], *more: int | None) -> Ended:
+    def _succeed(self, words: Sequence[str], *more: int | None) -> ToolEnd:
         ended = self._run(words, self._patience.call, *more)
         if ended.code:
             raise JobFailed(errno.EIO, self._complaint(words, ended))
         return ended
 
-    def _run(self, words: Sequence[str], seconds: float, *more: int | None, idle: Idle = lambda: None) -> Ended:
+    def _run(self, words: Sequence[str], seconds: float, *more: int | None, idle: Idle = lambda: None) -> ToolEnd:
         files = [self._fd, *(fd for fd in more if fd is not None)]
         ended = run_tool(self._cage, [_TOOL, *words], files, seconds=seconds, patience=self._patience, idle=idle)
         if ended.code is None:
@@ -112,7 +112,7 @@ class ImageTool:
             raise JobFailed(errno.ETIMEDOUT, text)
         return ended
 
-    def _complaint(self, words: Sequence[str], ended: Ended) -> str:
+    def _complaint(self, words: Sequence[str], ended: ToolEnd) -> str:
         """What the tool says, with the file as people call it."""
         said = printable(verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
         return f"{self._label}: {_TOOL} {words[0]}: {said or describe_end(ended.code or 0)}"

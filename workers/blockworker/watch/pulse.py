@@ -25,7 +25,7 @@ LOOK: Final = 10.0  # seconds between looks
 PATIENCE: Final = 35.0  # seconds for pulses: longer than Celery rests between two tries to reach a broker
 
 
-class Taken:
+class LastTaken:
     """When a message was taken last.  To be made before the worker forks: its children take messages."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Pulse:
     ``free``: whether somebody here could take a message.  ``end``: ends this process, and says why.
     """
 
-    def __init__(self, taken: Taken, waits: Callable[[], bool], send: Callable[[], None]) -> None:
+    def __init__(self, taken: LastTaken, waits: Callable[[], bool], send: Callable[[], None]) -> None:
         self._taken, self._waits, self._send = taken, waits, send
         self.free: Callable[[], bool] = lambda: True
         self.end: Callable[[str], None] = end_process

@@ -25,7 +25,7 @@ from blockjobs.model.hanging import HangingPath
 from blockjobs.model.ids import Host, JobId
 from blockjobs.process.clock import Every, boottime, read_boot_id
 from blockjobs.process.quarantine import Quarantine
-from blockjobs.registry.attempts import Attempts, LocalClaim, Standing, Who
+from blockjobs.registry.attempts import Attempts, AttemptStanding, LocalClaim, Who
 from blockworker.host.roots import Roots
 from blockworker.system import processname, processstart
 from blockworker.system.threads import vital
@@ -64,7 +64,9 @@ class Watcher:
         self._killed: dict[str, float] = {}  # attempts, and when they were
         self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs, and when that was seen first
         self._reported: set[str] = set()
-        self._known: dict[JobId, Standing] = {}  # what the job of each claim here said when it was last looked at
+        self._known: dict[
+            JobId, AttemptStanding
+        ] = {}  # what the job of each claim here said when it was last looked at
         self._running: list[Who] = []  # the processes that ran them
         self.aside = Quarantine()
         self._stop = threading.Event()
@@ -108,7 +110,7 @@ class Watcher:
         self._killed = {attempt: at for attempt, at in self._killed.items() if attempt in here}
         self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
 
-    def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, Standing] | None:
+    def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, AttemptStanding] | None:
         """Release a claim whose attempt is dead; the process of one whose end was ordered, which has got SIGKILL."""
         who, standing = claim.who(), claim.standing()
         self._known[claim.job] = standing
@@ -126,7 +128,7 @@ class Watcher:
             return process, standing
         return None
 
-    def _disobeys(self, standing: Standing) -> bool:
+    def _disobeys(self, standing: AttemptStanding) -> bool:
         """Whether an attempt has had its time to unwind, since it was seen first that its job is cancelled."""
         if not standing.cancelled:
             return False
@@ -149,7 +151,7 @@ class Watcher:
             return None
         return process if same and runs and not gone else None
 
-    def _kill(self, standing: Standing, process: psutil.Process) -> None:
+    def _kill(self, standing: AttemptStanding, process: psutil.Process) -> None:
         """Kill the process of an attempt; one that does not die of it is reported, once."""
         if standing.attempt not in self._killed:
             self._killed[standing.attempt] = boottime()
@@ -164,7 +166,7 @@ class Watcher:
         except PermissionError as error:
             raise Unkillable(process.pid, error) from None
 
-    def _release(self, standing: Standing, why: str) -> None:
+    def _release(self, standing: AttemptStanding, why: str) -> None:
         if self._attempts.release(standing.job, standing.txn, standing.token, standing.attempt, why=why):
             log.warning("job %s: its attempt was %s; released", standing.job, why)
 
@@ -184,11 +186,11 @@ class Watcher:
                 log.warning("watcher: Redis is away: %s", error)
 
 
-def _item(claim: LocalClaim | Standing) -> str:
+def _item(claim: LocalClaim | AttemptStanding) -> str:
     """The name of a claim among what is put aside."""
     return f"{CLAIM}{claim.job}"
 
 
-def _hanging_path(standing: Standing, since: int, path: str) -> HangingPath:
+def _hanging_path(standing: AttemptStanding, since: int, path: str) -> HangingPath:
     about = f"the attempt of job {standing.job}"
     return HangingPath(path=path, since=since / 1000, about=about, transaction=standing.txn, job=standing.job)

@@ -4,9 +4,9 @@
 ``units`` what its words mean; ``expansion`` makes jobs of sources and hosts, ``plan`` makes a run of them.
 """
 
-from blockjobs.cli.runfile.expansion import Fleet
+from blockjobs.cli.runfile.expansion import FleetFacts
 from blockjobs.cli.runfile.plan import RunFileRead, load, read
 from blockjobs.cli.runfile.text import read_whom
 from blockjobs.cli.runfile.units import size
 
-__all__ = ["Fleet", "RunFileRead", "load", "read", "read_whom", "size"]
+__all__ = ["FleetFacts", "RunFileRead", "load", "read", "read_whom", "size"]

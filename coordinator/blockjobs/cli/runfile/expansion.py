@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from blockjobs.cli.runfile import limits, units
-from blockjobs.cli.runfile.fields import GLOB, Job, Options, RunFile, Transaction
+from blockjobs.cli.runfile.fields import GLOB, JobOptions, RunFile, RunFileJob, Transaction
 from blockjobs.cli.runfile.naming import shape_of, word_of, word_of_match
 from blockjobs.cli.runfile.text import Fault
 from blockjobs.cli.runfile.yaml_places import Path as Place
@@ -30,7 +30,7 @@ class Glob:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetFacts:
     """What a file cannot know.  ``found``: what a glob matches, or why nobody can say; ``left_out``: the names that it
     matches and no job can have, each with the reason; ``absent``: why a host is away.
 
@@ -44,7 +44,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class JobDraft:
     """One job to be.  ``layers``: who says how it is run, the last one wins; ``place``: where the file says it."""
 
     name: str
@@ -52,7 +52,7 @@ class Draft:
     policy: Policy
     source: object
     target: object
-    layers: tuple[Options, ...]
+    layers: tuple[JobOptions, ...]
     place: Place
     inherited: bool  # its target is on the host of its source
     store: str = ""
@@ -101,18 +101,18 @@ def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
     }  # fmt: skip
 
 
-def expand(file: RunFile, fleet: Fleet, only: frozenset[str]) -> tuple[list[Draft], list[Skipped]]:
+def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list[JobDraft], list[Skipped]]:
     """All jobs to be, in the order of the file, and what a transaction goes without because of a glob.
 
     Raises:
         Fault: a glob matches nothing, or nobody can say what, and the transaction may not go without it.
     """
-    drafts: list[Draft] = []
+    drafts: list[JobDraft] = []
     skipped: list[Skipped] = []
     known = policies(file, only)
     for at, job in enumerate(file.jobs):
         target = job.target or file.defaults.target
-        drafts.append(Draft(
+        drafts.append(JobDraft(
             job.id, ALONE, known[ALONE], job.source, target, (file.defaults, job), ("jobs", at),
             inherited=not job.target,
         ))  # fmt: skip
@@ -178,18 +178,18 @@ class _Names:
         return name
 
 
-def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[Draft]:
+def _long(file: RunFile, at: int, txn: Transaction, policy: Policy) -> Iterator[JobDraft]:
     for number, job in enumerate(txn.jobs):
-        yield Draft(
+        yield JobDraft(
             job.id, txn.name, policy, job.source, job.target or _target(file, txn), (file.defaults, txn, job),
             ("transactions", at, "jobs", number), inherited=not job.target, store=txn.store,
         )  # fmt: skip
 
 
-def _short(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> Draft:
+def _short(file: RunFile, at: int, one: Glob, place: Place, *, name: str, policy: Policy) -> JobDraft:
     txn = file.transactions[at]
     target: Place = ("transactions", at, "target") if txn.target else ("defaults", "target")
-    return Draft(
+    return JobDraft(
         name, txn.name, policy, f"{one.host}:{one.pattern}", _target(file, txn), (file.defaults, txn), place,
         inherited=True, store=txn.store, short={"source": place, "id": place, "target": target}, host=one.host,
     )  # fmt: skip
@@ -201,7 +201,7 @@ def _pairs(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str
             yield host, source, ("transactions", at, "sources", number)
 
 
-def _paths(glob: Glob, fleet: Fleet) -> tuple[str, ...] | str:
+def _paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
     """What a source stands for on a host, or why that cannot be said."""
     if not GLOB.search(glob.pattern):
         return (glob.pattern,)
@@ -228,26 +228,26 @@ def _target(file: RunFile, txn: Transaction) -> object:
 # --- how a draft is run -------------------------------------------------------------------------------
 
 
-def given(draft: Draft) -> runs.Options:
+def given(draft: JobDraft) -> runs.PlanOptions:
     """What the file says of a job, whoever says it."""
-    said: runs.Options = {}
+    said: runs.PlanOptions = {}
     for layer in draft.layers:
         said = {**said, **layer.given()}
     return said
 
 
-def form(draft: Draft) -> str:
+def form(draft: JobDraft) -> str:
     said = (layer.format for layer in reversed(draft.layers) if "format" in layer.model_fields_set)
     return next(said, "raw")
 
 
-def of_mirror(draft: Draft) -> tuple[dict[str, Any], dict[str, Any]]:
+def of_mirror(draft: JobDraft) -> tuple[dict[str, Any], dict[str, Any]]:
     """What only a mirror has: all of it, and the part that is said of this very job."""
     said: dict[str, Any] = {}
     for layer in draft.layers:
         said |= layer.of_mirror()
     last = draft.layers[-1]
-    return said, last.of_mirror() if isinstance(last, Job) else {}
+    return said, last.of_mirror() if isinstance(last, RunFileJob) else {}
 
 
 def host_of(source: object, named: Named | None) -> str:

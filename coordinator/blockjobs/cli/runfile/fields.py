@@ -135,7 +135,7 @@ class Model(BaseModel):
         return {key: each for key, each in value.items() if key not in surplus}
 
 
-class Options(Model):
+class JobOptions(Model):
     """What a job may say, and what holds it: its transaction, ``defaults``.  QEMU's argument names, plus ours."""
 
     type: Text = "backup"  # hosts know which exist
@@ -165,14 +165,14 @@ class Options(Model):
     # For drivers of others, but for a few of ours (``plan.OPTIONS``).
     options: Annotated[dict[str, Any], PlainValidator(_options)] = Field(default_factory=dict)
 
-    def given(self) -> runs.Options:
+    def given(self) -> runs.PlanOptions:
         """What the file says, and nothing that it leaves to the defaults."""
         kinds = {
             "on_source_error": OnError, "on_target_error": OnError, "on_source_change": OnChange,
             "on_source_damage": OnDamage, "room": RoomCheck,
         }  # fmt: skip
-        given: runs.Options = {}
-        for name in self.model_fields_set & runs.Options.__annotations__.keys():
+        given: runs.PlanOptions = {}
+        for name in self.model_fields_set & runs.PlanOptions.__annotations__.keys():
             given[name] = kinds.get(name, lambda value: value)(getattr(self, name))  # type: ignore[literal-required]
         return given
 
@@ -183,13 +183,13 @@ class Options(Model):
         return {alias: getattr(self, name) for alias, name in named.items() if alias in mirrors.KEYS}
 
 
-class Job(Options):
+class RunFileJob(JobOptions):
     id: Annotated[str, PlainValidator(lambda value: _text(value, ids.job_id))]
     source: Volume
     target: Volume = ""  # that of its transaction, or of the defaults
 
 
-class Defaults(Options):
+class Defaults(JobOptions):
     target: Volume = ""
     hold_timeout: Duration = 0
 
@@ -201,7 +201,7 @@ class Keep(Model):
     monthly: Kept = 0
 
 
-class Transaction(Options):
+class Transaction(JobOptions):
     """Jobs that belong together: each by itself (``jobs``), or every source on every host."""
 
     name: Word
@@ -210,7 +210,7 @@ class Transaction(Options):
     hosts: Annotated[tuple[str, ...], PlainValidator(_hosts)] = ()
     sources: Annotated[list[Source], Field(min_length=1), FailFast()] = Field(default_factory=list)
     target: Volume = ""
-    jobs: Annotated[list[Job], Field(min_length=1), FailFast()] = Field(default_factory=list)
+    jobs: Annotated[list[RunFileJob], Field(min_length=1), FailFast()] = Field(default_factory=list)
     store: str = ""
     keep: Keep = Keep()
     offline: Annotated[Offline, PlainValidator(units.offline)] = Offline()
@@ -261,6 +261,6 @@ class RunFile(Model):
     hosts: Groups = Field(default_factory=dict)
     stores: Annotated[dict[str, StoreSaid], AfterValidator(_names)] = Field(default_factory=dict)
     defaults: Defaults = Defaults()
-    jobs: Annotated[list[Job], Field(min_length=1), FailFast()] = Field(default_factory=list)
+    jobs: Annotated[list[RunFileJob], Field(min_length=1), FailFast()] = Field(default_factory=list)
     transactions: Annotated[list[Transaction], Field(min_length=1), FailFast()] = Field(default_factory=list)
     notify: Notify = Notify()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from blockjobs.cli.runfile import expansion
-from blockjobs.cli.runfile.expansion import Draft, Fleet, Glob
+from blockjobs.cli.runfile.expansion import FleetFacts, Glob, JobDraft
 from blockjobs.cli.runfile.fields import RunFile, Transaction
 from blockjobs.cli.runfile.text import Fault, Text, parse
 from blockjobs.cli.runfile.units import SALVAGED
@@ -39,7 +39,7 @@ class RunFileRead:
     file: RunFile
     only: frozenset[str] = frozenset()
 
-    def plan(self, now: datetime, fleet: Fleet | None = None) -> RunPlan:
+    def plan(self, now: datetime, fleet: FleetFacts | None = None) -> RunPlan:
         """The run that starts now.
 
         Raises:
@@ -47,11 +47,11 @@ class RunFileRead:
             NameUsed: a volume has a name, and nobody was given who knows it.
             HostsAway: hosts are away that a transaction cannot do without.
         """
-        drafts: list[Draft] = []
+        drafts: list[JobDraft] = []
         try:
-            drafts, skipped = expansion.expand(self.file, fleet or Fleet(), self.only)
+            drafts, skipped = expansion.expand(self.file, fleet or FleetFacts(), self.only)
             terms = _terms(self.file, self.text.path, skipped, self.only)
-            return _plan(self.file, drafts, terms, now, fleet or Fleet())
+            return _plan(self.file, drafts, terms, now, fleet or FleetFacts())
         except NameUsed:
             raise
         except Fault as fault:
@@ -145,7 +145,7 @@ def _of_transaction(file: RunFile, txn: Transaction, before: set[str]) -> Iterat
 # --- the run ------------------------------------------------------------------------------------------
 
 
-def _plan(file: RunFile, drafts: list[Draft], terms: RunFields, now: datetime, fleet: Fleet) -> RunPlan:
+def _plan(file: RunFile, drafts: list[JobDraft], terms: RunFields, now: datetime, fleet: FleetFacts) -> RunPlan:
     run = ids.run_id(file.name, now)
     specs = [
         _spec(at, draft, run=run, now=now, stores=terms.stores, named=fleet.named) for at, draft in enumerate(drafts)
@@ -173,7 +173,7 @@ def _plan(file: RunFile, drafts: list[Draft], terms: RunFields, now: datetime, f
     )  # fmt: skip
 
 
-def _in_place(file: RunFile, drafts: Iterable[Draft], specs: Iterable[JobSpec]) -> frozenset[TxnId]:
+def _in_place(file: RunFile, drafts: Iterable[JobDraft], specs: Iterable[JobSpec]) -> frozenset[TxnId]:
     """The groups that may have a target in place."""
     allowed = {txn.name for txn in file.transactions if txn.allow_in_place} | (
         {ALONE} if file.allow_in_place else set()
@@ -202,7 +202,7 @@ def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozense
 
 
 def _spec(
-    at: int, draft: Draft, *, run: RunId, now: datetime, stores: Mapping[str, Store], named: Named | None
+    at: int, draft: JobDraft, *, run: RunId, now: datetime, stores: Mapping[str, Store], named: Named | None
 ) -> JobSpec:
     try:
         job_id = ids.job_id(f"{run}.{draft.name}")
@@ -224,7 +224,7 @@ def _spec(
     )  # fmt: skip
 
 
-def _target(at: int, draft: Draft, stores: Mapping[str, Store], named: Named | None) -> object:
+def _target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named | None) -> object:
     """The target as written, on the source's host where it is written for many, its store put in."""
     target = draft.target
     if not target:
@@ -241,7 +241,7 @@ def _target(at: int, draft: Draft, stores: Mapping[str, Store], named: Named | N
     return f"{host}:{target}" if str(target).startswith("/") else target
 
 
-def _store(at: int, draft: Draft, path: str | None, stores: Mapping[str, Store]) -> str:
+def _store(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Store]) -> str:
     """The store that a target lies in: its budget is the target's, whoever says so or not."""
     inside = [name for name, store in stores.items() if path and f"{path}/".startswith(f"{store.path}/")]
     if draft.store and draft.inherited and path and draft.store not in inside:
@@ -250,7 +250,7 @@ def _store(at: int, draft: Draft, path: str | None, stores: Mapping[str, Store])
     return draft.store if draft.store in inside else max(inside, key=lambda name: len(stores[name].path), default="")
 
 
-def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:
+def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, Any]:
     """The options of the job's own driver, checked where it is one of ours."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     said, own = expansion.of_mirror(draft)
@@ -284,7 +284,7 @@ def _own(at: int, draft: Draft, options: runs.Options) -> Mapping[str, Any]:
     return {name: given[name] for name in OPTIONS.get(kind, given) if name in given}
 
 
-def _check_options(at: int, draft: Draft, kind: str) -> None:
+def _check_options(at: int, draft: JobDraft, kind: str) -> None:
     """Raises JobFault: what is said of this job, or of its transaction, is no option of its type."""
     for layer in draft.layers[1:]:
         if wrong := unknown_options(kind, layer.options):

@@ -16,8 +16,8 @@ from ruamel.yaml.nodes import Node
 
 from blockjobs.cli.runfile import amounts, fields, limits, tree
 from blockjobs.cli.runfile.fields import RunFile
-from blockjobs.cli.runfile.yaml_places import Lines, shown
 from blockjobs.cli.runfile.yaml_places import Path as Place
+from blockjobs.cli.runfile.yaml_places import YamlLines, shown
 from blockjobs.model.errors import BadInput
 from blockjobs.model.policies import RunFields
 from blockjobs.settings import absolute
@@ -37,7 +37,7 @@ EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {f
     "too_long": "at most {max_length} of them",
 }
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
-    "defaults": fields.Defaults, "jobs": fields.Job, "transactions": fields.Transaction, "keep": fields.Keep,
+    "defaults": fields.Defaults, "jobs": fields.RunFileJob, "transactions": fields.Transaction, "keep": fields.Keep,
     "stores": fields.StoreSaid, "notify": fields.Notify,
 }  # fmt: skip
 
@@ -62,7 +62,7 @@ class Text:
         """``FILE:LINE: jobs[1].speed: what is wrong``; of a value of the command line ``--set KEY=VALUE: ...``."""
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         said = next((said for said, at in reversed(self.set) if place[: len(at)] == at), "")
-        where = _called(said) if said else f"{self.path}:{Lines(self.root).of(place)}"
+        where = _called(said) if said else f"{self.path}:{YamlLines(self.root).of(place)}"
         return BadInput(f"{where}: {field + ': ' if field else ''}{wrong}")
 
 
@@ -189,7 +189,7 @@ def _step(node: Any, step: str, said: str) -> int | str:
 
 def _first(root: Node | None, invalid: ValidationError) -> tuple[Place, str]:
     """The error that stands first in the file."""
-    errors, lines = invalid.errors(include_url=False), Lines(root)
+    errors, lines = invalid.errors(include_url=False), YamlLines(root)
     first = min(errors, key=lambda error: lines.of(error["loc"]))
     return first["loc"], _wording(first["type"], first["loc"], first["input"], first.get("ctx", {}))
 

@@ -35,7 +35,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ExpandedSize:
     """What a node is when all aliases in it are expanded."""
 
     nodes: int = 0
@@ -51,7 +51,7 @@ class _Counting(Composer):
         self.warn_double_anchors = False  # YAML lets a later anchor take over a name
         self._nodes = self._characters = 0
         self._heights = [0]  # of each node that is still open, as far as it is read
-        self._closed: dict[int, Size] = {}  # of nodes with an anchor, by identity
+        self._closed: dict[int, ExpandedSize] = {}  # of nodes with an anchor, by identity
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.parser.peek_event()
@@ -60,14 +60,14 @@ class _Counting(Composer):
         _check(event)
         before = self._nodes, self._characters
         leaf = isinstance(event, ScalarEvent)
-        self._count(event, Size(1, len(event.value) if leaf else 0, 0 if leaf else 1))
+        self._count(event, ExpandedSize(1, len(event.value) if leaf else 0, 0 if leaf else 1))
         self._heights.append(0)
         node = super().compose_node(parent, index)
         node.end_mark = None  # nobody asks for it, and it is a third of the memory of a node
         height = self._heights.pop() + (not leaf)
         self._heights[-1] = max(self._heights[-1], height)
         if event.anchor is not None:
-            self._closed[id(node)] = Size(self._nodes - before[0], self._characters - before[1], height)
+            self._closed[id(node)] = ExpandedSize(self._nodes - before[0], self._characters - before[1], height)
         return node
 
     def _alias(self, event: Any, node: Any) -> Any:
@@ -80,7 +80,7 @@ class _Counting(Composer):
         self._heights[-1] = max(self._heights[-1], size.height)
         return node
 
-    def _count(self, event: Event, size: Size) -> None:
+    def _count(self, event: Event, size: ExpandedSize) -> None:
         self._nodes += size.nodes
         self._characters += size.characters
         for found, most, what in (

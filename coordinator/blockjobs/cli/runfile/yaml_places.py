@@ -11,7 +11,7 @@ LONGEST: Final = 60  # characters of a value that are shown
 Path = tuple[int | str, ...]  # of keys and positions: ("jobs", 1, "speed")
 
 
-class Lines:
+class YamlLines:
     """The lines of a YAML text, by its nodes; one look at each mapping serves all questions about it."""
 
     def __init__(self, root: Node | None) -> None:

@@ -12,7 +12,7 @@ MEMORY: Final = 4 << 30  # bytes of address space of one tool
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ToolPatience:
     """Seconds that a tool has for one thing."""
 
     start: float = 30.0  # qemu-nbd: from its start to the size of the image, and from the goodbye to its end
@@ -25,4 +25,4 @@ class Patience:
     death: float = 5.0  # after SIGKILL: who is still there hangs in the kernel, and is not waited for
 
 
-PATIENCE: Final = Patience()
+PATIENCE: Final = ToolPatience()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from blockworker.system.cage import Cage
-from blockworker.system.cage.limits import PATIENCE, Patience
+from blockworker.system.cage.limits import PATIENCE, ToolPatience
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _LONGEST: Final = 1 << 20  # bytes kept of what a tool says: the first ones of i
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ToolEnd:
     """How a tool ended: its exit code (negative: the signal; None: its time was over), and what it said."""
 
     code: int | None
@@ -36,9 +36,9 @@ def run_tool(
     files: Collection[int],
     *,
     seconds: float,
-    patience: Patience = PATIENCE,
+    patience: ToolPatience = PATIENCE,
     idle: Idle = lambda: None,
-) -> Ended:
+) -> ToolEnd:
     """Run ``argv`` with the descriptors ``files`` for so many seconds at most; then it is killed.
 
     ``idle`` is called five times a second meanwhile; what it raises ends the tool.
@@ -66,7 +66,7 @@ def run_tool(
     finally:
         os.close(outputs)
         os.close(problems)
-    return Ended(code, bytes(said[outputs]), bytes(said[problems]))
+    return ToolEnd(code, bytes(said[outputs]), bytes(said[problems]))
 
 
 def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
@@ -92,7 +92,7 @@ def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[d
         return said, not selector.get_map()
 
 
-def end_process(process: subprocess.Popen[bytes], patience: Patience = PATIENCE) -> None:
+def end_process(process: subprocess.Popen[bytes], patience: ToolPatience = PATIENCE) -> None:
     """Kill a tool that has not ended.  One that hangs in the kernel stays behind: it holds its files until it ends."""
     if process.poll() is not None:
         return
