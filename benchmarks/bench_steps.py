@@ -72,7 +72,7 @@ class Bench:
     def on(self) -> Costs:
         """Do everything; what each step of the host took."""
         took: Costs = {}
-        while (view := self.registry.fate.view(TxnId(RUN))) is not None:
+        while (view := self.registry.transactions.view(TxnId(RUN))) is not None:
             match plan(view):
                 case Do(Step.RUN, _):
                     self.copy()
@@ -82,14 +82,14 @@ class Bench:
                     before = took.get(step, (0.0, 0.0))
                     took[step] = before[0] + time.monotonic() - began, before[1] + time.process_time() - spent
                 case Do(Step.CONCLUDE, hosts):
-                    self.registry.fate.conclude(view, hosts)
+                    self.registry.transactions.conclude(view, hosts)
                 case Do(step, hosts):
                     for host in hosts:
-                        getattr(self.registry.fate, step)(view, host)
+                        getattr(self.registry.transactions, step)(view, host)
                 case Finished():
                     return took
                 case decided:
-                    self.registry.fate.settle(view, decided.decision, "all of it is prepared")  # type: ignore[union-attr]
+                    self.registry.transactions.settle(view, decided.decision, "all of it is prepared")  # type: ignore[union-attr]
         raise SystemExit(f"transaction {RUN} is gone")
 
     def copy(self) -> None:

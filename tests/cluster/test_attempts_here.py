@@ -133,7 +133,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         )
         registry.submit.submit(RunPlan(RUN, "here", grouped=True, transactions=((job,),)))
         finalizer = Finalizer(registry, Inline(Steps(host.answers, roots)))
-        while (view := registry.fate.view(job.transaction)) and (view.owing(Step.OPEN) or view.owing(Step.START)):
+        while (view := registry.transactions.view(job.transaction)) and (
+            view.owing(Step.OPEN) or view.owing(Step.START)
+        ):
             finalizer.once()
         yield Scene(registry, host, roots, finalizer, job, source, target, server)
 

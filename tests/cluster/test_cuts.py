@@ -320,7 +320,7 @@ def test_a_worker_killed_between_cut_and_clean_leaves_no_cut(xfs: Fleet, end: st
         xfs.registry.verbs.cancel(name)
     if end == "abandoned":
         xfs.until("HOST_DOWN", "a")
-        xfs.registry.fate.abandon(Host("a"))
+        xfs.registry.transactions.abandon(Host("a"))
         xfs.until("RUN_ENDED", run)
     assert len(cuts(xfs)) == 1
     xfs.start("steps@a")

@@ -41,10 +41,10 @@ def prepared(site: Site, number: int, *, fail: bool) -> RunId:
     if fail:
         site.registry.verbs.cancel(f"{run}.bx")
         return run
-    view = site.registry.fate.view(TxnId(run))
+    view = site.registry.transactions.view(TxnId(run))
     assert view is not None
     for name in HOSTS:
-        site.registry.fate.pend(view, Host(name))
+        site.registry.transactions.pend(view, Host(name))
         site.steps(name).take("prepare", TxnId(run))
     assert not site.owed(run, Step.PREPARE)
     return run
@@ -129,7 +129,7 @@ def test_a_finalizer_killed_anywhere_tries_a_job_again_once_and_not_twice(site: 
         run = failed(site, point)
         first = f"{run}.each.x"
         dies = finalizer_killed_at(site, first, point)
-        site.registry.fate.remind()
+        site.registry.transactions.remind()
         finalizer = site.finalizer()
         while tried(site, run) == first or first in site.registry.views.unfinished():
             finalizer.once()

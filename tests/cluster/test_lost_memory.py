@@ -31,7 +31,7 @@ def test_a_registry_that_came_back_older_decides_nothing(fleet: Fleet) -> None:
     with Client(fleet.server.url) as coordinator, pytest.raises(errors.Refused, match="carried out decision"):
         coordinator.submit(fleet.plan(jobs))
     fleet.client.set(keys.decisions(), known)
-    fleet.registry.fate.remind()
+    fleet.registry.transactions.remind()
     fleet.until("RUN_ENDED", run)
     assert (fleet.root("a") / f"{run}.img").read_bytes() == source.read_bytes()
 

@@ -86,7 +86,7 @@ def killed_at(site: Site, run: RunId, point: int, *, fail: bool, disk: bool) -> 
                 site.steps(host).take(step, txn)
             elif not worker.take(step, txn):
                 staffed, finalizer = False, site.finalizer()
-                site.registry.fate.remind()
+                site.registry.transactions.remind()
         if not copied and not site.owed(run, Step.START):
             copied = True
             site.copy(*specs)

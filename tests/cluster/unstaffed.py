@@ -115,7 +115,7 @@ class Site:
             self.serve()
 
     def owed(self, txn: str, step: Step) -> bool:
-        view = self.registry.fate.view(TxnId(txn))
+        view = self.registry.transactions.view(TxnId(txn))
         assert view is not None
         return bool(view.owing(step))
 
@@ -140,7 +140,7 @@ class Site:
 
     def finish(self, run: RunId) -> None:
         """A new finalizer takes over; the reaper has reminded it."""
-        self.registry.fate.remind()
+        self.registry.transactions.remind()
         finalizer = self.finalizer()
         for _ in range(40):
             finalizer.once()

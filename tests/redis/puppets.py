@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from blockjobs.model import volumespec
-from blockjobs.model.barriers import BY_HOSTS, Again, BarrierView, Decide, Do, Finished, Next, Step, plan
+from blockjobs.model.barriers import BY_HOSTS, BarrierView, Decide, Do, Finished, Next, Retry, Step, plan
 from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.jobs import JobSpec
 from blockjobs.model.runs import RunPlan
@@ -102,7 +102,7 @@ class Fleet:
     # --- the finalizer ----------------------------------------------------------------------------------
 
     def view(self, txn: TxnId) -> BarrierView:
-        view = self.registry.fate.view(txn)
+        view = self.registry.transactions.view(txn)
         assert view is not None
         return view
 
@@ -114,17 +114,17 @@ class Fleet:
         view = view or self.view(txn)
         match what := plan(view, self.silent):
             case Decide(decision):
-                self.registry.fate.settle(view, decision, "because")
+                self.registry.transactions.settle(view, decision, "because")
             case Do(step, hosts) if step in BY_HOSTS:
                 for host in sorted(hosts - self.silent):
                     self.answer(host, txn, step)
-            case Again():
-                self.registry.retries.again(view)
+            case Retry():
+                self.registry.retries.retry(view)
             case Do(Step.CONCLUDE, hosts):
-                self.registry.fate.conclude(view, hosts)
+                self.registry.transactions.conclude(view, hosts)
             case Do(step, hosts) if step is not Step.RUN:
                 for host in sorted(hosts):
-                    getattr(self.registry.fate, step)(view, host)
+                    getattr(self.registry.transactions, step)(view, host)
         return what
 
     def walk(self, txn: TxnId, until: Step | type[Next] = Finished) -> Next:
@@ -138,14 +138,14 @@ class Fleet:
 
     @staticmethod
     def _is(what: Next, wanted: Any) -> bool:
-        return isinstance(what, Finished | Again) or (
+        return isinstance(what, Finished | Retry) or (
             isinstance(what, Do) and what.step is wanted if isinstance(wanted, Step) else isinstance(what, wanted)
         )
 
     def again(self, txn: TxnId) -> TxnId:
         """Walk to where its only member is tried again, and do so; the transaction that it is in now."""
         (job,) = self.client.lrange(keys.members(next(iter(self.view(txn).shares)), txn), 0, -1)
-        assert self.walk(txn, Again) == Again()
+        assert self.walk(txn, Retry) == Retry()
         self.advance(txn)
         return self.registry.views.job(job.decode()).transaction
 
@@ -153,11 +153,11 @@ class Fleet:
         """As the finalizer does when it is over."""
         for due in self.due():
             if due.txn == txn:
-                self.registry.fate.close(due, self.view(txn), finished=isinstance(self.next(txn), Finished))
+                self.registry.transactions.close(due, self.view(txn), finished=isinstance(self.next(txn), Finished))
 
     def due(self) -> list[Due]:
         """What a finalizer would look at."""
-        return self.registry.fate.due([*self._hosts])
+        return self.registry.transactions.due([*self._hosts])
 
     # --- a host -------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ def fleet(client):
 
 
 def abandon(fleet):
-    return fleet.registry.fate.abandon(BETA)
+    return fleet.registry.transactions.abandon(BETA)
 
 
 def over(fleet):
@@ -102,7 +102,7 @@ def test_nothing_of_a_host_that_is_given_up_is_left_to_be_owed_or_rung_for(fleet
     fleet.walk(RUN, Step.RUN)
     fleet.registry.hosts.ring(BETA, 2, lost_after_ms=1000)
     for due in fleet.due():
-        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+        fleet.registry.transactions.close(due, fleet.view(RUN), finished=False)
     abandon(fleet)
     assert [due.txn for due in fleet.due()] == [RUN]
     assert not fleet.client.exists(keys.rung(BETA))
@@ -127,5 +127,5 @@ def test_a_decision_on_a_view_from_before_is_refused(fleet):
     fleet.advance(RUN)
     view = fleet.view(RUN)
     abandon(fleet)
-    assert not fleet.registry.fate.settle(view, Decision.COMMIT, "because")
+    assert not fleet.registry.transactions.settle(view, Decision.COMMIT, "because")
     assert over(fleet)["here"] == ("concluded", -125, "Operation canceled")

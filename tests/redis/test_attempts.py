@@ -207,7 +207,7 @@ def lose(fleet):
 )
 def test_a_job_that_ends_badly_makes_its_transaction_due(fleet, end):
     for due in fleet.due():
-        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+        fleet.registry.transactions.close(due, fleet.view(RUN), finished=False)
     end(fleet)
     assert [due.txn for due in fleet.due()] == [RUN]
 
@@ -364,7 +364,7 @@ def leave_released(fleet, claim):
 
 
 def leave_abandoned(fleet, claim):
-    fleet.registry.fate.abandon(claim.spec.host)
+    fleet.registry.transactions.abandon(claim.spec.host)
 
 
 @pytest.mark.parametrize("leave", [leave_concluded, leave_released, leave_abandoned])

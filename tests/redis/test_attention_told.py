@@ -136,7 +136,7 @@ def test_a_host_that_owes_an_answer_is_told_and_not_the_one_that_gave_it(fleet, 
             pass
     else:
         fleet.walk(RUN, step)
-        fleet.registry.fate.barrier(RUN, str(step))
+        fleet.registry.transactions.barrier(RUN, str(step))
     fleet.answer(BETA, RUN, step)
     (need,) = fleet.registry.attention.needs(RunId(RUN), SOON)
     assert (need.cause, need.host) == (Cause.OWES, ALPHA)

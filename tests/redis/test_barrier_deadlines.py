@@ -126,7 +126,7 @@ def test_that_redis_is_full_ends_the_turn_and_no_transaction_is_put_aside(fleet,
     """To start members is to begin something, which a full Redis does not take."""
     fleet.submit(spec("a"))
     fleet.walk(RUN, Step.START)
-    fleet.registry.fate.remind()
+    fleet.registry.transactions.remind()
     fleet.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.exceptions.OutOfMemoryError):

@@ -25,11 +25,11 @@ def test_a_transaction_that_was_looked_at_is_off_the_list(fleet):
 
 def test_since_when_a_transaction_stands_where_it_is_does_not_change_while_it_stands_there(fleet):
     txn = fleet.submit(spec("a"))
-    fleet.registry.fate.barrier(txn, "open")
+    fleet.registry.transactions.barrier(txn, "open")
     before = fleet.client.hgetall(keys.txn(txn))
     while fleet.registry.hosts.now() <= int(before[b"since"]):
         pass
-    fleet.registry.fate.barrier(txn, "open")
+    fleet.registry.transactions.barrier(txn, "open")
     assert fleet.client.hgetall(keys.txn(txn)) == before
 
 
@@ -38,9 +38,9 @@ def test_of_a_transaction_that_is_gone_nothing_is_noted(fleet):
     (due,) = fleet.due()
     view = fleet.view(txn)
     fleet.client.delete(keys.txn(txn))
-    fleet.registry.fate.barrier(txn, "open")
-    fleet.registry.fate.close(due, view, finished=True)
-    assert not fleet.registry.fate.settle(view, Decision.COMMIT, "it was there")
+    fleet.registry.transactions.barrier(txn, "open")
+    fleet.registry.transactions.close(due, view, finished=True)
+    assert not fleet.registry.transactions.settle(view, Decision.COMMIT, "it was there")
     assert not fleet.client.exists(keys.txn(txn), keys.decisions())
 
 
@@ -49,7 +49,7 @@ def test_what_comes_up_between_the_view_and_the_close_is_not_lost(fleet):
     (due,) = fleet.due()
     view = fleet.view(txn)
     fleet.registry.verbs.cancel("a")
-    fleet.registry.fate.close(due, view, finished=False)
+    fleet.registry.transactions.close(due, view, finished=False)
     assert dues(fleet) == [txn]
 
 
@@ -58,9 +58,9 @@ def test_nor_what_comes_up_behind_the_close_of_another_finalizer(fleet):
     (one,) = fleet.due()
     (other,) = fleet.due()
     view = fleet.view(txn)
-    fleet.registry.fate.close(one, view, finished=False)
+    fleet.registry.transactions.close(one, view, finished=False)
     fleet.registry.verbs.cancel("a")
-    fleet.registry.fate.close(other, view, finished=False)  # of a view older than the cancel
+    fleet.registry.transactions.close(other, view, finished=False)  # of a view older than the cancel
     assert dues(fleet) == [txn]
 
 
@@ -73,7 +73,7 @@ def test_the_reminder_makes_every_unfinished_transaction_due_again_and_no_other(
     fleet.close(done.transaction)
     fleet.close(open_.transaction)
     assert dues(fleet) == []
-    fleet.registry.fate.remind()
+    fleet.registry.transactions.remind()
     assert dues(fleet) == [open_.transaction]
 
 
@@ -107,7 +107,7 @@ def test_whoever_waits_for_something_due_is_woken_by_it(fleet):
     assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]
     fleet.registry.verbs.cancel("a")
     assert fleet.client.lrange(keys.due_wake(), 0, -1) == [b"1"]  # never longer than one
-    fleet.registry.fate.wait(5)
+    fleet.registry.transactions.wait(5)
     assert not fleet.client.exists(keys.due_wake())
 
 
@@ -139,7 +139,7 @@ def test_a_host_is_asked_again_where_something_was_due_there(fleet, monkeypatch)
     mine = finalizer.Finalizer(fleet.registry, Silent(), _each_look=lambda: False, _each_asking=lambda: False)
     mine._hosts, mine._woken = {ALPHA}, False
     mine.once()
-    assert fleet.registry.fate.due() == [], "it has looked at the transaction"
+    assert fleet.registry.transactions.due() == [], "it has looked at the transaction"
     fleet.client.zadd(keys.host_due(ALPHA), {txn: 1})
     mine.once()
     assert not fleet.client.exists(keys.host_due(ALPHA))

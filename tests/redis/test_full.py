@@ -143,19 +143,19 @@ def bell(fleet: Fleet) -> Story:
 def barrier(fleet: Fleet) -> Story:
     opening(fleet)
     yield
-    fleet.registry.fate.barrier(TXN, Step.OPEN)
+    fleet.registry.transactions.barrier(TXN, Step.OPEN)
 
 
 def fail(fleet: Fleet) -> Story:
     opening(fleet)
     yield
-    fleet.registry.fate.fail(fleet.view(TXN), ALPHA, Step.OPEN, 110, "it is late")
+    fleet.registry.transactions.fail(fleet.view(TXN), ALPHA, Step.OPEN, 110, "it is late")
 
 
 def abandon(fleet: Fleet) -> Story:
     opening(fleet)
     yield
-    assert fleet.registry.fate.abandon(ALPHA) == 1
+    assert fleet.registry.transactions.abandon(ALPHA) == 1
 
 
 def cancel(fleet: Fleet) -> Story:
@@ -196,7 +196,7 @@ def close(fleet: Fleet) -> Story:
     fleet.close(TXN)
 
 
-def again(fleet: Fleet) -> Story:
+def retry(fleet: Fleet) -> Story:
     job = spec(f"{RUN}.a", txn=f"{RUN}.each.a")
     fields = RunFields(policies={"each": Policy(grouped=False, retry=2)})
     fleet.registry.submit.submit(RunPlan(RunId(RUN), "nightly", grouped=False, transactions=((job,),), fields=fields))
@@ -211,7 +211,7 @@ def again(fleet: Fleet) -> Story:
 def remind(fleet: Fleet) -> Story:
     opening(fleet)
     yield
-    fleet.registry.fate.remind()
+    fleet.registry.transactions.remind()
 
 
 def dismiss(fleet: Fleet) -> Story:
@@ -240,20 +240,20 @@ def restart(fleet: Fleet) -> Story:
     fleet.registry.memory.note_restart("a run id", [ALPHA])
 
 
-def announce(fleet: Fleet) -> Story:
+def notice_add(fleet: Fleet) -> Story:
     run = ended(fleet)
     yield
     assert fleet.registry.notices.announce(run, {}, [("success", URL)])
 
 
-def tell(fleet: Fleet) -> Story:
+def notice_take(fleet: Fleet) -> Story:
     run = ended(fleet)
     fleet.registry.notices.announce(run, {}, [("success", URL)])
     yield
     assert fleet.registry.notices.take(run, 0, "me", lease=1)
 
 
-def told(fleet: Fleet) -> Story:
+def notice_done(fleet: Fleet) -> Story:
     run = ended(fleet)
     fleet.registry.notices.announce(run, {}, [("success", URL)])
     mine = fleet.registry.notices.take(run, 0, "me", lease=1)
@@ -273,8 +273,8 @@ STORIES: dict[str, Callable[[Fleet], Story]] = {
     story.__name__: story
     for story in (
         checkpoint, ready, diverge, error, stall, finish, release, fence, vacate, beat, merge, answer, due, bell,
-        barrier, fail, abandon, cancel, pend, settle, stop, conclude, close, again, remind, dismiss, judge, alive,
-        clock, restart, announce, tell, told, prune,
+        barrier, fail, abandon, cancel, pend, settle, stop, conclude, close, retry, remind, dismiss, judge, alive,
+        clock, restart, notice_add, notice_take, notice_done, prune,
     )
 }  # fmt: skip
 

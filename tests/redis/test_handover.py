@@ -152,7 +152,7 @@ def test_a_job_moves_for_the_sake_of_its_move_alone_in_its_own_transaction_and_b
     fleet.registry.verbs.pause("one", reason=MOVE + BETA)
     with pytest.raises(errors.NoSuchJob):
         move(replace(view, transaction=TxnId("the try before")), BETA)
-    assert fleet.registry.fate.settle(fleet.view(RUN), Decision.ABORT, "meanwhile")
+    assert fleet.registry.transactions.settle(fleet.view(RUN), Decision.ABORT, "meanwhile")
     with pytest.raises(errors.Refused, match="is decided"):
         move(view, BETA)
     assert fleet.registry.views.job("one").host == ALPHA
@@ -161,7 +161,7 @@ def test_a_job_moves_for_the_sake_of_its_move_alone_in_its_own_transaction_and_b
 def test_a_decision_on_a_view_from_before_is_refused(fleet):
     view = fleet.view(RUN)
     hand_over(fleet, ONE, BETA)
-    assert not fleet.registry.fate.settle(view, Decision.ABORT, "because")
+    assert not fleet.registry.transactions.settle(view, Decision.ABORT, "because")
 
 
 @pytest.mark.parametrize("verb", ["pause", "cancel", "set_speed"])

@@ -24,7 +24,7 @@ def opening(fleet):
 
 def clear_due(fleet):
     for due in fleet.due():
-        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+        fleet.registry.transactions.close(due, fleet.view(RUN), finished=False)
 
 
 STEPS = {
@@ -41,9 +41,9 @@ def test_no_step_before_the_decision_is_taken_behind_it(opening, step):
         opening.copy(*GROUP)
     opening.walk(RUN, step)
     view = opening.view(RUN)
-    assert opening.registry.fate.settle(view, Decision.ABORT, "another finalizer was faster")
+    assert opening.registry.transactions.settle(view, Decision.ABORT, "another finalizer was faster")
     before = dump(opening.client)
-    STEPS[step](opening.registry.fate, view)
+    STEPS[step](opening.registry.transactions, view)
     assert dump(opening.client) == before
 
 
@@ -51,7 +51,7 @@ def test_a_member_that_was_cancelled_meanwhile_is_not_started_and_the_others_are
     opening.walk(RUN, Step.START)
     view = opening.view(RUN)
     opening.registry.verbs.cancel("a")
-    opening.registry.fate.start(view, ALPHA)
+    opening.registry.transactions.start(view, ALPHA)
     assert [opening.status(job.id) for job in GROUP] == ["aborting", "created", "running"]
     opening.walk(RUN)
 
@@ -64,7 +64,7 @@ def test_a_member_that_was_cancelled_meanwhile_takes_no_locks_and_keeps_its_erro
     assert opening.record(A)["passed"] == ""
     assert opening.client.hget(keys.locks(ALPHA), "w:w-a") is None
     assert opening.client.hget(keys.locks(ALPHA), "w:w-c") == b"c"
-    opening.registry.fate.fail(view, ALPHA, Step.OPEN, 110, "it is late")
+    opening.registry.transactions.fail(view, ALPHA, Step.OPEN, 110, "it is late")
     assert opening.registry.views.job("a").error == "Operation canceled"
     assert sum(share.failed for share in opening.view(RUN).shares.values()) == 1
 
@@ -77,7 +77,7 @@ def test_a_member_that_could_not_be_opened_takes_no_locks_and_aborts(opening):
 
 def test_a_host_that_is_late_makes_its_transaction_due(opening):
     clear_due(opening)
-    opening.registry.fate.fail(opening.view(RUN), BETA, Step.OPEN, 110, "it is late")
+    opening.registry.transactions.fail(opening.view(RUN), BETA, Step.OPEN, 110, "it is late")
     assert [due.txn for due in opening.due()] == [RUN]
 
 
@@ -115,7 +115,7 @@ def test_nobody_is_concluded_who_has_not_settled(opening):
     opening.copy(*GROUP)
     opening.walk(RUN, Step.SETTLE)
     opening.answer(ALPHA, RUN, Step.SETTLE)
-    opening.registry.fate.conclude(opening.view(RUN), frozenset({ALPHA, BETA}))
+    opening.registry.transactions.conclude(opening.view(RUN), frozenset({ALPHA, BETA}))
     assert [opening.status(job.id) for job in GROUP] == ["concluded", "pending", "concluded"]
     opening.walk(RUN)
 
@@ -128,12 +128,12 @@ def test_nobody_is_left_out_where_a_finalizer_died_over_the_members_of_one_host(
     fleet.walk(RUN, Step.SETTLE)
     fleet.answer(ALPHA, RUN, Step.SETTLE)
     view = fleet.view(RUN)
-    (half, _) = batches(fleet.registry.fate.members(ALPHA, RUN))
+    (half, _) = batches(fleet.registry.transactions.members(ALPHA, RUN))
     rows = [f"{ALPHA} {job}" for job in reversed(half)]
     order = fleet.client.lrange(keys.order(RUN), 0, -1)
     fleet.client.delete(keys.order(RUN))
     fleet.client.rpush(keys.order(RUN), *rows)  # as far as the first finalizer came
-    fleet.registry.fate.conclude(view, frozenset({ALPHA}))
+    fleet.registry.transactions.conclude(view, frozenset({ALPHA}))
     fleet.client.delete(keys.order(RUN))
     fleet.client.rpush(keys.order(RUN), *order)
     fleet.walk(RUN)

@@ -198,7 +198,7 @@ class Control:
         for _ in range(times):
             self.coordinator._look()
             self.coordinator._dispatch(set(self.coordinator._slots))
-            self.fleet.registry.fate.remind()
+            self.fleet.registry.transactions.remind()
             self.finalizer.once()
             while self.finalizer._under_way:
                 self.finalizer._collect()

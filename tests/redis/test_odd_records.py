@@ -135,7 +135,7 @@ def test_a_transaction_that_takes_long_holds_up_no_other_one(fleet, judge, monke
     """Another one gets its turn while its lane is busy."""
     busy, free = threading.Event(), threading.Event()
     fleet.submit(spec("a"))
-    real = fleet.registry.fate.view
+    real = fleet.registry.transactions.view
 
     def view(txn, start):
         if txn == RUN:
@@ -143,7 +143,7 @@ def test_a_transaction_that_takes_long_holds_up_no_other_one(fleet, judge, monke
             assert free.wait(LIMIT)
         return real(txn, start)
 
-    monkeypatch.setattr(fleet.registry.fate, "view", view)
+    monkeypatch.setattr(fleet.registry.transactions, "view", view)
     judge.once()
     assert busy.is_set()
     fleet.submit(spec("b", host=BETA, run=OTHER))

@@ -175,7 +175,7 @@ def test_what_another_finalizer_has_decided_is_reminded_of_no_more(fleet):
     turns(mine)
     assert list(mine._doubts) == [RUN]
     beat_both(fleet)
-    fleet.registry.fate.remind()
+    fleet.registry.transactions.remind()
     turns(other)
     assert fleet.registry.views.run(RUN).open == 0
     turns(mine)
@@ -201,7 +201,7 @@ def test_a_host_that_is_abandoned_is_not_waited_for(fleet):
     start_anew(fleet)
     mine = finalizer(fleet)
     beat(fleet, BETA)
-    fleet.registry.fate.abandon(ALPHA)
+    fleet.registry.transactions.abandon(ALPHA)
     turns(mine)
     assert decided(fleet) is Decision.ABORT
 

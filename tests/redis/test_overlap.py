@@ -256,10 +256,10 @@ def test_a_run_that_is_only_staged_or_has_ended_is_not_late(fleet):
 def test_a_run_that_is_called_off_is_looked_at_and_not_decided_on_a_view_from_before(going):
     view = going.view(FIRST)
     for due in going.due():
-        going.registry.fate.close(due, view, finished=False)
+        going.registry.transactions.close(due, view, finished=False)
     assert going.registry.timeouts.call_off_run(FIRST, "too late") == 1
     assert [due.txn for due in going.due()] == [FIRST]
-    assert not going.registry.fate.settle(view, Decision.COMMIT, "on what was true then")
+    assert not going.registry.transactions.settle(view, Decision.COMMIT, "on what was true then")
 
 
 def test_a_deadline_of_a_run_that_has_ended_is_forgotten_when_its_time_comes(going):

@@ -10,7 +10,7 @@ from puppets import ALPHA, BETA, RUN, dump, only_asks, spec
 from blockjobs.client.event_stream import ending
 from blockjobs.daemons.deadlines import Deadlines
 from blockjobs.model import errors
-from blockjobs.model.barriers import Again, AwaitTurn, Decision, Do, Step
+from blockjobs.model.barriers import AwaitTurn, Decision, Do, Retry, Step
 from blockjobs.model.ids import LONGEST, RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields, Verdict, next_try
 from blockjobs.model.runs import RunPlan
@@ -306,12 +306,12 @@ def test_a_deadline_reaches_a_job_that_is_tried_again_at_that_very_moment(fleet)
     """Places were read before the job got another one: it is looked for once more."""
     fleet.registry.submit.submit(plan(deadline=3600))
     fail(fleet, FIRST)
-    assert fleet.walk(FIRST, Again) == Again()
+    assert fleet.walk(FIRST, Retry) == Retry()
     timeouts, call_off = fleet.registry.timeouts, fleet.registry.timeouts._call_off
 
     def late(places, why):
         timeouts._call_off = call_off
-        fleet.registry.retries.again(fleet.view(FIRST))
+        fleet.registry.retries.retry(fleet.view(FIRST))
         return call_off(places, why)
 
     timeouts._call_off = late
@@ -354,7 +354,7 @@ def test_what_commits_is_not_tried_again_whoever_asks_for_it(going):
     going.copy(JOB)
     going.walk(FIRST, Step.CONCLUDE)
     before = dump(going.client)
-    going.registry.retries.again(going.view(FIRST))
+    going.registry.retries.retry(going.view(FIRST))
     assert dump(going.client) == before
 
 
@@ -362,14 +362,14 @@ def test_what_is_not_settled_or_was_cancelled_meanwhile_is_not_tried_again_by_wh
     fail(going, FIRST)
     going.walk(FIRST, Step.SETTLE)
     before = dump(going.client)
-    going.registry.retries.again(going.view(FIRST))
+    going.registry.retries.retry(going.view(FIRST))
     assert dump(going.client) == before, "it is not settled"
-    going.walk(FIRST, Again)
+    going.walk(FIRST, Retry)
     view = going.view(FIRST)
     assert view.retry
     assert going.registry.verbs.cancel(JOB.id) == "aborting"
     before = dump(going.client)
-    going.registry.retries.again(view)
+    going.registry.retries.retry(view)
     assert dump(going.client) == before, "it was cancelled"
 
 
@@ -377,7 +377,7 @@ def test_the_time_of_a_next_try_comes_once_and_makes_it_due(going):
     fail(going, FIRST)
     going.again(FIRST)
     for due in going.due():
-        going.registry.fate.close(due, going.registry.fate.view(due.txn), finished=False)
+        going.registry.transactions.close(due, going.registry.transactions.view(due.txn), finished=False)
     assert begin(going) == [SECOND]
     assert SECOND in [due.txn for due in going.due()]
     going.client.zadd(keys.retries(), {SECOND: 1})  # as another coordinator read it
@@ -401,19 +401,19 @@ def test_a_call_whose_reply_was_lost_is_known_in_the_next_try_as_well(going):
 
 def test_a_host_is_given_up_with_the_try_that_it_has(going):
     fail(going, FIRST)
-    going.walk(FIRST, Again)
+    going.walk(FIRST, Retry)
     members = going.client.lrange(keys.members(ALPHA, FIRST), 0, -1)
     going.again(FIRST)
     going.client.rpush(keys.members(ALPHA, FIRST), *members)  # what another one has read already
     going.client.zadd(keys.unfinished(), {FIRST: 1})
-    assert going.registry.fate.abandon(ALPHA) == 1
+    assert going.registry.transactions.abandon(ALPHA) == 1
     assert not going.client.exists(keys.txn(FIRST), keys.share(ALPHA, FIRST))
     assert going.view(SECOND).shares[ALPHA].owing[Step.SETTLE] == 0
 
 
 def test_of_a_host_that_is_given_up_nothing_is_tried_again(going):
     going.walk(FIRST, Step.RUN)
-    going.registry.fate.abandon(ALPHA)
+    going.registry.transactions.abandon(ALPHA)
     going.walk(FIRST)
     assert (view(going).status, view(going).error) == ("concluded", "host alpha was abandoned")
 
@@ -424,16 +424,16 @@ LATE = {
     "answers": lambda fleet, _: [fleet.answer(ALPHA, FIRST, step) for step in ("open", "cut", "settle")],
     "an-open": lambda fleet, _: fleet.host(ALPHA).answers.answer(FIRST, "open", [fleet._said("open", JOB.id)]),
     "an-answer": lambda fleet, _: fleet.host(ALPHA).answers.answer(FIRST, "settle", [fleet._said("settle", JOB.id)]),
-    "start": lambda fleet, old: fleet.registry.fate.start(old, ALPHA),
-    "fail": lambda fleet, old: fleet.registry.fate.fail(old, ALPHA, "open", 110, "late"),
+    "start": lambda fleet, old: fleet.registry.transactions.start(old, ALPHA),
+    "fail": lambda fleet, old: fleet.registry.transactions.fail(old, ALPHA, "open", 110, "late"),
     "cancel": lambda fleet, _: fleet.registry.verbs._scripts.call("cancel", [
         keys.job(ALPHA, JOB.id), keys.share(ALPHA, FIRST), keys.wake(ALPHA, JOB.id), keys.txn(FIRST), keys.events(),
         keys.ready(ALPHA), keys.rung(ALPHA), keys.due(), keys.due_wake(), keys.holds(ALPHA, JOB.id),
     ], [JOB.id, FIRST, "operation", 1]),
     "call-off": lambda fleet, _: fleet.registry.timeouts._call_off([JobPlace(ALPHA, JOB.id, FIRST)], "late"),
-    "decide": lambda fleet, old: fleet.registry.fate.settle(old, Decision.COMMIT, "late"),
-    "again": lambda fleet, old: fleet.registry.retries.again(old),
-    "barrier": lambda fleet, _: fleet.registry.fate.barrier(FIRST, "late"),
+    "decide": lambda fleet, old: fleet.registry.transactions.settle(old, Decision.COMMIT, "late"),
+    "again": lambda fleet, old: fleet.registry.retries.retry(old),
+    "barrier": lambda fleet, _: fleet.registry.transactions.barrier(FIRST, "late"),
 }  # fmt: skip
 
 
@@ -441,7 +441,7 @@ LATE = {
 def test_who_saw_the_try_before_changes_nothing_of_the_next_one(going, late):
     old = going.view(FIRST)
     fail(going, FIRST)
-    going.walk(FIRST, Again)
+    going.walk(FIRST, Retry)
     members = going.client.lrange(keys.members(ALPHA, FIRST), 0, -1)
     going.again(FIRST)
     before = dump(going.client)
@@ -479,7 +479,7 @@ def test_a_finalizer_that_was_held_up_moves_nothing_of_the_next_try(going, step)
     before = dump(going.client)
     going.client.rpush(keys.members(ALPHA, FIRST), JOB.id)
     going.client.rpush(keys.order(FIRST), f"{ALPHA} {JOB.id}")
-    fate = going.registry.fate
+    fate = going.registry.transactions
     fate.conclude(old, frozenset({ALPHA})) if step == "conclude" else getattr(fate, step)(old, ALPHA)
     going.client.delete(keys.members(ALPHA, FIRST), keys.order(FIRST), keys.txn(FIRST))
     assert dump(going.client) == before

@@ -100,6 +100,6 @@ def test_no_script_of_a_run_that_is_given_up_is_long(fleet, durations):
 def test_nothing_is_ever_too_long_for_one_host_that_fails_with_all_its_members(fleet, durations):
     plan = many(2000, hosts=1)
     fleet.registry.submit.submit(plan)
-    fleet.registry.fate.fail(fleet.view(RUN), plan.jobs[0].host, Step.OPEN, 110, "host0 did not answer OPEN")
+    fleet.registry.transactions.fail(fleet.view(RUN), plan.jobs[0].host, Step.OPEN, 110, "host0 did not answer OPEN")
     assert fleet.view(RUN).shares[plan.jobs[0].host].failed == 2000
     check(durations(), {"fail"})

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from puppets import ALPHA, RUN, dump, spec
 
-from blockjobs.model.barriers import Again, Decision, Step
+from blockjobs.model.barriers import Decision, Retry, Step
 from blockjobs.model.ids import RunId, TxnId
 from blockjobs.model.policies import Policy, RunFields
 from blockjobs.model.runs import RunPlan
@@ -53,27 +53,30 @@ def over(fleet):
 
 def close(fleet, view):
     (due,) = [each for each in fleet.due() if each.txn == TXN]
-    fleet.registry.fate.close(due, view, finished=True, start=view.start)
+    fleet.registry.transactions.close(due, view, finished=True, start=view.start)
 
 
 # What brings the transaction to where the script does something, and what calls it.
 EFFECTS = {
-    "start": (lambda fleet: fleet.walk(TXN, Step.START), lambda fleet, view: fleet.registry.fate.start(view, ALPHA)),
-    "pend": (copied, lambda fleet, view: fleet.registry.fate.pend(view, ALPHA)),
+    "start": (
+        lambda fleet: fleet.walk(TXN, Step.START),
+        lambda fleet, view: fleet.registry.transactions.start(view, ALPHA),
+    ),
+    "pend": (copied, lambda fleet, view: fleet.registry.transactions.pend(view, ALPHA)),
     "settle": (
         lambda fleet: (copied(fleet), fleet.advance(TXN), fleet.answer(ALPHA, TXN, Step.PREPARE)),
-        lambda fleet, view: fleet.registry.fate.settle(view, Decision.COMMIT, "because"),
+        lambda fleet, view: fleet.registry.transactions.settle(view, Decision.COMMIT, "because"),
     ),
     "stop": (
         lambda fleet: (failed(fleet), fleet.walk(TXN, Step.STOP)),
-        lambda fleet, view: fleet.registry.fate.stop(view, ALPHA),
+        lambda fleet, view: fleet.registry.transactions.stop(view, ALPHA),
     ),
-    "fail": (lambda _: None, lambda fleet, view: fleet.registry.fate.fail(view, ALPHA, Step.OPEN, 110, "late")),
-    "conclude": (committed, lambda fleet, view: fleet.registry.fate.conclude(view, frozenset({ALPHA}))),
+    "fail": (lambda _: None, lambda fleet, view: fleet.registry.transactions.fail(view, ALPHA, Step.OPEN, 110, "late")),
+    "conclude": (committed, lambda fleet, view: fleet.registry.transactions.conclude(view, frozenset({ALPHA}))),
     "close": (over, close),
-    "again": (
-        lambda fleet: (failed(fleet), fleet.walk(TXN, Again)),
-        lambda fleet, view: fleet.registry.retries.again(view),
+    "retry": (
+        lambda fleet: (failed(fleet), fleet.walk(TXN, Retry)),
+        lambda fleet, view: fleet.registry.retries.retry(view),
     ),
 }
 
@@ -82,7 +85,7 @@ EFFECTS = {
 def test_nothing_is_done_with_what_was_read_of_an_earlier_start_of_redis(going, script):
     prepare, call = EFFECTS[script]
     prepare(going)
-    view, before = going.registry.fate.view(TXN, going.registry.hosts.run_id()), dump(going.client)
+    view, before = going.registry.transactions.view(TXN, going.registry.hosts.run_id()), dump(going.client)
     with pytest.raises(Restarted):
         call(going, replace(view, start="0" * 40))
     assert dump(going.client) == before
@@ -99,6 +102,6 @@ def test_what_a_later_registry_had_forgotten_is_not_taken_off_an_older_one(going
     (due,) = [each for each in going.due() if each.txn == TXN]
     before = dump(going.client)
     with pytest.raises(Restarted):
-        going.registry.fate.close(due, None, finished=True, start="0" * 40)
+        going.registry.transactions.close(due, None, finished=True, start="0" * 40)
     assert dump(going.client) == before
     assert going.client.zscore(keys.unfinished(), TXN) is not None

@@ -51,7 +51,7 @@ def test_what_is_staged_is_seen_by_nobody_and_touched_by_no_verb(registry, clien
     registry.submit.stage(plan, plan.jobs)
     assert registry.views.runs() == []
     assert registry.views.unfinished() == []
-    assert registry.fate.due() == []
+    assert registry.transactions.due() == []
     assert client.xlen(keys.events()) == 0
     assert list(registry.views.jobs(registry.views.places(plan.run))) == []
     with pytest.raises(errors.NoSuchRun):
@@ -192,7 +192,7 @@ def test_what_was_not_launched_yet_is_no_member_that_its_host_could_be_given_up_
     jobs = spec("a"), spec("b", host=BETA)
     half_launched(fleet, *jobs)
     before = fleet.record(jobs[1])
-    assert fleet.registry.fate.abandon(BETA) == 0
+    assert fleet.registry.transactions.abandon(BETA) == 0
     assert fleet.record(jobs[1]) == before
 
 

@@ -101,8 +101,8 @@ def test_a_key_of_another_kind_stops_neither_the_finalizer_nor_the_events_of_oth
     for host in HOSTS:
         running.registry.hosts.judge(host, "up")
     merger.once()
-    running.registry.fate.wait(0.01, HOSTS)
-    assert [due.txn for due in running.registry.fate.due(HOSTS)] == [RUN]
+    running.registry.transactions.wait(0.01, HOSTS)
+    assert [due.txn for due in running.registry.transactions.due(HOSTS)] == [RUN]
     assert "ATTEMPT_CLAIMED" in [event.name for event in running.registry.events.after(seq)]
     assert running.client.type(keys.host_due(ALPHA)) != b"string"
     assert running.client.type(keys.host_events(ALPHA)) != b"string"
@@ -135,7 +135,7 @@ def test_what_is_no_list_where_a_host_wakes_the_finalizer_is_removed_and_those_o
     running.client.delete(keys.due_wake())
     running.client.set(keys.host_due_wake(ALPHA), "x")
     running.client.lpush(keys.host_due_wake(BETA), "1")
-    running.registry.fate.wait(0.01, HOSTS)
+    running.registry.transactions.wait(0.01, HOSTS)
     assert [running.client.type(keys.host_due_wake(host)) for host in HOSTS] == [b"none", b"list"]
 
 

@@ -245,13 +245,13 @@ def test_a_silent_host_keeps_only_its_own_members(running):
 def test_a_host_that_misses_a_barrier_fails_its_members_by_name(fleet):
     fleet.submit(*GROUP)
     fleet.answer(ALPHA, RUN, Step.OPEN)
-    fleet.registry.fate.fail(fleet.view(RUN), BETA, Step.OPEN, 110, "host beta did not answer OPEN")
+    fleet.registry.transactions.fail(fleet.view(RUN), BETA, Step.OPEN, 110, "host beta did not answer OPEN")
     fleet.answer(BETA, RUN, Step.OPEN)  # too late
     fleet.walk(RUN)
     assert ends(fleet)["b"].error == "host beta did not answer OPEN"
     assert fleet.client.hgetall(keys.locks(BETA)) == {}
     before = dump(fleet.client)
-    fleet.registry.fate.fail(fleet.view(RUN), ALPHA, Step.OPEN, 110, "and this is later than the decision")
+    fleet.registry.transactions.fail(fleet.view(RUN), ALPHA, Step.OPEN, 110, "and this is later than the decision")
     assert dump(fleet.client) == before
 
 
@@ -338,7 +338,7 @@ def test_a_decision_on_a_view_older_than_a_verb_is_refused(fleet, verb):
         fleet.walk(RUN, AwaitUser)
         view = fleet.view(RUN)
     getattr(fleet.registry.verbs, verb)("a", *([1] if verb == "set_speed" else []))
-    assert not fleet.registry.fate.settle(view, Decision.COMMIT, "on what was true then")
+    assert not fleet.registry.transactions.settle(view, Decision.COMMIT, "on what was true then")
     assert fleet.view(RUN).decision is None
     assert not fleet.client.exists(keys.decisions())
     if verb == "cancel":
@@ -351,8 +351,10 @@ def test_a_decision_is_written_once_and_takes_the_next_number(running):
     running.submit(other)
     for number, txn in enumerate((RUN, other.transaction), 1):
         view = running.view(txn)
-        assert running.registry.fate.settle(view, Decision.ABORT, "first")
-        assert running.registry.fate.settle(view, Decision.COMMIT, "second")  # it is decided: that is all it says
+        assert running.registry.transactions.settle(view, Decision.ABORT, "first")
+        assert running.registry.transactions.settle(
+            view, Decision.COMMIT, "second"
+        )  # it is decided: that is all it says
         assert (running.view(txn).decision, running.view(txn).number) == (Decision.ABORT, number)
     assert len(running.events("TRANSACTION_DECIDED")) == 2
     assert running.host(ALPHA).answers.decision(RUN) == ("abort", 1, "")

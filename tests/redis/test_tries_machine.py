@@ -46,7 +46,7 @@ class Story:
         """A finalizer is at work; what it saw before each step, another one may have seen, too, and act on it later."""
         for _ in range(1 + many % 6):
             txn = self.place(n).transaction
-            if (view := self.registry.fate.view(txn)) is not None:
+            if (view := self.registry.transactions.view(txn)) is not None:
                 self.views.append(view)
                 self.fleet.advance(txn, view)
 
@@ -150,7 +150,7 @@ class Story:
         there = {key for key in dump(self.fleet.client) if key.startswith("bj:txn:") or ":share:" in key}
         assert {key.removesuffix(":order").rpartition(":")[2] for key in there} <= now
         for job in jobs:
-            view = self.registry.fate.view(job.transaction)
+            view = self.registry.transactions.view(job.transaction)
             share = view.shares[job.host]
             if job.status is not Status.CONCLUDED:
                 assert share.owing[Step.SETTLE] == (job.passed != "settle")

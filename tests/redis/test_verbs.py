@@ -163,7 +163,7 @@ def test_a_transaction_that_is_finalized_is_looked_at(fleet):
     fleet.copy(job)
     fleet.walk(RUN, AwaitUser)
     for due in fleet.due():
-        fleet.registry.fate.close(due, fleet.view(RUN), finished=False)
+        fleet.registry.transactions.close(due, fleet.view(RUN), finished=False)
     fleet.registry.verbs.finalize("a")
     assert [due.txn for due in fleet.due()] == [RUN]
 

@@ -19,7 +19,6 @@ from blockjobs.model.barriers import (
     AFTER,
     BY_HOSTS,
     FORWARD,
-    Again,
     Astray,
     AwaitTurn,
     AwaitUser,
@@ -29,6 +28,7 @@ from blockjobs.model.barriers import (
     Do,
     Finished,
     HostTally,
+    Retry,
     Step,
     before,
     decide,
@@ -204,10 +204,10 @@ def test_a_member_that_failed_is_tried_again_once_nothing_of_it_is_left_on_its_h
     txn = shape((A,))
     txn.cancel(txn.members[0])
     seen = []
-    while not isinstance(what := plan(replace(txn.view(), retry=retry)), Again | Finished):
+    while not isinstance(what := plan(replace(txn.view(), retry=retry)), Retry | Finished):
         seen.append(what)
         turn(txn)
-    assert isinstance(what, Again if retry else Finished)
+    assert isinstance(what, Retry if retry else Finished)
     assert (Do(Step.CONCLUDE, frozenset({A})) in seen) is not bool(retry)
     assert Do(Step.SETTLE, frozenset({A})) in seen
     assert plan(replace(txn.view(), retry=retry), frozenset({A})) == what
@@ -216,7 +216,7 @@ def test_a_member_that_failed_is_tried_again_once_nothing_of_it_is_left_on_its_h
 def test_what_commits_is_not_tried_again():
     txn = shape((A,))
     while not isinstance(what := plan(replace(txn.view(), retry=2)), Finished):
-        assert not isinstance(what, Again)
+        assert not isinstance(what, Retry)
         turn(txn)
 
 

@@ -216,7 +216,7 @@ class Fleet(Standstill, Budgets):
         if not judged.lacks(WorkerName.STEPS):
             there = "is up" if judged.state == "up" else "has its steps worker, which does what is decided"
             raise Refused(f"host '{host}' {there}: cancel its jobs, or drain it and stop its workers")
-        return self.registry.fate.abandon(Host(host))
+        return self.registry.transactions.abandon(Host(host))
 
     def rename_host(self, old: str, new: str, *, by: str = "") -> Carried:
         """Carry everything that is known of a host to its new name: history, backups, jobs on record, limits, drains.

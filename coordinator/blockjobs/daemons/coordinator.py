@@ -78,7 +78,7 @@ class Coordinator:
         if self._each_recovery():
             part("what others left half done", self._recover)
         if self._each_reminder():
-            part("what is unfinished", self.registry.fate.remind)
+            part("what is unfinished", self.registry.transactions.remind)
             part("the age of events", partial(self.registry.events.trim, self.keep_events))
             self._forgetting = True
         if self._forgetting:
@@ -193,7 +193,7 @@ class Coordinator:
         began = not self._withdrawn
         changed = self.rollcall.look(cards)
         if any(host in self.rollcall.up for host in changed):
-            self.registry.fate.remind()
+            self.registry.transactions.remind()
         if changed or began:
             self._withdraw()
         if self._each_lease_look():

@@ -20,7 +20,6 @@ from blockjobs.daemons.remembered import Remembered
 from blockjobs.daemons.silence import GAP
 from blockjobs.model.barriers import (
     BY_HOSTS,
-    Again,
     AwaitTurn,
     AwaitUser,
     BarrierView,
@@ -30,6 +29,7 @@ from blockjobs.model.barriers import (
     Finished,
     HostTally,
     Next,
+    Retry,
     Step,
     plan,
 )
@@ -122,7 +122,7 @@ class Finalizer:
             self._collect()
             return
         asks = self._woken or self._each_asking()
-        due, now = self.registry.fate.due(self._hosts if asks else ()), boottime()
+        due, now = self.registry.transactions.due(self._hosts if asks else ()), boottime()
         self._notice_absence(now)
         awake = [each for each in due if self._rest.get(each.txn, 0.0) <= now and each.txn not in self._under_way]
         for each in awake[:QUEUE]:
@@ -131,7 +131,7 @@ class Finalizer:
         if self._under_way:
             self._collect()
         elif not due:
-            self._woken = self.registry.fate.wait(REST, self._hosts)
+            self._woken = self.registry.transactions.wait(REST, self._hosts)
         else:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 
@@ -147,7 +147,7 @@ class Finalizer:
         self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
-        self.registry.fate.remind_of([*waited, *self._over(), *self._doubts])
+        self.registry.transactions.remind_of([*waited, *self._over(), *self._doubts])
 
     def _recall(self, known: Iterable[Host]) -> None:
         """Look whether this registry is the one that hosts and this finalizer know."""
@@ -169,7 +169,7 @@ class Finalizer:
         """After a time in which Redis or this process was away every deadline begins anew: no host could be heard."""
         if self._heard is not None and now - self._heard > GAP:
             log.warning("Redis, or this process, was away for %.0f s: all deadlines begin anew", now - self._heard)
-            self.registry.fate.remind_of([*self._waiting])  # each is rung for again
+            self.registry.transactions.remind_of([*self._waiting])  # each is rung for again
             self._waiting.clear()
         self._heard = now
 
@@ -187,7 +187,7 @@ class Finalizer:
     def _turn(self, due: Due) -> None:
         """Look at one transaction.  One that is put aside is due again when its pause is over."""
         if self.quarantine.handle(_item(due.txn), partial(self._walk, due)) is None:
-            self.registry.fate.close(due, None, finished=False)
+            self.registry.transactions.close(due, None, finished=False)
 
     def _walk(self, due: Due) -> bool:
         """Move a transaction on, and take it off what is due unless its turn is over before that; True."""
@@ -196,10 +196,10 @@ class Finalizer:
             if (end := self._advance(due.txn, start)) is None:
                 return True
             finished, view = end
-            self.registry.fate.close(due, view, finished=finished, start=start)
+            self.registry.transactions.close(due, view, finished=finished, start=start)
         except Restarted:
             self._doubts.setdefault(due.txn, STARTED_ANEW)  # it is looked at again
-            self.registry.fate.close(due, None, finished=False)
+            self.registry.transactions.close(due, None, finished=False)
             return True
         if finished or view is None or view.decision is not None:  # whoever decided it
             self._doubts.pop(due.txn, None)
@@ -214,7 +214,7 @@ class Finalizer:
         cost of a barrier grows with the square of the hosts.
         """
         began = boottime()
-        view = self.registry.fate.view(txn, start)
+        view = self.registry.transactions.view(txn, start)
         now = boottime()
         if view is not None and (waiting := self._waiting.get(txn)):
             self._answered |= dict.fromkeys(waiting.listen(view.shares, now), now)
@@ -271,8 +271,8 @@ class Finalizer:
             case AwaitTurn():
                 self._rest_at(view, view.waits)
                 return False
-            case Again():
-                self.registry.retries.again(view)
+            case Retry():
+                self.registry.retries.retry(view)
             case AwaitUser():
                 self._rest_at(view, "finalize")
                 return False
@@ -286,19 +286,19 @@ class Finalizer:
         """Write the decision down, unless a host knows of later ones than this registry."""
         doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)
         if not doubt:
-            if number := self.registry.fate.settle(view, decision, self._why(view, decision)):
+            if number := self.registry.transactions.settle(view, decision, self._why(view, decision)):
                 self.remembered.note(self._incarnation, number)
                 log.info("transaction %s: %s", view.txn, decision)
             return None
         if self._doubts.get(view.txn) != doubt:
             log.error("transaction %s: nothing is decided: %s", view.txn, doubt)
-            self.registry.fate.barrier(view.txn, view.barrier, doubt)
+            self.registry.transactions.barrier(view.txn, view.barrier, doubt)
             self._doubts[view.txn] = doubt
         return False
 
     def _carry_out(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
         """The steps that are the finalizer's own."""
-        fate = self.registry.fate
+        fate = self.registry.transactions
         if step is Step.CONCLUDE:
             fate.conclude(view, hosts)
             return
@@ -349,7 +349,7 @@ class Finalizer:
         for host in sorted(late):
             text = f"host {host} did not answer {step.upper()} within {limit:.0f} s{self._named(host, view.txn)}"
             log.warning("transaction %s: %s", view.txn, text)
-            self.registry.fate.fail(view, host, step, errno.ETIMEDOUT, text)
+            self.registry.transactions.fail(view, host, step, errno.ETIMEDOUT, text)
         return True
 
     def _named(self, host: Host, txn: TxnId) -> str:
@@ -394,7 +394,7 @@ class Finalizer:
 
     def _note(self, view: BarrierView, barrier: str) -> None:
         if view.barrier != barrier:
-            self.registry.fate.barrier(view.txn, barrier)
+            self.registry.transactions.barrier(view.txn, barrier)
 
     def _why(self, view: BarrierView, decision: Decision) -> str:
         if decision is Decision.COMMIT:

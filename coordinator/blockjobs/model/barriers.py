@@ -132,7 +132,7 @@ class AwaitTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """Its member failed, nothing of it is left on its host, and it is tried again, in a transaction of its own."""
 
 
@@ -141,7 +141,7 @@ class Finished:
     """Every member is concluded."""
 
 
-Next = Do | Decide | AwaitUser | AwaitTurn | Again | Finished
+Next = Do | Decide | AwaitUser | AwaitTurn | Retry | Finished
 
 
 class Astray(Exception):
@@ -183,7 +183,7 @@ def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
                 return Do(step, hosts)
         elif step is Step.CONCLUDE:
             if hosts := view.owing(step) - view.owing(Step.SETTLE):
-                return Again() if view.retry and view.decision is Decision.ABORT else Do(step, hosts)
+                return Retry() if view.retry and view.decision is Decision.ABORT else Do(step, hosts)
             if hosts := view.owing(Step.SETTLE):
                 return Do(Step.SETTLE, hosts)
         elif hosts := view.owing(step):

@@ -163,7 +163,7 @@ class Attempts:
         """The target has come up with the source; again is harmless.  Raises LeaseLost."""
         names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, progress.offset, progress.len]
-        if self._scripts.call("ready", names, args)[0] not in (b"ready", b"again"):
+        if self._scripts.call("ready", names, args)[0] not in (b"ready", b"repeated"):
             raise errors.LeaseLost(claim.spec.id)
 
     def diverging(self, claim: Claim, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
@@ -192,7 +192,7 @@ class Attempts:
             codec.pack(dict(progress.counts or {})), pack_checkpoint(durable) if durable else "",
             codec.pack(dict(result)),
         ]  # fmt: skip
-        if self._scripts.call("finish", names, args)[0] not in (b"finished", b"again"):
+        if self._scripts.call("finish", names, args)[0] not in (b"finished", b"repeated"):
             raise errors.LeaseLost(job_id)
 
     def release(self, job_id: JobId, txn: TxnId, token: int, attempt: str, *, why: str) -> bool:

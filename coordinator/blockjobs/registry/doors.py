@@ -52,7 +52,7 @@ class Registry:
         self.retention = Retention(client, self.verbs, Views(client, internal=internal, odd=STRICT))
         self.hosts = Hosts(client, scripts, self.odd)
         self.bells = Bells(client, scripts)
-        self.fate = Transactions(client, scripts)
+        self.transactions = Transactions(client, scripts)
         self.clock = Clock(client, scripts)
         self.memory = DecisionMemory(client, scripts)
         self.retries = Retries(client, scripts, self.views)

@@ -54,7 +54,7 @@ class Moves:
         args = [
             job.id, txn, old, to, codec.pack(spec.to_dict()), spec.source.lock, spec.target.lock, reads, writes,
         ]  # fmt: skip
-        match self._scripts.call("move", names, args):
+        match self._scripts.call("hand_over", names, args):
             case [b"moved", status]:
                 return Status(status.decode())
             case [b"refused", status]:

@@ -81,7 +81,7 @@ class Notices:
         """Make each (outcome, URL) a notice, with the message; how many.  The second time, and by a second one: 0."""
         names = [keys.untold(), keys.notices(), keys.run_notices(run)]
         pairs = [word for pair in told for word in pair]
-        match self._scripts.call("announce", names, [run, codec.pack(dict(said)), *pairs]):
+        match self._scripts.call("notice_add", names, [run, codec.pack(dict(said)), *pairs]):
             case [b"announced", number]:
                 return int(number)
             case _:
@@ -97,7 +97,7 @@ class Notices:
     def take(self, run: RunId, number: int, taker: str, *, lease: float) -> TakenNotice | None:
         """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
         args = [f"{number} {run}", number, taker, round(lease * 1000)]
-        match self._scripts.call("tell", [keys.notices(), keys.run_notices(run)], args):
+        match self._scripts.call("notice_take", [keys.notices(), keys.run_notices(run)], args):
             case [b"yours", tries, url, message]:
                 return self._odd.read(  # one that cannot be read comes up again when its lease is over
                     f"notice {number} of run {run}",
@@ -122,7 +122,7 @@ class Notices:
         names = [keys.notices(), keys.run_notices(taken.run), keys.events()]
         told_of = taken.run.removeprefix(OF_NAMES)
         args = [f"{taken.number} {taken.run}", taken.number, told_of, taken.taker, state, round(seconds * 1000), why]
-        return bool(self._scripts.call("told", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
+        return bool(self._scripts.call("notice_done", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
 
     def of(self, run: RunId) -> list[NoticeView]:
         """Whom the end of a run is told to, and how far that came."""

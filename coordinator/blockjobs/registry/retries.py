@@ -21,7 +21,7 @@ class Retries:
     def __init__(self, client: Client, scripts: Scripts, views: Views) -> None:
         self._redis, self._scripts, self._views = client, scripts, views
 
-    def again(self, view: BarrierView) -> None:
+    def retry(self, view: BarrierView) -> None:
         """Begin anew with the member of a transaction that aborted and is settled; again is harmless."""
         (host,) = view.shares
         members = self._redis.lrange(keys.members(host, view.txn), 0, -1)
@@ -45,7 +45,7 @@ class Retries:
             for each in (view.txn, txn):
                 names += [keys.txn(each), keys.share(host, each), keys.members(host, each), keys.order(each)]
             args = [view.run, job.id, host, view.txn, txn, codec.pack(spec.to_dict()), history.pack(spec), 1000 * wait]
-            if self._scripts.call("again", names, args, start=view.start)[0] != b"taken":
+            if self._scripts.call("retry", names, args, start=view.start)[0] != b"taken":
                 return
 
     def begin(self, now: int, each: Each = plainly) -> list[TxnId]:

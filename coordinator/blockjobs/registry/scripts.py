@@ -23,10 +23,10 @@ NAMES: Final = (
     # clients                                    finalizer and coordinator
     "stage", "publish", "unstage", "launch",     "start", "pend", "settle", "stop", "conclude", "fail", "close",
     "pause", "resume", "cancel", "set_speed",    "ring", "judge", "barrier", "fence", "remind",
-    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "move", "alive",
+    "complete", "finalize", "dismiss", "hold", "lift",             "abandon", "hand_over", "alive",
     "reserve", "unreserve", "store", "store_gone", "host", "sweep", "admit", "limit", "late", "call_off", "advance",
-    "prune", "found", "recast", "rehost", "host_gone", "again", "begin", "merge", "due", "clock", "restart",
-    "announce", "attend", "tell", "told",        "bell", "vacate", "good", "forget_name",
+    "prune", "found", "recast", "rehost", "host_gone", "retry", "begin", "merge", "due", "clock", "restart",
+    "notice_add", "attend", "notice_take", "notice_done", "bell", "vacate", "good", "forget_name",
     # workers
     "beat", "claim", "checkpoint", "ready", "diverge", "error", "stall", "finish", "release", "answer",
     "died",
@@ -39,7 +39,7 @@ BY_WORKERS: Final = (
 
 # What a finalizer does with what it has read.  Redis may have been started anew since, with an older copy of its data,
 # for which that was never true: then nothing is done.  The last argument is the start that it was read of ("": any).
-OF_A_START: Final = ("start", "pend", "settle", "stop", "conclude", "fail", "close", "again")
+OF_A_START: Final = ("start", "pend", "settle", "stop", "conclude", "fail", "close", "retry")
 _SAME_START: Final = """\
 local start = table.remove(ARGV)
 if start ~= "" and not string.find(redis.call("INFO", "server"), "run_id:" .. start, 1, true) then

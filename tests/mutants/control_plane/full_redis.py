@@ -9,9 +9,9 @@ from lines import Mutant, full
 # fmt: off
 FULL_REDIS: Final = (
     Mutant("registry/lua/abandon.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("abandon")),
-    Mutant("registry/lua/again.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("again")),
+    Mutant("registry/lua/retry.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("retry")),
     Mutant("registry/lua/alive.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("alive")),
-    Mutant("registry/lua/announce.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("announce")),
+    Mutant("registry/lua/notice_add.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("notice_add")),
     Mutant("registry/lua/answer.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("answer")),
     Mutant("registry/lua/barrier.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("barrier")),
     Mutant("registry/lua/beat.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("beat")),
@@ -38,8 +38,8 @@ FULL_REDIS: Final = (
     Mutant("registry/lua/settle.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("settle")),
     Mutant("registry/lua/stall.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("stall")),
     Mutant("registry/lua/stop.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("stop")),
-    Mutant("registry/lua/tell.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("tell")),
-    Mutant("registry/lua/told.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("told")),
+    Mutant("registry/lua/notice_take.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("notice_take")),
+    Mutant("registry/lua/notice_done.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("notice_done")),
     Mutant("registry/lua/vacate.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("vacate")),
     Mutant("registry/lua/restart.lua", "#!lua flags=allow-oom\n", "#!lua\n", full("restart")),
 )

@@ -32,7 +32,7 @@ KEEPING: Final = (
     Mutant("ask/prune.py", "changes=not dry\n", "changes=False\n", registry("asking", "what_no_rule_keeps_is_pruned_by_permit_and_is_free_again")),
     Mutant("ask/prune.py", "if not asked.dry and not questions.take_permit(asked.host, asked.question):", "if False:", registry("asking", "a_host_that_does_not_answer_prunes_nothing_unless_it_had_begun")),
     Mutant("ask/prune.py", "if len(batch) == AT_ONCE or any(target.path in above.layers for above in batch):", "if len(batch) == AT_ONCE:", registry("asking", "an_image_is_asked_for_behind_those_that_lie_on_it")),
-    Mutant("registry/lua/prune.lua", 'if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"again"} end\n', "", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
+    Mutant("registry/lua/prune.lua", 'if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"repeated"} end\n', "", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
     Mutant("registry/lua/prune.lua", 'elseif redis.call("HGET", KEYS[3], ARGV[2]) ~= ARGV[8] then', "elseif true then", registry("history", "pruned_is_noted_once_with_one_event_and_the_run_says_so")),
     Mutant("registry/retention.py", "now_ms - keep_ms", "now_ms", registry("retention", "an_old_run_leaves_nothing_behind")),
     never("registry/retention.py", "        if self._kept(run):\n            self._redis.hset", registry("history", "an_old_run_stays_in_history_as_long_as_a_rule_keeps_its_targets")),

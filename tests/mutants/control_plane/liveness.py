@@ -25,7 +25,7 @@ LIVENESS: Final = (
     Mutant("daemons/finalizer.py", "asks = self._woken or self._each_asking()", "asks = self._each_asking()", registry("due", "a_host_is_asked_what_is_due_there_when_it_has_knocked_and_now_and_then")),
     Mutant("daemons/finalizer.py", "        self._woken = True\n", "", registry("due", "a_host_is_asked_again_where_something_was_due_there")),
     Mutant("daemons/finalizer.py", "if self._heard is not None and now - self._heard > GAP:", "if False:", registry("barrier_deadlines", "after_an_absence_the_hosts_are_asked_again_at_once")),
-    Mutant("daemons/finalizer.py", "            self.registry.fate.remind_of([*self._waiting])  # each is rung for again\n", "", registry("barrier_deadlines", "after_an_absence_the_hosts_are_asked_again_at_once")),
+    Mutant("daemons/finalizer.py", "            self.registry.transactions.remind_of([*self._waiting])  # each is rung for again\n", "", registry("barrier_deadlines", "after_an_absence_the_hosts_are_asked_again_at_once")),
     Mutant("daemons/finalizer.py", "            self._waiting.clear()\n", "", registry("barrier_deadlines", "after_an_absence_the_hosts_are_asked_again_at_once")),
     Mutant("daemons/finalizer.py", "return again or bool(waiting.unrung", "return bool(waiting.unrung", registry("barrier_deadlines", "a_host_that_stops_answering_is_late_when_its_deadline_has_passed_since")),
     Mutant("daemons/finalizer.py", "            self._doubts = dict.fromkeys(self._doubts, STARTED_ANEW)  # an older registry was not told yet\n", "", registry("older_registry", "a_registry_that_comes_back_older_twice_says_each_time_why_nothing_is_decided")),

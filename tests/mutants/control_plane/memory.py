@@ -32,7 +32,7 @@ MEMORY: Final = (
     Mutant("registry/scripts.py", '        if own and reply[0] == b"restarted":\n            raise Restarted\n', "", registry("starts", "nothing_is_done_with_what_was_read_of_an_earlier_start_of_redis")),
     Mutant("registry/scripts.py", '  return {"restarted"}\n', "", registry("starts", "nothing_is_done_with_what_was_read_of_an_earlier_start_of_redis")),
     Mutant("registry/scripts.py", '_SAME_START if name in OF_A_START else ""', '""', registry("starts", "nothing_is_done_with_what_was_read_of_an_earlier_start_of_redis")),
-    Mutant("daemons/finalizer.py", "        view = self.registry.fate.view(txn, start)\n", "        view = self.registry.fate.view(txn)\n", registry("older_registry", "a_start_between_the_look_and_the_decision_is_noticed_by_the_decision")),
+    Mutant("daemons/finalizer.py", "        view = self.registry.transactions.view(txn, start)\n", "        view = self.registry.transactions.view(txn)\n", registry("older_registry", "a_start_between_the_look_and_the_decision_is_noticed_by_the_decision")),
     Mutant("daemons/finalizer.py", "*self._over(), *self._doubts])", "*self._over()])", registry("older_registry", "after_a_start_of_redis_a_transaction_is_decided_when_each_of_its_hosts_was_heard")),
     Mutant("daemons/finalizer.py", "        memory.hear()\n", "", registry("older_registry", "after_a_start_of_redis_a_transaction_is_decided_when_each_of_its_hosts_was_heard")),
     Mutant("daemons/finalizer.py", "doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)", "doubt = self.registry.memory.doubt_members(view.txn, view.shares)", registry("older_registry", "two_hosts_that_know_more_stop_everything")),

@@ -5,11 +5,11 @@
 -- ARGV[4] milliseconds for which the notices are kept, 0: with the run   ARGV[5] number of needs
 -- ARGV[6...]  per need: its name, and the mark of this episode; then the URLs
 --
--- Returns {"told", n} | {"again", 0}
+-- Returns {"told", n} | {"repeated", 0}
 
 local urls = 6 + 2 * ARGV[5]
 for i = 6, urls - 1, 2 do
-  if redis.call("HGET", KEYS[3], "told:" .. ARGV[i]) == ARGV[i + 1] then return {"again", 0} end
+  if redis.call("HGET", KEYS[3], "told:" .. ARGV[i]) == ARGV[i + 1] then return {"repeated", 0} end
 end
 for i = 6, urls - 1, 2 do redis.call("HSET", KEYS[3], "told:" .. ARGV[i], ARGV[i + 1]) end
 local n = tonumber(redis.call("HGET", KEYS[2], "count") or 0)

@@ -5,7 +5,7 @@
 -- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4] retries   KEYS[5...] keys to delete when it is finished
 -- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished
 --
--- Returns {"closed"} | {"again"}
+-- Returns {"closed"} | {"repeated"}
 
 if ARGV[3] == "1" then
   redis.call("ZREM", KEYS[2], ARGV[1])
@@ -20,4 +20,4 @@ if score and tonumber(score) == tonumber(ARGV[2]) then
   redis.call("ZREM", KEYS[1], ARGV[1])
   return {"closed"}
 end
-return {"again"}
+return {"repeated"}

@@ -7,12 +7,12 @@
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] transaction id
 -- ARGV[5] 0 or -errno  ARGV[6] text  ARGV[7] offset  ARGV[8] len  ARGV[9] byte counts  ARGV[10] durable  ARGV[11] result, packed
 --
--- Returns {"finished", status} | {"again"} | {"lost"} | {"missing"}
+-- Returns {"finished", status} | {"repeated"} | {"lost"} | {"missing"}
 
 local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "finished")
 local status = f[1]
 if not status then return {"missing"} end
-if f[5] == ARGV[3] then return {"again"} end
+if f[5] == ARGV[3] then return {"repeated"} end
 if f[2] ~= ARGV[2] or f[3] ~= ARGV[3] then return {"lost"} end
 local ret, text = tonumber(ARGV[5]), ARGV[6]
 if ret == 0 and f[4] == "force" then ret, text = -125, "Operation canceled" end

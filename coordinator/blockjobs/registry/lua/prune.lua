@@ -5,14 +5,14 @@
 -- ARGV[1] run id   ARGV[2] its entry in targets   ARGV[3] job id   ARGV[4] txn id   ARGV[5] host   ARGV[6] target text
 -- ARGV[7] pruned | left   ARGV[8] why
 --
--- Returns {"noted"} | {"again"}
+-- Returns {"noted"} | {"repeated"}
 
 local function tell(name, ...)
   append(KEYS[4], "event", name, "id", ARGV[3], "txn", ARGV[4], "run", ARGV[1], "host", ARGV[5],
     "target", ARGV[6], ...)
 end
 
-if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"again"} end
+if redis.call("HEXISTS", KEYS[2], ARGV[2]) == 0 then return {"repeated"} end
 if ARGV[7] == "pruned" then
   redis.call("HDEL", KEYS[2], ARGV[2])
   redis.call("HDEL", KEYS[3], ARGV[2])
@@ -23,6 +23,6 @@ elseif redis.call("HGET", KEYS[3], ARGV[2]) ~= ARGV[8] then
   redis.call("HSET", KEYS[3], ARGV[2], ARGV[8])
   tell("TARGET_LEFT", "why", ARGV[8])
 else
-  return {"again"}
+  return {"repeated"}
 end
 return {"noted"}

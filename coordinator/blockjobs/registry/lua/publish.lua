@@ -10,7 +10,7 @@
 -- ARGV[9] seconds within which a run of its name has to succeed, 0: its file says nothing of it, "": that stays as it is
 -- ARGV[10] the file and whom to tell if none does, packed
 --
--- Returns {"published", run it waits for or ""} | {"again"} | {"incomplete", staged} | {"going", run}
+-- Returns {"published", run it waits for or ""} | {"repeated"} | {"incomplete", staged} | {"going", run}
 
 -- A run that waits ends as skipped, for another one was started after it: it is called off as if its deadline had passed.
 local function replace(waiting)
@@ -20,7 +20,7 @@ local function replace(waiting)
 end
 
 local state, jobs = unpack(redis.call("HMGET", KEYS[1], "state", "jobs"))
-if state == "published" then return {"again"} end
+if state == "published" then return {"repeated"} end
 if jobs ~= ARGV[2] then return {"incomplete", jobs or "0"} end
 local now, behind = now_ms(), ""
 if ARGV[5] ~= "" then

@@ -11,14 +11,14 @@
 -- ARGV[6] spec of the job in it, packed   ARGV[7] what history has to know of its target   ARGV[8] milliseconds until it
 -- begins
 --
--- Returns {"again"} | {"taken"} (there is a transaction of the new name) | {"over"} (it is not to be tried again)
+-- Returns {"retried"} | {"taken"} (there is a transaction of the new name) | {"over"} (it is not to be tried again)
 
 local KEPT = {}  -- what is the job's; all the rest is of the try that is over
 for _, field in ipairs({"host", "run", "type", "speed", "auto-finalize", "auto-dismiss", "source", "target", "store",
   "created", "token", "attempts", "started", "try", "operations"}) do KEPT[field] = true end
 
 local job, id, old, new = KEYS[9], ARGV[2], ARGV[4], ARGV[5]
-if not is_of(job, old) then return {"again"} end
+if not is_of(job, old) then return {"retried"} end
 local f = redis.call("HMGET", job, "status", "passed", "error", "type", "len", "offset", "speed")
 local left, try, name, manual = unpack(redis.call("HMGET", KEYS[12], "retry", "try", "name", "manual"))
 if f[1] ~= "aborting" or f[2] ~= "settle" or tonumber(left or 0) < 1 then return {"over"} end
@@ -56,4 +56,4 @@ move(KEYS[4], job, id, "created")
 redis.call("ZADD", KEYS[5], now, new)
 redis.call("ZADD", KEYS[8], begins, new)
 owe(KEYS[6], KEYS[7], new)
-return {"again"}
+return {"retried"}

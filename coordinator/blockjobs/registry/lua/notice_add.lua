@@ -4,11 +4,11 @@
 -- KEYS[1] untold   KEYS[2] notices   KEYS[3] the run's notices
 -- ARGV[1] run id   ARGV[2] the message, packed   ARGV[3...]  per notice: outcome it is listed under, URL
 --
--- Returns {"announced", n} | {"again"}
+-- Returns {"announced", n} | {"repeated"}
 
 redis.call("ZREM", KEYS[1], ARGV[1])
 if #ARGV == 2 then return {"announced", 0} end
-if redis.call("HSETNX", KEYS[3], "message", ARGV[2]) == 0 then return {"again"} end
+if redis.call("HSETNX", KEYS[3], "message", ARGV[2]) == 0 then return {"repeated"} end
 local first = tonumber(redis.call("HGET", KEYS[3], "count") or 0)  -- behind what was told before the end
 local n = first
 for i = 3, #ARGV, 2 do
