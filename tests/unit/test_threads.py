@@ -270,6 +270,6 @@ def test_every_thread_that_outlives_an_errand_is_a_vital_one():
         "checkup.py: target=run",
         "copying.py: target=flush",
         "crew.py: target=self._work",
-        "cutting.py: target=self._keep",
+        "cut.py: target=self._keep",
         "threads.py: target=run",
     ]
