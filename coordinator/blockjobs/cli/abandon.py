@@ -25,7 +25,7 @@ def abandon(host: str, yes: bool, url: str | None) -> None:
     Example:
       blockjobs abandon web7 --yes
     """
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if not yes:
             click.confirm(f"End all jobs of host {host} for good?", abort=True)
-        click.echo(f"{host}: abandoned; {count(here.abandon(host), 'job')} ended")
+        click.echo(f"{host}: abandoned; {count(fleet.abandon(host), 'job')} ended")

@@ -59,8 +59,8 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
     if not first:
         return []
     try:
-        with Fleet(url) as here:
-            wrong, known = untellable(here.registry.notices, notify), here.registry.notices.has_apprise()
+        with Fleet(url) as fleet:
+            wrong, known = untellable(fleet.registry.notices, notify), fleet.registry.notices.has_apprise()
     except (BlockjobsError, redis.RedisError) as error:
         return [f"  {first}: whether the coordinator has apprise, which tells it, is not known: {error}"]
     if wrong:

@@ -93,9 +93,9 @@ def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) ->
     from blockjobs.qmp.fleet import Backend  # noqa: PLC0415
     from blockjobs.qmp.server import QmpServer  # noqa: PLC0415
 
-    with Fleet(url) as here:
-        fleet = Backend(here, Probe(here.registry, doorbell), Resize(here.registry, doorbell))
-        server = QmpServer(fleet, path and absolute(path, "--qmp"), over)
+    with Fleet(url) as fleet:
+        backend = Backend(fleet, Probe(fleet.registry, doorbell), Resize(fleet.registry, doorbell))
+        server = QmpServer(backend, path and absolute(path, "--qmp"), over)
         server.start()
         try:
             yield

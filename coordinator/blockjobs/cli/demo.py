@@ -74,12 +74,12 @@ def demo(directory: Path, size: int) -> int:
         raise BadInput(f"--size {text_of(size)}: at least {text_of(SMALLEST)} was expected")
     clear(place.directory)
     place.make_images()
-    with place.fleet() as url, Fleet(url) as here:
-        place.commits(here, pause=True)
-        place.fails(here)
-        place.commits(here, pause=False)
+    with place.fleet() as url, Fleet(url) as fleet:
+        place.commits(fleet, pause=True)
+        place.fails(fleet)
+        place.commits(fleet, pause=False)
         title("What the event stream says")
-        for line in aligned(list(rows(stories(here.events())))):
+        for line in aligned(list(rows(stories(fleet.events())))):
             click.echo(line)
     click.echo(f"\nEverything is in {directory}: images, backups, logs.  `make clean` removes it.")
     return 0
@@ -177,24 +177,24 @@ class Demo:
 
     # --- the story ----------------------------------------------------------------------------------------
 
-    def run(self, here: Fleet, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
+    def run(self, fleet: Fleet, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
         """What ``blockjobs run FILE`` does; on the way one job may be paused and resumed."""
         click.echo(f"$ blockjobs run {file}")
         plan = runfile.load(file, now=datetime.now(UTC))
-        seq = here.registry.events.last()
-        here.submit(plan)
-        interlude = Interlude(here, JobId(f"{plan.run}.{PAUSED_JOB}")) if pause else None
+        seq = fleet.registry.events.last()
+        fleet.submit(plan)
+        interlude = Interlude(fleet, JobId(f"{plan.run}.{PAUSED_JOB}")) if pause else None
         with shown() as show:
-            board = attend(here, plan, seq, show, each=interlude.look if interlude else lambda _: None)
+            board = attend(fleet, plan, seq, show, each=interlude.look if interlude else lambda _: None)
         click.echo("\n".join(verdict(board, plan.run)))
         return plan.run, board
 
-    def commits(self, here: Fleet, *, pause: bool) -> None:
+    def commits(self, fleet: Fleet, *, pause: bool) -> None:
         if pause:
             title(f"One transaction over {len(HOSTS)} hosts; {PAUSED_JOB} is paused for {PAUSE} s on the way")
         else:
             title("The first run again: nothing is in its way, it commits under its new name")
-        run, board = self.run(here, self.write("nightly", broken=False), pause=pause)
+        run, board = self.run(fleet, self.write("nightly", broken=False), pause=pause)
         if board.runs[run].outcome is not RunOutcome.COMMITTED:
             raise BlockjobsError(f"run {run} was to commit and did not: see {self.state / 'logs'}")
         targets = [self.target(image, run) for image in IMAGES]
@@ -209,17 +209,17 @@ class Demo:
         )
         click.echo("blockjobs verify: every chunk is as in the manifests")
 
-    def fails(self, here: Fleet) -> None:
+    def fails(self, fleet: Fleet) -> None:
         title(f"A second run, in which the source of {BROKEN_JOB} answers EIO half-way")
         before = self.files()
-        run, board = self.run(here, self.write("broken", broken=True))
+        run, board = self.run(fleet, self.write("broken", broken=True))
         if board.runs[run].words["done"]:
             raise BlockjobsError(f"run {run} was to leave nothing, and {board.runs[run].words['done']} jobs committed")
         if left := sorted(self.files() - before):
             raise BlockjobsError(f"run {run} was to leave nothing: {left[0]} is there")
         click.echo("what the records of its jobs say:")
         for image in IMAGES:
-            job = here.get(f"{run}.{image.host}-{image.name}")
+            job = fleet.get(f"{run}.{image.host}-{image.name}")
             click.echo(f"  {job.id}: {job.error}")
         click.echo(f"looked through all roots: no target, no staging file, no directory of it ({len(before)} entries)")
 
@@ -234,8 +234,8 @@ class Demo:
 class Interlude:
     """Pauses a job once it is a third through, and resumes it a little later; driven by the follower's looks."""
 
-    def __init__(self, here: Fleet, job: JobId) -> None:
-        self._here, self._job, self._resume_at, self._over = here, job, 0.0, False
+    def __init__(self, fleet: Fleet, job: JobId) -> None:
+        self._here, self._job, self._resume_at, self._over = fleet, job, 0.0, False
 
     def look(self, board: Board) -> None:
         row = board.rows[self._job]

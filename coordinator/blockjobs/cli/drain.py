@@ -36,19 +36,19 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
       blockjobs drain web1 --cause 'kernel update'
       blockjobs drain web1:/srv/images/root.img
     """
-    with Fleet(url) as here:
-        held = here.drain(what, cause=cause, owner=owner(), seconds=seconds or 0.0)
+    with Fleet(url) as fleet:
+        held = fleet.drain(what, cause=cause, owner=owner(), seconds=seconds or 0.0)
         click.echo(f"{what}: {count(held, 'job')} held; to lift it: blockjobs undrain {what}")
         if timeout == 0:
             return
         try:
-            here.wait_drained(what, timeout)
+            fleet.wait_drained(what, timeout)
         except WaitTimedOut as late:
-            for job in here.drained(what):
+            for job in fleet.drained(what):
                 if job.id in late.ids:
-                    click.echo(f"{what}: {unrest(here, job)}", err=True)
+                    click.echo(f"{what}: {unrest(fleet, job)}", err=True)
             raise
-        click.echo(f"{what}: at rest{told(list(here.drained(what)))}")
+        click.echo(f"{what}: at rest{told(list(fleet.drained(what)))}")
 
 
 def told(jobs: list[JobView]) -> str:
@@ -57,9 +57,9 @@ def told(jobs: list[JobView]) -> str:
     return ": " + ", ".join(f"{count(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
 
 
-def unrest(here: Fleet, job: JobView) -> str:
+def unrest(fleet: Fleet, job: JobView) -> str:
     """Why a job still has an attempt."""
-    judged = here.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
+    judged = fleet.registry.hosts.known().get(Host(job.host), Judged("unknown", 0))
     if judged.state != "up":
         return f"job {job.id} has an attempt, and nobody can say how it is: host {job.host} is {judged.state}"
     return f"job {job.id} has not stopped writing yet" if job.busy else f"job {job.id} is paused and not parked yet"
@@ -75,5 +75,5 @@ def undrain(what: str, url: str | None) -> None:
     Example:
       blockjobs undrain web1
     """
-    with Fleet(url) as here:
-        click.echo(f"{what}: no longer holds {count(here.undrain(what), 'job')}")
+    with Fleet(url) as fleet:
+        click.echo(f"{what}: no longer holds {count(fleet.undrain(what), 'job')}")

@@ -33,9 +33,9 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
       blockjobs events nightly-20261122T103000Z
       blockjobs events --follow --json
     """
-    with Fleet(url) as here, Detach() as leave:
-        stream = Stream(here.registry, start(here, ids, since), Patience(say=lambda text: click.echo(text, err=True)))
-        unseen = set(ids) - set(here.registry.hosts.known()) if since is None else set()
+    with Fleet(url) as fleet, Detach() as leave:
+        stream = Stream(fleet.registry, start(fleet, ids, since), Patience(say=lambda text: click.echo(text, err=True)))
+        unseen = set(ids) - set(fleet.registry.hosts.known()) if since is None else set()
         while not leave.asked:
             news = stream.take(BLOCK if follow else 0.001)
             for event in news:
@@ -52,14 +52,14 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
                 unseen = set()
 
 
-def start(here: Fleet, ids: tuple[str, ...], since: str | None) -> str:
+def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
     """The event to begin behind: what is asked about has none before it was submitted."""
     if since is not None:
-        return here.registry.events.last() if since == "now" else checked(since)
+        return fleet.registry.events.last() if since == "now" else checked(since)
     begins = []
     for text in ids:
         try:
-            begins.append(0 if is_glob(text) else here.run(text).published)
+            begins.append(0 if is_glob(text) else fleet.run(text).published)
         except (NoSuchRun, Unreadable):
             begins.append(0)
     return f"{min(begins) - 1}-0" if begins and min(begins) > 0 else BEGINNING

@@ -91,14 +91,14 @@ def shown(*, json: bool = False) -> Iterator[Show]:
         yield Silent() if json else LineFollower()
 
 
-def join(here: Fleet, board: Board, run_id: RunId) -> None:
+def join(fleet: Fleet, board: Board, run_id: RunId) -> None:
     """Put a run on the board as it stands, if it can be read."""
-    for run in here.registry.views.runs_of([run_id]):
-        board.add(run, map(Row.of, here.list(run_id)))
+    for run in fleet.registry.views.runs_of([run_id]):
+        board.add(run, map(Row.of, fleet.list(run_id)))
 
 
 def follow(
-    here: Fleet, board: Board, stream: Stream, show: Show, *,
+    fleet: Fleet, board: Board, stream: Stream, show: Show, *,
     until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
     each: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
@@ -114,7 +114,7 @@ def follow(
     while True:
         if (now := time.monotonic()) >= next_look:
             with stream.patience.bear():
-                board.polled(here.glances.progress(board.to_poll()), now)
+                board.polled(fleet.glances.progress(board.to_poll()), now)
             next_look = now + LOOK
             show.look(board)
             each()
@@ -124,28 +124,28 @@ def follow(
         for event in news:
             if event.name == "RUN_PUBLISHED" and event.run not in board.runs and joins(RunId(event.run)):
                 with stream.patience.bear():
-                    join(here, board, RunId(event.run))
-        for run in records.twice(lambda: strange(here, board)):
+                    join(fleet, board, RunId(event.run))
+        for run in records.twice(lambda: strange(fleet, board)):
             with stream.patience.bear():
-                look_again(here, board, RunId(run), show)
+                look_again(fleet, board, RunId(run), show)
         if ours := [event for event in news if board.apply(event)]:
             show.events(ours)
     with stream.patience.bear():
-        board.polled(here.glances.progress(board.to_poll()), time.monotonic())
+        board.polled(fleet.glances.progress(board.to_poll()), time.monotonic())
     show.look(board)
 
 
-def strange(here: Fleet, board: Board) -> list[RunId]:
+def strange(fleet: Fleet, board: Board) -> list[RunId]:
     """The runs that go on as the events have it, and do not by their records."""
     going = [run for run, tally in board.runs.items() if not tally.ended]
-    return [run for run, over in here.glances.ends(going).items() if over is not False]
+    return [run for run, over in fleet.glances.ends(going).items() if over is not False]
 
 
-def look_again(here: Fleet, board: Board, run: RunId, show: Show) -> None:
+def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
     """Take over how a run stands by its records, or that there are none."""
     try:
-        there = here.registry.views.run_id(run)
-        found = [(view, [*map(Row.of, here.list(there))]) for view in here.registry.views.runs_of([there])]
+        there = fleet.registry.views.run_id(run)
+        found = [(view, [*map(Row.of, fleet.list(there))]) for view in fleet.registry.views.runs_of([there])]
     except NoSuchRun:
         board.drop(run)
         board.gone.append(run)

@@ -24,26 +24,26 @@ from blockjobs.registry.hosts import check_host
 PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, takes a while to look at
 
 
-def gather(here: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> FleetFacts:
+def gather(fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> FleetFacts:
     """What the fleet says.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
 
     Raises:
         BadInput: the file is wrong.
         HostsAway: hosts are away that a transaction cannot do without.
     """
-    wanted = _wanted(here, read)
-    away = absent(here, wanted)
+    wanted = _wanted(fleet, read)
+    away = absent(fleet, wanted)
     if patient and any(wanted[host] for host in away):
-        away = _waited(here, wanted, away, say)
-    known = FleetFacts(here.volume, absent=away)
+        away = _waited(fleet, wanted, away, say)
+    known = FleetFacts(fleet.volume, absent=away)
     read.plan(datetime.now(UTC), known)  # who cannot do without a host says so before any other is asked
-    found, left_out = resolve(here, [glob for glob in read.globs() if glob.host not in away])
-    return FleetFacts(here.volume, found, left_out, away)
+    found, left_out = resolve(fleet, [glob for glob in read.globs() if glob.host not in away])
+    return FleetFacts(fleet.volume, found, left_out, away)
 
 
-def absent(here: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
+def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
     """Those of some hosts that cannot take a job now, and why."""
-    known = here.registry.hosts.known()
+    known = fleet.registry.hosts.known()
     away = {}
     for host in hosts:
         try:
@@ -54,7 +54,7 @@ def absent(here: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
 
 
 def resolve(
-    here: Fleet, globs: Iterable[Glob]
+    fleet: Fleet, globs: Iterable[Glob]
 ) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
     """What globs match on their hosts, all asked at once, and what each leaves out.
 
@@ -66,7 +66,7 @@ def resolve(
     looks = {host: [{"as": "glob", "pattern": each} for each in patterns] for host, patterns in asked.items()}
     found: dict[Glob, tuple[str, ...] | str] = {}
     left_out: dict[Glob, list[tuple[str, str]]] = {}
-    for host, answer in ask(here, looks).items():
+    for host, answer in ask(fleet, looks).items():
         for at, pattern in enumerate(asked[host]):
             glob = Glob(host, pattern)
             found[glob] = answer if isinstance(answer, str) else _paths(answer[at])
@@ -75,14 +75,14 @@ def resolve(
     return found, left_out
 
 
-def ask(here: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
+def ask(fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
     """What hosts see, each at its own volumes; a text where one did not answer."""
     if not looks:
         return {}
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.probe import Probe  # noqa: PLC0415
 
-    answers = Probe(here.registry, Doorbell(here.url)).each(looks, PATIENCE)
+    answers = Probe(fleet.registry, Doorbell(fleet.url)).each(looks, PATIENCE)
     return {host: str(answer) if isinstance(answer, HostDown) else answer for host, answer in answers.items()}
 
 
@@ -90,9 +90,9 @@ def _paths(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
     return str(answer["text"]) if "errno" in answer else tuple(answer["paths"])
 
 
-def _wanted(here: Fleet, read: RunFileRead) -> dict[Host, int]:
+def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
     """Every host of the run -> the seconds that it may be waited for."""
-    plan = read.plan(datetime.now(UTC), FleetFacts(here.volume))
+    plan = read.plan(datetime.now(UTC), FleetFacts(fleet.volume))
     wanted: dict[Host, int] = {}
     for job in plan.jobs:
         policy = plan.fields.policies[transaction_name(plan.run, job.transaction, plan.fields.policies)]
@@ -101,12 +101,12 @@ def _wanted(here: Fleet, read: RunFileRead) -> dict[Host, int]:
 
 
 def _waited(
-    here: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
+    fleet: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
 ) -> dict[Host, str]:
     """Wait until every host that is worth it is up, or its time is over; who is away then."""
     began = time.monotonic()
-    stream = Stream(here.registry, here.registry.events.last(), Patience(say=say))
-    away, told = absent(here, wanted), set[Host]()
+    stream = Stream(fleet.registry, fleet.registry.events.last(), Patience(say=say))
+    away, told = absent(fleet, wanted), set[Host]()
     while left := {host: wanted[host] - (time.monotonic() - began) for host in away if wanted[host]}:
         if max(left.values()) <= 0:
             break
@@ -115,5 +115,5 @@ def _waited(
             most = ago(math.ceil(max(left.values())))
             say(f"waiting for {count(len(told), 'host')}, {most} at most: {', '.join(sorted(told))}")
         if any(event.name.startswith("HOST_") for event in stream.take(min(BLOCK, max(left.values())) + 0.01)):
-            away = absent(here, wanted)
+            away = absent(fleet, wanted)
     return away

@@ -67,8 +67,8 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
       blockjobs history nightly
       blockjobs history nightly --limit 0 --json
     """
-    with Fleet(url) as here:
-        found = past(here, name or "", limit)
+    with Fleet(url) as fleet:
+        found = past(fleet, name or "", limit)
         if name and not found:
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
         if json:
@@ -79,36 +79,36 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
             click.echo("no runs yet: blockjobs run FILE")
 
 
-def past(here: Fleet, name: str, limit: int) -> list[HistoryEntry]:
+def past(fleet: Fleet, name: str, limit: int) -> list[HistoryEntry]:
     """Runs of a name (of all: ``""``), newest first."""
-    runs = [run for run in here.runs() if not name or run.name == name]
-    return told_of(here, runs[: limit or None], runs)
+    runs = [run for run in fleet.runs() if not name or run.name == name]
+    return told_of(fleet, runs[: limit or None], runs)
 
 
-def past_of(here: Fleet, run: RunView) -> HistoryEntry:
+def past_of(fleet: Fleet, run: RunView) -> HistoryEntry:
     """One run."""
-    (found,) = told_of(here, [run], here.runs())
+    (found,) = told_of(fleet, [run], fleet.runs())
     return found
 
 
-def told_of(here: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
+def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
     """Some of the known runs; which rules keep their targets, all runs of their names have a say in."""
     reasons: dict[str, list[str]] = {}
     there: dict[str, int] = {}
     for each in dict.fromkeys(run.name for run in shown):
-        for target, why in stay(here, [run for run in known if run.name == each]).items():
+        for target, why in stay(fleet, [run for run in known if run.name == each]).items():
             reasons.setdefault(target.run, []).extend(why)
             there[target.run] = there.get(target.run, 0) + 1
-    left = here.registry.history.left(run.id for run in shown)
+    left = fleet.registry.history.left(run.id for run in shown)
     return [
         HistoryEntry(run, there.get(run.id, 0), tuple(dict.fromkeys(reasons.get(run.id, ()))), left[run.id])
         for run in shown
     ]
 
 
-def stay(here: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
+def stay(fleet: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
     """Every target that the runs of one name have left, with the rules that keep it; without any: yet to be pruned."""
-    targets = here.registry.history.targets(siblings)
+    targets = fleet.registry.history.targets(siblings)
     fate = keep.plan(targets, keeps(siblings, targets))
     return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
 

@@ -37,9 +37,9 @@ def hosts(context: click.Context, json: bool, url: str | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with Fleet(url) as here:
-        found = list(here.hosts())
-        drained = {each.reason.removeprefix(DRAIN) for each in here.holding() if each.reason.startswith(DRAIN)}
+    with Fleet(url) as fleet:
+        found = list(fleet.hosts())
+        drained = {each.reason.removeprefix(DRAIN) for each in fleet.holding() if each.reason.startswith(DRAIN)}
         if json:
             print_json([host.to_json() | {"drained": host.name in drained} for host in found])
             return
@@ -77,8 +77,8 @@ def set_(host: str, speed: int, url: str | None) -> None:
     Example:
       blockjobs hosts set web1 --speed 100MiB
     """
-    with Fleet(url) as here:
-        before = here.set_host(host, speed=speed, by=owner())
+    with Fleet(url) as fleet:
+        before = fleet.set_host(host, speed=speed, by=owner())
     click.echo(f"{host}: {speed_of(speed)} (was {speed_of(before)})")
 
 
@@ -99,10 +99,10 @@ def rename(old: str, new: str, yes: bool, url: str | None) -> None:
     Example:
       blockjobs hosts rename web1 web01
     """
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if not yes:
             click.confirm(f"Carry everything of host {old} to {new}, and forget {old}?", abort=True)
-        click.echo(f"{old} is called {new}: {carried(here.rename_host(old, new, by=owner()))}")
+        click.echo(f"{old} is called {new}: {carried(fleet.rename_host(old, new, by=owner()))}")
 
 
 @hosts.command()
@@ -122,11 +122,11 @@ def remove(host: str, with_history: bool, yes: bool, url: str | None) -> None:
       blockjobs hosts remove web7
       blockjobs hosts remove web7 --with-history --yes
     """
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if not yes:
             also = ", and its backups in the history" if with_history else ""
             click.confirm(f"Forget host {host}{also}, for good?", abort=True)
-        click.echo(f"{host} is forgotten: {carried(here.remove_host(host, with_history=with_history, by=owner()))}")
+        click.echo(f"{host} is forgotten: {carried(fleet.remove_host(host, with_history=with_history, by=owner()))}")
 
 
 def carried(what: Carried) -> str:

@@ -60,10 +60,10 @@ def mirror(  # noqa: PLR0917 - click passes by name
       blockjobs complete mirror-20261122T103000Z
     """
     given = {"granularity": granularity, "buf-size": buf_size, "quiesce": quiesce}
-    with Fleet(url) as here:
-        (read, written), host = places(here, source, target)
-        return start(here, lambda now: plan_backup(
-            read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
+    with Fleet(url) as fleet:
+        (read, written), host = places(fleet, source, target)
+        return start(fleet, lambda now: plan_backup(
+            read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
             form=form, source_form=source_form, type="mirror", sync=sync, speed=speed,
             overwrite=overwrite, in_place=in_place,
             digests=not no_digests,

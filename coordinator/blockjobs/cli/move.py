@@ -24,7 +24,7 @@ def move(job: str, to: str, timeout: float, url: str | None) -> None:
     Example:
       blockjobs move nightly-20261122T103000Z.db1-data --to web2
     """
-    with Fleet(url) as here:
-        before = here.get(job).host
-        status = here.move(job, to, timeout=timeout)
+    with Fleet(url) as fleet:
+        before = fleet.get(job).host
+        status = fleet.move(job, to, timeout=timeout)
         click.echo(f"{job}: moved from {before} to {to}, {status}")

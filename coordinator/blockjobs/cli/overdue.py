@@ -46,14 +46,14 @@ def overdue(names: tuple[str, ...], forget: str | None, json: bool, url: str | N
     if forget is not None:
         if names:
             raise click.UsageError("--forget NAME is given alone")
-        with Fleet(url) as here:
-            if not here.registry.names.forget(forget):
+        with Fleet(url) as fleet:
+            if not fleet.registry.names.forget(forget):
                 raise Refused(f"nothing is known of a name '{forget}'; `blockjobs overdue` lists those that are known")
         click.echo(f"{forget}: forgotten, until its run file is started with 'overdue' again")
         return OK
     try:
-        with Fleet(url) as here:
-            known = here.registry.names.all()
+        with Fleet(url) as fleet:
+            known = fleet.registry.names.all()
     except (BlockjobsError, redis.RedisError) as error:
         click.echo(f"OVERDUE UNKNOWN - {printable(' '.join(str(error).split()))}")
         return UNKNOWN

@@ -23,8 +23,8 @@ def pause_all(name: str, cause: str, seconds: float | None, url: str | None) -> 
     Example:
       blockjobs pause-all firmware --cause 'switch firmware' --for 3600
     """
-    with Fleet(url) as here:
-        name, held = here.pause_all(name, cause=cause, owner=owner(), seconds=seconds or 0.0)
+    with Fleet(url) as fleet:
+        name, held = fleet.pause_all(name, cause=cause, owner=owner(), seconds=seconds or 0.0)
     click.echo(f"{name}: {count(held, 'job')} held; to lift it: blockjobs resume-all {name}")
 
 
@@ -40,10 +40,10 @@ def resume_all(name: str, url: str | None) -> None:
     Example:
       blockjobs resume-all firmware
     """
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if not name:
-            names = [each.reason.removeprefix(ALL) for each in here.holding() if each.reason.startswith(ALL)]
+            names = [each.reason.removeprefix(ALL) for each in fleet.holding() if each.reason.startswith(ALL)]
             if len(names) != 1:
                 raise Refused(f"which one? {', '.join(names)}" if names else "nothing was paused by a pause-all")
             (name,) = names
-        click.echo(f"{name}: no longer holds {count(here.resume_all(name), 'job')}")
+        click.echo(f"{name}: no longer holds {count(fleet.resume_all(name), 'job')}")

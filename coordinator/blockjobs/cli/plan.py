@@ -52,13 +52,13 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
       blockjobs plan nightly.yaml --only db --json
     """
     read = read_whole(file, changes, only)
-    with Fleet(url) as here:
-        fleet = gather(here, read, lambda text: click.echo(text, err=True), patient=False)
-        run = read.plan(datetime.now(UTC), fleet)
-        jobs = forecast(here, run)
-        slots = {host.name: host.slots for host in here.hosts()}
-        same = [each.id for each in here.runs() if each.name == run.name and not each.ended]
-        if wrong := untellable(here.registry.notices, run.fields.notify):
+    with Fleet(url) as fleet:
+        facts = gather(fleet, read, lambda text: click.echo(text, err=True), patient=False)
+        run = read.plan(datetime.now(UTC), facts)
+        jobs = forecast(fleet, run)
+        slots = {host.name: host.slots for host in fleet.hosts()}
+        same = [each.id for each in fleet.runs() if each.name == run.name and not each.ended]
+        if wrong := untellable(fleet.registry.notices, run.fields.notify):
             click.echo(f"warning: {wrong}", err=True)
     took = whole(jobs, slots)
     if json:
@@ -68,11 +68,11 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
     return 1 if any(job.wrong for job in jobs) else 0
 
 
-def forecast(here: Fleet, run: RunPlan) -> list[Outlook]:
+def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
     """Ask the hosts of a run about its jobs, and about those that run there now."""
     hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
     live = [
-        job for job in here.registry.views.jobs(here.registry.holds.live())
+        job for job in fleet.registry.views.jobs(fleet.registry.holds.live())
         if job.status is not Status.CONCLUDED and (job.host in hosts or job.spec.store in stores)
     ]  # fmt: skip
     looks: dict[Host, list[tuple[JobId, dict[str, Any]]]] = {}
@@ -80,23 +80,23 @@ def forecast(here: Fleet, run: RunPlan) -> list[Outlook]:
         looks.setdefault(spec.host, []).append((spec.id, {"as": "forecast", "spec": spec.to_dict()}))
     for job in live:
         looks.setdefault(job.host, []).append((job.id, {"as": "room", "spec": job.spec.to_dict()}))
-    answers = ask(here, {host: [look for _, look in each] for host, each in looks.items()})
+    answers = ask(fleet, {host: [look for _, look in each] for host, each in looks.items()})
     seen: dict[JobId, dict[str, Any]] = {}
     for host, asked in looks.items():
         told = answers[host]
         for at, (job_id, _) in enumerate(asked):
             seen[job_id] = {"text": told} if isinstance(told, str) else told[at]
     owing = [Owing(job.spec, seen[job.id], max(0, job.len - job.offset)) for job in live]
-    busy = {spec.id: list(conflicts(here, spec)) for spec in run.jobs}
+    busy = {spec.id: list(conflicts(fleet, spec)) for spec in run.jobs}
     last: dict[JobId, int] = {}
     for host in hosts:
-        last |= last_sizes(here.registry.client, host, (spec for spec in run.jobs if spec.host == host))
-    return outlook(run.jobs, seen, owing, rates(here, run.name), busy, last=last)
+        last |= last_sizes(fleet.registry.client, host, (spec for spec in run.jobs if spec.host == host))
+    return outlook(run.jobs, seen, owing, rates(fleet, run.name), busy, last=last)
 
 
-def conflicts(here: Fleet, spec: JobSpec) -> Iterator[str]:
+def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
     """What ``run`` would refuse because of jobs that run, in its words."""
-    nodes = here.registry.nodes
+    nodes = fleet.registry.nodes
     for volume in (spec.source, spec.target):
         if writer := nodes.writer(volume):
             yield str(VolumeBusy(volume.text, writer, nodes.type_of(writer)))
@@ -104,12 +104,12 @@ def conflicts(here: Fleet, spec: JobSpec) -> Iterator[str]:
         yield str(VolumeBusy(spec.target.text, "", "backup"))
 
 
-def rates(here: Fleet, name: str) -> CopyRates:
+def rates(fleet: Fleet, name: str) -> CopyRates:
     """The bytes a second that jobs of earlier runs of a name read; the median, so that one bad night is none."""
-    earlier = [run for run in here.runs() if run.name == name and run.ended][:EARLIER]
+    earlier = [run for run in fleet.runs() if run.name == name and run.ended][:EARLIER]
     found: dict[str, list[float]] = {}
     for run in earlier:
-        for job in here.list(run.id):
+        for job in fleet.list(run.id):
             if rate := _rate(job):
                 found.setdefault(short(job.id, run.id), []).append(rate)
     every = [rate for each in found.values() for rate in each]

@@ -44,10 +44,10 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.prune import PruneRequest, told  # noqa: PLC0415
 
-    with Fleet(url) as here:
-        if not any(run.name == name for run in here.runs()):
+    with Fleet(url) as fleet:
+        if not any(run.name == name for run in fleet.runs()):
             raise Refused(f"no run is named '{name}'; `blockjobs history` lists them all")
-        pruning = PruneRequest(here.registry, Doorbell(here.url))
+        pruning = PruneRequest(fleet.registry, Doorbell(fleet.url))
         held = len(pruning.held(name))
         if held and not dry_run and not yes:
             would = pruning(name, dry=True, confirmed=True)

@@ -47,16 +47,16 @@ def tell_refusal(file: Path, url: str | None, why: str) -> None:
     if said is None:
         return
     name, fields = said
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if fields.overdue:
-            here.registry.names.declare(name, fields)
+            fleet.registry.names.declare(name, fields)
         urls = fields.notify.get(ATTENTION, ())
         if not urls:
             return
-        turn = read_steady_ms(here.registry.client) // QUIET
+        turn = read_steady_ms(fleet.registry.client) // QUIET
         mark = f"{turn} {hashlib.sha256(why.encode(errors='replace')).hexdigest()[:16]}"
         need = Need(cause=Cause.REFUSED, subject=name, text=f"a start of {fields.file} was refused: {why}", mark=mark)
         unique = ids.run_id(name, datetime.now(UTC))
-        said_then = attention_body(unique, name, here.registry.attention.to_json([need]))
-        if here.registry.attention.tell_of_name(need, unique, said_then, urls):
+        said_then = attention_body(unique, name, fleet.registry.attention.to_json([need]))
+        if fleet.registry.attention.tell_of_name(need, unique, said_then, urls):
             click.echo(f"that it was refused is told to {', '.join(map(shown, urls))}", err=True)

@@ -44,20 +44,20 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
       blockjobs registry accept-loss 1204
       blockjobs registry accept-loss --registry 5f0c1d9ab41e4c0f8e4e4dd2f6c4a1b7 1204
     """
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if not yes:
             of = f" of registry {gone}" if gone else ""
             what = f"Give up for good what was decided{of} up to number {number} and is not known here?"
             click.confirm(what, abort=True)
-        known = [*here.registry.hosts.known()]
-        claims = here.registry.memory.claims_of(gone, known) if gone else {}
+        known = [*fleet.registry.hosts.known()]
+        claims = fleet.registry.memory.claims_of(gone, known) if gone else {}
         if number < (highest := max(claims.values(), default=0)):
             raise Refused(f"a host knows decision {highest}: a number of at least that was expected, not {number}")
-        click.echo(f"the next decision is number {here.accept_loss(number) + 1}")
-        return replace(here, sorted(claims), gone) if gone else 0
+        click.echo(f"the next decision is number {fleet.accept_loss(number) + 1}")
+        return replace(fleet, sorted(claims), gone) if gone else 0
 
 
-def replace(here: Fleet, hosts: list[Host], gone: str) -> int:
+def replace(fleet: Fleet, hosts: list[Host], gone: str) -> int:
     """Have hosts take this registry in the place of another one; returns the exit code."""
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.replace import Replace  # noqa: PLC0415
@@ -65,7 +65,7 @@ def replace(here: Fleet, hosts: list[Host], gone: str) -> int:
     if not hosts:
         click.echo(f"no host says that it has carried out decisions of registry {gone}")
     code = 0
-    for host, why in Replace(here.registry, Doorbell(here.url))(hosts, gone):
+    for host, why in Replace(fleet.registry, Doorbell(fleet.url))(hosts, gone):
         click.echo(f"{host}: {why or 'carries out the decisions of this registry from now on'}")
         code = 1 if why else code
     return code

@@ -26,8 +26,8 @@ def report(run_id: str, as_: str | None, url: str | None) -> None:
       blockjobs report nightly-20261122T103000Z
       blockjobs report nightly-20261122T103000Z --html > report.html
     """
-    with Fleet(url) as here:
-        found = gather(here, run_id)
+    with Fleet(url) as fleet:
+        found = gather(fleet, run_id)
     if as_ == "json":
         print_json(found.to_json())
     elif as_ == "html":

@@ -78,11 +78,11 @@ class Report:
         }  # fmt: skip
 
 
-def gather(here: Fleet, run_id: str) -> Report:
+def gather(fleet: Fleet, run_id: str) -> Report:
     """Read a run; raises NoSuchRun."""
-    run = here.run(run_id)
+    run = fleet.run(run_id)
     views = sorted(
-        (job for job in here.list(run.id) if job.run == run.id), key=lambda job: (not bad(job), -job.elapsed)
+        (job for job in fleet.list(run.id) if job.run == run.id), key=lambda job: (not bad(job), -job.elapsed)
     )
     policies = run.fields.policies
     named: dict[str, list[JobView]] = {}
@@ -90,12 +90,12 @@ def gather(here: Fleet, run_id: str) -> Report:
     for job in views:
         named.setdefault(transaction_name(run.id, job.transaction, policies) or run.id, []).append(job)
         hosts.setdefault(job.host, []).append(job)
-    over = (here.registry.views.transaction(txn) for txn in dict.fromkeys(job.transaction for job in views))
+    over = (fleet.registry.views.transaction(txn) for txn in dict.fromkeys(job.transaction for job in views))
     decided = tuple(txn for txn in over if txn is not None)
     slowest = [job.id for job in sorted(views, key=lambda job: -job.elapsed)[:SLOWEST]]
     return Report(
-        past_of(here, run), tuple(views), _groups(named), decided, _groups(hosts),
-        _events(here, slowest, run.published, run.ended),
+        past_of(fleet, run), tuple(views), _groups(named), decided, _groups(hosts),
+        _events(fleet, slowest, run.published, run.ended),
     )  # fmt: skip
 
 
@@ -117,10 +117,10 @@ def _group(name: str, members: Sequence[JobView]) -> Group:
     )  # fmt: skip
 
 
-def _events(here: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
+def _events(fleet: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
     """What is still known of some jobs' doings, from one reading of the stream over the time of the run."""
     told: dict[str, list[Event]] = {job: [] for job in wanted}
-    for event in here.registry.events.all(f"{since - 1}-0") if wanted else ():
+    for event in fleet.registry.events.all(f"{since - 1}-0") if wanted else ():
         if event.id in told and len(told[event.id]) < MOST:
             told[event.id].append(event)
         if until and event.at * 1000 > until + 1000:

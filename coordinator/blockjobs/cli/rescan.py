@@ -50,12 +50,12 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.rescan import Rescan  # noqa: PLC0415
 
-    with Fleet(url) as here:
-        known = here.registry.hosts.known()
+    with Fleet(url) as fleet:
+        known = fleet.registry.hosts.known()
         wanted = named_hosts(hosts, known) or [*known]
         scans = []
         rescanning = Rescan(
-            here.registry, Doorbell(here.url), dry=dry_run, moved_from=moved_from, progress=RescanProgress().tell
+            fleet.registry, Doorbell(fleet.url), dry=dry_run, moved_from=moved_from, progress=RescanProgress().tell
         )
         for scan in rescanning(wanted):
             scans.append(scan)

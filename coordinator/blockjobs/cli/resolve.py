@@ -35,9 +35,9 @@ def resolve(job: str, how: str | None, json: bool, url: str | None) -> None:
 
     if how is None:
         raise click.UsageError("one of --replace, --beside and --discard was expected")
-    with Fleet(url) as here:
-        run = here.get(job).run
-        done = Resolve(here.registry, Doorbell(here.url))(job, Resolution(how))
+    with Fleet(url) as fleet:
+        run = fleet.get(job).run
+        done = Resolve(fleet.registry, Doorbell(fleet.url))(job, Resolution(how))
     if json:
         print_json({"id": job, "resolved": done["resolved"], "published-as": done.get("published-as") or None})
     else:

@@ -58,14 +58,14 @@ def restore(  # noqa: PLR0917 - click passes by name
       blockjobs restore web1:/backup/root.img web1:/dev/vg0/root --in-place
       blockjobs restore web1:/backup/root.img web1:/tmp/superblock.bin --offset 1KiB --length 1KiB
     """
-    with Fleet(url) as here:
-        source = published(here, image)
-        (read, written), host = places(here, source, dest)
+    with Fleet(url) as fleet:
+        source = published(fleet, image)
+        (read, written), host = places(fleet, source, dest)
         plans: list[RunPlan] = []
 
         def plan(now: datetime) -> RunPlan:
             plans.append(plan_backup(
-                read, written, now=now, job_id=job_id, default_host=host, named=here.volume, form=form, type=TYPE,
+                read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume, form=form, type=TYPE,
                 speed=speed, overwrite=overwrite, digests=not no_digests, in_place=in_place, offset=offset,
                 length=length, on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),
                 room=RoomCheck(room), auto_finalize=not no_auto_finalize, auto_dismiss=auto_dismiss,
@@ -73,28 +73,28 @@ def restore(  # noqa: PLR0917 - click passes by name
             ))  # fmt: skip
             return plans[-1]
 
-        code = start(here, plan, detach=detach, json=json, patience=patience)
+        code = start(fleet, plan, detach=detach, json=json, patience=patience)
         if force and not detach:
             sight = Patience(patience, say=complain, what=f"run {plans[-1].run}")
-            sight.ask(lambda: warn_of_differing(here, plans[-1]))
+            sight.ask(lambda: warn_of_differing(fleet, plans[-1]))
         return code
 
 
-def warn_of_differing(here: Fleet, plan: RunPlan) -> None:
+def warn_of_differing(fleet: Fleet, plan: RunPlan) -> None:
     """Say what was written against the word of its digests."""
-    for job in here.list(plan.run):
+    for job in fleet.list(plan.run):
         for start_, end in job.result.get("differing", ()):
             text = f"warning: bytes {start_} to {end} differ from the digests of the manifest, and were written"
             click.echo(text, err=True)
 
 
-def kept_of(here: Fleet, job: str) -> str:
+def kept_of(fleet: Fleet, job: str) -> str:
     """The place of what a job has published that is not on record any more, as the history has it.
 
     Raises:
         Refused: it has nothing of that job, or several hosts say that they have it.
     """
-    places = [target.place for target in here.registry.history.targets(here.runs()) if target.job == job]
+    places = [target.place for target in fleet.registry.history.targets(fleet.runs()) if target.job == job]
     if not places:
         raise Refused(f"no job is named '{job}'; RUN.JOB of a backup, or HOST:/PATH of its image was expected")
     if len(places) > 1:
@@ -103,18 +103,18 @@ def kept_of(here: Fleet, job: str) -> str:
     return ":".join(places[0]).replace("{", "{{").replace("}", "}}")
 
 
-def published(here: Fleet, image: str) -> str:
+def published(fleet: Fleet, image: str) -> str:
     """The place of an image that is named by its job; any other text as it is.
 
     Raises:
         Refused: the job has made no image, or its record is gone.
     """
-    if HOSTED.match(image) or "/" in image or image in {node.name for node in here.volumes()}:
+    if HOSTED.match(image) or "/" in image or image in {node.name for node in fleet.volumes()}:
         return image
     try:
-        job = here.get(image)
+        job = fleet.get(image)
     except NoSuchJob:
-        return kept_of(here, image)
+        return kept_of(fleet, image)
     target = job.spec.target
     if not isinstance(target.volume, FileVolume | FormatVolume) or not isinstance(
         volumespec.bottom(target.volume), FileVolume

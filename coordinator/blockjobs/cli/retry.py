@@ -38,24 +38,24 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: floa
       blockjobs retry nightly-20261122T103000Z
       blockjobs retry nightly-20261122T103000Z --detach
     """
-    with Fleet(url) as here:
-        run = here.run(run_id)
+    with Fleet(url) as fleet:
+        run = fleet.run(run_id)
         if not run.ended:
             raise Refused(f"run '{run.id}' is still going: {count(run.open, 'job')} of {run.jobs} are not over")
-        jobs = [job.spec for job in failed(here, run)]
+        jobs = [job.spec for job in failed(fleet, run)]
         if not jobs and not run.fields.skipped:
             raise Refused(f"run '{run.id}' has nothing to start again: every job of it committed")
-        plan_at = planner(here, run, jobs)
-        return start(here, plan_at, detach=detach, json=json, patience=patience)
+        plan_at = planner(fleet, run, jobs)
+        return start(fleet, plan_at, detach=detach, json=json, patience=patience)
 
 
-def failed(here: Fleet, run: RunView) -> list[JobView]:
+def failed(fleet: Fleet, run: RunView) -> list[JobView]:
     """Its jobs that did not commit.
 
     Raises:
         Refused: the record of one of them was dismissed, and with it what it was.
     """
-    there = [job for job in here.list(run.id) if job.run == run.id]
+    there = [job for job in fleet.list(run.id) if job.run == run.id]
     bad = [job for job in there if job.status is Status.CONCLUDED and job.ret]
     if missing := run.failed + run.cancelled - len(bad):
         what = count(missing, "job")
@@ -65,13 +65,13 @@ def failed(here: Fleet, run: RunView) -> list[JobView]:
     return bad
 
 
-def planner(here: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
+def planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
     """The run that starts them again; what was skipped is planned anew from the run's file.
 
     Raises:
         Refused: the file is not to be read, or nothing is left, as hosts are away.
     """
-    away = absent(here, dict.fromkeys(job.host for job in jobs))
+    away = absent(fleet, dict.fromkeys(job.host for job in jobs))
     going, skipped = [], []
     for job in jobs:
         name = transaction_name(run.id, job.transaction, run.fields.policies)
@@ -80,7 +80,7 @@ def planner(here: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[dat
             skipped.append(Skipped(transaction=name, host=job.host, jobs=(short(job.id, run.id),), why=why))
         else:
             going.append(job)
-    more_at = left_out(here, run)
+    more_at = left_out(fleet, run)
 
     def plan_at(now: datetime) -> RunPlan:
         more, still = more_at(now)
@@ -94,7 +94,7 @@ def planner(here: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[dat
 
 
 def left_out(
-    here: Fleet, run: RunView
+    fleet: Fleet, run: RunView
 ) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:  # fmt: skip
     """Jobs that the run went without, by its file: those to be, and those that this one goes without, too."""
     wanted = {(each.transaction, each.host) for each in run.fields.skipped}
@@ -102,12 +102,12 @@ def left_out(
         return lambda _: ([], ())
     if not run.fields.file:
         raise Refused(f"run '{run.id}' has no file that says again what it went without: start it as it was started")
-    had = {short(place.job, run.id) for place in here.registry.views.places(run.id)}
+    had = {short(place.job, run.id) for place in fleet.registry.views.places(run.id)}
     read = runfile.read(Path(run.fields.file), (), sorted({name for name, _ in wanted} - {ALONE}))
-    fleet = gather(here, read, lambda text: click.echo(text, err=True))
+    facts = gather(fleet, read, lambda text: click.echo(text, err=True))
 
     def at(now: datetime) -> tuple[list[JobSpec], tuple[Skipped, ...]]:
-        plan = read.plan(now, fleet)
+        plan = read.plan(now, facts)
         if plan.name != run.name:
             raise Refused(f"{run.fields.file} is of name '{plan.name}' now, '{run.name}' was expected")
         policies = plan.fields.policies

@@ -60,15 +60,15 @@ def run(  # noqa: PLR0917 - click passes by name
     """
     with refusal_told(file, url):
         read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
-        with Fleet(url) as here:
-            fleet = runfile.FleetFacts()
+        with Fleet(url) as fleet:
+            facts = runfile.FleetFacts()
 
             def ask() -> None:
-                nonlocal fleet
-                fleet = gather(here, read, lambda text: click.echo(text, err=True))
+                nonlocal facts
+                facts = gather(fleet, read, lambda text: click.echo(text, err=True))
 
             return start(
-                here, lambda now: read.plan(now, fleet), detach=detach, json=json, patience=patience, before=ask,
+                fleet, lambda now: read.plan(now, facts), detach=detach, json=json, patience=patience, before=ask,
                 cancels=on_term == "cancel",
             )  # fmt: skip
 
@@ -131,10 +131,10 @@ def backup(  # noqa: PLR0917 - click passes by name
     """
     if quiesce and snapshot == cuts.NONE:
         raise BadInput("--quiesce: a source is frozen for its cut: a --snapshot was expected")
-    with Fleet(url) as here:
-        (read, written), host = places(here, source, target)
-        return start(here, lambda now: plan_backup(
-            read, written, now=now, job_id=job_id, default_host=host, named=here.volume,
+    with Fleet(url) as fleet:
+        (read, written), host = places(fleet, source, target)
+        return start(fleet, lambda now: plan_backup(
+            read, written, now=now, job_id=job_id, default_host=host, named=fleet.volume,
             form=form, source_form=source_form, compress=compress, speed=speed, overwrite=overwrite, in_place=in_place,
             digests=not no_digests,
             on_source_error=OnError(on_source_error), on_target_error=OnError(on_target_error),

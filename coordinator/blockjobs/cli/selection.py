@@ -39,18 +39,18 @@ def is_glob(text: str) -> bool:
     return _GLOB.search(text) is not None
 
 
-def select(here: Fleet, text: str) -> Selection:
+def select(fleet: Fleet, text: str) -> Selection:
     """Find what an ID stands for; an id that is both a run's and a job's is the run's.
 
     Raises:
         NoSuchRun: neither a run nor a job, or a glob that matches nothing.
     """
-    views = here.registry.views
+    views = fleet.registry.views
     if not text.isascii():  # nothing is named so, and what came as bytes of no text cannot even be asked for
         raise NoSuchRun(text)
     if is_glob(text):
-        runs = here.glances.runs_like(text)
-        places = [place for run in runs for place in views.places(run)] + here.glances.jobs_like(text)
+        runs = fleet.glances.runs_like(text)
+        places = [place for run in runs for place in views.places(run)] + fleet.glances.jobs_like(text)
         if not places:
             raise NoSuchRun(text)
         whole = [run.id for run in views.runs_of(runs)]  # of one that cannot be read the jobs can be
@@ -59,14 +59,14 @@ def select(here: Fleet, text: str) -> Selection:
         run = views.run_id(text)
     except NoSuchRun:
         try:
-            return Selection(text, (), (_published(here, text),), many=False)
+            return Selection(text, (), (_published(fleet, text),), many=False)
         except NoSuchJob:
             raise NoSuchRun(text) from None
     return Selection(text, (run,), tuple(views.places(run)), many=True)
 
 
-def _published(here: Fleet, job_id: str) -> JobPlace:
-    place, *_ = here.registry.views.published(job_id)
+def _published(fleet: Fleet, job_id: str) -> JobPlace:
+    place, *_ = fleet.registry.views.published(job_id)
     return place
 
 

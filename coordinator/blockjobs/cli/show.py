@@ -43,41 +43,41 @@ def show(id_: str, json: bool, url: str | None) -> None:
     Example:
       blockjobs show nightly-20261122T103000Z.db1-data
     """
-    with Fleet(url) as here:
-        chosen = select(here, id_)
-        jobs = here.registry.views.jobs(chosen.jobs) if chosen.many else map(here.get, (at.job for at in chosen.jobs))
-        scenes = () if chosen.runs else (scene_of(here, job) for job in jobs)
+    with Fleet(url) as fleet:
+        chosen = select(fleet, id_)
+        jobs = fleet.registry.views.jobs(chosen.jobs) if chosen.many else map(fleet.get, (at.job for at in chosen.jobs))
+        scenes = () if chosen.runs else (scene_of(fleet, job) for job in jobs)
         if json:
-            found = [*(run_json(here, run) for run in chosen.runs), *map(job_json, scenes)]
+            found = [*(run_json(fleet, run) for run in chosen.runs), *map(job_json, scenes)]
             print_json(found if is_glob(id_) else found[0])
         else:
-            texts = [*(about_run(here, run) for run in chosen.runs), *map(about_job, scenes)]
+            texts = [*(about_run(fleet, run) for run in chosen.runs), *map(about_job, scenes)]
             click.echo("\n\n".join("\n".join(text) for text in texts))
 
 
-def scene_of(here: Fleet, job: JobView) -> Scene:
+def scene_of(fleet: Fleet, job: JobView) -> Scene:
     """Everything that the job's way depends on, read now."""
-    registry = here.registry
+    registry = fleet.registry
     held = any(reason != "created" for reason in job.holds)
     name = job.spec.store
     return Scene(
         job=job,
         txn=registry.views.transaction(job.transaction),
-        hosts={host.name: host for host in here.hosts()},
-        ahead=here.glances.ahead(JobPlace(job.host, job.id, job.transaction)),
+        hosts={host.name: host for host in fleet.hosts()},
+        ahead=fleet.glances.ahead(JobPlace(job.host, job.id, job.transaction)),
         daemons=registry.hosts.daemons(),
-        store=next((store for store in here.stores() if store.name == name), None) if name else None,
+        store=next((store for store in fleet.stores() if store.name == name), None) if name else None,
         before=registry.limits.ahead(name, job.host, job.id) if job.crowded else None,
-        behind=_behind(here, job),
-        held_since=here.glances.held_since(job.id) if held else {},
+        behind=_behind(fleet, job),
+        held_since=fleet.glances.held_since(job.id) if held else {},
         terms={r: terms for (name, r), terms in registry.verbs.terms().items() if name == job.id} if held else {},
     )
 
 
-def _behind(here: Fleet, job: JobView) -> str:
+def _behind(fleet: Fleet, job: JobView) -> str:
     """The run that this job's run waits for."""
     try:
-        return here.run(job.run).queued
+        return fleet.run(job.run).queued
     except NoSuchRun:  # forgotten, before its jobs were
         return ""
 
@@ -87,14 +87,14 @@ def job_json(scene: Scene) -> dict[str, Any]:
     return job.to_json() | {"waits": why(scene), "bytes": job.bytes, "result": job.result, "unsettled": job.unsettled}
 
 
-def run_json(here: Fleet, run_id: RunId) -> dict[str, Any]:
-    run = here.run(run_id)
+def run_json(fleet: Fleet, run_id: RunId) -> dict[str, Any]:
+    run = fleet.run(run_id)
     return run.to_json() | {
         "left-out": [left.to_json() for left in run.fields.skipped],
-        "transactions": [txn.to_json() for txn in transactions(here, run_id)],
-        "notices": [notice.to_json() for notice in here.registry.notices.of(run_id)],
-        "attention": here.registry.attention.to_json(needs(here, run_id)),
-        "hanging": [{"host": name, **each.to_dict()} for name, each in hanging_of_run(here, run_id)],
+        "transactions": [txn.to_json() for txn in transactions(fleet, run_id)],
+        "notices": [notice.to_json() for notice in fleet.registry.notices.of(run_id)],
+        "attention": fleet.registry.attention.to_json(needs(fleet, run_id)),
+        "hanging": [{"host": name, **each.to_dict()} for name, each in hanging_of_run(fleet, run_id)],
     }
 
 
@@ -189,43 +189,43 @@ def _attempts(job: JobView) -> str:
     return f"{job.attempts}{lost}{', one runs now' if job.claimed else ''}{', busy' if job.busy else ''}"
 
 
-def about_run(here: Fleet, run_id: RunId) -> Iterator[str]:
+def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
     """The run, its transactions, and for each kind of waiting how many wait so."""
-    now = here.registry.hosts.now() / 1000
-    run = here.run(run_id)
+    now = fleet.registry.hosts.now() / 1000
+    run = fleet.run(run_id)
     yield heading(run, now)
     yield f"  completion-mode: {run.mode}"
     for left in run.fields.skipped:
         told = f" of transaction {left.transaction}" if left.transaction else ""
         yield f"  skipped{told}: {left.host}: {', '.join(left.jobs)}: {left.why}"
-    for txn in transactions(here, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
+    for txn in transactions(fleet, run_id) if run.mode == "grouped" or run.jobs <= REASONS else ():
         stands = f", at {txn.barrier} {since(txn.since / 1000, now)}" if txn.barrier != "concluded" else ""
         skew = f", cut within {apart(txn.skew)}" if txn.skew is not None else ""
         yield f"  transaction {txn.id}: {count(txn.jobs, 'job')}{skew}{stands}{_decision(txn)}"
         if txn.doubt:
             yield f"    not decided: {txn.doubt}"
-    yield from (f"  needs attention: {need.text}" for need in needs(here, run_id))
-    for notice in here.registry.notices.of(run_id):
+    yield from (f"  needs attention: {need.text}" for need in needs(fleet, run_id))
+    for notice in fleet.registry.notices.of(run_id):
         yield f"  notice: {about_notice(notice, now)}"
     waiting: dict[str, list[JobView]] = {}
     if run.ended:
         return
-    for name, each in hanging_of_run(here, run_id):
+    for name, each in hanging_of_run(fleet, run_id):
         yield f"  on host {name} {hangs(each, now)}"
-    for job in here.list(run_id):
+    for job in fleet.list(run_id):
         if job.status is not Status.CONCLUDED:
             waiting.setdefault(_kind(job), []).append(job)
     for kind, jobs in list(waiting.items())[:REASONS]:
-        reasons = why(scene_of(here, jobs[-1]))
+        reasons = why(scene_of(fleet, jobs[-1]))
         told = f": e.g. {jobs[-1].id}: {'; '.join(reasons)}" if reasons else ""
         yield f"  {count(len(jobs), 'job')} {kind}{told}"
 
 
-def hanging_of_run(here: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
+def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
     """The paths that hang on the hosts of a run, if they lie beneath its jobs or its transactions wait for them."""
-    hosts = {host.name: host for host in here.hosts() if host.hanging}
+    hosts = {host.name: host for host in fleet.hosts() if host.hanging}
     found: dict[tuple[Host, HangingPath], None] = {}
-    for job in here.list(run_id) if hosts else ():
+    for job in fleet.list(run_id) if hosts else ():
         if job.host in hosts and job.status is not Status.CONCLUDED:
             for each in hosts[job.host].hanging:
                 if each.transaction == job.transaction or hanging_under([each], job.spec):
@@ -254,9 +254,9 @@ def _kind(job: JobView) -> str:
     return f"{word} on {job.host}" if word in ("queued", "created") else word
 
 
-def transactions(here: Fleet, run_id: RunId) -> Iterator[TxnView]:
-    txns: dict[TxnId, None] = dict.fromkeys(place.transaction for place in here.registry.views.places(run_id))
+def transactions(fleet: Fleet, run_id: RunId) -> Iterator[TxnView]:
+    txns: dict[TxnId, None] = dict.fromkeys(place.transaction for place in fleet.registry.views.places(run_id))
     for txn in txns:
-        view = here.registry.views.transaction(txn)
+        view = fleet.registry.views.transaction(txn)
         if view is not None:
             yield view

@@ -13,9 +13,9 @@ from blockjobs.model.policies import replaced_text
 from blockjobs.registry.views import JobPlace, RunView
 
 
-def as_json(here: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
+def as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
     """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
-    views = here.registry.views
+    views = fleet.registry.views
     if places is None:
         places = [place for run in runs for place in views.places(run)]
     transactions = (views.transaction(txn) for txn in dict.fromkeys(place.transaction for place in places))
@@ -23,14 +23,14 @@ def as_json(here: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | Non
         "runs": [run.to_json() for run in views.runs_of(runs)],
         "transactions": [txn.to_json() for txn in transactions if txn is not None],
         "jobs": [job.to_json() for job in views.jobs(places)],
-        "holding": [each.to_json() for each in here.holding()],
-        "unreadable": here.registry.odd.found(),
+        "holding": [each.to_json() for each in fleet.holding()],
+        "unreadable": fleet.registry.odd.found(),
     }
 
 
-def needs(here: Fleet, run_id: RunId) -> list[Need]:
+def needs(fleet: Fleet, run_id: RunId) -> list[Need]:
     """What needs a person of a run."""
-    return here.registry.attention.needs(run_id, here.registry.attention.thresholds())
+    return fleet.registry.attention.needs(run_id, fleet.registry.attention.thresholds())
 
 
 def heading(run: RunView, now: float) -> str:

@@ -59,11 +59,11 @@ def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfi
     return read
 
 
-def places(here: Fleet, *texts: str) -> tuple[list[str], str | None]:
+def places(fleet: Fleet, *texts: str) -> tuple[list[str], str | None]:
     """Volumes as typed, in full, and the host of those that name none; a name of ``volumes list`` stays as it is."""
-    names = {node.name for node in here.volumes()}
+    names = {node.name for node in fleet.volumes()}
     bare = [text for text in texts if text not in names and not HOSTED.match(text)]
-    host = only_host([view.name for view in here.hosts()], bare[0]) if bare else None
+    host = only_host([view.name for view in fleet.hosts()], bare[0]) if bare else None
     return [text if text in names else volume(text) for text in texts], host
 
 
@@ -90,7 +90,7 @@ def only_host(hosts: list[Any], text: str) -> str:
 
 
 def start(
-    here: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
+    fleet: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
     before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
     """Submit a run and follow it; returns the exit code.
@@ -99,18 +99,18 @@ def start(
     ``cancels``: SIGTERM cancels the run.  ``ending``: says how it ended, where that is not said as of a backup.
     """
     bear_lost_output()
-    seq, stores = here.registry.events.last(), here.stores()
-    here.registry.submit.patience = patience
+    seq, stores = fleet.registry.events.last(), fleet.stores()
+    fleet.registry.submit.patience = patience
     try:
-        plan = submit(here, plan_at, before)
+        plan = submit(fleet, plan_at, before)
     except RunSkipped as passed:
         click.echo(str(passed), err=json)
         if json:
-            print_json(as_json(here, []))
+            print_json(as_json(fleet, []))
         return 0
     with started(plan.run):
         return attend_to_end(
-            here, plan, seq, list(redefined(stores, plan)), Patience(patience, say=complain, what=f"run {plan.run}"),
+            fleet, plan, seq, list(redefined(stores, plan)), Patience(patience, say=complain, what=f"run {plan.run}"),
             detach=detach, json=json, cancels=cancels, ending=ending,
         )  # fmt: skip
 
@@ -127,16 +127,16 @@ def started(run: RunId) -> Iterator[None]:
 
 
 def attend_to_end(
-    here: Fleet, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
+    fleet: Fleet, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
     cancels: bool, ending: Ending | None,
 ) -> int:  # fmt: skip
     """Say that a run was started, and follow it; returns the exit code.  ``notes``: what is to be said of it."""
-    sight.ask(lambda: warn_of_dead_daemons(here))
-    sight.ask(lambda: warn_of_untellable(here, plan))
+    sight.ask(lambda: warn_of_dead_daemons(fleet))
+    sight.ask(lambda: warn_of_untellable(fleet, plan))
     hosts = len({job.host for job in plan.jobs})
     skipped = plan.fields.skipped
     without = f", {sum(len(each.jobs) for each in skipped)} skipped" if skipped else ""
-    queued = sight.ask(lambda: here.run(plan.run)).queued
+    queued = sight.ask(lambda: fleet.run(plan.run)).queued
     behind = f", queued behind {queued}" if queued else ""
     click.echo(
         f"run {plan.run}: {count(len(plan.jobs), 'job')} on {count(hosts, 'host')}{without}{behind}", err=json
@@ -145,11 +145,11 @@ def attend_to_end(
         click.echo(text, err=True)
     if detach:
         if json:
-            print_json(sight.ask(lambda: as_json(here, [plan.run])))
+            print_json(sight.ask(lambda: as_json(fleet, [plan.run])))
         return 0
     with Detach() as leave, shown(json=json) as show:
         sight.say = show.say
-        board = attend(here, plan, seq, show, sight, until=lambda: left(here, plan, leave, sight, cancels=cancels))
+        board = attend(fleet, plan, seq, show, sight, until=lambda: left(fleet, plan, leave, sight, cancels=cancels))
     sight.say = complain
     if board.gone:
         return Exit.GONE
@@ -158,24 +158,24 @@ def attend_to_end(
         click.echo(f"                            Cancel it: blockjobs cancel {plan.run}", err=True)
         return Exit.INTERRUPTED if leave.asked == signal.SIGINT else Exit.TERMINATED
     if json:
-        print_json(sight.ask(lambda: as_json(here, [plan.run])))
-    ended = sight.ask(lambda: here.verdict(plan.run))
+        print_json(sight.ask(lambda: as_json(fleet, [plan.run])))
+    ended = sight.ask(lambda: fleet.verdict(plan.run))
     if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
         met = ended is Verdict.PARTIAL
         told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
-        told += salvaged_lines(sight.ask(lambda: here.run(plan.run)))
+        told += salvaged_lines(sight.ask(lambda: fleet.run(plan.run)))
         click.echo("\n".join(told), err=ended is not Verdict.ALL)
     return int(ended)
 
 
-def left(here: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
+def left(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
     """Whether the follower is to leave; where SIGTERM ``cancels``, it does, and the end is awaited."""
     if not (cancels and leave.asked == signal.SIGTERM):
         return bool(leave.asked)
     with sight.bear():
         for job in plan.jobs:
             with suppress(NoSuchJob, VerbRefused):  # over, or decided
-                here.cancel(job.id)
+                fleet.cancel(job.id)
         leave.asked = 0
         click.echo(f"SIGTERM: run {plan.run} is cancelled", err=True)
     return False
@@ -191,14 +191,14 @@ def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
             yield f"store {store.name}: {', '.join(changes)}, as this file says (before: {store.by})"
 
 
-def submit(here: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
+def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
     """Submit a run that starts now, or within a second that no run of its name has: an id has no smaller part."""
     for left in reversed(range(TRIES)):
         if before is not None:
             before()
         plan = plan_at(now := datetime.now(UTC))
         try:
-            here.submit(plan)
+            fleet.submit(plan)
             break
         except RunExists:
             if not left:
@@ -211,7 +211,7 @@ def submit(here: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable
 
 
 def attend(
-    here: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
+    fleet: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
     """Follow a run just submitted to its end, or ``until``; ``seq``: where the events ended before."""
@@ -219,23 +219,23 @@ def attend(
     # The rows begin as they were at submit, and events bring them on.  So the end of the run comes by an event, too: a
     # run that is over already would end on the board before any of its jobs.
     sight = sight or Patience(say=show.say)
-    run = replace(sight.ask(lambda: here.run(plan.run)), ended=0)
+    run = replace(sight.ask(lambda: fleet.run(plan.run)), ended=0)
     board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
     follow(
-        here, board, Stream(here.registry, seq, sight), show, until=lambda: board.ended or until(),
+        fleet, board, Stream(fleet.registry, seq, sight), show, until=lambda: board.ended or until(),
         each=lambda: each(board),
     )  # fmt: skip
     return board
 
 
-def warn_of_dead_daemons(here: Fleet) -> None:
-    for name, alive in here.registry.hosts.daemons().items():
+def warn_of_dead_daemons(fleet: Fleet) -> None:
+    for name, alive in fleet.registry.hosts.daemons().items():
         if not alive:
             does = "no copy starts" if name == "coordinator" else "no run goes on or ends"
             click.echo(f"warning: the {name} does not run: {does} until it does", err=True)
 
 
-def warn_of_untellable(here: Fleet, plan: RunPlan) -> None:
+def warn_of_untellable(fleet: Fleet, plan: RunPlan) -> None:
     """A run is not refused for whom its file tells, and its end may not be told."""
-    if wrong := untellable(here.registry.notices, plan.fields.notify):
+    if wrong := untellable(fleet.registry.notices, plan.fields.notify):
         click.echo(f"warning: {wrong}", err=True)

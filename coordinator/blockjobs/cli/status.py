@@ -53,37 +53,37 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: 
     """
     if watch and json:
         raise click.UsageError("--watch and --json exclude each other; `blockjobs events --follow --json` streams")
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         if watch:
-            return watch_runs(here, ids, patience)
-        chosen = [select(here, text) for text in ids]
+            return watch_runs(fleet, ids, patience)
+        chosen = [select(fleet, text) for text in ids]
         places = list(dict.fromkeys(place for each in chosen for place in each.jobs))
         if json:
-            runs = runs_of(here, chosen) if ids else [*last(here), *unfinished(here)]
-            print_json(as_json(here, runs, places if ids else None))
+            runs = runs_of(fleet, chosen) if ids else [*last(fleet), *unfinished(fleet)]
+            print_json(as_json(fleet, runs, places if ids else None))
         elif ids:
             whole = list(dict.fromkeys(run for each in chosen for run in each.runs))
             for run in whole:
-                show_run(here, run, most=0)
-            inside = here.glances.runs_of({place.transaction for place in places})
-            print_jobs(here, [place for place in places if inside.get(place.transaction) not in whole])
+                show_run(fleet, run, most=0)
+            inside = fleet.glances.runs_of({place.transaction for place in places})
+            print_jobs(fleet, [place for place in places if inside.get(place.transaction) not in whole])
         else:
-            show_all(here)
+            show_all(fleet)
     return 0
 
 
-def watch_runs(here: Fleet, ids: Sequence[str], patience: float) -> int:
+def watch_runs(fleet: Fleet, ids: Sequence[str], patience: float) -> int:
     """Follow runs; without ids also those that are started meanwhile."""
     bear_lost_output()
-    seq = here.registry.events.last()
+    seq = fleet.registry.events.last()
     board = Board()
-    chosen = [select(here, text) for text in ids]
-    for run in runs_of(here, chosen) if ids else unfinished(here):
-        join(here, board, run)
+    chosen = [select(fleet, text) for text in ids]
+    for run in runs_of(fleet, chosen) if ids else unfinished(fleet):
+        join(fleet, board, run)
     with Detach() as leave, shown() as show_:
         sight = Patience(patience, show_.say, ", ".join(board.runs) or "the fleet")
         follow(
-            here, board, Stream(here.registry, seq, sight), show_,
+            fleet, board, Stream(fleet.registry, seq, sight), show_,
             until=lambda: bool(leave.asked) or (bool(ids) and board.ended), joins=lambda _: not ids,
         )  # fmt: skip
     return Exit.GONE if ids and board.gone else Exit.ALL
@@ -92,21 +92,21 @@ def watch_runs(here: Fleet, ids: Sequence[str], patience: float) -> int:
 # --- which runs -----------------------------------------------------------------------------------------
 
 
-def unfinished(here: Fleet) -> list[RunId]:
+def unfinished(fleet: Fleet) -> list[RunId]:
     """Newest last: a terminal shows the end."""
-    return here.glances.unfinished_runs()
+    return fleet.glances.unfinished_runs()
 
 
-def last(here: Fleet) -> list[RunId]:
+def last(fleet: Fleet) -> list[RunId]:
     """The last few runs that are over."""
-    return [run.id for run in reversed(here.runs(limit=LAST)) if run.ended]
+    return [run.id for run in reversed(fleet.runs(limit=LAST)) if run.ended]
 
 
-def runs_of(here: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
+def runs_of(fleet: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
     """The runs of all that was chosen, those of single jobs included."""
     members = dict.fromkeys(place.transaction for each in chosen for place in each.jobs)
     whole = [run for each in chosen for run in each.runs]
-    return list(dict.fromkeys([*whole, *here.glances.runs_of(members).values()]))
+    return list(dict.fromkeys([*whole, *fleet.glances.runs_of(members).values()]))
 
 
 # --- as JSON --------------------------------------------------------------------------------------------
@@ -115,16 +115,16 @@ def runs_of(here: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
 # --- for people -----------------------------------------------------------------------------------------
 
 
-def show_all(here: Fleet) -> None:
+def show_all(fleet: Fleet) -> None:
     """The unfinished runs with some of their jobs, the last few as a line."""
-    over, going = last(here), unfinished(here)
-    now = here.registry.hosts.now() / 1000
-    for each in here.holding():
+    over, going = last(fleet), unfinished(fleet)
+    now = fleet.registry.hosts.now() / 1000
+    for each in fleet.holding():
         click.echo(in_force(each, now))
     for run in over:
-        show_run(here, run, most=-1)
+        show_run(fleet, run, most=-1)
     for run in going:
-        show_run(here, run, most=BRIEF)
+        show_run(fleet, run, most=BRIEF)
     if not over and not going:
         click.echo("no runs yet: blockjobs run FILE, or blockjobs backup SOURCE TARGET")
 
@@ -138,34 +138,34 @@ def in_force(holding: Holding, now: float) -> str:
     return ", ".join(parts)
 
 
-def show_run(here: Fleet, run_id: RunId, *, most: int) -> None:
+def show_run(fleet: Fleet, run_id: RunId, *, most: int) -> None:
     """A run and at most so many of its jobs; 0: all, -1: none."""
-    run = next(iter(here.registry.views.runs_of([run_id])), None)
+    run = next(iter(fleet.registry.views.runs_of([run_id])), None)
     click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
     if most < 0:
         return
-    for need in () if run is None or run.ended else needs(here, run_id)[:BRIEF]:
+    for need in () if run is None or run.ended else needs(fleet, run_id)[:BRIEF]:
         click.echo(f"  needs attention: {need.text}")
-    places = here.registry.views.places(run_id)
-    for txn in () if run is None or run.ended else groups(here, run, places):  # of individual ones: `show`
-        for text in absent(txn, {host.name: host for host in here.hosts()}, here.registry.hosts.now() / 1000):
+    places = fleet.registry.views.places(run_id)
+    for txn in () if run is None or run.ended else groups(fleet, run, places):  # of individual ones: `show`
+        for text in absent(txn, {host.name: host for host in fleet.hosts()}, fleet.registry.hosts.now() / 1000):
             click.echo(f"  {text}")
-    print_jobs(here, places[: most or None])
+    print_jobs(fleet, places[: most or None])
     if most and len(places) > most:
         click.echo(f"  ... and {len(places) - most} more: blockjobs status {run_id}")
 
 
-def groups(here: Fleet, run: RunView, places: Sequence[JobPlace]) -> Iterator[TxnView]:
+def groups(fleet: Fleet, run: RunView, places: Sequence[JobPlace]) -> Iterator[TxnView]:
     """The grouped transactions of a run that are not forgotten."""
     policies = run.fields.policies
     for txn in dict.fromkeys(place.transaction for place in places):
         policy = policies.get(transaction_name(run.id, txn, policies))
-        if (run.grouped if policy is None else policy.grouped) and (view := here.registry.views.transaction(txn)):
+        if (run.grouped if policy is None else policy.grouped) and (view := fleet.registry.views.transaction(txn)):
             yield view
 
 
-def print_jobs(here: Fleet, places: Sequence[JobPlace]) -> None:
-    for lines in pages(map(cells, here.registry.views.jobs(places))):
+def print_jobs(fleet: Fleet, places: Sequence[JobPlace]) -> None:
+    for lines in pages(map(cells, fleet.registry.views.jobs(places))):
         for text in aligned(lines):
             click.echo(f"  {text}")
 

@@ -29,9 +29,9 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with Fleet(url) as here:
-        found = here.stores()
-        alive = here.registry.hosts.daemons()["coordinator"]
+    with Fleet(url) as fleet:
+        found = fleet.stores()
+        alive = fleet.registry.hosts.daemons()["coordinator"]
     if json:
         print_json([store.to_json() for store in found])
         return
@@ -65,9 +65,9 @@ def set_(name: str, jobs: int | None, speed: int | None, url: str | None) -> Non
     """
     if jobs is None and speed is None:
         raise click.UsageError("--jobs, --speed or both were expected")
-    with Fleet(url) as here:
-        jobs_before, speed_before = here.set_store(name, jobs=jobs, speed=speed, by=owner())
-        now = here.store(name)
+    with Fleet(url) as fleet:
+        jobs_before, speed_before = fleet.set_store(name, jobs=jobs, speed=speed, by=owner())
+        now = fleet.store(name)
     told = []
     if jobs is not None:
         told.append(f"{copies(now.jobs)} at once (was {copies(jobs_before)})")
@@ -88,8 +88,8 @@ def remove(name: str, url: str | None) -> None:
     Example:
       blockjobs stores remove nas1
     """
-    with Fleet(url) as here:
-        here.remove_store(name, by=owner())
+    with Fleet(url) as fleet:
+        fleet.remove_store(name, by=owner())
     click.echo(f"{name}: forgotten; what lies in it was not touched")
 
 

@@ -41,10 +41,10 @@ def sweep(hosts: tuple[str, ...], dry_run: bool, lost: str, json: bool, url: str
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.sweep import Sweep  # noqa: PLC0415
 
-    with Fleet(url) as here:
-        known = {host.name: host.state for host in here.hosts()}
+    with Fleet(url) as fleet:
+        known = {host.name: host.state for host in fleet.hosts()}
         wanted = named_hosts(hosts, known) or [host for host, state in known.items() if state == "up"]
-        rows = list(Sweep(here.registry, Doorbell(here.url))(wanted, dry=dry_run, lost=lost))
+        rows = list(Sweep(fleet.registry, Doorbell(fleet.url))(wanted, dry=dry_run, lost=lost))
     if json:
         print_json(rows)
     elif not rows:

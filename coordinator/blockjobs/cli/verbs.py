@@ -22,7 +22,7 @@ from blockjobs.model.states import ACCEPTS, Status, Verb
 Act = Callable[[JobId], str]  # does it to one job, and says how that job is now
 
 
-def apply(here: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
+def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
     """Do a verb to all of a selection; returns how many jobs are how now.
 
     Of a run or a glob, those members are left out that do not accept it, as long as one does.
@@ -34,7 +34,7 @@ def apply(here: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
     refusal: Refused | None = None
     jobs = [place.job for place in chosen.jobs]
     if chosen.many:
-        status = here.glances.progress(chosen.jobs)
+        status = fleet.glances.progress(chosen.jobs)
         # Those in a status that never accepts it are not asked at all, unless it is so for all of them.
         accepts = ACCEPTS[verb] | ({Status.ABORTING} if verb is Verb.CANCEL else set())  # it may be tried again
         jobs = [job for job in jobs if job in status and status[job].status in accepts] or jobs[:1]
@@ -52,11 +52,11 @@ def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Fleet
     """Do a verb to every ID; the exit code.  One that is refused does not keep the others from it."""
     bear_lost_output()
     refused: Refused | None = None
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         for text in ids:
             try:
-                chosen = select(here, text)
-                done = apply(here, chosen, verb, lambda job: act(here, job))
+                chosen = select(fleet, text)
+                done = apply(fleet, chosen, verb, lambda job: act(fleet, job))
                 click.echo(f"{text}: {told(done, len(chosen.jobs), many=chosen.many)}")
             except Refused as wrong:
                 if len(ids) == 1:
@@ -93,8 +93,8 @@ def pause(ids: tuple[str, ...], cause: str, seconds: float | None, url: str | No
 
     whose = owner() if cause or seconds else ""
 
-    def act(here: Fleet, job: JobId) -> str:
-        status = here.pause(job, cause=cause, owner=whose, seconds=seconds or 0.0)
+    def act(fleet: Fleet, job: JobId) -> str:
+        status = fleet.pause(job, cause=cause, owner=whose, seconds=seconds or 0.0)
         return "held before its start" if status is Status.CREATED else "paused" if _still(status) else "pausing"
 
     return each(ids, url, Verb.PAUSE, act)
@@ -114,8 +114,8 @@ def resume(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs resume 'nightly-20261122T103000Z.db*'
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        return "resuming" if _still(here.resume(job)) else "resumed"
+    def act(fleet: Fleet, job: JobId) -> str:
+        return "resuming" if _still(fleet.resume(job)) else "resumed"
 
     return each(ids, url, Verb.RESUME, act)
 
@@ -130,8 +130,8 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs cancel nightly-20261122T103000Z
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        here.cancel(job)
+    def act(fleet: Fleet, job: JobId) -> str:
+        fleet.cancel(job)
         return "cancelled"
 
     return each(ids, url, Verb.CANCEL, act)
@@ -147,8 +147,8 @@ def complete(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs complete mirror-20261122T103000Z
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        here.complete(job)
+    def act(fleet: Fleet, job: JobId) -> str:
+        fleet.complete(job)
         return "completing"
 
     return each(ids, url, Verb.COMPLETE, act)
@@ -164,8 +164,8 @@ def finalize(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs finalize nightly-20261122T103000Z
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        here.finalize(job)
+    def act(fleet: Fleet, job: JobId) -> str:
+        fleet.finalize(job)
         return "finalizing"
 
     return each(ids, url, Verb.FINALIZE, act)
@@ -181,8 +181,8 @@ def dismiss(ids: tuple[str, ...], url: str | None) -> int:
       blockjobs dismiss 'nightly-20261115*'
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        here.dismiss(job)
+    def act(fleet: Fleet, job: JobId) -> str:
+        fleet.dismiss(job)
         return "dismissed"
 
     return each(ids, url, Verb.DISMISS, act)
@@ -200,8 +200,8 @@ def set_speed(id_: str, limit: int, url: str | None) -> int:
       blockjobs set-speed nightly-20261122T103000Z.db1-data 50MiB
     """
 
-    def act(here: Fleet, job: JobId) -> str:
-        before = here.set_speed(job, limit)
+    def act(fleet: Fleet, job: JobId) -> str:
+        before = fleet.set_speed(job, limit)
         return f"now at {speed(limit)} (was {speed(before)})"
 
     return each((id_,), url, Verb.SET_SPEED, act)

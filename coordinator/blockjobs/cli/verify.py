@@ -48,24 +48,24 @@ class ImageSelection:
             self.left[each.partition(":")[0]] += 1
 
 
-def verify_there(here: Fleet, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float) -> int:
+def verify_there(fleet: Fleet, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float) -> int:
     """Verify what some IDs, or HOST:/PATH, stand for; returns the exit code.
 
     Raises:
         Refused: one of them stands for nothing that is published, or a run is still going.
     """
-    images = chosen(here, texts)
-    places = [(store.name, store.path) for store in here.stores()]
-    going, without = ready(here, [replace(image, store=store_of(image.path, places)) for image in images])
+    images = chosen(fleet, texts)
+    places = [(store.name, store.path) for store in fleet.stores()]
+    going, without = ready(fleet, [replace(image, store=store_of(image.path, places)) for image in images])
     if not going:
         raise Refused(f"nothing can be verified now: {without[0][1]}")
     return start(
-        here, lambda now: verifications.plan(going, now, speed=speed, without=without), detach=detach, json=json,
+        fleet, lambda now: verifications.plan(going, now, speed=speed, without=without), detach=detach, json=json,
         patience=patience, ending=told,
     )  # fmt: skip
 
 
-def chosen(here: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
+def chosen(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
     """Every image that is meant, once."""
     shelf: Shelf | None = None
     found: dict[tuple[str, str], PublishedImage] = {}
@@ -73,7 +73,7 @@ def chosen(here: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
         if HOSTED.match(text):
             images = [placed(text)]
         else:
-            shelf = shelf or Shelf(here)
+            shelf = shelf or Shelf(fleet)
             images = shelf.find(text)
         for image in images:
             found.setdefault((image.host, image.path), image)
@@ -91,12 +91,12 @@ def placed(text: str) -> PublishedImage:
 class Shelf:
     """All that is published, by what history knows; and of what jobs on record made, why it is not."""
 
-    def __init__(self, here: Fleet) -> None:
-        self._here = here
-        self._runs = {run.id: run for run in here.runs()}
+    def __init__(self, fleet: Fleet) -> None:
+        self._here = fleet
+        self._runs = {run.id: run for run in fleet.runs()}
         self._targets: dict[str, list[PublishedTarget]] = {}  # by run
         self._holder: dict[tuple[str, str], str] = {}  # whose the file at a place is: the last one's that wrote it
-        for target in sorted(here.registry.history.targets(self._runs.values()), key=lambda each: each.at):
+        for target in sorted(fleet.registry.history.targets(self._runs.values()), key=lambda each: each.at):
             self._targets.setdefault(target.run, []).append(target)
             self._holder[target.place] = target.run
 
@@ -203,16 +203,16 @@ def unlisted(job: JobView) -> PublishedImage | str:
 
 
 def ready(
-    here: Fleet, images: Sequence[PublishedImage]
+    fleet: Fleet, images: Sequence[PublishedImage]
 ) -> tuple[list[PublishedImage], list[tuple[PublishedImage, str]]]:
     """The images that can be read now; and the others, with why not."""
-    away = absent(here, dict.fromkeys(Host(image.host) for image in images))
+    away = absent(fleet, dict.fromkeys(Host(image.host) for image in images))
     going, without = [], []
     for image in images:
         if image.host in away:
             without.append((image, f"host '{image.host}' {away[Host(image.host)]}"))
-        elif holder := here.registry.nodes.writer(image.volume):
-            busy = VolumeBusy(image.volume.lock, holder, here.registry.nodes.type_of(holder))
+        elif holder := fleet.registry.nodes.writer(image.volume):
+            busy = VolumeBusy(image.volume.lock, holder, fleet.registry.nodes.type_of(holder))
             without.append((image, str(busy)))
         else:
             going.append(image)

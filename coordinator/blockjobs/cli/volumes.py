@@ -36,8 +36,8 @@ def add(name: str, volume: str, url: str | None) -> None:
       blockjobs volumes add root web1:/srv/images/root.img
       blockjobs volumes add scratch '{"host": "web1", "driver": "null-co", "size": 1073741824}'
     """
-    with Fleet(url) as here:
-        here.add_volume(name, parsed(volume))
+    with Fleet(url) as fleet:
+        fleet.add_volume(name, parsed(volume))
 
 
 def parsed(text: str) -> object:
@@ -77,8 +77,8 @@ def _no_constant(word: str) -> object:
 @redis_option
 def list_(json: bool, url: str | None) -> None:
     """List the named volumes."""
-    with Fleet(url) as here:
-        found = list(here.volumes())
+    with Fleet(url) as fleet:
+        found = list(fleet.volumes())
     if json:
         print_json([node.to_json() for node in found])
         return
@@ -92,5 +92,5 @@ def list_(json: bool, url: str | None) -> None:
 @redis_option
 def remove(name: str, url: str | None) -> None:
     """Forget a name; the volume itself is not touched.  Refused while a job uses it."""
-    with Fleet(url) as here:
-        here.remove_volume(name)
+    with Fleet(url) as fleet:
+        fleet.remove_volume(name)

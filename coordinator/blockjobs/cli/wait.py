@@ -42,24 +42,24 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
       blockjobs wait nightly-20261122T103000Z --timeout 3600
     """
     bear_lost_output()
-    with Fleet(url) as here:
+    with Fleet(url) as fleet:
         wanted: dict[str, None] = {}
         for text in ids:
-            chosen = select(here, text)
+            chosen = select(fleet, text)
             wanted |= dict.fromkeys([text] if not is_glob(text) else [str(place.job) for place in chosen.jobs])
-        outcome = here.wait(wanted, timeout, patience=patience)
+        outcome = fleet.wait(wanted, timeout, patience=patience)
         sight = Patience(patience, what=", ".join(wanted))
-        ends = {each: sight.ask(partial(ending, here, each, succeeded=done)) for each, done in outcome.items()}
-        replaced = sight.ask(lambda: here.registry.views.replaced(map(RunId, ends)))
+        ends = {each: sight.ask(partial(ending, fleet, each, succeeded=done)) for each, done in outcome.items()}
+        replaced = sight.ask(lambda: fleet.registry.views.replaced(map(RunId, ends)))
         words = {run: f"skipped: {replaced_text(by)}" for run, by in replaced.items()}
     for each, end in ends.items():
         click.echo(f"{each}: {words.get(RunId(each), WORDS[end])}")
     return next((int(end) for end in (Verdict.FAILED, Verdict.PARTIAL) if end in ends.values()), 0)
 
 
-def ending(here: Fleet, name: str, *, succeeded: bool) -> Verdict:
+def ending(fleet: Fleet, name: str, *, succeeded: bool) -> Verdict:
     """How a run ended by its file's policies; a job only did or did not."""
     try:
-        return here.verdict(name)
+        return fleet.verdict(name)
     except (NoSuchRun, Unreadable):
         return Verdict.ALL if succeeded else Verdict.FAILED

@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from blockjobs.client.fleet import Fleet
 
 
-def hand_over(here: Fleet, job_id: str, to: str, timeout: float | None) -> Status:
+def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Status:
     """See ``Fleet.move``."""
-    host, job = ids.host(to), here.get(job_id)
+    host, job = ids.host(to), fleet.get(job_id)
     if job.status not in STARTED:
         raise Refused(f"Job '{job_id}' in state '{job.status}' cannot be moved")
     if job.host == host:
         raise Refused(f"job '{job_id}' is on host '{host}' already")
-    seen = ask(here, job, host)
-    verbs, reason = here.registry.verbs, MOVE + host
+    seen = ask(fleet, job, host)
+    verbs, reason = fleet.registry.verbs, MOVE + host
     if reason not in job.holds:  # else: somebody died over the same move
         seconds = (timeout or WITHIN) + WITHIN  # should this process die, the job goes on where it is
         verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}", seconds=seconds)
     try:
-        here.wait_quiescent([job_id], timeout, parked=True)
-        return here.registry.moves.move(here.get(job_id), host, reads=seen["reads"], writes=seen["writes"])
+        fleet.wait_quiescent([job_id], timeout, parked=True)
+        return fleet.registry.moves.move(fleet.get(job_id), host, reads=seen["reads"], writes=seen["writes"])
     except BaseException:  # also Ctrl-C
         with suppress(Refused, redis.RedisError):
             verbs.resume(job_id, reason=reason)
         raise
 
 
-def ask(here: Fleet, job: JobView, host: Host) -> dict[str, Any]:
+def ask(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
     """What the other host sees of the job.
 
     Raises:
@@ -55,10 +55,10 @@ def ask(here: Fleet, job: JobView, host: Host) -> dict[str, Any]:
         Refused: it does not see what the job needs.
     """
     look = {
-        "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": here.registry.moves.identity(job),
+        "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": fleet.registry.moves.identity(job),
         "cut": job.cut.to_dict() if job.cut else {},
     }  # fmt: skip
-    seen: dict[str, Any] = Probe(here.registry, Doorbell(here.url))({host: [look]})[host][0]
+    seen: dict[str, Any] = Probe(fleet.registry, Doorbell(fleet.url))({host: [look]})[host][0]
     if "errno" in seen:
         raise Refused(f"host '{host}' cannot take job '{job.id}': {seen['text']}")
     return seen

@@ -51,8 +51,8 @@ def verify(  # noqa: PLR0917 - click passes by name
     if paths:
         bear_lost_output()
         return verify_here(paths)
-    with Fleet(url) as here:
-        return verify_there(here, targets, speed=speed, detach=detach, json=json, patience=patience)
+    with Fleet(url) as fleet:
+        return verify_there(fleet, targets, speed=speed, detach=detach, json=json, patience=patience)
 
 
 def is_here(text: str) -> bool:
