@@ -1,6 +1,6 @@
-"""The Celery app of one host: two workers of it run there, ``copy`` (a process a slot) and ``steps`` (threads).
+"""The Celery app of one host: a host runs two workers, ``copy`` (one process per slot) and ``steps`` (threads).
 
-Celery rings, nothing more: a task names a job or a step, and what is to be done is read from the registry.
+A Celery task only names a job or a step; the worker reads the work to do from the registry.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 STEP_THREADS: Final = 4
 CONNECTIONS: Final = 1  # of a steps worker's main process to the registry: its threads talk for moments, in turn
 NAME_PATIENCE: Final = 10.0  # seconds that a copy waits for a heartbeat before it is claimed
-SHOWN: Final = 30.0  # seconds between two signs of life for Flower, which is all that looks at them
+SHOWN: Final = 30.0  # seconds between two signs of life for Flower, their only reader
 LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
@@ -63,7 +63,7 @@ _DRAIN: Final = mmap.mmap(-1, 1)
 
 
 def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
-    """The app of the copy worker.  Each attempt is a process of its own, with its own line to Redis."""
+    """Build the app of the copy worker. Every attempt is a process with its own line to Redis."""
     app, roots = _app(url, config, taken), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
@@ -73,7 +73,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
             return f"{job} on {config.name}: not claimed: nobody knows whether this host still has its name"
 
         def tell(text: str) -> None:
-            """Show progress in Flower, in a field it knows."""
+            """Show progress in Flower, in a field that Flower knows."""
             with suppress(Exception):  # a dashboard is no reason to fail a copy
                 task.send_event("task-progress", retry=False, result=f"{job} on {config.name}: {text}")
 
@@ -93,7 +93,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
 
 
 def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
-    """The app of the steps worker.  Its threads hand over what touches a path, and never wait for a path."""
+    """Build the app of the steps worker. Its threads hand over work that touches a path, and never wait for a path."""
     app = _app(url, config, taken)
 
     @app.task(name=STEP_TASK)
@@ -124,7 +124,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
     """Run the copy worker until SIGTERM: its jobs park at a checkpoint, and go on at the next start."""
 
     def drain(**_: object) -> None:
-        _DRAIN[0] = 1  # runs inside a signal handler: nothing but this
+        _DRAIN[0] = 1  # runs inside a signal handler: does nothing else
 
     def is_free(consumer: Any) -> bool:
         return not _DRAIN[0] and spares.has_free_slot(consumer, config.slots)
@@ -134,7 +134,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
     registry = HostRegistry(client, config.name)
     heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), LastTaken()
     heartbeat.register()
-    client.connection_pool.disconnect()  # a child of the pool would keep what is open now
+    client.connection_pool.disconnect()  # a child of the pool would keep the connections that are open now
 
     def begin(sender: Any, **_: object) -> None:
         heartbeat.start()
@@ -155,7 +155,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
 def serve_steps(url: str, config: HostConfig) -> int:
     """Run the steps worker, the host's heartbeat and its watcher until SIGTERM."""
     state.make_directory(config)
-    # Before any thread is there: it forks, which a program with threads should not.
+    # Made before any thread: the forker forks, and a program with threads should not fork.
     forker = Forker(lambda connection: serve_errands(connection, url, config), drivers.preload)
     mounts = MountTable((*config.read_roots, *config.target_roots))
     lanes = Lanes(forker.start, mounts.point_of)
@@ -163,7 +163,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     highest = Highest(config)
     highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}
-    ever = Roots(config).with_former().config  # what began beneath a root that went is ended there
+    ever = Roots(config).with_former().config  # work that began beneath a former root ends there
     desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging, watcher.aside.told()))
@@ -196,15 +196,15 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
 def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastTaken) -> Pulse:
     def send() -> None:
-        with suppress(OperationalError, OSError):  # it is not taken then, and that is what is looked for
+        with suppress(OperationalError, OSError):  # then no pulse is taken, and the pulse's check sees that
             send_pulse(app, copy_queue(registry.host) if worker is WorkerName.COPY else steps_queue(registry.host))
 
     return Pulse(taken, lambda: registry.bells.wait(registry.host, worker), send)
 
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
-    setup_logging.connect(lambda **_: None, weak=False)  # logging is the caller's
-    worker_ready.connect(lambda **_: _report_life(), weak=False)  # behind all that the caller begins with
+    setup_logging.connect(lambda **_: None, weak=False)  # the caller configures logging
+    worker_ready.connect(lambda **_: _report_life(), weak=False)  # after everything that the caller begins with
     worker = app.Worker(
         hostname=name, queues=[queue], pool=pool, concurrency=concurrency, without_gossip=True, without_mingle=True,
         heartbeat_interval=SHOWN, loglevel="INFO", quiet=True,
@@ -214,7 +214,7 @@ def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> i
 
 
 def _report_life() -> None:
-    """Say to whoever started this process that it serves, and from now on that it lives."""
+    """Report to the starter of this process that the process serves, and from now on that it lives."""
     report_ready()
     if interval := report_interval():
         vital(lambda: _report_each(interval), "watchdog").start()

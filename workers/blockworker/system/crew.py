@@ -1,7 +1,8 @@
-"""Something done for many at once by threads that can be given up: what hangs in the kernel holds up nobody else.
+"""Calls for many values at once, in threads that can be given up.
 
-Whoever shares a file system shares threads, so that one that hangs uses up its own.  A thread that was given up stays
-until its call returns: the process is to end instead of going on.
+A call that hangs in the kernel holds up no other group of values. Values on the same file system share threads, so that
+a file system that hangs uses up only its own threads. A thread that was given up stays until its call returns: the
+process should end instead of going on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from blockworker.system.standstill import path_calls
 
-NAME: Final = "crew"  # of its threads
+NAME: Final = "crew"  # the name of the crew's threads
 ENDING: Final = 0.1  # seconds in which a thread whose work is over has ended
 WIDTH: Final = 8  # threads for one group
 
@@ -25,13 +26,13 @@ R = TypeVar("R")
 
 
 class Crew(Generic[K, V, R]):
-    """Calls ``act`` for every value.  ``groups``: what each shares its threads by."""
+    """Calls ``act`` for every value. ``groups``: the group of every key; the values of a group share threads."""
 
     def __init__(self, act: Callable[[V], R], values: Mapping[K, V], groups: Mapping[K, Hashable]) -> None:
         self._act, self._values = act, values
         self._news = threading.Condition()
         self._results: dict[K, R] = {}
-        self._at_work: dict[K, int] = {}  # and the thread that is at it, as the kernel numbers it
+        self._at_work: dict[K, int] = {}  # key -> id of the working thread, as the kernel numbers threads
         self._raised: list[Exception] = []
         self._over = False
         waiting: dict[Hashable, deque[K]] = {}
@@ -43,11 +44,11 @@ class Crew(Generic[K, V, R]):
 
     @property
     def keys(self) -> frozenset[K]:
-        """Everything that it was begun for."""
+        """The keys that the crew was started for."""
         return frozenset(self._values)
 
     def wait(self, keys: Collection[K], until: float) -> dict[K, R]:
-        """What came of these keys by that time of the monotonic clock.  Raises what ``act`` has raised."""
+        """Results of these keys by ``until`` (monotonic clock). Raises the error that ``act`` has raised."""
         with self._news:
             self._news.wait_for(
                 lambda: self._raised or all(key in self._results for key in keys),
@@ -58,7 +59,7 @@ class Crew(Generic[K, V, R]):
             return {key: self._results[key] for key in keys if key in self._results}
 
     def give_up(self) -> dict[K, str]:
-        """Begin nothing more; what has not come back, each with the path that it hangs on, if that is known."""
+        """Begin no further call; the unfinished keys, with the path that the call hangs on ("" if not known)."""
         with self._news:
             self._over = True
             left = {key: self._at_work.get(key, 0) for key in self._values if key not in self._results}

@@ -1,4 +1,4 @@
-"""What a directory's file system is and can do: asked of the kernel, and really tried on tiny files that go away."""
+"""Kind and abilities of a directory's file system: asked of the kernel, and tried on tiny temporary files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any, Final
 from blockworker.system import kernel
 
 PREFIX: Final = ".blockjobs-doctor-"
-STALE: Final = 3600.0  # seconds after which what a killed trial left is removed by the next one
+STALE: Final = 3600.0  # seconds after which the next trial removes the files of a killed trial
 SIZE: Final = 1 << 20
 _FICLONE: Final = 0x40049409
 
-# Magic numbers of statfs(2) -> name, whether one machine alone writes to it; an unknown one is named by its number.
+# Magic numbers of statfs(2) -> name, whether only one machine writes to the file system; unknown kinds are named by
+# number.
 KINDS: Final[dict[int, tuple[str, bool]]] = {
     0xEF53: ("ext4", True), 0x58465342: ("xfs", True), 0x9123683E: ("btrfs", True), 0x01021994: ("tmpfs", True),
     0x2FC12FC1: ("zfs", True), 0xF2F52010: ("f2fs", True), 0x794C7630: ("overlayfs", True),
@@ -34,7 +35,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def kind_of(fd: int) -> tuple[str, bool]:
-    """The file system's name, and whether it is a local one."""
+    """The file system's name, and whether the file system is local."""
     room = (ctypes.c_long * 32)()  # the first word of struct statfs is f_type, on every architecture but s390
     if _libc.fstatfs(fd, ctypes.byref(room)) < 0:
         code = ctypes.get_errno()
@@ -44,7 +45,7 @@ def kind_of(fd: int) -> tuple[str, bool]:
 
 
 def space(fd: int) -> dict[str, int]:
-    """Bytes and inodes, as an ordinary user may have them; ``inodes`` 0: they are not limited."""
+    """Bytes and inodes that an ordinary user may use; ``inodes`` 0: inodes are not limited."""
     st = os.fstatvfs(fd)
     return {
         "size": st.f_blocks * st.f_frsize, "free": st.f_bavail * st.f_frsize,
@@ -53,7 +54,7 @@ def space(fd: int) -> dict[str, int]:
 
 
 class Broken(Exception):
-    """A call that succeeds, and does not do what it is for."""
+    """A call that succeeds without the effect of the call."""
 
 
 def _expect(done: bool, wrong: str) -> None:
@@ -62,7 +63,7 @@ def _expect(done: bool, wrong: str) -> None:
 
 
 def trials(directory: int) -> dict[str, str]:
-    """Every ability, tried in ``directory`` (a descriptor): "" where it is there, else why not."""
+    """The result of every trial in ``directory`` (a descriptor): "" if the ability exists, else the reason why not."""
     with suppress(OSError):
         _tidy(directory)
     return {name: _tried(trial, directory) for name, trial in TRIALS.items()}
@@ -80,7 +81,7 @@ def _tried(trial: Callable[[int], None], directory: int) -> str:
 
 @contextmanager
 def _file(directory: int, content: bytes = b"") -> Iterator[tuple[int, str]]:
-    """A file with a name that goes away."""
+    """A temporary file with a name."""
     name = f"{PREFIX}{secrets.token_hex(8)}"
     fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
@@ -100,7 +101,7 @@ def _tidy(directory: int) -> None:
                     os.unlink(name, dir_fd=directory)
 
 
-# --- the trials: each returns where the ability is there, else it raises -----------------------------------
+# --- the trials: a trial returns if the ability exists, else it raises -------------------------------------
 
 
 def _write(directory: int) -> None:

@@ -1,7 +1,7 @@
 """Names for files, file systems and devices that stay the same after a remount and a reboot.
 
-``st_dev`` is given out anew at each mount, an inode number as soon as a file is removed, and the name of a device at
-each boot.  The names here are made of what the thing itself carries: the uuid of a file system, the file handle (inode
+The kernel reuses ``st_dev`` at each mount, an inode number after the file is removed, and the name of a device at each
+boot. The names in this module come from properties of the object: the uuid of a file system, the file handle (inode
 number and generation), the serial number of a disk.
 """
 
@@ -19,12 +19,12 @@ from blockjobs.process.clock import read_boot_id
 from blockworker.system import kernel
 from blockworker.system.filesystem import KINDS, kind_of
 
-# The kinds whose file handles stay the same for the life of a file, and are never given to another one.  Elsewhere a
-# handle may be made of numbers of one mount (FUSE), or may not exist (overlayfs).
+# The kinds whose file handles stay the same for the life of a file, and are never given to another file. On other kinds
+# a handle may be made of numbers of a single mount (FUSE), or may not exist (overlayfs).
 _HANDLED: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "nfs", "ceph", "ocfs2", "gfs2", "zfs"}
 )
-# The kinds that number an inode anew each time it comes into memory: only its birth time is the file's own.
+# The kinds that number an inode anew when it comes into memory: only the birth time belongs to the file.
 _UNNUMBERED: Final = frozenset({"vfat", "exfat"})
 # The kinds whose f_fsid (statfs) is made of the uuid, and not of the number of a device.
 _FSID_OF_UUID: Final = frozenset({"ext4", "zfs", "ceph"})
@@ -34,21 +34,21 @@ _GET_UUID: Final = 0x80111500  # FS_IOC_GETFSUUID, Linux 6.9: the length, then 1
 _XFS_GEOMETRY: Final = 0x80705864  # XFS_IOC_FSGEOMETRY_V1: 112 bytes, the uuid from byte 64 on
 _BTRFS_INFO: Final = 0x8400941F  # BTRFS_IOC_FS_INFO: 1024 bytes, the uuid from byte 16 on
 _BTRFS_LOOKUP: Final = 0xD0009412  # BTRFS_IOC_INO_LOOKUP: 4096 bytes, the tree's id first
-_BTRFS_TOP: Final = 256  # the inode of each subvolume's top: the one that anybody may ask about
+_BTRFS_TOP: Final = 256  # the inode of a subvolume's top, the only inode that every user may ask about
 
-# What a device says of itself below /sys/dev/block/MAJOR:MINOR, the most telling first; numbers are given out anew.
+# Properties of a device below /sys/dev/block/MAJOR:MINOR, the most telling first; numbers are given out anew.
 _DEVICE_NAMES: Final = ("dm/uuid", "loop/backing_file", "wwid", "device/wwid", "device/serial", "serial", "md/uuid")
-_THIS_BOOT: Final = " @"  # what follows in a name is comparable within one boot only
+_THIS_BOOT: Final = " @"  # the part of a name after this mark is comparable within one boot only
 
 
 # --- files --------------------------------------------------------------------------------------------
 
 
 def file_system_of(fd: int) -> str:
-    """A name of the file system (on Btrfs: of the subvolume) that an open file or directory lies in.
+    """A name of the file system (on Btrfs: of the subvolume) of an open file or directory.
 
-    ``uuid:HEX`` where it has a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` where the disk
-    has a name of its own, else ``boot:BOOT:DEVICE``, which holds until the next mount.  Raises OSError.
+    ``uuid:HEX`` if the file system has a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` if the
+    disk has a name of its own, else ``boot:BOOT:DEVICE``, which is valid until the next mount. Raises OSError.
     """
     kind, _ = kind_of(fd)
     device = os.fstat(fd).st_dev
@@ -66,9 +66,9 @@ def file_system_of(fd: int) -> str:
 
 
 def handle_of(fd: int) -> str:
-    """What tells a file from all others of its file system, of now and of later.  Raises OSError.
+    """A name that tells a file from all present and later files of its file system. Raises OSError.
 
-    ``TYPE-HEX`` of the file handle.  Where the file system has none that lasts: the inode number and the birth time, as
+    ``TYPE-HEX`` of the file handle. If the file system has no lasting handle: the inode number and the birth time, as
     far as they are known.
     """
     kind, _ = kind_of(fd)
@@ -82,15 +82,15 @@ def handle_of(fd: int) -> str:
 
 
 def which_file(fd: int) -> str:
-    """The name of an open file: equal for one file at two times, different for two files.  Raises OSError."""
+    """The name of an open file: equal for one file at two times, different for two files. Raises OSError."""
     return f"{file_system_of(fd)}/{handle_of(fd)}"
 
 
 def same_thing(one: str, other: str) -> bool:
-    """Whether two names are of one file or device.
+    """Whether two names denote the same file or device.
 
-    Parts that hold within one boot only are not compared with those of another boot.  Of a network file system the
-    handles are compared alone: they are the server's, and two hosts may mount it under two names.
+    Parts that are valid within one boot only are not compared with parts of another boot. On a network file system only
+    the handles are compared: the server gives them out, and two hosts may mount the file system under two names.
     """
     if one.startswith("mount:") and other.startswith("mount:"):
         return one.rpartition("/")[2] == other.rpartition("/")[2]
@@ -101,7 +101,7 @@ def same_thing(one: str, other: str) -> bool:
 
 
 def _parted(name: str) -> tuple[str, tuple[str, ...]]:
-    lasting, mark, passing = name.rpartition(_THIS_BOOT)  # the last one: a path may hold the mark, too
+    lasting, mark, passing = name.rpartition(_THIS_BOOT)  # the last mark: a path may contain the mark, too
     return (lasting, tuple(passing.split(":", 1))) if mark else (name, ())
 
 
@@ -109,12 +109,12 @@ def _own_uuid(fd: int) -> str:
     try:
         found = fcntl.ioctl(fd, _GET_UUID, bytes(17))
     except OSError:
-        return ""  # an older kernel, or a file system without one
+        return ""  # an older kernel, or a file system without a uuid
     return _hex(found[1 : 1 + found[0]])
 
 
 def _hex(uuid: bytes) -> str:
-    """A uuid in words; "" for one of zeros, which tells nothing."""
+    """A uuid as hexadecimal digits; "" for a uuid of zeros, which tells nothing."""
     return uuid.hex() if any(uuid) else ""
 
 
@@ -126,7 +126,7 @@ def _xfs_uuid(fd: int) -> str:
 
 
 def _btrfs_uuid(fd: int) -> str:
-    tree = bytearray(struct.pack("QQ", 0, _BTRFS_TOP).ljust(4096, b"\0"))  # 0: the one that the file is in
+    tree = bytearray(struct.pack("QQ", 0, _BTRFS_TOP).ljust(4096, b"\0"))  # 0: the tree of the file
     try:
         uuid = fcntl.ioctl(fd, _BTRFS_INFO, bytes(1024))[16:32].hex()
         fcntl.ioctl(fd, _BTRFS_LOOKUP, tree)
@@ -136,7 +136,7 @@ def _btrfs_uuid(fd: int) -> str:
 
 
 def _linked_uuid(device: int) -> str:
-    """The uuid by which udev names the block device of a file system; "" where it names none so."""
+    """The uuid by which udev names the block device of a file system; "" if udev has no such name."""
     folder = "/dev/disk/by-uuid"
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
@@ -148,7 +148,7 @@ def _linked_uuid(device: int) -> str:
 
 
 def _mount_source(device: int) -> str:
-    """``KIND:SOURCE`` of the mount whose files have this ``st_dev``; "" where it tells nothing that lasts."""
+    """``KIND:SOURCE`` of the mount whose files have this ``st_dev``; "" if no source is lasting."""
     for kind, source in _mounts_of(device):
         if source not in ("", "none") and not source.startswith("/dev/"):
             return f"{kind}:{source}"
@@ -161,7 +161,7 @@ def is_mounted(device: int) -> bool:
 
 
 def _mounts_of(device: int) -> Iterator[tuple[str, str]]:
-    """The kind and the source of every mount whose files have this ``st_dev``, as far as this process sees."""
+    """Kind and source of every mount whose files have this ``st_dev``, as far as this process sees."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         for line in mounts:
@@ -175,7 +175,7 @@ def _mounts_of(device: int) -> Iterator[tuple[str, str]]:
 
 
 def identify(rdev: int, path: str) -> str:
-    """A device's identity, the same under all its names and, where the device has a name of its own, after a reboot."""
+    """A device's identity, equal for all paths of the device and, if the device has its own name, after a reboot."""
     place = _sys_of(rdev)
     part = _read_line(f"{place}/partition")
     if part:
@@ -188,10 +188,10 @@ def identify(rdev: int, path: str) -> str:
 
 
 def which_device(rdev: int, path: str) -> str:
-    """The name of a block device: ``identify``, and what tells it from another one of the same name.
+    """The name of a block device: ``identify``, and the properties that tell it from another device of the same name.
 
-    A partition is known by its first sector too, a loop device by its file, and a device without a name of its own by
-    the number that the kernel has given this disk since the boot.
+    The name of a partition includes its first sector, the name of a loop device its file, and the name of a device
+    without a name of its own the number that the kernel has given this disk since the boot.
     """
     place = _sys_of(rdev)
     name = identify(rdev, path)
@@ -207,9 +207,10 @@ def which_device(rdev: int, path: str) -> str:
 
 
 def _behind(path: str) -> str:
-    """Which file a loop device lies in: its inode, and the handle, as a new file of the same name may get that inode.
+    """Inode and handle of the file behind a loop device: a new file of the same name may get the same inode.
 
-    Earlier versions did not note the handle; as it is told like what holds within a boot, their names are known again.
+    Earlier versions did not note the handle. The handle is written like the parts that are valid within one boot, and
+    therefore their names still match.
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -219,7 +220,7 @@ def _behind(path: str) -> str:
 
 
 def backing_file(rdev: int) -> str:
-    """The file that a loop device lies in."""
+    """The path of the file behind a loop device."""
     return _read_line(f"{_sys_of(rdev)}/loop/backing_file")
 
 

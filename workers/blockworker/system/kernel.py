@@ -1,4 +1,4 @@
-"""The system calls that Python's ``os`` does not have, by ctypes: each raises ``OSError`` and releases the GIL."""
+"""System calls that Python's ``os`` lacks, by ctypes: every function raises ``OSError`` and releases the GIL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # a disk is full, or the share of it that a user has
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})  # a disk is full, or the user's quota
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
@@ -62,9 +62,10 @@ def _check(result: int, name: str = "") -> int:
 
 
 def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
-    """Open ``name`` beneath ``dirfd``; ``resolve`` says what the walk may not meet.  Creates nothing."""
+    """Open ``name`` beneath ``dirfd``, without creating a file; ``resolve``: what the kernel's walk may not meet."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    for _ in range(100):  # EAGAIN: a rename raced with the walk, and the kernel could not tell whether we left
+    # EAGAIN: a rename raced with the walk, and the kernel could not tell whether the walk left the directory
+    for _ in range(100):
         fd = _syscall(_SYS_OPENAT2, dirfd, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0 or ctypes.get_errno() != errno.EAGAIN:
             break
@@ -72,27 +73,27 @@ def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
 
 
 def rename_noreplace(dirfd: int, old: str, new: str) -> None:
-    """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` where it is not supported."""
+    """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` if the file system cannot do it."""
     _check(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
 
 
 def rename_exchange(dirfd: int, one: str, other: str) -> None:
-    """Exchange the names of two files of one directory; ``EINVAL`` where it is not supported."""
+    """Exchange the names of two files of one directory; ``EINVAL`` if the file system cannot do it."""
     _check(_renameat2(dirfd, os.fsencode(one), dirfd, os.fsencode(other), RENAME_EXCHANGE), other)
 
 
 def sync_file_range(fd: int, offset: int, length: int, flags: int) -> None:
-    """Start or await writeback of a range.  Makes nothing durable: no metadata, no disk cache."""
+    """Start or await writeback of a range. Makes nothing durable: neither metadata nor the disk cache is written."""
     _check(_sync_file_range(fd, offset, length, flags))
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
-    """Make a range of a file a hole; ``EOPNOTSUPP`` where the file system has none."""
+    """Make a range of a file a hole; ``EOPNOTSUPP`` if the file system has no holes."""
     _check(_fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, offset, length))
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data``.  One call of the kernel's may write less, on a disk that is almost full above all."""
+    """Write all of ``data``. A single call of the kernel may write less, above all on a disk that is almost full."""
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         n = os.pwrite(fd, memoryview(data)[done:], offset + done)
@@ -102,7 +103,7 @@ def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a range of a file that are no holes; all of it where the file system does not know."""
+    """The parts of a range of a file that are no holes; the whole range if the file system does not know."""
     while start < end:
         try:
             data = min(os.lseek(fd, start, os.SEEK_DATA), end)
@@ -117,21 +118,21 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def allocate(fd: int, offset: int, length: int) -> None:
-    """Reserve the space of a range; ``EOPNOTSUPP`` where the file system cannot."""
+    """Reserve the space of a range; ``EOPNOTSUPP`` if the file system cannot do it."""
     _check(_fallocate(fd, 0, offset, length))
 
 
 def cached_pages(fd: int, offset: int, length: int) -> int:
-    """How many pages of a range are in the page cache (Linux 6.5; ``ENOSYS`` before)."""
+    """Number of pages of a range in the page cache (Linux 6.5; ``ENOSYS`` before)."""
     span, stat = _CacheRange(offset, length), _CacheStat()
     _check(_syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0))
     return int(stat.cache)
 
 
 def write_back(fd: int) -> None:
-    """Write the dirty pages of an open file to its disk and wait: after that nobody has one of them mapped as writable.
+    """Write the dirty pages of an open file to its disk and wait: afterwards no process has one mapped as writable.
 
-    Where there are none, nothing is done, and nothing waits on a file system that is frozen.
+    If no page is dirty, nothing is done, and nothing waits on a file system that is frozen.
     """
     span, stat = _CacheRange(0, 0), _CacheStat()  # the length 0: up to the end
     if _syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0) < 0 or stat.dirty or stat.writeback:
@@ -139,35 +140,35 @@ def write_back(fd: int) -> None:
 
 
 def clone(target: int, source: int) -> None:
-    """Make ``target`` share every block of ``source``, at one instant; ``EOPNOTSUPP`` where blocks are not shared."""
+    """Make ``target`` share every block of ``source``, at one instant; ``EOPNOTSUPP`` if blocks cannot be shared."""
     fcntl.ioctl(target, _FICLONE, source)
 
 
 def clone_range(target: int, source: int, length: int) -> None:
-    """The first bytes only; ``length`` 0: all of them."""
+    """Make ``target`` share the first ``length`` bytes of ``source``; 0: the whole source."""
     fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, 0, length, 0))
 
 
 def like_its_source(target: int, source: int) -> None:
-    """Give an empty file its source's word on copying on write: Btrfs clones between files that agree on it only."""
+    """Give an empty file its source's copy-on-write flag: Btrfs clones only between files whose flags agree."""
     flags = struct.unpack("i", fcntl.ioctl(source, _GET_FLAGS, bytes(4)))[0]
     if flags & _NO_COPY_ON_WRITE:
         fcntl.ioctl(target, _SET_FLAGS, struct.pack("i", flags & _NO_COPY_ON_WRITE))
 
 
 def sector_size(fd: int) -> int:
-    """The bytes of a block device's logical block: direct reads begin and end with one."""
+    """Bytes of a block device's logical block: direct reads begin and end at a block boundary."""
     return int(struct.unpack("i", fcntl.ioctl(fd, _SECTOR_SIZE, bytes(4)))[0])
 
 
 def locked(fd: int, offset: int, length: int = 1) -> bool:
-    """Whether another open file of anybody's has a record lock of any kind on any of these bytes."""
+    """Whether another open file description has a record lock of any kind on any of these bytes."""
     lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
     return bool(struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK)
 
 
 def file_handle(fd: int) -> tuple[int, bytes]:
-    """The type and the bytes of an open file's handle (name_to_handle_at); ``EOPNOTSUPP`` where there is none."""
+    """Type and bytes of an open file's handle (name_to_handle_at); ``EOPNOTSUPP`` if the file has no handle."""
     room, mount = ctypes.create_string_buffer(8 + _LONGEST_HANDLE), ctypes.c_int()
     struct.pack_into("Ii", room, 0, _LONGEST_HANDLE, 0)
     _check(_libc.name_to_handle_at(fd, b"", ctypes.byref(room), ctypes.byref(mount), _AT_EMPTY_PATH))
@@ -176,14 +177,14 @@ def file_handle(fd: int) -> tuple[int, bytes]:
 
 
 def _statx(fd: int, wanted: int, flags: int = 0) -> ctypes.Array[ctypes.c_char]:
-    """``struct statx`` of an open file, with what a mask of STATX_... asks for where the file system knows it."""
+    """``struct statx`` of an open file, with the fields of a STATX_... mask that the file system knows."""
     room = ctypes.create_string_buffer(256)
     _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | flags, wanted, ctypes.byref(room)))
     return room
 
 
 def birth_time(fd: int) -> int:
-    """Nanoseconds of the epoch at which an open file was made; 0 where the file system does not know."""
+    """Birth time of an open file, in nanoseconds of the epoch; 0 if the file system does not know."""
     room = _statx(fd, _STATX_BTIME)
     known = struct.unpack_from("I", room, 0)[0] & _STATX_BTIME
     seconds, nanoseconds = struct.unpack_from("qI", room, 80)
@@ -191,28 +192,27 @@ def birth_time(fd: int) -> int:
 
 
 def is_unchangeable(fd: int) -> bool:
-    """Whether an open file or directory is immutable or append-only (``chattr +i``, ``+a``), where that is known.
+    """Whether an open file or directory is known to be immutable or append-only (``chattr +i``, ``+a``).
 
-    Nobody, root included, renames or removes such a file, or what lies in such a directory.
+    No user, root included, can rename or remove such a file, or the content of such a directory.
     """
     room = _statx(fd, 0)
     return bool(struct.unpack_from("Q", room, 8)[0] & _UNCHANGEABLE)
 
 
 def lock_shared(fd: int, offset: int, length: int = 1) -> None:
-    """Take a shared record lock of the open file description (F_OFD_SETLK), which goes with its last descriptor.
+    """Take a shared record lock of the open file description (F_OFD_SETLK), which ends with its last descriptor.
 
-    Raises:
-        BlockingIOError: somebody has an exclusive lock on one of the bytes.
+    Raises: BlockingIOError: another process has an exclusive lock on one of the bytes.
     """
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, offset, length, 0))
 
 
 def unlock(fd: int, offset: int, length: int = 1) -> None:
-    """Give up the record locks of this open file description on these bytes."""
+    """Release the record locks of this open file description on these bytes."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, offset, length, 0))
 
 
 def refresh(fd: int) -> None:
-    """Ask the server of a network file system for the size and the times of an open file, past what is cached here."""
+    """Ask the server of a network file system for the size and the times of an open file, past the local cache."""
     _statx(fd, _STATX_BASIC, _FORCE_SYNC)

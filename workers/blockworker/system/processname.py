@@ -1,8 +1,8 @@
-"""The name of a process of the copy worker: which attempt it runs, for the watcher, which is a process of its own.
+"""The name of a process of the copy worker: it shows the watcher, a separate process, which attempt the process runs.
 
-The kernel keeps the name (``/proc/PID/comm``) and shows it to everybody, whatever the process does and whoever owns it;
-no disk is touched.  Rule: a process has the name of an attempt from before it claims the job until behind the attempt's
-end, so one whose name is another has no right to the claim.
+The kernel keeps the name (``/proc/PID/comm``) and shows it to every user, in any state of the process; no disk is
+touched. Rule: a process has the name of an attempt from before the claim until after the attempt's end, and a process
+with another name has no right to the claim.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "bj:"
-IDLE: Final = "bj:idle"  # of a process that has run an attempt, and runs none
+IDLE: Final = "bj:idle"  # the name of a process that has run an attempt, and runs none now
 LONGEST: Final = 15  # characters that the kernel keeps
 
 
 @contextmanager
 def named_after(attempt: str) -> Iterator[None]:
-    """Have this process bear the name of an attempt until the context ends."""
+    """Give this process the name of an attempt until the context ends."""
     _rename(name_of(attempt))
     try:
         yield
@@ -32,14 +32,14 @@ def named_after(attempt: str) -> Iterator[None]:
 
 
 def name_of(attempt: str) -> str:
-    """The name of a process that runs an attempt: as much of its uuid as the kernel keeps."""
+    """The name of a process that runs an attempt: as much of the attempt's uuid as the kernel keeps."""
     return f"{PREFIX}{attempt}"[:LONGEST]
 
 
 def may_run(pid: int, attempt: str) -> bool:
-    """Whether a process runs an attempt, by its name; also one without such a name, as those of earlier versions are.
+    """Whether a process may run an attempt, by its name; a name without the prefix (of an earlier version) counts.
 
-    Raises OSError: there is no such process.
+    Raises OSError: the process does not exist.
     """
     name = Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
     return not name.startswith(PREFIX) or name == name_of(attempt)

@@ -1,6 +1,6 @@
-"""The devices and files that a block device shares bytes with, opened: for QEMU locks the one that it was given.
+"""Devices and files that share bytes with a block device, opened: QEMU locks only the device that it was given.
 
-A guest that has a whole disk open locks nothing of its partitions, and a guest on a partition nothing of the disk.
+A guest that has a whole disk open locks none of its partitions, and a guest on a partition does not lock the disk.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_relatives(fd: int) -> list[int]:
-    """Descriptors, for reading, of all that lies above and below an open device; none of a file.
+    """Read-only descriptors of every device and file above and below an open device; empty for a file.
 
-    The caller closes them.  What cannot be opened, or is of another mount namespace, is left out.
+    The caller closes the descriptors. Devices that cannot be opened, or belong to another mount namespace, are left
+    out.
     """
     st = os.fstat(fd)
     if not stat.S_ISBLK(st.st_mode):
@@ -37,7 +38,7 @@ def open_relatives(fd: int) -> list[int]:
 
 
 def _paths(rdev: int) -> Iterator[tuple[str, int]]:
-    """Each relative's path, and its number where it is a device."""
+    """Path of every relative, and its device number; 0 for a file."""
     seen = {rdev}
     for step in (_below, sysfs.parts_of):
         going = [rdev]

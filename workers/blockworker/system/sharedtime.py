@@ -1,4 +1,4 @@
-"""A time that a worker's main process and its children have in common: shared memory, made before the fork."""
+"""A time that a worker's main process and its children share: shared memory, made before the fork."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DOUBLE: Final = struct.Struct("d")
 
 
 class SharedTime:
-    """Seconds by CLOCK_BOOTTIME, 0.0 at first; whoever writes last is read."""
+    """Seconds by CLOCK_BOOTTIME, 0.0 at first; a read returns the last write of any process."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _DOUBLE.size)

@@ -1,10 +1,11 @@
-"""Small files that are replaced whole, and whose next version has its room on the disk before it is needed.
+"""Small files that are replaced as a whole; the disk space of the next version is allocated in advance.
 
-Beside ``NAME`` lies ``.NAME.new``, the spare, as large as ``NAME``.  A new version is written into the spare, made
-durable, and takes the name: the two files exchange their names, so that the old version is the next spare.  Nothing is
-allocated for that: a decision can be noted on a full disk.  Both files end with blanks, which no reader of JSON minds.
+Beside ``NAME`` lies ``.NAME.new``, the spare, as large as ``NAME``. A new version is written into the spare, made
+durable, and takes the name: the two files exchange their names, and the old version becomes the next spare. The
+exchange allocates nothing, and a decision can be noted on a full disk. Both files end with blanks, which JSON readers
+ignore.
 
-The room is not kept where a file system never writes in place (Btrfs, ZFS) and where it cannot exchange names (NFS).
+The space is not kept if the file system never writes in place (Btrfs, ZFS) or cannot exchange names (NFS).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Final
 from blockworker.system import kernel
 from blockworker.system.together import Durably, do_alone
 
-_BLOCK: Final = 4096  # bytes: what file systems allocate at once
-_SLACK: Final = 256  # bytes by which a version may grow, and still has its room
+_BLOCK: Final = 4096  # bytes: the unit in which file systems allocate
+_SLACK: Final = 256  # bytes by which a version may grow and still fit into the spare
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -28,17 +29,17 @@ def spare_name(name: str) -> str:
 
 
 def replace_file(folder: int, name: str, text: bytes) -> None:
-    """``replacing`` one file, to its end."""
+    """Replace one file with ``replacing``, run to its end."""
     do_alone(replacing(folder, {name: text}))
 
 
 def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
-    """Give files of the folder a new content, by their names, each atomically and durably.
+    """Replace the content of files of the folder, by name, each atomically and durably.
 
-    Where this ends without an error, another version of up to 256 more bytes has its room.
+    After an end without an error, the space for another version of up to 256 more bytes is allocated.
 
-    Raises:
-        OSError: with one of ``kernel.NO_SPACE`` where a new version is larger than the last one and the disk is full.
+    Raises: OSError: with a code of ``kernel.NO_SPACE`` if a new version is larger than the last one and the disk is
+    full.
     """
     rooms = {}
     with ExitStack() as opened:
@@ -61,7 +62,7 @@ def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
         try:
             if os.fstat(fd).st_size < room:
                 _allocate(fd, room)
-        except OSError as error:  # the new version is there, and has to stay
+        except OSError as error:  # the new version is in place, and has to stay
             full = error
         finally:
             os.close(fd)
@@ -71,7 +72,7 @@ def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
 
 
 def read_text(folder: int, name: str, most: int = -1) -> bytes | None:
-    """What a file of the folder holds, at most so many bytes of it (-1: all); None while there is none."""
+    """Content of a file of the folder, at most ``most`` bytes (-1: the whole file); None if the file is missing."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
@@ -81,7 +82,7 @@ def read_text(folder: int, name: str, most: int = -1) -> bytes | None:
 
 
 def remove_file(folder: int, name: str) -> bool:
-    """Remove a file and its spare; whether the file was there.  The folder's sync is owed."""
+    """Remove a file and its spare; return whether the file existed. The caller has to sync the folder."""
     found = False
     for each in (spare_name(name), name):
         with suppress(FileNotFoundError):

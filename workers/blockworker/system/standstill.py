@@ -1,8 +1,8 @@
-"""Which calls of a process do not return, and on which paths, as the kernel tells it in ``/proc``.
+"""The calls of a process that do not return, and the paths of the calls, as the kernel shows them in ``/proc``.
 
 ``/proc/PID/task/TID/syscall`` shows the call that a thread waits in, with its arguments: nearly every call that can
-hang on a file system has a descriptor or a path as its first argument.  The file can be read by the process itself and,
-where the kernel allows the process to be traced, by its parent.
+hang on a file system has a descriptor or a path as its first argument. The process itself can read the file and, if the
+kernel allows the process to be traced, its parent can.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NO_DESCRIPTOR: Final = {
     "x86_64":  frozenset({23, 61, 230, 247, 270}),
     "aarch64": frozenset({72, 95, 115, 260}),
 }  # fmt: skip
-_COPY_RANGE: Final = {"x86_64": 326, "aarch64": 285}  # copy_file_range: what is written to is the third argument
+_COPY_RANGE: Final = {"x86_64": 326, "aarch64": 285}  # copy_file_range: the third argument is the target
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCall:
-    """A call that a thread is in.  ``text``: the kernel's line, which stays the same for as long as the call lasts."""
+    """A call that a thread is in. ``text``: the kernel's line, which is constant as long as the call lasts."""
 
     pid: int
     tid: int
@@ -37,14 +37,14 @@ class KernelCall:
 
 @dataclass(frozen=True, slots=True)
 class StandingCall:
-    """A call that has not returned for some time: its path, and how many seconds it has been seen."""
+    """A call that has not returned for some time: its path, and for how many seconds the watch has seen it."""
 
     path: str
     seconds: float
 
 
 class Watch:
-    """Remembers the calls that were seen before, so that one that lasts is noticed.  Not for several threads."""
+    """Notices calls that last, by comparing them with the calls seen before. For use by a single thread."""
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience, self._clock = patience, clock
@@ -60,7 +60,7 @@ class Watch:
 
 
 def path_calls(pid: int) -> Iterator[KernelCall]:
-    """The calls on paths that threads of a process, and of the processes that it started, are in now."""
+    """The calls on paths that threads of a process and of its descendants are in now."""
     try:
         tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except (FileNotFoundError, ProcessLookupError):
@@ -80,7 +80,7 @@ def path_calls(pid: int) -> Iterator[KernelCall]:
 
 
 def _path_of(pid: int, text: str) -> str:
-    """The path that a call is about; "" where it is about none, or the thread runs."""
+    """The path of a call; "" if the call has no path, or the thread runs."""
     words = text.split()
     if len(words) < 4 or words[0].startswith("-"):
         return ""
@@ -98,17 +98,17 @@ def _path_of(pid: int, text: str) -> str:
 
 
 def _string_at(pid: int, address: int) -> str:
-    """The absolute path at an address of a process; "" where something else is there."""
+    """The absolute path at an address of a process; "" if the address holds something else."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         memory.seek(address)
         raw = memory.read(1)
         if raw != b"/":
             return ""
-        while b"\0" not in raw and len(raw) < LONGEST_PATH:  # never beyond the page, behind which there may be nothing
+        while b"\0" not in raw and len(raw) < LONGEST_PATH:  # never beyond the page: the next may not exist
             raw += memory.read(min(256, LONGEST_PATH - (address + len(raw)) % LONGEST_PATH))
     return os.fsdecode(raw.partition(b"\0")[0])
 
 
 def _plain(link: str) -> str:
-    """A descriptor's path; "" for pipes, sockets and memory."""
+    """The path of a descriptor; "" for pipes, sockets and memory."""
     return link.removesuffix(" (deleted)") if link.startswith("/") and not link.startswith("/memfd:") else ""

@@ -1,4 +1,4 @@
-"""What the kernel tells of block devices below ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block)."""
+"""Facts about block devices below ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from blockworker.system.identity import backing_file
 
 
 def place_of(rdev: int) -> str:
-    """The directory of a device, by its number."""
+    """The sysfs directory of a device, by device number."""
     return f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}"
 
 
 def read_line(path: str) -> str:
-    """The text of a file of sysfs, without the end of its line; "" where there is none."""
+    """The text of a file of sysfs, without the end of its line; "" if the file cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().strip("\n")
@@ -23,7 +23,7 @@ def read_line(path: str) -> str:
 
 
 def read_number(path: str) -> int:
-    """A device's number, of the ``MAJOR:MINOR`` in a file of sysfs; 0 where there is none."""
+    """The device number ``MAJOR:MINOR`` in a file of sysfs; 0 if the file has none."""
     major, _, minor = read_line(path).partition(":")
     return os.makedev(int(major), int(minor)) if major and minor else 0
 
@@ -37,7 +37,7 @@ def names_in(path: str) -> list[str]:
 
 
 def node_of(rdev: int) -> str:
-    """The path of a device below ``/dev`` by which the kernel made it; "" where it says none."""
+    """The path below ``/dev`` under which the kernel made a device; "" if the kernel names none."""
     for line in read_line(f"{place_of(rdev)}/uevent").splitlines():
         if line.startswith("DEVNAME="):
             return f"/dev/{line.removeprefix('DEVNAME=')}"
@@ -45,7 +45,7 @@ def node_of(rdev: int) -> str:
 
 
 def disk_of(rdev: int) -> int:
-    """The disk of a partition; 0 of anything else."""
+    """The disk of a partition; 0 for any other device."""
     place = place_of(rdev)
     return read_number(f"{os.path.dirname(os.path.realpath(place))}/dev") if read_line(f"{place}/partition") else 0
 
@@ -65,7 +65,7 @@ def parts_of(rdev: int) -> list[int]:
 
 
 def loops_on(st: os.stat_result) -> Iterator[int]:
-    """The loop devices that lie in a file, as far as their paths lead there from here."""
+    """The loop devices on a file, as far as their paths lead to the file from this mount namespace."""
     for name in names_in("/sys/block"):
         if name.startswith("loop") and (rdev := read_number(f"/sys/block/{name}/dev")):
             path = backing_file(rdev)

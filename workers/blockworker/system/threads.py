@@ -1,8 +1,8 @@
-"""Threads that a worker cannot do without: one that ends by an error which nobody expected ends its process.
+"""Threads that a worker cannot do without: if such a thread ends by an unexpected error, its process ends.
 
-A process without one of its threads looks alive and does only a part of its work, for ever.  One that has ended is
-started anew by systemd or ``up``, and whatever it had begun is found and finished as after any other death.  Rule: a
-thread that outlives one errand is made here.
+A process without one of its threads looks alive and does only a part of its work, for ever. A process that has ended is
+started anew by systemd or ``up``, and its unfinished work is found and finished as after any other death. Rule: every
+thread that outlives one errand is made by this module.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-SOFTWARE: Final = 70  # the exit code of a process that ends for a fault in itself, as sysexits.h has it
+SOFTWARE: Final = 70  # the exit code of a process that ends for an internal fault, as in sysexits.h
 
 
 def vital(target: Callable[[], object], name: str) -> threading.Thread:
-    """A thread, not started yet, whose process ends when ``target`` raises; to return is its way to end alone."""
+    """Make a thread, not started yet, whose process ends when ``target`` raises; a return ends only the thread."""
 
     def run() -> None:
         try:
@@ -34,7 +34,7 @@ def vital(target: Callable[[], object], name: str) -> threading.Thread:
 
 
 def end_process(why: str, error: BaseException | None = None) -> None:
-    """End this process now, and say why: waiting for anything might be waiting for what is gone."""
+    """End this process now, and log the reason: waiting for anything could be waiting for a dead thread."""
     try:
         log.critical("%s; process %d ends, to be started again", why, os.getpid(), exc_info=error)
         logging.shutdown()

@@ -1,9 +1,9 @@
-"""The work on several members at once, which share their waits for the disk.
+"""Work on several members at once, whose waits for the disk are shared.
 
-The work on one member is a generator: wherever something has to be durable before it goes on, it yields the files and
-directories in question.  ``do_together`` brings every member up to its next yield, makes durable at once what all of
-them name, and goes on.  A disk makes a hundred small files durable in little more time than one, if it is asked for
-all of them at the same time: one after the other took 3.4 ms each on ext4, sixteen at a time 0.3 ms.
+The work on one member is a generator. Before a step that needs something durable, the generator yields the files and
+directories in question. ``do_together`` brings every member up to its next yield, makes the yielded files of every
+member durable at once, and goes on. A disk makes a hundred small files durable in little more time than one, if asked
+for them at the same time: one after the other took 3.4 ms each on ext4, sixteen at a time 0.3 ms.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-Durably: TypeAlias = Generator[Sequence[int], None, T]  # yields open files; T: what it comes to
+Durably: TypeAlias = Generator[Sequence[int], None, T]  # yields open files; T: the result
 
 _THREADS: Final = 16  # syncs at a time
 _ALONE: Final = 3  # files that are made durable one after the other: threads would take longer
 
 
 def do_alone(work: Durably[T]) -> T:
-    """The work on one member, by itself: what it comes to."""
+    """Do the work on one member alone; return its result."""
     end = do_together([work])[0]
     if isinstance(end, Exception):
         raise end
@@ -33,10 +33,10 @@ def do_alone(work: Durably[T]) -> T:
 
 
 def do_together(works: Iterable[Durably[T]], seconds: float = math.inf) -> list[T | Exception]:
-    """The work on every member, to its end: what each one comes to, or the error that ended it.
+    """Do the work on every member, to its end; return every member's result, or the error that ended its work.
 
-    Those are begun that can be begun within ``seconds``, but one at least; the others are no part of the result.
-    A file that cannot be made durable is an error (OSError) of the members that named it, and of no other.
+    Only members whose work can begin within ``seconds`` are begun, but at least one; the rest is not in the result. A
+    file that cannot be made durable is an error (OSError) of the members that named the file, and of no other member.
     """
     begun: list[Durably[T]] = []
     ends: dict[int, T | Exception] = {}
@@ -71,7 +71,7 @@ def do_together(works: Iterable[Durably[T]], seconds: float = math.inf) -> list[
 
 
 def _make_durable(named: Mapping[int, Sequence[int]], threads: ThreadPoolExecutor) -> dict[int, OSError]:
-    """Make the files durable that members have named; the errors, by the members' numbers."""
+    """Make the named files of the members durable; return the errors, by the members' numbers."""
     members: dict[tuple[int, int], list[int]] = {}
     files: dict[tuple[int, int], int] = {}
     for number, fds in named.items():

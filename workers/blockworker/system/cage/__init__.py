@@ -1,7 +1,7 @@
-"""The cage: QEMU's tools run where no other file can be opened than those that they were handed.
+"""The cage: QEMU's tools run in it and can open no files except those that they were handed.
 
-An image may name any file of its host, and has many ways to do so.  The headers are looked at for good messages
-(``volumes/headers.py``); what makes it impossible is the kernel, by Landlock and seccomp: ``launch.py``.
+An image may name any file of its host, and has many ways to do so. ``volumes/headers.py`` reads the headers for good
+messages; the kernel, by Landlock and seccomp (``launch.py``), is the protection.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from blockjobs.model.errors import JobFailed
 from blockworker.system.cage import launch
 from blockworker.system.cage.limits import MEMORY
 
-PACKAGE: Final = "qemu-utils"  # Debian's name of what brings the tools
+PACKAGE: Final = "qemu-utils"  # the Debian package of the tools
 KEY: Final = "uncaged-formats"  # of host.toml
 
 
 @dataclass(frozen=True, slots=True)
 class Cage:
-    """What this kernel offers to keep a tool in, and whether the host's owner goes without.
+    """The parts of a cage that this kernel offers, and whether the host's owner accepts a tool without a cage.
 
     ``abi``: the version of Landlock, 0 for none; ``filters``: whether system calls can be filtered.
     """
@@ -37,7 +37,7 @@ class Cage:
 
     @property
     def lack(self) -> str:
-        """What is missing for a whole cage; "" for nothing."""
+        """The missing part of a whole cage, as text; "" if the cage is whole."""
         if not self.abi:
             return "no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK, and 'landlock' in its list of LSMs)"
         return "" if self.filters else f"no filter of system calls (seccomp) for {platform.machine()}"
@@ -45,12 +45,12 @@ class Cage:
     def command_line(
         self, tool: str, arguments: Sequence[str], files: Iterable[int], *, listener: int | None = None
     ) -> list[str]:
-        """The command line that starts a tool in the cage, from the thread that calls this.
+        """The command line that starts a tool in the cage, from the calling thread.
 
-        ``files``: descriptors that it may open as ``/dev/fd/N``; pass them, and the ``listener``, to the child.
+        ``files``: descriptors that the tool may open as ``/dev/fd/N``; pass ``files`` and the ``listener`` to the
+        child.
 
-        Raises:
-            JobFailed: the tool is missing, or this kernel has no cage and the host's owner allows nothing else.
+        Raises: JobFailed: the tool is missing, or this kernel has no cage and the host's owner insists on a cage.
         """
         if self.lack and not self.uncaged:
             text = (
@@ -70,5 +70,5 @@ class Cage:
 
 @cache
 def kernel_cage() -> Cage:
-    """What the running kernel offers, for a host that insists on it."""
+    """The cage that the running kernel offers, for a host that insists on a cage."""
     return Cage(launch.landlock_abi(), launch.has_filter())

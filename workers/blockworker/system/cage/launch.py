@@ -1,4 +1,4 @@
-"""Start one of QEMU's tools so that it opens no other file than those it was handed.
+"""Start one of QEMU's tools in a process that can open no files except those that it was handed.
 
     python -I -S launch.py PARENT ABI FILTER MEMORY LISTENER FILES PROGRAM ARGUMENT...
 
@@ -9,11 +9,11 @@ Standard library only; run by its path.
     FILTER    1: no socket can be made; 0: no filter of system calls
     MEMORY    bytes of address space that the tool may use
     LISTENER  descriptor that the tool finds as systemd's first one, or "-"
-    FILES     descriptors that the tool may open again as /dev/fd/N, separated by commas, each as it is open here:
-              for reading, or for reading and writing
+    FILES     descriptors that the tool may open again as /dev/fd/N, separated by commas, in the mode of the open
+              descriptor: for reading, or for reading and writing
 
-What the cage leaves to the tool besides: reading and executing itself and libraries, /dev/null and /dev/urandom.
-Sources: landlock(7), seccomp(2), linux/landlock.h.
+The tool may also read and execute itself and libraries, and use /dev/null and /dev/urandom. Sources: landlock(7),
+seccomp(2), linux/landlock.h.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import struct
 import sys
 
 EXECUTE, WRITE_FILE, READ_FILE, TRUNCATE, IOCTL_DEV = 1 << 0, 1 << 1, 1 << 2, 1 << 14, 1 << 15
-RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # by version: how many rights on files there are; later ones have 16
+RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # by version: the number of rights on files; later versions have 16
 TCP = 4, 0b11  # the first version that knows binding and connecting, and the two rights
 SCOPES = 6, 0b11  # the first version that keeps signals and abstract sockets inside, and the two scopes
 
@@ -40,14 +40,15 @@ FILES = {
     "/etc/ld.so.cache": READ_FILE,
     "/etc/ld.so.preload": READ_FILE,
     "/dev/urandom": READ_FILE,
-    # QEMU tries its locks on it: without, it takes POSIX locks, and closing any descriptor of a file drops those.
+    # QEMU tries its locks on /dev/null: without it, QEMU takes POSIX locks, and closing any descriptor of a file drops
+    # those.
     "/dev/null": READ_FILE | WRITE_FILE,
-    # What libnuma and glibc count: numbers about processors, and a warning for each one that is missing.
+    # libnuma and glibc count processors: these files hold only numbers, and a missing file causes a warning.
     "/sys/devices/system/cpu/possible": READ_FILE,
     "/sys/devices/system/cpu/online": READ_FILE,
 }
 
-# By machine: how seccomp names it, and the numbers of socket and connect.
+# By machine: seccomp's number of the machine, and the numbers of socket and connect.
 MACHINES = {
     "x86_64": (0xC000003E, 41, 42),
     "aarch64": (0xC00000B7, 198, 203),
@@ -55,7 +56,7 @@ MACHINES = {
     "ppc64le": (0xC0000015, 326, 328),
     "s390x": (0x80000016, 359, 362),
 }
-_IO_URING_SETUP = 425  # the same on every machine; what it does is seen by no filter
+_IO_URING_SETUP = 425  # the same on every machine; no filter sees the operations of io_uring
 _X32 = 0x40000000  # from this number on: the calls of another table
 
 _PDEATHSIG, _GET_SECCOMP, _SET_SECCOMP, _NO_NEW_PRIVS = 1, 21, 22, 38  # of prctl
@@ -66,7 +67,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def landlock_abi() -> int:
-    """The version of Landlock that this kernel offers; 0: none, or it is switched off or forbidden."""
+    """The version of Landlock that this kernel offers; 0: none, or Landlock is switched off or forbidden."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
@@ -83,7 +84,7 @@ def main(words: list[str]) -> None:
     _call(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))  # and so no exec clears the signal above
     _set_limit(resource.RLIMIT_AS, int(memory))
     _set_limit(resource.RLIMIT_CORE, 0)
-    os.environ["MALLOC_ARENA_MAX"] = "2"  # each arena takes 64 MiB of address space, and there would be 8 a processor
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # an arena takes 64 MiB of address space; default: 8 a processor
     if int(abi):
         restrict_files(int(abi), [int(each) for each in files.split(",") if each], program)
     if int(filters):
@@ -98,10 +99,10 @@ def main(words: list[str]) -> None:
 
 
 def restrict_files(abi: int, files: list[int], program: str) -> None:
-    """Let this process, and what it executes, open nothing but what is listed on top, and ``files``."""
+    """Let this process and its descendants open only ``files`` and the paths listed at the top of this module."""
     every = (1 << RIGHTS.get(abi, 16)) - 1
     handled = [every, TCP[1] if abi >= TCP[0] else 0, SCOPES[1] if abi >= SCOPES[0] else 0]
-    attr = struct.pack("=QQQ", *handled)  # an older kernel takes the end that it does not know as long as it is 0
+    attr = struct.pack("=QQQ", *handled)  # an older kernel takes the end that it does not know as long as the end is 0
     ruleset = _call(_libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(len(attr)), 0))
     for fd in files:
         _allow(ruleset, fd, _rights_of(fd) & every)
@@ -113,7 +114,7 @@ def restrict_files(abi: int, files: list[int], program: str) -> None:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
-            continue  # not everything is on every host
+            continue  # some of the paths are missing on some hosts
         _allow(ruleset, fd, rights & every)
         os.close(fd)
     _call(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
@@ -121,7 +122,7 @@ def restrict_files(abi: int, files: list[int], program: str) -> None:
 
 
 def _rights_of(fd: int) -> int:
-    """What the way in which a descriptor is open allows; sizes and sectors of a device are asked for by ioctl."""
+    """The rights of a descriptor's open mode; sizes and sectors of a device are asked for by ioctl."""
     writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     device = stat.S_ISBLK(os.fstat(fd).st_mode)
     return READ_FILE | (WRITE_FILE | TRUNCATE if writable else 0) | (IOCTL_DEV if device else 0)
@@ -138,10 +139,10 @@ def _allow(ruleset: int, fd: int, rights: int) -> None:
 
 
 def restrict_calls() -> None:
-    """Let this process, and what it executes, make no socket, whatever version of Landlock there is."""
+    """Forbid this process and its descendants to make a socket, with any version of Landlock."""
     machine, *numbers = MACHINES[os.uname().machine]
     denied = (*numbers, _IO_URING_SETUP)
-    # struct sock_filter: code, jumps if true and if false, value.  The last two lines: allow, and refuse with EACCES.
+    # struct sock_filter: code, jumps if true and if false, value. The last two lines: allow, and refuse with EACCES.
     load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
     refuse = 4 + len(denied) + 1
     lines = [

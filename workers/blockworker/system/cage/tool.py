@@ -1,4 +1,4 @@
-"""Run a tool of QEMU's in the cage until it ends or its time is over; what it says is kept in part only."""
+"""Run a tool of QEMU in the cage until the tool ends or its time is over; only a part of its output is kept."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 Idle = Callable[[], None]
 _TICK: Final = 0.2  # seconds
-_LONGEST: Final = 1 << 20  # bytes kept of what a tool says: the first ones of its output, the last ones of its errors
+_LONGEST: Final = 1 << 20  # bytes kept of a tool's texts: the first of its output, the last of its errors
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEnd:
-    """How a tool ended: its exit code (negative: the signal; None: its time was over), and what it said."""
+    """The end of a tool: exit code (negative: the signal; None: its time was over), output and errors."""
 
     code: int | None
     output: bytes
@@ -39,12 +39,11 @@ def run_tool(
     patience: ToolPatience = PATIENCE,
     idle: Idle = lambda: None,
 ) -> ToolEnd:
-    """Run ``argv`` with the descriptors ``files`` for so many seconds at most; then it is killed.
+    """Run ``argv`` with the descriptors ``files`` for at most ``seconds``; then the tool is killed.
 
-    ``idle`` is called five times a second meanwhile; what it raises ends the tool.
+    ``idle`` is called five times a second meanwhile; an exception from ``idle`` ends the tool.
 
-    Raises:
-        JobFailed: it cannot be started (``Cage.command_line``).
+    Raises: JobFailed: the tool cannot be started (``Cage.command_line``).
     """
     command = cage.command_line(argv[0], argv[1:], files)
     (outputs, output), (problems, error) = os.pipe(), os.pipe()
@@ -70,7 +69,7 @@ def run_tool(
 
 
 def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[dict[int, bytearray], bool]:
-    """What a process says on two pipes until it closes both; and whether that was before the deadline."""
+    """The text that a process writes on two pipes until it closes both, and whether both closed before the deadline."""
     said = {outputs: bytearray(), problems: bytearray()}
     with selectors.DefaultSelector() as selector:
         for pipe in said:
@@ -80,7 +79,7 @@ def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[d
             if not ready:
                 began = time.monotonic()
                 idle()
-                deadline += time.monotonic() - began  # whoever waits may be held meanwhile
+                deadline += time.monotonic() - began  # ``idle`` may hold the caller: that time does not count
             for key, _ in ready:
                 if not (piece := os.read(key.fd, 1 << 16)):
                     selector.unregister(key.fd)
@@ -93,7 +92,7 @@ def _listen(outputs: int, problems: int, deadline: float, idle: Idle) -> tuple[d
 
 
 def end_process(process: subprocess.Popen[bytes], patience: ToolPatience = PATIENCE) -> None:
-    """Kill a tool that has not ended.  One that hangs in the kernel stays behind: it holds its files until it ends."""
+    """Kill a tool that has not ended. A tool that hangs in the kernel stays behind and holds its files."""
     if process.poll() is not None:
         return
     process.kill()
