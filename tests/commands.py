@@ -20,8 +20,8 @@ from threading import Lock
 from typing import IO, Any
 
 ALL = ("blockjobs.cli.main", *(f"blockjobs.cli.{name}" for name in (
-    "all", "check", "doctor", "drain", "hosts", "mirror", "move", "plan", "restore", "retry", "run", "show", "status",
-    "verbs", "volumes", "wait",
+    "check", "doctor", "drain", "hosts", "mirror", "move", "pause_all", "plan", "restore", "retry", "run", "show",
+    "status", "verbs", "volumes", "wait",
 )), "blockworker.commands.verify")  # fmt: skip
 CODE = """
 import json, os, resource, sys, tempfile, traceback

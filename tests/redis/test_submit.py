@@ -67,7 +67,7 @@ CLIENT = """\
 import sys
 from puppets import many
 from blockjobs.registry.connection import connect
-from blockjobs.registry.registry import Registry
+from blockjobs.registry.doors import Registry
 url, jobs = sys.argv[1], int(sys.argv[2])
 registry = Registry(connect(url))
 sys.stdin.readline()
