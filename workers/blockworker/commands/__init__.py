@@ -1,1 +1,1 @@
-"""The commands of the data plane; they join ``blockjobs`` by entry point, each from a file of its own."""
+"""The commands of the data plane, a file per command; they join ``blockjobs`` by entry point."""

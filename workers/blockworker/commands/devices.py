@@ -1,4 +1,4 @@
-"""``devices``: what a host has on record of the devices that are written in place; said on that host."""
+"""``devices``: the host's records of devices that are written in place; run on that host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clear(device: str, config: Path) -> None:
         found = records.clear(Roots(load(config)), device)
     except (JobFailed, LockBusy) as why:
         raise Refused(str(why)) from None
-    except OSError as error:  # the records are the workers' user's, or root's
+    except OSError as error:  # the records belong to the workers' user, or to root
         raise Refused(f"the record of {device}: {error.strerror}") from None
     for record in found:
         click.echo(f"{record.path}: no longer undefined by job '{record.left_by}'")

@@ -1,4 +1,4 @@
-"""``roots``: on which file systems the write roots of a host are, and were; said on that host."""
+"""``roots``: the file systems of a host's write roots, now and before; run on that host."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def forget(path: str, config: Path) -> None:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """The record is the workers' user's, or root's."""
+    """Turn errors into refusals: the record belongs to the workers' user, or to root."""
     try:
         yield
     except JobFailed as why:

@@ -1,4 +1,4 @@
-"""``verify``: images on this machine are read here and now; those of runs and jobs on their hosts, by a run."""
+"""``verify``: reads images on this machine directly; images of runs and jobs are read on their hosts, by a run."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def verify(  # noqa: PLR0917 - click passes by name
 
 
 def is_here(text: str) -> bool:
-    """Whether it is the path of an image on this machine, or of one that was: no ID and no HOST has a ``/``."""
+    """Whether ``text`` is the path of a present or former image on this machine: no ID and no HOST has a ``/``."""
     if HOSTED.match(text):
         return False
     return "/" in text or os.path.lexists(text) or os.path.lexists(text + MANIFEST)
 
 
 def verify_here(targets: Iterable[Path]) -> int:
-    """Read images on this machine; returns the exit code."""
+    """Read images on this machine; return the exit code."""
     codes = set()
     for target in targets:
         try:
             record = manifest.load(f"{target}{MANIFEST}")
             found = manifest.verify(os.fspath(target), record)
-        except BlockjobsError as wrong:  # what cannot be read does not keep the others from it
+        except BlockjobsError as wrong:  # an unreadable image does not keep the others from being read
             complain(str(wrong))
             codes.add(wrong.exit_code)
             continue

@@ -1,4 +1,4 @@
-"""``worker``: what a service manager runs twice on each host."""
+"""``worker``: the command that a service manager runs twice on every host."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def worker(name: str, queue: str, config: Path | None, url: str | None) -> None:
 
 
 def find_config(name: str, path: Path | None) -> HostConfig:
-    """The host's configuration, which has to be this host's."""
+    """Read the configuration. Raises BadInput: it is of another host."""
     path = path or Path(CONFIG)
     config = load(path)
     if config.name != host_name(name):

@@ -1,1 +1,1 @@
-"""The steps worker: what a host does for its transactions, in processes that can be given up, some a file system."""
+"""The steps worker: a host's work for its transactions, in processes that can be given up, a few per file system."""

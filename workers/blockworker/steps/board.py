@@ -1,8 +1,8 @@
-"""Which errand is begun next: the pure part of the lanes.
+"""The choice of the next errand: the pure part of the lanes.
 
-An errand names the file systems that it touches; errands that touch the same ones share a lane.  Rules: a lane has at
-most ``WIDTH`` errands under way; the same errand is never queued twice, nor under way twice; a file system on which
-``WIDTH`` errands hang gets no more; what hangs does not count among the ``MOST`` that may be under way at all.
+An errand names the file systems that it touches; errands on the same file systems share a lane. Rules: a lane has at
+most ``WIDTH`` errands under way; an errand is never queued twice, nor under way twice; a file system on which ``WIDTH``
+errands hang gets no more; hanging errands do not count among the ``MOST`` that may be under way at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 WIDTH: Final = 2  # errands under way in one lane, and errands that may hang on one file system before it gets no more
-MOST: Final = 8  # errands under way at once, without those that hang
+MOST: Final = 8  # errands under way at once, without hanging ones
 LONGEST: Final = 10_000  # errands that may wait in one lane
 
 Lane = frozenset[str]  # the mount points of the file systems that its errands touch
@@ -23,9 +23,9 @@ Lane = frozenset[str]  # the mount points of the file systems that its errands t
 class Errand:
     """One piece of work.
 
-    ``key``: two errands of one key are the same.  ``paths``: what it touches, for people.  ``until``: the monotonic
-    time at which nobody waits for it any more.  ``done`` is told the result, once, by some thread of the lanes; None:
-    there is none, as the process that did it is gone, or the time was over.
+    ``key``: errands with equal keys are the same. ``paths``: the touched paths, for people. ``until``: the monotonic
+    time after which the result is useless. ``done`` is called with the result, once, by some thread of the lanes; None:
+    no result, as the process of the errand is gone, or the time was over.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Errand:
 
 
 class ErrandBoard:
-    """What waits and what is under way.  Not for several threads: its owner has a lock."""
+    """The waiting errands and the errands under way. Not thread-safe: its owner has a lock."""
 
     def __init__(self, width: int = WIDTH, most: int = MOST, longest: int = LONGEST) -> None:
         self._width, self._most, self._longest = width, most, longest
@@ -48,9 +48,9 @@ class ErrandBoard:
         self._busy: dict[tuple[str, ...], Lane] = {}
 
     def put(self, errand: Errand) -> bool:
-        """Queue an errand; False where the same one waits already, or its lane is full.
+        """Queue an errand; return False if the same errand waits already, or its lane is full.
 
-        One that is under way is queued once more: what it has looked at may have changed since.
+        An errand that is under way is queued once more: the files may have changed since it read them.
         """
         queue = self._waiting.setdefault(errand.lane, deque())
         if errand.key in self._queued or len(queue) >= self._longest:
@@ -60,7 +60,7 @@ class ErrandBoard:
         return True
 
     def take(self, hanging: Mapping[tuple[str, ...], str]) -> Errand | None:
-        """The next errand to begin; None: nothing may.  ``hanging``: keys of what hangs, each with its mount point."""
+        """The next errand to begin; None: none may begin. ``hanging``: keys of hanging errands -> mount point."""
         if len(self._busy.keys() - hanging.keys()) >= self._most:
             return None
         stuck = Counter(hanging.values())
@@ -77,18 +77,18 @@ class ErrandBoard:
         return None
 
     def end(self, errand: Errand) -> None:
-        """An errand is over."""
+        """Note the end of an errand."""
         self._busy.pop(errand.key, None)
 
     def expire(self, now: float) -> list[Errand]:
-        """Take away, and return, the waiting errands whose time is over."""
+        """Remove, and return, the waiting errands whose time is over."""
         late = [errand for queue in self._waiting.values() for errand in queue if errand.until <= now]
         for errand in late:
             self._remove(errand)
         return late
 
     def waiting(self) -> Iterable[Errand]:
-        """Every errand that waits."""
+        """Every waiting errand."""
         return [errand for queue in self._waiting.values() for errand in queue]
 
     def _first(self, lane: Lane) -> Errand | None:

@@ -1,4 +1,4 @@
-"""CUT on a host: all members of its share at one instant, as near as can be, while their sources stand still."""
+"""CUT on a host: cut all its members as nearly at one instant as possible, while their sources stand still."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from blockworker.system import crew
 from blockworker.system.crew import Crew
 from blockworker.system.standstill import path_calls
 
-LIMIT: Final = 75.0  # seconds for all of it: a command has 60 for its cut, and the barrier waits for 120
-GONE: Final = 5.0  # seconds in which a lock that is given back has to be gone
-MARGIN: Final = 0.5  # seconds before the end of a freeze at which whoever is not cut yet is given up
+LIMIT: Final = 75.0  # seconds for the whole step: a command has 60 for its cut, and the barrier waits for 120
+GONE: Final = 5.0  # seconds in which a released lock has to be gone
+MARGIN: Final = 0.5  # seconds before the end of a freeze at which members without a cut are given up
 BATCH: Final = 100  # members answered at once
 
 T = TypeVar("T")
@@ -47,20 +47,20 @@ Find = Callable[[Member], Driver]  # raises JobFailed
 
 
 def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float = LIMIT) -> None:
-    """Cut every member here that owes it, and answer.
+    """Cut every member here that owes the step, and answer.
 
-    From before the first cut to behind the answer this holds the journals' locks: nobody settles a member meanwhile,
-    and nobody makes a cut anew that is answered for, and perhaps read.  A member whose file system hangs is answered
-    for as failed when the limit, in seconds, is over; then a thread stays behind (``crew.left_behind``).
+    From before the first cut until after the answer the journals' locks are held: in that time no other process settles
+    a member, and no process repeats a cut that is answered, and perhaps already read. A member whose file system hangs
+    is answered as failed when the limit, in seconds, is over; then a thread stays behind (``crew.left_behind``).
 
     Raises:
-        LockBusy: somebody else is at work on the transaction.
+        LockBusy: another process works on the transaction.
     """
     until = time.monotonic() + limit
     owing = _owing(answers.members(txn))
     with _Keepers(roots, txn, owing) as keepers:
         hung, lost = keepers.wait(_roots(roots, owing), until)
-        owing = _owing(answers.members(txn))  # again, now that they stay so
+        owing = _owing(answers.members(txn))  # read again, now that the locks keep the members as they are
         if owing:
             share = HostCut(answers, roots, owing, find, until)
             for member in owing:
@@ -75,7 +75,7 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
 
 
 class _Keepers:
-    """Holds the locks of a transaction's journals, each by a thread of its own, until it is left."""
+    """Holds the locks of a transaction's journals, a thread per lock, until the context ends."""
 
     def __init__(self, roots: Roots, txn: TxnId, members: Sequence[Member]) -> None:
         self._roots, self._txn, self._jobs = roots, txn, {member.spec.id for member in members}
@@ -86,10 +86,12 @@ class _Keepers:
         self._threads: dict[Root, threading.Thread] = {}
 
     def wait(self, wanted: Sequence[Root], until: float) -> tuple[dict[Root, str], dict[Root, JobFailed]]:
-        """Take the locks; the roots that hang, and on which path, if it is known, and those whose journals are lost.
+        """Take the locks; return the hanging roots, and the roots with lost journals.
+
+        The value of a hanging root is the path that hangs; "" if not known.
 
         Raises:
-            LockBusy: somebody else has one of the locks.
+            LockBusy: another process has one of the locks.
         """
         for root in wanted:
             self._threads[root] = threading.Thread(target=self._keep, args=(root,), name=crew.NAME, daemon=True)
@@ -123,7 +125,7 @@ class _Keepers:
             self._note(root, JobFailed(errno.EIO, unexpected(error)))
 
     def _places(self, root: Root) -> list[Root]:
-        """Where OPEN put the journals of this root's members: mostly there, whatever the write roots were then."""
+        """The roots where OPEN put the journals of this root's members, with the write roots of that time."""
         mine = [member.spec for member in self._members if _root(self._roots, member) == root]
         found = {
             journals.place_of(self._roots, volumespec.label(spec.target.volume), self._txn, spec.id) for spec in mine
@@ -150,7 +152,7 @@ def _owing(members: Iterable[Member]) -> list[Member]:
 
 
 def _roots(roots: Roots, members: Iterable[Member]) -> list[Root]:
-    """Those with the journals of the members, in the order in which everybody takes their locks."""
+    """The roots with the journals of the members, in the order in which every process takes their locks."""
     return sorted({_root(roots, member) for member in members if not is_null(member.spec)}, key=lambda root: root.path)
 
 
@@ -173,7 +175,7 @@ class Made:
 
 
 class HostCut:
-    """A host's share, to be cut once."""
+    """The members of one host, cut once."""
 
     def __init__(
         self, answers: Answers, roots: Roots, members: Sequence[Member], find: Find, until: float
@@ -186,7 +188,7 @@ class HostCut:
                 self._quiet.setdefault(name, []).append(member)
 
     def fail(self, job: JobId, failed: JobFailed) -> None:
-        """Leave a member alone, which fails; its first reason is the one that is told."""
+        """Fail a member and do nothing more for it; only its first reason is reported."""
         self._failed.setdefault(job, failed)
 
     def cut(self) -> list[Answer]:
@@ -198,7 +200,7 @@ class HostCut:
                 if failed:
                     self._fail(name, failed)
             making = self._begin(self._make)
-            # What stands still goes on before others are cut that take their time, and before its own time is over.
+            # Sources that stand still go on before slow members are cut, and before the freeze reaches its limit.
             still = {member.spec.id for members in self._quiet.values() for member in members} & making.keys
             freed = time.monotonic() + self._roots.config.thaw_after - MARGIN
             late = still - making.wait(still, min(freed, self._until)).keys()
@@ -220,7 +222,7 @@ class HostCut:
         return [self._answer(member.spec.id, told) for member in self._members]
 
     def _begin(self, act: Callable[[Member], T]) -> Crew[JobId, Member, T | JobFailed]:
-        """Begin to do something for every member that has not failed yet."""
+        """Begin to call ``act`` for every member that has not failed yet."""
 
         def one(member: Member) -> T | JobFailed:
             try:
@@ -232,7 +234,7 @@ class HostCut:
                 return JobFailed(code, f"{member.spec.source.text}: {error}")
             except redis.RedisError:
                 raise
-            except Exception as error:  # it is this member's own
+            except Exception as error:  # the error of this member alone
                 log.exception("job %s: an error nobody expected", member.spec.id)
                 return JobFailed(errno.EIO, unexpected(error))
 
@@ -241,7 +243,7 @@ class HostCut:
         return Crew(one, members, places)
 
     def _end(self, work: Crew[JobId, Member, T | JobFailed]) -> dict[JobId, T]:
-        """What was made of those that have not failed in it; what hangs until the time is over is given up."""
+        """Results of the members that did not fail; members that hang until the time is over are given up."""
         results = work.wait(work.keys, self._until)
         for job, path in work.give_up().items():
             member = next(member for member in self._members if member.spec.id == job)
@@ -255,7 +257,7 @@ class HostCut:
         return done
 
     def _fail(self, name: str, failed: JobFailed) -> None:
-        """What one command could not do fails everyone whose source it was to quiesce."""
+        """Fail every member whose source the command should have quiesced."""
         for member in self._quiet[name]:
             self.fail(member.spec.id, failed)
 
@@ -268,13 +270,13 @@ class HostCut:
         return Made(made, begin, boottime())
 
     def _command(self, name: str) -> Quiesce:
-        """One call for all the sources that it is of."""
+        """One call of a quiesce command for all its sources."""
         config = self._roots.config
         paths = dict.fromkeys(volumespec.label(member.spec.source.volume) for member in self._quiet[name])
         return Quiesce(name, config.commands.get(name, ()), [*paths], limit=config.thaw_after)
 
     def _clock(self) -> tuple[float, float]:
-        """What Redis' clock is ahead of ours, at least and at most: it was read somewhere within the call."""
+        """Lead of Redis' clock over ours, at least and at most: Redis read its clock at some time within the call."""
         asked, now, heard = boottime(), self._answers.now(), boottime()
         return now - heard, now - asked
 
@@ -294,13 +296,13 @@ def _folder(volume: HostedVolume) -> str:
 
 
 def _side_by_side(act: Callable[[Quiesce], T], freezes: Mapping[str, Quiesce]) -> dict[str, T]:
-    """Call it for every command at one time; each ends by itself, whatever hangs."""
+    """Call ``act`` for every command at the same time; a command ends by itself, even if others hang."""
     with ThreadPoolExecutor(max(1, len(freezes)), "quiesce") as pool:
         return dict(zip(freezes, pool.map(act, freezes.values()), strict=True))
 
 
 def _frozen(freeze: Quiesce) -> JobFailed | None:
-    """Freeze; why it could not be."""
+    """Freeze the sources; return the failure, or None."""
     try:
         if freeze.freeze():
             return None
@@ -310,6 +312,6 @@ def _frozen(freeze: Quiesce) -> JobFailed | None:
 
 
 def _told(made: Made, clocks: Sequence[tuple[float, float]]) -> Cut:
-    """When it was made by Redis' clock: surely not before, and surely not after."""
+    """The cut with its times by Redis' clock: surely not before ``begin``, and surely not after ``end``."""
     least, most = min(ahead for ahead, _ in clocks), max(ahead for _, ahead in clocks)
     return replace(made.cut, begin=made.begin + least, end=made.end + most)

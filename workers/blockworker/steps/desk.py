@@ -1,6 +1,6 @@
-"""What the steps worker hands to its lanes: steps and its own housekeeping, sorted by file system.
+"""The desk of the steps worker: hands steps and housekeeping to its lanes, sorted by file system.
 
-Rule: nothing here touches a path or waits for an errand.  Steps are answered to the registry by the errands themselves.
+Rule: the desk never touches a path and never waits for an errand. The errands themselves answer steps to the registry.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.25  # seconds between looks at what hangs, and at the questions whose time is over
+TICK: Final = 0.25  # seconds between looks at hanging errands, and at the questions whose time is over
 VISIT: Final = 5.0  # seconds between looks at a write root
-ODD: Final = 300.0  # seconds after which a write root with journals that were put aside is swept once more
-TOLD: Final = 20  # paths that hang, told with a heartbeat
+ODD: Final = 300.0  # seconds after which a write root with journals in quarantine is swept once more
+TOLD: Final = 20  # hanging paths that a heartbeat reports
 KNOWN: Final = 256  # transactions whose shares are remembered
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Members of a transaction here that touch the same file systems."""
+    """Members of a transaction on this host that touch the same file systems."""
 
     lane: Lane
     jobs: tuple[JobId, ...]
@@ -51,7 +51,7 @@ class Part:
 class Desk:
     """Hands errands to the lanes of one host.
 
-    ``facts``: what the heartbeat tells of this host's records, until they have been read once more.
+    ``facts``: the heartbeat's facts about this host's records, until the records have been read once more.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Desk:
         self.facts = dict(facts or {})
         self._records = state.record_paths(config)
         self._aside = Quarantine()
-        self._odd: dict[str, dict[str, str]] = {}  # by write root: journals that were put aside, and the error of each
+        self._odd: dict[str, dict[str, str]] = {}  # by write root: journals in quarantine, with their errors
         self._stop = threading.Event()
         self._thread = vital(self._follow, "desk")
 
@@ -83,7 +83,7 @@ class Desk:
         """Hand a step of a transaction to the lanes of its members here."""
         self._registry.bells.take(self._config.name, step, txn)
         parts = self._parts_of(txn)
-        if step == "cut" and len(parts) > 1:  # all at one instant, so by one errand
+        if step == "cut" and len(parts) > 1:  # cut at one instant, and therefore by one errand
             lane = frozenset[str]().union(*(part.lane for part in parts))
             jobs = tuple(job for part in parts for job in part.jobs)
             parts = [Part(lane, jobs, tuple(path for part in parts for path in part.paths)[:TOUCHED])]
@@ -94,7 +94,7 @@ class Desk:
             self._lanes.hand(Errand("step", key, part.lane, words, about, part.paths))
 
     def _parts_of(self, txn: TxnId) -> list[Part]:
-        """A transaction's members here by lane.  What they touch stays the same, so it is read once."""
+        """Members of a transaction on this host, by lane. Their paths never change, and are read once."""
         here = self._registry.answers.member_ids(txn)
         with self._one:
             known = self._parts.get(txn)
@@ -104,7 +104,7 @@ class Desk:
         jobs: dict[Lane, list[JobId]] = {}
         paths: dict[Lane, dict[str, None]] = {}
         for member in self._registry.answers.every_member(txn, here):
-            if isinstance(member, UnreadableMember):  # it is answered for, and touches nothing
+            if isinstance(member, UnreadableMember):  # the member is answered as failed, and touches nothing
                 jobs.setdefault(frozenset(), []).append(member.job)
                 paths.setdefault(frozenset(), {})
                 continue
@@ -121,13 +121,13 @@ class Desk:
         return parts
 
     def _noting(self, parts: Sequence[Part]) -> list[Part]:
-        """The same, as they note the decision first, among this host's own records."""
+        """The same parts, extended by this host's own records, in which the decision is noted first."""
         records = self._records[:1]
         lane = lane_of(records, self._point_of)
         return [Part(part.lane | lane, part.jobs, (*part.paths, *records)) for part in parts]
 
     def question(self, question: str) -> None:
-        """Read what is asked under this name, and hand it to the lanes."""
+        """Read the question of this name, and hand it to the lanes."""
         registry, host = self._registry.questions, self._config.name
         match registry.take(host, question):
             case {"ask": "probe", "looks": looks, "patience": patience}:
@@ -152,7 +152,7 @@ class Desk:
                 registry.answer(host, question, {"errno": errno.ENOSYS, "text": text})
 
     def resolve(self, question: str, txn: TxnId, job: JobId, how: str) -> None:
-        """Have a job resolved that is committed and cannot be published, if its question is still permitted."""
+        """Have a committed job resolved that cannot be published, if its question is still permitted."""
         part = next((part for part in self._noting(self._parts_of(txn)) if job in part.jobs), None)
         lane, paths = (part.lane, part.paths) if part is not None else (frozenset[str](), ())
         self.questions.resolve(question, {"txn": txn, "job": job, "how": how}, lane, paths)
@@ -160,9 +160,10 @@ class Desk:
     # --- housekeeping -----------------------------------------------------------------------------------
 
     def told(self, attempts: Sequence[HangingPath] = (), aside: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What the heartbeat says besides; what is on disk is as it was read a beat ago.
+        """Further facts of the heartbeat; facts on disk are as they were read a beat ago.
 
-        ``attempts``: the paths on which attempts of this host hang.  ``aside``: what others here have put aside.
+        ``attempts``: the paths on which attempts of this host hang. ``aside``: what other parts of the worker have put
+        aside.
         """
         self._refresh()
         odd = {name: error for found in [*self._odd.values()] for name, error in found.items()}
@@ -172,39 +173,40 @@ class Desk:
         return facts | ({"aside": put_aside} if put_aside else {})
 
     def _placed(self, each: HangingPath) -> HangingPath:
-        """With the file system that a path lies on, and those that are mounted below it."""
+        """The hanging path with its file system's mount point, and the mount points below."""
         point = self._point_of(each.path)
         return replace(each, point=point, beneath=self._mounts.beneath(point))
 
     def tidy(self) -> None:
-        """Tidy up what others left: at the start, after an absence of Redis, and now and then."""
+        """Tidy up after ended processes: at the start, after an absence of Redis, and now and then."""
         self.settle_abandoned()
         self.sweep()
         with redis_may_be_away("sizes of old backups are forgotten the next time"):
             self._registry.answers.forget_sizes()
 
     def _refresh(self) -> None:
-        """Have the facts read that the heartbeat tells of this host's records."""
+        """Have the heartbeat's facts about this host's records read."""
 
         def done(found: Any) -> None:
             if found is not None:
                 self.facts = self.facts | found
 
         self._tend("highest", self._records[:1], "the highest decision of this host", done)
-        self._tend("devices", self._records, "the records of devices", done)  # a write root may hold some, and hang
+        # a write root may hold some records, and hang
+        self._tend("devices", self._records, "the records of devices", done)
 
     def visit(self) -> None:
-        """Have each write root looked at: whether it is what it was, and whether anything is owed beneath it."""
+        """Have every write root checked: whether it is unchanged, and whether work is owed beneath it."""
         for path in self._config.target_roots:
             self._tend("visit", [path], f"a look at {path}")
 
     def sweep(self) -> None:
-        """Have what is settled closed and swept, root by root."""
+        """Have settled transactions closed and swept, root by root."""
         for path in self._config.target_roots:
             self._sweep_root(path)
 
     def _sweep_the_odd(self) -> None:
-        """Have those roots swept once more that have journals which were put aside: they may have been mended."""
+        """Have roots with journals in quarantine swept once more: the journals may have been mended."""
         for path in [path for path, odd in [*self._odd.items()] if odd]:
             self._sweep_root(path)
 
@@ -216,7 +218,7 @@ class Desk:
         self._tend("sweep", [path], f"the sweep of {path}", done)
 
     def settle_abandoned(self) -> None:
-        """Have carried out, root by root, what was decided while this host was given up."""
+        """Have the decisions carried out, root by root, that were made while this host was given up."""
         if not self._registry.answers.abandoned():
             return
         roots = self._config.target_roots or ("",)
@@ -239,7 +241,7 @@ class Desk:
     def _tend(
         self, kind: str, paths: Sequence[str], about: str, done: Callable[[Any], None] = lambda _: None
     ) -> None:  # fmt: skip
-        """Hand in work on a write root, if there is one, that nobody asked for."""
+        """Hand in work on a write root, if the host has one, as housekeeping."""
         path = paths[0] if paths else ""
         lane = lane_of(filter(None, paths), self._point_of)
         self._lanes.hand(Errand(kind, (kind, path), lane, {"path": path}, about, tuple(paths), done=done))

@@ -1,8 +1,8 @@
 """Processes for errands: forked by a process that was itself forked before the first thread began.
 
-A thread that hangs in the kernel cannot be ended, nor can the process that it belongs to: its locks and its connections
-stay until the file system answers.  A process of its own keeps only what its errand has.  When the steps worker ends,
-its forker ends, and with the forker, by the kernel's own doing, every process of its making that is able to.
+A thread that hangs in the kernel cannot be ended, nor can its process: its locks and its connections stay until the
+file system answers. A process per errand keeps only the resources of its errand. When the steps worker ends, its forker
+ends, and then the kernel ends every process made by the forker, as far as the process can end.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from blockworker.system.pidtable import PidTable
 from blockworker.system.threads import vital
 
 _PR_SET_PDEATHSIG: Final = 1
-_PID: Final = 8  # bytes in which the forker tells a process id
+_PID: Final = 8  # bytes in which the forker sends a process id
 HEARD: Final = 1.0  # seconds in which a forker notes how a process ended
 ANSWER: Final = 30.0  # seconds in which a process is forked, also where the machine is busy
 
 
-# How the processes ended that a forker has made: noted by the forker, whose children they are.
+# How the processes made by a forker ended: noted by the forker, their parent.
 _ENDS: Final = PidTable(8)
 
 
@@ -38,13 +38,13 @@ class ForkerGone(Exception):
 
 
 class ErrandProcess:
-    """A process that does one errand after the other.  For one thread at a time."""
+    """A process that does one errand after the other. For one thread at a time."""
 
     def __init__(self, pid: int, connection: Connection) -> None:
         self.pid, self._connection = pid, connection
 
     def run(self, kind: str, words: object) -> tuple[Any, bool]:
-        """Do an errand: its result, and whether the process takes another one.  Raises Gone."""
+        """Do an errand; return its result, and whether the process takes another errand. Raises ForkerGone."""
         try:
             self._connection.send_bytes(codec.pack([kind, words]))
             value, stays = codec.unpack(self._connection.recv_bytes())
@@ -53,16 +53,16 @@ class ErrandProcess:
         return value, bool(stays)
 
     def close(self) -> None:
-        """The process ends when its errand is done; at once if it has none."""
+        """Let the process end when its errand is done; at once if it has none."""
         self._connection.close()
 
 
 class Forker:
-    """Forks processes that serve errands.  To be made while the program has a single thread.
+    """Forks processes that serve errands. To be made while the program has a single thread.
 
-    ``warm``: called once, in the process that forks: what is loaded there is loaded in all of them.  ``answer``: how
-    long one fork may take; a forker that takes longer is ended, as its answer to one question must never be the answer
-    to another one.
+    ``warm``: called once, in the forking process: modules loaded by ``warm`` are loaded in every child. ``answer``:
+    seconds that one fork may take. A forker that takes longer is ended, as its answer to one request must never be
+    taken for the answer to another request.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Forker:
         theirs.close()
 
     def start(self) -> ErrandProcess:
-        """A new process.  Raises Gone: the forker was closed, or has ended.  Not for several threads."""
+        """Fork a new process. Not thread-safe. Raises ForkerGone: the forker was closed, or has ended."""
         ours, theirs = socket.socketpair()
         try:
             socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
@@ -97,7 +97,7 @@ class Forker:
         return ErrandProcess(int.from_bytes(told, "big"), Connection(ours.detach()))
 
     def watch(self, ended: Callable[[], object]) -> None:
-        """Have ``ended`` called, by a thread of its own, should the forker end before it is closed."""
+        """Have ``ended`` called, by a new thread, if the forker ends before it is closed."""
 
         def follow() -> None:
             with suppress(ChildProcessError):
@@ -108,7 +108,7 @@ class Forker:
         vital(follow, "forker").start()
 
     def close(self) -> None:
-        """End the forker, and every process of its making that does not hang in the kernel."""
+        """End the forker, and every process made by it that does not hang in the kernel."""
         self._closed = True
         self._socket.close()
         with suppress(ChildProcessError):
@@ -116,7 +116,7 @@ class Forker:
 
 
 def _way_of_ending(pid: int) -> str:
-    """How a process ended whose connection is closed: its forker hears of that a moment later."""
+    """How a process with a closed connection ended: its forker is notified a moment later."""
     give_up = time.monotonic() + HEARD
     while not (code := _ENDS.of(pid)) and time.monotonic() < give_up:
         time.sleep(0.01)
@@ -124,7 +124,7 @@ def _way_of_ending(pid: int) -> str:
 
 
 def _note_ends(*_: object) -> None:
-    """Take the children in that have ended, and note how."""
+    """Reap the ended children, and note how they ended."""
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG)) and found[0]:
             _ENDS.note(found[0], b"%d" % os.waitstatus_to_exitcode(found[1]))
@@ -134,7 +134,8 @@ def _fork_until_closed(
     control: socket.socket, serve: Callable[[Connection], None], warm: Callable[[], object]
 ) -> NoReturn:  # fmt: skip
     try:
-        # Who ends a group of processes means the worker, whose end is ours.  Not ignored: commands would inherit that.
+        # A signal to a group of processes is meant for the worker, whose end ends the forker. Not ignored: commands
+        # would inherit that.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, _note_ends)

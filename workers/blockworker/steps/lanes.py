@@ -1,6 +1,6 @@
-"""The lanes of a host: errands are handed in and never waited for; each is done by a process of its own.
+"""The lanes of a host: errands are handed in and never waited for; a separate process does the errand.
 
-A thread of ours serves each process: it sends errands and waits for answers, on a socket, which cannot hang.
+A thread of ours serves every process: the thread sends errands and waits for answers, on a socket, which cannot hang.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ YOUNG: Final = 1.0  # seconds for which an errand is not looked at
 
 
 class Runner(Protocol):
-    """What does errands, one at a time."""
+    """A process, or its stand-in, that does errands, one at a time."""
 
     pid: int
 
     def run(self, kind: str, words: object) -> tuple[Any, bool]:
-        """The result of an errand, and whether another one may follow.  Raises Gone."""
+        """Do an errand; return its result, and whether another errand may follow. Raises ForkerGone."""
 
     def close(self) -> None: ...
 
@@ -46,7 +46,7 @@ class _Underway:
 
 
 class Lanes:
-    """``start`` makes a runner; ``point_of`` tells the mount point of a path; ``patience``: see ``PATIENCE``."""
+    """Lanes of a host. ``start`` makes a runner; ``point_of``: mount point of a path; ``patience``: as ``PATIENCE``."""
 
     def __init__(
         self, start: Callable[[], Runner], point_of: Callable[[str], str], *, board: ErrandBoard | None = None,
@@ -64,7 +64,7 @@ class Lanes:
         self._closed = False
 
     def hand(self, errand: Errand) -> bool:
-        """Queue an errand; False where the same one waits already, or nothing is taken any more."""
+        """Queue an errand; return False if the same errand waits already, or the lanes are closed."""
         with self._state:
             if self._closed or not self._board.put(errand):
                 return False
@@ -72,7 +72,7 @@ class Lanes:
             return True
 
     def look(self) -> None:
-        """Notice what hangs, and what nobody waits for any more; to be called about once a second."""
+        """Notice hanging errands, and errands whose time is over; to be called about once a second."""
         with self._state:
             watched = [each for each in self._underway.values() if time.monotonic() - each.began >= YOUNG]
             watched += self._leaving.values()
@@ -87,7 +87,7 @@ class Lanes:
             _tell(errand, None)
 
     def hanging(self) -> list[HangingPath]:
-        """What hangs now, the longest first."""
+        """The paths that hang now, the longest first."""
         with self._state:
             every = [(each.standing, each.errand) for each in (*self._underway.values(), *self._leaving.values())]
         now = time.time()
@@ -105,12 +105,12 @@ class Lanes:
         return sorted(found, key=lambda hanging: hanging.since)
 
     def blamed(self, lane: Iterable[str]) -> str:
-        """The path that hangs on one of these file systems; "" where none does."""
+        """The path that hangs on one of these file systems; "" if none hangs."""
         points = set(lane)
         return next((each.path for each in self.hanging() if each.point in points), "")
 
     def close(self, patience: float) -> None:
-        """Take nothing any more, and give what is under way so many seconds to end; what hangs is not waited for."""
+        """Accept nothing more; wait at most ``patience`` seconds for errands under way, but not for hanging ones."""
         with self._state:
             self._closed = True
             for errand in self._board.waiting():
@@ -121,7 +121,7 @@ class Lanes:
             )  # fmt: skip
 
     def _begin(self) -> None:
-        """Begin what may be begun; under the lock."""
+        """Begin the errands that may begin; under the lock."""
         hanging = {
             key: self._point_of(each.standing.path) for key, each in self._underway.items() if each.standing is not None
         }
@@ -132,7 +132,7 @@ class Lanes:
         self._man()
 
     def _man(self) -> None:
-        """Have a server for everything that was begun; where no thread can be made, the next look tries again."""
+        """Have a server for every begun errand; if no thread can be made, the next look tries again."""
         while len(self._begun) > self._free + self._coming:
             try:
                 vital(self._serve, "errands").start()
@@ -142,7 +142,7 @@ class Lanes:
             self._coming += 1
 
     def _serve(self) -> None:
-        """Do one errand after the other in one process, until there was none for a while."""
+        """Do one errand after the other in one process, until none came for a while."""
         with self._state:
             self._coming -= 1
         runner: Runner | None = None
@@ -158,7 +158,7 @@ class Lanes:
             except ForkerGone as gone:
                 if not self._closed:
                     log.warning("%s: %s; it is asked for again", errand.about or errand.kind, gone)
-            except Exception:  # whatever it is, the errand is over, and its lane goes on
+            except Exception:  # after any error, the errand is over, and its lane goes on
                 log.exception("%s: an error nobody expected", errand.about or errand.kind)
             self._over(errand, leaves=not stays)
             _tell(errand, value)
@@ -189,5 +189,5 @@ class Lanes:
 def _tell(errand: Errand, value: Any) -> None:
     try:
         errand.done(value)
-    except Exception:  # whoever was told is to blame, and the lane has to go on
+    except Exception:  # the error belongs to the receiver of the result, and the lane has to go on
         log.exception("%s: its result could not be used", errand.about or errand.kind)

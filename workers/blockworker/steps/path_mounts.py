@@ -1,6 +1,6 @@
-"""Which file system a path lies on, told from its text and the kernel's table of mounts.
+"""The file system of a path, found from the path's text and the kernel's table of mounts.
 
-No path is touched for the answer, so that the answer comes although the file system hangs.
+No path is touched for the answer: the answer comes even if the file system hangs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Final
 
 TABLE: Final = "/proc/self/mountinfo"
 LINKS: Final = 40  # symlinks on one way, as in the kernel
-KEEP: Final = 1.0  # seconds for which a table that was read is used
-_POINT: Final = 4  # the field of a line that is the mount point
+KEEP: Final = 1.0  # seconds for which a table is used after it was read
+_POINT: Final = 4  # the index of the mount point in a line
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -26,7 +26,7 @@ def mount_points(table: str) -> tuple[str, ...]:
 
 
 def point_of(path: str, points: Iterable[str]) -> str:
-    """The longest of the mount points that hold the path; ``/`` where none does."""
+    """The longest of the mount points that hold the path; ``/`` if none does."""
     return next((point for point in points if path == point or path.startswith(point.rstrip("/") + "/")), "/")
 
 
@@ -52,7 +52,7 @@ def resolve_to_mount(path: str, points: Iterable[str]) -> str:
 
 
 class MountTable:
-    """The mounts of this host.  ``roots``: paths of the configuration, whose symlinks are resolved once, here."""
+    """The mounts of this host. ``roots``: configured paths; their symlinks are resolved once, at the start."""
 
     def __init__(self, roots: Iterable[str] = ()) -> None:
         self._points: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class MountTable:
         self._aliases = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -len(pair[0]))
 
     def beneath(self, point: str) -> tuple[str, ...]:
-        """The mount points of other file systems below one of a file system."""
+        """The mount points of other file systems below ``point``."""
         below = point.rstrip("/") + "/"
         return tuple(each for each in self._table() if each.startswith(below) and each != point)
 
@@ -73,7 +73,7 @@ class MountTable:
         return self._points
 
     def point_of(self, path: str) -> str:
-        """The mount point of the file system that a path lies on; a device is a file system of its own."""
+        """The mount point of a path's file system; a device is a file system of its own."""
         if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only looked at as text
             return path
         for root, real in self._aliases:

@@ -1,7 +1,7 @@
-"""Questions that somebody waits for: volumes to be looked at, an image to be resized, targets to be pruned.
+"""Questions with a waiting asker: volumes to be looked at, an image to be resized, targets to be pruned.
 
-Each is split by file system and handed to the lanes.  It is answered when all its parts are known, or when the asker's
-patience is nearly over: then what did not come back is answered with the path that hangs.
+A question is split by file system and handed to the lanes. It is answered when the answers of every part are known, or
+when the asker's patience is nearly over: then a missing part is answered with the hanging path.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from blockworker.steps.touched import TOUCHED, PointOf, lane_of, look_paths, pru
 log = logging.getLogger(__name__)
 
 SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
-SWEEP: Final = 120.0  # seconds that whoever asks for a sweep waits
-REPLACE: Final = 15.0  # seconds that whoever asks for a change of the registry waits
-RESOLVE: Final = 30.0  # seconds that whoever asks for a resolve waits
-WHOLE_HOST: Final = frozenset({"the whole host"})  # the lane of looks that end by themselves, whatever hangs
+SWEEP: Final = 120.0  # seconds that the asker of a sweep waits
+REPLACE: Final = 15.0  # seconds that the asker of a change of the registry waits
+RESOLVE: Final = 30.0  # seconds that the asker of a resolve waits
+# the lane of looks that end by themselves, even if a file system hangs
+WHOLE_HOST: Final = frozenset({"the whole host"})
 DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
 
 
 @dataclass
 class Pending:
-    """A question of which some parts are not answered yet.  ``late`` makes the answer when the time is over."""
+    """A question with unanswered parts. ``late`` makes the answer when the time is over."""
 
     until: float
     missing: int
@@ -47,7 +48,7 @@ class Pending:
 
 @contextmanager
 def redis_may_be_away(what: str) -> Iterator[None]:
-    """Log, and go on: whoever asked waits, and asks again."""
+    """Log an absence of Redis, and go on: the asker waits, and asks again."""
     try:
         yield
     except redis.RedisError as error:
@@ -65,7 +66,7 @@ class QuestionDesk:
     # --- questions --------------------------------------------------------------------------------------
 
     def probe(self, question: str, looks: Sequence[Mapping[str, Any]], patience: float) -> None:
-        """Have volumes looked at; what hangs is answered with its path when the asker's patience is nearly over."""
+        """Have volumes looked at; a hanging look is answered with its path when the asker's patience is nearly over."""
         answers: list[dict[str, Any] | None] = [None] * len(looks)
         sorted_: dict[Lane, list[int]] = {}
         for at, look in enumerate(looks):
@@ -121,7 +122,7 @@ class QuestionDesk:
         self._change(errand, RESOLVE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
 
     def sweep(self, question: str, *, dry: bool, lost: str) -> None:
-        """Have every write and restore root swept of what the registry does not know; ``lost``: one that is gone."""
+        """Have every write and restore root swept of files unknown to the registry; ``lost``: a lost registry."""
         roots, until = self._config.target_roots, _end_of(SWEEP)
         answers: list[list[dict[str, str]] | None] = [None] * len(roots)
 
@@ -145,15 +146,15 @@ class QuestionDesk:
                              pending.until, done))  # fmt: skip
 
     def replace(self, question: str, gone: str, records: Sequence[str]) -> None:
-        """Have this host take the registry in the place of one that is gone, if its question is still permitted."""
+        """Have this host replace a registry that is gone by the present one, if its question is still permitted."""
         words, lane = {"question": question, "gone": gone}, lane_of(records, self._point_of)
         errand = Errand("replace", ("replace", question), lane, words, "a change of the registry", tuple(records))
         self._change(errand, REPLACE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
 
     def rescan(self, question: str, root: str, after: Sequence[bytes] | None, patience: float) -> None:
-        """Have a page of the manifests below a write root read ("": the first one); ``after``: where it goes on.
+        """Have a page of the manifests below a write root read ("": the first root), from position ``after`` on.
 
-        The answer says which root and which position come next; None: that was all.
+        The answer names the root and the position of the next page; None: no page is left.
         """
         roots = self._config.write_roots
         path = root or next(iter(roots), "")
@@ -184,10 +185,10 @@ class QuestionDesk:
     def _change(
         self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False
     ) -> None:  # fmt: skip
-        """Hand in what changes something, for which it needs a permit unless it is ``free``.
+        """Hand in a change, which needs a permit unless the change is ``free``.
 
-        It is refused in time only where it has surely not been begun and never will be: the permit, which only one can
-        take, is taken away from it.
+        A change is refused in time only if it has surely not been begun and never will be: the permit, which only one
+        process can take, is taken away from it.
         """
         question = errand.words["question"]
         found: list[Any] = []
@@ -237,7 +238,7 @@ class QuestionDesk:
         self._answer(pending.finish)
 
     def expire(self) -> None:
-        """Answer what nobody waits for much longer."""
+        """Answer the questions whose askers will soon stop waiting."""
         now = time.monotonic()
         with self._one:
             late = [each for each in self._pending if each.until <= now]
@@ -252,12 +253,12 @@ class QuestionDesk:
             finish()
 
     def _missing(self, look: Mapping[str, Any], until: float, patience: float) -> dict[str, Any]:
-        """The answer to a look of which nothing came back."""
+        """The answer to a look without a result."""
         code = errno.ETIMEDOUT if time.monotonic() >= until else errno.EIO
         return {"errno": code, "text": self._why(look_paths(self._config, look), until, patience)}
 
     def _why(self, paths: Sequence[str], until: float, patience: float) -> str:
-        """Why nothing came back: the time is over, or the process that was at work has ended."""
+        """Why no result came back: the time is over, or the process at work has ended."""
         path = paths[0] if paths else "a path"
         if time.monotonic() < until:
             why = "nobody could look: the process for it has ended, or too much waits before it"
@@ -267,5 +268,5 @@ class QuestionDesk:
 
 
 def _end_of(patience: float) -> float:
-    """When a question is answered as it stands, by the monotonic clock."""
+    """When a question is answered with the parts known by then, by the monotonic clock."""
     return time.monotonic() + patience - SLACK

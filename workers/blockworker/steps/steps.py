@@ -1,6 +1,6 @@
-"""The steps a host answers for its members: open, cut, prepare, settle.
+"""The steps that a host answers for its members: open, cut, prepare, settle.
 
-Each may come twice, late, or after a crash half-way: what is done is found done, and answered again.
+A step may come twice, late, or after a crash half-way: work that is done is found done, and answered again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ OFTEN = 5.0  # seconds in which the members of a batch are begun: after that the
 BATCH = 100  # members of a batch at most: a large share shows progress, and holds locks and Redis only shortly
 
 T = TypeVar("T")
-Ends: TypeAlias = Sequence[tuple[Member, T | Exception]]  # what a step came to
+Ends: TypeAlias = Sequence[tuple[Member, T | Exception]]  # members, with the result of a step or its error
 
 
 class Steps:
@@ -55,7 +55,7 @@ class Steps:
         self._highest = highest or Highest(roots.config)
 
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
-        """Do a step for every member here that owes it, and answer.  ``jobs``: only for those of these members."""
+        """Do a step for every member here that owes the step, and answer. ``jobs``: only for these members."""
         every = self._answers.every_member(txn, jobs)
         owing = [each for each in every if _owes(each, Step(step))]
         log.info("transaction %s: %s of %d members, of which %d owe it", txn, step, len(every), len(owing))
@@ -67,7 +67,7 @@ class Steps:
             Step.SETTLE: self._settle,
         }
         try:
-            if step == Step.CUT:  # all at once
+            if step == Step.CUT:  # all members at once
                 cut(self._answers, self._roots, txn, self._driver)
             else:
                 by_name[Step(step)](txn, members)
@@ -77,7 +77,7 @@ class Steps:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
     def _answer_unreadable(self, txn: TxnId, step: Step, members: Sequence[UnreadableMember]) -> None:
-        """Answer as failed for those that nobody here can read.
+        """Answer as failed for members whose record this version cannot read.
 
         A settle that fails is owed until a version that can read the record does it.
         """
@@ -110,7 +110,7 @@ class Steps:
             )  # fmt: skip
 
         roots = self._roots.serving(self._answers.decision(txn)[2])
-        last: dict[JobId, int] = {}  # sizes of last backups, in bytes, of the batch that is answered for
+        last: dict[JobId, int] = {}  # sizes of last backups, in bytes, for the batch being answered
         for batch in self._batches(roots, owing, begin):
             last = dict(self._answers.last_sizes(member.spec for member, _ in batch))
             self._answer(txn, Step.OPEN, batch, answer)
@@ -134,7 +134,7 @@ class Steps:
             self._answer(txn, Step.PREPARE, batch, answer)
 
     def _settle(self, txn: TxnId, members: Sequence[Member]) -> None:
-        decision, number, incarnation = self._answers.decision(txn)  # the registry's word, never a message's
+        decision, number, incarnation = self._answers.decision(txn)  # from the registry, never from a message
         if not decision:
             log.warning("transaction %s: asked to settle, but nothing is decided", txn)
             return
@@ -158,9 +158,9 @@ class Steps:
     def _batches(
         self, roots: Roots, members: Sequence[Member], begin: Callable[[Batch, Member], Durably[T]]
     ) -> Iterator[Ends[T]]:
-        """Do a step for all members, a batch at a time; what it came to for each one of the batch.
+        """Do a step for every member, a batch at a time; yield the members of a batch with their results.
 
-        A batch ends early where its members take long: a host that is at work must not look like one that hangs.
+        A batch ends early if its members take long: a busy host must not look like a host that hangs.
         """
         done = 0
         while done < len(members):
@@ -171,13 +171,13 @@ class Steps:
                     ends = do_together((begin(batch, member) for member in some), OFTEN)
             except redis.RedisError:
                 raise
-            except Exception as error:  # the journal could not be left as it has to be
+            except Exception as error:  # the journal could not be left in its required state
                 ends = [error for _ in some]
             yield [*zip(some, ends, strict=False)]
             done += len(ends)
 
     def _answer(self, txn: TxnId, step: Step, batch: Ends[T], answer: Callable[[Member, T], Answer]) -> None:
-        """Answer for a batch.  Raises LockBusy, StagingBusy: of a member that there is no answer for yet."""
+        """Answer for a batch. Raises LockBusy, StagingBusy: a member has no answer yet."""
         answers: list[Answer] = []
         busy: BlockjobsError | None = None
         for member, end in batch:
@@ -193,7 +193,7 @@ class Steps:
             raise busy
 
     def _clean(self, members: Sequence[Member]) -> None:
-        """Close the books, once for each root: the driver of one member there does it for all."""
+        """Close the journals, once per root: the driver of one member does it for every member of the root."""
         seen = set()
         roots = self._roots.with_former()
         for member in members:
@@ -208,14 +208,14 @@ class Steps:
             return self._driver(member).abort(roots, member.spec, number, opened=opened) or ""
         except drivers.NoDriver:
             if opened:
-                raise  # a driver was here and is gone: what it made is still there
+                raise  # a former driver is gone: its files still exist
             return ""
 
     def _driver(self, member: Member) -> Driver:
         return drivers.find(member.spec.type, self._roots.config.name)
 
 
-OWES: Mapping[Step, tuple[str, str]] = {  # what a member has passed, and its status, when it owes a step
+OWES: Mapping[Step, tuple[str, str]] = {  # step -> the last step passed, and the status, of a member that owes the step
     Step.OPEN: ("", "created"),
     Step.CUT: (Step.OPEN, "created"),
     Step.PREPARE: (Step.RUN, "pending"),
@@ -229,7 +229,7 @@ def _owes(member: Member | UnreadableMember, step: Step) -> bool:
 
 
 def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, Any]:
-    """What OPEN and CUT found, and how far the cuts of all its transaction lie apart."""
+    """The findings of OPEN and CUT, with the skew between the cuts of the whole transaction."""
     if skew is None or "cut" not in opened:
         return opened
     return {**opened, "cut": {**opened["cut"], "skew": skew}}
@@ -238,9 +238,9 @@ def _with_skew(opened: Mapping[str, Any], skew: float | None) -> Mapping[str, An
 def _room_for(
     room: Room, spec: JobSpec, last: int, allocated: int | None
 ) -> tuple[tuple[int, int] | None, list[str]]:  # fmt: skip
-    """Look whether a target fits: its file system and the bytes that it is going to need, if known, and warnings.
+    """Check whether a target fits; return its file system and the needed bytes, if known, and warnings.
 
-    ``last``: bytes that the last backup of the job takes up; 0: there is none.  Raises JobFailed: it does not fit.
+    ``last``: bytes used by the last backup of the job; 0: none exists. Raises JobFailed: the target does not fit.
     """
     needed = estimate(spec, last=last, allocated=allocated)
     if needed is None:
@@ -266,7 +266,7 @@ def _take_room(room: Room, spec: JobSpec, needed: int) -> tuple[int, list[str]]:
 
 
 def _root_of(roots: Roots, spec: JobSpec) -> str:
-    """The write root of a target; the directory of what lies beneath none."""
+    """The write root of a target; its directory if the target lies beneath no write root."""
     try:
         return roots.root_of(target_path(spec), write=True).path
     except JobFailed:
@@ -275,7 +275,7 @@ def _root_of(roots: Roots, spec: JobSpec) -> str:
 
 @contextmanager
 def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
-    """Turn what goes wrong into the member's answer."""
+    """Turn errors into the member's answer."""
     try:
         yield
     except (LockBusy, StagingBusy, redis.RedisError):
@@ -291,7 +291,7 @@ def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
         answers.append(
             Answer(member.spec.id, code, f"{error.filename or member.spec.target.text}: {os.strerror(code)}")
         )
-    except Exception as error:  # it is this member's own, and the others have their answers
+    except Exception as error:  # the error of this member alone; other members have their answers
         log.exception("job %s: an error nobody expected", member.spec.id)
         answers.append(Answer(member.spec.id, errno.EIO, unexpected(error)))
 
@@ -302,5 +302,5 @@ def _logged(member: Member) -> Iterator[None]:
         yield
     except redis.RedisError:
         raise
-    except Exception as error:  # what is settled is settled: whoever sweeps comes by again
+    except Exception as error:  # the member stays settled; the next sweep closes the journal
         log.warning("transaction %s: its journal is not closed yet: %s", member.spec.transaction, error)

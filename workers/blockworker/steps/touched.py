@@ -1,4 +1,4 @@
-"""Which paths, and so which file systems, a member, a question or a command touches: that decides its lane."""
+"""The paths, and thereby the file systems, that a member, a question or a command touches: they decide its lane."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from blockworker.steps.board import Lane
 
 PointOf = Callable[[str], str]  # the mount point of a path
 
-TOUCHED: Final = 20  # paths of an errand that are remembered, to name one that hangs
+TOUCHED: Final = 20  # paths of an errand that are remembered, to name a hanging path
 
 
 def lane_of(paths: Iterable[str], point_of: PointOf) -> Lane:
-    """The file systems that some paths lie on."""
+    """The mount points of the file systems of ``paths``."""
     return frozenset(map(point_of, paths))
 
 
 def spec_paths(config: HostConfig, spec: JobSpec) -> tuple[str, ...]:
-    """What a job of this host touches: its target, the root with its journal, its source and the layers below."""
+    """Paths touched by a job of this host: its target, the root with its journal, its source and the layers below."""
     mine = [*_volume_paths(config, spec.target.volume, write=True)]
     if spec.source.host == config.name:
         mine += _volume_paths(config, spec.source.volume)
@@ -33,7 +33,7 @@ def spec_paths(config: HostConfig, spec: JobSpec) -> tuple[str, ...]:
 
 
 def look_paths(config: HostConfig, question: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a question of ``probe`` touches; nothing where it cannot be read, which its answer will say."""
+    """Paths touched by a question of ``probe``; empty for an unreadable question, whose answer names the fault."""
     with suppress(BadInput, KeyError, ValueError, TypeError):
         if "spec" in question:
             return spec_paths(config, JobSpec.from_dict(question["spec"]))
@@ -45,7 +45,7 @@ def look_paths(config: HostConfig, question: Mapping[str, Any]) -> tuple[str, ..
 
 
 def prune_paths(keys: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a question of ``prune`` touches: what goes, and what stays, as the one may lie on the other."""
+    """Paths touched by a question of ``prune``: removed and remaining targets, as a target may lie on another."""
     return (*(target["path"] for target in keys["going"]), *keys["remaining"])
 
 
@@ -55,12 +55,12 @@ def _volume_paths(config: HostConfig, volume: Volume, *, write: bool = False) ->
 
 
 def root_path(roots: Sequence[str], path: str) -> str:
-    """The longest of some roots that holds a path; "" where none does."""
+    """The longest of some roots that holds a path; "" if none does."""
     return max((root for root in roots if Root(root).holds(path)), key=len, default="")
 
 
 def _stem(pattern: str) -> str:
-    """The directory of a pattern that is looked into first."""
+    """The longest directory of a pattern without wildcards."""
     parts = pattern.split("/")
     plain = next((at for at, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
     return "/".join(parts[:plain]) or "/"

@@ -1,7 +1,7 @@
-"""What a process of the lanes does for each kind of errand.
+"""The work of a process of the lanes, by kind of errand.
 
-It is told what to do by the worker's main process, has a connection to the registry of its own, and may hang: nobody
-waits for it who has something else to do.
+The worker's main process sends the errands. The process has its own connection to the registry, and may hang: no
+process with other work waits for it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from blockworker.watch import abandoned
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 2  # of one process to the registry
-RESTS: Final = 2.0  # seconds without an errand after which it keeps none
+RESTS: Final = 2.0  # seconds without an errand after which the process closes its connections
 
 Words = Mapping[str, Any]
 
 
 class SharedHighest(Highest):
-    """The highest decision, as several processes share it."""
+    """The highest decision, shared by several processes."""
 
     def raise_to(self, incarnation: str, number: int) -> None:
         if self.damage is None and incarnation == self.incarnation and number <= self.number:
-            return  # it is on disk: numbers only grow
+            return  # the decision is on disk: numbers only grow
         with self._alone():
             if self._place is not None:
                 self._read_again()
@@ -61,7 +61,7 @@ class SharedHighest(Highest):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the record, where there is one, against the other processes."""
+        """Lock the record, if the host has a place for records, against other processes."""
         if self._place is None:
             yield
             return
@@ -93,7 +93,7 @@ class ErrandWork:
         }
 
     def run(self, kind: str, words: Words) -> tuple[Any, bool]:
-        """Do an errand: its result, None where there is none, and whether this process may go on."""
+        """Do an errand; return its result (None: no result), and whether this process may go on."""
         try:
             value = self._by_kind[kind](words)
             self._warned.pop(kind, None)
@@ -107,7 +107,7 @@ class ErrandWork:
         return None, not crew.left_behind()
 
     def _warn(self, kind: str, text: str) -> None:
-        """Log what keeps an errand from being done; of errands that come each second, once for as long as it stays."""
+        """Log the obstacle of an errand; for errands that come every second, once as long as the obstacle stays."""
         if self._warned.get(kind) != text:
             self._warned[kind] = text
             log.warning("%s: %s", kind, text)
@@ -153,7 +153,7 @@ class ErrandWork:
             return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
 
     def _replace(self, words: Words) -> dict[str, Any] | None:
-        """Take the registry that is asked for in the place of one that a person says is gone."""
+        """Replace a registry that a person says is gone by the present one."""
         _, _, incarnation = self._registry.answers.decision(TxnId(""))
         if not incarnation or not self._permitted(words):
             return None
@@ -184,7 +184,7 @@ class ErrandWork:
 
 
 def _known(config: HostConfig) -> Highest:
-    """The highest decision, as it is on disk.  Raises JobFailed: nobody can read it."""
+    """The highest decision, read from disk. Raises JobFailed: the record is damaged."""
     highest = Highest(config)
     if highest.damage is not None:
         raise highest.damage
@@ -197,7 +197,7 @@ def serve(connection: Connection, url: str, config: HostConfig) -> None:
     work = ErrandWork(HostRegistry(client, config.name), Roots(config), SharedHighest(config))
     while True:
         if not connection.poll(RESTS):
-            client.connection_pool.disconnect(inuse_connections=False)  # which the next errand opens anew
+            client.connection_pool.disconnect(inuse_connections=False)  # the next errand opens them anew
         try:
             kind, words = codec.unpack(connection.recv_bytes())
         except (EOFError, OSError):

@@ -60,7 +60,8 @@ def share(fd: int) -> None:
 def own(fd: int, what: str) -> None:
     """Lock an image as a writer that shares nothing, until the descriptor is closed: QEMU does not start on the image.
 
-    Raises: JobFailed: QEMU has the image open (EBUSY), or a job of ours reads it.
+    Raises:
+        JobFailed: QEMU has the image open (EBUSY), or a job of ours reads it.
     """
     try:
         kernel.lock_shared(fd, _USED, _COUNT)

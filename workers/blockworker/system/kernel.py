@@ -203,7 +203,8 @@ def is_unchangeable(fd: int) -> bool:
 def lock_shared(fd: int, offset: int, length: int = 1) -> None:
     """Take a shared record lock of the open file description (F_OFD_SETLK), which ends with its last descriptor.
 
-    Raises: BlockingIOError: another process has an exclusive lock on one of the bytes.
+    Raises:
+        BlockingIOError: another process has an exclusive lock on one of the bytes.
     """
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, offset, length, 0))
 

@@ -38,8 +38,8 @@ def replacing(folder: int, texts: Mapping[str, bytes]) -> Durably[None]:
 
     After an end without an error, the space for another version of up to 256 more bytes is allocated.
 
-    Raises: OSError: with a code of ``kernel.NO_SPACE`` if a new version is larger than the last one and the disk is
-    full.
+    Raises:
+        OSError: with a code of ``kernel.NO_SPACE`` if a new version is larger than the last one and the disk is full.
     """
     rooms = {}
     with ExitStack() as opened:

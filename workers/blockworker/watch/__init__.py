@@ -1,1 +1,1 @@
-"""What watches a host beside its work: the heartbeat, the pulse, dead attempts, abandoned transactions."""
+"""Observers of a host beside its work: the heartbeat, the pulse, dead attempts, abandoned transactions."""

@@ -1,6 +1,6 @@
-"""What an abandoned host finds when it is back after all: members that ended without it, and their files.
+"""Settlement on an abandoned host that is back: members that ended without the host, and their files.
 
-The decision of each transaction is carried out as it would have been, from the journals alone; nobody waits for it.
+The decision of a transaction is carried out as usual, from the journals alone; no other process waits for it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
 
-TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: nothing comes as late as that
+TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: no message comes later
 
 
 def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
     """Settle beneath one write root every transaction that was ended without this host.
 
-    Returns the transactions of which nothing is left beneath that root.  Devices, which lie beneath none, are settled
-    with the first root; ``path`` "": there is no root.
+    Returns the transactions that have nothing left beneath that root. Devices lie beneath no root, and are settled with
+    the first root; ``path`` "": the host has no root.
     """
     done = []
     for txn in answers.abandoned():
@@ -56,9 +56,10 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
 
 
 def visit_root(roots: Roots, path: str) -> None:
-    """Take over what is new of a write root: its file system, records of earlier versions, and that it is back."""
+    """Take over the news of a write root: its file system, records of earlier versions, and its return."""
     try:
-        if roots.config.state:  # without one, what lies beneath the first root is what earlier versions had there
+        # without a state directory, earlier versions had the same records beneath the first root
+        if roots.config.state:
             roots.remember_root(path)
         devices.carry_over(roots, path)
         settle_owed(roots, path)
@@ -69,11 +70,11 @@ def visit_root(roots: Roots, path: str) -> None:
 
 
 def settle_owed(roots: Roots, path: str) -> None:
-    """Carry out the aborts of transactions that may have begun beneath a write root while it was away.
+    """Carry out the aborts of transactions that may have begun beneath a write root while the root was away.
 
     Raises:
-        RootAway: it is still away.
-        JobFailed: something of a transaction cannot be removed.
+        RootAway: the root is still away.
+        JobFailed: a file of a transaction cannot be removed.
     """
     for txn, number in owed.read(roots.config).get(path, {}).items():
         os.close(roots.open_dir(path))
@@ -89,9 +90,9 @@ def sweep_roots(roots: Roots) -> None:
 
 
 def sweep_root(roots: Roots, path: str) -> dict[str, str]:
-    """Close what is settled beneath a write root and was left open, and remove old tombstones.
+    """Close settled journals that are still open beneath a write root, and remove old tombstones.
 
-    Journals are handled one by one; returns those that could not be, with the error of each.
+    Journals are handled one by one; returns the journals that could not be handled, with their errors.
     """
     aside = Quarantine()
     aside.handle(f"sweep of write root {path}", partial(_sweep, roots, path, aside))

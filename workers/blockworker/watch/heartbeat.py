@@ -1,7 +1,7 @@
-"""The heartbeat of one of a host's two workers: one in three seconds, a refusal to share a name, and a last word.
+"""The heartbeat of one of a host's two workers: a beat in three seconds, a refusal to share a name, and a last word.
 
-A worker that was stopped for a while may find its name taken by another machine when it goes on: before it takes a
-message it knows of a beat that is younger than a takeover takes.
+A worker that was stopped for a while may find its name taken by another machine when it goes on. Before it takes a
+message, it needs an answered beat that is younger than a takeover takes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from blockworker.system.threads import end_process, vital
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 3.0  # seconds
-SECOND: Final = 1.0  # seconds from the first beat to the second one: whoever was judged as down is up when it moves
+SECOND: Final = 1.0  # seconds from the first beat to the second: a host judged as down is up when its counter moves
 CURRENT: Final = 9.0  # seconds for which a beat vouches for the name
 TAKEOVER: Final = 12.0  # seconds another machine's counter must stand still before this one may take the name
-_AGAIN: Final = 0.2  # seconds between two looks whether the main process has beaten
+_AGAIN: Final = 0.2  # seconds between two checks for a beat of the main process
 
 
 class Heartbeat:
-    """``more``: facts that change, which are asked for at every beat and must not touch a path.
+    """Beats for one worker. ``more``: facts that change, asked for at every beat; ``more`` must not touch a path.
 
-    To be made before the worker forks: its children see when the last beat was answered.
+    Make the heartbeat before the worker forks: the children then see when the last beat was answered.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Heartbeat:
         self._machine, self._process = machine.machine_name(config), machine.this_process().text
         self._facts: dict[str, Any] = dict(facts()) if worker is WorkerName.STEPS else {}
         self._aside = Quarantine()
-        self._answered = SharedTime()  # when the last beat was sent that was answered
+        self._answered = SharedTime()  # the time of sending of the last beat that was answered
         self._stop = threading.Event()
         self._thread = vital(self._follow, "heartbeat")
 
     def register(self) -> None:
-        """The first beat.
+        """Send the first beat.
 
         Raises:
             HostTaken: another machine beats under this name, or another process as this worker of this machine.
@@ -81,28 +81,28 @@ class Heartbeat:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop beating, and say so."""
+        """Stop beating, and tell the registry."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(3.0)
         try:
             self._beat(word="leave")
-        except Exception as error:  # whatever it is, what is closed behind this has to be closed
+        except Exception as error:  # after any error, the resources behind the heartbeat still have to be closed
             log.warning("host %s: left without a word: %s", self._config.name, error)
 
     # --- before a message is taken ------------------------------------------------------------------------
 
     def is_current(self) -> bool:
-        """Whether a beat was answered so lately that nobody can have taken the name since."""
+        """Whether a beat was answered so recently that no other machine can have taken the name since."""
         return boottime() - self._answered.read() <= CURRENT
 
     def renew(self) -> None:
-        """Beat now, unless that is needless.  Ends this process where another machine has the name by now."""
+        """Beat now, unless the last beat is recent. Ends this process if another machine has the name by now."""
         if not self.is_current():
             self._beat_or_end()
 
     def await_current(self, patience: float) -> bool:
-        """Wait, in a child of the process that beats, for a beat that is young enough; False: none came in time."""
+        """Wait, in a child of the beating process, for a recent beat; False: no beat came in time."""
         until = boottime() + patience
         while not self.is_current():
             if boottime() > until:
@@ -123,12 +123,12 @@ class Heartbeat:
         self._answered.write(at)
 
     def _has_ended(self, holder: Holder) -> bool:
-        """Whether whoever holds the name was a process of this machine that is gone."""
+        """Whether the holder of the name was a process of this machine that has ended."""
         process = WorkerProcess.parse(holder.process)
         return holder.machine == self._machine and process is not None and machine.is_gone(process)
 
     def _changing(self) -> dict[str, Any]:
-        """The facts that change; a host that is silent is given up, and no fact that cannot be told is worth that."""
+        """The facts that change. An error of a fact does not stop the beat: a silent host would be given up."""
         found = self._aside.part("the changing facts of this host", self._packable)
         return {"aside": bounded_aside(self._aside.told())} if found is None else found
 
@@ -138,9 +138,9 @@ class Heartbeat:
         return found
 
     def _beat_or_end(self) -> None:
-        """One beat.  Where the name is another machine's by now, so are its orders: this process ends.
+        """Send one beat. If another machine has the name by now, its orders count and this process ends.
 
-        A registry that came back older may name a worker of this machine that has ended: this one takes its place.
+        A registry that came back older may name an ended worker of this machine: this worker takes its place.
         """
         seen: dict[WorkerName, str] = {}
         while True:
@@ -161,5 +161,5 @@ class Heartbeat:
                 self._beat_or_end()
             except redis.RedisError as error:
                 log.warning("host %s: Redis is away, or refuses its heartbeat: %s", self._config.name, error)
-            except Exception:  # the next beat may be one that can be told
+            except Exception:  # the next beat may have facts that can be sent
                 log.exception("host %s: an error nobody expected", self._config.name)

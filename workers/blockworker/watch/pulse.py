@@ -1,9 +1,10 @@
-"""A worker that beats and takes no message: it notices that itself, and ends, to be started again.
+"""A worker that beats and takes no message: the worker notices the fault itself, and ends, to be started again.
 
-What takes messages can be dead while the process lives: its connection to the broker is cut without a word, a process
-of the pool is frozen, a thread waits for ever.  So where messages wait, none was taken for a while and somebody could
-take one, the worker sends a message to itself (a pulse), and another one at each look.  One that is taken says that all
-is well, and that what waited was lost or has just come; that none of them is says what no other sign can.
+The consumer of messages can be dead while the process lives: its connection to the broker is cut without an error, a
+process of the pool is frozen, a thread waits for ever. If messages wait, none was taken for a while and a process of
+the worker is free, the worker sends a message to itself (a pulse), and another pulse at every later check. A pulse that
+is taken proves that the worker is well, and that the waiting message was lost or has just come. Only pulses that are
+never taken prove that the consumer is dead.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from blockworker.system.threads import end_process, vital
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 10.0  # seconds between looks
+LOOK: Final = 10.0  # seconds between checks
 PATIENCE: Final = 35.0  # seconds for pulses: longer than Celery rests between two tries to reach a broker
 
 
 class LastTaken:
-    """When a message was taken last.  To be made before the worker forks: its children take messages."""
+    """Time of the last taken message. To be made before the worker forks: its children take messages."""
 
     def __init__(self) -> None:
         self._at = SharedTime()
         self.note()
 
     def note(self) -> None:
-        """A message was taken, now."""
+        """Note that a message was taken now."""
         self._at.write(boottime())
 
     @property
@@ -43,9 +44,11 @@ class LastTaken:
 
 
 class Pulse:
-    """``waits``: whether messages for this worker are not taken yet; raises redis.RedisError.  ``send``: sends a pulse.
+    """Checks one worker. ``waits``: whether messages for this worker wait; raises redis.RedisError.
 
-    ``free``: whether somebody here could take a message.  ``end``: ends this process, and says why.
+    ``send``: sends a pulse.
+
+    ``free``: whether a process of this worker could take a message. ``end``: ends this process, and logs the reason.
     """
 
     def __init__(self, taken: LastTaken, waits: Callable[[], bool], send: Callable[[], None]) -> None:
@@ -56,11 +59,11 @@ class Pulse:
         self._sent_at: float | None = None
 
     def start(self) -> None:
-        """Look from now on; this process ends where a pulse is not taken."""
+        """Check from now on; this process ends if no pulse is taken."""
         vital(self._follow, "pulse").start()
 
     def look(self) -> str:
-        """One look; why this worker has to end, "" where it has not."""
+        """Check once; return why this worker has to end, or ""."""
         try:
             return self._look()
         except redis.RedisError as error:
@@ -88,7 +91,7 @@ class Pulse:
         return ""
 
     def _begin_anew(self) -> None:
-        """Nothing is known to wait."""
+        """Forget the waiting messages: none is known to wait."""
         self._waited_since = self._sent_at = None
 
     def _follow(self) -> None:

@@ -1,10 +1,10 @@
-"""The watcher: knows the attempts of its host, releases the dead ones, and kills those whose end was ordered;
-and closes and sweeps what is left of transactions that are settled.
+"""The watcher: releases dead attempts of its host, kills attempts whose end was ordered, and sweeps.
 
-A thread of the steps worker's main process: it needs no slot, so a takeover never waits for one that a zombie
-holds.  Only after the old process is gone is its job released: then its flock is free, and the fence is real.
-Rule: nothing but a process that runs the very attempt is killed for it.  Each claim is handled by itself: one that
-cannot be is put aside, and keeps no other from being released.
+A sweep closes the journals of settled transactions, and removes old ones. The watcher is a thread of the steps worker's
+main process and needs no slot: a takeover never waits for a slot held by a zombie. A job is released only after its old
+process is gone: then its flock is free, and the fence is real. Rule: only a process that runs the very attempt is
+killed for the attempt. Claims are handled one by one: a claim that cannot be handled is put aside, and does not keep
+other claims from being released.
 """
 
 from __future__ import annotations
@@ -34,26 +34,28 @@ from blockworker.watch.abandoned import sweep_roots
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5  # seconds between looks at the processes of attempts, which cost Redis nothing
-READ: Final = 2.0  # seconds between reads of what the registry says of them; at once where a process is gone
-IDLE: Final = 3.0  # seconds between reads where nothing runs
-OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before it is killed
-SWEEP: Final = 3600.0  # seconds between sweeps of what is settled
-DYING: Final = 0.5  # seconds in which whatever was killed is mostly gone
+READ: Final = 2.0  # seconds between reads of the attempts in the registry; at once if a process is gone
+IDLE: Final = 3.0  # seconds between reads while nothing runs
+OBEY: Final = 5.0  # seconds an attempt has to unwind after a cancel, before its process is killed
+SWEEP: Final = 3600.0  # seconds between sweeps of settled transactions
+DYING: Final = 0.5  # seconds in which a killed process is mostly gone
 CLAIM: Final = "claim of job "  # begins the name of a claim that is put aside
-DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as one that cannot be killed
+DEATH: Final = 5.0  # seconds a killed process has to be gone, before it is reported as unkillable
 
 
 class Unkillable(BlockjobsError):
-    """A process that this one may not kill."""
+    """A process that this process may not kill."""
 
     def __init__(self, pid: int, error: OSError) -> None:
         super().__init__(f"process {pid} cannot be killed ({error.strerror}): does it run as another user?")
 
 
 class Watcher:
-    """``tidy``: has a host tidied up, at its start, after an absence of Redis, and now and then, and must not hang.
+    """Watches one host.
 
-    Without it the watcher itself sweeps the write roots, which nobody should want whose file systems may hang.
+    ``tidy``: has the host tidied at the start, after an absence of Redis, and now and then; never hangs.
+
+    Without ``tidy`` the watcher itself sweeps the write roots, which is no good on file systems that may hang.
     """
 
     def __init__(self, attempts: Attempts, roots: Roots, tidy: Callable[[], None] | None = None) -> None:
@@ -61,13 +63,13 @@ class Watcher:
         self._tidy = tidy or partial(sweep_roots, roots)
         self._each_read, self._each_sweep = Every(READ), Every(SWEEP)
         self._boot = read_boot_id()
-        self._killed: dict[str, float] = {}  # attempts, and when they were
-        self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs, and when that was seen first
+        self._killed: dict[str, float] = {}  # attempts -> when they were killed
+        self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs -> when the cancel was first seen
         self._reported: set[str] = set()
         self._known: dict[
             JobId, AttemptStanding
-        ] = {}  # what the job of each claim here said when it was last looked at
-        self._running: list[Who] = []  # the processes that ran them
+        ] = {}  # state of the job of every claim on this host, at the last look
+        self._running: list[Who] = []  # the processes that ran the attempts
         self.aside = Quarantine()
         self._stop = threading.Event()
         self._thread = vital(self._follow, "watcher")
@@ -85,12 +87,12 @@ class Watcher:
 
     @property
     def hanging(self) -> list[HangingPath]:
-        """The paths on which attempts of this host hang, as they said themselves."""
+        """The paths on which attempts of this host hang, as reported by the attempts."""
         known = [*self._known.values()]
         return [_hanging_path(standing, *standing.hangs) for standing in known if standing.hangs is not None]
 
     def look(self) -> None:
-        """One look at every attempt of this host.  Nothing here waits for a process that cannot die."""
+        """Look once at every attempt of this host, without waiting for a process that cannot die."""
         claims = {_item(claim): claim for claim in self._attempts.live()}
         for item in self.aside.told().keys() - claims.keys():
             if item.startswith(CLAIM):
@@ -111,7 +113,7 @@ class Watcher:
         self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
 
     def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, AttemptStanding] | None:
-        """Release a claim whose attempt is dead; the process of one whose end was ordered, which has got SIGKILL."""
+        """Release a claim whose attempt is dead; if its end was ordered, kill its process and return the process."""
         who, standing = claim.who(), claim.standing()
         self._known[claim.job] = standing
         if who.attempt != standing.attempt:  # claimed anew between the two reads, or the whole job is gone
@@ -129,16 +131,16 @@ class Watcher:
         return None
 
     def _disobeys(self, standing: AttemptStanding) -> bool:
-        """Whether an attempt has had its time to unwind, since it was seen first that its job is cancelled."""
+        """Whether an attempt has had its time to unwind since the cancel of its job was first seen."""
         if not standing.cancelled:
             return False
         return boottime() - self._cancelled.setdefault(standing.attempt, boottime()) > OBEY
 
     def _process(self, who: Who) -> psutil.Process | None:
-        """The process that runs an attempt; None if it is gone, or has ended the attempt and may run another one.
+        """The process that runs an attempt; None if the process is gone, or no longer runs the attempt.
 
-        One that was killed while a thread of it hangs in the kernel looks like a zombie, and is not gone: its locks are
-        held, and its last call may still write.
+        A process that was killed while a thread of it hangs in the kernel looks like a zombie, and is not gone: its
+        locks are held, and its last call may still write.
         """
         if who.boot != self._boot:
             return None
@@ -152,7 +154,7 @@ class Watcher:
         return process if same and runs and not gone else None
 
     def _kill(self, standing: AttemptStanding, process: psutil.Process) -> None:
-        """Kill the process of an attempt; one that does not die of it is reported, once."""
+        """Kill the process of an attempt; a process that survives is reported, once."""
         if standing.attempt not in self._killed:
             self._killed[standing.attempt] = boottime()
             log.warning("job %s: killing process %d of its attempt", standing.job, process.pid)
@@ -171,7 +173,7 @@ class Watcher:
             log.warning("job %s: its attempt was %s; released", standing.job, why)
 
     def _look_if_due(self) -> None:
-        """Look when it is time, and at once where a process is gone that was there at the last look."""
+        """Look when a look is due, and at once if a process of the last look is gone."""
         if not self._known or self._each_read() or any(self._process(who) is None for who in self._running):
             self.look()
 
@@ -182,12 +184,12 @@ class Watcher:
                 if self._each_sweep():
                     self.aside.handle("the tidying up of this host", self._tidy)
             except redis.RedisError as error:
-                self._each_sweep = Every(SWEEP)  # whoever was cut off may have been given up
+                self._each_sweep = Every(SWEEP)  # a host that was cut off may have been given up
                 log.warning("watcher: Redis is away: %s", error)
 
 
 def _item(claim: LocalClaim | AttemptStanding) -> str:
-    """The name of a claim among what is put aside."""
+    """The name of a claim in the quarantine."""
     return f"{CLAIM}{claim.job}"
 
 

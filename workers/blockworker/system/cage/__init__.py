@@ -50,7 +50,8 @@ class Cage:
         ``files``: descriptors that the tool may open as ``/dev/fd/N``; pass ``files`` and the ``listener`` to the
         child.
 
-        Raises: JobFailed: the tool is missing, or this kernel has no cage and the host's owner insists on a cage.
+        Raises:
+            JobFailed: the tool is missing, or this kernel has no cage and the host's owner insists on a cage.
         """
         if self.lack and not self.uncaged:
             text = (

@@ -43,7 +43,8 @@ def run_tool(
 
     ``idle`` is called five times a second meanwhile; an exception from ``idle`` ends the tool.
 
-    Raises: JobFailed: the tool cannot be started (``Cage.command_line``).
+    Raises:
+        JobFailed: the tool cannot be started (``Cage.command_line``).
     """
     command = cage.command_line(argv[0], argv[1:], files)
     (outputs, output), (problems, error) = os.pipe(), os.pipe()
