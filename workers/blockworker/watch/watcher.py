@@ -66,9 +66,7 @@ class Watcher:
         self._killed: dict[str, float] = {}  # attempts -> when they were killed
         self._cancelled: dict[str, float] = {}  # attempts of cancelled jobs -> when the cancel was first seen
         self._reported: set[str] = set()
-        self._known: dict[
-            JobId, AttemptStanding
-        ] = {}  # state of the job of every claim on this host, at the last look
+        self._known: dict[JobId, AttemptStanding] = {}  # state of the job of every claim on this host, at the last look
         self._running: list[Who] = []  # the processes that ran the attempts
         self.aside = Quarantine()
         self._stop = threading.Event()
