@@ -1,1 +1,1 @@
-"""Cuts: what a copy reads instead of its source, and how guests are frozen while cuts are made."""
+"""Cuts: the source as it was at one instant, read in place of the live source, and the freezing of guests for a cut."""

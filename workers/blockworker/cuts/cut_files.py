@@ -1,7 +1,7 @@
-"""Cuts: what a copy reads instead of its source, as the source was at one instant; made at CUT, gone when it settles.
+"""Cuts: a copy reads the source as the source was at one instant; a cut is made at CUT and removed at SETTLE.
 
-A member's journal entry names its cut from OPEN on, before there is anything, until nothing is left of it.  All of
-this is done under the journal's lock.
+The journal entry of a member names the member's cut from OPEN on, before any file of the cut exists, and until the cut
+is removed.  Every function here runs under the journal's lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from blockworker.volumes.in_use import is_torn, open_store
 _PROBE: Final = 64 << 10  # bytes: a whole number of any file system's blocks
 _LONGEST: Final = 255  # bytes of a name
 _CREATE: Final = 60.0  # seconds; the barrier waits 120
-# What a file system, or a place in it, has to say to a reflink that it cannot make.
+# Reasons, by errno, for which a file system or a directory refuses a reflink.
 _CANNOT: Final = {
     errno.EOPNOTSUPP: "its file system does not share blocks between files",
     errno.ENOTTY: "its file system does not share blocks between files",
@@ -46,15 +46,15 @@ _CANNOT: Final = {
     errno.EDQUOT: "there is no space left beside it",
 }
 
-# The journal of each job whose cut is being made, for as long as its lock is held: commands are handed that lock.
+# The journal of each job whose cut is being made, while the journal's lock is held: commands inherit that lock.
 _journals: Final[WeakValueDictionary[str, Journal]] = WeakValueDictionary()
 
 
 def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, str]:
-    """The cut that a job is to have; without one, the reason, where it was for us to choose.
+    """The cut that a job will have, or None and the reason why ``auto`` makes none.
 
     Raises:
-        JobFailed: it asks for one that it cannot have here.
+        JobFailed: the job asks for a cut that this host cannot make.
     """
     if spec.snapshot == cuts.NONE:
         return None, ""
@@ -78,17 +78,17 @@ def intend(roots: Roots, spec: JobSpec, uuid: str) -> tuple[CutRecord | None, st
 
 
 def refused(spec: JobSpec, why: str) -> str:
-    """Why ``auto`` makes no reflink.  Raises JobFailed: it was asked for by name."""
+    """Say why ``auto`` makes no reflink.  Raises JobFailed when the job asked for the reflink by name."""
     if spec.snapshot != cuts.AUTO:
         raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} cannot be cut by {spec.snapshot}: {why}")
     return f"no reflink: {why}"
 
 
 def probe(roots: Roots, kept: CutRecord) -> str:
-    """Make the cut's file, empty, having tried whether it can be one; "" or why it cannot, and then it is gone."""
+    """Create the cut's file, empty, and test a reflink into it; return "", or remove the file and return the reason."""
     try:
         with _beside(roots, kept) as (directory, name, source):
-            unlink(directory, name)  # of an OPEN that was interrupted
+            unlink(directory, name)  # remains of an interrupted OPEN
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=directory)
             try:
@@ -110,7 +110,7 @@ def probe(roots: Roots, kept: CutRecord) -> str:
 
 
 def begin(journal: Journal, jobs: Collection[str]) -> None:
-    """Note that the cuts of these jobs are about to be made: from now on they have to be removed."""
+    """Record that the cuts of these jobs are about to be made: from now on, removing a cut is an obligation."""
     if journal.record is None:
         return
     for name in jobs:
@@ -125,17 +125,17 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
 
 
 def brace(roots: Roots, kept: CutRecord) -> None:
-    """What a reflink would have to do first: write the source's dirty pages.  Nothing stands still for that."""
+    """Write the source's dirty pages ahead of a reflink, which would write them first.  Nothing is frozen meanwhile."""
     if kept.how == cuts.REFLINK:
         with suppress(OSError), _beside(roots, kept) as (_, _, source):
             os.fdatasync(source)
 
 
 def make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity = UNSEEN) -> Cut:
-    """Make a member's cut, again if it was made before: nobody has read it yet.  ``seen``: the source, as OPEN saw it.
+    """Make a member's cut, anew on a repeated call: no copy has read the cut yet.  ``seen``: the source at OPEN.
 
     Raises:
-        JobFailed: it cannot be made, or is not of the size that the source had at OPEN.
+        JobFailed: the cut cannot be made, or its size differs from the size of the source at OPEN.
         SourceChanged: another file or device is in the source's place.
     """
     torn = is_torn(spec, roots)
@@ -169,14 +169,14 @@ def _make(roots: Roots, member: MemberFiles, spec: JobSpec, seen: Identity) -> C
 
 
 def _expect_seen(fd: int, spec: JobSpec, seen: Identity) -> None:
-    """Expect the file or device that OPEN saw; that it was written to since then is no matter."""
+    """Expect the file or device that OPEN saw; writes to the file since OPEN are allowed."""
     now = replace(identity_of(fd, volumespec.label(spec.source.volume), still=True), size=seen.size)
     if (what := replace(seen, layers=()).changed(now)) in REPLACED:
         raise SourceChanged(f"source {spec.source.text}", str(what))
 
 
 def keep(roots: Roots, kept: CutRecord) -> None:
-    """Make a cut durable: after a power cut it is there, as it was."""
+    """Make a cut durable: after a power failure the cut exists with the same content."""
     if kept.how != cuts.REFLINK:
         return
     fd = roots.open_source(kept.path)
@@ -189,7 +189,7 @@ def keep(roots: Roots, kept: CutRecord) -> None:
 
 
 def remove(roots: Roots, kept: CutRecord) -> None:
-    """Leave nothing of a cut; again is harmless.  Raises JobFailed."""
+    """Remove every trace of a cut; a repeated call is harmless.  Raises JobFailed."""
     if name := cuts.command(kept.how):
         if kept.begun:
             try:
@@ -214,8 +214,9 @@ def remove(roots: Roots, kept: CutRecord) -> None:
 
 
 def _created(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec: JobSpec) -> Cut:
-    """A cut that the host's command made: what it printed is what is read, where that is allowed."""
-    # The command may outlive us: until it has ended nobody else gets the lock, and so nobody removes too early.
+    """Make a cut with the host's command; the copy reads the path that the command prints, if the host allows it."""
+    # The command may outlive this process: the command holds the journal's lock, so that no other process removes the
+    # cut before the command has ended.
     fence = journal.lock if (journal := _journals.get(spec.id)) is not None else -1
     said = call(name, allowed(roots.config, name), "create", kept.source, kept.id, limit=_CREATE, fence=fence)
     path = said.strip()
@@ -234,7 +235,7 @@ def _cut(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec
     made = identity_of(fd, path, still=True)
     size = made.size
     if volumespec.formatted(spec.source.volume):
-        size = member.size  # of what is in it: whoever opens it will see
+        size = member.size  # the size of the disk inside the format, checked when the image is opened
     if size != member.size:
         raise JobFailed(errno.EBUSY, f"source {kept.source} changed its size from {member.size} to {size} bytes")
     return Cut(how=kept.how, path=path, identity=tuple(replace(made, size=size).to_list()))
@@ -242,7 +243,7 @@ def _cut(member: MemberFiles, kept: CutRecord, path: str, fd: int, spec: JobSpec
 
 @contextmanager
 def _beside(roots: Roots, kept: CutRecord) -> Iterator[tuple[int, str, int]]:
-    """The directory of a source and of the cut in it, the cut's name, and the source, open."""
+    """The directory of a source and its cut, the cut's name, and the open source."""
     directory = roots.open_dir(os.path.dirname(kept.source))
     try:
         name = os.path.basename(kept.source)
@@ -256,7 +257,7 @@ def _beside(roots: Roots, kept: CutRecord) -> Iterator[tuple[int, str, int]]:
 
 
 def _expect_ours(fd: int, kept: CutRecord) -> None:
-    """The directory may be writable for others: what lies there now has to be the file that OPEN made."""
+    """Expect the file that OPEN made: other users may be able to write to the directory and replace the file."""
     st = os.fstat(fd)
     if not stat.S_ISREG(st.st_mode) or (st.st_nlink, st.st_uid, stat.S_IMODE(st.st_mode)) != (1, os.geteuid(), 0o600):
         raise JobFailed(errno.ENOENT, f"the cut {kept.path} is not the file that was made: it was replaced")

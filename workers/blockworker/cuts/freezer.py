@@ -1,15 +1,16 @@
-"""Freeze, and thaw for sure: a process of its own, which outlives whoever started it.
+"""Freeze the sources, and thaw them in every case: a separate process that outlives the process that started it.
 
-    python freezer.py '{"argv": [...], "paths": [...], "limit": 10}'     standard library only; run by its path
+    python freezer.py '{"argv": [...], "paths": [...], "limit": 10, "patience": 60}'
 
-It calls the command with ``freeze`` and says ``frozen``; then it waits for any byte on its standard input, for that to
-be closed (whoever started it is dead), or for its time to be over, and calls ``thaw``.  On standard output a line each:
+The process uses the standard library only and is run by its path.  It calls the command with ``freeze`` and prints
+``frozen``.  It then waits for a byte on standard input, for the end of standard input (the starter is dead), or for the
+end of ``limit``, and calls ``thaw``.  Lines on standard output:
 
     frozen
-    failed CODE STDERR                of the freeze (CODE "-": it took too long); thawed all the same
-    thawed SECONDS                    as it was told to
-    late SECONDS                      its time was over before it was told to
-    stuck CODE STDERR                 no thaw came through
+    failed CODE STDERR                of the freeze (CODE "-": the freeze took too long); thaw was called as well
+    thawed SECONDS                    thawed on request
+    late SECONDS                      ``limit`` passed before the request
+    stuck CODE STDERR                 no thaw succeeded
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ import sys
 import time
 
 CALL = 60.0  # seconds that one thaw may take
-TRIES = 3  # thaws, a second apart
-DEATH = 2.0  # seconds that a killed freeze is waited for before the thaw; a call stuck in the kernel takes longer
+TRIES = 3  # number of thaws, a second apart
+DEATH = 2.0  # seconds to wait for a killed freeze before the thaw; a call stuck in the kernel takes longer
 
 
 class FreezeCall:
-    """The command, called with one word; a process group of its own, so that all of it can be ended."""
+    """A call of the command with one word, in a process group of its own: a kill ends the command's children too."""
 
     def __init__(self, argv: list[str], word: str, paths: list[str]) -> None:
         self._said = os.memfd_create("said")
@@ -43,7 +44,7 @@ class FreezeCall:
             os.write(self._said, (error.strerror or "").encode())
 
     def wait(self, seconds: float, *, until: int | None = None) -> int | None:
-        """Its exit code, 127 for one that never started; None after so long, or once ``until`` can be read."""
+        """Wait for the exit code, 127 if the start failed; None after ``seconds``, or once ``until`` is readable."""
         deadline = time.monotonic() + seconds
         while True:
             code = 127 if self._process is None else self._process.poll()
@@ -81,14 +82,14 @@ def main() -> None:
     freeze.kill()
     gone = freeze.wait(DEATH) is not None
     failure = thaw(argv, paths)
-    if not gone:  # stuck in the kernel: once it comes out it has frozen after all
+    if not gone:  # the freeze is stuck in the kernel: when the call returns, the source is frozen after all
         freeze.wait(float("inf"))
         failure = thaw(argv, paths)
     say(f"stuck {failure}" if failure else f"failed {why}")
 
 
 def thaw(argv: list[str], paths: list[str]) -> str:
-    """Let everything go on; "" or why it could not be."""
+    """Thaw the sources; "" or the reason for failure."""
     failure = ""
     for left in reversed(range(TRIES)):
         call = FreezeCall(argv, "thaw", paths)
@@ -103,14 +104,14 @@ def thaw(argv: list[str], paths: list[str]) -> str:
 
 
 def say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    with contextlib.suppress(OSError):  # the reader is gone
         os.write(1, text.encode(errors="replace") + b"\n")
 
 
 if __name__ == "__main__":
-    # Whoever ends our starter may end us with it, as service managers do: not before everything goes on again.
+    # A service manager that ends the starter may signal this process too: thaw first, end afterwards.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)  # not ignored: that would be handed on to the commands
+        signal.signal(number, lambda *_: None)  # no SIG_IGN: the commands would inherit the ignored signals
     _child, _tell = os.pipe()
     os.set_blocking(_child, False)
     os.set_blocking(_tell, False)

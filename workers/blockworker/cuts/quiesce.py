@@ -1,7 +1,7 @@
-"""The quiesce command: called with ``freeze`` before a cut, or a mirror's last pass, and with ``thaw`` behind it.
+"""The quiesce command: called with ``freeze`` before a cut or a mirror's last pass, and with ``thaw`` afterwards.
 
-It is named by the job and allowed, by that name, in ``host.toml``; behind the word it gets the paths of the sources.
-Both calls are made by a process of its own (freezer.py), so that the thaw comes whatever becomes of us.
+The job names the command, and ``host.toml`` has to allow the name.  After the word, the command gets the paths of the
+sources.  A separate process (freezer.py) makes both calls, so that the thaw comes even if this process dies.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from blockworker.host.host_commands import LIMIT, allowed, call, ended
 log = logging.getLogger(__name__)
 
 FREEZER: Final = Path(__file__).with_name("freezer.py")
-GRACE: Final = 200.0  # seconds within which a freezer that was told to thaw has to have done so: three calls, and more
+GRACE: Final = 200.0  # seconds for a freezer to thaw once asked: three calls, and a margin
 
 
 class Quiesce:
-    """Without a command nothing is ever frozen.  ``limit``: seconds after which it is thawed at the latest, 0: none."""
+    """The quiesce command of a job; without a command, freeze() does nothing.
+
+    ``limit``: seconds after which the sources are thawed without a request; 0: no limit.
+    """
 
     def __init__(
         self, name: str = "", argv: tuple[str, ...] = (), paths: Sequence[str] = (), *, limit: float = 0.0
@@ -41,7 +44,7 @@ class Quiesce:
 
     @classmethod
     def of(cls, config: HostConfig, spec: JobSpec) -> Quiesce:
-        """Raises JobFailed: the host does not allow it."""
+        """Build the quiesce command that the job names.  Raises JobFailed: the host does not allow the command."""
         name = str(spec.options.get("quiesce") or "")
         if not name:
             return cls()
@@ -56,7 +59,7 @@ class Quiesce:
         return self._freezer is not None
 
     def freeze(self) -> bool:
-        """Make the sources stand still; whether they do.
+        """Freeze the sources; False if the job names no command.
 
         Raises:
             JobFailed: the command failed; the sources are thawed again.
@@ -83,13 +86,13 @@ class Quiesce:
         raise JobFailed(errno.EIO, self._thaw_ourselves(word, rest) or f"command '{self._name}' was ended on freeze")
 
     def thaw(self) -> float | None:
-        """Let the sources go on; for how long they stood still until now, None: not that long.
+        """Thaw the sources; return the seconds for which the sources were frozen, or None if the freeze ended early.
 
-        A failure is logged, and fails nothing: what was copied is what it was.
+        A failure is logged and fails no job: the copied bytes do not change.
         """
         if self._freezer is None or self._freezer.stdin is None:
             return None
-        with suppress(OSError):  # it has thawed them already, or somebody ended it
+        with suppress(OSError):  # the freezer has thawed the sources already, or was killed
             self._freezer.stdin.write(b"!")
         word, rest = self._heard(GRACE)
         self._end()
@@ -102,12 +105,12 @@ class Quiesce:
         return None
 
     def recover(self) -> None:
-        """An attempt that died together with its freezer may have left the source frozen."""
+        """Thaw the sources: an attempt that died together with its freezer may have left a source frozen."""
         if self._argv:
             self._thaw_ourselves("", "")
 
     def _heard(self, patience: float) -> tuple[str, str]:
-        """The freezer's next word and what comes behind it; two empty ones if it is gone, or silent."""
+        """Read the freezer's next line; return its first word and the rest, two empty strings on end or timeout."""
         if self._freezer is None or self._freezer.stdout is None:
             return "", ""
         line, pipe = b"", self._freezer.stdout.fileno()
@@ -133,7 +136,7 @@ class Quiesce:
             freezer.wait()
 
     def _thaw_ourselves(self, word: str, rest: str) -> str:
-        """The freezer did not; why we could not either."""
+        """Thaw in place of a freezer that did not; return "" or the reason why this thaw failed too."""
         try:
             call(self._name, self._argv, "thaw", *self._paths)
         except JobFailed as failed:

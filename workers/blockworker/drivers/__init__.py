@@ -1,4 +1,4 @@
-"""Drivers: one kind of job each, found by its name among the entry points of the installed distributions."""
+"""Drivers: a class per job type, found by the type's name among the entry points of the installed distributions."""
 
 from __future__ import annotations
 

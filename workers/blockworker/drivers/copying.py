@@ -1,4 +1,4 @@
-"""The work of a copy from end to end: lanes copy, a thread makes it durable, this looks after both."""
+"""The work of a copy from start to end: lanes copy, a thread makes bytes durable, and the main thread supervises."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from blockworker.volumes.in_use import SourceWatch
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for
-_CHANGES: Final = {None: "unknown", "": "unchanged"}  # what Identity.changed says, as manifests say it
-LONGEST: Final = 5.0  # seconds between two tries of what fails again and again, and is ignored
+LOOK: Final = 0.2  # seconds between checks of conditions that send no wake-up
+_CHANGES: Final = {None: "unknown", "": "unchanged"}  # results of Identity.changed, in the words of manifests
+LONGEST: Final = 5.0  # seconds between two tries of a piece that fails repeatedly while errors are ignored
 
 
 class Copying(Work):
@@ -40,11 +40,11 @@ class Copying(Work):
         self._spec, self._claim = job.spec, job.claim
         self._throttle = Throttle()
         self._size = attached.source.size
-        # What the attempt before had come to and not made durable is copied twice.
+        # Bytes that the earlier attempt copied and did not make durable are copied twice.
         recopied = max(0, self._claim.offset - attached.done.total())
         before = self._claim.counts
         self._before: Mapping[str, int] = {**before, "recopied": before.get("recopied", 0) + recopied}
-        self._ticks = 0  # looks while there is nothing to do but wait: a sign of life
+        self._ticks = 0  # checks during a wait: a sign of life
         self._stuck_at, self._patience, self._stuck_since = -1, 0.0, 0.0
         self._lost = False  # a volume is gone, and the error policy was asked
         self._source_change = "unknown"
@@ -54,7 +54,7 @@ class Copying(Work):
 
     @classmethod
     def of(cls, attached: Attached, job: Job) -> Self:
-        """The work with what was attached; closes that if the source is not the one that OPEN saw."""
+        """Build the work on open volumes; close the volumes if the source is not the source that OPEN saw."""
         try:
             work = cls(attached, job)
         except BaseException:
@@ -85,7 +85,7 @@ class Copying(Work):
         self._compare_content()
 
     def examine_source(self) -> None:
-        """Look for damage before the first byte is copied, where OPEN could not.  Raises JobFailed."""
+        """Check for damage before the first byte is copied, if OPEN could not.  Raises JobFailed."""
 
         def idle() -> None:
             self._ticks += 1
@@ -96,7 +96,7 @@ class Copying(Work):
             log.warning("job %s: source: %s", self._spec.id, line)
 
     def run(self, made: Durability) -> None:
-        """Carry one copy to its end, durably."""
+        """Run one copy to its durable end."""
         copy = made.copy
         copy.start()
         try:
@@ -117,9 +117,9 @@ class Copying(Work):
             copy.stop()
 
     def _flush_the_rest(self, made: Durability) -> None:
-        """The last flush, for which a slow disk may need minutes: orders are obeyed meanwhile.
+        """Do the last flush, for which a slow disk may need minutes, and obey orders meanwhile.
 
-        It is no sign of life: one that hangs is noticed like any other call.
+        The flush gives no sign of life: a flush that hangs is noticed like any other call.
         """
         failed, over = list[Exception](), threading.Event()
 
@@ -138,12 +138,12 @@ class Copying(Work):
                 self._job.wait(LOOK)
                 self._job.point()
         finally:
-            flushing.join()  # its files stay open until then, however the attempt ends
+            flushing.join()  # the flush's files stay open until then, however the attempt ends
         if failed:
             raise failed[0]
 
     def _notice_death(self) -> None:
-        """Ask the error policy once about a volume that is gone: its lanes may be waiting for the throttle."""
+        """Ask the error policy once about a volume that is gone; the volume's lanes may be waiting for the throttle."""
         try:
             if not self._lost:
                 self._attached.check_alive()
@@ -152,20 +152,20 @@ class Copying(Work):
             self._job.judge(gone)
 
     def _weigh(self, copy: Copy) -> None:
-        """Judge every error in flight, before any piece is tried again: several at a time are one stop."""
+        """Judge every pending error before any piece is tried again: several errors at a time cause one stop."""
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
-                if trouble.operation == DIGEST:  # not an error of a disk: a second try changes nothing
+                if trouble.operation == DIGEST:  # no disk error: a second try changes nothing
                     raise trouble
                 self._job.judge(trouble)
             judged = len(troubles)
-            copy.hold()  # no lane is in a piece any more: what else has failed is known
+            copy.hold()  # no lane is copying now: every failure is known
         self._expect_end(copy, troubles)
         copy.release()
 
     def _expect_end(self, copy: Copy, troubles: Sequence[VolumeError]) -> None:
-        """Raise the first of the errors that are ignored when for the stall limit no byte came through."""
+        """Raise the first ignored error if no byte was copied for the length of the stall limit."""
         if copy.offset != self._stuck_at or not self._stuck_since:
             self._stuck_since = boottime()
         ignored = next((trouble for trouble in troubles if self._ignores(trouble)), None)
@@ -182,13 +182,13 @@ class Copying(Work):
         return (self._spec.on_source_error if reads else self._spec.on_target_error) is OnError.IGNORE
 
     def _rest_from_trouble(self, copy: Copy) -> None:
-        """Before what failed is tried again: at once, or ever later where the copy came no further meanwhile."""
+        """Wait before a failed piece is tried again: not at all, or ever longer while the copy makes no progress."""
         stuck, self._stuck_at = copy.offset == self._stuck_at, copy.offset
         self._patience = min(LONGEST, 2 * self._patience or LOOK) if stuck else 0.0
         self.rest(boottime() + self._patience, lambda _: False)
 
     def rest(self, until: float, enough: Callable[[float], bool]) -> None:
-        """Obey orders until a time, or until that is ``enough`` (told the seconds that are left)."""
+        """Obey orders until a time, or until ``enough``, which gets the seconds left, returns true."""
         self._job.point()
         while (left := until - boottime()) > 0 and not enough(left):
             self._job.wait(min(LOOK, left))
@@ -196,35 +196,36 @@ class Copying(Work):
             self._job.point()
 
     def expect_no_writer(self, watch: SourceWatch | None, *, at_once: bool = True) -> None:
-        """Raise SourceChanged where somebody has begun to write to what is read as it is, unless the job allows it.
+        """Raise SourceChanged if a process writes to the source of a copy without a cut, unless the job allows writers.
 
-        What would only be mixed up is never allowed.  Not ``at_once``: the last look may be a second old.
+        A writer that would mix two states of an image is never allowed.  Without ``at_once`` the last check may be a
+        second old.
         """
         writer = watch.writer(at_once=at_once) if watch is not None else None
         if writer is not None and (writer.mixed or self._spec.on_source_change is OnChange.FAIL):
             raise errors.SourceChanged(f"source {self._spec.source.text}", writer.who)
 
     def check_source(self) -> None:
-        """Compare the source with what OPEN saw: a source that changed under the copy is never silent.
+        """Compare the source with the source that OPEN saw: a source that changed during the copy is always reported.
 
         Raises:
-            SourceChanged: it is another one, or of another size; or it was written to, and the job's policy is to fail.
+            SourceChanged: the source was replaced or has another size; or the source was written to, and the policy is fail.
         """
         if cut := cut_of(self._claim):
             return self._check_cut(cut)
-        if self._size != self._claim.opened.get("size", self._size):  # also of a source that has no identity
+        if self._size != self._claim.opened.get("size", self._size):  # applies to a source without an identity too
             self._judge_change("size")
         return self._judge_change(self._opened.changed(self._attached.source.identity()))
 
     def _check_cut(self, cut: Cut) -> None:
-        """What was cut does not change, and that the source does is no matter; but the layers below it are no cuts."""
+        """Expect the cut unchanged, while its source may change; the layers below are not cut, and are compared."""
         now, made = self._attached.source.identity(), Identity.from_list(cut.identity)
         if what := made.changed(replace(now, layers=())):
             raise errors.SourceChanged(f"the cut of source {self._spec.source.text}", what)
         self._judge_change(self._opened.layers_changed(now))
 
     def _compare_content(self) -> None:
-        """Read a source again whose time stamps prove nothing, but whose content can."""
+        """Read a source again if its time stamps prove nothing and its content can."""
         digests = self._attached.digests
         if self._source_change != _CHANGES[None] or digests is None or not self._opened.proved_by_content():
             return
@@ -236,7 +237,7 @@ class Copying(Work):
         self._job.point()
 
     def _judge_change(self, what: str | None) -> None:
-        """Note whether the source changed; ``what`` as ``Identity.changed`` says it.  Raises SourceChanged."""
+        """Record whether the source changed; ``what`` is a result of ``Identity.changed``.  Raises SourceChanged."""
         before, self._source_change = self._source_change, _CHANGES.get(what, CHANGED)
         if not what:
             return
@@ -246,11 +247,11 @@ class Copying(Work):
             raise errors.SourceChanged(f"source {self._spec.source.text}", what)
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
-        """Whether a source that was written to so fails the job."""
+        """Whether a write to the source fails the job."""
         return self._spec.on_source_change is OnChange.FAIL
 
     def _wake(self) -> None:
-        """The copy has something new to look at: called by its lanes."""
+        """Wake the main thread and the durability thread: called by the copy's lanes."""
         self._job.wake()
         self._made.wake()
 
@@ -269,7 +270,7 @@ class Copying(Work):
         self._made.flush()
 
     def resume(self) -> None:
-        self._stuck_since = 0.0  # while it was held nothing could come through
+        self._stuck_since = 0.0  # no byte could be copied while the job was held
         self._made.copy.release()
 
     def set_speed(self, speed: int) -> None:
@@ -300,7 +301,7 @@ class Copying(Work):
 
 
 def counted(before: Mapping[str, int], copy: Copy) -> dict[str, int]:
-    """Bytes by what became of them: in a copy, and in all before it."""
+    """Bytes by outcome: the sum of ``copy`` and the copies before."""
     counts = {
         "read": copy.bytes_read, "written": copy.bytes_written, "zero": copy.bytes_zero, "skipped": copy.bytes_skipped
     }  # fmt: skip

@@ -1,5 +1,4 @@
-"""What OPEN finds of a source, and an attempt where OPEN could not: whether the source is sound, and what people should
-know of it."""
+"""Examination of a source, by OPEN or else by an attempt: notes for people, and whether the source is sound."""
 
 from __future__ import annotations
 
@@ -21,8 +20,10 @@ from blockworker.volumes.soundness import examine_volume, notes_on
 
 @dataclass(frozen=True, slots=True)
 class SourceFindings:
-    """``notes``: what people should know; ``damage``: what is wrong, where that does not fail the job; a line each.
-    ``unchecked``: whether an attempt has to look for damage before it copies."""
+    """Findings about a source.  ``notes``: facts for people; ``damage``: defects that do not fail the job; a line each.
+
+    ``unchecked``: whether an attempt has to check for damage before the copy.
+    """
 
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
@@ -30,12 +31,12 @@ class SourceFindings:
 
 
 def examine_source(roots: Roots, spec: JobSpec) -> SourceFindings:
-    """Look at a source at OPEN, for some seconds.
+    """Examine a source at OPEN, for some seconds.
 
-    An image that QEMU writes to, and one whose check is not through in time, is left to the attempt.
+    An image that QEMU writes to, and an image whose check does not finish in time, is left to the attempt.
 
     Raises:
-        JobFailed: it is damaged, and the job does not say that this is only to be reported.
+        JobFailed: the source is damaged, and the job does not only report damage.
     """
     notes = notes_on(spec.source.volume, by(roots))
     found = examine_volume(spec.source.volume, by(roots), roots.cage, top_only=spec.sync == "top")
@@ -44,12 +45,12 @@ def examine_source(roots: Roots, spec: JobSpec) -> SourceFindings:
 
 
 def examine_copied(roots: Roots, spec: JobSpec, cut: Cut, idle: Idle) -> tuple[str, ...]:
-    """Look at what an attempt is going to copy, the cut or the source itself; the damage, a line each.
+    """Examine the cut or the source that an attempt will copy; return the damage, a line each.
 
     ``idle`` is called five times a second meanwhile.
 
     Raises:
-        JobFailed: it is damaged, or that cannot be known, and the job does not say that this is only to be reported.
+        JobFailed: the source is damaged or the check is inconclusive, and the job does not only report damage.
     """
     volume = volumespec.instead(spec.source.volume, cut.path) if cut else spec.source.volume
     found = examine_volume(
@@ -67,7 +68,7 @@ def _expect_sound(spec: JobSpec, damage: tuple[str, ...]) -> None:
 
 
 def manifest_keys(opened: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says of all that was found; {} where there was nothing."""
+    """The manifest's keys for the findings; {} without findings."""
     notes = list(opened.get("notes", ()))
     damage = [*opened.get("damage", ()), *result.get("damage", ())]
     found = {"source_notes": notes, "source_damage": damage}

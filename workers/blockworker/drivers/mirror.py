@@ -1,8 +1,8 @@
-"""Mirror, ``copy-mode: background``: a bulk copy, then passes that follow the source until somebody says complete.
+"""Mirror, ``copy-mode: background``: a bulk copy, then passes that follow the source until a user says complete.
 
-READY with the first pass that finds nothing dirty.  ``complete`` makes a last pass while the quiesce command makes the
-source stand still.  Where none is set, passes go on until one that began after ``complete`` is clean as well: then the
-target is what the source was at the instant that pass began.
+The job is READY with the first pass that finds no dirty block.  After ``complete`` a last pass runs while the quiesce
+command freezes the source.  Without a quiesce command, passes continue until a pass that began after ``complete`` finds
+no dirty block: the target is then the source as of the instant that pass began.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from blockworker.volumes import Identity, Source
 
 log = logging.getLogger(__name__)
 
-FOLLOW: Final = 1.0  # seconds between two passes while ready, or as long as a pass takes: at most half of the time
-ASKED: Final = 1.0  # seconds of rest at most once the end is asked for
+FOLLOW: Final = 1.0  # seconds between passes while ready, at least the last pass's length: half of the time is rest
+ASKED: Final = 1.0  # longest rest in seconds once the end is requested
 
 
 class Mirror(Staged):
     cuts, follows = False, True
 
     def opening(self, batch: Batch, spec: JobSpec, wanted: Callable[[], bool]) -> Durably[Opened]:
-        # ``none``: the target is no copy of anything, and the digests that are kept are of the source.
+        # ``none``: the target has no copy to compare with, and the digests are the source's.
         return super().opening(batch, replace(spec, digests=spec.digests and spec.sync != "none"), wanted)
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
@@ -57,7 +57,7 @@ class Mirror(Staged):
 
     def abort(self, roots: Roots, spec: JobSpec, number: int, *, opened: bool) -> str | None:
         if opened:
-            Quiesce.of(roots.config, spec).recover()  # an attempt killed in its last pass has no other end
+            Quiesce.of(roots.config, spec).recover()  # an attempt killed in its last pass may have left a frozen source
         return super().abort(roots, spec, number, opened=opened)
 
     def attached(self, roots: Roots, job: Job) -> Mirroring:
@@ -76,16 +76,16 @@ class Mirroring(Copying):
         self._lanes = max(1, min(2, int(options.get("buf-size") or BUFFER) // CHUNK))
         self._digests = attached.digests or scratch(attached.source.size)
         self._ledger = Ledger(self._digests, attached.source.size)
-        # Only the first attempt knows that nothing was written before it: any other copies all of it.
+        # Only a first attempt knows that no attempt wrote before: a later attempt copies the whole source.
         self._learning = job.spec.sync == "none" and job.claim.number == 1
         super().__init__(attached, job)
         self._quiesce = Quiesce()
-        self._asked = False  # to come to an end
+        self._asked = False  # the end of the job is requested
         self._took = 0.0
         self._convergence = Convergence()
-        self._clean: Identity | None = None  # the source's, before the last clean pass
-        # Bytes copied before the copy that runs, all counts before it, and that copy: one value, so that a reader sees
-        # all or nothing.
+        self._clean: Identity | None = None  # the source's identity before the last clean pass
+        # (bytes copied by earlier copies, the counts of earlier copies, the running copy): one value, so that a reader on
+        # another thread never sees a mixture.
         done = attached.done.total()
         settled = max(job.claim.offset, done) - done
         self._now: tuple[int, Mapping[str, int], Copy] = (settled, self._before, self._made.copy)
@@ -131,7 +131,7 @@ class Mirroring(Copying):
                 done = asked and (clean or (frozen and self._quiesce.frozen))
             finally:
                 self._quiesce.thaw()
-            # With a quiesce command the last pass ends for sure: then it is ready for it as soon as passes do not help.
+            # With a quiesce command the last pass surely ends: the job is ready as soon as further passes do not help.
             if not ready and (clean or (self._convergence.diverging and self._quiesce.given)):
                 ready = True
                 job.ready()
@@ -140,8 +140,8 @@ class Mirroring(Copying):
                 return
 
     def _follow(self, job: Job) -> bool:
-        """One pass, durably; whether it found nothing dirty."""
-        # Of the last pass nobody asks what the source was before it; and while it is frozen, each moment counts.
+        """Run one pass durably; return whether the pass found no dirty block."""
+        # The identity before the last pass is not needed; and while the source is frozen, each moment counts.
         before, began = None if self._asked else self._attached.source.identity(), boottime()
         settled, counts, last = self._now
         this = self._pass()
@@ -161,7 +161,7 @@ class Mirroring(Copying):
         return not this.dirty
 
     def _idle(self) -> bool:
-        """Whether a file says by its times that it was not written since the last clean pass, and none is asked for."""
+        """Whether a file's times prove that no write came since the last clean pass, and no end is requested."""
         if self._asked or self._clean is None:
             return False
         now = self._attached.source.identity()
@@ -175,13 +175,13 @@ class Mirroring(Copying):
         )  # fmt: skip
 
     def _matters(self, what: str) -> bool:  # noqa: ARG002
-        return False  # that it is written to is what a mirror is for
+        return False  # a mirror expects writes to its source
 
     # --- orders and the view ------------------------------------------------------------------------------
 
     def pause(self) -> None:
         super().pause()
-        self._quiesce.thaw()  # whoever waits for us to go on shall not stand still meanwhile
+        self._quiesce.thaw()  # a guest shall not stay frozen while the job is paused
 
     def complete(self) -> None:
         self._asked = True
@@ -198,7 +198,7 @@ class Mirroring(Copying):
 
     def close(self) -> None:
         super().close()
-        self._digests.close()  # those that nobody asked for; again is harmless
+        self._digests.close()  # scratch digests too; a repeated call is harmless
 
 
 def _copied(settled: int, copy: Copy) -> int:
@@ -206,7 +206,7 @@ def _copied(settled: int, copy: Copy) -> int:
 
 
 def _existing(roots: Roots, spec: JobSpec) -> int | None:
-    """The size of what the target would replace; None where there is nothing yet."""
+    """The size of the contents that the target would replace; None if there are none."""
     if spec.in_place:
         return None  # a device may be larger
     if is_null(spec):

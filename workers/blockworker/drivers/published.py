@@ -1,4 +1,4 @@
-"""What restore and verify have in common: their source is a published image, compared with its digests."""
+"""The common part of restore and verify: the source is a published image, compared with its digests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from blockworker.drivers.examined import SourceFindings
 from blockworker.drivers.staged import Staged
 from blockworker.host.roots import Roots
 
-MOST: Final = 1000  # ranges that differ and are listed in the result
+MOST: Final = 1000  # most differing ranges listed in the result
 
 
 class Published(Staged):
-    cuts = False  # nobody writes to a published image
+    cuts = False  # no process writes to a published image
 
     def source(self, roots: Roots, spec: JobSpec) -> CheckedSource:
         image = spec.source.volume
@@ -30,9 +30,9 @@ class Published(Staged):
             raise JobFailed(errno.EINVAL, str(wrong)) from None
 
     def findings(self, roots: Roots, spec: JobSpec) -> SourceFindings:  # noqa: ARG002
-        """Nothing: the image's own digests say what is wrong with it."""
+        """No findings: the image's own digests show damage."""
         return SourceFindings()
 
     @abstractmethod
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-        """Open the image at ``path``; raises JobFailed, or BadInput for what is wrong with its manifest."""
+        """Open the image at ``path``; raises JobFailed, or BadInput for a defect of the manifest."""

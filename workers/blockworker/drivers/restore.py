@@ -1,5 +1,4 @@
-"""Restore: a published image back into a file or onto a device, each chunk compared with its digest before it is
-written; all of it or a range."""
+"""Restore: copy a published image or a range to a file or device, comparing each chunk's digest before the write."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ class Restore(Published):
         if not record.get("digests") and not on:
             text = f"image {path} was copied with 'digests: false': only `--force` restores what cannot be checked"
             raise JobFailed(errno.EINVAL, text)
-        with ExitStack() as opened:  # closes what was opened before an error
+        with ExitStack() as opened:  # on an error, closes the files opened before
             digests = None
             if record.get("digests"):
                 digests = opened.enter_context(closing(manifest.open_digests(path, record, roots.open_published)))
@@ -52,7 +51,7 @@ class Restore(Published):
             return source
 
     def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
-        """What the manifest names, as far as it may name it.  A part of an image is not the file that it was of."""
+        """Attributes from the manifest, as far as a manifest may name attributes; a range of an image gets none."""
         if spec.offset or spec.length:
             return Attributes()
         path = volumespec.label(spec.source.volume)
@@ -84,7 +83,7 @@ class Restoring(Copying):
 
     def start(self, job: Job) -> None:
         if self._spec.options.get(FORCE):
-            # An attempt before this one knew what differs in what it had written: nobody else does.
+            # The differences in the ranges of an earlier attempt are not on record: compare those ranges again.
             for start, end in self._attached.done.to_tuple():
                 for here in range(start, end, CHUNK):
                     self._source.check(here, min(here + CHUNK, end))

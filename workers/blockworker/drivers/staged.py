@@ -1,4 +1,4 @@
-"""The steps of every driver that leaves one image: in a staged file, on a device in place, or nowhere (``null-co``)."""
+"""The steps of each driver that leaves one image: in a staged file, on a device in place, or nowhere (``null-co``)."""
 
 from __future__ import annotations
 
@@ -44,34 +44,34 @@ from blockworker.volumes.formats import FormatTarget
 from blockworker.volumes.in_use import SourceWatch, expect_still
 from blockworker.volumes.overlap import lock_text, spans_of_volume
 
-CHANGED: Final = "changed"  # the result of an attempt whose source was written to under the copy
-LONGEST_HOLE: Final = 1 << 30  # bytes of a hole that are made zeros at once in a file that may hold something there
+CHANGED: Final = "changed"  # the result of an attempt whose source was written to during the copy
+LONGEST_HOLE: Final = 1 << 30  # largest hole, in bytes, written as zeros at once in a file that may have old content
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What an attempt copies with; ``done`` is what an earlier attempt made durable in this very staging file.
+    """The open volumes of an attempt; ``done``: ranges that an earlier attempt made durable in this very staging file.
 
-    ``whole``: bytes of a block that is written whole, 0: there are none.  ``lanes``: how many pieces at once.
-    ``hole_step``: bytes of a hole that are one piece, 0: any number.
+    ``whole``: bytes of a block that is always written whole, 0: no such block.  ``lanes``: pieces copied at once.
+    ``hole_step``: largest hole that is one piece, in bytes, 0: no limit.
     """
 
     source: Source
     target: Target
     digests: DigestFile | None
     done: RangeSet
-    staging: str  # the uuid of what is written
-    untouched: int = 0  # bytes of a device beside the copy
-    watch: SourceWatch | None = None  # who writes to the source meanwhile
-    locks: ExitStack = field(default_factory=ExitStack)  # of what else has to stay as it is until the attempt ends
+    staging: str  # the uuid of the staging file or the device
+    untouched: int = 0  # bytes of a device outside the copy
+    watch: SourceWatch | None = None  # notices writers of the source during the copy
+    locks: ExitStack = field(default_factory=ExitStack)  # locks on files that must not change until the attempt ends
     whole: int = 0
     lanes: int = 2
     hole_step: int = 0
-    examine: Callable[[Idle], tuple[str, ...]] = lambda _: ()  # the damage of the source, where OPEN could not look
-    salvaged: Salvaged = WHOLE  # what of ``done`` could not be read
+    examine: Callable[[Idle], tuple[str, ...]] = lambda _: ()  # returns the source's damage, if OPEN could not check
+    salvaged: Salvaged = WHOLE  # the ranges of ``done`` that could not be read
 
     def check_alive(self) -> None:
-        """Raise VolumeError where a volume is gone."""
+        """Raise VolumeError if a volume is gone."""
         for volume in (self.source, self.target):
             if isinstance(volume, Mortal):
                 volume.check_alive()
@@ -84,7 +84,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What OPEN has seen of a source.  ``allocated``: bytes that a copy takes up at most; None: nobody can tell."""
+    """A source as OPEN saw the source.  ``allocated``: most bytes that a copy occupies; None: unknown."""
 
     size: int
     identity: Identity
@@ -94,34 +94,34 @@ class _Looked:
 class Staged(Driver):
     """A copy of a whole volume into a staged file that commit publishes, or onto a device."""
 
-    salvages: ClassVar[bool] = False  # whether it may go on past what cannot be read
-    cuts: ClassVar[bool] = True  # whether it copies a point in time of its source, if there is one to be had
-    follows: ClassVar[bool] = False  # whether a source that is written to meanwhile is what it is for
+    salvages: ClassVar[bool] = False  # whether the job may skip unreadable ranges
+    cuts: ClassVar[bool] = True  # whether the job copies a cut of its source, if a cut is possible
+    follows: ClassVar[bool] = False  # whether the job expects writes to its source during the copy
 
     def source(self, roots: Roots, spec: JobSpec) -> Source:
-        """What is copied.  Raises JobFailed."""
-        # QEMU may write to what is going to be cut; what is not is looked at by itself.
+        """Open the source.  Raises JobFailed."""
+        # QEMU may write to a source that will be cut; a source without a cut is opened alone.
         return open_source(
             spec.source.volume, roots, top_only=spec.sync == "top", shared=self.cuts, answer=PATIENCE.glance
         )  # fmt: skip
 
     def attributes(self, roots: Roots, spec: JobSpec) -> Attributes:
-        """What the source has besides its content: of a file, or of an image's top file; a device has nothing."""
+        """Attributes of the source besides its content: of a file, or of an image's top file; none for a device."""
         bottom = volumespec.bottom(spec.source.volume)
         return attributes_of_source(roots, bottom.filename) if isinstance(bottom, FileVolume) else Attributes()
 
     def allocated(self, spec: JobSpec, source: Source) -> int | None:
-        """Bytes that a copy takes up at most: those that a raw file takes up; None where nobody can tell."""
+        """Most bytes that a copy occupies: the allocation of a raw file; None: unknown."""
         volume = spec.source.volume
         raw = volumespec.formatted(volume) is None and isinstance(volumespec.bottom(volume), FileVolume)
         return source.allocated() if raw else None
 
     def wanted(self, roots: Roots, member: MemberFiles) -> Attributes:  # noqa: ARG002
-        """The owner, permissions and other attributes that the published image gets, where it replaces no other."""
+        """The owner, permissions and other attributes of the published image, unless the image replaces a file."""
         return attributes_of_backups(roots.config)
 
     def told(self, spec: JobSpec, result: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
-        """What the manifest says besides."""
+        """Further keys of the manifest."""
         return {}
 
     def open(self, roots: Roots, spec: JobSpec, wanted: Callable[[], bool]) -> Opened:
@@ -140,12 +140,12 @@ class Staged(Driver):
             looked = _Looked(source.size, source.identity(), self.allocated(spec, source))
         finally:
             source.close()
-        yield ()  # a look at a source may take long: no journal is locked before all of the batch have had theirs
+        yield ()  # the source may be slow: no journal is locked before every member of the batch is this far
         opened = yield from self._open_target(batch, spec, looked, wanted)
         return replace(opened, notes=found.notes, damage=found.damage, unchecked=found.unchecked)
 
     def findings(self, roots: Roots, spec: JobSpec) -> SourceFindings:
-        """What people should know of the source, and whether it is sound.  Raises JobFailed: it is damaged."""
+        """Examine the source: notes for people, and damage.  Raises JobFailed: the source is damaged."""
         return examine_source(roots, spec)
 
     def _open_target(
@@ -171,7 +171,7 @@ class Staged(Driver):
         )  # fmt: skip
 
     def _uncut(self, roots: Roots, spec: JobSpec) -> str:
-        """Why a job is not cut whose target is nothing of ours: a cut could not be written down anywhere."""
+        """Explain why no cut is made for a target outside our files: no journal could record the cut."""
         if not self.cuts:
             return ""
         why = "" if spec.snapshot == cuts.NONE else refused(spec, "its target is written in place")
@@ -189,7 +189,7 @@ class Staged(Driver):
         keep(roots, _kept(roots, spec))
 
     def check(self, roots: Roots, spec: JobSpec, source: Source) -> None:
-        """Refuse, before anything is made, what this kind of job cannot do.  Raises JobFailed."""
+        """Refuse a job that this driver cannot do, before any file is made.  Raises JobFailed."""
 
     def prepare(
         self, roots: Roots, spec: JobSpec, durable: Checkpoint, opened: Mapping[str, Any], result: Mapping[str, Any]
@@ -227,7 +227,7 @@ class Staged(Driver):
         return replace(made, warnings=(*result.get("damage", ()), *made.warnings))
 
     def _expect_promised(self, spec: JobSpec, size: int, opened: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Raises SourceChanged: the copy is not of what OPEN saw, whatever the attempt has made of that."""
+        """Raises SourceChanged: the copy is not of the source that OPEN saw, whatever the attempt's policy was."""
         if size != opened.get("size", size):
             raise SourceChanged(f"source {spec.source.text}", "size")
         if result["source-change"] == CHANGED and spec.on_source_change is OnChange.FAIL and not self.follows:
@@ -257,10 +257,10 @@ class Staged(Driver):
 
 
 def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:
-    """Open both volumes for one attempt; the lock of the staging file, or of the device, is held until ``close``.
+    """Open both volumes for one attempt; the lock of the staging file or device is held until ``close``.
 
-    ``source``: it is open already.  ``still``: the source is read as it is, and whoever begins to write to it ends the
-    attempt.
+    ``source``: the source, if already open.  ``still``: the source is read without a cut, and a process that begins to
+    write to the source ends the attempt.
     """
     spec = claim.spec
     with ExitStack() as stack:
@@ -271,13 +271,14 @@ def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: b
             cut = bool(cut_of(claim))
             watch = SourceWatch(spec.source.volume, roots, live=spec.live or not still, cut=cut)
             stack.callback(watch.close)
-        # QEMU's own lock would keep a guest from starting: its server goes without, and the watch sees the guest.
+        # QEMU's own lock would keep a guest from starting: QEMU's server takes no lock, and the watch notices the
+        # guest.
         attached = _attach(roots, claim, source=source, shared=still)
         return replace(attached, watch=watch, locks=stack.pop_all(), examine=_examination(roots, claim))
 
 
 def _examination(roots: Roots, claim: Claim) -> Callable[[Idle], tuple[str, ...]]:
-    """How an attempt looks for damage of its source: not at all where OPEN did."""
+    """The attempt's check of the source for damage; an empty check if OPEN did the check."""
     if not claim.opened.get("unchecked"):
         return lambda _: ()
     return partial(examine_copied, roots, claim.spec, cut_of(claim))
@@ -294,7 +295,7 @@ def _attach(roots: Roots, claim: Claim, *, source: Source | None, shared: bool) 
             target = open_target(spec.target.volume, roots, source.size)
             done = _durable(claim.durable, spec.id)
             lost = claim.durable.salvaged if done.total() else WHOLE
-            others = isinstance(volumespec.bottom(spec.target.volume), OtherVolume)  # what a zero costs is not known
+            others = isinstance(volumespec.bottom(spec.target.volume), OtherVolume)  # the cost of a zero is unknown
             return Attached(
                 source, target, None, done, spec.id, salvaged=lost, hole_step=HOLE_STEP if others else 0
             )  # fmt: skip
@@ -328,7 +329,7 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: MemberFiles, sta
     image = volumespec.formatted(spec.target.volume)
     again = image is None or rewritable(image, compress=spec.compress)
     if not staged.fresh and not (again and done.total()):
-        staged.start_over(roots)  # nothing that counts is in it: an empty file needs no zeros
+        staged.start_over(roots)  # no durable byte is in the file: an empty file needs no zeros
         done = RangeSet()
     target = filter_target(
         spec.target.volume, staged, lambda volume: FormatTarget(volume, staged, roots, compress=spec.compress)
@@ -341,25 +342,25 @@ def _staged(roots: Roots, claim: Claim, source: Source, member: MemberFiles, sta
 
 
 def cut_of(claim: Claim) -> Cut:
-    """What an attempt reads in its source's place, if it is cut."""
+    """The cut that an attempt reads instead of its source, if the source is cut."""
     return Cut.from_dict(claim.opened.get("cut", {}))
 
 
 def _expect_no_freeze(roots: Roots, spec: JobSpec, why: str) -> None:
-    """Raises JobFailed: a source is to stand still for a cut, and there is none."""
+    """Raises JobFailed: a source is to be frozen for a cut, and no cut is made."""
     if Quiesce.of(roots.config, spec).given:
         said = f" ({why})" if why else ""
         raise JobFailed(errno.ENOTSUP, f"source {spec.source.text} is not cut{said}: it cannot be quiesced for that")
 
 
 def _is_layer(spec: JobSpec) -> bool:
-    """Whether only the top of several layers is copied: nothing of the target can then be compared with a digest."""
+    """Whether only the top of several layers is copied: the target alone can then not be compared with digests."""
     image = volumespec.formatted(spec.source.volume)
     return spec.sync == "top" and image is not None and image.backing is not None
 
 
 def is_null(spec: JobSpec) -> bool:
-    """Whether the target is nothing of ours: ``null-co``, or a volume of others, written in place."""
+    """Whether the target is outside our files: ``null-co``, or a foreign volume, written in place."""
     return isinstance(volumespec.bottom(spec.target.volume), NullVolume | OtherVolume)
 
 
@@ -388,20 +389,20 @@ def _kept(roots: Roots, spec: JobSpec) -> CutRecord:
 
 
 def _durable(durable: Checkpoint, staging: str) -> RangeSet:
-    """What an earlier attempt made durable; it counts only for the very file it was written to."""
+    """The ranges that an earlier attempt made durable; the ranges count only for the file that was written."""
     return RangeSet(durable.ranges if durable.staging == staging else ())
 
 
 def _source_locks(roots: Roots, spec: JobSpec, identity: Identity) -> str:
-    """The names under which nobody may write what is read, one a line."""
+    """The names of the source in the lock table, a line each: no other job may write a volume with such a name."""
     volume = spec.source.volume
-    if identity.kind == "none" or isinstance(volume, FileVolume):  # a file's disk is mounted: nobody writes it in place
+    if identity.kind == "none" or isinstance(volume, FileVolume):  # a file's disk is mounted: never written in place
         return "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"
     return lock_text(spans_of_volume(roots, volume))
 
 
 def _target_lock(roots: Roots, member: MemberFiles) -> str:
-    """The name under which nobody else may write: its directory's identity and the last part."""
+    """The name of the target in the lock table: its directory's identity and its last part."""
     directory = roots.open_dir(member.directory)
     try:
         st = os.fstat(directory)

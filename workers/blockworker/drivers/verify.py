@@ -1,7 +1,7 @@
-"""Verify: a published image read from end to end and compared with its digests; nothing is written, or passed on.
+"""Verify: read a published image from end to end and compare it with its digests; no byte is written or passed on.
 
-Therefore it may read beneath the host's write roots, too, where backups lie: only what has a manifest and digests
-beside it, and with no other target than ``null-co``.
+A verify may therefore read beneath the host's write roots, too, where backups lie: only an image with a manifest and
+digests beside the image, and only with the target ``null-co``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from blockworker.targets import manifest
 from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.extents import RangeSet
 
-NAMED: Final = 5  # ranges in the error
+NAMED: Final = 5  # ranges in the error text
 
 
 class Verify(Published):
     def checked(self, roots: Roots, spec: JobSpec, path: str) -> CheckedSource:
-        if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else it would be a copy from a write root
+        if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else a copy from a write root
             raise JobFailed(errno.EINVAL, f"target {spec.target.text}: nothing but null-co was expected of a verify")
         return _published(roots, path, spec.options)
 
@@ -48,7 +48,7 @@ class Verify(Published):
 
 
 def _damage_of(roots: Roots, path: str, idle: Idle) -> tuple[str, ...]:
-    """What is wrong with the tables of an image of a format, a line each."""
+    """Damage of the tables of a formatted image, a line each."""
     return manifest.image_damage(path, _record(roots, path), roots.open_published, roots.cage, idle)
 
 
@@ -63,7 +63,7 @@ def _published(roots: Roots, path: str, options: Mapping[str, Any]) -> CheckedSo
 
 def _record(roots: Roots, path: str) -> dict[str, Any]:
     """The manifest beside an image."""
-    os.close(roots.open_published(path))  # what is wrong with the image's own place is said of the image
+    os.close(roots.open_published(path))  # an error of the image's path is reported for the image, not for the manifest
     try:
         return manifest.load(path + MANIFEST, roots.open_published)
     except JobFailed as failed:
@@ -74,7 +74,7 @@ def _record(roots: Roots, path: str) -> dict[str, Any]:
 
 
 class Verifying(Copying):
-    """One attempt at a verification: a copy into nothing."""
+    """One attempt at a verification: a copy to no target."""
 
     def start(self, job: Job) -> None:
         super().start(job)
@@ -94,7 +94,7 @@ class Verifying(Copying):
         return cast(CheckedSource, self._attached.source)
 
     def progress(self) -> Progress:
-        """Nothing is ever written, whatever the copy counts."""
+        """The progress with 0 bytes written: a verify writes nothing, whatever the copy counts."""
         told = super().progress()
         return Progress(told.offset, told.len, {**(told.counts or {}), "written": 0})
 
@@ -107,17 +107,17 @@ class Verifying(Copying):
 
 
 def said_of(image: CheckedSource) -> str:
-    """What is not as it was written; "": nothing."""
+    """The ranges that are unreadable or differ from the digests, as text; "": none."""
     ranges = {"cannot be read": image.unreadable, "differ from the digests of its manifest": image.differing}
     return "; ".join(f"bytes {in_words(found, most=NAMED)} {what}" for what, found in ranges.items() if found)
 
 
 class Comparing(Copy):
-    """Only what was found good is ever on record as done: what is not is read, and found, by every attempt again."""
+    """A copy that records only ranges found good: every attempt reads, and reports, the other ranges again."""
 
     _source: CheckedSource
 
     def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         wrong = RangeSet((start, end) for start, end in self._source.differing + self._source.unreadable)
         good = [part for start, end in flushed for part in wrong.missing(start, end)]
-        return tuple(good[:MOST])  # a checkpoint is to stay small where it differs all over
+        return tuple(good[:MOST])  # a checkpoint stays small even if the whole image differs

@@ -1,1 +1,1 @@
-"""What a host remembers durably of its jobs: journals, devices written in place, the highest decision."""
+"""Durable records of a host about its jobs: journals, devices written in place, the highest decision."""

@@ -1,6 +1,6 @@
-"""A batch of members: each journal is locked once for all of them, and what they have in common is found once.
+"""A batch of members: the journals are locked once, and facts that the members share are looked up once.
 
-A batch is short: its members are begun within seconds, and its locks are given up when all of them are through.
+A batch is short: its members are begun within seconds, and its locks are released when the last member is through.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Batch:
-    """``roots``: those that the members' targets lie below.  ``owed``: asks the registry for which members it waits."""
+    """The members of one call.  ``roots``: roots above the targets.  ``owed``: asks which jobs the registry awaits."""
 
     def __init__(self, roots: Roots, owed: Callable[[], Collection[str]] | None = None) -> None:
         self.roots, self._owed = roots, owed
@@ -35,34 +35,34 @@ class Batch:
         self._open.close()
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """What ``find`` has returned for this key, or returns now."""
+        """Return the result that ``find`` gave for this key; call ``find`` if the key is new."""
         if key not in self._found:
             self._found[key] = find()
         found: T = self._found[key]
         return found
 
     def forget(self, key: Hashable) -> None:
-        """Have it found anew: it has turned out to be otherwise."""
+        """Drop a stored result that has proved wrong; the next ``once`` calls ``find`` again."""
         self._found.pop(key, None)
 
     def wanted(self, job: str, alone: Callable[[], bool]) -> Callable[[], bool]:
-        """Whether the registry still waits for a member: asked once for all of the batch, else by ``alone``.
+        """Build a test whether the registry still waits for a member: one question for the whole batch, else ``alone``.
 
-        For a member that asks when every member of the batch has taken its lock: what is made without one could be
-        made behind an abort's back.
+        To be called once every member of the batch holds its lock: files that are made without the lock could be made
+        after an abort has removed the member's files.
         """
         owed = self._owed
         return alone if owed is None else lambda: job in self.once("owed", owed)
 
     def place_of(self, target: str, transaction: str, job: str) -> Root:
-        """``journal.place_of``: where only one place has a journal of the transaction, it is the one for every job."""
+        """Find the root of a job's journal, as ``journal.place_of``; one search serves the transaction if it can."""
         key = ("place", os.path.dirname(target), transaction)
         if (only := self.once(key, lambda: journals.only_place(self.roots, target, transaction))) is not None:
             return only
         return journals.place_of(self.roots, target, transaction, job)
 
     def view(self, target: str, transaction: str, job: str) -> JournalView:
-        """The journal of a job without its lock, as this batch saw it first; members' own files are read anew."""
+        """The journal of a job, read without its lock and once per batch; members' own files are read at each call."""
         place = self.place_of(target, transaction, job)
         return self.once(
             ("view", place, transaction),
@@ -70,13 +70,13 @@ class Batch:
         )
 
     def find_member(self, target: str, transaction: str, job: str) -> MemberFiles | None:
-        """What its journal says of a job, without its lock."""
+        """The files that the journal records for a job, read without the lock."""
         return self.view(target, transaction, job).member(job)
 
     def hold(self, place: Root, transaction: str) -> Journal:
-        """The journal with its lock held, until the batch is over.  Raises LockBusy."""
+        """The journal with its lock held until the end of the batch.  Raises LockBusy."""
         key = place.path, transaction
-        if key in self._busy:  # one of the batch has waited for it
+        if key in self._busy:  # a member of the batch has waited for this lock in vain
             raise self._busy[key]
         if key not in self._held:
             try:
@@ -87,7 +87,7 @@ class Batch:
         return self._held[key]
 
     def hold_existing(self, place: Root, transaction: str) -> Journal | None:
-        """The same; None if there is no journal, and then nothing is made."""
+        """Hold the lock of an existing journal until the end of the batch; return None if there is no journal."""
         key = place.path, transaction
         if key not in self._held and journals.read(self.roots, place, transaction) is None:
             return None
@@ -95,6 +95,6 @@ class Batch:
         return journal if journal.record is not None else None
 
     def hold_journal_of(self, member: MemberFiles) -> Journal | None:
-        """The journal of a member with its lock held."""
+        """The journal of a member with its lock held; None if there is no journal."""
         place = self.place_of(member.target, member.transaction, member.job)
         return self.hold_existing(place, member.transaction)

@@ -1,4 +1,4 @@
-"""The record of one device that is written in place: a file of JSON, which is replaced under the device's lock."""
+"""The record of one device that is written in place: a JSON file, replaced under the device's lock."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ VERSION: Final = 1
 
 
 class DeviceState(StrEnum):
-    OPENED = "opened"  # a job was let to it, and has written nothing
-    INVALID = "invalid"  # a job has written, or is about to
-    UNDEFINED = "undefined"  # that job was given up
-    VALID = "valid"  # a job has committed
+    OPENED = "opened"  # the job may write to the device, and has not begun
+    INVALID = "invalid"  # the job has written, or is about to
+    UNDEFINED = "undefined"  # the job that wrote was given up
+    VALID = "valid"  # the job has committed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """One device, and the last job that had to do with it."""
+    """One device, and the last job on the device."""
 
     identity: str
-    path: str  # as the job named it
+    path: str  # path as the job named the device
     state: DeviceState
     job: str
     transaction: str
-    uuid: str  # checkpoints count only for a device whose record has it
+    uuid: str  # checkpoints count only for a device whose record has this uuid
     size: int  # bytes that the job writes
-    offset: int = 0  # of the first of them
+    offset: int = 0  # of the first byte that the job writes
     device_size: int
     token: int = 0
     decision_number: int = 0
-    left_by: str = ""  # the job that began to write, where no job has completed since
+    left_by: str = ""  # the job that began to write, if no job has completed since
     left_at: float = 0.0
-    manifest: Mapping[str, Any] | None = None  # of what a committed job has written
+    manifest: Mapping[str, Any] | None = None  # manifest of the image that a committed job wrote
     prepared: Mapping[str, Any] | None = None  # the manifest of the job that is about to commit
     at: float = 0.0
     which: str = ""  # the device as ``which_device`` names it: more exact than ``identity``; "" in an old record
-    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, kept as they are
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, written back unchanged
 
     @property
     def untouched(self) -> int:
-        """Bytes of the device that the job leaves as they are."""
+        """Bytes of the device that the job does not write."""
         return self.device_size - self.size
 
     def dump(self) -> bytes:
@@ -70,7 +70,7 @@ class DeviceRecord:
 
 
 class Held:
-    """A device's record with its lock held, until ``close``."""
+    """A device's record with its lock held until ``close``."""
 
     def __init__(self, folder: int, lock: int, name: str, path: str) -> None:
         self._folder, self._lock, self._name = folder, lock, name
@@ -81,7 +81,7 @@ class Held:
             raise
 
     def write(self, record: DeviceRecord) -> DeviceRecord:
-        """Replace the record, durably."""
+        """Replace the record durably."""
         record = replace(record, at=time.time())
         replace_file(self._folder, f"{self._name}.json", record.dump())
         self.record = record
@@ -94,7 +94,7 @@ class Held:
 
     def close(self) -> None:
         if self._lock >= 0:
-            release(self._lock)  # its file stays: the lock is of whoever has the file of this name
+            release(self._lock)  # the lock file stays: a lock counts only on the file with this name
             os.close(self._folder)
             self._lock = self._folder = -1
 

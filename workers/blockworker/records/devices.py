@@ -1,9 +1,9 @@
-"""What this host knows of the devices that are written in place: a record each, on disk, and a lock each.
+"""The host's records of devices that are written in place: for each device, a file on disk and a lock.
 
-``devices/NAME.json`` in the host's state directory, NAME made of the device's own identity and not of its path.  A
-record that lies beneath a write root is found as well, and carried over by whoever takes it.  Rule: from before the
-first byte is written until a job commits, the record says that what is on the device is undefined; whoever writes the
-record, or the device, holds the flock of ``NAME.lock``.
+A record is ``devices/NAME.json`` in the host's state directory; NAME is made from the device's identity and not from
+the device's path.  A record beneath a write root is found too, and ``take`` moves the record to the state directory.
+Rule: from before the first byte is written until a job commits, the record says that the device's content is undefined.
+A process that writes the record or the device holds the flock of ``NAME.lock``.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = 2.0  # seconds; whoever holds a lock for longer writes, or is stopped
+PATIENCE: Final = 2.0  # seconds; a process that holds a lock for longer is writing to the device, or is stopped
 
 
 # --- reading, without a lock --------------------------------------------------------------------------
 
 
 def every(roots: Roots) -> list[DeviceRecord]:
-    """All records; one that cannot be read is left out, and logged."""
+    """Every device record, by file name; an unreadable record is left out, and logged."""
     found: dict[str, DeviceRecord] = {}
     for place in _places(roots):
         with suppress(FileNotFoundError), _opened(place) as folder:
@@ -69,20 +69,20 @@ def every(roots: Roots) -> list[DeviceRecord]:
 
 
 def of_job(roots: Roots, job: str) -> DeviceRecord | None:
-    """The record of the device that a job has, or had last."""
+    """The record of the device that a job writes, or wrote last."""
     return next((record for record in every(roots) if record.job == job), None)
 
 
 def undefined(roots: Roots) -> list[DeviceRecord]:
-    """The devices of which nobody can say what is on them."""
+    """The records of devices whose content is undefined."""
     return [record for record in every(roots) if record.left_by]
 
 
 def open_source(roots: Roots, path: str) -> int:
-    """A read-only descriptor of a device of the allow-list, of which it is known what is on it.
+    """Open a device of the allow-list for reading, if the device's content is defined.
 
     Raises:
-        JobFailed: it is not allowed, or a job has left it half-written.
+        JobFailed: the device is not allowed, or a job has left the device half-written.
     """
     fd = roots.open_device(path)
     try:
@@ -97,7 +97,7 @@ def open_source(roots: Roots, path: str) -> int:
 
 
 def told(roots: Roots, record: DeviceRecord) -> str:
-    """Why a device is undefined, for people."""
+    """Explain in one sentence why a device is undefined."""
     at = datetime.fromtimestamp(record.left_at).astimezone()
     name = f"{_name(record.identity)}.json"
     paths = [path for place in _places(roots) if os.path.exists(path := f"{place.path}/{name}")]
@@ -112,11 +112,11 @@ def told(roots: Roots, record: DeviceRecord) -> str:
 
 
 def take(roots: Roots, identity: str, *, patience: float = PATIENCE) -> Held:
-    """The record of a device, with its lock.
+    """Take the lock of a device and read its record.
 
     Raises:
-        LockBusy: another process has it.
-        JobFailed: this host has no place for it.
+        LockBusy: another process holds the lock.
+        JobFailed: this host has no directory for the record.
     """
     places = _places(roots)
     if not places:
@@ -164,9 +164,9 @@ def _take_lock(folder: int, name: str, place: StatePlace, patience: float) -> in
 
 
 def _adopt(held: Held, earlier: StatePlace, name: str) -> None:
-    """Carry the record over from where an earlier version, or another order of the write roots, has put it.
+    """Move the record from the directory where an earlier version, or another order of the write roots, has put it.
 
-    A worker that has not been restarted yet may still write by that record: then its lock is busy.
+    A worker that has not been restarted yet may still use that earlier record; its lock is then busy.
     """
     with _opened(earlier) as folder:
         os.stat(f"{name}.json", dir_fd=folder, follow_symlinks=False)
@@ -182,9 +182,9 @@ def _adopt(held: Held, earlier: StatePlace, name: str) -> None:
 
 
 def carry_over(roots: Roots, root: str) -> None:
-    """Bring the records beneath a write root to the host's state directory, if it has one.
+    """Move the records beneath a write root to the host's state directory, if the host has a state directory.
 
-    A record that another process has stays where it is, and is found there, until this is called again.
+    A record that another process holds stays beneath the root, and is found there, until the next call.
     """
     if not state.is_uncarried(roots.config, root):
         return
@@ -204,12 +204,12 @@ def carry_over(roots: Roots, root: str) -> None:
 
 
 def clear(roots: Roots, path: str) -> list[DeviceRecord]:
-    """Take a user's word that it is known what is on a device: forget that it was left half-written.
+    """Accept a user's statement that a device's content is known: remove the record of the half-written job.
 
-    The device need not be there any more: then its records go by the path that the job named.
+    A device that is no longer attached is found by the path that the job named.
 
     Raises:
-        JobFailed: it is not on record as undefined, or a job that is not over has it.
+        JobFailed: no record says that the device is undefined, or an unfinished job holds the device.
     """
     found = [record for record in undefined(roots) if path == record.path or _identity_at(path) == record.identity]
     if not found:
@@ -235,7 +235,7 @@ def _identity_at(path: str) -> str:
 
 
 def _places(roots: Roots) -> list[StatePlace]:
-    """Where records of devices lie, the first being where they are written."""
+    """Directories with device records; records are written to the first directory."""
     return [place.below("devices") for place in state.places_of(roots.config)]
 
 

@@ -1,7 +1,7 @@
-"""What a journal says: a transaction's decision, and each member's files.  Values only, and their JSON.
+"""The content of a journal: a transaction's decision, and each member's files.  Values and their JSON only.
 
-Keys that are not known here are those of a later release: they are kept, at every level, and written back.  Each text
-of version 2 carries a digest of itself: a name of which a bit has flipped would be that of another file.
+Keys that this release does not know belong to a later release: unknown keys are kept at every level and written back.
+Each text of version 2 carries its own digest: a file name with one flipped bit would name another file.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from blockjobs.model.errors import JobFailed
 from blockjobs.process.clock import read_boot_id
 from blockworker.records.sealed import KEY, is_whole, seal
 
-VERSION: Final = 2  # members may have files of their own since then, and each text a digest; version 1 is read
+VERSION: Final = 2  # since version 2 a member may have its own file, and each text has a digest; version 1 is read
 _READ: Final = (1, 2)
 
-_KINDS: Final = {"str": str, "int": int, "bool": bool}  # what the fields of these types hold in JSON
+_KINDS: Final = {"str": str, "int": int, "bool": bool}  # the JSON type of a field, by the field's annotation
 
 T = TypeVar("T")
 
 
 def _rest() -> Any:
-    """The field of a value for keys of a later release."""
+    """A field for keys of a later release."""
     return field(default_factory=dict, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutRecord:
-    """A cut of a source, from before it is made until it is removed."""
+    """A cut of a source, recorded from before the cut is made until the cut is removed."""
 
     how: str  # reflink, command:NAME
     source: str  # the path that was cut
-    id: str  # what tells it from other cuts of that source
-    path: str = ""  # of a reflink: the file beside it
-    begun: bool = False  # it was, or is about to be, made
+    id: str  # distinguishes this cut from other cuts of the source
+    path: str = ""  # the reflink's file beside the source; "" for a command's cut
+    begun: bool = False  # the cut was made, or is about to be made
     rest: Mapping[str, Any] = _rest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """A file as PREPARE has proven it: which one, and how large."""
+    """Identity and size of a file, as PREPARE has proven the file."""
 
     which: str  # ``identity.which_file``
     size: int
@@ -52,44 +52,45 @@ class Proven:
 
 
 class Replaced(NamedTuple):
-    """The file that publishing may replace, as OPEN saw it.  JSON has the values in their order."""
+    """The file that publishing may replace, as OPEN saw the file.  JSON has the values in this order."""
 
     dev: int
     ino: int
-    which: str = ""  # ``identity.which_file``; "": noted by a release that knew the numbers only
+    which: str = ""  # ``identity.which_file``; "": recorded by a release that knew dev and ino only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberFiles:
-    """One job's files: all that is needed to publish or to remove them."""
+    """The files of one job: enough to publish or remove every file."""
 
     job: str
     transaction: str
-    target: str  # absolute; the name it is published under
-    staging: str  # a name in the target's directory, as are the next two
-    digests: str = ""  # "": none asked for
+    target: str  # absolute path of the published image
+    staging: str  # a name in the target's directory, like the next two
+    digests: str = ""  # "": no digests are made
     manifest: str
     uuid: str
-    which: str = ""  # the staging file, as ``identity.which_file`` names it; "": not yet recorded, or by version 1
+    which: str = ""  # ``identity.which_file`` of the staging file; "": not yet recorded, or version 1
     dev: int = 0
-    ino: int = 0  # 0: intended, perhaps created, not yet recorded
+    ino: int = 0  # 0: the file is intended and perhaps created, but not yet recorded
     boot: str = ""  # the boot that ``dev`` belongs to: device numbers move
     size: int
     format: str = ""  # of the image in the staging file; "": raw
-    words: tuple[str, ...] = ()  # what else QEMU's tool is told when it makes that image
+    words: tuple[str, ...] = ()  # further arguments for QEMU's tool when the tool makes the image
     cut: CutRecord | None = None
-    uncut: str = ""  # why ``snapshot: auto`` came to no cut
-    made_dirs: tuple[str, ...] = ()  # directories to remove again on abort, if they are empty then
+    uncut: str = ""  # the reason why ``snapshot: auto`` made no cut
+    made_dirs: tuple[str, ...] = ()  # directories that an abort removes if they are empty
     overwrite: bool = False
-    keep_digests: bool = True  # beside the published image, and its manifest; False: they prove the image, and then go
-    # What the source had besides its content, or what the manifest of a restored image names: ``Attributes.to_json``.
+    keep_digests: bool = True  # beside the published image; False: removed once the image is proven
+    # Attributes of the source besides its content, or those in the manifest of a restored image:
+    # ``Attributes.to_json``.
     attributes: Mapping[str, Any] | None = None
-    replaces: Replaced | None = None  # None: the name of the target was free
+    replaces: Replaced | None = None  # None: the target's name was free
     run: str = ""
-    reserved: str = ""  # the file in the target's directory that keeps its name free; "": there is none
-    resolution: str = ""  # what a user wants to become of it, as it could not be published: ``Resolution``
-    token: int = 0  # the highest claim that was let near the staging file
-    proven: Mapping[str, Proven] = field(default_factory=dict, hash=False)  # by PREPARE: the files by their names
+    reserved: str = ""  # the file in the target's directory that reserves its name; "": no reservation
+    resolution: str = ""  # a user's decision about an image that could not be published: ``Resolution``
+    token: int = 0  # the highest claim that was allowed to write the staging file
+    proven: Mapping[str, Proven] = field(default_factory=dict, hash=False)  # set by PREPARE: the files by name
     published: bool = False
     discarded: bool = False
     rest: Mapping[str, Any] = _rest()
@@ -109,7 +110,7 @@ class MemberFiles:
     def is_file(self, st: os.stat_result, *, remounted: bool = False) -> bool:
         """Whether ``st`` may be the staging file, by the numbers that version 1 recorded.
 
-        ``remounted``: no file system has the recorded number now; it was given out anew, as at another boot.
+        ``remounted``: no file system has the recorded device number now; the number is assigned anew, as after a boot.
         """
         same = st.st_dev == self.dev or self.boot != read_boot_id() or remounted
         return self.ino != 0 and st.st_ino == self.ino and same
@@ -120,7 +121,7 @@ class MemberFiles:
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> MemberFiles:
-        """Raises JobFailed: the text is not one of a member."""
+        """Raises JobFailed: the text does not describe a member."""
         try:
             return _member(_keys(text))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -129,22 +130,22 @@ class MemberFiles:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """The transaction beneath one root.  ``members``: those that have no files of their own."""
+    """The transaction beneath one root.  ``members``: the members without a file of their own."""
 
     transaction: str
     decision: str | None = None  # "commit" or "abort"
     decision_number: int = 0
     state: str = "open"  # or "clean": a tombstone
     members: Mapping[str, MemberFiles] = field(default_factory=dict)
-    at: float = 0.0  # when it was written, for people: seconds since the epoch by a clock that anybody may put
-    boot: str = ""  # in which boot of the host it was written; "": by a version that did not note it
-    uptime: float = 0.0  # and how many seconds after it
-    registry: str = ""  # that has begun it, by its incarnation; "": by a version that did not note it
+    at: float = 0.0  # time of writing, for people: seconds since the epoch, by a clock that users may set
+    boot: str = ""  # the host's boot at the writing; "": written by a version without this field
+    uptime: float = 0.0  # seconds from that boot to the writing
+    registry: str = ""  # incarnation of the registry that began it; "": a version without this field
     rest: Mapping[str, Any] = _rest()
 
     @property
     def clean(self) -> bool:
-        """Whether it is a tombstone."""
+        """Whether the record is a tombstone."""
         return self.state == "clean"
 
     def having(self, member: MemberFiles) -> JournalRecord:
@@ -158,7 +159,7 @@ class JournalRecord:
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> JournalRecord:
-        """Raises JobFailed: the text is not one of a journal."""
+        """Raises JobFailed: the text is not a journal's."""
         try:
             keys = _keys(text)
             members = {name: _member(values) for name, values in keys.pop("members").items()}
@@ -199,12 +200,12 @@ def _member(values: dict[str, Any]) -> MemberFiles:
 
 
 def _replaced(dev: int, ino: int, which: str = "", *_: Any) -> Replaced:
-    """The file to be replaced, as a release noted it: by its numbers, or by more than is known here."""
+    """The file to be replaced, as any release recorded the file: by its numbers, or with values unknown here."""
     return Replaced(int(dev), int(ino), str(which))
 
 
 def _pack(value: Any) -> Any:
-    """A value as JSON has it, the keys of a later release among its own."""
+    """A value as its JSON form, merged with the keys of a later release."""
     if is_dataclass(value):
         own = {name: _pack(getattr(value, name)) for name in _FIELDS[type(value)]}
         return {**getattr(value, "rest", {}), **own}
@@ -214,7 +215,7 @@ def _pack(value: Any) -> Any:
 
 
 def _unpack(kind: type[T], values: dict[str, Any], **made: Any) -> T:
-    """A value of this kind; ``made``: the fields that are no plain words, numbers and truths."""
+    """Build a value of this kind; ``made``: the fields whose JSON is not a string, a number or a boolean."""
     known = _FIELDS[kind]
     own = {name: values.pop(name) for name in [*values] if name in known}
     for name, value in own.items():
@@ -223,7 +224,7 @@ def _unpack(kind: type[T], values: dict[str, Any], **made: Any) -> T:
     return kind(**own, **made, rest=values)  # type: ignore[call-arg]
 
 
-# The fields of each kind of value, and what JSON holds for those that are plain.
+# The fields of each kind of value, with the JSON type of each plain field.
 _FIELDS: Final[Mapping[type, Mapping[str, type | None]]] = {
     kind: {each.name: _KINDS.get(str(each.type)) for each in fields(kind) if each.name != "rest"}
     for kind in (CutRecord, Proven, MemberFiles, JournalRecord)

@@ -1,4 +1,4 @@
-"""The files of a member on the disk: what opening, publishing and aborting share."""
+"""Files of a member on the disk, for opening, publishing and aborting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blockworker.system.identity import is_mounted, which_file
 
 @contextmanager
 def failing(path: str) -> Iterator[None]:
-    """Turn what the kernel refuses into the job's failure."""
+    """Turn an OSError into the job's failure."""
     try:
         yield
     except OSError as error:
@@ -35,13 +35,13 @@ def stat_of(directory: int, name: str) -> os.stat_result | None:
 
 
 def unlink(directory: int, name: str) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if the file exists."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
 
 
 def look_at(directory: int, name: str) -> Proven | None:
-    """Which file has this name, and how large it is; None where it is none, or no regular one."""
+    """Identity and size of the regular file with this name; None if there is no file, or no regular file."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -57,14 +57,14 @@ def look_at(directory: int, name: str) -> Proven | None:
 
 
 def seen(fd: int) -> Proven:
-    """Which file is open, and how large it is."""
+    """Identity and size of an open file."""
     return Proven(which=which_file(fd), size=os.fstat(fd).st_size)
 
 
 def same_file(one: str, other: str) -> bool:
-    """Whether two names (``identity.which_file``) are of one file.
+    """Whether two identities (``identity.which_file``) belong to one file.
 
-    Where a file system is known by nothing that lasts, the handles are compared, which are never given out twice.
+    If either file system has no lasting name, the file handles are compared; no handle is given out twice.
     """
     (system, _, handle), (other_system, _, other_handle) = one.rpartition("/"), other.rpartition("/")
     if system.startswith("boot:") or other_system.startswith("boot:"):
@@ -73,14 +73,14 @@ def same_file(one: str, other: str) -> bool:
 
 
 def is_staging_file(member: MemberFiles, fd: int) -> bool:
-    """Whether an open file is the staging file that OPEN made, under whatever name."""
+    """Whether an open file is the staging file that OPEN made, whatever its name."""
     if member.which:
         return same_file(member.which, which_file(fd))
     return _may_be_staging_file(member, os.fstat(fd))
 
 
 def has_staging_file(member: MemberFiles, directory: int, name: str) -> bool:
-    """Whether this name is the one of the staging file that OPEN made."""
+    """Whether the file with this name is the staging file that OPEN made."""
     if member.which:
         found = look_at(directory, name)
         return found is not None and same_file(member.which, found.which)
@@ -91,18 +91,19 @@ def has_staging_file(member: MemberFiles, directory: int, name: str) -> bool:
 
 
 def _may_be_staging_file(member: MemberFiles, st: os.stat_result) -> bool:
-    """The same by the numbers of version 1, of a file that has the staging file's own name, which nobody else gives.
+    """Whether a file with the staging file's name, which only the worker gives, is the staging file of version 1.
 
-    A file system that is mounted again gets another number.  Where the recorded one is mounted beside it, this is
-    another file system.
+    A file system that is mounted again gets another device number.  If the recorded number is still mounted, the file
+    lies in another file system.
     """
     return member.is_file(st, remounted=st.st_dev != member.dev and not is_mounted(member.dev))
 
 
 def known_for_good(directory: int, member: MemberFiles) -> MemberFiles:
-    """A member of version 1 with the name of its staging file that lasts, once the file is found; any other as it is.
+    """Add the lasting identity of the staging file to a member of version 1, once the file is found.
 
-    Under the name that it is published by, a file of version 1 would be known by its inode number alone.
+    Under the published name, a file of version 1 would be known by its inode number alone.  Other members are returned
+    unchanged.
     """
     if member.which or not has_staging_file(member, directory, member.staging):
         return member
@@ -111,7 +112,7 @@ def known_for_good(directory: int, member: MemberFiles) -> MemberFiles:
 
 
 def remove_files(roots: Roots, member: MemberFiles) -> None:
-    """Remove exactly the member's own files; a staging name that leads to another file is left alone."""
+    """Remove exactly the member's own files; a staging name that leads to another file stays."""
     try:
         directory = roots.open_dir(member.directory)
     except JobFailed as failed:
@@ -131,17 +132,17 @@ def remove_files(roots: Roots, member: MemberFiles) -> None:
 
 
 def unfinished(member: MemberFiles) -> str:
-    """The name of a manifest until all of it is on the disk."""
+    """The name of a manifest while the manifest is being written."""
     return f"{member.manifest}.new"
 
 
 def remove_dirs(roots: Roots, made: Iterable[str]) -> list[str]:
-    """Remove the directories that are empty, innermost first; those that stay."""
+    """Remove the empty directories, innermost first; return the directories that stay."""
     return [path for path in sorted(set(made), key=len, reverse=True) if not _remove_dir(roots, path)]
 
 
 def _remove_dir(roots: Roots, path: str) -> bool:
-    """Whether a directory is gone."""
+    """Remove a directory; return whether the directory is gone."""
     try:
         parent = roots.open_dir(os.path.dirname(path))
     except (JobFailed, OSError) as error:
@@ -149,7 +150,7 @@ def _remove_dir(roots: Roots, path: str) -> bool:
     try:
         os.rmdir(os.path.basename(path), dir_fd=parent)
         os.fsync(parent)
-    except OSError as error:  # not empty: another job's, or somebody put something there
+    except OSError as error:  # not empty: the files of another job or user
         return error.errno == errno.ENOENT
     finally:
         os.close(parent)

@@ -1,4 +1,4 @@
-"""The folder of the journals beneath a root, and the locks in it.  Both go when they are not needed, and come back."""
+"""The folder of the journals beneath a root, and its locks.  Unused folders and locks are removed, and made again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blockworker.host import state
 from blockworker.host.roots import Root, Roots
 
 FOLDER: Final = state.FOLDER
-SETTLED: Final = "settled"  # in it: the tombstones
-MADE_DIRS: Final = "directories"  # in it: a note for each directory that was made for a target
+SETTLED: Final = "settled"  # subfolder of tombstones
+MADE_DIRS: Final = "directories"  # subfolder with a note for each directory that was made for a target
 
 
 class LockBusy(BlockjobsError):
-    """Somebody else works on this transaction beneath this root: return quietly, the caller is rung again."""
+    """Another process works on this transaction beneath this root: the step returns quietly and is called again."""
 
 
 def folder_of(root: Root) -> str:
@@ -28,7 +28,10 @@ def folder_of(root: Root) -> str:
 
 
 def take_lock(roots: Roots, root: Root, transaction: str, patience: float) -> tuple[int, int]:
-    """Descriptors of the folder and of the lock file, whose flock is ours, and which is still the one by that name."""
+    """Take the flock of the transaction's lock file; return descriptors of the folder and of the lock file.
+
+    The locked file is still the file with the lock's name: a holder may have removed an earlier file.
+    """
     name, deadline = f"{transaction}.lock", time.monotonic() + patience
     while True:
         _make_folder(roots, root)
@@ -45,7 +48,7 @@ def take_lock(roots: Roots, root: Root, transaction: str, patience: float) -> tu
                 raise LockBusy(f"transaction '{transaction}' is being worked on beneath {root.path}") from None
             time.sleep(0.005)
         except (FileNotFoundError, JobFailed) as error:
-            # The folder was removed between making and using it, by one who found it empty.
+            # Another process found the folder empty and removed the folder before this process used it.
             if error.errno != errno.ENOENT or time.monotonic() >= deadline + 1:
                 raise
         finally:
@@ -53,7 +56,7 @@ def take_lock(roots: Roots, root: Root, transaction: str, patience: float) -> tu
 
 
 def release(lock: int) -> None:
-    """Unlock and close.  Closing alone would leave the lock to a child that was forked meanwhile."""
+    """Unlock and close.  Closing alone would leave the lock with a child that was forked meanwhile."""
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
@@ -61,7 +64,7 @@ def release(lock: int) -> None:
 
 @contextmanager
 def settled(folder: int, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of tombstones; FileNotFoundError where there is none, unless it is to be made."""
+    """A descriptor of the folder of tombstones; FileNotFoundError if there is no folder and ``make`` is false."""
     fd = -1
     while fd < 0:
         try:
@@ -98,7 +101,7 @@ def _make_folder(roots: Roots, root: Root) -> None:
 
 
 def remove_folder(roots: Roots, root: Root) -> None:
-    """Remove the folder if nothing is in it."""
+    """Remove the folder if the folder is empty."""
     with suppress(JobFailed, OSError):
         top = roots.open_dir(root.path)
         try:

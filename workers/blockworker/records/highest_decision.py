@@ -1,7 +1,7 @@
-"""The highest decision this host ever carried out, and of which registry: what a rolled-back Redis is known by.
+"""The highest decision that this host ever carried out, and its registry: the record exposes a rolled-back Redis.
 
-Kept durably in the host's state directory, and told with every heartbeat: the finalizer decides nothing while a member
-host knows of a later decision than the registry does, and a host carries out none of another registry.
+The record lies durably in the host's state directory and is sent with every heartbeat.  The finalizer decides nothing
+while a member host knows of a later decision than the registry, and a host refuses the decisions of another registry.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ NAME: Final = "highest.json"
 
 
 class Highest:
-    """One for each host, shared by its steps; any thread may call it."""
+    """The host's highest decision, shared by the host's steps; thread-safe."""
 
     def __init__(self, config: HostConfig) -> None:
         places = state.places_of(config)
         self._place: StatePlace | None = next(iter(places), None)
         self._earlier = places[1:]
         self._one = threading.Lock()
-        self.damage: JobFailed | None = None  # why the record cannot be read
+        self.damage: JobFailed | None = None  # the reason why the record cannot be read
         self.incarnation, self.number = "", 0
         try:
             self._read_again()
@@ -39,14 +39,13 @@ class Highest:
             self.damage = failed
 
     def raise_to(self, incarnation: str, number: int) -> None:
-        """Note a decision before its first effect, durably.
+        """Record a decision durably, before its first effect.
 
         Raises:
-            JobFailed: it is of another registry than those carried out here before, or nobody can read which one that
-                was.
+            JobFailed: the decision is from another registry than the recorded decisions, or the record is unreadable.
         """
         with self._one:
-            if self.damage is not None:  # it may have been mended
+            if self.damage is not None:  # the record may have been repaired
                 self._read_again()
             if self.incarnation and incarnation != self.incarnation:
                 raise JobFailed(
@@ -56,14 +55,14 @@ class Highest:
                 )
             if number > self.number or not self.incarnation:
                 number = max(number, self.number)
-                self._write(incarnation, number)  # first: where the disk refuses, nothing is carried out either
+                self._write(incarnation, number)  # first: if the disk refuses, nothing is carried out
                 self.incarnation, self.number = incarnation, number
 
     def replace(self, gone: str, incarnation: str) -> None:
-        """Forget a registry that is gone for good: this host carries out the decisions of another one from now on.
+        """Forget a registry that is gone for good: from now on this host carries out the decisions of another registry.
 
         Raises:
-            JobFailed: those that were carried out here are of neither, or nobody can read which one that was.
+            JobFailed: the recorded decisions are from a third registry, or the record is unreadable.
         """
         with self._one:
             if self._place is not None:
@@ -78,13 +77,13 @@ class Highest:
             self.incarnation, self.number = incarnation, 0
 
     def _read_again(self) -> None:
-        """Take the record as it is on the disk now.  Raises JobFailed: it cannot be read, or is none."""
+        """Read the record from the disk again.  Raises JobFailed: the record is unreadable or invalid."""
         self.incarnation, self.number = self._load()
         self.damage = None
 
     def keep_room(self) -> None:
-        """Write the record anew, so that the room for its next version is there: a decision is noted on a full disk."""
-        if self.damage is not None:  # it is all that anybody has to look at
+        """Write the record anew, which reserves room for its next version: a full disk can still record a decision."""
+        if self.damage is not None:  # the damaged record is the only evidence: do not overwrite
             log.error("%s", self.damage)
             return
         with self._one:
@@ -98,10 +97,10 @@ class Highest:
         return f"{self._place.path}/{NAME}" if self._place is not None else ""
 
     def _load(self) -> tuple[str, int]:
-        """The record; where there is none yet, the one of an earlier version or configuration is carried over.
+        """Read the record; if there is none yet, carry over the record of an earlier version or configuration.
 
         Raises:
-            JobFailed: one cannot be read, or is none.
+            JobFailed: a record is unreadable or invalid.
         """
         if self._place is None:
             return "", 0
@@ -115,7 +114,7 @@ class Highest:
             self._write(*found)
             for place in earlier:
                 state.remove_record(place, NAME)
-        except OSError as error:  # it is known all the same, and carried over with the next decision
+        except OSError as error:  # the value is known, and is carried over with the next decision
             log.warning("%s of earlier versions is not carried over to %s: %s", NAME, self._path, error)
         return found
 

@@ -1,10 +1,10 @@
-"""The journal: what a transaction has made beneath one root, and what was decided about it, on disk.
+"""The journal: the files that a transaction has made beneath one root, and the transaction's decision, on disk.
 
-``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (``sparefile``); members beyond the first few have
-files of their own (``memberfiles``).  Rule: whoever creates, renames or unlinks anything of the transaction holds the
-flock of ``TRANSACTION.lock``, and reads the journal after the lock was taken.  A settled transaction leaves a
-tombstone, ``ROOT/.blockjobs/settled/TRANSACTION.journal``, under which nothing is ever created again.  A week's
-tombstones of many small runs are thousands: a search for open journals does not meet them, and they have no lock files.
+``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (``sparefile``); each member beyond the first few has a
+separate file (``member_files``).  Rule: a process that creates, renames or unlinks a file of the transaction holds the
+flock of ``TRANSACTION.lock``, and reads the journal after taking the lock.  A settled transaction leaves a tombstone,
+``ROOT/.blockjobs/settled/TRANSACTION.journal``: no file of the transaction is ever created again.  Many small runs
+leave thousands of tombstones a week: a search for open journals skips them, and tombstones have no lock files.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ __all__ = [
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-FEW: Final = 4  # members that are noted in the journal itself: most transactions are one file
+FEW: Final = 4  # members recorded in the journal itself: most transactions have one file
 MOST_OF_EARLIER_BOOTS: Final = 10_000  # tombstones
 _AT_ONCE: Final = 100  # members' files that are open at once
-PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, one that needs longer is stopped or on a dead disk
+PATIENCE: Final = 2.0  # seconds; a holder needs milliseconds, and a slower holder is stopped or on a dead disk
 
 
 def _read(folder: int, name: str, path: str) -> JournalRecord | None:
-    """The tombstone, or else the journal: where there are both, who wrote the one died before he removed the other."""
+    """Read the tombstone, else the journal; both exist if a worker died after writing the first."""
     text = None
     with suppress(FileNotFoundError), folders.settled(folder) as settled:
         text = read_text(settled, name)
@@ -76,7 +76,7 @@ def _read(folder: int, name: str, path: str) -> JournalRecord | None:
 
 
 class JournalView:
-    """A journal without its lock: for looking only.  ``record`` is None where there is none."""
+    """A journal read without its lock, never to be changed.  ``record`` is None if there is no journal."""
 
     def __init__(self, folder: int, transaction: str, path: str) -> None:
         self._folder, self._transaction, self._path = folder, transaction, path
@@ -84,16 +84,16 @@ class JournalView:
         self.record = _read(folder, self._name, path) if folder >= 0 else None
 
     def member(self, job: str) -> MemberFiles | None:
-        """What the journal says of a job."""
+        """The journal's entry of a job; None if the journal does not know the job."""
         return member_of(self._folder, self.record, self._transaction, job, self._path)
 
     def members(self) -> Iterator[MemberFiles]:
-        """Every member, one at a time."""
+        """Iterate over the members, reading one file at a time."""
         return members_of(self._folder, self.record, self._transaction, self._path)
 
 
 class Journal(JournalView):
-    """The journal under its lock.  ``record`` is None while there is none; one that is begun is ``registry``'s."""
+    """The journal under its lock.  ``record`` is None until a journal exists; ``registry`` begins a new journal."""
 
     def __init__(self, folder: int, lock: int, path: str, transaction: str, registry: str = "") -> None:
         super().__init__(folder, transaction, path)
@@ -103,11 +103,11 @@ class Journal(JournalView):
         self._removed = self._emptied = False
 
     def put(self, *members: MemberFiles) -> None:
-        """``putting`` these members, to its end."""
+        """Run ``putting`` of these members to its end."""
         do_alone(self.putting(*members))
 
     def putting(self, *members: MemberFiles) -> Durably[None]:
-        """Note these members, durably: in the journal itself while they are few, else each in a file of its own."""
+        """Record these members durably: in the journal itself up to FEW members, further members in separate files."""
         record = self.record or JournalRecord(self._transaction, registry=self._registry)
         inside, outside = record, []
         for member in members:
@@ -115,16 +115,16 @@ class Journal(JournalView):
                 inside = inside.having(member)
             else:
                 outside.append(member)
-        if outside and self.record is None:  # first: who finds no journal looks for no members
+        if outside and self.record is None:  # first: a reader that finds no journal looks for no members
             self.write(record)
         if inside is not record or self.record is None:
-            self.write(inside)  # not beside others' work: each member that is noted here is in it
+            self.write(inside)  # not in parallel: the journal is one file for all its members
         for some in batches(outside, _AT_ONCE):
             with member_files(self._folder, self._transaction, make=True) as files:
                 yield from replacing(files, {member.job: member.dump() for member in some})
 
     def _is_inside(self, record: JournalRecord, job: str) -> bool:
-        """Whether the journal itself has, or is to have, what is said of a job."""
+        """Whether a job's entry is, or will be, in the journal itself."""
         if job in record.members:
             return True
         if len(record.members) >= FEW:
@@ -133,7 +133,7 @@ class Journal(JournalView):
             return files < 0 or not has_file(files, job)
 
     def drop(self, job: str) -> None:
-        """Forget a job that made nothing; the journal as well, where no other is in it when its lock is given up."""
+        """Remove the entry of a job that made nothing, and, on ``close``, a journal without other members."""
         if (record := self.record) is None:
             return
         with member_files(self._folder, self._transaction) as files:
@@ -141,12 +141,12 @@ class Journal(JournalView):
                 os.fsync(files)
         rest = record.without(job)
         if not rest.members and next(self.members_but(job), None) is None:
-            self.record, self._emptied = rest, True  # another job of this batch may be about to be noted
+            self.record, self._emptied = rest, True  # another job of this batch may be about to be recorded
         elif rest.members != record.members:
             self.write(rest)
 
     def close(self) -> None:
-        """Leave no trace of a journal that is not there, and finish what ``drop`` began; the lock is still held."""
+        """Remove the traces of a journal never begun, and complete ``drop``; the lock is still held."""
         self.lock = -1
         if self._emptied and self.record is not None:
             if next(self.members(), None) is None:
@@ -159,22 +159,22 @@ class Journal(JournalView):
             self.unlock()
 
     def members_but(self, job: str) -> Iterator[MemberFiles]:
-        """Every member but one."""
+        """Iterate over the members except ``job``."""
         return (member for member in self.members() if member.job != job)
 
     @property
     def settled(self) -> bool:
-        """Whether it is decided and nothing is left to do for its members."""
+        """Whether the transaction is decided and every member is settled."""
         record = self.record
         return record is not None and record.decision is not None and all(each.settled for each in self.members())
 
     def decide(self, decision: str, number: int) -> None:
-        """Note the decision, durably, where there is none."""
+        """Record the decision durably, unless a decision is recorded already."""
         if self.record is not None and self.record.decision is None:
             self.write(replace(self.record, decision=decision, decision_number=number))
 
     def write(self, record: JournalRecord) -> None:
-        """Replace the journal itself, durably; by its tombstone where it is clean."""
+        """Replace the journal itself durably; a clean record is written as the tombstone."""
         record = replace(record, at=time.time(), boot=read_boot_id(), uptime=boottime())
         if record.clean:
             with folders.settled(self._folder, make=True) as settled:
@@ -186,7 +186,7 @@ class Journal(JournalView):
         self.record = record
 
     def _outside(self, record: JournalRecord) -> JournalRecord:
-        """Give the members of a journal of version 1 files of their own, if they are more than a few."""
+        """Move the members of a version 1 journal beyond the first FEW to separate files."""
         if len(record.members) <= FEW:
             return record
         names = list(record.members)
@@ -197,11 +197,11 @@ class Journal(JournalView):
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            return record  # as it always was: what it says can be said all the same
+            return record  # unchanged: the old layout holds the same record
         return replace(record, members={name: record.members[name] for name in names[:FEW]})
 
     def _put_tombstone(self, settled: int, record: JournalRecord) -> None:
-        """Write it where the journal's next version has its room."""
+        """Write the tombstone into the room reserved for the journal's next version."""
         spare = spare_name(self._name)
         fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
         with os.fdopen(fd, "wb") as file:
@@ -213,20 +213,20 @@ class Journal(JournalView):
         os.fsync(settled)
 
     def _bury(self) -> None:
-        """The tombstone is durable: what it stands for may go."""
+        """Remove the journal and the members' files: the tombstone that replaces them is durable."""
         remove_member_files(self._folder, self._transaction)
         if remove_file(self._folder, self._name):
             os.fsync(self._folder)
 
     def remove(self) -> None:
-        """Remove the journal, and last its lock file: from then on another may have one of the same name."""
+        """Remove the journal, and last its lock file: another process may then begin a journal of this name."""
         if self._removed:
             return
         self._removed = True
         with suppress(FileNotFoundError), folders.settled(self._folder) as settled:
             if remove_file(settled, self._name):
                 os.fsync(settled)
-        with suppress(OSError):  # a member that has a file there is not forgotten
+        with suppress(OSError):  # fails if a member has a file: the member is not forgotten
             os.rmdir(f"{self._transaction}.members", dir_fd=self._folder)
         remove_file(self._folder, self._name)
         self.unlock()
@@ -234,7 +234,7 @@ class Journal(JournalView):
         self.record = None
 
     def unlock(self) -> None:
-        """Remove the lock file, which is held: whoever waits for it finds it gone, and makes his own."""
+        """Remove the lock file while holding the lock: a waiting process notices the removal and makes a new file."""
         with suppress(FileNotFoundError):
             os.unlink(f"{self._transaction}.lock", dir_fd=self._folder)
 
@@ -243,19 +243,19 @@ class Journal(JournalView):
 
 
 def read(roots: Roots, root: Root, transaction: str) -> JournalRecord | None:
-    """The journal itself without its lock: for looking only."""
+    """Read the journal itself without its lock, never to be changed."""
     with looked_into(roots, root, transaction) as view:
         return view.record
 
 
 def read_member(roots: Roots, root: Root, transaction: str, job: str) -> MemberFiles | None:
-    """What the journal says of a job, without its lock."""
+    """Read the journal's entry of a job without the lock."""
     with looked_into(roots, root, transaction) as view:
         return view.member(job)
 
 
 def read_members(roots: Roots, root: Root, transaction: str) -> list[MemberFiles]:
-    """What the journal says of all its jobs, without its lock."""
+    """Read the journal's entries of every job without the lock."""
     with looked_into(roots, root, transaction) as view:
         return list(view.members())
 
@@ -279,9 +279,9 @@ def looked_into(roots: Roots, root: Root, transaction: str) -> Iterator[JournalV
 
 
 def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
-    """The root, or what was one, whose journal knows the job: where OPEN put it, whatever the write roots are now.
+    """The root whose journal knows the job: the root that OPEN chose, even if the write roots have changed.
 
-    Where none knows it: the root of the target.  A journal above all of today's write roots is not found.
+    If no journal knows the job: the root of the target.  A journal above every current write root is not found.
     """
     root = roots.root_of(target, write=True)
     settled = None
@@ -295,9 +295,9 @@ def place_of(roots: Roots, target: str, transaction: str, job: str) -> Root:
 
 
 def only_place(roots: Roots, target: str, transaction: str) -> Root | None:
-    """What ``place_of`` says of every job of the transaction in this target's directory; None where they may differ.
+    """The answer of ``place_of`` for every job with a target in this directory; None if the answers may differ.
 
-    Journals are made at today's roots only: where no other place has one now, none will.
+    New journals are made at current roots only: a directory that has no journal of the transaction now will get none.
     """
     root = roots.root_of(target, write=True)
     others = _other_places(roots, target, root)
@@ -309,7 +309,7 @@ def _other_places(roots: Roots, target: str, root: Root) -> list[Root]:
 
 
 def _places(roots: Roots, target: str) -> list[Root]:
-    """The directories above the target that may have been write roots, the innermost first."""
+    """Directories above the target that may have been write roots, innermost first."""
     top = min(
         (each for each in map(Root, roots.config.target_roots) if each.holds(target)), key=lambda it: len(it.path)
     )
@@ -318,7 +318,7 @@ def _places(roots: Roots, target: str) -> list[Root]:
 
 
 def logged(_item: str, call: Callable[[], T], /) -> T | None:
-    """Call; a journal that is none of ours is logged and passed over, as one bad journal must not stop the others."""
+    """Call; log and skip an invalid journal, so that one bad journal does not stop the work on the rest."""
     try:
         return call()
     except JobFailed as failed:
@@ -327,12 +327,12 @@ def logged(_item: str, call: Callable[[], T], /) -> T | None:
 
 
 def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[JournalRecord]:
-    """Every open journal beneath the root without its lock, one at a time.  ``each``: how one is handled."""
+    """Iterate over the open journals beneath the root, without locks.  ``each``: calls the reader of one journal."""
     return _scan(roots, folder_of(root), each)
 
 
 def item_of(root: Root, transaction: str) -> str:
-    """The name of a journal for people, as ``each`` gets it."""
+    """The name of a journal in messages, as ``each`` gets the name."""
     return f"journal {folder_of(root)}/{transaction}.journal"
 
 
@@ -354,7 +354,7 @@ def _scan(roots: Roots, path: str, each: Each) -> Iterator[JournalRecord]:
 
 
 def _record_of(folder: int, path: str, name: str) -> JournalRecord | None:
-    """The record in a journal; None: it is gone.  Raises JobFailed: it is none of ours."""
+    """The record in a journal; None: the file is gone.  Raises JobFailed: the file is no valid journal."""
     if (text := read_text(folder, name)) is None:
         return None
     record = JournalRecord.parse(text, f"{path}/{name}")
@@ -365,7 +365,7 @@ def _record_of(folder: int, path: str, name: str) -> JournalRecord | None:
 
 
 def keep_room(roots: Roots, root: Root, each: Each = logged) -> None:
-    """Give each open journal the room for its next version; those of version 1 have none."""
+    """Reserve room for the next version of each open journal; journals of version 1 have no room."""
     for record in scan(roots, root, each):
         each(item_of(root, record.transaction), partial(_keep_room_of, roots, root, record.transaction))
 
@@ -384,12 +384,12 @@ def _keep_room_of(roots: Roots, root: Root, transaction: str) -> None:
 
 @contextmanager
 def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal]:
-    """The journal with its lock held; its ``record`` is None while there is none, and then no trace of it stays.
+    """The journal with its lock held; ``record`` is None if there is no journal, and then no file stays behind.
 
     Raises:
         LockBusy: another process held the lock for ``patience`` seconds.
     """
-    ids.job_id(transaction)  # it becomes a file name
+    ids.job_id(transaction)  # the id becomes a file name
     folder, lock = take_lock(roots, root, transaction, patience)
     try:
         journal = Journal(folder, lock, f"{folder_of(root)}/{transaction}.journal", transaction, roots.registry)
@@ -399,14 +399,14 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
             journal.close()
             if journal.record is None:
                 remove_folder(roots, root)
-    finally:  # whatever happens: this process may live for days
+    finally:  # in every case: this process may live for days
         release(lock)
         os.close(folder)
 
 
 @contextmanager
 def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal | None]:
-    """The journal with its lock held; None if there is none, and then nothing is made."""
+    """The journal with its lock held; None, and no file is made, if there is no journal."""
     if read(roots, root, transaction) is None:
         yield None
         return
@@ -417,14 +417,15 @@ def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATI
 def sweep_tombstones(
     roots: Roots, root: Root, older_than_s: float, *, now: float | None = None, each: Each = logged
 ) -> int:  # fmt: skip
-    """Remove tombstones of that age; return how many.
+    """Remove tombstones older than ``older_than_s``; return the number removed.
 
-    No wall clock says how old one is: one of an earlier boot is as old as this boot, and of those the newest decisions'
-    stay, so that on a host that boots each night they do not grow for ever.  ``now``: seconds since this boot.
+    Ages come from no wall clock: a tombstone of an earlier boot counts as old as this boot.  Tombstones of earlier
+    boots are also limited in number, newest decisions first, so that a host that boots each night does not collect them
+    without end.  ``now``: seconds since this boot.
     """
     boot, now = read_boot_id(), boottime() if now is None else now
     old: list[str] = []
-    earlier: list[tuple[int, str]] = []  # by decision
+    earlier: list[tuple[int, str]] = []  # (decision number, transaction)
     for seen in _scan(roots, f"{folder_of(root)}/{SETTLED}", each):
         if now - (seen.uptime if seen.boot == boot else 0.0) >= older_than_s:
             old.append(seen.transaction)

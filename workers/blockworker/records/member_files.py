@@ -1,6 +1,6 @@
-"""What a journal says of its members: the few in the journal itself, and each further one in a file of its own.
+"""Members of a journal: the first few in the journal itself, and each further member in a separate file.
 
-``ROOT/.blockjobs/TRANSACTION.members/JOB``: so the cost of a member does not grow with the number of members.
+The file is ``ROOT/.blockjobs/TRANSACTION.members/JOB``: the cost of a member does not grow with their number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blockworker.system.sparefile import read_text
 
 @contextmanager
 def member_files(folder: int, transaction: str, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of the members' files; -1 where there is none, unless it is to be made."""
+    """A descriptor of the folder of the members' files; -1 if there is no folder and ``make`` is false."""
     name = f"{transaction}.members"
     if make:
         with suppress(FileExistsError):
@@ -34,7 +34,7 @@ def member_files(folder: int, transaction: str, *, make: bool = False) -> Iterat
 
 
 def has_file(files: int, job: str) -> bool:
-    """Whether a job has a file of its own."""
+    """Whether a job has a separate file."""
     try:
         os.stat(job, dir_fd=files, follow_symlinks=False)
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def has_file(files: int, job: str) -> bool:
 
 
 def remove_member_files(folder: int, transaction: str) -> None:
-    """Remove the files of all members, and their folder.  The sync of ``folder`` is owed."""
+    """Remove the files of all members, and the folder of the files.  The sync of ``folder`` is left to the caller."""
     with member_files(folder, transaction) as files:
         if files < 0:
             return
@@ -53,19 +53,19 @@ def remove_member_files(folder: int, transaction: str) -> None:
 
 
 def member_of(folder: int, record: JournalRecord | None, transaction: str, job: str, path: str) -> MemberFiles | None:
-    """What the journal ``record`` of this folder says of a job; ``path`` is what messages call it."""
+    """Find a job's member in the journal ``record`` of this folder; messages name the journal by ``path``."""
     if record is None or record.clean:
         return None
     if (member := record.members.get(job)) is not None:
         return member
-    ids.job_id(job)  # it becomes a file name
+    ids.job_id(job)  # the id becomes a file name
     with member_files(folder, transaction) as files:
         text = read_text(files, job) if files >= 0 else None
     return None if text is None else MemberFiles.parse(text, f"{path}: {job}")
 
 
 def members_of(folder: int, record: JournalRecord | None, transaction: str, path: str) -> Iterator[MemberFiles]:
-    """What the journal ``record`` of this folder says of every job, one at a time."""
+    """Iterate over the members of the journal ``record`` of this folder, reading one file at a time."""
     if record is None or record.clean:
         return
     yield from record.members.values()

@@ -1,4 +1,4 @@
-"""The journal of one member: where it lies, under its lock, and what it says of the member now."""
+"""The journal of one member: its root, its lock, and the member's current entry."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from blockworker.records.journal import Journal
 
 
 def place_of_member(roots: Roots, member: MemberFiles) -> Root:
-    """The root whose journal knows a member, whatever the write roots are now."""
+    """The root whose journal knows a member, even if the write roots have changed."""
     return journals.place_of(roots, member.target, member.transaction, member.job)
 
 
 def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager[Journal | None]:
-    """The journal of a member with its lock held; None if there is none, and then nothing is made.
+    """Lock the journal of a member; None, and no file is made, if there is no journal.
 
     Raises:
         LockBusy: another process held the lock for ``journal.PATIENCE`` seconds.
@@ -27,10 +27,10 @@ def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager
 
 
 def known_member(journal: Journal | None, member: MemberFiles) -> tuple[JournalRecord, MemberFiles]:
-    """The record of the transaction and the member as the journal has them now.
+    """The current record of the transaction and the current entry of the member.
 
     Raises:
-        JobFailed: there is no journal, or it knows no staging file of this uuid (ENOENT).
+        JobFailed: there is no journal, or the journal knows no staging file of this uuid (ENOENT).
     """
     record = journal.record if journal is not None else None
     current = journal.member(member.job) if journal is not None else None

@@ -1,8 +1,8 @@
-"""Aborts that could not look beneath a write root, as its disk is away: noted, and carried out when it is back.
+"""Aborts that could not reach a write root because its disk is away: noted here, carried out once the disk is back.
 
 A member whose OPEN was never answered has mostly made nothing, and its run does not wait for the disk.  If a worker
-died in the middle of that OPEN, a journal lies on the disk all the same: ``owed.json`` in the host's state directory
-says what was decided about it.
+died in the middle of that OPEN, the disk still has a journal; ``owed.json`` in the host's state directory records the
+decision about that journal.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Owed = dict[str, dict[str, int]]  # write root -> transaction -> number of the d
 
 
 def note(config: HostConfig, root: str, transaction: str, number: int) -> None:
-    """Note, durably, that a transaction is aborted and that nobody could look beneath this root.
+    """Note durably that a transaction is aborted and that this root could not be read.
 
     Raises:
-        JobFailed: this host has no place for the note, or it cannot be written.
+        JobFailed: this host has no directory for the note, or the note cannot be written.
     """
 
     def add(owed: Owed) -> None:
@@ -36,7 +36,7 @@ def note(config: HostConfig, root: str, transaction: str, number: int) -> None:
 
 
 def strike(config: HostConfig, root: str, transaction: str) -> None:
-    """Nothing of this transaction is left beneath this root."""
+    """Remove the note: no file of this transaction is left beneath this root."""
 
     def drop(owed: Owed) -> None:
         owed.get(root, {}).pop(transaction, None)
@@ -45,7 +45,7 @@ def strike(config: HostConfig, root: str, transaction: str) -> None:
 
 
 def read(config: HostConfig) -> Owed:
-    """What is owed."""
+    """The noted aborts."""
     place = state.place_of(config)
     if place is None:
         return {}

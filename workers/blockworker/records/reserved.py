@@ -1,8 +1,8 @@
-"""The name of a target, kept free from its OPEN on: two hosts that see one directory meet here.
+"""The reservation of a target's name from OPEN on: two hosts with one shared directory see each other here.
 
-``.NAME.reserved`` is made beside the target, never over one that is there, and says whose it is: JSON with run, job,
-host, transaction, the uuid of the staging file and the registry.  The journal notes the member before its reservation
-is made, and settling removes it; NAME itself stays free until the commit.
+``.NAME.reserved`` is made beside the target, never over an existing file, and names its owner: JSON with run, job,
+host, transaction, the uuid of the staging file and the registry.  The journal records the member before the reservation
+is made, and settling removes the reservation; NAME itself stays free until the commit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from blockworker.system import kernel
 from blockworker.system.sparefile import read_text
 from blockworker.system.together import Durably
 
-_LARGEST: Final = 1 << 16  # bytes; one is of a few hundred, and whoever shares the directory may have written anything
+_LARGEST: Final = 1 << 16  # bytes; a reservation has hundreds, but others may have written any file there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Whose name it is; all empty where the file cannot be read."""
+    """The owner of a target's name; all fields are empty if the file is unreadable."""
 
     run: str = ""
     job: str = ""
@@ -46,10 +46,10 @@ def reserved_name(name: str) -> str:
 
 
 def reserving_name(directory: int, member: MemberFiles, host: str, registry: str = "") -> Durably[None]:
-    """Reserve the name of a target; again is harmless.  The directory's sync is owed.
+    """Reserve the name of a target; a repeated call is harmless.  The sync of the directory is left to the caller.
 
     Raises:
-        JobFailed: another job has it (EBUSY).
+        JobFailed: another job has reserved the name (EBUSY).
     """
     name, draft = reserved_name(member.name), f".{member.name}.{member.uuid[:8]}.reserved"
     if (holder := read_reservation(directory, name)) is not None and holder.uuid == member.uuid:
@@ -75,9 +75,9 @@ def reserving_name(directory: int, member: MemberFiles, host: str, registry: str
 
 
 def release_name(directory: int, member: MemberFiles) -> None:
-    """Remove the reservation of a member, if it has one.  The directory's sync is owed.
+    """Remove the reservation of a member, if the member has one.  The sync of the directory is left to the caller.
 
-    Raises OSError: nobody can read now whose it is, so that it would stay, and keep its name from everybody.
+    Raises OSError: the owner cannot be read now; the reservation would stay and block the name for every job.
     """
     if not member.reserved:
         return
@@ -88,9 +88,9 @@ def release_name(directory: int, member: MemberFiles) -> None:
 
 
 def read_reservation(directory: int, name: str, *, certain: bool = False) -> Reservation | None:
-    """Whose a reservation is; None where there is none, an empty one where it cannot be read.
+    """Read a reservation; None if there is no file, an empty Reservation if the file is unreadable.
 
-    ``certain``: a file that cannot be read now, and may be ours, raises OSError.
+    ``certain``: a file that is unreadable now, and may be this host's, raises OSError.
     """
     try:
         text = read_text(directory, name, _LARGEST)
@@ -107,13 +107,13 @@ def read_reservation(directory: int, name: str, *, certain: bool = False) -> Res
 
 
 def give_name(directory: int, old: str, name: str) -> None:
-    """Give a file its name, never taking the name from another.  Raises FileExistsError, OSError."""
+    """Rename a file, never over an existing file.  Raises FileExistsError, OSError."""
     try:
         kernel.rename_noreplace(directory, old, name)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
             raise
-        # NFS and others cannot: the link refuses a taken name as well.
+        # NFS and other file systems lack this rename; a hard link refuses a taken name as well.
         os.link(old, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         os.unlink(old, dir_fd=directory)
 

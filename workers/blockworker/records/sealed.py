@@ -1,4 +1,4 @@
-"""Texts of JSON that carry a digest of all their other bytes: no byte of one changes unnoticed."""
+"""JSON texts that carry a digest of their other bytes: a changed byte is always noticed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final
 from blake3 import blake3
 
 KEY: Final = "digest"
-_BLANK: Final = "0" * 64  # what stands for the digest while it is computed
+_BLANK: Final = "0" * 64  # placeholder while the digest is computed
 
 
 def seal(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """The text of an object, with its digest as the last key."""
+    """The JSON text of an object, with its digest as the last key."""
     rest = {name: value for name, value in keys.items() if name != KEY}
     text = json.dumps({**rest, KEY: _BLANK}, indent=indent).encode() + b"\n"
     at = text.rindex(_BLANK.encode())
@@ -21,7 +21,7 @@ def seal(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 
 def is_whole(text: bytes, digest: object) -> bool:
-    """Whether a text is the one that ``digest``, which was read from it, was made of."""
+    """Whether the text is unchanged since ``digest``, which was read from the text, was computed."""
     told = str(digest).encode(errors="replace")
     before, _, after = text.rpartition(told)
     return len(told) == len(_BLANK) and blake3(before + _BLANK.encode() + after).hexdigest().encode() == told
