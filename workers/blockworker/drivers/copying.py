@@ -209,7 +209,7 @@ class Copying(Work):
         """Compare the source with the source that OPEN saw: a source that changed during the copy is always reported.
 
         Raises:
-            SourceChanged: the source was replaced or has another size; or the source was written to, and the policy is fail.
+            SourceChanged: the source was replaced or has another size; or was written to, and the policy is to fail.
         """
         if cut := cut_of(self._claim):
             return self._check_cut(cut)

@@ -1,7 +1,7 @@
-"""Durable checkpoints: a thread that flushes what was copied and records it, while the lanes go on.
+"""Durable checkpoints: a thread flushes copied bytes and records the ranges, while the lanes go on.
 
-Order: data, then digests, then the registry under the token.  At most one interval is ever copied twice,
-because the lanes wait while an interval is finished and not recorded.
+Order: data, then digests, then the registry under the token.  At most one interval is ever copied twice, because the
+lanes wait while a finished interval is not recorded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.5  # seconds between looks at whether a flush is due by the clock; by bytes, the copy wakes us
+LOOK: Final = 0.5  # seconds between checks for a flush due by the clock; a flush due by bytes is woken for
 
 
 class Durability:
@@ -44,15 +44,15 @@ class Durability:
         self._thread.join()
 
     def wake(self) -> None:
-        """The copy has something new; maybe a flush is due."""
+        """Check for a due flush now: called when the copy has made progress."""
         self._news.set()
 
     def flush(self) -> None:
-        """Make durable what is finished now, and record it (if Redis answers: else with the next one).
+        """Make finished pieces durable, and record the ranges (if Redis does not answer, with the next flush).
 
         Raises:
-            JobFailed: the flush failed.  It is final: never tried again on the same descriptor.
-            LeaseLost: the job is another attempt's now.
+            JobFailed: the flush failed.  The failure is final: a flush is never retried on the same descriptor.
+            LeaseLost: the job belongs to another attempt now.
         """
         self.check()
         with self._one:
@@ -66,7 +66,7 @@ class Durability:
             self.copy.recorded(ranges)
 
     def check(self) -> None:
-        """Raise what the thread met."""
+        """Raise the error that ended the thread."""
         if self._failure is not None:
             raise self._failure
 
@@ -78,7 +78,7 @@ class Durability:
                 if self.copy.flush_due:
                     self.flush()
             except Exception as error:
-                # Also what nobody expected: the lanes would wait for ever for a flush that never comes.
+                # Unexpected errors too: the lanes would wait for ever for a flush that never comes.
                 if not isinstance(error, JobFailed | LeaseLost):
                     log.exception("making the copy durable failed")
                 self._failure = error

@@ -84,8 +84,8 @@ class Mirroring(Copying):
         self._took = 0.0
         self._convergence = Convergence()
         self._clean: Identity | None = None  # the source's identity before the last clean pass
-        # (bytes copied by earlier copies, the counts of earlier copies, the running copy): one value, so that a reader on
-        # another thread never sees a mixture.
+        # Bytes and counts of earlier copies, and the running copy: a single value, so that a reader on another thread
+        # never sees a mixture.
         done = attached.done.total()
         settled = max(job.claim.offset, done) - done
         self._now: tuple[int, Mapping[str, int], Copy] = (settled, self._before, self._made.copy)
