@@ -34,7 +34,7 @@ COPY: Final = (
     never("volumes/nbd.py", "    if length <= 0 or start < 0 or start + length > len(view) or filled.meets(start, start + length):\n", unit("nbd", "a_read_that_is_not_answered_exactly_is_an_error_and_the_last_one")),
     never("volumes/nbd.py", "        if self.broken is not None:\n            raise", unit("nbd", "a_read_that_is_not_answered_exactly_is_an_error_and_the_last_one")),
     never("drivers/restore.py", "        if not record.get(\"digests\") and not on:\n", unit("verify_driver", "without_digests_or_with_others_there_is_nothing_to_compare_with")),
-    never("drivers/verify.py", "        if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else it would be a copy from a write root\n", unit("verify_driver", "it_copies_nothing_anywhere")),
+    never("drivers/verify.py", "        if not isinstance(spec.target.volume, NullVolume) or spec.in_place:  # else a copy from a write root\n", unit("verify_driver", "it_copies_nothing_anywhere")),
     never("drivers/verify.py", "    if job and (record.get(\"job\"), record.get(\"run\")) != (job, options.get(RUN)):\n", unit("verify_driver", "an_image_of_another_job_than_the_one_meant_is_refused")),
     Mutant("steps/steps.py", "    raise JobFailed(errno.ENOSPC, f\"{wrong}; with 'room: warn' the job goes on all the same\")\n", "    return system, [wrong]\n", unit("room", "too_little_room_refuses_a_job_that_is_checked_and_warns_one_that_is_not")),
     Mutant("targets/room.py", "        self._needed[dev] = total\n", "", unit("refused_targets", "space_is_added_up_by_file_system")),

@@ -80,6 +80,6 @@ NAMES: Final = (
     Mutant("cuts/cut_files.py", "            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC\n", "            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC\n", unit("cut_files", "nothing_is_made_through_a_name_that_somebody_else_puts_there_meanwhile")),
     Mutant("targets/staged.py", "os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory", "os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory", unit("staged", "a_symlink_in_place_of_the_digests_is_not_followed")),
     Mutant("records/folder.py", "os.open(SETTLED, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)", "os.open(SETTLED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)", unit("journal", "the_folder_of_tombstones_is_no_link")),
-    Mutant("records/journal.py", "    ids.job_id(transaction)  # it becomes a file name\n", "", unit("journal", "a_transaction_that_is_no_id_gets_no_file")),
+    Mutant("records/journal.py", "    ids.job_id(transaction)  # the id becomes a file name\n", "", unit("journal", "a_transaction_that_is_no_id_gets_no_file")),
 )
 # fmt: on
