@@ -1,7 +1,7 @@
-"""What needs a person, decided from one look at a run: the coordinator tells it, commands say it.
+"""Detection of needs for a person, from one view of a run; the coordinator sends notices, commands print needs.
 
-Pure: all that was read goes in, with the time by the steady clock.  A need has the same name at every look, so that
-whoever tells it can tell it once.
+Pure: the whole view goes in, with the time by the steady clock.  A need keeps the same name in every view, and the name
+prevents a second notice.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.policies import span
 from blockjobs.model.states import ACCEPTS, Status, Verb
 
-HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold holds nothing
+HOLDABLE: Final = ACCEPTS[Verb.RESUME]  # in any other status a hold has no effect
 CUT: Final = "the cut of "  # how the reason begins why a cut, and no image, could not be removed
 
 
 class Cause(StrEnum):
-    STOPPED = "stopped"  # an error stopped a job, as its run file says
-    HELD = "held"  # a job is held, and nobody lifts the hold
+    STOPPED = "stopped"  # an error stopped a job, as configured in its run file
+    HELD = "held"  # a job is held for too long
     OWES = "owes"  # a host does not answer a step of a transaction
     UNPUBLISHED = "unpublished"  # a transaction is committed, and an image is not published
-    UNCLEANED = "uncleaned"  # a transaction is decided, and something of it could not be removed
-    IDLE = "idle"  # slots of a host are free, and none of the jobs that wait there begins
+    UNCLEANED = "uncleaned"  # a transaction is decided, and a file of it could not be removed
+    IDLE = "idle"  # a host has free slots and waiting jobs, and no job begins
     UNTOLD = "untold"  # a notice of the run's end was given up
     REFUSED = "refused"  # a start was refused
-    OVERDUE = "overdue"  # no run of a name succeeded within the time that its file allows
+    OVERDUE = "overdue"  # no run of a name succeeded within the time allowed by the run file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """For how many seconds something may last before it needs a person."""
+    """Seconds that a condition may last before a person is needed."""
 
     held: float = 1800.0
     owes: float = 600.0
@@ -46,10 +46,10 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSeen:
-    """A job that is not over.  Times in milliseconds by the steady clock, 0 where it is not so.
+    """A job that is not over.  Times in milliseconds by the steady clock, 0 if the condition does not hold.
 
-    ``stopped``: since when an error stops it.  ``held``: since when anything holds it; ``holds``: each reason and its
-    cause, but that it was not started yet.  ``unsettled``: why it could not be settled.
+    ``stopped``: since when an error stops the job.  ``held``: since when the job is held; ``holds``: cause by reason,
+    without the hold before the start of the job.  ``unsettled``: why the job could not be settled.
     """
 
     id: JobId
@@ -65,8 +65,10 @@ class JobSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionSeen:
-    """A transaction that is not over: the step that it stands at since when (ms, steady clock; 0: not known), and how
-    many members of each host owe it."""
+    """A transaction that is not over, with the current step and the number of members owing the step, by host.
+
+    ``since``: the start of the step in milliseconds by the steady clock; 0: not known.
+    """
 
     id: TxnId
     decision: str = ""
@@ -77,8 +79,11 @@ class TransactionSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineSeen:
-    """What waits for a slot of a host.  ``since``: since when jobs wait, slots are free and none began (ms by the
-    steady clock, 0: it is not so).  ``why``: what is known to be wrong with the host."""
+    """The line of jobs waiting for a slot of a host.
+
+    ``since``: since when jobs wait while slots are free and no job begins (ms by the steady clock; 0: the line moves).
+    ``why``: a known fault of the host.
+    """
 
     host: Host
     waiting: int
@@ -90,7 +95,7 @@ class LineSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeSeen:
-    """A notice of the end of the run that was given up; ``url`` as it may be shown."""
+    """A given-up notice of the run's end; ``url`` is redacted."""
 
     number: int
     outcome: str
@@ -101,8 +106,10 @@ class NoticeSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSeen:
-    """One look at a run.  ``now``: milliseconds by the steady clock.  ``many``: since when each reason is in force that
-    holds many jobs (ms)."""
+    """A view of a run.  ``now``: milliseconds by the steady clock.
+
+    ``many``: the reasons holding many jobs, with the time from which each reason is in force (ms).
+    """
 
     id: RunId
     now: int
@@ -115,8 +122,11 @@ class RunSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Something that needs a person.  ``mark``: what tells this episode from an earlier one of the same cause and
-    subject.  ``since``: ms by the steady clock, 0: not known."""
+    """A condition that needs a person.
+
+    ``mark``: distinguishes this episode from earlier episodes of the same cause and subject.  ``since``: ms by the
+    steady clock, 0: not known.
+    """
 
     cause: Cause
     subject: str
@@ -130,7 +140,7 @@ class Need:
         return f"{self.cause} {self.subject}"
 
     def to_json(self, jumps: int = 0) -> dict[str, Any]:
-        """``jumps``: milliseconds that the shown clock is ahead of the steady one."""
+        """The JSON form; ``jumps``: milliseconds by which Redis' clock is ahead of the steady clock."""
         return {
             "cause": str(self.cause), "subject": self.subject, "host": self.host or None, "text": self.text,
             "since": (self.since + jumps) / 1000 if self.since else None,
@@ -138,7 +148,7 @@ class Need:
 
 
 def needs_of(seen: RunSeen, limits: Thresholds) -> list[Need]:
-    """All that needs a person of one run, the most urgent first."""
+    """The needs of one run, the most urgent first."""
     return [
         *_unsettled(seen), *_stopped(seen), *_notices(seen), *_owing(seen, limits), *_held(seen, limits),
         *_idle(seen, limits),
@@ -146,7 +156,7 @@ def needs_of(seen: RunSeen, limits: Thresholds) -> list[Need]:
 
 
 def unsettled_text(unsettled: str, decision: str) -> str:
-    """Why a job is not settled although its transaction is decided."""
+    """The reason why a job of a decided transaction is not settled."""
     commit = decision == Decision.COMMIT
     if commit and not unsettled.startswith(CUT):
         return f"committed, not published: {unsettled}"
@@ -197,7 +207,7 @@ def _owing(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
         if txn.step not in BY_HOSTS or not _lasts(seen, txn.since, limits.owes):
             continue
         for host, members in sorted(txn.owing.items()):
-            if members > answered.get((txn.id, host), 0):  # those that it could not settle it has answered
+            if members > answered.get((txn.id, host), 0):  # the host has answered for members that could not be settled
                 step = str(txn.step).upper()
                 text = f"host {host} owes {step} of transaction {txn.id} for {_for(seen, txn.since)}"
                 yield Need(
@@ -207,7 +217,7 @@ def _owing(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
 
 
 def _held(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
-    """Jobs that are held one by one; those that a drain or a pause-all holds count as one."""
+    """Needs for held jobs: one per job, but a single need for every job held by the same drain or pause-all."""
     many: dict[str, list[JobSeen]] = {}
     for job in seen.jobs:
         if job.stopped or not job.holds or job.status not in HOLDABLE or not _lasts(seen, job.held, limits.held):
@@ -241,11 +251,11 @@ def _idle(seen: RunSeen, limits: Thresholds) -> Iterator[Need]:
 
 
 def fresh(needs: Iterable[Need], told: Mapping[str, str]) -> list[Need]:
-    """Those that were not told before; ``told``: the mark of the last episode of each name that was."""
+    """The needs without a notice so far; ``told``: the mark of the last notified episode, by name."""
     return [need for need in needs if told.get(need.name) != need.mark]
 
 
 def in_short(needs: Sequence[Need]) -> str:
-    """Some needs as one line."""
+    """The needs as one line."""
     more = f"; and {len(needs) - 1} more" if len(needs) > 1 else ""
     return f"{needs[0].text}{more}"

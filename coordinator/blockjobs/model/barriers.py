@@ -1,12 +1,12 @@
-"""The way of a transaction: which barrier comes next, who owes it, and when its fate is decided.
+"""The way of a transaction: its next barrier, the hosts that owe the barrier, and the time of the decision.
 
-Pure: a view goes in, what to do comes out.  All members pass one barrier before any meets the next.
+Pure: a view goes in, the next action comes out.  All members pass one barrier before any member meets the next.
 
     open -> cut -> start -> run -> pend -> (finalize, owed by the user) -> prepare
     DECISION -> stop (of an abort) -> settle -> conclude
 
 ``open``, ``cut``, ``prepare`` and ``settle`` are answered by the hosts; ``run`` by the attempts; the finalizer
-itself does ``start``, ``pend``, ``stop`` (of an abort) and ``conclude``.
+does ``start``, ``pend``, ``stop`` (of an abort) and ``conclude``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BY_HOSTS: Final = frozenset({Step.OPEN, Step.CUT, Step.PREPARE, Step.SETTLE})
 FORWARD: Final = (Step.OPEN, Step.CUT, Step.START, Step.RUN, Step.PEND, Step.PREPARE)
 AFTER: Final = {Decision.COMMIT: (Step.SETTLE, Step.CONCLUDE), Decision.ABORT: (Step.STOP, Step.SETTLE, Step.CONCLUDE)}
 
-# What a member may have passed last when it answers a step.  A settle comes after anything: an abort may.
+# The steps that a member may have passed last when it answers a step.  An abort may send a settle after any step.
 _BEFORE: Final = {
     Step.OPEN:    ("",),
     Step.CUT:     (Step.OPEN,),
@@ -50,18 +50,18 @@ _BEFORE: Final = {
 
 
 def before(step: str) -> str:
-    """The steps that may precede ``step``, as the scripts want them: a comma before, between and behind."""
+    """The steps that may precede ``step``, in the form of the scripts: with a comma before, between and behind."""
     return f",{','.join(_BEFORE[Step(step)])},"
 
 
 @dataclass(frozen=True, slots=True)
 class HostTally:
-    """One host's part of a transaction: how many of its members still owe each step, and how many failed."""
+    """One host's part of a transaction: how many members owe each step, and how many members failed."""
 
     owing: Mapping[Step, int]
     failed: int = 0
     cut: tuple[int, int] | None = None  # the first and the last instant of its cuts, in microseconds
-    crash: int = 0  # cuts that are of no instant
+    crash: int = 0  # number of cuts without a single instant
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> HostTally:
@@ -76,32 +76,32 @@ class HostTally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarrierView:
-    """Everything that the fate of a transaction depends on."""
+    """The facts that decide the next step of a transaction."""
 
     txn: TxnId
     run: RunId
     rev: int
     decision: Decision | None
     number: int
-    manual: bool  # some member waits for the user before it is prepared
+    manual: bool  # at least one member waits for the user before PREPARE
     finalized: bool
     cursor: int
     jobs: int
     shares: Mapping[Host, HostTally]
-    barrier: str = ""  # what readers are told; decides nothing
-    waits: str = ""  # queued: for another run of its name to end; retry: for the time when it is tried again
-    retry: int = 0  # how often its only member is tried again if it fails
-    start: str = ""  # the start of Redis that it was read of
+    barrier: str = ""  # for display; decides nothing
+    waits: str = ""  # queued: another run of the same name is active; retry: the time of the retry has not come
+    retry: int = 0  # remaining retries of its only member
+    start: str = ""  # the start of Redis during which the view was read
 
     @property
     def cut(self) -> tuple[int, int] | None:
-        """The first and the last instant of all cuts, in microseconds; None where nothing was cut."""
+        """The first and the last instant of all cuts, in microseconds; None without cuts."""
         cuts = [share.cut for share in self.shares.values() if share.cut]
         return (min(begin for begin, _ in cuts), max(end for _, end in cuts)) if cuts else None
 
     @property
     def crash(self) -> int:
-        """How many cuts are of no instant: what a power cut would have left."""
+        """The number of cuts without a single instant, each in the state after a power cut."""
         return sum(share.crash for share in self.shares.values())
 
     def owing(self, step: Step) -> frozenset[Host]:
@@ -110,7 +110,7 @@ class BarrierView:
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """A step for these hosts: sent to them, waited for, or done by the finalizer."""
+    """A step for these hosts: sent to the hosts, awaited from their attempts, or done by the finalizer."""
 
     step: Step
     hosts: frozenset[Host]
@@ -123,17 +123,17 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class AwaitUser:
-    """Every member is pending, and one was submitted without auto-finalize."""
+    """Every member is pending, and at least one was submitted without auto-finalize."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitTurn:
-    """Nothing begins before its turn has come: that of its run, or the time of a next try."""
+    """The transaction waits for the turn of its run, or for the time of a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Its member failed, nothing of it is left on its host, and it is tried again, in a transaction of its own."""
+    """The only member failed and is cleaned up on its host: retry the job in a new transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,33 +145,34 @@ Next = Do | Decide | AwaitUser | AwaitTurn | Retry | Finished
 
 
 class Astray(Exception):
-    """The members of a transaction do not add up: nothing is decided of it."""
+    """The members of a transaction do not add up: the transaction is not decided."""
 
 
 def decide(view: BarrierView) -> Decision | None:
-    """The one place where a transaction's fate is settled.
+    """Decide the fate of a transaction; no other function does.
 
-    Whatever was answered, asked for or not: nothing commits that waits for its user, or for its turn, or whose members
-    are not all there.
+    Regardless of answers, a transaction does not commit while members are missing, or before its user finalizes and its
+    turn comes.
 
     Raises:
-        Astray: a commit is next, and the hosts' shares have not as many members as the transaction.
+        Astray: a commit is next, and the number of the hosts' members differs from the transaction's number of jobs.
     """
     if any(share.failed for share in view.shares.values()):
         return Decision.ABORT
     if any(view.owing(step) for step in FORWARD) or view.waits or (view.manual and not view.finalized):
         return None
-    for step in (Step.SETTLE, Step.CONCLUDE):  # every member owes these two until there is a decision
+    for step in (Step.SETTLE, Step.CONCLUDE):  # every member owes both steps until the decision
         if (members := sum(share.owing[step] for share in view.shares.values())) != view.jobs:
             raise Astray(f"{members} members of transaction {view.txn} are to {step}, and it has {view.jobs}")
     return Decision.COMMIT
 
 
 def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
-    """What comes next.
+    """The next action for a transaction.
 
-    ``silent``: hosts that do not answer.  Before the decision everybody waits for them (until a deadline makes
-    their members fail); after it they keep only their own members, and the rest conclude.
+    ``silent``: hosts without an answer.  Before the decision every member waits for silent hosts, until a deadline
+    makes the members of a silent host fail.  After the decision a silent host delays only its own members, and the rest
+    conclude.
     """
     if view.decision is None:
         if fate := decide(view):
@@ -192,7 +193,7 @@ def plan(view: BarrierView, silent: frozenset[Host] = frozenset()) -> Next:
 
 
 def _forward(view: BarrierView) -> Next:
-    """The way to the decision."""
+    """The next step before the decision."""
     for step in FORWARD:
         if step is Step.PREPARE and view.manual and not view.finalized:
             return AwaitUser()

@@ -1,6 +1,6 @@
-"""How a budget is divided: max-min fair among those who want some of it.  Pure: figures in, figures out.
+"""Division of a budget: max-min fair among the copies using the budget.  Pure: figures in, figures out.
 
-Bytes per second, as whole numbers.  A limit of 0 is none.
+Figures are bytes per second, as whole numbers.  A limit of 0 means no limit.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Final, TypeVar
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.numbers import MOST
 
-HUNGRY: Final = 0.9  # of its limit: who uses as much wants all that he can get
-ROOM: Final = 1.25  # times what he uses: what somebody wants who is not hungry, so that he can grow
-ANY: Final = MOST  # wants as much as there is
-PAUSED: Final = 1 << 16  # bytes/s kept for a copy that is paused: enough to go on with, should nobody divide anew
+HUNGRY: Final = 0.9  # fraction of a limit: a copy using more is taken to want as much as possible
+ROOM: Final = 1.25  # factor on the measured use: the want of a copy that is not hungry, with room to grow
+ANY: Final = MOST  # a want without a bound
+PAUSED: Final = 1 << 16  # bytes/s kept for a paused copy: enough to resume with before the next division
 K = TypeVar("K", bound=Hashable)
 
 
 def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
-    """Nobody gets more than he wants, all together no more than the budget; nobody could get more but by taking it
-    from one who has no more than he.  Who wants something gets something, as long as there is a byte for each.
+    """Divide ``budget`` so that no party gets more than its want, and the sum does not exceed the budget.
+
+    A party could get more only at the cost of a party with a smaller or equal share.  Every party with a want above 0
+    gets something while the budget has a byte per party.
     """
     given: dict[K, int] = {}
     left = max(0, budget)
@@ -33,20 +35,22 @@ def share(budget: int, wants: Mapping[K, int]) -> dict[K, int]:
 
 
 def spread(budget: int, wants: Mapping[K, int], most: Mapping[K, int]) -> dict[K, int]:
-    """The shares as limits: what nobody wants is divided evenly among those who could use it, what they could use at
-    the most, so that whoever comes to want more can begin; and what is left then, among all.
+    """Turn shares into limits, in three rounds over the budget.
+
+    First every party gets its want; then the rest goes to parties able to use more, up to ``most``, so that a growing
+    want finds room; then the remainder is divided among all parties.
     """
     given = dict.fromkeys(wants, 0)
     for up_to in ({name: max(1, n) for name, n in wants.items()}, most, dict.fromkeys(wants, ANY)):
         left = max(0, budget - sum(given.values()))
         more = share(left, {name: max(0, up_to[name] - n) for name, n in given.items()})
         given = {name: n + more[name] for name, n in given.items()}
-    return {name: max(1, n) for name, n in given.items()}  # 0 would be no limit
+    return {name: max(1, n) for name, n in given.items()}  # 0 would mean no limit
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRate:
-    """One running copy: ``speed`` is its own limit, ``want`` what it would use."""
+    """One running copy: ``speed`` is the limit of its job, ``want`` the rate in demand."""
 
     host: Host
     job: JobId
@@ -57,25 +61,26 @@ class CopyRate:
 
     @property
     def most(self) -> int:
-        """What it could use."""
+        """The highest rate that the copy could use."""
         return min(self.speed or ANY, PAUSED if self.paused else ANY)
 
 
 Of = Callable[[CopyRate], str]
-Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]  # a budget, and what each of its copies wants
+Divide = Callable[[int, Mapping[JobId, int]], dict[JobId, int]]  # a budget, and the wants of its copies
 
 
 def want(used: float | None, limit: int) -> int:
-    """What a copy would use that uses so much under such a limit (None: nobody knows yet)."""
+    """The rate in demand by a copy, from the measured rate ``used`` (None: not known yet) under ``limit``."""
     if used is None or not limit or used >= HUNGRY * limit:
         return ANY
     return max(1, int(ROOM * used))
 
 
 def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
-    """The limit of each copy, 0 where there is none: the least of its own, its share of its store, and of its host.
+    """The limit of each copy: the least of its job's limit, its share of its store and of its host; 0 means no limit.
 
-    What a host's limit keeps a copy from using is left to the others of its store, and the other way round.
+    Bandwidth of a store that a copy cannot use because of its host's limit goes to the other copies of the store, and
+    the other way round.
     """
     most = {job: copy.most for job, copy in copies.items()}
     wants = {job: min(copy.want, most[job]) for job, copy in copies.items()}
@@ -93,14 +98,14 @@ def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: M
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """What a copy was handed last, and what it may move as far as it knows."""
+    """The limit handed to a copy last (``limit``), and the limit that the copy has confirmed (``felt``)."""
 
     limit: int
     felt: int
 
     @property
     def at_most(self) -> int:
-        """What it may move until it is known to have heard more; ``ANY``: without a limit."""
+        """The highest rate possible until the copy confirms a newer limit; ``ANY``: no limit."""
         return max(self.limit or ANY, self.felt or ANY)
 
 
@@ -108,10 +113,10 @@ def timely(
     found: Mapping[JobId, int], has: Mapping[JobId, Has], copies: Mapping[JobId, CopyRate],
     stores: Mapping[str, int], hosts: Mapping[Host, int],
 ) -> dict[JobId, int]:  # fmt: skip
-    """Of new limits those that may be handed out by now: a lower one always, a higher one behind all lower ones.
+    """Select the new limits that may be handed out now: lower limits at once, higher limits after the lower ones.
 
-    Whoever is to have more waits until everybody who is to have less, in the same store or on the same host, has heard
-    of it: no budget is exceeded meanwhile.
+    A copy with a higher limit waits until every copy with a lower limit, in the same store or on the same host, has
+    confirmed the lower limit: no budget is exceeded meanwhile.
     """
 
     def shared(job: JobId) -> set[tuple[str, str]]:
@@ -139,14 +144,14 @@ def _store(copy: CopyRate) -> str:
 
 
 def _at_most(wants: Mapping[JobId, int], given: Mapping[JobId, int]) -> dict[JobId, int]:
-    """What one cannot use for another reason, it does not want."""
+    """Cap every want at the limit given for another reason."""
     return {job: min(n, given.get(job, ANY)) for job, n in wants.items()}
 
 
 def _divide(
     how: Divide, copies: Mapping[JobId, CopyRate], wants: Mapping[JobId, int], budgets: Mapping[str, int], of: Of
 ) -> dict[JobId, int]:
-    """Divide each budget among its copies; those of no budget are left out."""
+    """Divide every budget among its copies; copies without a budget are left out."""
     groups: dict[str, dict[JobId, int]] = {}
     for job, copy in copies.items():
         if budgets.get(of(copy)):

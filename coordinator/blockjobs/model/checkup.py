@@ -1,6 +1,6 @@
-"""What ``doctor`` makes of the facts it collected: tables of rules, one for each kind of thing that is looked at.
+"""Rules of ``doctor``: tables of rules that turn collected facts into findings, one table per kind of subject.
 
-A fact is a mapping; each rule that holds of it is a finding, and where none holds the thing is ok.
+A fact is a mapping.  Each matching rule gives a finding; a subject without a matching rule is ok.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: how bad, of what, what it is, and what to do about it."""
+    """One line of the report: level, subject, the fault, and advice."""
 
     level: Level
     subject: str
@@ -54,7 +54,7 @@ def _has(key: str, value: object = True) -> Callable[[Fact], bool]:
 
 
 def _lacks(ability: str) -> Callable[[Fact], bool]:
-    """Of a root that can be written: of another one, nothing was tried."""
+    """True of a writable root without ``ability``; abilities of a root that cannot be written are not tested."""
     return lambda f: bool(f.get("abilities", {}).get(ability)) and not f["abilities"].get("write")
 
 
@@ -62,7 +62,7 @@ def _part(f: Fact, free: str, whole: str) -> float:
     return float(f.get(free, 0)) / float(f[whole]) if f.get(whole) else 1.0
 
 
-ABILITIES: Final = (  # what is tried on a write root, and what it means where it is not there
+ABILITIES: Final = (  # ability tested on a write root, level and consequence of its absence
     ("flock",            E, "nothing keeps two writers apart here: use another file system"),
     ("fsync-directory",  E, "a commit cannot be made durable here: use another file system"),
     ("rename-noreplace", N, "a link and an unlink do it"),
@@ -80,7 +80,7 @@ _ROOT: Final = (
     Rule(E, _has("listed", value=False), "user {user} cannot read it", "give that user read and search permission"),
 )
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
-    # The first four: a server that is an error here is refused by every process at its start.
+    # The first four tables: a server with an error in them is refused by every process at its start.
     "setting": (
         Rule(E, lambda f: f["found"] != f["needed"], "it has '{name} {found}': '{needed}' is needed, because {why}",
              "set '{name} {needed}' in redis.conf"),
@@ -242,7 +242,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     ),
 }  # fmt: skip
 
-FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
+FINE: Final[Mapping[str, str]] = {  # texts for subjects without a matching rule
     "setting": "{name} {found}",
     "server": "{name} {version}, a primary",
     "default-user": "the user default may replay the append-only file",
@@ -273,12 +273,12 @@ FINE: Final[Mapping[str, str]] = {  # what is said where no rule holds
 
 
 def examine(kind: str, subject: str, fact: Fact) -> Iterator[Finding]:
-    """Each rule of ``kind`` that holds of a fact; one that says that all is well, where none does."""
+    """Findings of ``kind`` for a fact: one per matching rule, or a single finding of level ok."""
     words = {name.replace("-", "_"): value for name, value in fact.items()}
     words |= {f"{name}_": _size(value) for name, value in words.items() if isinstance(value, int)}
     words |= {f"no_{name}": why for name, why in fact.get("abilities", {}).items()}
     held = [rule for rule in RULES[kind] if rule.when(fact)]
-    # What cannot be looked at at all has no further faults.
+    # A subject that cannot be inspected has no further findings.
     held = held[:1] if fact.get("hangs") or "error" in fact else held
     for rule in held:
         yield Finding(rule.level, subject, _fill(rule.text, words), _fill(rule.advice, words))

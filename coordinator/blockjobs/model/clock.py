@@ -1,9 +1,9 @@
-"""What is known of Redis' clock: how far it has jumped, and what the steady clock showed at the last look.  Pure.
+"""Record of Redis' clock: the jumps of the clock so far, and the steady clock at the last check.  Pure.
 
-Redis' clock is a wall clock, which somebody may put.  Whoever asks for the time between such a jump and the next look
-of a coordinator is told a time that is wrong by ``UNWATCHED`` at most: the steady clock never goes back behind the last
-look, nor far beyond it while nobody looks.  Without that, what is noted with such a time would be due in a year, or at
-once.
+Redis' clock is a wall clock and may be set by an administrator.  Between a jump and the coordinator's next check, the
+steady clock is wrong by at most ``UNWATCHED``: the steady clock never goes back behind the last check, nor far beyond
+the last check without a new check.  Without this bound, a time noted before the next check could be due in a year, or
+at once.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-UNWATCHED: Final = 10_000  # ms that the steady clock goes on by itself; a coordinator looks every second
+UNWATCHED: Final = 10_000  # ms that the steady clock advances without a check; a coordinator checks every second
 _RECORD: Final = re.compile(rb"(-?\d+)(?: (\d+))?")
 
 
 class ClockRecord(NamedTuple):
-    """``jumps``: milliseconds that the clock is ahead of the steady one; ``last``: the steady clock at the last look,
-    in milliseconds since the epoch, None: nobody has looked yet."""
+    """``jumps``: milliseconds by which the clock is ahead of the steady clock.
+
+    ``last``: the steady clock at the last check, in milliseconds since the epoch; None before the first check.
+    """
 
     jumps: int = 0
     last: int | None = None
@@ -29,7 +31,7 @@ class ClockRecord(NamedTuple):
 
 
 def parse(record: bytes | None) -> ClockRecord:
-    """The record as the registry has it: ``jumps last``; of one that cannot be read, that of a new registry."""
+    """The record from its stored form ``jumps last``; an unreadable record counts as the record of a new registry."""
     if (found := _RECORD.fullmatch(record or b"")) is None:
         return ClockRecord()
     jumps, last = found.groups()

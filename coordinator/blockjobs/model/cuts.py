@@ -1,4 +1,4 @@
-"""The point in time of a source: how a cut may be asked for, what one is, and how far those of a group lie apart."""
+"""The point in time of a source: the ways to request a cut, the cut itself, and the skew of a group of cuts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from blockjobs.model import ids
 from blockjobs.model.errors import BadInput
 
-CRASH: Final = "crash"  # a consistency: what a power cut would have left, as QEMU had writes of its guest in memory
+CRASH: Final = "crash"  # a consistency: the state after a power cut, because QEMU held writes of its guest in memory
 AUTO, REFLINK, NONE, COMMAND = "auto", "reflink", "none", "command:"
 EXPECTED: Final = f"{AUTO}, {REFLINK}, {NONE} or {COMMAND}NAME was expected"
 
 
 def snapshot(text: str) -> str:
-    """``text`` if it is a way to make a cut.  Raises BadInput."""
+    """``text``, if it is a valid way to make a cut.  Raises BadInput."""
     if text.startswith(COMMAND):
         ids.run_name(command(text))
     elif text not in (AUTO, REFLINK, NONE):
@@ -25,22 +25,22 @@ def snapshot(text: str) -> str:
 
 
 def command(how: str) -> str:
-    """The name of the command that makes a cut; "" where none does."""
+    """The name of the command for the cut; "" without a command."""
     return how.removeprefix(COMMAND) if how.startswith(COMMAND) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """What a job reads instead of its source.  Times in seconds since the epoch, by Redis' clock."""
+    """The data read by a job instead of its source.  Times in seconds since the epoch, by Redis' clock."""
 
     how: str = NONE  # or reflink, command:NAME
-    why: str = ""  # of none: why there is nothing better
-    path: str = ""  # what is read
-    identity: tuple[Any, ...] = ()  # of what is read
-    begin: float = 0.0  # it was made not before
-    end: float = 0.0  # and not after
-    frozen: float = 0.0  # seconds that its source stood still; 0: nobody froze it
-    consistency: str = ""  # or CRASH: then the cut is of no instant
+    why: str = ""  # for ``none``: why no better cut was made
+    path: str = ""  # the path to read
+    identity: tuple[Any, ...] = ()  # identity of the file at ``path``
+    begin: float = 0.0  # earliest instant of the cut
+    end: float = 0.0  # latest instant of the cut
+    frozen: float = 0.0  # seconds for which the source stood still; 0: not frozen
+    consistency: str = ""  # or CRASH: then the cut has no single instant
 
     def __bool__(self) -> bool:
         return self.how != NONE
@@ -57,7 +57,7 @@ class Cut:
         return cls(**known | {"identity": tuple(keys.get("identity", ()))})
 
     def told(self) -> dict[str, Any]:
-        """As manifests and programs are told of it."""
+        """The cut as shown in manifests and passed to programs."""
         if not self:
             return {"how": NONE} | ({"why": self.why} if self.why else {})
         return {
@@ -67,11 +67,14 @@ class Cut:
 
 
 def skew(spans: Iterable[tuple[float, float]]) -> float | None:
-    """The latest end minus the earliest begin: no two cuts of a group are further apart; None where there is none."""
+    """The latest end minus the earliest begin, or None without cuts.
+
+    No two cuts of a group are further apart.
+    """
     ends = list(spans)
     return max(end for _, end in ends) - min(begin for begin, _ in ends) if ends else None
 
 
 def iso(at: float) -> str:
-    """To the microsecond: that is what Redis' clock tells."""
+    """A time in ISO 8601, in UTC, to the microsecond, the resolution of Redis' clock."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Every error of ours.  One root; the message is one line for an operator; the parts stay as attributes."""
+"""Every error of this project, under one root.  The message is one line for an operator; the parts are attributes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockjobs.model.exits import Exit
 
 
 class BlockjobsError(Exception):
-    """Root of all errors this project raises on purpose.  ``exit_code`` is what the CLI ends with."""
+    """Root of the errors that this project raises on purpose.  ``exit_code`` is the exit code of the CLI."""
 
     exit_code: int = Exit.FAILED
 
@@ -26,7 +26,7 @@ class Refused(BlockjobsError):
 
 
 class BadInput(Refused):
-    """A field of a run file, a command line or a dict is wrong: says where and what was expected."""
+    """A field of a run file, a command line or a dict is wrong; the message names the field and the expected form."""
 
 
 class NoSuchJob(Refused):
@@ -64,7 +64,10 @@ class RunExists(Refused):
 
 
 class VolumeBusy(Refused):
-    """Another job holds the volume (text of QEMU's op blocker).  ``holder`` is empty for readers: only counted."""
+    """Another job holds the volume (text of QEMU's op blocker).
+
+    ``holder`` is empty for readers, as readers are only counted.
+    """
 
     def __init__(self, volume: str, holder: str, job_type: str) -> None:
         who = f"(job '{holder}')" if holder else "(a job reads it)"
@@ -73,7 +76,7 @@ class VolumeBusy(Refused):
 
 
 class RunGoing(Refused):
-    """A run of the same name is not over, and its file says that there is one at a time."""
+    """A run of the same name is not over, and ``on-overlap: refuse`` allows one run at a time."""
 
     def __init__(self, name: str, going: str) -> None:
         super().__init__(f"run '{name}': {going} is still going, and on-overlap is refuse; nothing was started")
@@ -81,7 +84,7 @@ class RunGoing(Refused):
 
 
 class RunSkipped(RunGoing):
-    """So it is, and the file says that this is all right."""
+    """A run of the same name is active and ``on-overlap: skip`` is set; the command exits with 0."""
 
     exit_code = Exit.ALL
 
@@ -97,7 +100,7 @@ class NoSuchStore(Refused):
 
 
 class StoreBusy(Refused):
-    """Jobs that are not over use a store."""
+    """Unfinished jobs use a store."""
 
     def __init__(self, name: str, jobs: list[str]) -> None:
         users = f"{len(jobs)} jobs that are not over use it, {min(jobs)} among them" if len(jobs) > 1 else ""
@@ -112,7 +115,7 @@ class HostDown(Refused):
 
 
 class HostsAway(Refused):
-    """Hosts that a run cannot do without; ``why`` of each."""
+    """Hosts required by a run are away; ``why``: the reason by host."""
 
     def __init__(self, why: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"host '{host}' {text}" for host, text in why.items()))
@@ -123,7 +126,7 @@ class HostsAway(Refused):
 
 
 class JobFailed(BlockjobsError):
-    """A job's failure: a positive errno and the text that its record keeps."""
+    """A job's failure: a positive errno and the error text of the job's record."""
 
     def __init__(self, errno: int, text: str = "") -> None:
         super().__init__(text or os.strerror(errno))
@@ -132,7 +135,7 @@ class JobFailed(BlockjobsError):
 
 
 class VolumeError(JobFailed):
-    """An I/O error of a volume, with the side and the place, for the error policy."""
+    """An I/O error of a volume, with the operation and the byte range, for the error policy."""
 
     def __init__(self, errno: int, text: str, *, operation: str, offset: int, length: int) -> None:
         super().__init__(errno, text)
@@ -152,7 +155,7 @@ class JobCancelled(BlockjobsError):
 
 
 class LeaseLost(BlockjobsError):
-    """This attempt is no longer the one that may write; it unwinds and touches nothing more."""
+    """This attempt may no longer write; the attempt unwinds and touches no file any more."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job '{job_id}': another attempt holds the lease")
@@ -160,20 +163,20 @@ class LeaseLost(BlockjobsError):
 
 
 class Parked(BlockjobsError):
-    """Unwinds a copy loop whose job gives its slot back: durable, files closed, to be continued."""
+    """Unwinds a copy loop of a job that gives its slot back: data durable, files closed, ready to continue later."""
 
 
-# --- the surroundings ---------------------------------------------------------------------------------
+# --- the environment ----------------------------------------------------------------------------------
 
 
 class NoRedis(BlockjobsError):
-    """Redis is not reachable, or is set up so that it would lose what it acknowledged."""
+    """Redis is not reachable, or is configured to lose acknowledged writes."""
 
     exit_code = Exit.NO_REDIS
 
 
 class StartUnknown(BlockjobsError):
-    """Redis went away as a run was to be started, and did not come back in time."""
+    """Redis went away during the start of a run, and did not come back in time."""
 
     exit_code = Exit.LOST_SIGHT
 
@@ -185,7 +188,7 @@ class StartUnknown(BlockjobsError):
 
 
 class SightLost(BlockjobsError):
-    """What was followed goes on, and its follower can see it no longer."""
+    """The follower lost the connection to a run that still goes on."""
 
     exit_code = Exit.LOST_SIGHT
 
@@ -194,7 +197,7 @@ class SightLost(BlockjobsError):
 
 
 class RunGone(BlockjobsError):
-    """What was followed is in the registry no longer."""
+    """The followed run or job is no longer in the registry."""
 
     exit_code = Exit.GONE
 
@@ -207,7 +210,7 @@ class RunGone(BlockjobsError):
 
 
 class WaitTimedOut(BlockjobsError):
-    """The time for waiting is over, and something is not; nothing was changed."""
+    """The time for waiting is over and an awaited run or job is not; nothing was changed."""
 
     exit_code = Exit.TIMED_OUT
 
@@ -218,7 +221,7 @@ class WaitTimedOut(BlockjobsError):
 
 
 def unexpected(error: BaseException) -> str:
-    """An exception that nobody expected, with its class, as the error of a job."""
+    """The job error text for an unexpected exception, with its class."""
     return f"internal error: {error!r}"
 
 

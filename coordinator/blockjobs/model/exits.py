@@ -1,4 +1,4 @@
-"""What the exit code of a command says: the one table, which docs/unattended.md shows."""
+"""The exit codes of the commands: the single table, shown in docs/unattended.md."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Exit(IntEnum):
     LOST_SIGHT = 7
     FAULT = 70  # as sysexits.h has it
     OUTPUT_LOST = 74  # as sysexits.h has it
-    INTERRUPTED = 130  # the codes that a shell gives for SIGINT, SIGPIPE and SIGTERM
+    INTERRUPTED = 130  # the exit codes of a shell for SIGINT, SIGPIPE and SIGTERM
     READER_GONE = 141
     TERMINATED = 143
 
 
 SUCCESS, FAILURE = "success", "failure"
 
-# code: (what it means, what it is for systemd)
+# code: (meaning, class for systemd)
 MEANINGS: Final[Mapping[Exit, tuple[str, str]]] = {
     Exit.ALL: ("every job committed; of other commands: done", SUCCESS),
     Exit.FAILED: (

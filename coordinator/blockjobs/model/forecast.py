@@ -1,4 +1,4 @@
-"""What a run would do, from what hosts say of its jobs: enough room, how long, what stands in its way.  Pure."""
+"""Forecast of a run from the answers of hosts about its jobs: room, duration and obstacles.  Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NOTHING: Final[Mapping[JobId, int]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """One job: bytes that it would read, free space at its target less what others still owe there, seconds (or None).
+    """The forecast of one job: bytes to read, free space at the target less other jobs' claims, and seconds (or None).
 
-    ``needs``: the room that its target is going to need; None: it is no file, or nobody can tell.
-    ``wrong``: what stands in its way; ``warnings``: what does not, and should be known.
+    ``needs``: the room needed by the target; None for a target other than a file or without an estimate.  ``wrong``:
+    obstacles; ``warnings``: findings without effect on the start.
     """
 
     job: JobId
@@ -44,7 +44,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Owing:
-    """A job that runs: where its target lies, and the bytes that it has not written yet, at most."""
+    """A running job: the file system of its target, and an upper bound of the bytes still to write."""
 
     spec: JobSpec
     seen: Mapping[str, Any]
@@ -52,9 +52,9 @@ class Owing:
 
 
 def place(spec: JobSpec, seen: Mapping[str, Any]) -> tuple[object, ...] | None:
-    """The file system of a target: the same tuple, the same room.  None: it takes nothing up.
+    """The file system of a target: targets with equal tuples share room.  None for a target without need of room.
 
-    A store is one for all hosts that see it with one size; where the sizes differ, it is a disk of each of them.
+    A store counts as shared by all hosts reporting the same size; hosts with different sizes have separate disks.
     """
     if not seen.get("total"):
         return None
@@ -65,10 +65,10 @@ def outlook(
     jobs: Sequence[JobSpec], seen: Mapping[JobId, Mapping[str, Any]], owing: Iterable[Owing], rates: CopyRates,
     busy: Mapping[JobId, Sequence[str]], *, last: Mapping[JobId, int] = _NOTHING,
 ) -> list[Outlook]:  # fmt: skip
-    """Each job as it would fare.
+    """The forecast of every job.
 
-    ``seen``: a host's forecast, or its ``text`` where it refused to look.  ``last``: bytes that the last committed
-    backup of a job takes up, if there is one.
+    ``seen``: a host's forecast, or its ``text`` if the host refused.  ``last``: bytes taken up by the last committed
+    backup of a job, if any.
     """
     owed: dict[object, int] = {}
     for other in owing:
@@ -104,20 +104,20 @@ def outlook(
 
 @dataclass(frozen=True, slots=True)
 class CopyRates:
-    """Bytes a second of earlier runs: by the name of a job, and of all of them."""
+    """Bytes a second of earlier runs: by job name in ``of``, and over every job in ``all``."""
 
     of: Mapping[str, float]
     all: float | None = None
 
     def seconds(self, job: JobSpec, amount: int) -> float | None:
-        """How long a job takes; None where nothing is known."""
+        """Seconds needed by a job; None without a known rate."""
         rate = self.of.get(job.id.removeprefix(f"{job.run}."), self.all)
         slowest = min(rate, job.speed) if rate and job.speed else rate
         return amount / slowest if slowest else None
 
 
 def whole(jobs: Iterable[Outlook], slots: Mapping[Host, int]) -> float | None:
-    """How long the run takes: as long as the host that is last; None where that is not known."""
+    """Seconds needed by the run, until its last host is done; None if the duration of a job is not known."""
     taken: dict[Host, list[float]] = {}
     for job in jobs:
         if job.seconds is None:

@@ -1,4 +1,4 @@
-"""Paths that hang on a host, as its heartbeat tells them: calls of the kernel that have not returned for a while."""
+"""Hanging paths on a host, as reported by its heartbeat: kernel calls without a return for a while."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from blockjobs.model.jobs import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HangingPath:
-    """One call that does not return.
+    """One kernel call without a return.
 
-    ``path``: what it is about.  ``point``: the mount point of its file system.  ``beneath``: the mount points of other
-    file systems below that one.  ``since``: seconds since the epoch.  ``about``: what was being done.  ``transaction``
-    and ``job``: for which, "" where it was for none; ``job`` only where an attempt hangs.
+    ``path``: the argument of the call.  ``point``: the mount point of the file system.  ``beneath``: the mount points
+    of other file systems below ``point``.  ``since``: seconds since the epoch.  ``about``: a description of the
+    operation.  ``transaction`` and ``job``: the work that made the call, "" without one; ``job`` is set only for a
+    hanging attempt.
     """
 
     path: str
@@ -28,7 +29,7 @@ class HangingPath:
     job: str = ""
 
     def holds(self, path: str) -> bool:
-        """Whether a path lies on the file system that hangs."""
+        """Whether a path lies on the hanging file system."""
         return _below(path, self.point) and not any(_below(path, point) for point in self.beneath)
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,12 +48,12 @@ class HangingPath:
 
 
 def hanging_of(facts: Mapping[str, Any]) -> tuple[HangingPath, ...]:
-    """What a host's facts tell of paths that hang, the longest first."""
+    """The hanging paths in a host's facts, the longest hang first."""
     return tuple(map(HangingPath.from_dict, facts.get("hanging", ())))
 
 
 def hanging_under(hanging: Iterable[HangingPath], spec: JobSpec) -> HangingPath | None:
-    """The first of some paths of the job's host on whose file system the job's source or target lies."""
+    """The first hanging path on the file system of the job's source or target; all paths are of the job's host."""
     volumes = [spec.target] + [spec.source] * (spec.source.host == spec.host)
     paths = [each.filename for volume in volumes for each in volumespec.stores(volume.volume)]
     return next((each for each in hanging if any(map(each.holds, paths))), None)

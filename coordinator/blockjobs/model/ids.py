@@ -1,4 +1,4 @@
-"""Names: which strings are ids, and what is wrong with one that is not.
+"""Names: the syntax of ids, and the errors for malformed ids.
 
 QEMU's rule (``id_wellformed``): an ASCII letter, then letters, digits and ``-._``.
 """
@@ -19,8 +19,8 @@ RunId = NewType("RunId", str)
 
 _WELLFORMED: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
-INTERNAL: Final = "#"  # begins the names of internal runs and jobs: no user can say one
-LONGEST: Final = 200  # bytes; an id becomes part of file names, of which a component holds 255
+INTERNAL: Final = "#"  # first character of internal run and job names; no user can enter such a name
+LONGEST: Final = 200  # bytes; an id becomes part of a file name, and a path component holds 255 bytes
 
 
 def job_id(text: str) -> JobId:
@@ -57,15 +57,15 @@ def free(name: str, taken: Container[str]) -> str:
 
 
 def internal_run(unique: str) -> RunId:
-    """The name of a run that nobody sees; its jobs are named after it, as those of any run."""
+    """The id of an internal run; its job ids start with the run id, as for any run."""
     return RunId(f"{INTERNAL}{unique}")
 
 
 def is_internal(name: str) -> bool:
-    """Whether a run, a transaction or a job is internal: invisible at every face, and so are its events."""
+    """Whether a run, a transaction or a job is internal: neither the name nor its events are ever shown."""
     return name.startswith(INTERNAL)
 
 
 def run_id(name: str, at: datetime) -> RunId:
-    """``nightly-20261122T103000Z``; ``at`` is any aware time, the id is UTC."""
+    """``nightly-20261122T103000Z``; ``at`` is any aware time, the id is in UTC."""
     return RunId(f"{name}-{at.astimezone(UTC):%Y%m%dT%H%M%SZ}")

@@ -1,4 +1,4 @@
-"""What a job is told once, at submit, and never changes: its driver, volumes and policies."""
+"""The fixed facts of a job, given at submit: its driver, volumes and policies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from blockjobs.model.ids import Host, JobId, RunId, TxnId
 from blockjobs.model.numbers import milliseconds_of, whole
 from blockjobs.model.volumespec import HostedVolume
 
-MOST_SALVAGED: Final = 1000  # ranges that are listed one by one: a checkpoint and a manifest are to stay small
+MOST_SALVAGED: Final = 1000  # ranges listed individually; the bound keeps checkpoints and manifests small
 
 
 class OnError(StrEnum):
-    """QEMU's ``BlockdevOnError``: what an I/O error does.  ``auto`` is ``enospc``.
+    """QEMU's ``BlockdevOnError``: the effect of an I/O error.  ``auto`` is ``enospc``.
 
-    ``skip`` is ours, and of the source of a backup alone: what cannot be read is zeros in the target, on record.
+    ``skip`` is an addition for sources of backups only: an unreadable range becomes zeros in the target and is
+    recorded.
     """
 
     REPORT = "report"
@@ -33,21 +34,21 @@ QEMU_POLICIES: Final = tuple(policy for policy in OnError if policy is not OnErr
 
 
 class OnChange(StrEnum):
-    """What a source that changed under the copy does to the job."""
+    """The effect on the job of a source that changed under the copy."""
 
     FAIL = "fail"
     REPORT = "report"
 
 
 class OnDamage(StrEnum):
-    """What a source does to the job that is an image of a format and not sound."""
+    """The effect on the job of a source that is a damaged image of a format."""
 
     FAIL = "fail"
     REPORT = "report"
 
 
 class RoomCheck(StrEnum):
-    """What too little room at OPEN does to the job: ``check`` refuses it, ``warn`` goes on with a warning."""
+    """The effect of too little room at OPEN: ``check`` refuses the job, ``warn`` goes on with a warning."""
 
     CHECK = "check"
     WARN = "warn"
@@ -70,7 +71,7 @@ class JobSpec:
     sync: str = "full"
     source: HostedVolume
     target: HostedVolume
-    target_base: str = ""  # the directory that must exist already; those between it and the target are made at OPEN
+    target_base: str = ""  # the directory that must exist; OPEN makes the directories between this directory and the target
     speed: int = 0
     on_source_error: OnError = OnError.REPORT
     on_target_error: OnError = OnError.REPORT
@@ -81,14 +82,14 @@ class JobSpec:
     auto_dismiss: bool = False
     overwrite: bool = False
     digests: bool = True
-    compress: bool = False  # the target, which is an image of a format
-    in_place: bool = False  # the target, which is a device: what is on it is overwritten from the first byte on
-    offset: int = 0  # of a restore: the range of the image, in bytes; both 0: all of it
+    compress: bool = False  # the target, an image of a format
+    in_place: bool = False  # the target, a device: its content is overwritten from the first byte on
+    offset: int = 0  # of a restore: the range of the image, in bytes; both 0: the whole image
     length: int = 0
-    snapshot: str = "auto"  # how its source is cut: model/cuts.py
-    live: bool = False  # a source that is in use may be read as it is
-    store: str = ""  # the store of the run file that its target lies in; limits go by it
-    options: Mapping[str, Any] = field(default_factory=dict)  # what only its driver knows
+    snapshot: str = "auto"  # the way of cutting the source: model/cuts.py
+    live: bool = False  # a source in use may be read uncut
+    store: str = ""  # the store of the target, by its name in the run file; decides the limits
+    options: Mapping[str, Any] = field(default_factory=dict)  # options of the driver only
     stall_limit: int = 600  # seconds without progress before the attempt counts as hung
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class JobSpec:
 
     @property
     def host(self) -> Host:
-        """The host whose worker runs the job: the one that owns the target."""
+        """The host that runs the job: the owner of the target."""
         return self.target.host
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,8 +135,11 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What of a source could not be read and is zeros in the target: half-open byte ranges, ``more`` beyond the first
-    ``MOST_SALVAGED`` of them, and the bytes of all."""
+    """The unreadable parts of a source, zeros in the target.
+
+    ``ranges``: half-open byte ranges; ``more``: the number of ranges beyond the first ``MOST_SALVAGED``; ``bytes``: the
+    sum over all ranges.
+    """
 
     ranges: tuple[tuple[int, int], ...] = ()
     more: int = 0
@@ -145,7 +149,7 @@ class Salvaged:
         return self.bytes > 0
 
     def having(self, found: Iterable[tuple[int, int]]) -> Salvaged:
-        """The same with all ranges that were ``found``, among them those that are listed here already."""
+        """This value extended by all ranges ``found`` so far, including the ranges already listed."""
         ranges = tuple(found)
         unlisted = self.bytes - _length(self.ranges)
         more = self.more + max(0, len(ranges) - MOST_SALVAGED)
@@ -168,8 +172,10 @@ def _length(ranges: Iterable[tuple[int, int]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a copy has made durable: chunk-aligned half-open byte ranges of the staging file with this uuid; and what
-    within them could not be read from the source."""
+    """The durable part of a copy: chunk-aligned half-open byte ranges of the staging file ``staging`` (a uuid).
+
+    ``salvaged``: the parts within these ranges that could not be read from the source.
+    """
 
     staging: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
@@ -178,7 +184,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a checkpoint brings down: everything a loop has to obey."""
+    """Orders for the copy loop, returned by a checkpoint."""
 
     cancel: bool = False  # by force
     soft: bool = False  # a soft cancel of a ready job: finish, with a consistent copy

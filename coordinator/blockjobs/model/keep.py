@@ -1,10 +1,10 @@
-"""Which backups a rule keeps: grandfather, father and son, by days, ISO weeks and months of UTC.
+"""Retention of backups by rules: grandfather, father and son, by days, ISO weeks and months of UTC.
 
-Pure.  Each rule is asked by itself: a backup that any of them keeps stays.  Periods without a backup do not count.
+Pure.  The rules are independent: a backup kept by any rule stays.  Periods without a backup do not count.
 
-Clocks may be wrong, decisions are numbered: which of two backups is the newer one is told by the number of the decision
-that committed it.  A time that lies before that of an earlier backup counts as that one; a time beyond now counts for
-no period, and keeps its backup until it has come.
+Clocks may be wrong, but decisions are numbered: the newer of two backups is the backup with the higher number of its
+commit decision.  A time before the time of an earlier backup counts as the time of the earlier backup.  A time in the
+future counts for no period, and keeps its backup until then.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-NEWEST: Final = "newest"  # why the last good one stays, whatever the rules say
+NEWEST: Final = "newest"  # why the last good backup stays under any rules
 NO_RULE: Final = "no rule"
-HELD: Final = "found by a rescan"  # why a backup stays that a rescan found, until `prune` of its name was confirmed
-JUST_MADE: Final = "just made"  # why what a run has published stays, whatever the rules say when it ends
+HELD: Final = "found by a rescan"  # why a backup found by a rescan stays until `prune` of its name was confirmed
+JUST_MADE: Final = "just made"  # why the backup of a run stays when that run ends, under any rules
 BEYOND_NOW: Final = "its time lies beyond now"
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What one run has to do with one job of its file.
+    """One run's version of the backup of one job.
 
-    ``at``: seconds since the epoch.  ``number``: of the decision that committed it, 0 where an earlier version did.
+    ``at``: seconds since the epoch.  ``number``: the number of the commit decision, 0 from an earlier version of
+    blockjobs.
     """
 
     run: str
@@ -42,13 +43,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """Versions that stay, with every reason why, and those to be pruned, newest first."""
+    """The versions to keep, with the reasons by run, and the versions to prune, newest first."""
 
     reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prune: tuple[str, ...] = ()
 
 
-# rule -> the period that a time lies in; of each of the last N periods that have any, the newest backup stays
+# rule -> the period of a time; the newest backup stays of each of the last N periods with a backup
 PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
     "daily":   lambda at: f"{at:%Y-%m-%d}",
     "weekly":  lambda at: f"{at:%G-W%V}",
@@ -58,11 +59,11 @@ RULES: Final = ("last", *PERIODS)
 
 
 def judge(versions: Iterable[Version], keep: Mapping[str, int], now: float = math.inf) -> Retained:
-    """What stays of the versions of one job, and what goes; ``now``: seconds since the epoch.
+    """Judge the versions of one job; ``now``: seconds since the epoch.
 
-    The newest committed one always stays; one that never committed has nothing, and is in neither list.  A salvaged one
-    takes no place of a rule from a whole one: those that are newer than the last whole one are judged among themselves,
-    and the others go.
+    The newest committed version always stays; a version without a commit has no files, and is in neither list.  A
+    salvaged version never displaces a whole version from a rule: salvaged versions newer than the last whole version
+    are judged separately, and older salvaged versions go.
     """
     committed = [each for each in versions if each.committed]
     whole = [each for each in committed if not each.salvaged]
@@ -103,7 +104,7 @@ def _judge(versions: Iterable[Version], keep: Mapping[str, int], now: float) -> 
 
 
 def _times(newest_first: Sequence[Version], now: float) -> dict[str, float]:
-    """The time that counts of each version, in seconds since the epoch; none of one that lies beyond now."""
+    """The effective time of each version, in seconds since the epoch; versions beyond now are left out."""
     times: dict[str, float] = {}
     latest = -math.inf
     for each in reversed(newest_first):
@@ -117,7 +118,10 @@ def _times(newest_first: Sequence[Version], now: float) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedTarget:
-    """What a run has published for one of its jobs.  ``path`` on ``host``; ``layers``: the paths that it lies on."""
+    """A target published by a run for a job.
+
+    ``path`` on ``host``; ``layers``: the paths of the layers below the target.
+    """
 
     run: str
     at: float
@@ -127,13 +131,13 @@ class PublishedTarget:
     host: str
     path: str
     source: str
-    base: str = ""  # the directory that was there before
+    base: str = ""  # the directory that existed before the run
     salvaged: bool = False  # parts of its source could not be read
     layers: tuple[str, ...] = ()
-    number: int = 0  # of the decision that committed it; 0: an earlier version did
-    held: bool = False  # a rescan found it, and nobody has said yet that the rules hold for it
-    entry: str = ""  # under which the run's record has it
-    seal: str = ""  # a digest of its manifest's text, where a rescan read it
+    number: int = 0  # number of the commit decision; 0 from an earlier version of blockjobs
+    held: bool = False  # found by a rescan, and the rules not confirmed for it yet
+    entry: str = ""  # its key in the record of the run
+    seal: str = ""  # a digest of its manifest's text, if read by a rescan
 
     @property
     def order(self) -> tuple[int, float, str]:
@@ -141,7 +145,7 @@ class PublishedTarget:
 
     @property
     def series(self) -> tuple[str, str, str]:
-        """What makes it a later version of another one: the same source by the same job of the same transaction."""
+        """The series of the backup: versions of the same source by the same job of the same transaction."""
         return self.group, self.job.removeprefix(f"{self.run}."), self.source
 
     @property
@@ -151,8 +155,11 @@ class PublishedTarget:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """What becomes of the targets of a name.  ``kept`` has the reasons, ``prune`` is in order: what lies on others goes
-    before them; ``replaced`` are gone already, by a later run that wrote the same path."""
+    """The verdict on the targets of a name.
+
+    ``kept`` has the reasons.  ``prune`` is in order of removal: a target goes before the layers below it.  ``replaced``
+    targets are gone already: a later run wrote the same path.
+    """
 
     kept: Mapping[PublishedTarget, tuple[str, ...]] = field(default_factory=dict)
     prune: tuple[PublishedTarget, ...] = ()
@@ -163,11 +170,11 @@ def plan(
     targets: Iterable[PublishedTarget], keeps: Mapping[str, Mapping[str, int]], *,
     after: str | None = None, layers: frozenset[tuple[str, str]] = frozenset(), now: float = math.inf,
 ) -> PrunePlan:  # fmt: skip
-    """What stays of everything that the runs of one name have published.
+    """Judge every target published by the runs of one name.
 
-    ``keeps``: the rules, by name of the transaction.  ``after``: the run whose end it is that starts this: what it has
-    published stays, and nothing of another series is pruned.  ``layers``: what targets of other names lie on.  A target
-    on which one lies that stays, stays too.  What is held stays, and takes no place of a rule.
+    ``keeps``: the rules, by name of the transaction.  ``after``: the run whose end triggers this plan; targets of this
+    run stay, and other series are not pruned.  ``layers``: the layers below targets of other names.  A layer below a
+    kept target is kept too.  A held target stays, and takes no place in a rule.
     """
     newest_first = sorted(targets, key=lambda target: target.order, reverse=True)
     only = {target.series for target in newest_first if target.run == after}

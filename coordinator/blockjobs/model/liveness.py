@@ -1,6 +1,6 @@
-"""Which of a host's two workers is there, and what follows for the host.  Pure.
+"""State of a host's two workers, and the state of the host derived from both.  Pure.
 
-A host is up when both of its workers beat.  As long as nobody can say of one of them, the host stays as it was judged.
+A host is up when both workers beat.  While the state of a worker is unknown, the last judgement of the host stands.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 
 class WorkerName(StrEnum):
-    """One of a host's two workers, as ``blockjobs worker --queue`` names it."""
+    """A worker of a host, by the value of ``blockjobs worker --queue``."""
 
     STEPS = "steps"
     COPY = "copy"
 
 
 class Word(StrEnum):
-    """What is known of one worker.  ``UNSURE``: it may have just begun to beat, or may have ended long ago."""
+    """The state of one worker.  ``UNSURE``: the worker has just begun to beat, or has ended long ago."""
 
     UP = "up"
     DOWN = "down"
@@ -27,7 +27,7 @@ class Word(StrEnum):
 
 
 class Absence(NamedTuple):
-    """One worker of a host that is not there: ``DOWN`` or ``LEFT``, and since when it was judged so (ms)."""
+    """An absent worker of a host: ``DOWN`` or ``LEFT``, and the time of that judgement (ms)."""
 
     worker: WorkerName
     word: Word
@@ -35,11 +35,11 @@ class Absence(NamedTuple):
 
 
 def judge_worker(*, says: str, beaten: bool, silent: bool, moved: bool, was_there: bool) -> Word:
-    """What is known of one worker.
+    """Judge the state of one worker.
 
-    ``says``: its last word, "here" or "left".  ``beaten``: it ever beat.  ``silent``: its counter stood still for too
-    long under the observer's eyes.  ``moved``: its counter was seen to move.  ``was_there``: nobody has judged yet that
-    it is not there.
+    ``says``: the last word of the worker, "here" or "left".  ``beaten``: at least one beat is on record.  ``silent``:
+    the observer saw the counter stand still for too long.  ``moved``: the observer saw the counter move.
+    ``was_there``: the worker was not judged absent so far.
     """
     if says == "left":
         return Word.LEFT
@@ -49,7 +49,7 @@ def judge_worker(*, says: str, beaten: bool, silent: bool, moved: bool, was_ther
 
 
 def judge_host(words: Mapping[WorkerName, Word]) -> str | None:
-    """``up``, ``down`` or ``left``; None: nobody can say yet."""
+    """``up``, ``down`` or ``left``; None while the state of a worker is unknown."""
     found = set(words.values())
     if Word.UNSURE in found:
         return None
@@ -60,19 +60,20 @@ _SAID: Final = {Word.DOWN: "does not beat", Word.LEFT: "was stopped"}
 
 
 def describe_absence(absence: Absence) -> str:
-    """``its copy worker does not beat``."""
+    """The absence as a clause, such as ``its copy worker does not beat``."""
     return f"its {absence.worker} worker {_SAID[absence.word]}"
 
 
 def lone_absence(absent: tuple[Absence, ...]) -> str:
-    """The same of the one worker that is missing; "" where both are, or none is."""
+    """The absence as a clause if exactly one worker is absent; "" otherwise."""
     return describe_absence(absent[0]) if len(absent) == 1 else ""
 
 
 class WorkerProcess(NamedTuple):
-    """One process among all that ever were: drawn at its start, and where it is to be found.
+    """One worker process, unique over time: ``drawn`` is a random name, made at the start of the process.
 
-    ``start``: its start in seconds since the boot of its machine.  ``namespace``: the one that its pid is of.
+    ``start``: seconds from the boot of the machine to the start of the process.  ``namespace``: the namespace of
+    ``pid``.
     """
 
     drawn: str
@@ -83,12 +84,12 @@ class WorkerProcess(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As Redis keeps it."""
+        """The text form, as stored in Redis."""
         return " ".join(map(str, self))
 
     @classmethod
     def parse(cls, text: str) -> WorkerProcess | None:
-        """The process that a text names; None: it names none, as those of earlier versions."""
+        """The process named by a text; None for a text without a process, as earlier versions wrote."""
         try:
             drawn, pid, start, namespace, node = text.split(" ", 4)
             return cls(drawn, int(pid), float(start), int(namespace), node)

@@ -1,8 +1,9 @@
-"""Whether a registry may decide: what others know of decisions that it does not know itself.
+"""Doubt about the registry's memory: decisions known elsewhere and missing in the registry.  Pure.
 
-Redis may come back older, empty, or be another one.  Who carried out or took a decision remembers its number; a
-registry that knows fewer has lost some, and would decide again what was decided.  What a host knows is compared with
-what the registry knew when Redis was started: later decisions bear numbers that the lost ones bore as well.  Pure.
+Redis may come back with older data, empty, or as a different registry.  The hosts and the finalizer remember the number
+of their last decision.  A registry with a lower number has lost decisions, and would decide the same transactions
+again.  A host's number is compared with the registry's number at the start of Redis, as later decisions reuse the lost
+numbers.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from dataclasses import dataclass
 
 from blockjobs.model.ids import Host
 
-ALL_STOP = 2  # hosts that know of later decisions, from which on nothing at all is decided
+ALL_STOP = 2  # number of hosts with lost decisions that stops every decision
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionsKnown:
-    """A registry, by its incarnation, and the number of the highest decision that somebody knows of it; 0: of none."""
+    """A registry, by its incarnation, and the number of the highest known decision; 0: none."""
 
     registry: str
     number: int
 
 
 def doubt_host(host: Host, claim: DecisionsKnown, here: DecisionsKnown) -> str:
-    """Why nothing is decided with a host; "" where it may be."""
+    """The reason to decide nothing with a host; "" without doubt."""
     if claim.registry and claim.registry != here.registry:
         which = f"decisions of registry {claim.registry}, this one is {here.registry or 'new'}"
         way = f"`blockjobs registry accept-loss --registry {claim.registry} {claim.number}`, if that is gone for good"
@@ -37,10 +38,10 @@ def doubt_host(host: Host, claim: DecisionsKnown, here: DecisionsKnown) -> str:
 
 
 def doubt_all(lost: Mapping[Host, int], own: int, here: int) -> str:
-    """Why nothing at all is decided; "" where it may be.
+    """The reason to decide nothing at all; "" without doubt.
 
-    ``lost``: hosts that know of decisions which this registry has lost, and the highest number of each; ``own``: the
-    highest that the finalizer has taken itself; ``here``: the highest that this registry knows.
+    ``lost``: the hosts with decisions lost by this registry, with the highest number by host; ``own``: the highest
+    decision taken by the finalizer; ``here``: the highest decision known to this registry.
     """
     if own > here:
         return _ask_to_accept(f"the finalizer has taken decision {own}, this registry knows {here}", own)
@@ -51,7 +52,7 @@ def doubt_all(lost: Mapping[Host, int], own: int, here: int) -> str:
 
 
 def doubt_lost(lost: Mapping[Host, int]) -> str:
-    """Why nothing is decided with hosts that know of decisions which were lost; "" where there are none."""
+    """The reason to decide nothing with the hosts in ``lost``, the hosts with lost decisions; "" without such hosts."""
     if not lost:
         return ""
     host, number = max(lost.items(), key=lambda each: each[1])
@@ -63,7 +64,7 @@ def _ask_to_accept(what: str, number: int) -> str:
 
 
 def doubt_unheard(hosts: Iterable[Host]) -> str:
-    """Why nothing is decided with hosts that were not heard since Redis was started; "" where there are none."""
+    """The reason to decide nothing with hosts not heard since the start of Redis; "" without such hosts."""
     names = sorted(hosts)
     if not names:
         return ""

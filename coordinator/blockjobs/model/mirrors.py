@@ -1,4 +1,4 @@
-"""What is special about a job of type ``mirror``: its options, checked with QEMU's texts and in its order."""
+"""The options of a job of type ``mirror``, checked with QEMU's texts and in QEMU's order."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Final
 from blockjobs.model.errors import BadInput
 
 SYNC: Final = ("full", "top", "none")
-GRANULARITY: Final = 64 << 10  # bytes; what a dirty chunk is written in
+GRANULARITY: Final = 64 << 10  # bytes; unit in which a dirty chunk is written
 BUFFER: Final = 16 << 20  # bytes in flight
 SMALLEST, LARGEST = 512, 64 << 20  # bytes, of the granularity
 SIZES_DIFFER: Final = "Source and target image have different sizes"
-ANEW: Final = "anew"  # an option of ours: the target is made, whatever is there, so what is there may have any size
+ANEW: Final = "anew"  # an option of this project: the target is recreated, so an existing target may have any size
 KEYS: Final = ("granularity", "buf-size", "copy-mode", "quiesce")
 
 
 def options(given: Mapping[str, Any], *, sync: str = "full") -> dict[str, Any]:
-    """What a ``JobSpec`` of a mirror carries in ``options``; 0 and what is left out are the defaults.
+    """The ``options`` of a mirror's ``JobSpec``; 0 and missing keys stand for the defaults.
 
     Raises:
         BadInput: with QEMU's text.

@@ -1,8 +1,7 @@
-"""Who is told of a run's end, or that it needs a person: kinds of URLs, what may be shown of one, the message, when it
-is tried again.
+"""Notices of a run's end or of a need for a person: kinds of URLs, redaction, messages and retry times.
 
-A URL may hold a secret anywhere: in its user info, its query, and with most services in its path or in the place of
-the host.  What is shown, logged or kept as the reason of a failure goes through ``shown`` and ``scrubbed``.
+A URL may hold a secret anywhere: in the user info, in the query, and with most services in the path or in place of the
+host.  Every URL or error text for display, logs or records goes through ``shown`` and ``scrubbed``.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from blockjobs.model.policies import Verdict, replaced_text
 from blockjobs.model.volumespec import printable
 
 LONGEST: Final = 2000  # characters of a URL
-MOST: Final = 20  # URLs for one outcome
-FAILURES: Final = 5  # failed jobs that a message names
-NEEDS: Final = 10  # of what needs a person, in one message
-ATTENTION: Final = "attention"  # the verdict of such a message, and what a run file lists those under who are told
-TEXT: Final = 300  # characters of an error that a message quotes
+MOST: Final = 20  # URLs per outcome
+FAILURES: Final = 5  # failed jobs named in a message
+NEEDS: Final = 10  # needs listed in one message
+ATTENTION: Final = "attention"  # the verdict of a message about needs, and the key of its recipients in a run file
+TEXT: Final = 300  # characters of an error quoted in a message
 VERSION: Final = 1  # of the message
 
 OUTCOMES: Final = {Verdict.ALL: "success", Verdict.PARTIAL: "partial", Verdict.FAILED: "failure"}
@@ -36,22 +35,22 @@ class Kind(StrEnum):
 
 
 _KINDS: Final = {"http": Kind.WEBHOOK, "https": Kind.WEBHOOK}  # everything else is apprise's
-_HOSTS: Final = frozenset({"http", "https", "mailto", "mailtos"})  # their host is one, and no token
+_HOSTS: Final = frozenset({"http", "https", "mailto", "mailtos"})  # schemes with a real host instead of a token
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?", re.ASCII)
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?=.)", re.ASCII)
 _EXPECTED: Final = "https://HOST/PATH, or a URL of apprise's such as mailto://USER:PASSWORD@example.com, was expected"
 
 
 def kind_of(url: str) -> Kind:
-    """Who carries a message to ``url``."""
+    """The carrier of messages to ``url``."""
     return _KINDS.get(url.partition("://")[0].lower(), Kind.APPRISE)
 
 
 def checked(url: str) -> str:
-    """``url``, if it can be one at all; what only apprise knows of its own kinds is asked elsewhere.
+    """``url``, if the form is valid; URLs of apprise are checked further by ``notify.by_apprise``.
 
     Raises:
-        BadInput: what is wrong, without anything of the URL that may be secret.
+        BadInput: the fault, without any part of the URL that may be secret.
     """
     match = _SCHEME.match(url)
     if match is None or len(url) > LONGEST or any(ch.isspace() or not ch.isprintable() for ch in url):
@@ -69,13 +68,13 @@ def checked(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """What may be shown of ``url``: the scheme, and the host of those that have one."""
+    """The public part of ``url``: the scheme, and the host for schemes with a real host."""
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     place = re.split("[/?#]", rest, maxsplit=1)[0]
     behind = rest[len(place) :]
     host = place.rpartition("@")[2]
-    # A password may hold what ends a host: then the host is somewhere behind it.
+    # A password may contain a character that ends a host: the host is then somewhere behind the password.
     if scheme not in _HOSTS or not _HOST.fullmatch(host) or ("@" in behind and "@" not in place):
         return f"{scheme}://***"
     path = behind.partition("?")[0].partition("#")[0]
@@ -83,7 +82,7 @@ def shown(url: str) -> str:
 
 
 def scrubbed(text: str, url: str, *secrets: str) -> str:
-    """``text`` as one line, without any part of ``url`` that ``shown`` leaves out, and without ``secrets``."""
+    """``text`` as one line, without the parts of ``url`` hidden by ``shown``, and without ``secrets``."""
     open_ = shown(url)
     rest = url.partition("://")[2]
     parts = {rest, unquote(rest), *re.split(r"[/?&=:@#,+]", rest), *re.split(r"[/?&=:@#,+]", unquote(rest)), *secrets}
@@ -93,7 +92,7 @@ def scrubbed(text: str, url: str, *secrets: str) -> str:
 
 
 def told_of(notify: Mapping[str, Sequence[str]], verdict: Verdict) -> tuple[str, Sequence[str]]:
-    """The outcome under whose name a run file lists who is told, and their URLs; ``partial`` is failure unless said."""
+    """The outcome used as the key in a run file's recipients, and the URLs; ``partial`` falls back to ``failure``."""
     outcome = OUTCOMES[verdict]
     if outcome == "partial" and outcome not in notify:
         outcome = "failure"
@@ -101,16 +100,16 @@ def told_of(notify: Mapping[str, Sequence[str]], verdict: Verdict) -> tuple[str,
 
 
 def again_after(tries: int, delays: Sequence[float]) -> float | None:
-    """Seconds until a notice that failed ``tries`` times is tried again; None: it is given up."""
+    """Seconds until the next try of a notice after ``tries`` failures; None: give the notice up."""
     return delays[tries - 1] if tries <= len(delays) else None
 
 
-# --- what is said ---------------------------------------------------------------------------------------
+# --- the message ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A job that failed."""
+    """A failed job."""
 
     job: str
     host: str
@@ -119,7 +118,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """A run that is over, as it is told of.  Times in seconds."""
+    """A finished run, as described in a notice.  Times in seconds."""
 
     run: str
     name: str
@@ -131,12 +130,12 @@ class RunEnd:
     began: float = 0.0
     ended: float = 0.0
     failures: tuple[Failure, ...] = ()
-    replaced: str = ""  # the run that was started later and took its place in line
+    replaced: str = ""  # the later run that took the place in line
     test: bool = False
 
 
 def body(run: RunEnd, notice: str) -> dict[str, Any]:
-    """The JSON of a webhook; ``notice`` names it: the same at every try."""
+    """The JSON of a webhook; ``notice`` is the id of the notice, the same at every try."""
     return {
         "version": VERSION, "notice": notice, "test": run.test, "run": run.run, "name": run.name,
         "verdict": OUTCOMES[run.verdict], "exit-code": int(run.verdict),
@@ -150,7 +149,7 @@ def body(run: RunEnd, notice: str) -> dict[str, Any]:
 def attention_body(
     notice: str, name: str, needs: Sequence[Mapping[str, Any]], *, run: str = "", test: bool = False
 ) -> dict[str, Any]:
-    """The JSON of a webhook that tells what needs a person: of a run, or of a name where there is no run."""
+    """The JSON of a webhook about needs: the needs of a run, or of a name without a run."""
     shown_ones = [{**need, "text": _short(str(need["text"]))} for need in needs[:NEEDS]]
     return {
         "version": VERSION, "notice": notice, "test": test, "run": run or None, "name": name, "verdict": ATTENTION,
@@ -159,7 +158,7 @@ def attention_body(
 
 
 def title(said: Mapping[str, Any]) -> str:
-    """One line for a person, of a ``body`` or an ``attention_body``."""
+    """The title line of a ``body`` or an ``attention_body``, for a person."""
     if said["verdict"] == ATTENTION:
         return f"{'TEST: ' * said['test']}blockjobs: {said['name']} needs attention: {said['needs'][0]['text']}"
     word = "skipped" if said["replaced-by"] else _SAID[Verdict(said["exit-code"])]
@@ -168,7 +167,7 @@ def title(said: Mapping[str, Any]) -> str:
 
 
 def text(said: Mapping[str, Any]) -> str:
-    """The rest of it."""
+    """The lines below the title."""
     return "\n".join(_lines_of_needs(said) if said["verdict"] == ATTENTION else _lines(said))
 
 

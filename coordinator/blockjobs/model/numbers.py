@@ -1,4 +1,4 @@
-"""The numbers that people give: whole ones of 64 bits, and times; whatever else is refused where it is given."""
+"""Validation of numbers given by users: whole numbers of 64 bits, and times.  Other values are refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CENTURY: Final = 3_155_760_000  # seconds
 
 
 def whole(value: object, what: str) -> int:
-    """``value``, if it is a whole number from 0 to the largest one.
+    """``value``, if it is a whole number from 0 to ``MOST``.
 
     Raises:
-        BadInput: it is another number, or none at all; ``what`` it was given for.
+        BadInput: the value is out of range or no whole number; ``what`` names the field.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
         raise BadInput(f"{what}: {_shown(value)} is not accepted; a whole number from 0 to {MOST} was expected")
@@ -22,10 +22,10 @@ def whole(value: object, what: str) -> int:
 
 
 def milliseconds_of(seconds: float, what: str) -> int:
-    """A time in milliseconds, at least one unless it is 0.
+    """A time in milliseconds, at least 1 unless ``seconds`` is 0.
 
     Raises:
-        BadInput: it is less than 0, more than a hundred years, or no number; ``what`` it was given for.
+        BadInput: the time is negative, over a hundred years, or no number; ``what`` names the field.
     """
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= CENTURY:
         raise BadInput(f"{what}: {_shown(seconds)} is not accepted; a time from 0 to {CENTURY} seconds was expected")
@@ -33,7 +33,7 @@ def milliseconds_of(seconds: float, what: str) -> int:
 
 
 def _shown(value: object) -> str:
-    """``value`` on one line, short."""
+    """``value`` on one line, shortened."""
     text = (
         f"a whole number of {value.bit_length()} bits"
         if isinstance(value, int) and abs(value) > 1 << 200

@@ -1,4 +1,4 @@
-"""Whether a name of run files is overdue: no run of it has succeeded within the time that its file allows.  Pure."""
+"""Detection of overdue names: names of run files without a successful run within the allowed time.  Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from blockjobs.model.policies import span
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameSeen:
-    """A name that has to succeed in time.  Times in milliseconds by the steady clock.
+    """A name with a time limit between successes.  Times in milliseconds by the steady clock.
 
-    ``seconds``: what its file allows.  ``since``: when that was first said.  ``good``: the end of the last run that
-    succeeded, 0: none has; ``run``: which.  ``told``: the mark of the last time that it was told.  ``jumps``: how far
-    the clock that is shown is ahead.
+    ``seconds``: the limit in the run file.  ``since``: when the limit was first set.  ``good``: the end of the last
+    successful run ``run``, 0 without one.  ``told``: the mark of the last notice.  ``jumps``: milliseconds by which
+    Redis' clock is ahead of the steady clock.
     """
 
     name: str
@@ -32,7 +32,7 @@ class NameSeen:
 
     @property
     def began(self) -> int:
-        """Since when it waits for a run that succeeds."""
+        """The start of the wait for a successful run."""
         return max(self.since, self.good)
 
     @property
@@ -53,12 +53,12 @@ class NameSeen:
 
 
 def overdue_text(seen: NameSeen) -> str:
-    """How a name stands, as one line."""
+    """The state of a name as one line."""
     last = f"the last one was {seen.run}" if seen.good else "none ever did"
     waited = span(seen.waited if seen.waited < 60 else seen.waited // 60 * 60)
     return f"{seen.name}: no run succeeded for {waited}, {span(seen.seconds)} are allowed; {last}"
 
 
 def overdue_need(seen: NameSeen) -> Need:
-    """What is told of a name that is overdue: once, until a run of it has succeeded."""
+    """The need for an overdue name; the mark is the same until a run succeeds, so that only one notice is sent."""
     return Need(cause=Cause.OVERDUE, subject=seen.name, text=overdue_text(seen), since=seen.began, mark=str(seen.began))

@@ -1,6 +1,7 @@
-"""What a run asks for beside its jobs: how each of its transactions ends well, where stores lie, its own terms.
+"""The terms of a run beside the jobs: success and retry policies of transactions, stores, deadlines.
 
-A run's record keeps it as one dict, ``RunFields.to_dict``; ``verdict`` says how a run ended by it.
+The record of a run stores the terms as one dict, ``RunFields.to_dict``; ``verdict`` applies the terms at the end of a
+run.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from blockjobs.model.exits import Exit
 from blockjobs.model.ids import JobId, RunId, TxnId
 from blockjobs.model.numbers import milliseconds_of, whole
 
-RETRY_WAIT: Final = 30  # seconds before the first time that what failed is tried again
-LONGEST_WAIT: Final = 900  # before any of them, unless the file asks for more
+RETRY_WAIT: Final = 30  # seconds before the first retry of a failed job
+LONGEST_WAIT: Final = 900  # seconds before any retry, unless the run file sets a longer wait
 _TRY: Final = re.compile(r"\.try\d+$", re.ASCII)
-ALONE: Final = ""  # the name of what a run consists of that has no named transactions
+ALONE: Final = ""  # the transaction name in a run without named transactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offline:
-    """What becomes of a run of which hosts are away: it fails, it goes without them, or it waits (seconds)."""
+    """The policy for hosts that are away: the run fails, goes without the hosts, or waits ``seconds`` seconds."""
 
     what: str = "fail"  # fail, skip, wait
     seconds: int = 0
@@ -33,17 +34,17 @@ class Offline:
 
     @classmethod
     def of(cls, text: str) -> Offline:
-        """What ``str`` made."""
+        """Parse the form made by ``str``."""
         what, _, rest = text.partition(" ")
         return cls(what=what, seconds=int(rest.removesuffix("s") or 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One transaction of a run file.  ``succeed_if``: percent of its jobs, None where it does not say; ``salvaged``: a
-    job counts also if parts of its source could not be read.
+    """One transaction of a run file.
 
-    ``retry``: how often a job of it that failed is tried again, the first time ``retry_wait`` seconds later.
+    ``succeed_if``: percent of jobs needed for success, None if not set; ``salvaged``: a job counts even with unreadable
+    parts in the source.  ``retry``: retries of a failed job, the first after ``retry_wait`` seconds.
     """
 
     grouped: bool = True
@@ -76,7 +77,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Where targets lie; ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: none."""
+    """A store of targets; ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: no limit."""
 
     path: str
     jobs: int = 0
@@ -92,7 +93,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """What a run went without: jobs by name, or sources of which nobody could say how many jobs they are."""
+    """Jobs left out of a run by name, or source patterns that no host could expand to jobs."""
 
     transaction: str
     host: str
@@ -105,18 +106,18 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFields:
-    """All of it.  Times in seconds, 0 where the file says nothing."""
+    """The run-level fields of a run file: policies, stores, deadlines, notices.  Times in seconds; 0 means not set."""
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
     stores: Mapping[str, Store] = field(default_factory=dict)
     deadline: int = 0
     hold_timeout: int = 0
-    on_overlap: str = ""  # "": others of its name do not matter, as to runs that no file describes
+    on_overlap: str = ""  # "": runs of the same name may overlap, as for a run without a run file
     file: str = ""
     notify: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
-    overdue: int = 0  # within which a run of its name has to succeed
-    part: bool = False  # only some transactions of its file: that it succeeds says nothing of its name
+    overdue: int = 0  # seconds within which a run of the name has to succeed
+    part: bool = False  # only some transactions of the file: a success says nothing about the name
 
     def __post_init__(self) -> None:
         milliseconds_of(self.overdue, "overdue")
@@ -135,7 +136,7 @@ class RunFields:
 
     @classmethod
     def from_dict(cls, keys: Mapping[str, Any]) -> RunFields:
-        """Also of a record that has none of it."""
+        """Parse the stored form, also from a record without these fields."""
         return cls(
             policies={name: Policy.from_dict(each) for name, each in keys.get("policies", {}).items()},
             stores={name: Store(**each) for name, each in keys.get("stores", {}).items()},
@@ -160,66 +161,67 @@ def span(seconds: int) -> str:
 
 
 def retry_after(wait: int, number: int) -> int:
-    """Seconds before a failed job is tried again for the ``number``-th time: ever longer, as what is out of order was
-    not mended by then.
+    """Seconds before the ``number``-th retry of a failed job.
+
+    The wait doubles from retry to retry, as the earlier wait was too short for a repair.
     """
     return int(min(wait * 2 ** min(number - 1, 20), max(wait, LONGEST_WAIT)))
 
 
-# --- which transaction of the file --------------------------------------------------------------------
+# --- the transactions of a run file -------------------------------------------------------------------
 
 
 def transaction_id(run: RunId, name: str, job: JobId, *, grouped: bool) -> TxnId:
-    """``RUN.NAME`` of a grouped one, ``RUN.NAME.JOB`` of the members of an individual one; without a name as ever."""
+    """``RUN.NAME`` for a grouped transaction, ``RUN.NAME.JOB`` for an individual one; RUN or JOB without a name."""
     if not name:
         return TxnId(run if grouped else job)
     return TxnId(f"{run}.{name}" if grouped else f"{run}.{name}{job.removeprefix(run)}")
 
 
 def next_try(txn: TxnId, number: int, longest: int) -> TxnId:
-    """The transaction in which a job of an individual one is tried for the ``number``-th time.
+    """The transaction of the ``number``-th retry of a job.
 
-    It is another one: on the host nothing is ever made again under the name of one that is over.
+    A retry needs a new transaction id: a host never makes files again under the id of a finished transaction.
     """
     end = f".try{number}"
     return TxnId(f"{_TRY.sub('', txn)[: longest - len(end)]}{end}")
 
 
 def transaction_name(run: RunId, txn: TxnId, policies: Iterable[str]) -> str:
-    """The name in the run file; names have no dot, so that this is one way only."""
+    """The name of a transaction in the run file; a name has no dot, so the inverse is unique."""
     name = txn.removeprefix(f"{run}.").partition(".")[0]
     return name if name in policies else ALONE
 
 
-# --- how it ended ---------------------------------------------------------------------------------------
+# --- the end of a run ---------------------------------------------------------------------------------
 
 
 class Verdict(IntEnum):
-    """How a run ended; the number is the exit code."""
+    """The verdict on a run; the number is the exit code."""
 
     ALL = Exit.ALL
     FAILED = Exit.FAILED
-    PARTIAL = Exit.PARTIAL  # not all of it, and the file says that this will do
+    PARTIAL = Exit.PARTIAL  # partly committed, accepted by `succeed-if`
 
 
 class RunOutcome(StrEnum):
-    """How a run ended, in a word: what became of its jobs, whatever its file says will do."""
+    """The outcome of a run: the fate of its jobs, regardless of `succeed-if`."""
 
     COMMITTED = "committed"
     PARTLY = "partly committed"
-    ABORTED = "aborted"  # nothing is left of it: something failed
-    CANCELLED = "cancelled"  # nothing is left of it, and nothing failed
-    FOUND = "found"  # nobody knows: a rescan found what there is of it
-    SKIPPED = "skipped"  # it waited for another run of its name, and a later start took its place
+    ABORTED = "aborted"  # every job is undone: at least one failed
+    CANCELLED = "cancelled"  # every job is undone, and none failed
+    FOUND = "found"  # unknown: a rescan found backups of the run
+    SKIPPED = "skipped"  # replaced by a later start while waiting for an active run of the same name
 
 
 def replaced_text(by: str) -> str:
-    """Why a run was skipped that waited for another one of its name; ``by``: the run that waits in its place."""
+    """Why a waiting run was skipped; ``by``: the run now waiting in its place."""
     return f"replaced by run {by}, which was started later"
 
 
 def outcome_of(jobs: int, failed: int, cancelled: int) -> RunOutcome:
-    """How a run of so many jobs ended, of which so many failed and were cancelled."""
+    """The outcome of a run from the number of its jobs, of failed and of cancelled jobs."""
     if not failed + cancelled:
         return RunOutcome.COMMITTED
     if failed + cancelled < jobs:
@@ -229,8 +231,11 @@ def outcome_of(jobs: int, failed: int, cancelled: int) -> RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A transaction of the file: jobs that were started, those of them that ended badly, those left out, and those that
-    committed although parts of their sources could not be read."""
+    """A transaction of the run file in figures.
+
+    ``jobs``: started jobs; ``bad``: started jobs that failed or were cancelled; ``skipped``: jobs left out;
+    ``salvaged``: committed jobs with unreadable parts in the source.
+    """
 
     jobs: int = 0
     bad: int = 0
@@ -239,9 +244,9 @@ class Count:
 
 
 def verdict(counts: Mapping[str, Count], policies: Mapping[str, Policy]) -> Verdict:
-    """How a run ended that is over; the worst of its transactions counts.
+    """The verdict on a finished run: the verdict on the worst transaction.
 
-    Where a share is asked for, a job that was left out counts as one that is not there.
+    For `succeed-if`, a job left out counts as a job without a commit.
     """
     each = [_one(count, policies.get(name, Policy())) for name, count in counts.items()]
     return next((worst for worst in (Verdict.FAILED, Verdict.PARTIAL) if worst in each), Verdict.ALL)

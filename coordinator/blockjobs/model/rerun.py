@@ -1,7 +1,7 @@
-"""A run once more: the jobs that did not commit, with the same specs, as a new run of the same name.
+"""A rerun: the jobs without a commit, with the same specs, as a new run of the same name.
 
-Pure.  Words of the run file were expanded when it was submitted; ``{run}``, ``{date}`` and ``{time}`` are found again
-by what they stood for, which the run's id says, and only behind the directory that no word is in (``target_base``).
+Pure.  The words in the run file were expanded at submit.  The old values of ``{run}``, ``{date}`` and ``{time}`` follow
+from the id of the old run; they are replaced in the target path behind ``target_base``, the directory without words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STAMP: Final = re.compile(r"-(\d{8}T\d{6}Z)$", re.ASCII)
 
 
 def began(run: str) -> datetime | None:
-    """The time in a run's id; None where it has none, as it was given by hand."""
+    """The time in a run's id; None in an id given by hand, without a time."""
     found = _STAMP.search(run)
     try:
         return datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if found else None
@@ -35,13 +35,13 @@ def plan(
     run: RunId, name: str, jobs: Iterable[JobSpec], fields: RunFields, now: datetime, *, grouped: bool,
     more: Iterable[JobSpec] = (), skipped: tuple[Skipped, ...] = (),
 ) -> RunPlan:  # fmt: skip
-    """The run that starts these jobs of another one again, now.
+    """Plan the run that starts these jobs of run ``run`` again, now.
 
-    ``more``: jobs that the other one went without, planned for this one; ``skipped``: what this one goes without.
+    ``more``: jobs left out by run ``run`` and planned for the new run; ``skipped``: jobs left out by the new run.
 
     Raises:
         BadInput: an id would be too long.
-        JobFault: two of them do not go together.
+        JobFault: two jobs do not go together.
     """
     new = ids.run_id(name, now)
     renew = _renewed(run, new, now)
@@ -63,7 +63,7 @@ def _job(
 ) -> JobSpec:  # fmt: skip
     job = ids.job_id(_within(spec.id, run, new))
     name = transaction_name(run, spec.transaction, policies)
-    if name in policies and not policies[name].grouped:  # by itself, in whichever of its tries
+    if name in policies and not policies[name].grouped:  # an individual transaction, or a retry of one
         txn: str = transaction_id(new, name, JobId(job), grouped=False)
     else:
         txn = job if str(spec.transaction) == spec.id else ids.job_id(_within(spec.transaction, run, new))
@@ -72,12 +72,12 @@ def _job(
 
 
 def _within(name: str, run: RunId, new: RunId) -> str:
-    """An id of the old run as one of the new run; one that was given by hand stays as it is."""
+    """An id of the old run as an id of the new run; an id given by hand is unchanged."""
     return new + name.removeprefix(run) if name == run or name.startswith(f"{run}.") else name
 
 
 def _renewed(run: RunId, new: RunId, now: datetime) -> Callable[[str], str]:
-    """A path behind its base, with what the words stood for in the old run replaced by what they stand for now."""
+    """A function that replaces the old values of the words by the new values, in the part of a path behind its base."""
     then = began(run)
     meant = templates.words(run, "", then) if then else {"run": run}
     means = templates.words(new, "", now)

@@ -1,7 +1,7 @@
-"""Backups that a rescan finds on a host: which of them count, and where they stand among those that are known.  Pure.
+"""Backups found by a rescan of a host: validity, and order among the known backups.  Pure.
 
-A manifest is data, and a host says of itself what it likes: what either says is taken only as far as it concerns the
-host below whose write roots it was found.  So the source of such a backup is one of that host, whatever it was called.
+A manifest is untrusted data, and so is a host's answer.  Both are believed only about the host with the write root
+above the manifest.  The source of a found backup is therefore a source of that host, under any name in the manifest.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import Host, RunId
 from blockjobs.model.keep import PublishedTarget
 
-KINDS: Final = ("read", "written", "zero", "skipped")  # of bytes, as the record of a run sums them up
+KINDS: Final = ("read", "written", "zero", "skipped")  # kinds of bytes, as the record of a run sums them up
 _RUN: Final = re.compile(r"(?P<name>.+)-(?P<at>\d{8}T\d{6})(?:\.\d{6})?Z", re.ASCII)
 _SEAL: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 MOST_LAYERS: Final = 64
 _LONGEST: Final = 4400  # characters of a volume's text: a path and a host
-_NOTHING: Final = "null-co"  # as a source: nobody locks it
+_NOTHING: Final = "null-co"  # driver of a source without a lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundBackup:
-    """A published image with its manifest beside it.  ``ended``: when its copy was, ms; 0: not known.
+    """A published image with its manifest.  ``ended``: the end of the copy, ms; 0: not known.
 
-    ``named``: the host that the manifest names; ``seal``: a digest of the manifest's text.
+    ``named``: the host named in the manifest; ``seal``: a digest of the manifest's text.
     """
 
     host: Host
@@ -45,14 +45,14 @@ class FoundBackup:
     ended: int
     salvaged: bool
     bytes: Mapping[str, int]
-    layers: tuple[str, ...] = ()  # the paths that it lies on
+    layers: tuple[str, ...] = ()  # the paths of the layers below the image
 
     @classmethod
     def of(cls, row: Mapping[str, Any], host: Host) -> FoundBackup:
-        """What a host tells of a manifest that it has found.
+        """Parse a host's answer about a manifest.
 
         Raises:
-            BadInput: it is not what a job could have published there.
+            BadInput: no job could have published this backup there.
         """
         run = RunId(_id(row, "run"))
         start_of(run)
@@ -77,29 +77,29 @@ class FoundBackup:
 
     @property
     def entry(self) -> str:
-        """Under which the backup stands in the record of its run; no id of a job has an ``@``."""
+        """The key of the backup in the record of its run; no job id contains an ``@``."""
         return f"{self.job}@{self.host}"
 
     @property
     def at(self) -> float:
-        """When its run was started, in seconds since the epoch."""
+        """The start of the run, in seconds since the epoch."""
         return start_of(self.run).timestamp()
 
     @property
     def base(self) -> str:
-        """The directory that was there before its run: that above the first one which is named after the run."""
+        """The directory that existed before the run: the parent of the first directory named after the run."""
         parts = self.path.split("/")[:-1]
         made = next((at for at, part in enumerate(parts) if self.run in part), len(parts))
         return "/".join(parts[:made]) or "/"
 
 
 def name_of(run: RunId) -> str:
-    """The name of the run file that a run was started of.  Raises BadInput: no run is called so."""
+    """The name of the run file, from a run id.  Raises BadInput for a malformed run id."""
     return _parts(run)["name"]
 
 
 def start_of(run: RunId) -> datetime:
-    """When a run was started, as its id says.  Raises BadInput: no run is called so."""
+    """The start of a run, from its id.  Raises BadInput for a malformed run id."""
     try:
         return datetime.strptime(_parts(run)["at"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     except ValueError:
@@ -138,22 +138,22 @@ def _shown(value: object) -> str:
     return volumespec.printable(str(value)[:60])
 
 
-# --- what becomes of it ---------------------------------------------------------------------------------------
+# --- how a found backup stands -----------------------------------------------------------------------------------
 
 
 class BackupStanding(StrEnum):
-    """What a backup that was found is to the registry."""
+    """The relation of a found backup to the registry."""
 
     NEW = "found"
     KNOWN = "known"
-    MOVED = "moved"  # known at another place, where it may be no longer
+    MOVED = "moved"  # known at another path or host, by an entry that may be obsolete
     FOREIGN = "of another host"
-    GOING = "going"  # its run is not over
+    GOING = "going"  # the run is not over
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``why``: what people should know; ``known``: the entry in the registry that the backup is."""
+    """``why``: an explanation for the user; ``known``: the entry of the same backup in the registry."""
 
     standing: BackupStanding
     why: str = ""
@@ -163,10 +163,10 @@ class Judgement:
 def judge_found(
     found: FoundBackup, entries: Iterable[PublishedTarget], *, going: bool, hosts: Collection[str], moved_from: str = ""
 ) -> Judgement:
-    """What becomes of a backup that was found.
+    """Judge a found backup.
 
-    ``entries``: what its run has published, as far as the registry knows; ``going``: that run is not over.  ``hosts``:
-    those that the registry knows.  ``moved_from``: a host whose backups lie where they are found now.
+    ``entries``: targets published by its run, as known to the registry; ``going``: the run is not over.  ``hosts``: the
+    hosts known to the registry.  ``moved_from``: the former host of the backups now found.
     """
     mine = [entry for entry in entries if entry.job == found.job]
     if same := next((entry for entry in mine if entry.place == found.place), None):
@@ -182,18 +182,18 @@ def judge_found(
     for entry in mine:
         if found.seal == entry.seal:
             return Judgement(BackupStanding.KNOWN, f"known on host {entry.host}", entry)
-        if entry.host == found.named:  # a host that is not known here any more: the name that this one had
+        if entry.host == found.named:  # a host unknown to the registry: an earlier name of this host
             way = f"`blockjobs hosts rename {entry.host} {found.host}`, or `--moved-from {entry.host}`"
             return Judgement(BackupStanding.FOREIGN, f"known on host {entry.host}: {way}", entry)
     return Judgement(BackupStanding.NEW)
 
 
 def number_among(at: float, known: Iterable[PublishedTarget], now: float) -> int:
-    """The number by which a found backup is ordered: that of the last known one of its name that is surely not newer.
+    """The number that orders a found backup: the number of the last known backup of the name that is surely not newer.
 
-    Decisions have numbers, and manifests do not say them.  So it stands behind the backups that began before it did, as
-    far as their times rise with their numbers, and before all others; it is older than whatever commits from now on.
-    ``at``: when its run began; ``now``: times beyond it are wrong, and say nothing.
+    Decisions have numbers, but manifests do not record the numbers.  A found backup is therefore placed behind the
+    backups begun earlier, as far as their times rise with their numbers, and before the rest; every later commit is
+    newer.  ``at``: the start of the run; ``now``: a time beyond ``now`` is wrong and ignored.
     """
     number = 0
     for target in sorted(known, key=lambda target: target.order):

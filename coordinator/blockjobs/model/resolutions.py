@@ -1,4 +1,4 @@
-"""What may become of an image that is committed and cannot be published, as a foreign file has its name."""
+"""Resolutions for a committed image with a foreign file under its name, in the way of publishing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Resolution(StrEnum):
 
 
 def resolution_text(how: str, target: str, run: str) -> str:
-    """What was done, for people.  ``target``: HOST:/PATH of the image."""
+    """A sentence about a finished resolution, for people.  ``target``: HOST:/PATH of the image."""
     match how:
         case Resolution.REPLACE:
             return f"published; the file that had its name is {target}.replaced-{run}"

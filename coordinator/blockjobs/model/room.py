@@ -1,7 +1,7 @@
-"""How much room a job's target is going to need: an estimate, and where it comes from.  Pure.
+"""Estimate of the room needed by a job's target, with the origin of the figure.  Pure.
 
-The best one is what the last committed backup of the same job takes up.  Without one it is the data of a raw file.
-Nobody can tell for a device, for what lies in an image of a format, and for compressed data.
+The best estimate is the size of the last committed backup of the same job.  Without such a backup the estimate is the
+data of a raw source file.  No estimate exists for devices, for data in an image of a format, and for compressed data.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _STARTED = re.compile(r"-\d{8}T\d{6}Z$")  # the end of a run's id
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes that a target is going to take up, and ``origin``, in words: what they are taken from."""
+    """Bytes needed by a target, and ``origin``: the source of the figure, in words."""
 
     bytes: int
     origin: str
 
 
 def series(spec: JobSpec) -> str:
-    """What all backups of one job have in common, in a word; "": it makes none, or none in a file."""
+    """The key shared by all backups of a job; "" for a job without a backup file."""
     target = spec.target.volume
     if spec.type in (restores.TYPE, verifications.TYPE) or not isinstance(volumespec.bottom(target), FileVolume):
         return ""
@@ -35,10 +35,10 @@ def series(spec: JobSpec) -> str:
 
 
 def estimate(spec: JobSpec, *, last: int, allocated: int | None) -> Estimate | None:
-    """The estimate for a job; None where there is none.
+    """The estimate for a job; None without one.
 
-    ``last``: what the last committed backup of its series takes up, in bytes; 0: there is none.
-    ``allocated``: the same of the raw file that is its source; None: it is no raw file.
+    ``last``: bytes taken up by the last committed backup of the series; 0 without one.  ``allocated``: bytes taken up
+    by the raw source file; None for other sources.
     """
     if last:
         return Estimate(last, "last backup")

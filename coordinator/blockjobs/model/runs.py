@@ -1,4 +1,4 @@
-"""What is submitted at once: a run, its transactions, their jobs; and the rules between the jobs of a run."""
+"""The content of one submit: a run, its transactions and jobs; and the rules between the jobs of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
 
 
 class PlanOptions(TypedDict, total=False):
-    """How a job is to be run; what is left out is ``JobSpec``'s default."""
+    """The options of a job; a missing key takes the default of ``JobSpec``."""
 
     type: str
     sync: str
@@ -49,15 +49,15 @@ class PlanOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """One start of a run file, ready to be submitted: all of it or nothing."""
+    """One start of a run file, ready for an atomic submit."""
 
     run: RunId
     name: str
-    grouped: bool  # every transaction of the file, that is: there is none of single jobs
-    transactions: tuple[tuple[JobSpec, ...], ...]  # of a grouped one of the file: all its jobs; else one a job
+    grouped: bool  # whether every transaction of the file is grouped
+    transactions: tuple[tuple[JobSpec, ...], ...]  # per transaction its jobs, one job if individual
     fields: RunFields = field(default_factory=RunFields)
     allow_in_place: frozenset[TxnId] = frozenset()  # transactions of several jobs that may have a target in place
-    retries: str = ""  # the run of which it starts again what failed
+    retries: str = ""  # the earlier run with the failed jobs started again by this run
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:
@@ -65,7 +65,7 @@ class RunPlan:
 
 
 class JobFault(BadInput):
-    """What is wrong with one job of a run; ``field`` is the key of the run file that is to blame."""
+    """A fault of one job of a run; ``field`` is the faulty key of the run file."""
 
     def __init__(self, position: int, field: str, text: str) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ class JobFault(BadInput):
 
 
 class NameUsed(JobFault):
-    """A volume is the name of a node, and nobody was given who knows the nodes."""
+    """A volume is the name of a node, and the caller gave no resolver of node names."""
 
 
 Named = Callable[[str], HostedVolume]  # the volume of a node; raises Refused
@@ -83,12 +83,12 @@ def volumes(
     source: object, target: object, meaning: dict[str, str], *, default_host: str | None = None, position: int = 0,
     named: Named | None = None, form: str = "raw", compress: bool = False, in_place: bool = False,
 ) -> tuple[HostedVolume, HostedVolume, str]:  # fmt: skip
-    """The two volumes of a job, words expanded, and the directory its target needs; ``form``: the target's format.
+    """The two volumes of a job with words expanded, and the base directory of the target.
 
-    ``in_place``: the target is a device, also where only its path is given.
+    ``form``: the target's format.  ``in_place``: the target is a device, even if given only as a path.
 
     Raises:
-        JobFault: one of them is malformed, or the two do not go together.
+        JobFault: a volume is malformed, or the two do not go together.
     """
     parsed = []
     for side, value in (("source", source), ("target", target)):
@@ -130,7 +130,7 @@ def volumes(
 
 
 def _in_place(written: HostedVolume, position: int) -> HostedVolume:
-    """A target that is a device: a path under ``/dev`` is one, whatever it was written as."""
+    """The target as a device: a path under ``/dev`` is a device, even if written as a file."""
     volume = written.volume
     if isinstance(volume, FileVolume) and volume.filename.startswith(_DEVICES):
         return replace(written, volume=DeviceVolume(volume.filename))
@@ -166,13 +166,13 @@ def _named(name: str, named: Named | None, position: int, field: str) -> HostedV
 def check_together(
     jobs: Iterable[JobSpec], called: Callable[[int], str] = "jobs[{}]".format, allow_in_place: Collection[TxnId] = ()
 ) -> None:
-    """The jobs of one run side by side: every id once, and nobody writes what another one reads or writes.
+    """Check the jobs of one run together: every id occurs once, and no job writes a volume used by another job.
 
-    ``called``: what a message calls a job, by its position.  A device that is written in place cannot be as it was
-    after an abort: a transaction of several jobs has one only if it is in ``allow_in_place``.
+    ``called``: the text for a job in a message, by position.  A device written in place cannot be restored after an
+    abort: a transaction of several jobs may have one only if listed in ``allow_in_place``.
 
     Raises:
-        JobFault: names the first job, in their order, that clashes with an earlier or later one.
+        JobFault: names the first job, by position, in conflict with an earlier or later job.
     """
     members = list(jobs)
     ids_seen: dict[JobId, int] = {}
@@ -215,14 +215,14 @@ def plan_backup(
     source_form: str = "raw",
     **options: Unpack[PlanOptions],
 ) -> RunPlan:
-    """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` makes it one of another kind.
+    """A run of one job: ``blockjobs backup SOURCE TARGET``; ``type`` in ``options`` selects the kind of job.
 
-    The job's id is ``job_id`` as given, else the run's with the target's file name behind it.  ``{name}`` in
-    the target stands for ``job_id``, else for the source's file name.  ``form``: the target's format,
-    ``source_form``: the source's.
+    The job's id is ``job_id`` if given, else the run's id plus the target's file name.  ``{name}`` in the target stands
+    for ``job_id`` if given, else for the source's file name.  ``form``: the target's format, ``source_form``: the
+    source's.
 
     Raises:
-        BadInput: says what was wrong and what was expected.
+        BadInput: names the fault and the expected form.
     """
     kind = options.get("type", "backup")
     run = ids.run_id(kind, now)
@@ -241,5 +241,5 @@ def plan_backup(
 
 
 def word(path: str) -> str:
-    """The last part of a path as a word that an id may contain."""
+    """The last part of a path as a word valid inside an id."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(path).name) or "volume"

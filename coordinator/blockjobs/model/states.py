@@ -1,8 +1,8 @@
-"""The life of a job: QEMU's eleven statuses, its verbs, and which may follow or apply where.
+"""The life of a job: QEMU's eleven statuses, the verbs, and the legal moves and verbs of each status.
 
-The rule: everything that says which status may follow which, or which verb a status accepts, lives in
-the two tables below (QEMU 11.0, ``job.c``, ``JobSTT`` and ``JobVerbTable``).  Lua scripts are told, they
-never know.  An illegal move is our bug; an illegal verb is the user's mistake.
+The two tables below are the only source of these rules (QEMU 11.0, ``job.c``, ``JobSTT`` and ``JobVerbTable``).  Lua
+scripts receive the rules as arguments and contain none.  An illegal move is a bug of this project; an illegal verb is
+the user's mistake.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Status(StrEnum):
-    """Where a job is in its life; the words are QEMU's ``JobStatus``."""
+    """The status of a job; the words are QEMU's ``JobStatus``."""
 
     UNDEFINED = "undefined"  # staged by a client, not published yet: invisible
     CREATED = "created"  # published; its transaction opens and cuts
@@ -20,7 +20,7 @@ class Status(StrEnum):
     PAUSED = "paused"
     READY = "ready"
     STANDBY = "standby"  # paused while ready
-    WAITING = "waiting"  # its copy is done and durable; waits for the other members
+    WAITING = "waiting"  # the copy is done and durable; waits for the other members
     PENDING = "pending"  # all members are done; waits for finalize, prepares, commits
     ABORTING = "aborting"
     CONCLUDED = "concluded"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 
 class Verb(StrEnum):
-    """What a user may ask of a job; the words are QEMU's ``JobVerb``."""
+    """A verb that a user may apply to a job; the words are QEMU's ``JobVerb``."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -68,7 +68,7 @@ change     . 1 1 1 1 1 . . . . .
 
 
 def _rows(table: str) -> dict[str, frozenset[Status]]:
-    """Row name -> the statuses whose column holds a 1."""
+    """Row name -> the statuses with a 1 in their column."""
     _, *rows = (line.split() for line in table.strip().splitlines())
     return {
         name: frozenset(status for status, cell in zip(Status, cells, strict=True) if cell == "1")
@@ -84,10 +84,10 @@ STARTED: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.READY, Status.
 
 
 def sources(to: Status) -> list[Status]:
-    """Every status with an edge to ``to``; what the Lua scripts are told to accept."""
+    """Every status with an edge to ``to``; passed to the Lua scripts as the accepted statuses."""
     return [status for status, targets in MOVES.items() if to in targets]
 
 
 def accepting(verb: Verb) -> list[Status]:
-    """Every status that accepts ``verb``; what the verb's Lua script is told."""
+    """Every status that accepts ``verb``; passed to the verb's Lua script."""
     return [status for status in Status if status in ACCEPTS[verb]]

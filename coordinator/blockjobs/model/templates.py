@@ -14,12 +14,12 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.ids import RunId
 
 WORDS: Final = ("run", "date", "time", "host", "name")
-_BELOW: Final = ("image", "file", "backing")  # the keys under which a volume holds others
+_BELOW: Final = ("image", "file", "backing")  # the keys of a volume with a nested volume
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def words(run: RunId, name: str, at: datetime) -> dict[str, str]:
-    """What the words mean for one job; times are UTC, as in the run's id.  ``{host}`` comes with the volume."""
+    """The values of the words for one job; times are UTC, as in the run's id.  ``{host}`` is added with the volume."""
     now = at.astimezone(UTC)
     return {"run": run, "name": name, "date": f"{now:%Y-%m-%d}", "time": f"{now:%H%M%SZ}"}
 
@@ -46,7 +46,7 @@ def expand(text: str, meaning: Mapping[str, str]) -> str:
 
 
 def put(value: object, word: str, text: str) -> object:
-    """A path or a volume with one of its words replaced, before all others, by what is no word."""
+    """A path or a volume with ``word`` replaced by the literal ``text``, before the expansion of other words."""
     if isinstance(value, str):
         plain = text.replace("{", "{{").replace("}", "}}")
         return _TOKEN.sub(lambda token: plain if token[1] == word else token[0], value)
@@ -57,14 +57,14 @@ def put(value: object, word: str, text: str) -> object:
 
 
 def uses(value: object, word: str) -> bool:
-    """Whether a word stands in the path of a volume."""
+    """Whether the path of a volume contains a word."""
     return any(token[1] == word for token in _TOKEN.finditer(path_text(value)))
 
 
 def base(text: str) -> str:
-    """The directory that must exist already: the parents of a path as far as no word is in them.
+    """The directory that must exist: the longest parent directory of a path without words.
 
-    ``/backup/{run}/root.img`` and ``/backup/data-{date}.img``: both ``/backup``.
+    ``/backup/{run}/root.img`` and ``/backup/data-{date}.img`` both give ``/backup``.
     """
     end = next((token.start() for token in _TOKEN.finditer(text) if token[1] is not None), len(text))
     fixed = expand(text[:end], {})
@@ -72,7 +72,7 @@ def base(text: str) -> str:
 
 
 def expand_volume(value: object, meaning: Mapping[str, str], default_host: str | None = None) -> object:
-    """A volume as a user writes it (``HOST:/PATH`` or keys), with the words in its file names replaced."""
+    """A volume as a user writes a volume (``HOST:/PATH`` or keys), with words in file names replaced."""
     if isinstance(value, str):
         host, colon, path = ("", "", value) if value.startswith("/") else value.partition(":")
         return host + colon + expand(path, {**meaning, "host": host or default_host or ""})
@@ -92,7 +92,7 @@ def _expand_keys(keys: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[st
 
 
 def path_text(value: object) -> str:
-    """The path in a volume as written, words and all; empty where it has none."""
+    """The path of a volume as written, with words; empty for a volume without a path."""
     if isinstance(value, str):
         return value if value.startswith("/") else value.partition(":")[2]
     if isinstance(value, Mapping):

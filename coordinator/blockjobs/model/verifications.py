@@ -1,6 +1,6 @@
-"""A run of jobs of type ``verify``: each reads one published image, compares it with its digests, and writes nothing.
+"""A run of jobs of type ``verify``: each job reads one published image and compares the image with its digests.
 
-Pure.
+A verify job writes nothing.  Pure.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from blockjobs.model.runs import RunPlan, word
 from blockjobs.model.volumespec import FileVolume, HostedVolume, NullVolume
 
 TYPE: Final = "verify"
-FROM_MEDIUM: Final = "from-medium"  # in a job's result: whether all that was read came from the medium, not a cache
-RUN, JOB = "run", "job"  # options: who has to have made the image, by its manifest
+FROM_MEDIUM: Final = "from-medium"  # key of a job's result: whether every read came from the medium, not from a cache
+RUN, JOB = "run", "job"  # options: the run and the job expected in the manifest of the image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedImage:
-    """A published image.  ``run`` and ``job``: who made it; "" where only its place is known."""
+    """A published image.  ``run`` and ``job`` made the image; both are "" where only its path is known."""
 
     host: str
     path: str
     run: str = ""
     job: str = ""
-    store: str = ""  # that it lies in: reading takes a place there, and its share of the bytes
+    store: str = ""  # the store of the image: reading takes a slot and a share of bandwidth of the store
 
     @property
     def volume(self) -> HostedVolume:
@@ -44,9 +44,9 @@ def plan(
     speed: int = 0,
     without: Sequence[tuple[PublishedImage, str]] = (),
 ) -> RunPlan:
-    """A run with a transaction for each image, so that one that is bad stops no other.
+    """Plan a run with one transaction per image, so that a bad image stops no other image.
 
-    ``without``: images that it has to go without, and why; it cannot succeed then.
+    ``without``: images left out, with reasons; a run with an image left out cannot succeed.
     """
     run = ids.run_id(TYPE, now)
     names = _names([*images, *(image for image, _ in without)])
@@ -73,7 +73,10 @@ def _job(run: RunId, name: str, image: PublishedImage, speed: int) -> JobSpec:
 
 
 def _names(images: Sequence[PublishedImage]) -> list[str]:
-    """What each is called within the run: as its job was in its own; in full where they are of several runs."""
+    """The names of the images within the run.
+
+    A name is the short job name if all images are of one run, else the full job id.
+    """
     one = len({image.run for image in images}) == 1
     names: dict[str, None] = {}
     for image in images:
@@ -84,13 +87,13 @@ def _names(images: Sequence[PublishedImage]) -> list[str]:
 
 
 def store_of(path: str, stores: Iterable[tuple[str, str]]) -> str:
-    """The store (of names and their paths) that a path lies in; "" for none."""
+    """The store of ``path``, from pairs of name and path; "" for none."""
     inside = [(len(place), name) for name, place in stores if f"{path}/".startswith(f"{place}/")]
     return max(inside, default=(0, ""))[1]
 
 
 def image_of(spec: JobSpec) -> PublishedImage | None:
-    """What a job has published, once it has committed; None where that is no file."""
+    """The image published by a job after its commit; None if the target is no file."""
     bottom = volumespec.bottom(spec.target.volume)
     if not isinstance(bottom, FileVolume):
         return None
@@ -98,7 +101,10 @@ def image_of(spec: JobSpec) -> PublishedImage | None:
 
 
 def in_words(ranges: Sequence[Sequence[int]], more: int = 0, *, most: int) -> str:
-    """``5242880 to 6291456, 7340032 to 8388608 and 3 more``: the first of some ranges; ``more`` are not among them."""
+    """Ranges as text, such as ``5242880 to 6291456, 7340032 to 8388608 and 3 more``.
+
+    At most ``most`` ranges are listed; ``more`` counts ranges not passed in.
+    """
     named = ", ".join(f"{start} to {end}" for start, end in ranges[:most])
     rest = max(0, len(ranges) - most) + more
     return f"{named} and {rest} more" if rest else named

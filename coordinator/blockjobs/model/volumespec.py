@@ -1,7 +1,7 @@
-"""A volume as a job names it: a host, and QEMU's ``blockdev-add`` keys for one of the drivers we know.
+"""A volume as named by a job: a host, and QEMU's ``blockdev-add`` keys for one of the known drivers.
 
-The format is never probed: every image is raw unless said otherwise, and what an image says of a backing file is
-never followed, so that what a guest wrote into its disk can never choose the files that are read (CVE-2024-32498).
+The format is never probed: an image is raw unless declared otherwise.  A backing file named inside an image is never
+followed, so that data written by a guest can never choose the files to read (CVE-2024-32498).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blockjobs.model.errors import BadInput
 SECTOR: Final = 512  # bytes; the unit of blkdebug's ``sector``
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 IOTYPES: Final = ("read", "write", "write-zeroes", "flush")
-FORMATS: Final = ("qcow2", "vmdk")  # beside raw, which is no format at all
+FORMATS: Final = ("qcow2", "vmdk")  # beside raw, the absence of a format
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class FileVolume:
 
 @dataclass(frozen=True, slots=True)
 class DeviceVolume:
-    """A block device on its host, named by its path under ``/dev``."""
+    """A block device on a host, named by a path under ``/dev``."""
 
     filename: str
     driver: str = "host_device"
@@ -40,7 +40,7 @@ class DeviceVolume:
 
 @dataclass(frozen=True, slots=True)
 class NullVolume:
-    """QEMU's ``null-co``: reads as zeros or garbage, swallows what is written.  ``size`` in bytes."""
+    """QEMU's ``null-co``: reads as zeros or garbage, discards writes.  ``size`` in bytes."""
 
     size: int = 1 << 30
     read_zeroes: bool = False
@@ -50,10 +50,10 @@ class NullVolume:
 
 @dataclass(frozen=True, slots=True)
 class InjectedError:
-    """One rule of blkdebug: which request fails, and with what."""
+    """One rule of blkdebug: the requests to fail, and the error."""
 
     event: str = "none"
-    iotype: str | None = None  # one of IOTYPES; None: every kind but flush
+    iotype: str | None = None  # an element of IOTYPES; None: every kind but flush
     errno: int = 5
     sector: int | None = None  # of 512 bytes; None: anywhere
     once: bool = False
@@ -61,7 +61,7 @@ class InjectedError:
 
 @dataclass(frozen=True, slots=True)
 class DebugVolume:
-    """QEMU's ``blkdebug``: another volume with injected errors."""
+    """QEMU's ``blkdebug``: a filter over ``image`` that injects errors."""
 
     image: Volume
     inject_error: tuple[InjectedError, ...] = ()
@@ -70,9 +70,10 @@ class DebugVolume:
 
 @dataclass(frozen=True, slots=True)
 class FormatVolume:
-    """An image in one of ``FORMATS``: the file that it lies in, and what it is the top layer of.
+    """An image in a format of ``FORMATS``: the file with the image, and the layer below.
 
-    ``alone``: it was said (``"backing": null``) that there is no layer below, whatever the image says of one.
+    ``alone``: the user declared (``"backing": null``) that the image has no layer below, even if the image names a
+    layer.
     """
 
     driver: str
@@ -83,7 +84,7 @@ class FormatVolume:
 
 @dataclass(frozen=True, slots=True)
 class OtherVolume:
-    """A volume of a driver outside our packages: its name, by which its host tells it from all others, and its keys."""
+    """A volume of an external driver: the keys, and a name that is unique among the volumes of the host."""
 
     driver: str
     name: str
@@ -94,10 +95,10 @@ Volume = FileVolume | DeviceVolume | NullVolume | DebugVolume | FormatVolume | O
 
 
 class VolumeKind(Protocol):
-    """What submitting needs of a volume driver of others, an entry point of the group ``blockjobs.volumes``."""
+    """The interface of an external volume driver at submit time, an entry point of the group ``blockjobs.volumes``."""
 
     def parse(self, keys: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The volume's name on its host, and its keys, checked and plain (they are stored).  Raises BadInput."""
+        """The volume's name on the host, and the keys, checked and plain, as stored.  Raises BadInput."""
 
 
 OTHERS: Final = "blockjobs.volumes"
@@ -105,7 +106,10 @@ OTHERS: Final = "blockjobs.volumes"
 
 @cache
 def other(driver: str) -> Any:
-    """The volume driver that is installed here under a name, if one is; reading what is installed is like an import."""
+    """The external volume driver installed under a name, or None.
+
+    Reading the installed entry points costs as much as an import.
+    """
     for point in entry_points(group=OTHERS, name=driver):
         return point.load()()
     return None
@@ -113,7 +117,7 @@ def other(driver: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class HostedVolume:
-    """A volume and the host that sees it; ``node`` is the name it was registered under, if it was."""
+    """A volume and its host; ``node`` is the registered node name, if any."""
 
     host: ids.Host
     volume: Volume
@@ -121,19 +125,19 @@ class HostedVolume:
 
     @property
     def text(self) -> str:
-        """``host:/path`` as users write it; what locks and messages name."""
+        """``host:/path`` as users write a volume; used in locks and messages."""
         return f"{self.host}:{label(self.volume)}"
 
     @property
     def lock(self) -> str:
-        """What readers and writers of the volume lock: its path; of one without a path its name; else nothing."""
+        """The lock of the volume: the path, else the name of an external volume, else the node, else ""."""
         if path(self.volume) is not None or isinstance(bottom(self.volume), OtherVolume):
             return self.text
         return f"node:{self.node}" if self.node else ""
 
 
 def label(volume: Volume) -> str:
-    """The path of the file or device at the bottom, or the driver's name where there is none."""
+    """The path of the file or device at the bottom, or the driver's name for a volume without a path."""
     match volume:
         case FileVolume() | DeviceVolume():
             return volume.filename
@@ -148,12 +152,12 @@ def label(volume: Volume) -> str:
 
 
 def path(volume: Volume) -> str | None:
-    """The path at the bottom of the volume; None where it has none."""
+    """The path at the bottom of the volume; None for a volume without a path."""
     return label(volume) if isinstance(bottom(volume), FileVolume | DeviceVolume) else None
 
 
 def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolume:
-    """The volume below all filters and formats: where the bytes lie."""
+    """The volume below all filters and formats, with the bytes."""
     match volume:
         case DebugVolume(image=below) | FormatVolume(file=below):
             return bottom(below)
@@ -162,7 +166,7 @@ def bottom(volume: Volume) -> FileVolume | DeviceVolume | NullVolume | OtherVolu
 
 
 def stores(volume: Volume) -> list[FileVolume | DeviceVolume]:
-    """Every file and device that a volume is read from: the top one first, then those of the layers below it."""
+    """Every file and device below a volume: the top layer's first, then the lower layers'."""
     match volume:
         case FileVolume() | DeviceVolume():
             return [volume]
@@ -175,7 +179,7 @@ def stores(volume: Volume) -> list[FileVolume | DeviceVolume]:
 
 
 def instead(volume: Volume, path: str) -> Volume:
-    """The volume with another file, or device, at its bottom: what lies in it now lies there."""
+    """The volume with the file or device at its bottom replaced by ``path``, the new location of the data."""
     match volume:
         case DebugVolume(image=below):
             return replace(volume, image=instead(below, path))
@@ -186,7 +190,7 @@ def instead(volume: Volume, path: str) -> Volume:
 
 
 def formatted(volume: Volume) -> FormatVolume | None:
-    """The image of a format below the filters; None for a raw one."""
+    """The format image below the filters; None for a raw volume."""
     match volume:
         case FormatVolume():
             return volume
@@ -197,10 +201,10 @@ def formatted(volume: Volume) -> FormatVolume | None:
 
 
 def in_format(volume: Volume, name: str, backing: Volume | None = None) -> Volume:
-    """A file as an image of a format, by the format's name (``raw``: as it is).
+    """A file as an image of format ``name``; ``raw`` returns the volume unchanged.
 
     Raises:
-        BadInput: there is no such format, or the volume is no file.
+        BadInput: the format is unknown, or the volume is no file.
     """
     if name == "raw":
         return volume
@@ -212,10 +216,10 @@ def in_format(volume: Volume, name: str, backing: Volume | None = None) -> Volum
 
 
 def read_as(volume: Volume, name: str) -> Volume:
-    """A source as an image of a format, by the format's name (``raw``: as it is).
+    """A source as an image of format ``name``; ``raw`` returns the volume unchanged.
 
     Raises:
-        BadInput: there is no such format, or the volume says itself which one it is in.
+        BadInput: the format is unknown, or the volume already declares a format.
     """
     if name == "raw":
         return volume
@@ -233,7 +237,7 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
     """A volume from ``host:/path`` or from a dict of ``blockdev-add`` keys plus ``host``.
 
     Raises:
-        BadInput: names what was wrong and what was expected.
+        BadInput: names the fault and the expected form.
     """
     if isinstance(value, str):
         host, colon, filename = value.partition(":")
@@ -253,7 +257,7 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
 
 
 def _at(path: str) -> FileVolume | DeviceVolume:
-    """What a path alone stands for: a device below ``/dev``, but for what shared memory is mounted at."""
+    """The volume of a bare path: a device below ``/dev``, except below the mount point of shared memory."""
     device = path.startswith("/dev/") and not path.startswith("/dev/shm/")  # noqa: S108
     return DeviceVolume(path) if device else FileVolume(path)
 
@@ -288,7 +292,7 @@ def checked_path(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever would break a line, or a terminal, as an escape sequence."""
+    """``text`` with escape sequences for characters that would break a line or a terminal."""
     if text.isprintable():
         return text
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
@@ -340,7 +344,7 @@ def _format(driver: str, keys: dict[str, Any]) -> FormatVolume:
 def _other(driver: object, keys: dict[str, Any]) -> Volume:
     match keys:
         case {"other": [str(name), Mapping() as stored]} if isinstance(driver, str) and len(keys) == 1:
-            return OtherVolume(driver, name, dict(stored))  # it was checked when it was submitted
+            return OtherVolume(driver, name, dict(stored))  # checked at submit
     kind: VolumeKind | None = other(driver) if isinstance(driver, str) else None
     if kind is None:
         raise BadInput(f"Parameter 'driver' does not accept value '{driver}'")
@@ -393,7 +397,7 @@ def _take(keys: dict[str, Any], name: str, kind: type[Any], default: Any = _MISS
 
 
 def to_dict(hosted: HostedVolume) -> dict[str, Any]:
-    """The dict form, with QEMU's key names; ``parse`` reads it back."""
+    """The dict form, with QEMU's key names; ``parse`` is the inverse."""
     named = {"node-name": hosted.node} if hosted.node else {}
     return {"host": str(hosted.host), **named, **_to_keys(hosted.volume)}
 
