@@ -77,10 +77,10 @@ def want(used: float | None, limit: int) -> int:
 
 
 def limits(copies: Mapping[JobId, CopyRate], stores: Mapping[str, int], hosts: Mapping[Host, int]) -> dict[JobId, int]:
-    """The limit of each copy: the least of its job's limit, its share of its store and of its host; 0 means no limit.
+    """The limit of each copy: the least of the job's limit and the shares of its store and its host; 0: no limit.
 
-    Bandwidth of a store that a copy cannot use because of its host's limit goes to the other copies of the store, and
-    the other way round.
+    Bandwidth of a store left unused because of a host's limit goes to the other copies of the store, and the other way
+    round.
     """
     most = {job: copy.most for job, copy in copies.items()}
     wants = {job: min(copy.want, most[job]) for job, copy in copies.items()}

@@ -71,7 +71,7 @@ class JobSpec:
     sync: str = "full"
     source: HostedVolume
     target: HostedVolume
-    target_base: str = ""  # the directory that must exist; OPEN makes the directories between this directory and the target
+    target_base: str = ""  # the directory that must exist; OPEN makes the directories below
     speed: int = 0
     on_source_error: OnError = OnError.REPORT
     on_target_error: OnError = OnError.REPORT
