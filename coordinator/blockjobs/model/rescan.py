@@ -182,7 +182,7 @@ def judge_found(
     for entry in mine:
         if found.seal == entry.seal:
             return Judgement(BackupStanding.KNOWN, f"known on host {entry.host}", entry)
-        if entry.host == found.named:  # a host unknown to the registry: an earlier name of this host
+        if entry.host == found.named:  # a host that is not known here any more: the name that this one had
             way = f"`blockjobs hosts rename {entry.host} {found.host}`, or `--moved-from {entry.host}`"
             return Judgement(BackupStanding.FOREIGN, f"known on host {entry.host}: {way}", entry)
     return Judgement(BackupStanding.NEW)

@@ -1,11 +1,10 @@
-"""Where Redis is: a URL, parsed once, with one meaning for the registry and for Celery's broker.
+"""The address of Redis: a URL, parsed once, with one meaning for the registry and for Celery's broker.
 
     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]     rediss://... with TLS     unix://[[USER]:PASSWORD@]/PATH[?db=DB]
 
-The password may lie in a file instead, of which it is the first line: ``redis://USER@HOST?password_file=/PATH``.
-
-With TLS the server's certificate and its name are always checked, against the authorities of this machine or those of
-``ssl_ca_certs``; before that nothing is sent.
+The password may also be the first line of a file: ``redis://USER@HOST?password_file=/PATH``.
+With TLS the certificate and the name of the server are always checked before anything is sent, against the
+authorities of this machine or of ``ssl_ca_certs``.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ PASSWORD_FILE: Final = "password_file"  # noqa: S105 - the name of an option
 OPTIONS: Final = {
     "redis": ("db", PASSWORD_FILE), "unix": ("db", PASSWORD_FILE), "rediss": ("db", PASSWORD_FILE, *FILES)
 }  # fmt: skip
-# Why an option that other programs know is refused.
+# Reasons to refuse options known from other programs.
 REFUSED: Final = {
     **dict.fromkeys(("ssl_cert_reqs", "ssl_check_hostname"), "the certificate of the server is always checked"),
     **dict.fromkeys(("username", "password"), "user and password stand before the @"),
@@ -44,7 +43,7 @@ REFUSED: Final = {
     "protocol": "blockjobs speaks RESP3",
     "virtual_host": "the database is db",
 }  # fmt: skip
-SCHEMES: Final = {  # that others know
+SCHEMES: Final = {  # schemes known from other programs
     "sentinel": "Redis Sentinel is not supported: the URL of the primary was expected",
     "redis+sentinel": "Redis Sentinel is not supported: the URL of the primary was expected",
     "redis+cluster": "a cluster of Redis is not supported: the URL of one primary was expected",
@@ -54,7 +53,7 @@ SCHEMES: Final = {  # that others know
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``files``: of TLS, by option."""
+    """``files``: the files for TLS, by option."""
 
     scheme: str
     host: str = ""
@@ -71,14 +70,14 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The place as Celery spells it in its log; nothing in it is a secret."""
+        """The address in the form of Celery's log, without secrets."""
         if self.scheme == "unix":
             return f"redis+socket://{quote(self.path)}?virtual_host={self.db}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}/{self.db}"
 
     def parameters(self) -> dict[str, Any]:
-        """What redis-py's class of connections is given of it."""
+        """The parameters for redis-py's connection class."""
         place = {"path": self.path} if self.scheme == "unix" else {"host": self.host, "port": self.port}
         credentials = {"username": self.user or None, "password": self.password or None}
         tls = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **self.files} if self.scheme == "rediss" else {}
@@ -86,15 +85,15 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Read a URL.
+    """Parse a URL.
 
     Raises:
-        NoRedis: it cannot be used; the text has nothing in it that may be a secret.
+        NoRedis: the URL cannot be used; the text contains no part of the URL that may be secret.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text quotes the URL, with the password in it
+    except ValueError:  # the text of the error quotes the URL with the password
         raise _unusable(url, EXPECTED) from None
     scheme = parts.scheme
     if scheme in SCHEMES:
@@ -123,7 +122,7 @@ def parse(url: str) -> Address:
 
 
 def redacted(url: str) -> str:
-    """``url`` without anything in it that may be a secret, however malformed it is."""
+    """``url`` without any part that may be a secret, even if the URL is malformed."""
     scheme, sep, rest = url.partition("://")
     if not sep:
         return "***"
@@ -136,7 +135,7 @@ def redacted(url: str) -> str:
 
 
 def _options(url: str, scheme: str, parts: SplitResult) -> dict[str, str]:
-    """What stands behind the question mark, each once and each known."""
+    """The options behind the question mark; every option must be known and occur once."""
     found: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in OPTIONS[scheme]:
@@ -178,7 +177,7 @@ def _read_password(url: str, path: str, given: str) -> str:
 
 
 def has_user_alone(url: str) -> bool:
-    """Whether a URL names a user and neither a password nor a file of it.  Raises NoRedis: it cannot be used."""
+    """Whether a URL has a user, but no password and no password file.  Raises NoRedis for an unusable URL."""
     try:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
@@ -188,7 +187,7 @@ def has_user_alone(url: str) -> bool:
 
 
 def with_password_file(url: str, path: str) -> str:
-    """A URL whose password is in a file."""
+    """The URL with the password in a file."""
     return f"{url}{'&' if '?' in url else '?'}{PASSWORD_FILE}={quote(path, safe='/')}"
 
 

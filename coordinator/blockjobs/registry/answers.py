@@ -1,4 +1,4 @@
-"""The side of the registry that a host's steps worker uses: its share of a transaction, and its answers."""
+"""The part of the registry for a host's steps worker: its share of a transaction, and its answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from blockjobs.registry.sizes import forget_sizes, last_sizes
 
 log = logging.getLogger(__name__)
 
-MOST_WARNINGS: Final = 20  # of one step
+MOST_WARNINGS: Final = 20  # warnings of one step
 LONGEST_WARNING: Final = 500  # characters
 MEMBER: Final = ("spec", "status", "passed", "attempt", "opened", "durable", "result", "cut", "unsettled")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a transaction on this host, as a step needs it.  ``opened``: what OPEN found, and CUT as "cut"."""
+    """One member of a transaction on this host, with the facts needed by a step.
+
+    ``opened``: the findings of OPEN, with the cut under the key "cut".
+    """
 
     spec: JobSpec
     status: str
@@ -37,12 +40,15 @@ class Member:
     opened: Mapping[str, Any]
     durable: Checkpoint
     result: Mapping[str, Any]
-    unsettled: bool = False  # its settle was tried, and failed
+    unsettled: bool = False  # a settle of the member failed
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableMember:
-    """A member whose record this version cannot read: a newer one wrote it, or it is damaged.  ``text`` says so."""
+    """A member with a record unreadable for this version: written by a newer version, or damaged.
+
+    ``text`` is the reason.
+    """
 
     job: JobId
     status: str
@@ -53,14 +59,13 @@ class UnreadableMember:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A host's answer for one member.  ``errno`` 0: done; a settle's ``text`` then says what is left undefined.
+    """A host's answer for one member.  ``errno`` 0: done; the ``text`` of a done settle names a target left undefined.
 
-    The ``text`` of an OPEN or a PREPARE that is done holds the job's warnings, a line each (``warning_lines``).
+    The ``text`` of a done OPEN or PREPARE holds the job's warnings, one per line (``warning_lines``).  ``reads`` and
+    ``writes`` are lock names, one per line: the volume by identity, and behind ``^`` the volumes below.
 
-    Locks are names, one a line: the volume by its identity, and behind ``^`` what the volume lies on.
-
-    ``uncut``: of an OPEN that finds nothing to cut, what its CUT would say.  The two are one answer: with an instant in
-    between the host would be asked for a cut that it knows nothing of.
+    ``uncut``: the answer to CUT, given together with OPEN when there is nothing to cut.  With two separate answers the
+    registry could ask the host, in between, for a cut unknown to the host.
     """
 
     job: JobId
@@ -74,7 +79,7 @@ class Answer:
 
 
 def warning_lines(warnings: Iterable[str]) -> str:
-    """The text of an answer that is done: what is not as it was asked for, and fails nothing."""
+    """The text of a done answer: warnings about deviations from the request, with no effect on the job."""
     lines = [" ".join(warning.split())[:LONGEST_WARNING] for warning in warnings]
     more = len(lines) - MOST_WARNINGS
     return "\n".join([*lines[:MOST_WARNINGS], *([f"and {more} more warnings"] if more > 0 else [])])
@@ -85,15 +90,18 @@ class Answers:
         self._redis, self._scripts, self.host = client, scripts, host
 
     def member_ids(self, txn: TxnId) -> list[JobId]:
-        """This host's members, in the order of submission: others, once a job was moved here or away."""
+        """This host's members, in the order of submission; a move of a job changes the list."""
         return [JobId(job.decode()) for job in self._redis.lrange(keys.members(self.host, txn), 0, -1)]
 
     def members(self, txn: TxnId, jobs: Sequence[JobId] | None = None) -> list[Member]:
-        """This host's members that can be read, in the order of submission.  ``jobs``: see ``every_member``."""
+        """This host's readable members, in the order of submission.  ``jobs``: see ``every_member``."""
         return [member for member in self.every_member(txn, jobs) if isinstance(member, Member)]
 
     def every_member(self, txn: TxnId, jobs: Sequence[JobId] | None = None) -> list[Member | UnreadableMember]:
-        """This host's members, in the order of submission.  ``jobs``: only these of them, as who asks knows them."""
+        """This host's members, in the order of submission.
+
+        ``jobs``: read only these members, if the caller knows the ids.
+        """
         if jobs is None:
             jobs = self.member_ids(txn)
         pipe = self._redis.pipeline(transaction=False)
@@ -114,7 +122,7 @@ class Answers:
         return job in self.owed_of([job])
 
     def owed_of(self, jobs: Sequence[JobId]) -> frozenset[JobId]:
-        """Those of these members whose OPEN the registry still waits for."""
+        """The members whose OPEN is still awaited by the registry."""
         with self._redis.pipeline(transaction=False) as pipe:
             for job in jobs:
                 pipe.hmget(keys.job(self.host, job), "status", "passed")
@@ -124,9 +132,9 @@ class Answers:
         )  # fmt: skip
 
     def decision(self, txn: TxnId) -> tuple[str, int, str]:
-        """The decision, its number and the registry's incarnation; ("", 0, ...) while there is none.
+        """The decision, its number and the registry's incarnation; ("", 0, ...) before a decision.
 
-        Read from the registry, never from a message.
+        The decision is always read from the registry, never from a message.
         """
         decision, number = self._redis.hmget(keys.txn(txn), "decision", "number")
         incarnation = self._redis.get(keys.incarnation())
@@ -138,29 +146,29 @@ class Answers:
         return float(seconds + micros / 1e6)
 
     def skew(self, txn: TxnId) -> float | None:
-        """Seconds between the first and the last instant of all cuts of a transaction; None where nothing was cut."""
+        """Seconds between the first and the last instant of all cuts of a transaction; None without cuts."""
         begin, end = self._redis.hmget(keys.txn(txn), "cut-begin", "cut-end")
         return None if begin is None or end is None else (int(end) - int(begin)) / 1e6
 
     def needs(self, txn: TxnId) -> dict[int, int]:
-        """Bytes that the members which were opened are going to need, by the number of their file system here."""
+        """Bytes needed by the opened members, by device number of their file systems on this host."""
         fields = self._redis.hgetall(keys.share(self.host, txn))
         return {int(name[5:]): int(needed) for name, needed in fields.items() if name.startswith(b"need:")}
 
     def last_sizes(self, specs: Iterable[JobSpec]) -> dict[JobId, int]:
-        """Bytes that the last committed backup of each of these jobs takes up."""
+        """Bytes taken up by the last committed backup of each job."""
         return last_sizes(self._redis, self.host, specs)
 
     def forget_sizes(self) -> None:
-        """Forget what backups took up that nobody has made again for long."""
+        """Forget the sizes of backups without a newer backup for a long time."""
         forget_sizes(self._redis, self.host, round(self.now() * 1000))
 
     def abandoned(self) -> list[TxnId]:
-        """Transactions that were ended without this host, and of which it may have files."""
+        """Transactions ended without this host, with files possibly left on this host."""
         return [TxnId(txn.decode()) for txn in self._redis.hkeys(keys.abandoned(self.host))]
 
     def settled(self, txn: TxnId) -> None:
-        """Nothing of an abandoned transaction is left here."""
+        """Record that no file of an abandoned transaction is left on this host."""
         self._redis.hdel(keys.abandoned(self.host), txn)
 
     def knows(self, txn: TxnId) -> bool:
@@ -168,15 +176,15 @@ class Answers:
         return not unknown(self._redis, self.host, [txn])
 
     def in_use(self, read: str, written: str) -> bool:
-        """Whether a job of this host reads or writes the volume ``read``, or what lies on it, or writes ``written``."""
+        """Whether a job of this host uses ``read`` or a volume on top of ``read``, or writes ``written``."""
         fields = (f"r:{read}", f"v:{read}", f"s:{read}", f"w:{written}")
         found = self._redis.hmget(keys.locks(self.host), fields)
         return any(lock is not None for lock in found)
 
     def answer(self, txn: TxnId, step: str, answers: Sequence[Answer]) -> None:
-        """Answer a step for some members; again is harmless.
+        """Answer a step for some members; a repeated answer is harmless.
 
-        An answer that Redis refuses, for what it has of that job, keeps no other one from being given.
+        If Redis refuses the answer for one job, because of that job's data, the other answers are still given.
         """
         try:
             self._answer(txn, step, answers)
@@ -210,7 +218,7 @@ class Answers:
 
 
 def _member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMember:
-    """A member from the fields ``MEMBER`` of its job's hash."""
+    """A member from the fields ``MEMBER`` of the job's hash."""
     spec, status, passed, attempt, opened, durable, result, cut, unsettled = row
     words = (status or b"").decode("utf-8", "replace"), (passed or b"").decode("utf-8", "replace"), bool(attempt)
     try:
@@ -218,5 +226,5 @@ def _member(job: JobId, row: Sequence[bytes | None]) -> Member | UnreadableMembe
             JobSpec.from_dict(codec.unpack(spec or b"")), *words, opened_and_cut(opened, cut),
             unpack_checkpoint(durable or b""), codec.unpack(result) if result else {}, bool(unsettled),
         )  # fmt: skip
-    except Exception as error:  # whatever a later version, or a fault, has put there: it is this member's alone
+    except Exception as error:  # any content by a later version or a fault concerns only this member
         return UnreadableMember(job, *words, unreadable(job, error))

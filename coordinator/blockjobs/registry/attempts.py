@@ -1,4 +1,4 @@
-"""The side of the registry that an attempt and its host's watcher use: claim, checkpoint, error, finish, release."""
+"""The part of the registry for attempts and their host's watcher: claim, checkpoint, error, finish, release."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from blockjobs.registry.connection import Client
 from blockjobs.registry.facts import read_hanging
 from blockjobs.registry.scripts import Scripts
 
-LEASE: Final = 15.0  # seconds without a checkpoint (one each two seconds) after which an attempt is fenced
-KNOCK: Final = 10  # seconds after which a knock that nobody waited for is gone
-POISON: Final = 3  # attempts lost in a row without new durable data that fail a job
+LEASE: Final = 15.0  # seconds without a checkpoint (normally every two seconds) until an attempt is fenced
+KNOCK: Final = 10  # seconds until an unread knock expires
+POISON: Final = 3  # lost attempts in a row, without new durable data, that fail a job
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The process that runs an attempt; ``started`` (seconds after the boot) and the boot tell a reused pid from it."""
+    """The process of an attempt; ``started`` (seconds after the boot) and the boot distinguish a reused pid."""
 
     attempt: str
     pid: int
@@ -35,7 +35,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an attempt is given: its token, the job, what OPEN (and, as "cut", CUT) found, and the last checkpoint."""
+    """The input of an attempt: token, job, findings of OPEN (with the cut as "cut"), and the last checkpoint."""
 
     token: int
     attempt: str
@@ -43,14 +43,14 @@ class Claim:
     opened: Mapping[str, Any]
     durable: Checkpoint
     speed: int
-    number: int  # which attempt of the job this is, from 1
-    offset: int  # how far the attempt before had come
-    counts: Mapping[str, int]  # what all attempts before had read, written, ...
+    number: int  # the number of the attempt, from 1 for the first attempt of the job
+    offset: int  # the offset reached by the previous attempt
+    counts: Mapping[str, int]  # bytes read, written, ... by all previous attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a copy stands.  ``counts``: bytes read, written, zero, skipped, recopied."""
+    """The progress of a copy.  ``counts``: bytes read, written, zero, skipped, recopied."""
 
     offset: int = 0
     len: int = 0
@@ -58,13 +58,13 @@ class Progress:
 
 
 class Attempts:
-    """``waiting``: a client whose commands may block."""
+    """``waiting``: a client with blocking commands."""
 
     def __init__(self, client: Client, scripts: Scripts, host: Host, waiting: Client) -> None:
         self._redis, self._scripts, self.host, self._waiting = client, scripts, host, waiting
 
     def claim(self, job_id: JobId, who: Who) -> Claim | str:
-        """The job, or why it is not to be had (a late or repeated doorbell is no error)."""
+        """Claim the job, or return why the job is not available (a late or repeated doorbell is no error)."""
         names = [
             keys.job(self.host, job_id), keys.ready(self.host), keys.rung(self.host), keys.attempts(self.host),
             keys.host_events(self.host), keys.wake(self.host, job_id), keys.card(self.host),
@@ -74,7 +74,7 @@ class Attempts:
             case [b"claimed", *answer]:
                 try:
                     return _claim_of(who.attempt, answer)
-                except Exception as error:  # whatever a later version, or a fault, has put there
+                except Exception as error:  # any content by a later version or a fault
                     text = unreadable(job_id, error)
                 self._fail_unreadable(job_id, int(answer[0]), who.attempt, text)
                 return text
@@ -88,7 +88,7 @@ class Attempts:
                 return "it is gone"
 
     def _fail_unreadable(self, job_id: JobId, token: int, attempt: str, text: str) -> None:
-        """End a job that was claimed and that nobody here can read, by its first attempt at it."""
+        """End a claimed job with a record unreadable for this version, through its first attempt."""
         txn, offset, length, counts = self._redis.hmget(keys.job(self.host, job_id), "txn", "offset", "len", "bytes")
         names = self._finish_keys(job_id, TxnId((txn or b"").decode()))
         args = [
@@ -105,15 +105,15 @@ class Attempts:
         ]  # fmt: skip
 
     def held_back(self, job_id: JobId) -> str:
-        """A path that hangs, on whose file system the job lies, and whose end it has to wait for; "" where none does.
+        """A hanging path on a file system of the job, for which the job has to wait; "" without one.
 
-        Then its doorbell is forgotten: it is rung for again when nothing hangs there any more.
+        The job's doorbell is then forgotten: the coordinator rings again when the path no longer hangs.
         """
         hanging = read_hanging(self.host, self._redis.hget(keys.card(self.host), "facts"))
         spec = self._redis.hget(keys.job(self.host, job_id), "spec") if hanging else None
         try:
             under = hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) if spec else None
-        except Exception:  # its claim says that nobody here can read it
+        except Exception:  # the claim reports the unreadable record
             return ""
         if under is None:
             return ""
@@ -124,13 +124,13 @@ class Attempts:
         self, claim: Claim, progress: Progress, *, durable: Checkpoint | None = None, quiet: bool = False,
         hangs: tuple[str, float] | None = None,
     ) -> Orders:  # fmt: skip
-        """Renew the lease, report progress and what is durable; returns the orders.
+        """Renew the lease, report progress and durable ranges; return the orders.
 
-        ``quiet``: no data is being written, so a pause that is asked for takes effect with this call.
-        ``hangs``: a path on which a call of the attempt does not return, and for how many seconds.
+        ``quiet``: no data is being written, so a requested pause takes effect with this call.  ``hangs``: the path of a
+        call of the attempt that does not return, and the seconds since the call.
 
         Raises:
-            LeaseLost: this attempt is no longer the job's.
+            LeaseLost: the attempt does not hold the job any more.
         """
         job_id = claim.spec.id
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.host_events(self.host)]
@@ -152,7 +152,10 @@ class Attempts:
     def error(
         self, claim: Claim, number: int, *, operation: str, action: str, io_status: str, text: str, errno: int = EIO
     ) -> None:  # fmt: skip
-        """An I/O error was judged: the attempt's ``number``-th; the last one again is harmless.  Raises LeaseLost."""
+        """Record an I/O error, the ``number``-th of the attempt; repeating the last error is harmless.
+
+        Raises LeaseLost.
+        """
         job_id = claim.spec.id
         names = [keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.host_events(self.host)]
         args = [job_id, claim.token, claim.attempt, operation, action, io_status, text, errno, number]
@@ -160,21 +163,21 @@ class Attempts:
             raise errors.LeaseLost(job_id)
 
     def ready(self, claim: Claim, progress: Progress) -> None:
-        """The target has come up with the source; again is harmless.  Raises LeaseLost."""
+        """Record that the target has caught up with the source; a repeated call is harmless.  Raises LeaseLost."""
         names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, progress.offset, progress.len]
         if self._scripts.call("ready", names, args)[0] not in (b"ready", b"repeated"):
             raise errors.LeaseLost(claim.spec.id)
 
     def diverging(self, claim: Claim, *, passes: int, dirty_rate: int, copy_rate: int) -> None:
-        """A mirror does not come up with its source (``passes`` 0: it does again); raises LeaseLost."""
+        """Record that a mirror does not converge (``passes`` 0: converges again).  Raises LeaseLost."""
         names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, passes, dirty_rate, copy_rate]
         if self._scripts.call("diverge", names, args)[0] != b"ok":
             raise errors.LeaseLost(claim.spec.id)
 
     def stalled(self, claim: Claim, seconds: float) -> None:
-        """Say that a copy stands still; raises LeaseLost."""
+        """Record that a copy makes no progress.  Raises LeaseLost."""
         names = [keys.job(self.host, claim.spec.id), keys.host_events(self.host)]
         args = [claim.spec.id, claim.token, claim.attempt, int(seconds)]
         if self._scripts.call("stall", names, args)[0] != b"ok":
@@ -184,7 +187,7 @@ class Attempts:
         self, claim: Claim, progress: Progress, *, durable: Checkpoint | None, result: Mapping[str, Any],
         errno: int = 0, text: str = "",
     ) -> None:  # fmt: skip
-        """The attempt is over and the job with it; again is harmless.  Raises LeaseLost."""
+        """End the attempt and the job; a repeated call is harmless.  Raises LeaseLost."""
         job_id, txn = claim.spec.id, claim.spec.transaction
         names = self._finish_keys(job_id, txn)
         args = [
@@ -196,7 +199,7 @@ class Attempts:
             raise errors.LeaseLost(job_id)
 
     def release(self, job_id: JobId, txn: TxnId, token: int, attempt: str, *, why: str) -> bool:
-        """The attempt ends and the job does not (parked, drained, dead, fenced); False: it was not the job's."""
+        """End the attempt without the job (parked, drained, dead, fenced); False: the attempt did not hold the job."""
         names = [
             keys.job(self.host, job_id), keys.holds(self.host, job_id), keys.share(self.host, txn),
             keys.host_events(self.host), keys.attempts(self.host), keys.ready(self.host), keys.fences(self.host),
@@ -206,12 +209,12 @@ class Attempts:
         return bool(reply[0] == b"released")
 
     def tell_death(self, job_id: JobId, attempt: str, how: str, where: str) -> bool:
-        """Tell what killed the process of an attempt, and where its log is; False: the job is gone."""
+        """Record how the process of an attempt died, and the place of the log; False: the job is gone."""
         names = [keys.job(self.host, job_id), keys.host_events(self.host)]
         return bool(self._scripts.call("died", names, [job_id, attempt, how, where])[0] == b"told")
 
     def live(self) -> list[LocalClaim]:
-        """The claims on this host, none of them decoded yet: one odd record is no reason not to see the others."""
+        """The claims on this host, not decoded yet, so that one malformed record does not hide the other claims."""
         found = [(JobId(job.decode()), who) for job, who in self._redis.hgetall(keys.attempts(self.host)).items()]
         if not found:
             return []
@@ -226,11 +229,11 @@ class Attempts:
         return [LocalClaim(job, who, row, ordered) for (job, who), row in zip(found, rows, strict=True)]
 
     def wait(self, job_id: JobId, seconds: float) -> bool:
-        """Block until somebody knocks for this job, at most ``seconds``."""
+        """Block until a knock for this job, at most ``seconds``."""
         return self._waiting.blpop([keys.wake(self.host, job_id)], timeout=seconds) is not None
 
     def knock(self, job_id: JobId) -> None:
-        """Wake the job's control line; where none waits any more, nothing stays of it."""
+        """Wake the job's control line; without a waiting control line, no trace of the knock remains."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.lpush(keys.wake(self.host, job_id), b"1")
             pipe.ltrim(keys.wake(self.host, job_id), 0, 0)
@@ -240,7 +243,7 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStanding:
-    """A local claim, as the watcher needs it: whether it is cancelled, whether its end was ordered, and what hangs."""
+    """A local claim for the watcher: cancelled or not, ordered to end or not, and a hanging path."""
 
     job: JobId
     txn: TxnId
@@ -253,22 +256,22 @@ class AttemptStanding:
 
 @dataclass(frozen=True, slots=True)
 class LocalClaim:
-    """A claim on this host as it was read: of its process and of its job."""
+    """A claim on this host as read: records of the process and of the job."""
 
     job: JobId
     _who: bytes
     _row: list[bytes | None] | redis.RedisError
-    _ordered: frozenset[bytes]  # the attempts whose end was ordered
+    _ordered: frozenset[bytes]  # the attempts ordered to end
 
     def who(self) -> Who:
-        """The process that has it.  Raises ValueError, TypeError: the record is none of this version."""
+        """The process of the claim.  Raises ValueError or TypeError for a record of another version."""
         attempt, pid, started, boot = codec.unpack(self._who)
         if not (isinstance(attempt, str) and type(pid) is int and isinstance(started, float) and isinstance(boot, str)):
             raise ValueError(f"the record of the claim's process has fields of other kinds: {attempt!r}, {pid!r}")
         return Who(attempt, pid, started, boot)
 
     def standing(self) -> AttemptStanding:
-        """What its job says.  Raises ValueError: a field of it is none of this version; redis.RedisError."""
+        """The job's state.  Raises ValueError for a field of another version, and redis.RedisError."""
         if isinstance(self._row, redis.RedisError):
             raise self._row
         txn, token, attempt, cancelled, hangs = (value or b"" for value in self._row)
@@ -284,12 +287,12 @@ def _hanging_since(hangs: bytes) -> tuple[int, str] | None:
 
 
 def unreadable(job: JobId, error: Exception) -> str:
-    """Why nothing can be done for a job whose record cannot be read."""
+    """The reason why a job with an unreadable record cannot proceed."""
     return f"job '{job}': its record is of a newer version of blockjobs, or damaged ({type(error).__name__}: {error})"
 
 
 def _claim_of(attempt: str, answer: Sequence[bytes]) -> Claim:
-    """A claim from the answer of its script.  Raises whatever an odd record leads to."""
+    """A claim from the answer of the script.  A malformed record raises any kind of exception."""
     token, spec, opened, durable, speed, number, offset, counts, cut = answer
     return Claim(
         int(token), attempt, JobSpec.from_dict(codec.unpack(spec)), opened_and_cut(opened, cut),
@@ -298,18 +301,18 @@ def _claim_of(attempt: str, answer: Sequence[bytes]) -> Claim:
 
 
 def hangs_of(hangs: tuple[str, float] | None) -> tuple[str, int]:
-    """What hangs, as the script wants it: the path, and for how many milliseconds."""
+    """The hanging path in the script's form: the path, and milliseconds."""
     return ("", 0) if hangs is None else (hangs[0], round(1000 * hangs[1]))
 
 
 def opened_and_cut(opened: bytes | None, cut: bytes | None) -> dict[str, Any]:
-    """What OPEN found, and under "cut" what CUT has made."""
+    """The findings of OPEN, with the result of CUT under "cut"."""
     found: dict[str, Any] = codec.unpack(opened) if opened else {}
     return found | {"cut": codec.unpack(cut)} if cut else found
 
 
 def pack_checkpoint(point: Checkpoint) -> bytes:
-    """A checkpoint as bytes; one that has nothing salvaged is as those of earlier releases."""
+    """A checkpoint as bytes; without salvaged ranges in the form of earlier releases."""
     keys: list[Any] = [point.staging, [list(pair) for pair in point.ranges]]
     if lost := point.salvaged:
         keys.append([[list(pair) for pair in lost.ranges], lost.more, lost.bytes])

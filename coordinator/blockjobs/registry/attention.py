@@ -1,4 +1,4 @@
-"""One look at what may need a person, and what was told of it: small reads, a few for each job that is not over."""
+"""Views of conditions that may need a person, and marks of sent notices: a few small reads per unfinished job."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.views import PAGE, JobPlace, Views
 
-KEPT: Final = 7 * 24 * 3600 * 1000  # ms for which notices are kept that are of no run
+KEPT: Final = 7 * 24 * 3600 * 1000  # ms until notices without a run are deleted
 OVER: Final = (Status.CONCLUDED, Status.NULL, Status.UNDEFINED)
 _JOB: Final = ("status", "attempt", "full", "stopped-at", "stopped-by", "held-at", "unsettled")
 
 
 @dataclass(frozen=True, slots=True)
 class HostLine:
-    """The line of a host as it was seen last: since when it stands (ms, steady clock), and the count of claims then."""
+    """The line of a host at the last check: the start of the standstill (ms, steady clock), and the count of claims."""
 
     since: int
     claims: int
@@ -57,29 +57,29 @@ class Attention:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
         self._views, self._hosts, self._notices = views, hosts, notices
 
-    # --- after how long -----------------------------------------------------------------------------------
+    # --- thresholds -------------------------------------------------------------------------------------------
 
     def thresholds(self) -> Thresholds:
-        """Those of the coordinator, which it publishes; where there was none, what is usual."""
+        """The thresholds published by the coordinator, or the defaults."""
         packed = self._redis.hget(keys.daemons(), "attention")
         return Thresholds(**codec.unpack(packed)) if packed else Thresholds()
 
     def publish_thresholds(self, limits: Thresholds) -> None:
-        """Let commands say the same as the coordinator tells."""
+        """Publish the coordinator's thresholds for commands."""
         self._redis.hset(keys.daemons(), "attention", codec.pack(limits.to_dict()))
 
-    # --- who is to be told --------------------------------------------------------------------------------
+    # --- runs to watch ----------------------------------------------------------------------------------------
 
     def watched(self) -> list[RunId]:
-        """The runs whose files name somebody to tell, until all that is to be told of their ends was told."""
+        """The runs with recipients in their files, until the last notice of the run's end is done."""
         return sorted(RunId(run.decode()) for run in self._redis.smembers(keys.watched()))
 
     def unwatch(self, run: RunId) -> None:
-        """Nothing more is told of a run."""
+        """Stop watching a run."""
         self._redis.srem(keys.watched(), run)
 
     def is_over(self, run: RunId) -> bool:
-        """Whether a run has ended, or is forgotten, and every notice of its end was told or given up."""
+        """Whether a run has ended or is forgotten, and every notice of the end was sent or given up."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hmget(keys.run(run), "state", "ended")
         pipe.zscore(keys.untold(), run)
@@ -89,22 +89,24 @@ class Attention:
         return all(notice.state != "waiting" for notice in self._notices.of(run))
 
     def tell(self, run: RunId, needs: Sequence[Need], said: Mapping[str, Any], urls: Sequence[str]) -> int:
-        """Make needs that were not told before notices to these URLs, with one message; how many; 0: another one was
-        here before."""
+        """Create notices of new needs to these URLs, with one message; return the number of new needs.
+
+        The result is 0 if another process has announced the needs first.
+        """
         marks = [word for need in needs for word in (need.name, need.mark)]
         names = [keys.notices(), keys.run_notices(run), keys.run_notices(run)]
         args = [run, codec.pack(dict(said)), in_short(needs), 0, len(needs), *marks, *urls]
         return int(self._scripts.call("attend", names, args)[1])
 
     def tell_of_name(self, need: Need, unique: str, said: Mapping[str, Any], urls: Sequence[str]) -> int:
-        """The same of something that is no run's; ``unique``: what its notices are kept under, for a while."""
+        """Create notices of a need without a run; ``unique`` names the temporary record of the notices."""
         name = RunId(f"{OF_NAMES}{unique}")
         names = [keys.notices(), keys.run_notices(name), keys.names()]
         args = [name, codec.pack(dict(said)), in_short([need]), KEPT, 1, need.name, need.mark, *urls]
         return int(self._scripts.call("attend", names, args)[1])
 
     def fresh(self, run: RunId, needs: Sequence[Need]) -> list[Need]:
-        """Those that nobody was told of."""
+        """The needs without a notice so far."""
         if not needs:
             return []
         found = self._redis.hmget(keys.run_notices(run), [f"told:{need.name}" for need in needs])
@@ -112,18 +114,18 @@ class Attention:
         return fresh(needs, told)
 
     def to_json(self, needs: Sequence[Need]) -> list[dict[str, Any]]:
-        """Some needs with times by Redis' clock, as all that is shown."""
+        """Needs with times by Redis' clock, as in any other output."""
         jumps = read_jumps(self._redis) if needs else 0
         return [need.to_json(jumps) for need in needs]
 
-    # --- one look -----------------------------------------------------------------------------------------
+    # --- view of a run ----------------------------------------------------------------------------------------
 
     def needs(self, run: RunId, limits: Thresholds) -> list[Need]:
-        """What needs a person of one run."""
+        """The needs of one run."""
         return needs_of(self.look(run), limits)
 
     def look(self, run: RunId) -> RunSeen:
-        """A run as it stands."""
+        """The current view of a run."""
         now = read_steady_ms(self._redis)
         ended, queued = self._redis.hmget(keys.run(run), "ended", "queued")
         notices = self._given_up(run)
@@ -147,7 +149,7 @@ class Attention:
         ]  # fmt: skip
 
     def _records(self, places: Sequence[JobPlace]) -> list[tuple[JobPlace, Mapping[str, str]]]:
-        """The jobs that are not over."""
+        """The records of unfinished jobs."""
         found: list[tuple[JobPlace, Mapping[str, str]]] = []
         for start in range(0, len(places), PAGE):
             page = places[start : start + PAGE]
@@ -161,7 +163,7 @@ class Attention:
         return found
 
     def _jobs(self, records: Sequence[tuple[JobPlace, Mapping[str, str]]]) -> list[JobSeen]:
-        """Those of which anything may be told; the holds of the others are not read."""
+        """The jobs with a possible need; holds of other jobs are not read."""
         chosen = [(at, r) for at, r in records if r["stopped-at"] or r["held-at"] or r["unsettled"]]
         pipe = self._redis.pipeline(transaction=False)
         for at, _ in chosen:
@@ -205,7 +207,7 @@ class Attention:
     # --- lines of hosts -----------------------------------------------------------------------------------
 
     def _lines(self, hosts: Sequence[Host]) -> list[LineSeen]:
-        """The lines of hosts, as whoever watches them saw them last."""
+        """The lines of hosts at the coordinator's last check."""
         if not hosts:
             return []
         standing = self._standing(hosts)
@@ -232,7 +234,7 @@ class Attention:
         return found
 
     def watch_lines(self) -> None:
-        """Note of each host since when its line stands: jobs wait, slots are free, and none has begun."""
+        """Record for each host since when the line stands: jobs wait, slots are free, and no job has begun."""
         hosts = list(self._hosts.known())
         waiting = set(self._hosts.waiting(hosts))
         before = self._standing(hosts)
@@ -293,7 +295,7 @@ def _txn(
         host: {readable(name): int(n) for name, n in share.items() if name in _STEPS} for host, share in shares.items()
     }
     step = next((step for step in steps if any(each.get(step, 0) > 0 for each in owed.values())), None)
-    stands = step is not None and record.get(b"barrier") == step.encode()  # else it has just come there
+    stands = step is not None and record.get(b"barrier") == step.encode()  # otherwise the step has just begun
     since = int(record.get(b"stands-since", 0)) if stands else 0
     return TransactionSeen(
         id=txn, decision=decision, step=step, since=since,

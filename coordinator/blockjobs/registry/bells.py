@@ -1,7 +1,7 @@
-"""The messages in the queues of hosts: at most one for each host, step and transaction, and none where a host is down.
+"""The messages in the queues of hosts: at most one per host, step and transaction, and none for a host in state down.
 
-A message of a step is noted when it is sent, and forgotten when the host takes it; that of a copy is noted by ``ring``
-and forgotten by the claim.
+A step's message is noted when sent, and forgotten when the host takes the message.  A copy's message is noted by
+``ring`` and forgotten by the claim.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client
 from blockjobs.registry.scripts import Scripts
 
-LOST_AFTER: Final = 10_000  # ms after which a message that was not taken may be lost
+LOST_AFTER: Final = 10_000  # ms until an untaken message may be lost
 
 
 class Bells:
@@ -22,25 +22,25 @@ class Bells:
         self._redis, self._scripts = client, scripts
 
     def note(self, host: Host, step: str, txn: TxnId, *, lost_after_ms: int = LOST_AFTER) -> bool:
-        """Note that a message of a step is sent to a host; False: one lies there already."""
+        """Note that a step's message is being sent to a host; False: the message is already in the queue."""
         names = [keys.bells(host), keys.queue(host, WorkerName.STEPS)]
         return bool(self._scripts.call("bell", names, [_name(step, txn), lost_after_ms])[0] == b"send")
 
     def take(self, host: Host, step: str, txn: TxnId) -> None:
-        """Note that a host has taken the message of a step: from now on another one may be sent."""
+        """Note that a host has taken a step's message: a new message may be sent from now on."""
         self._redis.zrem(keys.bells(host), _name(step, txn))
 
     def wait(self, host: Host, worker: WorkerName) -> bool:
-        """Whether messages were sent to a worker, and not taken yet."""
+        """Whether sent messages for a worker wait to be taken."""
         if worker is WorkerName.COPY:
             return bool(self._redis.zrange(keys.rung(host), 0, 0))
         pipe = self._redis.pipeline(transaction=False)
         pipe.zrange(keys.bells(host), 0, 0)
-        pipe.llen(keys.queue(host, worker))  # questions are noted nowhere else
+        pipe.llen(keys.queue(host, worker))  # questions are noted only in the queue
         return any(pipe.execute())
 
     def withdraw(self, host: Host, worker: WorkerName) -> None:
-        """Take back every message for a worker that is not there; what is due is rung for when its host is back."""
+        """Withdraw every message for an absent worker; due work is rung for again when the host is back."""
         noted = keys.rung(host) if worker is WorkerName.COPY else keys.bells(host)
         self._redis.unlink(keys.queue(host, worker), noted)
 

@@ -1,8 +1,8 @@
-"""The steady clock: Redis' clock less what it has jumped, by which all that is due or over by time is judged.
+"""The steady clock: Redis' clock less the jumps, for every decision by time.
 
-Redis' clock is a wall clock, which somebody may set.  A coordinator compares it with the time since the boot of its own
-machine and adds up the jumps (``model.clock``); where none was seen both clocks are the same.  Times that are only
-shown are Redis' own.
+Redis' clock is a wall clock and may be set by an administrator.  A coordinator compares Redis' clock with the time
+since the boot of its machine and adds up the jumps (``model.clock``); without a jump both clocks are equal.  Times only
+for display are Redis' own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client, milliseconds
 from blockjobs.registry.scripts import Scripts
 
-JUMP: Final = 2_000  # ms by which a clock differs from one that does not jump, from which it has jumped
-AWAY: Final = 24 * 3600 * 1000  # ms without any look, from which the time that passed is uncertain
+JUMP: Final = 2_000  # ms of difference to a clock without jumps that count as a jump
+AWAY: Final = 24 * 3600 * 1000  # ms without a check after which the passed time is uncertain
 
 
 def read_steady_ms(client: Client) -> int:
@@ -28,16 +28,16 @@ def read_steady_ms(client: Client) -> int:
 
 
 def read_jumps(client: Client) -> int:
-    """Milliseconds that Redis' clock is ahead of the steady one: what is kept by the one is told by the other."""
+    """Milliseconds by which Redis' clock is ahead of the steady clock, to convert stored times to shown times."""
     return parse(client.get(keys.clock())).jumps
 
 
 class Look(NamedTuple):
-    """What came of comparing Redis' clock with that of a machine's boot.
+    """The result of comparing Redis' clock with the time since a machine's boot.
 
-    ``verdict``: "steady"; "jumped": it was put ``ms`` ahead since somebody of that boot looked; "away": nobody of that
-    boot looked before, and nobody at all for ``ms``, which may have been a jump.  ``at_boot``: where the boot lies on
-    the steady clock, in milliseconds since the epoch.
+    ``verdict``: "steady"; "jumped": ahead by ``ms`` more than at the last check in that boot; "away": the first check
+    in that boot, and no check at all for ``ms``, which may include a jump.  ``at_boot``: the boot on the steady clock,
+    in milliseconds since the epoch.
     """
 
     verdict: str
@@ -54,7 +54,7 @@ class Clock:
         return read_steady_ms(self._redis)
 
     def compare(self, boot: str, since_boot: int) -> Look:
-        """Compare Redis' clock with one that does not jump: that of a machine since its boot (its id; milliseconds)."""
+        """Compare Redis' clock with a clock without jumps: id of a machine's boot, and milliseconds since that boot."""
         names = [keys.clock_anchors(), keys.events()]
         verdict, now, ms = self._scripts.call("clock", names, [boot, since_boot, JUMP, AWAY])
         return Look(verdict.decode(), int(now) - since_boot, int(ms))

@@ -1,4 +1,4 @@
-"""Values to bytes and back: msgpack behind one version byte, so that a stored value says how to read it."""
+"""Values to bytes and back: msgpack behind one version byte that names the format of the stored value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unpack(data: bytes) -> Any:
     """The value of ``pack``; lists come back as lists.
 
     Raises:
-        ValueError: the bytes were written by a version this one does not know, or are damaged.
+        ValueError: the bytes were written by an unknown version, or are damaged.
     """
     if data[:1] != VERSION:
         raise ValueError(f"stored value has format version {data[:1]!r}, this version reads {VERSION!r}")

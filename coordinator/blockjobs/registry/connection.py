@@ -1,7 +1,7 @@
 """Clients of Redis: bytes in and out, explicit short timeouts.
 
-Two kinds.  ``connect``: few retries, for idempotent scripts (every one of ours is).  ``line``: none, for an
-attempt, which knows better than a library how long it may wait.
+``connect`` makes a client with few retries, for idempotent scripts (every script of this project).  ``line`` makes a
+client without retries for an attempt, as the attempt decides how long to wait.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from redis.retry import Retry
 
 from blockjobs.registry.address import parse
 
-# A redis.Redis that gives bytes.  redis-py types every reply for text and bytes, sync and async at once, which
-# says nothing; what the store makes of the replies is typed.
+# A redis.Redis with replies in bytes.  The reply types of redis-py cover text and bytes, sync and async at once, and
+# are useless here; the values made from the replies are typed.
 Client: TypeAlias = Any
 
-LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before its lease ends
+LINE_TIMEOUT: Final = 1.0  # seconds; an attempt must notice a dead Redis well before the lease ends
 CLIENT_TIMEOUT: Final = 5.0
-# What a server says that takes no writes from anybody: it is full, has become a replica, or cannot write to its disk.
+# Errors of a server that refuses every write: full, a replica, or unable to write to disk.
 _CLOSED: Final = re.compile(
     r"(Command # \d+ .* of pipeline caused error: )?"
     r"(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|UNBLOCKED)\b",
@@ -32,16 +32,16 @@ _CLOSED: Final = re.compile(
 def connect(url: str, *, at_most: int = 0) -> Client:
     """A client for everything but an attempt's control line.
 
-    ``at_most``: connections, 0: any number; a thread waits for one that is free, no longer than for an answer.
+    ``at_most``: connections, 0: unlimited; a thread waits for a free connection no longer than for an answer.
     """
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
     return _client(url, CLIENT_TIMEOUT, retry, at_most)
 
 
 def line(url: str, *, waits: float = 0.0) -> Client:
-    """A client for an attempt: answers or fails within a second, never sends anything twice.
+    """A client for an attempt: answers or fails within a second, never sends a command twice.
 
-    ``waits``: for how many seconds a command may block; it has so much more time to be answered.
+    ``waits``: seconds for which a command may block, added to the timeout.
     """
     return _client(url, waits + LINE_TIMEOUT, Retry(NoBackoff(), 0))
 
@@ -60,14 +60,13 @@ def _client(url: str, timeout: float, retry: Retry, at_most: int = 0) -> Client:
 
 
 def is_absence(error: redis.RedisError) -> bool:
-    """Whether Redis does not answer, or answers nobody: no fault of what was asked.
+    """Whether Redis does not answer, or refuses everybody, so that the request is not at fault.
 
-    Everything else that it says (a script's error, a key of another kind, a right that is missing) is about the very
-    thing that was asked for.
+    Any other error (of a script, a key of another kind, a missing right) concerns the request.
     """
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return True
-    if isinstance(error, redis.exceptions.NoScriptError):  # it was started anew between two commands, once more
+    if isinstance(error, redis.exceptions.NoScriptError):  # Redis restarted once more between two commands
         return True
     return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or bool(
         _CLOSED.match(str(error))
@@ -75,6 +74,6 @@ def is_absence(error: redis.RedisError) -> bool:
 
 
 def milliseconds(time: tuple[int, int]) -> int:
-    """A reply of Redis' TIME, which is seconds and microseconds: the one clock of the registry."""
+    """Milliseconds from a reply of Redis' TIME (seconds and microseconds), the one clock of the registry."""
     seconds, micros = time
     return int(seconds * 1000 + micros // 1000)

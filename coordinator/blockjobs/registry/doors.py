@@ -1,7 +1,7 @@
 """The registry: every door to Redis, opened on one client.
 
-Control plane and clients use ``Registry`` (``internal``: one that sees internal jobs, too); a host's workers use
-``HostRegistry``, whose scripts touch only what that host may write.
+Control plane and clients use ``Registry`` (``internal``: internal jobs are visible).  A host's workers use
+``HostRegistry``, with scripts that touch only keys writable by the host.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from blockjobs.registry.views import Views
 
 
 class Registry:
-    """``odd``: the records that its readers left out, as they could not be read."""
+    """``odd``: the records left out by readers as unreadable."""
 
     def __init__(self, client: Client, *, internal: bool = False) -> None:
         scripts = Scripts(client)
@@ -71,7 +71,7 @@ class Registry:
 
 
 class HostRegistry:
-    """``waiting``: a client whose commands may block while an attempt waits for news; without it ``client``."""
+    """``waiting``: a client with blocking commands for waiting attempts; default ``client``."""
 
     def __init__(self, client: Client, host: Host, *, waiting: Client | None = None) -> None:
         scripts = Scripts(client)

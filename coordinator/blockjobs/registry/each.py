@@ -1,6 +1,6 @@
-"""How the items of a loop are handled: by default one behind the other, and the error of one ends the loop.
+"""Handling of the items of a loop: by default in sequence, and the first error ends the loop.
 
-A daemon hands in ``Quarantine.handle``, which puts an item that fails aside and goes on with the others.
+A daemon passes ``Quarantine.handle``, which puts a failing item aside and continues with the next.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Each(Protocol):
-    """Handles one item, which is named for people; returns what the call does, None where it was put aside."""
+    """Handles one item, named for people; returns the result of the call, None for an item put aside."""
 
     def __call__(self, item: str, call: Callable[[], T], /) -> T | None: ...
 
 
 def readable(name: bytes) -> str:
-    """A name that Redis keeps, as people may read it, whatever its bytes are."""
+    """A name from Redis as readable text, for any bytes."""
     return name.decode(errors="backslashreplace")
 
 

@@ -1,10 +1,10 @@
-"""The kinds of events: what each one always has, and which of them the workers of a host write."""
+"""The kinds of events: required fields by kind, and the kinds written by the workers of a host."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What an event of each kind always has; a name with # is of a whole number.  An event without it cannot be read.
+# Required fields of each kind of event; # marks a whole number.  An event without a required field cannot be read.
 NEEDS: Final[dict[str, str]] = {
     "RUN_PUBLISHED":       "jobs#",
     "RUN_LATE":            "reason",
@@ -47,8 +47,8 @@ NEEDS: Final[dict[str, str]] = {
     "HOST_DOWN":           "state",
     "CLOCK_JUMPED":        "seconds",
 }  # fmt: skip
-# Those that a host's workers write.  Of any other kind, or without what it needs, an entry of a host's own stream is
-# refused when events are moved.
+# The kinds written by a host's workers.  The move of events refuses an entry of a host's stream with a kind outside
+# this set, or without a required field.
 BY_WORKERS: Final = frozenset({
     "HOST_REGISTERED", "HOST_LEFT",
     "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "ATTEMPT_DIED",
@@ -58,5 +58,5 @@ BY_WORKERS: Final = frozenset({
 
 
 def list_needs(kind: str) -> dict[str, bool]:
-    """The fields that an event of a kind always has; True: a whole number."""
+    """The required fields of a kind of event; True: a whole number."""
     return {name.rstrip("#"): name.endswith("#") for name in NEEDS.get(kind, "").split()}

@@ -22,7 +22,7 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``seq``: the stream's id (milliseconds of Redis' clock, dash, number); ``id``: the job or host it is of."""
+    """``seq``: the stream's id (milliseconds of Redis' clock, dash, number); ``id``: the job or host of the event."""
 
     seq: str
     name: str
@@ -31,7 +31,7 @@ class Event:
     run: str
     host: str
     fields: dict[str, str]
-    written: int = 0  # ms by Redis' clock, where that was not when it came into the stream
+    written: int = 0  # ms by Redis' clock, if written before the entry came into this stream
 
     @property
     def at(self) -> float:
@@ -40,7 +40,7 @@ class Event:
 
 
 class Events:
-    """``internal``: read those of internal jobs, too, as the machinery itself has to."""
+    """``internal``: include events of internal jobs, as the daemons need."""
 
     def __init__(
         self, client: Client, scripts: Scripts, *, internal: bool = False, odd: Odd | None = None
@@ -48,7 +48,7 @@ class Events:
         self._redis, self._scripts, self._internal, self._odd = client, scripts, internal, odd or Odd()
 
     def last(self) -> str:
-        """Where the stream ends now; ``after(last())`` gives what comes next."""
+        """The current end of the stream; ``after(last())`` gives later events."""
         end, count = "+", 1
         while page := self._redis.xrevrange(keys.events(), max=end, count=count):
             for entry, fields in page:
@@ -59,7 +59,7 @@ class Events:
         return BEGINNING
 
     def oldest(self) -> str:
-        """The oldest event that is kept, if older ones were trimmed; "0-0" while all are there."""
+        """The oldest event in the stream, if older events were trimmed; "0-0" if none was."""
         try:
             about = self._redis.xinfo_stream(keys.events())
         except redis.ResponseError:  # nothing has ever happened
@@ -70,7 +70,7 @@ class Events:
         return str((first[0] if first else about["last-generated-id"]).decode())
 
     def after(self, seq: str, *, block_ms: int = 0) -> list[Event]:
-        """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first one (0: not at all)."""
+        """Up to a page of events behind ``seq``; waits at most ``block_ms`` for the first event (0: no wait)."""
         give_up = time.monotonic() + block_ms / 1000
         while page := self._read(seq, block_ms):
             events = (self._event(entry, fields) for entry, fields in page)
@@ -95,11 +95,11 @@ class Events:
         return self._internal or not (is_internal(event.run) or is_internal(event.id))
 
     def merge(self, hosts: Iterable[Host]) -> None:
-        """Move what the workers of these hosts told to the stream that is read: a page of each host at most."""
+        """Move events from the streams of these hosts to the common stream: at most a page per host."""
         self._scripts.call("merge", [], [*hosts])
 
     def wait_for_hosts(self, hosts: Iterable[Host], milliseconds: int) -> list[Host]:
-        """The hosts whose workers told something that was not moved yet; waits at most so long for the first one."""
+        """The hosts with events not moved yet; waits at most ``milliseconds`` for the first event."""
         streams = {keys.host_events(host).encode(): host for host in hosts}
         reply = self._redis.xread(dict.fromkeys(streams, BEGINNING), count=1, block=milliseconds) or {}
         return [streams[name] for name in reply]
@@ -113,7 +113,7 @@ class Events:
         self._redis.xtrim(keys.events(), minid=f"{floor}-0", approximate=True)
 
     def all(self, after: str = BEGINNING) -> Iterator[Event]:
-        """Every event behind ``after`` that is there now."""
+        """Every present event behind ``after``."""
         while page := self.after(after):
             yield from page
             after = page[-1].seq
