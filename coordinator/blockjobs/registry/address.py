@@ -93,7 +93,7 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # the text of the error quotes the URL with the password
+    except ValueError:  # its text quotes the URL, with the password in it
         raise _unusable(url, EXPECTED) from None
     scheme = parts.scheme
     if scheme in SCHEMES:

@@ -66,7 +66,7 @@ def is_absence(error: redis.RedisError) -> bool:
     """
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return True
-    if isinstance(error, redis.exceptions.NoScriptError):  # Redis restarted once more between two commands
+    if isinstance(error, redis.exceptions.NoScriptError):  # it was started anew between two commands, once more
         return True
     return isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError) or bool(
         _CLOSED.match(str(error))
