@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
+import tempfile
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -364,6 +366,25 @@ def test_a_path_that_a_command_prints_has_to_be_one_that_may_be_read(host):
         opened(host, spec)
         with pytest.raises(JobFailed, match=why):
             Backup().cut(host.roots, spec, {})
+
+
+@pytest.fixture
+def memory():
+    """A directory in shared memory, which lies under /dev."""
+    if not os.access("/dev/shm", os.W_OK):  # noqa: S108
+        pytest.skip("no shared memory is mounted here")
+    place = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    yield place
+    shutil.rmtree(place)
+
+
+def test_a_file_in_shared_memory_that_a_command_prints_is_a_file_and_no_device(host_at, memory):
+    host = host_at(memory / "host")
+    spec = host.spec(snapshot="command:copy")
+    opened(host, spec)
+    cut = Backup().cut(host.roots, spec, {})
+    assert cut.path.startswith("/dev/shm/")  # noqa: S108
+    assert Path(cut.path).read_bytes() == (host.images / "root.img").read_bytes()
 
 
 def test_an_entry_of_before_there_were_cuts_is_read(site):

@@ -17,8 +17,6 @@ from blockjobs.model.jobs import JobSpec, OnChange, OnDamage, OnError, RoomCheck
 from blockjobs.model.policies import RunFields
 from blockjobs.model.volumespec import DeviceVolume, FileVolume, HostedVolume
 
-_DEVICES: Final = "/dev/"
-_MEMORY: Final = "/dev/shm/"  # noqa: S108 - files lie there, no devices
 _FORMATS: Final = f"'format: {volumespec.FORMATS[0]}', or another"
 
 
@@ -132,21 +130,20 @@ def volumes(
 def _in_place(written: HostedVolume, position: int) -> HostedVolume:
     """The target as a device: a path under ``/dev`` is a device, even if written as a file."""
     volume = written.volume
-    if isinstance(volume, FileVolume) and volume.filename.startswith(_DEVICES):
+    if isinstance(volume, FileVolume) and volumespec.is_device_path(volume.filename):
         return replace(written, volume=DeviceVolume(volume.filename))
     if volumespec.formatted(volume) is not None:
         text = f"{written.text} is an image of a format; with 'in-place: true' a raw block device was expected"
         raise JobFault(position, "target", text)
     if not isinstance(volumespec.bottom(volume), DeviceVolume):
-        text = f"{written.text} is no block device; with 'in-place: true' a path under {_DEVICES} was expected"
+        text = f"{written.text} is no block device; with 'in-place: true' a path under /dev/ was expected"
         raise JobFault(position, "target", text)
     return written
 
 
 def _staged(written: HostedVolume, position: int) -> HostedVolume:
     path = volumespec.path(written.volume) or ""
-    below_dev = path.startswith(_DEVICES) and not path.startswith(_MEMORY)
-    if below_dev or isinstance(volumespec.bottom(written.volume), DeviceVolume):
+    if volumespec.is_device_path(path) or isinstance(volumespec.bottom(written.volume), DeviceVolume):
         text = f"{written.text} is a block device; a file was expected as target, or 'in-place: true'"
         raise JobFault(position, "target", text)
     return written

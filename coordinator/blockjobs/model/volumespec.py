@@ -186,7 +186,7 @@ def instead(volume: Volume, path: str) -> Volume:
         case FormatVolume(file=below):
             return replace(volume, file=instead(below, path))
         case _:
-            return DeviceVolume(path) if path.startswith("/dev/") else FileVolume(path)
+            return _at(path)
 
 
 def formatted(volume: Volume) -> FormatVolume | None:
@@ -257,9 +257,13 @@ def parse(value: object, *, default_host: str | None = None) -> HostedVolume:
 
 
 def _at(path: str) -> FileVolume | DeviceVolume:
-    """The volume of a bare path: a device below ``/dev``, except below the mount point of shared memory."""
-    device = path.startswith("/dev/") and not path.startswith("/dev/shm/")  # noqa: S108
-    return DeviceVolume(path) if device else FileVolume(path)
+    """The volume that a path alone stands for."""
+    return DeviceVolume(path) if is_device_path(path) else FileVolume(path)
+
+
+def is_device_path(path: str) -> bool:
+    """Whether a path is a device's: below ``/dev``, except in shared memory, where files lie."""
+    return path.startswith("/dev/") and not path.startswith("/dev/shm/")  # noqa: S108 - only compared
 
 
 def is_name(value: object) -> bool:

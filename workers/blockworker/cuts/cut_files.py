@@ -224,7 +224,7 @@ def _created(roots: Roots, member: MemberFiles, kept: CutRecord, name: str, spec
         volumespec.checked_path(path)
     except BadInput as wrong:
         raise JobFailed(errno.EINVAL, f"command '{name}' printed no path to read on create: {wrong}") from None
-    fd = roots.open_device(path) if path.startswith("/dev/") else roots.open_source(path)
+    fd = roots.open_device(path) if volumespec.is_device_path(path) else roots.open_source(path)
     try:
         return _cut(member, kept, path, fd, spec)
     finally:

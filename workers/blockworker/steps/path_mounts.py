@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from blockjobs.model.volumespec import is_device_path
+
 TABLE: Final = "/proc/self/mountinfo"
 LINKS: Final = 40  # symlinks on one way, as in the kernel
 KEEP: Final = 1.0  # seconds for which a table is used after it was read
@@ -74,7 +76,7 @@ class MountTable:
 
     def point_of(self, path: str) -> str:
         """The mount point of a path's file system; a device is a file system of its own."""
-        if path.startswith("/dev/") and not path.startswith("/dev/shm/"):  # noqa: S108 - only looked at as text
+        if is_device_path(path):
             return path
         for root, real in self._aliases:
             if path == root or path.startswith(root + "/"):
