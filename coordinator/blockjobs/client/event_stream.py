@@ -1,4 +1,4 @@
-"""The events from a point on, as a client follows them: through absences of Redis, to the end of what it awaits."""
+"""Events from a given point on, as a client follows them: across absences of Redis, until the awaited end."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from blockjobs.registry.events import PAGE, Event
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BLOCK: Final = 0.5  # seconds one read of the events waits at most; below the client's timeout
+BLOCK: Final = 0.5  # seconds that a read of the events waits at most; below the client's timeout
 AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
-QUIET: Final = 1.5  # seconds without a sign of an absence, after which it is over
-PATIENCE: Final = 600.0  # seconds that Redis may be away until a follower gives up
-RECORDS: Final = 5.0  # seconds between two looks at the records of what is followed
+QUIET: Final = 1.5  # seconds without a sign of an absence, after which the absence is over
+PATIENCE: Final = 600.0  # seconds of Redis' absence after which a follower gives up
+RECORDS: Final = 5.0  # seconds between two checks of the records that are followed
 
 
 class Patience:
-    """Bears each absence of Redis for so many seconds; ``say`` hears of its begin and its end.
+    """Bear each absence of Redis for so many seconds; ``say`` is called at its begin and its end.
 
-    ``what``: is followed meanwhile, and goes on.  A refusal counts as an absence: whoever follows can only wait.
+    ``what``: names the jobs or runs that are followed, and that go on meanwhile.  A refusal by Redis counts as an
+    absence, because a follower can only wait.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class Patience:
 
     @contextmanager
     def bear(self) -> Iterator[None]:
-        """Swallow an absence that shows within the block, and slow down the loop around it.
+        """Swallow an absence that shows within the block, and slow down the loop around the block.
 
         Raises:
-            SightLost: it lasts for too long.
+            SightLost: the absence lasts for too long.
         """
-        began = time.monotonic()  # a Redis that hangs is found out by how long it takes
+        began = time.monotonic()  # the time of the call shows a Redis that hangs
         try:
             yield
         except redis.RedisError as error:
@@ -61,16 +62,17 @@ class Patience:
             time.sleep(AWAY)
 
     def answered(self, quiet: float = QUIET) -> None:
-        """Redis has answered; the absence is over if it did not show for ``quiet`` seconds.
+        """Note an answer of Redis; an absence is over when no sign of it came for ``quiet`` seconds.
 
-        Not what is asked first after an absence ends it: one question may be answered and another one refused for ever.
+        The first answer after an absence does not end the absence: Redis may answer some commands and refuse others for
+        ever.
         """
         if self._since is not None and time.monotonic() - self._last >= quiet:
             self._since = None
             self.say("Redis is back")
 
     def ask(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns, once Redis answers; raises SightLost."""
+        """The result of ``call``, once Redis answers; raises SightLost."""
         while True:
             with self.bear():
                 value = call()
@@ -79,12 +81,12 @@ class Patience:
 
 
 class Stream:
-    """The events behind a point, as they come; outlives absences of Redis as ``patience`` has it."""
+    """The events after a point, as they are written; absences of Redis are borne as ``patience`` says."""
 
     def __init__(self, registry: Registry, seq: str, patience: Patience | None = None) -> None:
         self.seq = seq
         self.patience = patience or Patience()
-        self.at_end = False  # no event waited behind those of the last ``take``
+        self.at_end = False  # whether no event waited after those of the last ``take``
         self._registry = registry
 
     def take(self, seconds: float) -> list[Event]:
@@ -101,9 +103,9 @@ class Stream:
 
 
 class Records:
-    """Looks each ``RECORDS`` seconds at the records of what is followed, for an end of which no event tells.
+    """Check the followed records every ``RECORDS`` seconds, for an end without an event.
 
-    What a record says counts once it was seen twice: meanwhile every event was read that came before it.
+    A finding counts when two checks in a row have made it: every earlier event was read in between.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -112,7 +114,7 @@ class Records:
         self._seen: set[str] = set()
 
     def twice(self, look: Callable[[], Iterable[str]]) -> set[str]:
-        """What ``look`` finds now and found the last time; nothing while it is not time to look."""
+        """The findings of ``look`` both now and at the last check; empty while no check is due."""
         if not self._stream.at_end or time.monotonic() < self._next:
             return set()
         found: set[str] = set()
@@ -124,10 +126,10 @@ class Records:
 
 
 def ending(event: Event) -> bool | None:
-    """Whether what the event is of succeeded; None where it is no end.
+    """Whether the run or job of the event succeeded; None if the event is no end.
 
-    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case; that of one which
-    is tried again is no end.
+    A job reaches CONCLUDED from PENDING when it was committed, and from ABORTING in every other case.  A job that is
+    retried has not ended.
     """
     if event.name == "RUN_ENDED":
         return event.fields["failed"] == event.fields["cancelled"] == "0"

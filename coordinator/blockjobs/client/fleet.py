@@ -1,6 +1,6 @@
-"""The fleet from Python: ``blockjobs.Fleet(url)`` submits runs, asks for anything, and waits for the end.
+"""The fleet from Python: ``blockjobs.Fleet(url)`` submits runs, answers questions, and waits for the end.
 
-It talks to Redis only; like every client it may die at any moment without harm.
+The client talks to Redis only; like every client it may die at any moment without harm.
 """
 
 from __future__ import annotations
@@ -46,16 +46,14 @@ from blockjobs.registry.nodes import Node
 from blockjobs.registry.views import JobView, RunView
 from blockjobs.settings import find_url
 
-LOOKED_AT: Final = (
-    50  # of what `wait` waits for, the records of so many are looked at: a glob may mean thousands of jobs
-)
+LOOKED_AT: Final = 50  # ids whose records `wait` checks at a time: a glob may mean thousands of jobs
 
 
 class Fleet(Standstill, Budgets):
-    """One connection to a fleet; use it in a ``with`` block, or ``close`` it.
+    """A connection to a fleet, for use in a ``with`` block; otherwise call ``close``.
 
     Raises:
-        NoRedis: nobody says where Redis is, it does not answer, or it would lose what it acknowledged.
+        NoRedis: no URL of Redis is given, Redis does not answer, or this Redis would lose acknowledged writes.
     """
 
     def __init__(self, url: str | None = None) -> None:
@@ -82,12 +80,13 @@ class Fleet(Standstill, Budgets):
     # --- runs and jobs --------------------------------------------------------------------------------
 
     def submit(self, plan: RunPlan) -> RunId:
-        """Submit a run: all of it or nothing.
+        """Submit a run completely, or not at all.
 
         Raises:
             HostDown: a host is not known, or not up.
             Refused: an id or a volume is in use.
-            RunGoing: a run of its name is not over, and ``fields.on_overlap`` is refuse; RunSkipped: it is skip.
+            RunGoing: a run of the same name is not over, and ``fields.on_overlap`` is refuse.
+            RunSkipped: a run of the same name is not over, and ``fields.on_overlap`` is skip.
         """
         known = self.registry.hosts.known()
         for host in dict.fromkeys(job.host for job in plan.jobs):
@@ -106,28 +105,28 @@ class Fleet(Standstill, Budgets):
         return self.registry.views.run(run_id)
 
     def verdict(self, run_id: str) -> Verdict:
-        """How a run that is over ended by the policies of its file: all, partial, failed; raises NoSuchRun."""
+        """The verdict on an ended run by the policies of its file: all, partial, failed; raises NoSuchRun."""
         return self.registry.views.verdict(run_id)
 
     def runs(self, *, limit: int = 0) -> list[RunView]:
-        """Runs, newest first; ``limit`` 0: all."""
+        """Runs, newest first; ``limit`` 0: no limit."""
         return self.registry.views.runs(limit=limit)
 
     def list(self, run_id: str) -> Iterator[JobView]:
-        """The jobs of a run that are not dismissed, in the order of the file; raises NoSuchRun."""
+        """The jobs of a run without the dismissed ones, in the order of the file; raises NoSuchRun."""
         return self.registry.views.jobs(self.registry.views.places(self.registry.views.run_id(run_id)))
 
     def hosts(self) -> Iterable[HostView]:
         return self.registry.hosts.views()
 
-    # --- volumes with a name: wherever a volume is written, a word without ``:`` and ``/`` is one --------------
+    # --- named volumes: a volume written as a word without ``:`` and ``/`` is the name of a volume -------------
 
     def volume(self, name: str) -> HostedVolume:
-        """What a name stands for; raises Refused."""
+        """The volume of a name; raises Refused."""
         return self.registry.nodes.get(name).volume
 
     def volumes(self) -> Iterable[Node]:
-        """All, by name."""
+        """The named volumes, by name."""
         return self.registry.nodes.list()
 
     def add_volume(self, name: str, volume: object) -> None:
@@ -135,7 +134,7 @@ class Fleet(Standstill, Budgets):
 
         Raises:
             Refused: the name is taken.
-            BadInput: one of the two is malformed.
+            BadInput: the name or the volume is malformed.
         """
         if not is_name(name):
             raise BadInput(f"invalid name {name!r}: a letter, then letters, digits, '.', '-' and '_' were expected")
@@ -143,28 +142,28 @@ class Fleet(Standstill, Budgets):
         self.registry.nodes.add(Node(name, named, to_dict(named)))
 
     def remove_volume(self, name: str) -> None:
-        """Forget a name; raises Refused: there is none, or a job uses it."""
+        """Forget a name; raises Refused if the name is unknown, or a job uses it."""
         self.registry.nodes.remove(name)
 
-    # --- the verbs: each takes effect or raises Refused -------------------------------------------------
+    # --- the verbs: a verb takes effect or raises Refused -----------------------------------------------
 
     def pause(self, job_id: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> Status:
-        """Hold a job; ``seconds``: the hold ends by itself then (0: it does not)."""
+        """Hold a job; ``seconds``: time after which the hold ends by itself (0: never)."""
         return self.registry.verbs.pause(job_id, cause=cause, owner=owner, seconds=seconds)
 
     def resume(self, job_id: str) -> Status:
         return self.registry.verbs.resume(job_id)
 
     def cancel(self, job_id: str, *, force: bool = True, wait: bool = False, timeout: float | None = None) -> Status:
-        """Cancel a job, and so its whole transaction; not by force, a ready one finishes with a consistent copy.
+        """Cancel a job, and with it the transaction; without ``force`` a ready job finishes with a consistent copy.
 
-        ``wait``: until it is concluded (raises WaitTimedOut after ``timeout`` seconds).
+        ``wait``: return only when the job is concluded (raises WaitTimedOut after ``timeout`` seconds).
         """
         status = self.registry.verbs.cancel(job_id, force=force)
         return self._concluded([job_id], timeout) if wait else status
 
     def cancel_all(self, *, wait: bool = False, timeout: float | None = None) -> int:
-        """Cancel every job that still can be, newest first; how many were asked."""
+        """Cancel every job that can still be cancelled, newest first; return their number."""
         asked = []
         for place in reversed(list(self.registry.holds.live())):
             with suppress(VerbRefused, NoSuchJob):  # over, or decided
@@ -175,7 +174,7 @@ class Fleet(Standstill, Budgets):
         return len(asked)
 
     def complete(self, job_id: str, *, wait: bool = False, timeout: float | None = None) -> Status:
-        """Let a ready job finish; ``wait``: until it is concluded."""
+        """Let a ready job finish; ``wait``: return only when the job is concluded."""
         status = self.registry.verbs.complete(job_id)
         return self._concluded([job_id], timeout) if wait else status
 
@@ -190,25 +189,26 @@ class Fleet(Standstill, Budgets):
         self.registry.verbs.dismiss(job_id)
 
     def move(self, job_id: str, to: str, *, timeout: float | None = 60.0) -> Status:
-        """Hand a job to another host that sees the same volumes under the same paths; its status there.
+        """Hand a job to another host with the same volumes under the same paths; return the job's status there.
 
         Raises:
             HostDown: the other host is not up, or does not answer.
-            Refused: it does not see the volumes, or the job is in no state to be moved.
-            WaitTimedOut: its attempt did not end in time; it goes on where it is.
+            Refused: the other host does not see the volumes, or the job is in no state to be moved.
+            WaitTimedOut: the job's attempt did not end in time; the job goes on where it is.
         """
         from blockjobs.client.handover import hand_over  # noqa: PLC0415 - Celery takes half a second to import
 
         return hand_over(self, job_id, to, timeout)
 
     def abandon(self, host: str) -> int:
-        """Give up a host that is gone for good: its members end with an error that says so; how many did.
+        """Give up a host that is gone for good: end its members with an error that says so; return their number.
 
-        Nobody waits for it any more; should it be back, it carries out on its disks what was decided without it.
+        No transaction waits for the host any more.  Should the host be back, it carries out the decisions made without
+        it.
 
         Raises:
-            HostDown: it is not known.
-            Refused: its steps worker is there, and does what is decided.
+            HostDown: the host is not known.
+            Refused: the steps worker of the host is up, and carries out decisions.
         """
         judged = self.registry.hosts.known().get(Host(host))
         if judged is None:
@@ -219,12 +219,12 @@ class Fleet(Standstill, Budgets):
         return self.registry.transactions.abandon(Host(host))
 
     def rename_host(self, old: str, new: str, *, by: str = "") -> Carried:
-        """Carry everything that is known of a host to its new name: history, backups, jobs on record, limits, drains.
+        """Carry the records of a host over to its new name: history, backups, jobs on record, limits, drains.
 
         Raises:
             HostDown: the old name is not known.
-            Refused: a worker of the old name is there, it has jobs that are not over, or the new name has something of
-                its own already.
+            Refused: a worker of the old name is up, the host has jobs that are not over, or the new name has
+                records of its own already.
         """
         self._expect_gone(old)
         if old == new:
@@ -232,11 +232,11 @@ class Fleet(Standstill, Budgets):
         return self.registry.hostnames.rename(Host(old), checked_host(new), by)
 
     def remove_host(self, host: str, *, with_history: bool = False, by: str = "") -> Carried:
-        """Forget a host for good; nothing is touched on its disks.  ``with_history``: what it has published, too.
+        """Forget a host for good, without touching its disks.  ``with_history``: forget its published backups, too.
 
         Raises:
-            HostDown: it is not known.
-            Refused: a worker of it is there, it has jobs that are not over, or backups are on record.
+            HostDown: the host is not known.
+            Refused: a worker of the host is up, the host has jobs that are not over, or backups are on record.
         """
         self._expect_gone(host)
         backups = len(self.registry.hostnames.backups(Host(host)))
@@ -252,20 +252,20 @@ class Fleet(Standstill, Budgets):
             raise Refused(f"host '{host}' has a worker that is there: stop its workers first")
 
     def accept_loss(self, number: int) -> int:
-        """Go on with a registry that has lost decisions up to this number; the highest number that counts now.
+        """Go on with a registry that has lost decisions up to ``number``; return the highest number that counts now.
 
         Raises:
-            Refused: somebody knows of a decision beyond it.
+            Refused: a host or a finalizer knows of a decision beyond ``number``.
         """
         highest = self.registry.memory.highest_lost()
         if number < highest:
             raise Refused(f"a host knows decision {highest}: a number of at least that was expected, not {number}")
         return self.registry.memory.accept_loss(number)
 
-    # --- what happens -----------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------
 
     def events(self, after: str = "0", *, follow: bool = False) -> Iterator[Event]:
-        """Every event behind ``after``; with ``follow`` also those to come, without an end."""
+        """Every event after ``after``; with ``follow`` also the events to come, without an end."""
         for event in self.registry.events.all(after):
             after = event.seq
             yield event
@@ -276,12 +276,12 @@ class Fleet(Standstill, Budgets):
     def wait(
         self, ids: Iterable[str], timeout: float | None = None, *, patience: float = math.inf
     ) -> dict[str, bool]:  # fmt: skip
-        """Wait until runs and jobs are concluded; for each, whether it succeeded (a run: every job of it).
+        """Wait until runs and jobs are concluded; return by id whether the run (with every job) or the job succeeded.
 
         Raises:
             NoSuchRun: an id is of neither a run nor a job.
             WaitTimedOut: after ``timeout`` seconds.
-            RunGone: one of them was removed from the registry, or Redis came back without it.
+            RunGone: a run or job was removed from the registry, or Redis came back without it.
             SightLost: Redis was away for more than ``patience`` seconds.
         """
         give_up = None if timeout is None else time.monotonic() + timeout
@@ -303,7 +303,7 @@ class Fleet(Standstill, Budgets):
         return {each: bool(succeeded) for each, succeeded in outcome.items()}
 
     def _ended(self, id_: str, told: bool | None) -> bool | None:
-        """What a record says of an end; where the record is gone, what an event told of it.  Raises RunGone."""
+        """The outcome by the record, or by the event where the record is gone; raises RunGone without both."""
         try:
             return self._outcome(id_)
         except NoSuchRun:
@@ -312,7 +312,7 @@ class Fleet(Standstill, Budgets):
             return told
 
     def _strange(self, ids: Iterable[str]) -> Iterator[str]:
-        """Those of which the record is gone, or says that they are over."""
+        """The ids whose record is gone, or says that the run or job is over."""
         for each in ids:
             try:
                 if self._outcome(each) is not None:
@@ -321,7 +321,7 @@ class Fleet(Standstill, Budgets):
                 yield each
 
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
-        """Wait for jobs of which the records may go away meanwhile."""
+        """Wait for jobs whose records may be removed meanwhile."""
         give_up = None if timeout is None else time.monotonic() + timeout
         for job in jobs:
             with suppress(NoSuchRun, RunGone):  # dismissed already
@@ -329,7 +329,7 @@ class Fleet(Standstill, Budgets):
         return Status.CONCLUDED
 
     def _outcome(self, id_: str) -> bool | None:
-        """Whether a run or a job succeeded, whatever else its record says; None: it is not over."""
+        """Whether a run or a job succeeded, despite other damage to its record; None: not over."""
         try:
             return self.registry.views.outcome(id_)
         except NoSuchRun as unknown:

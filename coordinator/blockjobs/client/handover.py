@@ -1,7 +1,7 @@
-"""Hand-over: a job comes to rest on one host and goes on upon another, from its last durable byte.
+"""Hand-over: a job comes to rest on its host and goes on upon another host, from the last durable byte.
 
-Ask first, whether the other host sees the same source and the staging file; then hold, wait until the attempt has
-ended, and re-key.  Whatever fails in between, the job goes on where it was.
+Ask first whether the other host sees the same source and the staging file; then hold the job, wait until the attempt
+has ended, and re-key.  After a failure in between, the job goes on where it was.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Stat
         raise Refused(f"job '{job_id}' is on host '{host}' already")
     seen = ask(fleet, job, host)
     verbs, reason = fleet.registry.verbs, MOVE + host
-    if reason not in job.holds:  # else: somebody died over the same move
-        seconds = (timeout or WITHIN) + WITHIN  # should this process die, the job goes on where it is
+    if reason not in job.holds:  # else: an earlier process died during the same move
+        seconds = (timeout or WITHIN) + WITHIN  # if this process dies, the job goes on where it is
         verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}", seconds=seconds)
     try:
         fleet.wait_quiescent([job_id], timeout, parked=True)
@@ -48,11 +48,11 @@ def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Stat
 
 
 def ask(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
-    """What the other host sees of the job.
+    """The other host's answer about the volumes of the job.
 
     Raises:
-        HostDown: it is not up, or does not answer.
-        Refused: it does not see what the job needs.
+        HostDown: the other host is not up, or does not answer.
+        Refused: the other host does not see the volumes of the job.
     """
     look = {
         "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": fleet.registry.moves.identity(job),

@@ -1,6 +1,6 @@
-"""Bringing jobs to rest, many at a time: pause-all, drains, and waiting until nothing is written any more.
+"""Bring many jobs to rest at a time: pause-all, drains, and the wait until nothing is written any more.
 
-The part of ``blockjobs.Fleet`` that is about holds of many jobs.
+The part of ``blockjobs.Fleet`` for holds of many jobs.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from blockjobs.registry.views import JobPlace, JobView, Views
 
 
 class Standstill:
-    """Mixed into ``Coordinator``, which brings the registry."""
+    """Mixed into ``Fleet``, which brings the registry."""
 
     registry: Registry
 
     def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
-        """Hold every job that exists now; returns the name that ``resume_all`` wants, and how many were held.
+        """Hold every job of this moment; return the name for ``resume_all``, and the number of held jobs.
 
-        ``seconds``: it ends by itself then (0: it does not).
+        ``seconds``: time after which the pause-all ends by itself (0: never).
 
         Raises:
-            Refused: ``name`` (drawn where there is none) is in force already.
+            Refused: ``name`` (drawn if empty) is in force already.
         """
         name = wellformed(name) if name else f"pause-{uuid.uuid4().hex[:6]}"
         if not self.registry.holds.begin(ALL + name, cause=cause, owner=owner, seconds=seconds):
@@ -40,20 +40,20 @@ class Standstill:
         return name, self.registry.holds.hold(ALL + name, cause)
 
     def holding(self) -> Sequence[Holding]:
-        """What holds many jobs: every pause-all and every drain, oldest first."""
+        """The holds of many jobs, which are every pause-all and every drain, oldest first."""
         return self.registry.holds.records()
 
     def resume_all(self, name: str) -> int:
-        """Lift what a ``pause_all`` holds, from exactly those jobs; returns from how many."""
+        """Lift a pause-all from exactly the jobs that it holds; return their number."""
         lifted = self.registry.holds.lift(ALL + name)
         if lifted is None:
             raise Refused(f"nothing was paused by a pause-all named '{name}'")
         return lifted
 
     def drain(self, what: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> int:
-        """Hold the jobs of a host, or those that use a volume, and those that start later; how many are held now.
+        """Hold the jobs of a host or a volume, present and future; return how many jobs are held now.
 
-        Their attempts end as soon as what they copied is durable: ``wait_drained`` waits for that.
+        The attempts end as soon as their copied bytes are durable: ``wait_drained`` waits for this.
 
         Raises:
             BadInput: ``what`` is neither a known host nor a volume (``HOST:/PATH``, or the name of a node).
@@ -64,7 +64,7 @@ class Standstill:
         return sum(DRAIN + name in job.holds for job in self.drained(what))
 
     def drained(self, what: str) -> Iterator[JobView]:
-        """The jobs that a drain of a host or a volume concerns and that are not concluded."""
+        """The jobs under a drain of a host or a volume, without the concluded jobs."""
         jobs = self.registry.views.jobs(self.registry.holds.drained_by(self._drained(what)))
         return (job for job in jobs if job.status is not Status.CONCLUDED)
 
@@ -76,15 +76,15 @@ class Standstill:
         return lifted
 
     def wait_drained(self, what: str, timeout: float | None = None) -> None:
-        """Wait until no job that a drain concerns has an attempt; raises WaitTimedOut."""
+        """Wait until no job under a drain has an attempt; raises WaitTimedOut."""
         self._still(self.registry.holds.drained_by(self._drained(what)), timeout, parked=True)
 
     def wait_quiescent(self, ids: Iterable[str], timeout: float | None = None, *, parked: bool = False) -> None:
-        """Wait until runs and jobs that were paused write nothing any more; ``parked``: until they have no attempt.
+        """Wait until paused runs and jobs write nothing any more; ``parked``: until they have no attempt.
 
         Raises:
             NoSuchRun: an id is of neither a run nor a job.
-            WaitTimedOut: after ``timeout`` seconds; one that nobody holds is never quiescent.
+            WaitTimedOut: after ``timeout`` seconds; a job without a hold is never quiescent.
         """
         self._still([place for each in ids for place in self._places(each)], timeout, parked=parked)
 
@@ -109,7 +109,7 @@ class Standstill:
                 raise unknown from None
 
     def _drained(self, what: str) -> str:
-        """A host's name, or the lock of a volume; a bare word is a host first, ``node:NAME`` is never one."""
+        """The name of a host, or the lock of a volume; a bare word is a host first, ``node:NAME`` never."""
         if what in self.registry.hosts.known():
             return what
         name = what.removeprefix("node:")
@@ -122,7 +122,7 @@ class Standstill:
 
 
 def quiescent(job: JobView, *, parked: bool) -> bool:
-    """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt that holds files or a slot."""
-    if job.status not in ACCEPTS[Verb.PAUSE]:  # its copy is over, or ends now
+    """Whether a job writes nothing until it is resumed; ``parked``: and has no attempt with open files or a slot."""
+    if job.status not in ACCEPTS[Verb.PAUSE]:  # the copy is over, or ends now
         return not job.claimed
     return job.paused and not job.busy and not (parked and job.claimed)

@@ -1,1 +1,1 @@
-"""The processes of the control plane: coordinator and finalizer.  Each is a loop: take, view, decide, send."""
+"""The processes of the control plane: coordinator and finalizer, two loops of take, view, decide and send."""

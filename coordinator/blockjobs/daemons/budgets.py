@@ -1,8 +1,8 @@
-"""The shares of running copies in the budgets of stores and hosts, and who may take a place in a store.
+"""Divide the budgets of stores and hosts among the running copies, and admit copies to places in a store.
 
-Once a second, and whenever an event says that something changed: look at what runs under a limit, divide, and hand out
-what differs: what is less at once, what is more when that is felt.  Where nothing has a limit this costs two reads a
-second.
+Once a second, and on every event that changes a share: read the copies under a limit, divide, and send the limits that
+differ.  A lower limit is sent at once; a higher limit is sent when the copies have felt the lower limits.  Without any
+limit in the fleet the cost is two reads a second.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from blockjobs.registry.limits import Running, StoreView
 
 log = logging.getLogger(__name__)
 
-CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not told of
-WINDOW: Final = 2_000  # ms over which is measured what a copy uses
-ASK: Final = 0.05  # seconds between two looks whether what is less is felt, while somebody waits for it
-SAME: Final = 0.01  # a share that differs by less is not worth a message
+CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not reported
+WINDOW: Final = 2_000  # ms over which the use of a copy is measured
+ASK: Final = 0.05  # seconds between two checks whether copies felt their lower limits, while higher limits wait
+SAME: Final = 0.01  # a relative difference below which a changed share is not worth a message
 SAID: Final = frozenset({"STORE_SET", "STORE_REMOVED", "HOST_LIMITED"})
 AFTER: Final = SAID | {
     "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
@@ -35,7 +35,7 @@ Place = tuple[Host, JobId]
 
 @dataclass(slots=True)
 class Use:
-    """What one attempt told of itself: (ms, bytes, the limit that it knew of), oldest first."""
+    """Progress reports of one attempt: (ms, bytes, the limit known to the attempt), oldest first."""
 
     attempt: str
     told: deque[tuple[int, int, int]] = field(default_factory=deque)
@@ -47,20 +47,20 @@ class Use:
             self.told.popleft()
 
     def rate(self, under_way: int = 0) -> float | None:
-        """Bytes a second; None: it did not tell for long enough."""
+        """Bytes a second; None: the reports span too short a time."""
         if len(self.told) < 2 or self.told[-1][0] - self.told[0][0] < WINDOW // 2:
             return None
         (began, first, _), (now, last, _) = self.told[0], self.told[-1]
         return (last - first + under_way) * 1000 / (now - began)
 
     def want(self, limit: int) -> int:
-        """What it would use, by what it used under the lowest limit that it had meanwhile."""
+        """Bytes a second that the copy would use, by its use under the lowest limit of the window."""
         return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
 
 
 @dataclass(slots=True)
 class Given:
-    """What copies may move of one budget, all together: bytes a second."""
+    """Number of copies under one budget, and the sum of their limits in bytes a second."""
 
     copies: int = 0
     speed: int = 0
@@ -77,18 +77,19 @@ class BudgetDivider:
     _hosts: dict[Host, int] = field(default_factory=dict)
     _uses: dict[Place, Use] = field(default_factory=dict)
     _copies: dict[Place, Running] = field(default_factory=dict)
-    _given: defaultdict[tuple[str, str], Given] = field(default_factory=lambda: defaultdict(Given))  # of each budget
+    # by (kind, name) of a budget
+    _given: defaultdict[tuple[str, str], Given] = field(default_factory=lambda: defaultdict(Given))
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _not_before: float = 0.0
     _due: bool = True
 
     def heard(self, news: Iterable[Event]) -> None:
-        """Whether something happened that moves shares or frees places; where nothing is limited, little does."""
+        """Note whether an event changes shares or frees places; without limits only changes of limits count."""
         names = AFTER if self._stores or self._hosts else SAID
         self._due |= any(event.name in names for event in news)
 
     def look(self) -> set[Host]:
-        """Divide anew, if it is time; the hosts to ring, because a place became free for one of theirs."""
+        """Divide the budgets if a division is due; return the hosts to ring, where a copy got a place in a store."""
         began = boottime()
         if not (self._each_look() or (self._due and began >= self._not_before)):
             return set()
@@ -109,12 +110,13 @@ class BudgetDivider:
         return freed
 
     def patience_ms(self, most: int) -> int:
-        """How long to wait for news: not past the time when all is to be divided anew."""
+        """Milliseconds to wait for news, ``most`` or less: the wait ends when the next division is due."""
         return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
 
     def at_first(self, host: Host, store: str) -> int:
         """What a copy may move that is rung for now, until it runs and all is divided anew: no more than is left."""
-        if store and store not in self._stores:  # it is as new as the run that named it
+        # Limit of a copy rung now, until the next division counts the copy: at most the rest of the budget.
+        if store and store not in self._stores:
             self._learn()
         first = 0
         for budget, given in (
@@ -140,12 +142,12 @@ class BudgetDivider:
         self._uses = {place: use for place, use in self._uses.items() if place in self._copies}
         for place, each in self._copies.items():
             use = self._uses.get(place)
-            if use is None or use.attempt != each.attempt or each.paused:  # what it used before says nothing
+            if use is None or use.attempt != each.attempt or each.paused:  # its use under other conditions says nothing
                 use = self._uses[place] = Use(each.attempt)
             use.add(each.told, each.read, each.felt)
 
     def _divide(self) -> bool:
-        """Hand out what differs and may be handed out by now; whether something has to wait."""
+        """Hand out the limits that differ and may be sent by now; return whether some limits have to wait."""
         copies = {
             each.job: CopyRate(
                 each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused
@@ -169,7 +171,7 @@ class BudgetDivider:
         return len(now) < len(differ)
 
     def _free(self, suspects: Iterable[Running]) -> set[Host]:
-        """Give back the places of copies that ended, and offer what is free to those that wait."""
+        """Give back the places of ended copies, and offer the free places to waiting copies."""
         ended: dict[str, list[Place]] = {}
         for each in suspects:
             ended.setdefault(each.store, []).append((each.host, each.job))

@@ -1,4 +1,4 @@
-"""The coordinator: rings hosts for jobs that wait for a slot, judges who is alive, and recovers what was forgotten."""
+"""The coordinator: ring hosts for jobs that wait for a slot, judge which hosts are up, and recover half-done work."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from blockjobs.registry.retention import KEEP_RUNS
 log = logging.getLogger(__name__)
 
 DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
-UNCERTAIN: Final = 24 * 3600.0  # seconds in which nothing is forgotten, after the clock jumped or nobody looked at it
-PATIENCE: Final = 250  # ms that one turn waits for news
+UNCERTAIN: Final = 24 * 3600.0  # seconds without forgetting, after the clock jumped or was unwatched
+PATIENCE: Final = 250  # ms that a turn waits for news
 KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 
 
@@ -34,7 +34,7 @@ KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 class Coordinator:
     registry: Registry
     doorbell: Doorbell
-    ended: Callable[[], None] = lambda: None  # told that a run has ended
+    ended: Callable[[], None] = lambda: None  # called when a run has ended
     keep_runs: int = KEEP_RUNS  # ms
     keep_events: int = KEEP_EVENTS
     quarantine: Quarantine = field(default_factory=Quarantine)
@@ -45,12 +45,13 @@ class Coordinator:
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)
     rollcall: RollCall = field(init=False)
     _leases: Silence[tuple[Host, JobId]] = field(default_factory=lambda: Silence(LEASE))
-    _busy: frozenset[Host] = frozenset()  # hosts that had attempts at the last look
+    _busy: frozenset[Host] = frozenset()  # hosts with attempts at the last check of leases
     _redis_run: str = ""
     _at_boot: int = 0  # ms since the epoch, by the steady clock
-    _certain_at: float = 0.0  # when it is certain again what is old enough to be forgotten
+    _certain_at: float = 0.0  # when ages are certain again, and old runs may be forgotten
     _forgetting: bool = False
-    _withdrawn: bool = False  # whether this process has taken back what hosts that are down were sent before it
+    # whether this process has withdrawn the messages that hosts which are down were sent earlier
+    _withdrawn: bool = False
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_lease_look: Every = field(default_factory=lambda: Every(2.0))  # as often as an attempt makes a checkpoint
     _each_recovery: Every = field(default_factory=lambda: Every(10.0))
@@ -61,15 +62,15 @@ class Coordinator:
         self.rollcall = RollCall(self.registry.hosts)
 
     def once(self) -> None:
-        """One turn: what happened since the last one, and what is due by the clock.
+        """Do one turn: handle the events since the last turn, and the work that is due by the clock.
 
-        Its parts keep their errors to themselves: none of them stops another one.
+        Each part catches its own errors, so that no part stops the rest.
         """
         part = self.quarantine.part
         if not self._seq:
             self._begin()
         if self._each_look():
-            part("the clock of Redis", self._watch_clock)  # before anything is judged by it
+            part("the clock of Redis", self._watch_clock)  # before any judgement by this clock
             part("the look at hosts and leases", self._look)
             self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
             part("the terms of runs", partial(self.terms.look, self._now(), self.quarantine.handle))
@@ -86,14 +87,14 @@ class Coordinator:
         self._listen()
 
     def _begin(self) -> None:
-        """Go on where the coordinator before this one was."""
+        """Go on where the previous coordinator stopped."""
         self.registry.hosts.incarnate()
         self._seq = self.registry.hosts.daemon_seq("coordinator")
         for host in self.registry.hosts.known():
             self._slots.setdefault(host, 0)
 
     def _welcome(self) -> None:
-        """Look at once at hosts that have registered."""
+        """Check hosts that have registered, at once."""
         if not (arrivals := self.registry.hosts.list_arrivals()):
             return
         if new := {*arrivals} - self._slots.keys():
@@ -104,7 +105,7 @@ class Coordinator:
         self.registry.hosts.drop_arrivals(arrivals)
 
     def _listen(self) -> None:
-        """Wait for news, not for long; act on what came."""
+        """Wait for news for a short time, and act on the news."""
         news = self.registry.events.after(self._seq, block_ms=self.shares.patience_ms(PATIENCE))
         if not news:
             self._dispatch(self._share())
@@ -117,11 +118,11 @@ class Coordinator:
         self._dispatch({Host(event.host) for event in news if event.host} | self._share())
 
     def _share(self) -> set[Host]:
-        """Divide budgets anew, if it is time; the hosts to ring."""
+        """Divide the budgets if a division is due; return the hosts to ring."""
         return self.quarantine.part("the shares of budgets", self.shares.look) or set()
 
     def _forget(self) -> bool:
-        """Forget some runs; whether the next turn has to go on, so that many small ones do not pile up."""
+        """Forget some old runs; return whether the next turn has to go on, so that many small runs do not pile up."""
         if boottime() < self._certain_at:
             return False
         now = self._now()
@@ -131,7 +132,7 @@ class Coordinator:
         return forgotten.more
 
     def _recover(self) -> None:
-        """What others left half done, and what is over by its own time."""
+        """Finish the work that dead processes left half done, and end the reservations and holds whose time is over."""
         part, now = self.quarantine.part, self._now()
         self.registry.submit.recover(now, self.quarantine.handle)
         part("messages to hosts that are down", self._withdraw)
@@ -148,7 +149,7 @@ class Coordinator:
             self.quarantine.part(f"host {host}: its line", partial(self._ring, host))
 
     def _ring(self, host: Host) -> None:
-        """Ring a host for jobs that wait for a slot there."""
+        """Ring a host for jobs that wait for a slot of this host."""
         for job in self.registry.hosts.ring(
             host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
             hanging=self._hanging.get(host, ()),
@@ -157,7 +158,7 @@ class Coordinator:
             self.doorbell.copy(host, job)
 
     def _watch_clock(self) -> None:
-        """Notice where Redis' clock jumped; what is due and over by time does not jump with it."""
+        """Notice a jump of Redis' clock; deadlines and retention do not jump with the clock."""
         verdict, self._at_boot, ms = self.registry.clock.compare(read_boot_id(), round(1000 * boottime()))
         if verdict == "steady":
             return
@@ -170,13 +171,14 @@ class Coordinator:
                         UNCERTAIN / 3600)  # fmt: skip
 
     def _now(self) -> int:
-        """Milliseconds by the steady clock, which goes with this machine's: no jump since the last look counts."""
+        """Milliseconds by this machine's steady clock, on Redis' time scale; a jump since the last check is ignored."""
         return self._at_boot + round(1000 * boottime())
 
     def _notice_restart(self) -> None:
-        """After a start of Redis nobody was silent before; and it may be back with older events, and a clock behind.
+        """After a start of Redis, count the silence of workers anew, and read the position in the events again.
 
-        To be called before it is noted how far events were read.
+        Redis may be back with older events and with a clock that is behind.  Call this before the position in the
+        events is saved.
         """
         if (run := self.registry.hosts.run_id()) != self._redis_run:
             self._seq = self.registry.hosts.daemon_seq("coordinator")
@@ -200,7 +202,7 @@ class Coordinator:
             self._look_at_leases()
 
     def _withdraw(self) -> None:
-        """Leave no message to a host that is not up: it is rung for what is due when it is back."""
+        """Withdraw the messages to hosts that are not up: a host is rung for its due work when it is back."""
         self._withdrawn = True
         for host in self._slots.keys() - self.rollcall.up:
             for worker in WorkerName:
@@ -208,7 +210,7 @@ class Coordinator:
                     self.registry.bells.withdraw(host, worker)
 
     def _look_at_leases(self) -> None:
-        """Have attempts fenced that are silent; on a host that is not up they give back their places in stores."""
+        """Fence the attempts that are silent; on a host that is not up, give back their places in stores."""
         leases = self.registry.hosts.leases(sorted(self._slots), self._busy)
         self._busy = frozenset(host for host, _ in leases)
         silent = self._leases.look(boottime(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()})

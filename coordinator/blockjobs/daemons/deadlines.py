@@ -1,8 +1,7 @@
-"""What a run's own terms bring about: its deadline, the end of waiting for somebody to mend an error, its turn in line,
-the next try of a job that failed.
+"""The time limits of runs: deadlines, the end of waiting after an error, turns in the queue, and automatic retries.
 
-All of it is noted in the registry before it is due, so that it outlives this process; each effect is a script that does
-nothing the second time.
+Every time limit is in the registry before the limit is due, and so outlives this process.  Each effect is a script that
+does nothing the second time.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ class Deadlines:
     registry: Registry
 
     def heard(self, news: Iterable[Event], each: Each = plainly) -> None:
-        """Note what stopped, forget what is over, and launch what waited for a run that ended."""
+        """Note jobs that stopped at an error, drop the limits of concluded jobs, and launch the runs that waited."""
         runs: list[RunId] = []
         jobs: dict[str, None] = {}
         for event in news:
             match event.name:
                 case "BLOCK_JOB_ERROR" if event.fields.get("action") == "stop":
                     each(f"job {event.id}: its hold timeout", partial(self.registry.timeouts.stopped, event))
-                    jobs.pop(event.id, None)  # the one that was over was an earlier one, or an earlier try
+                    jobs.pop(event.id, None)  # the concluded job was an earlier job or an earlier try
                 case "JOB_STATUS_CHANGE" if event.fields.get("status") == Status.CONCLUDED:
                     jobs[event.id] = None
                 case "RUN_ENDED":
@@ -47,7 +46,7 @@ class Deadlines:
             log.info("run %s: its turn has come", run)
 
     def look(self, now: int, each: Each = plainly) -> None:
-        """Carry out what is due; ``now``: milliseconds by the steady clock."""
+        """Carry out the limits that are due; ``now``: milliseconds by the steady clock."""
         for run, why in self.registry.timeouts.late(now, each):
             log.warning("run %s: %s", run, why)
         for txn in self.registry.retries.begin(now, each):

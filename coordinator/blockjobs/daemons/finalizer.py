@@ -1,6 +1,6 @@
-"""The finalizer: deferred completion.  Reads what is due, views it, asks the pure core, and does what it says.
+"""The finalizer: deferred completion.  Read the due transactions, ask the pure core, and carry out its answer.
 
-Any number may run, and any may die anywhere: every effect is a script that does nothing the second time.
+Any number of finalizers may run, and may die at any point: every effect is a script that does nothing the second time.
 """
 
 from __future__ import annotations
@@ -47,33 +47,34 @@ from blockjobs.registry.transactions import Due
 log = logging.getLogger(__name__)
 
 DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 120.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
-EXCUSED: Final = 10  # times the deadline that a host has for one transaction while it answers for others
-EXCUSED_WHILE_HANGING: Final = 3  # the same while it tells of paths that hang
-RING_AGAIN: Final = 10.0  # seconds after which a step that is still owed is rung for again
-LANES: Final = 4  # transactions looked at side by side: each waits for Redis' disk most of the time
-QUEUE: Final = 64  # transactions handed to the lanes at once: the list of what is due is read once for all of them
-LOOK: Final = 0.2  # seconds that those whose turn is over wait at most for others that were handed in with them
-TURN: Final = 1.0  # seconds after which a transaction makes room for others, and goes on in its next turn
-LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice as long as it took
-REST: Final = 1.0  # seconds that one turn waits for something that is due
-ASKING: Final = 10.0  # seconds after which hosts are asked for what is due also where none of them has knocked
+EXCUSED: Final = 10  # deadlines that a host has for a transaction while the host answers for other transactions
+EXCUSED_WHILE_HANGING: Final = 3  # the same while the host reports paths that hang
+RING_AGAIN: Final = 10.0  # seconds after which a host that still owes a step is rung again
+LANES: Final = 4  # transactions handled side by side: each waits for Redis' disk most of the time
+# transactions handed to the lanes at once: the list of due transactions is read once for the whole batch
+QUEUE: Final = 64
+LOOK: Final = 0.2  # seconds that finished turns wait at most for the unfinished turns of their batch
+TURN: Final = 1.0  # seconds after which a transaction makes room, and goes on in its next turn
+LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice the reading time
+REST: Final = 1.0  # seconds that a turn waits for a due transaction
+ASKING: Final = 10.0  # seconds after which hosts are asked for due transactions even if no host has knocked
 LONGEST_REST: Final = 1.0  # seconds
 STARTED_ANEW: Final = "Redis was started anew"
-NAMED: Final = 3  # paths that hang, in the text of a deadline that was missed
+NAMED: Final = 3  # hanging paths in the text of a missed deadline
 
 
 @dataclass(slots=True)
 class Waiting:
-    """What this process remembers of a step it waits for; losing it costs a repeated bell, no more."""
+    """State of a step that this process waits for; a loss of this state costs a repeated bell, no more."""
 
     step: Step
-    unrung: set[Host] = field(default_factory=set)  # whose steps worker was not there
+    unrung: set[Host] = field(default_factory=set)  # hosts whose steps worker was not up
     rung: dict[Host, tuple[float, HostTally]] = field(default_factory=dict)
-    # When each host that was rung gave its last answer, and how many of its members owed the step then.
+    # When each rung host gave its last answer, and how many of its members owed the step then.
     heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
 
     def listen(self, shares: Mapping[Host, HostTally], now: float) -> list[Host]:
-        """Note the time for the hosts that have answered for some of their members since the last look; which ones."""
+        """Note the time for hosts that answered for some members since the last check; return these hosts."""
         answered = []
         for host, (_, owing) in self.heard.items():
             if (left := shares[host].owing[self.step]) != owing:
@@ -82,12 +83,12 @@ class Waiting:
         return answered
 
     def silent_for(self, seconds: float, now: float) -> frozenset[Host]:
-        """The hosts that have answered nothing for so long: one that answers piece by piece is not late."""
+        """The hosts without any answer for ``seconds``: a host that answers piece by piece is not late."""
         return frozenset(host for host, (at, _) in self.heard.items() if now - at > seconds)
 
 
 class Unmoved(Exception):
-    """A step of the finalizer's own changed nothing: done again at once, it would change nothing for ever."""
+    """A step of the finalizer's own changed nothing: repeated at once, the step would change nothing for ever."""
 
 
 @dataclass
@@ -97,25 +98,25 @@ class Finalizer:
     deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
     quarantine: Quarantine = field(default_factory=Quarantine)
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
-    _answered: dict[Host, float] = field(default_factory=dict)  # when each one gave its last answer, to any step
-    _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as it was told since the last look
+    _answered: dict[Host, float] = field(default_factory=dict)  # time of each host's last answer, to any step
+    _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as reported since the last check
     _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
     _under_way: dict[TxnId, Future[None]] = field(default_factory=dict)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
-    _hosts: set[Host] = field(default_factory=set)  # those that may ask for a look at a transaction
+    _hosts: set[Host] = field(default_factory=set)  # hosts that may ask for a turn of a transaction
     remembered: Remembered = field(default_factory=lambda: Remembered(None))
-    _run_id: str = ""  # of Redis, as it was looked at last
+    _run_id: str = ""  # run id of Redis at the last check
     _incarnation: str = ""
-    _doubt: str = ""  # why nothing at all is decided
-    _doubts: dict[TxnId, str] = field(default_factory=dict)  # why a transaction is not decided that could be
-    _heard: float | None = None  # when Redis last told what is due
-    _woken: bool = True  # whether hosts may have asked for a look since they were asked last
+    _doubt: str = ""  # why no transaction at all is decided
+    _doubts: dict[TxnId, str] = field(default_factory=dict)  # by transaction: why it is not decided, though it could be
+    _heard: float | None = None  # when Redis last returned the list of due transactions
+    _woken: bool = True  # whether hosts may have asked for a turn since the last question to the hosts
     _each_asking: Every = field(default_factory=lambda: Every(ASKING))
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
-        """One turn: a lane for each transaction that is due; none of them waits for another one."""
+        """Do one turn: give each due transaction a lane, so that no transaction waits for another."""
         if self._each_look():
             self._look()
         if len(self._under_way) >= LANES:
@@ -136,24 +137,25 @@ class Finalizer:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 
     def _look(self) -> None:
-        """Once a second: say that this process is there, and make due what waited for long enough."""
+        """Once a second: beat, and make the transactions due that have waited for long enough."""
         self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
         known = self.registry.hosts.known()
         self._silent = frozenset(host for host, judged in known.items() if judged.lacks(WorkerName.STEPS))
         self._hosts = {*known, *(host for each in [*self._waiting.values()] for host in [*each.rung])}
         self._recall(known)
         self._hanging = {}
-        # Also of those that another finalizer has ended, of which this one never hears again.
+        # Drop also the transactions that another finalizer has ended: this finalizer is never told about their end.
         self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
         self.registry.transactions.remind_of([*waited, *self._over(), *self._doubts])
 
     def _recall(self, known: Iterable[Host]) -> None:
-        """Look whether this registry is the one that hosts and this finalizer know."""
+        """Check whether this registry is the registry that the hosts and this finalizer know."""
         hosts, memory = list(known), self.registry.memory
         run_id, incarnation = self.registry.hosts.run_id(), self.registry.hosts.incarnate()
-        if (run_id, incarnation) != (self._run_id, self._incarnation):  # also of one that was emptied while it ran
+        # True also when the registry was emptied while Redis ran
+        if (run_id, incarnation) != (self._run_id, self._incarnation):
             if memory.note_restart(run_id, hosts):
                 log.warning("Redis was started anew: nothing is decided with a host until it is heard")
             raise_format(self.registry.client)
@@ -166,7 +168,7 @@ class Finalizer:
         self._doubt = doubt
 
     def _notice_absence(self, now: float) -> None:
-        """After a time in which Redis or this process was away every deadline begins anew: no host could be heard."""
+        """Begin every deadline anew after an absence of Redis or of this process: no host could be heard meanwhile."""
         if self._heard is not None and now - self._heard > GAP:
             log.warning("Redis, or this process, was away for %.0f s: all deadlines begin anew", now - self._heard)
             self.registry.transactions.remind_of([*self._waiting])  # each is rung for again
@@ -174,7 +176,7 @@ class Finalizer:
         self._heard = now
 
     def _over(self) -> list[TxnId]:
-        """The transactions that were put aside, and are to be tried again."""
+        """The quarantined transactions whose next try is due."""
         return [TxnId(item.removeprefix(_item(TxnId("")))) for item in self.quarantine.over(_item(TxnId("")))]
 
     def _collect(self) -> None:
@@ -185,33 +187,33 @@ class Finalizer:
             turn.result()
 
     def _turn(self, due: Due) -> None:
-        """Look at one transaction.  One that is put aside is due again when its pause is over."""
+        """Handle one transaction.  A transaction in quarantine is due again when its pause is over."""
         if self.quarantine.handle(_item(due.txn), partial(self._walk, due)) is None:
             self.registry.transactions.close(due, None, finished=False)
 
     def _walk(self, due: Due) -> bool:
-        """Move a transaction on, and take it off what is due unless its turn is over before that; True."""
-        start = self._run_id  # before anything is read that is of this start, or of a later one
+        """Move a transaction on, and take it off the due list unless its turn ends before; return True."""
+        start = self._run_id  # read before any record of this start, or of a later start, of Redis
         try:
             if (end := self._advance(due.txn, start)) is None:
                 return True
             finished, view = end
             self.registry.transactions.close(due, view, finished=finished, start=start)
         except Restarted:
-            self._doubts.setdefault(due.txn, STARTED_ANEW)  # it is looked at again
+            self._doubts.setdefault(due.txn, STARTED_ANEW)  # the transaction is due again
             self.registry.transactions.close(due, None, finished=False)
             return True
-        if finished or view is None or view.decision is not None:  # whoever decided it
+        if finished or view is None or view.decision is not None:  # decided, by this or another finalizer
             self._doubts.pop(due.txn, None)
         if finished:
             self._rest.pop(due.txn, None)
         return True
 
     def _view(self, txn: TxnId, start: str) -> BarrierView | None:
-        """A transaction as it stands; one that is long to read rests afterwards.
+        """The barrier view of a transaction; a transaction that takes long to read rests afterwards.
 
-        Each host's answer makes it due, and a look reads every host's share: without a rest in between, the
-        cost of a barrier grows with the square of the hosts.
+        Each host's answer makes the transaction due, and a view reads every host's tally: without a rest in between,
+        the cost of a barrier grows with the square of the number of hosts.
         """
         began = boottime()
         view = self.registry.transactions.view(txn, start)
@@ -231,13 +233,13 @@ class Finalizer:
         return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
     def _advance(self, txn: TxnId, start: str) -> tuple[bool, BarrierView | None] | None:
-        """Move a transaction on until it has to wait for somebody: whether it is over, and its last view.
+        """Move a transaction on until it has to wait; return whether it is over, and its last view.
 
-        None: it had its turn, and has to go on in the next one.
+        Returns None when the turn is used up; the transaction goes on in its next turn.
 
         Raises:
-            Restarted: Redis was started anew, and what was read is of before.
-            Unmoved: a step was done, and all is as it was before.
+            Restarted: Redis was started anew, and the records read are from before the start.
+            Unmoved: a step was done, and the transaction is unchanged.
         """
         before: tuple[BarrierView, Next] | None = None
         until = boottime() + TURN
@@ -248,13 +250,13 @@ class Finalizer:
             before = view, what
             if (finished := self._do(view, what)) is not None:
                 return finished, view
-            if boottime() > until:  # only now: however long all of it takes, each turn does a step
+            if boottime() > until:  # checked last: however slow Redis is, each turn does a step
                 return None
         self._waiting.pop(txn, None)
         return True, None
 
     def _do(self, view: BarrierView, what: Next) -> bool | None:
-        """Do what comes next; None: and what comes behind it; otherwise whether the transaction is over."""
+        """Do the next step; return None to go on with the step behind it, else whether the transaction is over."""
         match what:
             case Decide(decision):
                 return self._decide(view, decision)
@@ -297,7 +299,7 @@ class Finalizer:
         return False
 
     def _carry_out(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
-        """The steps that are the finalizer's own."""
+        """Carry out a step that the finalizer does itself, without hosts."""
         fate = self.registry.transactions
         if step is Step.CONCLUDE:
             fate.conclude(view, hosts)
@@ -333,12 +335,13 @@ class Finalizer:
             at, share = waiting.rung.get(host, (0.0, None))
             if share != view.shares[host] or now - at > RING_AGAIN:
                 waiting.rung[host] = (now, view.shares[host])
-                # Of a message that this process does not remember nobody knows how long it may have been lost.
+                # If this process has not sent the earlier message, nothing tells how long the message may have been
+                # lost.
                 if self.registry.bells.note(host, step, view.txn, lost_after_ms=LOST_AFTER if share else 0):
                     self.doorbell.step(host, step, view.txn)
 
     def _give_up(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> bool:
-        """Past the deadline of a barrier before the decision: the members of late hosts fail, and each host is named.
+        """After a barrier's deadline, before the decision: fail the members of every late host, and name each host.
 
         The deadline counts from the last answer of each host, as ``_late`` says.
         """
@@ -353,17 +356,17 @@ class Finalizer:
         return True
 
     def _named(self, host: Host, txn: TxnId) -> str:
-        """What is known to hang on a host, this transaction's paths before all others; "" where nothing is."""
+        """The paths known to hang on a host, as part of a sentence, this transaction's paths first; "" without any."""
         every = self._hanging_on(host)
         mine = [each for each in every if each.transaction == txn] or every
         paths = dict.fromkeys(each.path for each in mine)
         return f": {', '.join([*paths][:NAMED])} {'hangs' if len(paths) == 1 else 'hang'} there" if paths else ""
 
     def _late(self, txn: TxnId, step: Step) -> frozenset[Host]:
-        """Hosts that were asked for this step and did not answer in time; late to settle, they keep only their own.
+        """Hosts that did not answer this step in time; a host that is late to settle delays its own members only.
 
-        A host that answers for other transactions meanwhile has not come to this one yet.  It is late all the same
-        where it says that this one hangs, and after a few times the deadline.
+        A host that answers for other transactions meanwhile has not come to this transaction yet.  Such a host is late
+        only where it reports that this transaction hangs, or after a few times the deadline.
         """
         waiting = self._waiting.get(txn)
         if waiting is None or waiting.step is not step:
@@ -373,7 +376,7 @@ class Finalizer:
         return frozenset(host for host in silent if not self._is_excused(host, txn, waiting, now))
 
     def _is_excused(self, host: Host, txn: TxnId, waiting: Waiting, now: float) -> bool:
-        """Whether a host that is silent about a transaction is at work for others."""
+        """Whether a host that is silent about a transaction is at work for other transactions."""
         limit = self.deadlines[waiting.step]
         if now - self._answered.get(host, -math.inf) > limit:
             return False
@@ -382,13 +385,13 @@ class Finalizer:
         return now - waiting.heard[host][0] <= patience and all(each.transaction != txn for each in hanging)
 
     def _hanging_on(self, host: Host) -> tuple[HangingPath, ...]:
-        """The paths that hang on a host, read once between two looks."""
+        """The paths that hang on a host, read once between two checks."""
         if host not in self._hanging:
             self._hanging[host] = self.registry.hosts.hanging(host)
         return self._hanging[host]
 
     def _rest_at(self, view: BarrierView, barrier: str) -> None:
-        """Nobody has to be asked: whoever ends the waiting makes the transaction due."""
+        """Ask no host: the process that ends the waiting makes the transaction due."""
         self._waiting.pop(view.txn, None)
         self._note(view, barrier)
 
@@ -403,5 +406,5 @@ class Finalizer:
 
 
 def _item(txn: TxnId) -> str:
-    """A transaction's name among what is put aside."""
+    """The quarantine's name for a transaction."""
     return f"transaction {txn}"

@@ -1,6 +1,7 @@
-"""Looks at what needs a person, and has those told whom run files list under ``notify.attention``; once each time.
+"""Watch for conditions that need a person, and notify the ``notify.attention`` targets of the run files once each.
 
-Any number may look, and any may die anywhere: what was told of is noted in the step that makes it a notice.
+Any number of lookouts may run, and may die at any point: a condition is recorded as told in the same step that makes
+the notice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from blockjobs.registry.each import Each, plainly
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 15.0  # seconds between two looks: a few small reads for each job of the runs that are watched
+LOOK: Final = 15.0  # seconds between two checks: a few small reads for each job of the watched runs
 
 
 @dataclass
@@ -33,12 +34,12 @@ class Lookout:
     _due: Every = field(default_factory=lambda: Every(LOOK))
 
     def once(self) -> None:
-        """Look, if it is time."""
+        """Check, if a check is due."""
         if self._due():
             self.look()
 
     def look(self) -> None:
-        """One look at the lines of all hosts, at all runs that are watched, and at all names."""
+        """Check the lines of all hosts, all watched runs and all names once."""
         self.registry.attention.publish_thresholds(self.limits)
         self.registry.notices.publish_means(apprise=by_apprise.installed())
         self.each("the lines of hosts", self.registry.attention.watch_lines)
@@ -49,7 +50,7 @@ class Lookout:
 
     def _look_at(self, run: RunId) -> None:
         attention = self.registry.attention
-        over = attention.is_over(run)  # before the look: what happens behind it is told at the next one
+        over = attention.is_over(run)  # before the check: a later condition is told at the next check
         try:
             view = self.registry.views.run(run)
         except NoSuchRun:

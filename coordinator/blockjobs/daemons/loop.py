@@ -17,11 +17,11 @@ from blockjobs.process.watchdog import report_alive, report_interval, report_rea
 
 log = logging.getLogger(__name__)
 
-REST: Final = 5.0  # seconds behind a turn that failed
+REST: Final = 5.0  # seconds after a turn that failed
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event set by SIGTERM and SIGINT."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -29,10 +29,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
-    """Call ``once`` until ``stop``; it blocks by itself where there is nothing to do.
+    """Call ``once`` until ``stop`` is set; ``once`` blocks by itself while idle.
 
-    Its parts keep their errors to themselves; one that comes out all the same is logged, and the next turn follows.
-    Whoever started the process hears that it serves behind the first turn, and that it lives behind later ones.
+    The parts of a turn catch their own errors; an error that comes out all the same is logged, and the next turn
+    follows. The supervisor is told after the first turn that this process serves, and after later turns that it lives.
     """
     away, serves = False, False
     report_due = Every(report_interval() or math.inf)
@@ -61,7 +61,7 @@ def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
 
 @contextmanager
 def run_beside(name: str, once: Callable[[], None], stop: threading.Event) -> Iterator[None]:
-    """The same in a thread meanwhile; it has stopped when the context ends."""
+    """Run the loop in a thread during the context; the thread has stopped when the context ends."""
     thread = threading.Thread(target=run, args=(name, once, stop), name=name)
     thread.start()
     try:

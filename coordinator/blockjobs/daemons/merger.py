@@ -1,8 +1,8 @@
-"""What the workers of each host tell is moved to the one stream of events that is read, as soon as it is told.
+"""Move the events that the workers of each host wrote to the one stream that clients read, without delay.
 
-Each host's user of Redis may write to a stream of its own host and to no other.  Every script of the control plane that
-tells something of a host moves what its workers told before (``events.lua``), and so the order is right with
-and without this thread; it is here for what nothing follows.
+A host's user of Redis may write to the stream of its own host only.  Every script of the control plane that writes an
+event about a host first moves the earlier events of the host's workers (``events.lua``), so the order is right with and
+without this thread; the thread moves events that no such script follows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from blockjobs.process.clock import Every
 from blockjobs.registry.connection import connect, is_absence
 from blockjobs.registry.doors import Registry
 
-PATIENCE: Final = 500  # ms that one look waits for news
-REST: Final = 0.02  # seconds behind news: of a host that never stops telling a page is moved in each
+PATIENCE: Final = 500  # ms that a turn waits for news
+REST: Final = 0.02  # seconds after news: from a host that never stops writing, each turn moves one page
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Merger:
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
-        """Wait for news, not for long, and move them."""
+        """Wait for news for a short time, and move the news."""
         if self._each_look():
             self._hosts = [*self.registry.hosts.known()]
         if not self._hosts:
@@ -44,7 +44,7 @@ class Merger:
         except redis.ResponseError as error:
             if is_absence(error):
                 raise
-            news = self._hosts  # one of them has something else there than a stream, which is removed
+            news = self._hosts  # some host has a key of another type than a stream, which merge removes
         if news:
             self.registry.events.merge(news)
             self.stop.wait(REST)
@@ -52,7 +52,7 @@ class Merger:
 
 @contextmanager
 def merging(url: str) -> Iterator[None]:
-    """Move events meanwhile, in a thread with a connection of its own."""
+    """Move events during the context, in a thread with its own connection."""
     with connect(url) as client:
         merger = Merger(Registry(client, internal=True))
         with loop.run_beside("merger", merger.once, merger.stop):

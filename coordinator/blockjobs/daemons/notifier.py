@@ -1,8 +1,8 @@
-"""Tells whom a run file names that the run has ended, or needs a person: a thread of the coordinator's.  It holds up
-nobody.
+"""Notify the targets named in a run file that the run has ended or needs a person, in a thread of the coordinator.
 
-Any number may run, and any may die anywhere: a notice is taken by one at a time, tried again by another one when its
-taker is gone, and told at least once; the idempotency key is the same at every try.
+The thread delays no other work.  Any number of notifiers may run, and may die at any point: a notice is taken by one
+notifier at a time, taken over when its taker is gone, and sent at least once; the idempotency key is the same at every
+try.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from blockjobs.registry.notices import TakenNotice
 
 log = logging.getLogger(__name__)
 
-LANES: Final = 4  # tries side by side: a receiver that never answers keeps one of them, for as long as a try may take
+LANES: Final = 4  # tries side by side: a receiver that never answers keeps a lane for the longest duration of a try
 LOOK: Final = 1.0  # seconds between two looks
-MARGIN: Final = 10.0  # seconds behind the longest try after which its taker counts as dead
+MARGIN: Final = 10.0  # seconds beyond the longest try after which the taker of a notice counts as dead
 
 
 @dataclass
 class Notifier:
-    """``delays``: seconds behind each failed try but the last.  ``secret``: asked at each try, it may change."""
+    """``delays``: seconds after each failed try but the last.  ``secret``: called at each try, as it may change."""
 
     registry: Registry
     delays: Sequence[float]
@@ -59,7 +59,7 @@ class Notifier:
         self.lookout = Lookout(self.registry, self.limits, self.quarantine.handle)
 
     def once(self) -> None:
-        """One turn: announce the runs that ended, try what is due, and look at what needs a person."""
+        """Do one turn: announce the ended runs, try the due notices, and watch for conditions that need a person."""
         for run in self.registry.notices.untold():
             self.quarantine.handle(f"run {run}: who is told of its end", partial(self.announce, run))
         self._tries = {each for each in self._tries if not each.done()}
@@ -72,7 +72,7 @@ class Notifier:
         self.stop.wait(LOOK)
 
     def announce(self, run: RunId) -> None:
-        """Note whom a run's end is to be told."""
+        """Record the targets to notify of a run's end."""
         try:
             view = self.registry.views.run(run)
         except NoSuchRun:  # forgotten meanwhile
@@ -93,7 +93,7 @@ class Notifier:
             log.info("run %s: %s is told to %s", run, outcome, ", ".join(map(shown, urls)))
 
     def _failures(self, run: RunId) -> Iterator[Failure]:
-        """The first jobs that failed by themselves, in the order of the file, as far as they are not dismissed."""
+        """The first jobs that failed by themselves and are not dismissed, in the order of the file."""
         left = FAILURES
         for job in self.registry.views.jobs(self.registry.views.places(run)):
             if job.run == run and job.status is Status.CONCLUDED and job.error and not job.cancelled:
@@ -102,7 +102,7 @@ class Notifier:
                     return
 
     def tell(self, taken: TakenNotice) -> None:
-        """One try."""
+        """Try once to send a notice."""
         who, notices = shown(taken.url), self.registry.notices
         said = {**taken.said, "notice": f"{taken.run}/{taken.number}"}
         try:
@@ -124,7 +124,7 @@ class Notifier:
             log.warning("run %s: %s was not told: %s; tried again in %.0f s", taken.run, who, why, delay)
 
     def _lane(self, taken: TakenNotice) -> None:
-        """The edge of a thread: what goes wrong here is told again when its taker counts as dead."""
+        """The edge of a thread: after an error the notice is sent again when its taker counts as dead."""
         try:
             self.tell(taken)
         except redis.RedisError as error:
@@ -133,7 +133,7 @@ class Notifier:
             log.exception("run %s: notice %d", taken.run, taken.number)
 
     def close(self) -> None:
-        """Wait for what is being tried, which ``stop`` cuts off: whoever comes next goes on with it."""
+        """Wait for the running tries, which ``stop`` cuts off; the next notifier goes on with the notices."""
         self._lanes.shutdown(wait=True)
 
 
@@ -141,7 +141,7 @@ class Notifier:
 def notifying(
     url: str, delays: Sequence[float], secret: Callable[[], str], limits: Thresholds
 ) -> Iterator[None]:  # fmt: skip
-    """Tell meanwhile, in a thread with a connection of its own."""
+    """Send notices during the context, in a thread with its own connection."""
     with (
         connect(url) as client,
         closing(Notifier(Registry(client, internal=True), delays, secret, limits=limits)) as notifier,

@@ -1,7 +1,7 @@
-"""After a run that committed and has a rule of what to keep, the coordinator prunes: in a thread, as hosts take time.
+"""Prune after each committed run that has a ``keep`` rule, in a thread of the coordinator, as hosts take time.
 
-What is due is in the registry, put there in the same step that ended the run: whoever dies over it, or comes late, or
-does it twice, does no harm.  What could not be pruned is noted, and tried again after the next run.
+A due prune is recorded in the registry by the same step that ended the run: a death, a delay or a repetition does no
+harm.  A backup that could not be pruned is noted, and tried again after the next run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blockjobs.registry.doors import Registry
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 10.0  # seconds between two looks that nobody asked for
+LOOK: Final = 10.0  # seconds between two checks without a wake-up
 
 
 class PruneThread:
@@ -45,13 +45,13 @@ class PruneThread:
         loop.run("pruner", self._turn, self._stop)
 
     def _turn(self) -> None:
-        """Prune what is due, and wait for more."""
+        """Prune after the due runs, and wait for more."""
         self._wake.clear()
         self.once()
         self._wake.wait(LOOK)
 
     def once(self) -> None:
-        """Prune after every run that is due."""
+        """Prune after every due run."""
         for run in self._registry.history.due():
             if self._stop.is_set():
                 return

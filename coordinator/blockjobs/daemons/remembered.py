@@ -1,4 +1,4 @@
-"""The highest decision that this machine's finalizer has taken, durably: it tells of a registry that is older."""
+"""The highest decision taken by this machine's finalizer, on disk: proof that a registry is older."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NAME: Final = "decisions.json"
 
 
 class Remembered:
-    """``place``: a directory that is there and can be written; None: nothing is kept beyond this process.
+    """``place``: an existing writable directory, or None to remember within this process only.
 
-    Decisions are written by a thread, so that many at once cost one write: what a loss of power takes is known to the
-    hosts that carried it out.
+    A thread writes the decisions, so that many decisions at once cost a single write.  A decision lost with the power
+    is known to the hosts that carried it out.
     """
 
     def __init__(self, place: Path | None) -> None:
@@ -76,7 +76,7 @@ def _write(file: Path, known: DecisionsKnown) -> None:
 
 
 def find_place(state: str) -> Path | None:
-    """The directory for what the finalizer remembers, made if it is missing; None where that cannot be."""
+    """The directory for the finalizer's records, made if missing; None if the directory cannot be made or written."""
     place = Path(state)
     with suppress(OSError):
         place.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which hosts are up: the heartbeats of both workers of each, judged by the coordinator's own clock, and noted."""
+"""Judge hosts up or down: the heartbeats of both workers of each host, by the coordinator's own clock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blockjobs.registry.hosts import Hosts, Judged
 
 log = logging.getLogger(__name__)
 
-HOST_LEASE: Final = 9.0  # seconds without a heartbeat (one in three) after which a worker counts as down
+HOST_LEASE: Final = 9.0  # seconds without a heartbeat (sent every three) after which a worker counts as down
 
 Words = Mapping[WorkerName, Word]
 
 
 @dataclass
 class RollCall:
-    """``silence``: of each worker's heartbeat."""
+    """``silence``: the counters of all workers' heartbeats."""
 
     hosts: Hosts
     silence: Silence[tuple[Host, WorkerName]] = field(default_factory=lambda: Silence(HOST_LEASE))
@@ -31,19 +31,19 @@ class RollCall:
 
     @property
     def up(self) -> set[Host]:
-        """The hosts that are up."""
+        """The hosts judged up."""
         return {host for host, judged in self._judged.items() if judged.state == "up"}
 
     def lacks(self, host: Host, worker: WorkerName) -> bool:
-        """Whether one worker of a host is not there."""
+        """Whether a worker of a host is absent."""
         return self._judged.get(host, Judged("", 0)).lacks(worker)
 
     def restart(self) -> None:
-        """Forget every count: Redis was restarted, and whoever was silent may have been cut off."""
+        """Forget every count: Redis was restarted, and a silent worker may have been cut off."""
         self.silence.restart()
 
     def look(self, cards: Mapping[Host, Card]) -> list[Host]:
-        """Judge every host by what it says now; which ones are judged in another way than before."""
+        """Judge every host by its card; return the hosts with a changed judgement."""
         counters = {
             (host, worker): card.counter(worker) for host, card in cards.items() for worker in WorkerName
             if card.counter(worker) is not None
@@ -54,7 +54,7 @@ class RollCall:
         for host, card in cards.items():
             before = known.get(host, Judged("", 0))
             words = {worker: self._judge(host, worker, card, before, silent) for worker in WorkerName}
-            if card.copy_beat is None:  # its version tells nothing of its copy worker
+            if card.copy_beat is None:  # the version of this host reports no copy worker
                 words[WorkerName.COPY] = words[WorkerName.STEPS]
             state, self._judged[host] = judge_host(words), before
             if state is None:
@@ -74,10 +74,10 @@ class RollCall:
         )  # fmt: skip
 
     def _note(self, host: Host, state: str, words: Words, before: Judged) -> bool:
-        """Write a judgement down, if it is another one; True where that of the host is another one."""
+        """Record a judgement if it is new; return True if the state of the host changed."""
         absent = _absences(words)
         if state == before.state and [each[:2] for each in absent] == [each[:2] for each in before.absent]:
-            return False  # a call a host and second would be most of what an idle fleet costs
+            return False  # a call for each host and second would be most of the cost of an idle fleet
         judged = self.hosts.judge(host, state, words)
         if judged or absent:
             missing = ", ".join(map(describe_absence, absent))

@@ -1,7 +1,7 @@
-"""Who has fallen silent: heartbeat counters judged by the observer's own clock.
+"""Workers that have fallen silent: heartbeat counters judged by the observer's own clock.
 
-The rule: time counts only between two looks at most ``GAP`` apart.  After a longer gap, or when Redis was
-restarted, every count starts again: the observer was away, not the observed.
+The rule: time counts only between two looks at most ``GAP`` apart.  After a longer gap, or when Redis was restarted,
+every count starts again: the observer was away, not the observed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Silence(Generic[Key]):
         return {key for key, (_, since) in self._seen.items() if now - since > self.limit}
 
     def moved(self, key: Key) -> bool:
-        """Whether a counter was seen to move since the counts began: what stands still may be a record of the dead."""
+        """Whether a counter has moved since the counts began: a counter that stands still may be of a dead worker."""
         return key in self._moved
 
     def restart(self) -> None:

@@ -1,8 +1,8 @@
-"""Commands that create jobs, and transactions of them: every check in QEMU's order, then all or nothing.
+"""Commands that create jobs, and transactions of jobs: every check in QEMU's order, then every job or none.
 
-What an action needs from its host is asked for before the first check, of all hosts at once; nothing is created
-before the last check of the last action.  So there is nothing to undo, and a failing action cannot leave a job
-that never started (where QEMU waits for ever).
+Before the first check, the facts about the volumes are asked from the hosts, in parallel; nothing is created before the
+last check of the last action.  A failed check therefore needs no undo, and a failing action cannot leave a job that
+never started (where QEMU waits for ever).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
 Seen = dict[tuple[str, HostedVolume], Sight]
-CLUSTER: Final = 64 << 10  # bytes that QEMU's backup copies at least
+CLUSTER: Final = 64 << 10  # bytes: the least that QEMU's backup copies at a time
 BUSY: Final = "Node '{}' is busy: block device is in use by block job: {}"
 
 
 @dataclass(frozen=True, slots=True)
 class BackupDraft:
-    """A job that passed every check."""
+    """A job that passed every check, not yet submitted."""
 
     id: JobId
     source: Node
@@ -76,7 +76,7 @@ def create(fleet: Backend, actions: Sequence[tuple[str, Arguments]], *, grouped:
 
 
 def _sights(fleet: Backend, actions: Iterable[tuple[str, Arguments]]) -> Iterable[tuple[str, HostedVolume]]:
-    """What the checks will want to know: only of nodes that are there."""
+    """The volumes that the checks ask hosts about, as (side, volume); an unknown node yields nothing."""
     for kind, arguments in actions:
         if kind != "abort":
             with suppress(QmpError):
@@ -92,10 +92,10 @@ def _nodes(fleet: Backend, kind: str, arguments: Arguments) -> tuple[Node, Node]
 
 
 def check(fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: Sequence[BackupDraft]) -> BackupDraft:
-    """Every check of one backup, in QEMU's order.
+    """Make every check of a backup, in QEMU's order.
 
     Raises:
-        QmpError: the first that fails.
+        QmpError: the first failed check.
     """
     source, target = _nodes(fleet, kind, arguments)
     _bitmap(arguments)
@@ -115,7 +115,7 @@ def check(fleet: Backend, kind: str, arguments: Arguments, seen: Seen, earlier: 
 
 
 def _bitmap(arguments: Arguments) -> None:
-    """There are no bitmaps: the checks that say so, and those that come before."""
+    """Make QEMU's checks of bitmaps; the fleet has no bitmaps, so a named bitmap is never found."""
     sync, bitmap, mode = arguments["sync"], arguments.get("bitmap"), arguments.get("bitmap-mode")
     if sync in ("incremental", "bitmap") and bitmap is None:
         raise QmpError(f"must provide a valid bitmap name for '{sync}' sync mode")
@@ -151,7 +151,7 @@ def _perf(perf: Arguments) -> None:
 
 
 def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
-    """What is there, if the source fits into it."""
+    """The host's view of the target, after the check that source and target have the same size."""
     here, there = opened(source, target, seen)
     if there.size != here.size:
         raise QmpError("Source and target image have different sizes")
@@ -159,7 +159,7 @@ def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
 
 
 def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
-    """What QEMU says where it cannot make the filter that a backup puts on its source, or not with these clusters."""
+    """Raise QEMU's errors about the filter that a backup inserts above its source, and about its cluster size."""
     try:
         check_filter(fleet, arguments)
         if target.read_only:
@@ -173,7 +173,7 @@ def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
 
 
 def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
-    """What the host sees of both, if it could open them."""
+    """The host's views of source and target, after the check that the host can open both."""
     if source.volume.host != target.volume.host:
         raise QmpError(
             f"copying between hosts is not supported yet: '{source.name}' is on '{source.volume.host}', "
@@ -187,11 +187,11 @@ def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
             raise QmpError(
                 f"Could not {verb} '{volumespec.label(node.volume.volume)}': {why(sight.errno, sight.text)}"
             )  # fmt: skip
-    return here, here if made else there  # what will be made fits
+    return here, here if made else there  # a new target will fit
 
 
 def job_id(fleet: Backend, arguments: Arguments, earlier: Sequence[BackupDraft]) -> JobId:
-    """The id, checked last of all but the speed."""
+    """The job id after its checks, which come last but for the check of the speed."""
     text = arguments.get("job-id", "")
     try:
         name = ids.job_id(text)
@@ -216,7 +216,7 @@ def _plan(drafts: Sequence[BackupDraft], *, grouped: bool) -> RunPlan:
 
 
 def run_of(drafts: Sequence[BackupDraft]) -> tuple[RunId, str]:
-    """A run of its own for each command, named by its job."""
+    """A new run for each command, named after its job."""
     name = drafts[0].id[:60] if len(drafts) == 1 else "transaction"
     return RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"), name
 
@@ -236,7 +236,7 @@ def spec(draft: BackupDraft, run: RunId, txn: TxnId, **more: Any) -> JobSpec:
 
 
 def _busy(fleet: Backend, drafts: Iterable[BackupDraft], busy: VolumeBusy) -> str:
-    """Somebody was faster: the text names the node, not the place."""
+    """The error text for a volume taken meanwhile: the text names the node, not the volume."""
     names = [
         node.name for draft in drafts for node in (draft.target, draft.source) if node.volume.lock == busy.volume
     ]  # fmt: skip

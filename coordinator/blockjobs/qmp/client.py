@@ -1,4 +1,4 @@
-"""One connection: greeting, negotiation, then command after command, with events in between."""
+"""A QMP connection: greeting, negotiation, then one command after another, with events in between."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from blockjobs.qmp.errors import NO_COMMAND, QmpError
 log = logging.getLogger(__name__)
 
 GREETING: Final = {"QMP": {"version": VERSION, "capabilities": []}}
-PAGE: Final = 16 << 10  # bytes of one read
-SLOW: Final = 16 << 20  # bytes a client may leave unread before it is cut off
+PAGE: Final = 16 << 10  # bytes of a read
+SLOW: Final = 16 << 20  # bytes that a client may leave unread before the client is cut off
 
 Carry = Callable[[Command, dict[str, Any]], Awaitable[Any]]
 
@@ -29,7 +29,7 @@ class Client:
         self.negotiated = False
 
     def send(self, message: bytes) -> None:
-        """Send without waiting; a client that does not read is cut off: it can come back and ask what it missed."""
+        """Send without waiting; cut off a client that does not read (it may reconnect and ask for missed events)."""
         if self._writer.is_closing():
             return
         self._writer.write(message)

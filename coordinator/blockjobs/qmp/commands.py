@@ -1,4 +1,4 @@
-"""Every command: its arguments, what it does, and whether it changes anything or waits for a host."""
+"""The table of QMP commands: name, arguments, function, and whether a command changes anything or waits for a host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSION: Final = {"qemu": {"major": 11, "minor": 0, "micro": 0}, "package": f"bl
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``changes``: its events are sent before its reply, as in QEMU.  ``waits``: for hosts, perhaps for seconds."""
+    """``changes``: the events of the command precede its reply, as in QEMU.  ``waits``: for hosts, perhaps seconds."""
 
     arguments: Members | Union
     run: Callable[[Backend, dict[str, Any]], Any]

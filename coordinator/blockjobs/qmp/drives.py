@@ -1,10 +1,11 @@
-"""A target that is named by its file: what ``drive-backup`` and ``drive-mirror`` make of filename, format and mode.
+"""Targets named by file: filename, format and mode of ``drive-backup`` and ``drive-mirror`` as a node.
 
-The file is on the source's host.  ``existing``: it is there, and is replaced at the commit; ``absolute-paths``: it is
-made, whatever was there before.  The format is never probed: raw unless said otherwise.
+The file is on the source's host.  ``existing``: the file exists, and is replaced at the commit; ``absolute-paths``: the
+file is made, whatever existed before.  The format is never probed: raw unless the command says otherwise.
 
-An image that holds not all of the source lies on a layer: one that is made on the source's (``sync: top``) or on the
-source itself (``none``), one that is there on the layer that it names: to name the image is to name that.
+An image that holds only a part of the source lies on a layer.  A new image is made on the source's layer (``sync:
+top``) or on the source itself (``none``); an existing image lies on the layer named in its header, so that a command
+names this layer by naming the image.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ _UNKNOWN: Final = {
 
 
 def is_made(arguments: Mapping[str, Any]) -> bool:
-    """Whether the target need not be there."""
+    """Whether the command makes the target, so that the file need not exist."""
     return _mode(arguments) == _MADE
 
 
 def side(arguments: Mapping[str, Any]) -> str:
-    """As what the target's host has to look at it."""
+    """The role in which the target's host checks the target."""
     return "new" if is_made(arguments) else "target"
 
 
 def target(source: Node, arguments: Mapping[str, Any]) -> Node:
-    """The node that a command means by its ``target``; nobody else can name it.
+    """The node for the ``target`` of a command; no other command can name this node.
 
     Raises:
-        QmpError: there is no such format, or this cannot be the path of a file.
+        QmpError: the format is unknown, or ``target`` cannot be the path of a file.
     """
     name, form = arguments["target"], arguments.get("format", "raw")
     if form not in (*_RAW, *FORMATS):
@@ -61,7 +62,7 @@ def target(source: Node, arguments: Mapping[str, Any]) -> Node:
 
 
 def _layer(source: Node, arguments: Mapping[str, Any]) -> Volume | None:
-    """What an image that is made lies on."""
+    """The layer below a new image."""
     match arguments["sync"]:
         case "top":
             image = volumespec.formatted(source.volume.volume)
@@ -73,10 +74,10 @@ def _layer(source: Node, arguments: Mapping[str, Any]) -> Volume | None:
 
 
 def on_its_layer(node: Node, arguments: Mapping[str, Any], sight: Sight) -> Node:
-    """A target that is there, on the layer that it names, where that is needed.
+    """The node of an existing target, with the layer from the image's header where the job needs the layer.
 
     Raises:
-        QmpError: what it names cannot be the path of an image.
+        QmpError: the header's layer cannot be the path of an image.
     """
     image = volumespec.formatted(node.volume.volume)
     if image is None or is_made(arguments) or arguments["sync"] == "full" or not sight.backing:

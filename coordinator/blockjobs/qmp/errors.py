@@ -1,4 +1,4 @@
-"""What a command answers when it does not do what was asked: QEMU's error classes, and a text."""
+"""Error replies: QEMU's error classes, and a text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Our events as QEMU's: which there are, and their exact fields.
+"""Events of the fleet as QEMU's events: the supported names, and their exact fields.
 
 A timestamp is the stream's id: milliseconds of Redis' clock, and the number within the millisecond in place of the
-microseconds.  So each is unique, and says where in the stream its event stands.
+microseconds.  A timestamp is thus unique, and gives the event's position in the stream.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blockjobs.registry.events import Event
 _LATEST: Final = 999  # microseconds within a millisecond
 _LAST: Final = 1 << 60  # ms: later than any event
 _RESULT: Final = ("type", "device", "len", "offset", "speed")
-FIELDS: Final = {  # name -> the fields it always has, in order
+FIELDS: Final = {  # name -> the fields that are always present, in order
     "JOB_STATUS_CHANGE":   ("status", "id"),
     "BLOCK_JOB_COMPLETED": _RESULT,
     "BLOCK_JOB_CANCELLED": _RESULT,
@@ -28,7 +28,7 @@ _SYSTEM: Final = frozenset(map(os.strerror, errno.errorcode))
 
 
 def translate(event: Event) -> dict[str, Any] | None:
-    """The message for a client; None for an event that QEMU does not have."""
+    """The message for a client; None for an event unknown to QEMU."""
     fields = FIELDS.get(event.name)
     if fields is None:
         return None
@@ -40,7 +40,7 @@ def translate(event: Event) -> dict[str, Any] | None:
 
 
 def plain(text: str) -> str:
-    """An error as QEMU tells it: the system's words alone, where a text of ours ends with them."""
+    """An error as QEMU reports it: only the system's text, if the fleet's text ends with the system's text."""
     last = text.rpartition(": ")[2]
     return last if last in _SYSTEM else text
 
@@ -52,7 +52,7 @@ def timestamp(seq: str) -> dict[str, int]:
 
 
 def sequence(at: dict[str, int]) -> str:
-    """The stream's id of the event with this timestamp, or where it would be."""
+    """The stream's id of the event with this timestamp, or of its place in the stream."""
     ms, number = divmod(at["microseconds"], 1000)
     return f"{min(max(0, at['seconds'] * 1000 + ms), _LAST)}-{number}"
 

@@ -1,4 +1,4 @@
-"""One reader of the event stream for all clients, in a thread of its own."""
+"""A single reader of the event stream for all clients, in its own thread."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from blockjobs.registry.events import Event
 
 log = logging.getLogger(__name__)
 
-BLOCK: Final = 500  # ms one read waits
+BLOCK: Final = 500  # ms that a read waits
 AWAY: Final = 0.3  # seconds between two tries while Redis is away
 
 
 class Feed:
-    """Hands each page of events, as bytes, to ``deliver`` in the loop; ``reached`` waits until it has come so far."""
+    """Hand each page of events, as bytes, to ``deliver`` in the loop; ``reached`` waits for a position."""
 
     def __init__(self, registry: Registry, deliver: Callable[[bytes], None]) -> None:
         self._events = registry.events
@@ -42,7 +42,7 @@ class Feed:
             self._thread.join(2 * BLOCK / 1000)
 
     async def reached(self, seq: str, seconds: float) -> None:
-        """Wait until everything up to ``seq`` was delivered, at most so long."""
+        """Wait, at most ``seconds``, until every event up to ``seq`` was delivered."""
         if self._seq and not before(self._seq, seq):
             return
         here = self._loop.create_future()
@@ -73,7 +73,7 @@ class Feed:
     def _call(self, take: Callable[[str, list[Event]], None], seq: str, page: list[Event]) -> None:
         try:
             self._loop.call_soon_threadsafe(take, seq, page)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed: no client listens any more
             self._stop.set()
 
     def _take(self, seq: str, page: list[Event]) -> None:
@@ -89,7 +89,7 @@ class Feed:
 
 
 def _encoded(event: Event) -> bytes:
-    """The event for the wire; nothing for one that clients do not get, or that we do not understand."""
+    """The event for the wire; empty for an event that clients do not get, or that is malformed."""
     try:
         message = translate(event)
     except (KeyError, ValueError):

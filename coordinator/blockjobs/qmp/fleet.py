@@ -1,4 +1,4 @@
-"""What a command works on: the fleet, and the few questions about it that several commands ask."""
+"""The fleet as a command sees it, and the few questions that several commands ask."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Resize = Callable[[HostedVolume, int], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a host saw when it looked at a volume."""
+    """A host's view of a volume."""
 
     size: int = 0
     allocated: int = 0
     errno: int = 0
     text: str = ""
-    backing: str = ""  # the layer below that an image names, and its format
+    backing: str = ""  # the layer named in the image's header, and its format
     backing_format: str = ""
 
 
@@ -50,10 +50,10 @@ class Backend:
             raise QmpError(f"Cannot find device='{name}' nor node-name='{name}'") from None
 
     def look(self, wanted: Iterable[tuple[str, HostedVolume]]) -> dict[tuple[str, HostedVolume], Sight]:
-        """What hosts see of volumes, each as ``source``, ``target`` or ``node``; all asked at once.
+        """Hosts' views of volumes, each in the role ``source``, ``target`` or ``node``; hosts are asked in parallel.
 
         Raises:
-            HostDown: one is not there.
+            HostDown: a host is not up.
         """
         asked: dict[Host, list[tuple[str, HostedVolume]]] = {}
         for side, volume in dict.fromkeys(wanted):
@@ -69,7 +69,7 @@ class Backend:
         }
 
     def only_host(self) -> str:
-        """The host of a volume that names none."""
+        """The host for a volume without a host: the only host of the fleet."""
         hosts = [view.name for view in self.coordinator.hosts()]
         if len(hosts) != 1:
             raise QmpError("Parameter 'host' is missing")

@@ -1,4 +1,4 @@
-"""The verbs and the queries.  Lookups, checks and their order are the registry's, in one script each."""
+"""The verbs and the queries.  The registry makes the lookups and the checks, in order, in a single script each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN: Final = (  # of BlockJobInfo
 
 
 def every(fleet: Backend) -> list[JobView]:
-    """All jobs that are not dismissed, newest first."""
+    """The jobs that are not dismissed, newest first."""
     views = fleet.registry.views
     found = sorted(views.jobs(views.all()), key=lambda job: (job.created, job.run))
     order: dict[str, dict[str, int]] = {}
@@ -71,7 +71,7 @@ def generic(act: Callable[[Verbs, str], object]) -> Callable[[Backend, Arguments
 
 
 def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable[[Backend, Arguments], Any]:
-    """A ``block-job-*`` command; ``name``: the argument that holds the id."""
+    """A ``block-job-*`` command; ``name``: the argument with the job's id."""
 
     def run(fleet: Backend, arguments: Arguments) -> Any:
         job = arguments[name]
@@ -83,7 +83,7 @@ def block(name: str, act: Callable[[Verbs, str, Arguments], object]) -> Callable
 
 
 def change(fleet: Backend, arguments: Arguments) -> Any:
-    """Only a mirror can change, and only to a mode that needs the writes of a guest."""
+    """Refuse every change: only a mirror can change, and only to a mode that needs the writes of a guest."""
     name = arguments["id"]
     with missing(f"Block job '{name}' not found", NOT_ACTIVE):
         job = fleet.registry.views.job(name)
@@ -98,7 +98,7 @@ def change(fleet: Backend, arguments: Arguments) -> Any:
 
 @contextmanager
 def missing(text: str, kind: str = "GenericError") -> Iterator[None]:
-    """A job that is not there, in the words of the command that looked for it."""
+    """Turn NoSuchJob into the error text of the command."""
     try:
         yield
     except NoSuchJob:

@@ -1,4 +1,4 @@
-"""Submit what a command asked for, and see it off: QEMU's commands return when their jobs run, and so do these."""
+"""Submit the jobs of a command and wait until they run, as QEMU's commands return when their jobs run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend
 
-PATIENCE: Final = 3.0  # seconds; what takes longer to open goes on without being waited for
+PATIENCE: Final = 3.0  # seconds; jobs that take longer to open start after the reply
 _OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
 
 
@@ -19,8 +19,8 @@ def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
     """Submit a run and wait a moment until its jobs are started.
 
     Raises:
-        QmpError: a host refused one of them when it looked: none of the command's jobs is left.  Not ``refuse``: as
-            with QEMU's mirror, such a job is one that failed.
+        QmpError: a host refused a job when it opened the volumes: no job of the command is left.  Without
+            ``refuse``, as with QEMU's mirror, a refused job is a failed job.
     """
     seq = fleet.registry.events.last()
     fleet.coordinator.submit(plan)
@@ -39,7 +39,7 @@ def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
 
 
 def _undo(fleet: Backend, plan: RunPlan) -> None:
-    """One of the jobs could not be opened: the others of the command, if they are not of its transaction, go too."""
+    """Cancel and dismiss every job of a command, as a job could not be opened; other transactions' jobs go, too."""
     for job in plan.jobs:
         for verb in (fleet.registry.verbs.cancel, fleet.registry.verbs.dismiss):
             with suppress(Refused):

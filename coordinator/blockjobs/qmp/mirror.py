@@ -1,6 +1,6 @@
 """``blockdev-mirror`` and ``drive-mirror``: their checks in QEMU's order.
 
-Sizes are not among them: a mirror of another size is a job that fails.
+Sizes are not checked: a mirror of another size is a job that fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def blockdev_mirror(fleet: Backend, arguments: Arguments) -> Any:
 
 
 def drive_mirror(fleet: Backend, arguments: Arguments) -> Any:
-    """As QEMU, which makes or opens the target first: that it cannot is said before all that is wrong otherwise."""
+    """Start a mirror to a file; as in QEMU, errors of making or opening the target come before most other errors."""
     source = _source(fleet, arguments)
     if "replaces" in arguments and "node-name" not in arguments:
         raise QmpError("a node-name must be provided when replacing a named node of the graph")
@@ -51,7 +51,7 @@ def _source(fleet: Backend, arguments: Arguments) -> Node:
 
 
 def _checked(fleet: Backend, source: Node, target: Node, arguments: Arguments) -> dict[str, Any]:
-    """Every check of what is asked for, in QEMU's order; the job's options."""
+    """Make every check of the arguments, in QEMU's order; return the job's options."""
     known = fleet.registry.nodes
     given: Arguments = {name: arguments[name] for name in _OPTIONS if name in arguments}
     _options({"granularity": given.get("granularity", 0)}, "full")
@@ -71,7 +71,7 @@ def _checked(fleet: Backend, source: Node, target: Node, arguments: Arguments) -
 
 
 def _replaceable(fleet: Backend, source: Node, name: str) -> None:
-    """There is no graph in which anything else than the source itself could be replaced."""
+    """Check ``replaces``: without a graph, only the source itself can be replaced."""
     if not any(node.name == name for node in fleet.registry.nodes.list()):
         raise QmpError(f"Failed to find node with node-name='{name}'")
     if name != source.name:
@@ -93,7 +93,7 @@ def _start(fleet: Backend, source: Node, target: Node, arguments: Arguments, opt
 
 
 def _has_parents(fleet: Backend, node: Node) -> bool:
-    """Another node was built on it, or a job stands on it."""
+    """Whether another node is built on this node, or a job uses its volume."""
     known = fleet.registry.nodes
     return (
         bool(known.writer(node.volume))

@@ -1,7 +1,7 @@
-"""Named volumes: ``blockdev-add``, ``blockdev-del``, and what there is.
+"""Named volumes: ``blockdev-add``, ``blockdev-del`` and ``query-named-block-nodes``.
 
-A node is resolved when it is added: what it was built on is kept by value, so that a job that uses it needs no
-lookup, and nothing that happens to names can redirect it.
+A node is resolved when it is added: its children are kept by value, so that a job that uses the node needs no lookup,
+and later changes of names cannot redirect the node.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HERE: Final = {"locking", "aio"}  # of QEMU's own I/O: accepted, and of no effe
 _CHILDREN: Final = {
     "raw": ("file",), "blkdebug": ("image",), "qcow2": ("file", "backing"), "vmdk": ("file", "backing")
 }  # fmt: skip
-_EVENTS: Final = {"read_aio": "read", "write_aio": "write", "flush_to_disk": "flush"}  # an event as the I/O it is of
+_EVENTS: Final = {"read_aio": "read", "write_aio": "write", "flush_to_disk": "flush"}  # an event -> the kind of its I/O
 
 
 def add(fleet: Backend, arguments: Arguments) -> Any:
@@ -52,7 +52,7 @@ def add(fleet: Backend, arguments: Arguments) -> Any:
 
 
 def check_name(fleet: Backend, name: str) -> None:
-    """Refuse what cannot be a name, or is one already."""
+    """Refuse a malformed name, and a name in use."""
     if not _NAME.fullmatch(name):
         raise QmpError(f"Invalid node-name: '{name}'")
     if any(node.name == name for node in fleet.registry.nodes.list()):
@@ -62,7 +62,7 @@ def check_name(fleet: Backend, name: str) -> None:
 
 
 def check_filter(fleet: Backend, arguments: Arguments) -> None:
-    """A job puts no filter into anything, but what could not be the name of one is refused."""
+    """Check the name of a filter like every name; a job inserts no filter."""
     if (name := arguments.get("filter-node-name")) is not None:
         check_name(fleet, name)
 
@@ -77,12 +77,12 @@ def query(fleet: Backend, _: Arguments) -> list[dict[str, Any]]:
 
 
 def why(code: int, text: str) -> str:
-    """An error of opening as QEMU tells it where the errno says all, else as the host does."""
+    """The text for an open error: QEMU's where the errno is enough, else the host's text."""
     return os.strerror(code) if code in (errno.ENOENT, errno.EISDIR, errno.ELOOP) else text
 
 
 def _flat(fleet: Backend, definition: Arguments, children: list[str]) -> tuple[Arguments, str]:
-    """The volume of a definition, references replaced by what they name; and its host, where something says it."""
+    """The volume of a definition, with references replaced by definitions; and the host, if the definition names it."""
     keys = {name: value for name, value in definition.items() if name not in _BASE and name not in _HERE}
     keys.pop("node-name", None)
     host = keys.pop("host", "")
@@ -126,7 +126,7 @@ def _shown(arguments: Arguments) -> Arguments:
 
 
 def _info(node: Node) -> dict[str, Any]:
-    """QEMU's BlockDeviceInfo; what cannot be set here has its default."""
+    """QEMU's BlockDeviceInfo; settings that the fleet does not have show their defaults."""
     label = _file(node)
     driver = node.options["driver"]
     rates = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"), 0)

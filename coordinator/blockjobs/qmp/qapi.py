@@ -1,7 +1,7 @@
-"""Arguments as QEMU's QAPI checks them: a command's members as a table, one walk over it, its texts.
+"""Check arguments as QEMU's QAPI does: a command's members are a table, walked by ``check``, with QEMU's texts.
 
-A table is written as in QEMU's schema: ``{"device": STR, "*speed": INT}``; ``*`` marks what may be left out.
-Members are looked at in the order of the table, then the first one that is in no table is refused.
+A table is written as in QEMU's schema: ``{"device": STR, "*speed": INT}``; ``*`` marks an optional member. Members are
+checked in the order of the table, then the first unknown member is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Members = Mapping[str, "Type"]
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A JSON value of one kind; an integer may have to fit (``least``, ``most``, and how QEMU names the range)."""
+    """A JSON value of a kind; an integer may have a range (``least``, ``most``; ``range`` is QEMU's name for it)."""
 
     word: str
     kind: type
@@ -43,7 +43,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """An object whose member ``tag`` says which further members it has; ``inner``: they are one member ``data``."""
+    """An object whose member ``tag`` selects further members; ``inner``: they are inside a member ``data``."""
 
     base: Members
     tag: str
@@ -53,7 +53,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """QEMU's ``BlockdevRef``: a node's name, or a definition in its place; or, where it may be, null for none."""
+    """QEMU's ``BlockdevRef``: a node's name, or an inline definition; ``null``: null is allowed, and means none."""
 
     to: str  # a key of DEFINITIONS
     null: bool = False
@@ -67,14 +67,14 @@ BOOL: Final = Scalar("boolean", bool)
 UINT32: Final = Scalar("integer", int, 0, (1 << 32) - 1, "uint32_t")
 UINT64: Final = Scalar("integer", int, 0, (1 << 64) - 1, "uint64_t")
 
-DEFINITIONS: Final[dict[str, Union]] = {}  # what a Reference may stand for; it may contain itself
+DEFINITIONS: Final[dict[str, Union]] = {}  # the targets of References, which may contain themselves
 
 
 def check(members: Members, arguments: dict[str, Any]) -> dict[str, Any]:
-    """``arguments`` if they fit.
+    """``arguments``, checked.
 
     Raises:
-        QmpError: with the text that QEMU has for it.
+        QmpError: an argument is wrong; the text is QEMU's.
     """
     _members(members, arguments, "")
     return arguments
@@ -123,7 +123,7 @@ def _value(kind: Type, value: Any, name: str, path: str) -> None:
 
 
 def union(kind: Union, value: dict[str, Any]) -> dict[str, Any]:
-    """``value`` if it fits; for a command whose arguments are a union."""
+    """``value``, checked, for a command whose arguments are a union."""
     _union(kind, value, "")
     return value
 
@@ -133,7 +133,7 @@ def _union(kind: Union, value: dict[str, Any], path: str) -> None:
     if isinstance(tag, str) and tag in kind.branches:
         branch = kind.branches[tag]
         _members(kind.base, value, path, {"data": Struct(branch)} if kind.inner else branch)
-    else:  # the base says what is wrong with the tag
+    else:  # the base's check reports the error of the tag
         _members(kind.base, value, path)
 
 

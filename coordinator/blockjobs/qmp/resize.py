@@ -1,4 +1,4 @@
-"""``block_resize``: its checks in QEMU's order, then the host does it."""
+"""``block_resize``: checks in QEMU's order, then a request to the host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def block_resize(fleet: Backend, arguments: Arguments) -> Any:
     device, name, size = arguments.get("device", ""), arguments.get("node-name", ""), arguments["size"]
     nodes = fleet.registry.nodes
     try:
-        node = nodes.get(name)  # a device is a guest's, and there is none: only a node can be found
+        node = nodes.get(name)  # a device belongs to a guest, and the fleet has no guests: only nodes are found
     except NoSuchNode:
         raise QmpError(f"Cannot find device='{device}' nor node-name='{name}'") from None
     if size < 0:
@@ -38,7 +38,7 @@ def block_resize(fleet: Backend, arguments: Arguments) -> Any:
         raise QmpError("Image format driver does not support resize")
     try:
         answer = fleet.resize(node.volume, size)
-    except VolumeBusy as busy:  # somebody was faster
+    except VolumeBusy as busy:  # taken after the check
         raise QmpError(BUSY.format(name, nodes.type_of(busy.holder))) from None
     if answer.get("errno"):
         raise QmpError(f"Could not resize file: {why(answer['errno'], answer['text'])}")

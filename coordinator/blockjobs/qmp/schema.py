@@ -1,6 +1,6 @@
 """``query-qmp-schema``: the argument tables as QEMU's introspection shows them.
 
-Types have numbers for names, as there; replies are not described: each is an object of its own.
+Types have numbers for names, as in QEMU; replies are not described: each reply is an object of its own type.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _NUMBERS: Final = frozenset({"len", "offset", "speed"})
 
 
 class Schema:
-    """Collects entities, each type once."""
+    """Collect the entities of a schema, each type once."""
 
     def __init__(self) -> None:
         self.entities: list[dict[str, Any]] = []
         self._known: dict[Any, str] = {}
-        self._kept: list[qapi.Members] = []  # what a type's name was given for by identity has to live on
+        self._kept: list[qapi.Members] = []  # types are named by the id() of their members, which have to live on
 
     def command(self, name: str, arguments: qapi.Members | qapi.Union) -> None:
         kind = arguments if isinstance(arguments, qapi.Union) else qapi.Struct(arguments)

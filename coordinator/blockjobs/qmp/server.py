@@ -1,4 +1,4 @@
-"""The server: a thread with a loop of its own in the coordinator's process, on a Unix socket, and over TLS if asked."""
+"""The QMP server: a thread with its own loop in the coordinator's process, on a Unix socket, optionally over TLS."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from blockjobs.qmp.fleet import Backend
 log = logging.getLogger(__name__)
 
 LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL
-QUICK: Final = 16  # commands at once that only talk to Redis
-SLOW: Final = 16  # commands at once that wait for hosts
+QUICK: Final = 16  # parallel commands that only talk to Redis
+SLOW: Final = 16  # parallel commands that wait for hosts
 BACKLOG: Final = 512
-BEHIND: Final = 1.0  # seconds a reply waits for its own events at most
+BEHIND: Final = 1.0  # seconds that a reply waits at most for its own events
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Where to listen, who we are, and who may come: clients need a certificate of this authority."""
+    """Address, own certificate, and the authority that must have signed the certificate of every client."""
 
     host: str
     port: int
@@ -54,7 +54,7 @@ class Tls:
 
 
 class QmpServer:
-    """Listens from its making on; serves from ``start`` to ``close``."""
+    """A server that listens from its making, and serves from ``start`` to ``close``."""
 
     def __init__(self, fleet: Backend, path: Path | None, tls: Tls | None = None) -> None:
         self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
@@ -72,7 +72,7 @@ class QmpServer:
 
     @property
     def port(self) -> int:
-        """Of TLS."""
+        """The TCP port for QMP over TLS; 0 without TLS."""
         return int(self._tcp.getsockname()[1]) if self._tcp else 0
 
     def start(self) -> None:
@@ -100,7 +100,7 @@ class QmpServer:
             loop.close()
 
     async def _leave(self) -> None:
-        """Let nobody in any more, and send everybody home."""
+        """Refuse new clients, and disconnect the present clients."""
         for server in self._servers:
             server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -130,7 +130,7 @@ class QmpServer:
                 client.send(messages)
 
     async def _carry_out(self, command: Command, arguments: dict[str, Any]) -> Any:
-        """Run a command in a thread; its own events come before its reply, whether it succeeds or not."""
+        """Run a command in a thread; its own events come before its reply, whether the command succeeds or not."""
         pool = self._slow if command.waits else self._quick
         try:
             return await self._loop.run_in_executor(pool, command, self._fleet, arguments)
@@ -142,10 +142,10 @@ class QmpServer:
 
 
 def listen(path: Path) -> socket.socket:
-    """A Unix socket that only its owner can use; what a dead server left is removed.
+    """A Unix socket for its owner alone; the leftover of a dead server is removed.
 
     Raises:
-        Refused: somebody serves there.
+        Refused: another server answers on the path.
         BadInput: the path cannot be a socket's.
     """
     if len(os.fsencode(path)) > LONGEST_SOCKET:

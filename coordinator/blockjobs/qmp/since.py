@@ -1,4 +1,4 @@
-"""``x-events-since``: what a client missed while it was away."""
+"""``x-events-since``: the events that a client missed while disconnected."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MOST: Final = 1000  # events in one reply
 
 
 def events(fleet: Backend, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The events behind the one with the timestamp ``since``, oldest first.
+    """The events after the timestamp ``since``, oldest first.
 
-    ``more``: ask again from the last of these; ``gap``: some behind ``since`` are no longer kept.
+    ``more``: ask again from the last event of this reply; ``gap``: some events after ``since`` are no longer kept.
     """
     stream = fleet.registry.events
     seq = sequence(arguments["since"])

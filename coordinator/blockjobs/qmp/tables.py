@@ -1,4 +1,4 @@
-"""Every command's arguments, as QEMU's schema has them; ``host`` is ours."""
+"""Every command's arguments, as in QEMU's schema; ``host`` is an extension of the fleet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MIRROR: Final[Members] = {
 BLOCKDEV_MIRROR: Final[Members] = {**_MIRROR, "*filter-node-name": STR, "*target-is-zero": BOOL}
 DRIVE_MIRROR: Final[Members] = {**_MIRROR, "*format": STR, "*node-name": STR, "*mode": NEW_IMAGE, "*unmap": BOOL}
 
-# Transactions: the kinds that mean something here, with what each is told.
+# Transactions: the supported kinds of actions, with their arguments.
 ACTIONS: Final[dict[str, Members]] = {
     "abort": {},
     "blockdev-backup": BLOCKDEV_BACKUP,

@@ -1,6 +1,6 @@
-"""Bytes to messages and back: JSON objects one behind the other, however they were cut into lines.
+"""Bytes to messages and back: a sequence of JSON objects, however split into lines.
 
-The texts are those of QEMU's JSON parser where it has one for the mistake.
+The error texts are the texts of QEMU's JSON parser, if QEMU has a text for the mistake.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from blockjobs.qmp.errors import QmpError
 
-LONGEST: Final = 64 << 10  # bytes of one message
-DEEPEST: Final = 1024  # arrays and objects within each other
-# What matters outside of a string, and in one.  A byte that no JSON has there (a control character, 0xFE, 0xFF) begins
-# everything anew: a client that does not know what it has sent sends one, and waits for the error.
+LONGEST: Final = 64 << 10  # bytes of a message
+DEEPEST: Final = 1024  # nested arrays and objects
+# The significant bytes outside of a string, and in a string.  A byte that JSON does not allow (a control character,
+# 0xFE, 0xFF) begins everything anew: a client that has lost track of its own output sends such a byte, and waits for
+# the error.
 _STRUCTURE: Final = re.compile(rb'["\n{}\[\]\x00-\x08\x0b\x0c\x0e-\x1f\x7f\xfe\xff]')
 _IN_STRING: Final = re.compile(rb'["\\\x00-\x1f\xfe\xff]')
-_BEHIND_STRAY: Final = re.compile(rb'["{}\[\]:,\x00-\x1f\xfe\xff]')  # what is passed over up to there
+_BEHIND_STRAY: Final = re.compile(rb'["{}\[\]:,\x00-\x1f\xfe\xff]')  # the end of the bytes skipped after a stray byte
 _TOO_LONG: Final = f"JSON token size limit exceeded: a message of at most {LONGEST} bytes was expected"
 _TOO_DEEP: Final = "JSON nesting depth limit exceeded"
 _ENDLESS: Final = "JSON parse error, a string goes over the end of a line"
@@ -35,16 +36,16 @@ _TEXTS: Final = {  # of Python's parser -> of QEMU's
 
 
 class Splitter:
-    """Cuts a stream of bytes into messages by their brackets; what stands outside of any ends with its line."""
+    """Cut a stream of bytes into messages by their brackets; text outside of brackets ends with its line."""
 
     def __init__(self) -> None:
         self._text = bytearray()
         self._at = self._depth = 0
         self._quoted = self._passing = False
-        self._fault = ""  # why what is read now is no message, wherever it ends
+        self._fault = ""  # error of the text being read, reported at its end
 
     def feed(self, data: bytes) -> Iterator[bytes | QmpError]:
-        """The messages that ``data`` completes; an error for what is none."""
+        """The messages that ``data`` completes; an error in place of each malformed message."""
         self._text += data
         while mark := self._next_mark():
             yield from self._take(mark)
@@ -52,7 +53,7 @@ class Splitter:
             self._spoil(_TOO_LONG)
 
     def _next_mark(self) -> bytes:
-        """The next byte that matters, and be behind it; empty where it is still to come."""
+        """The next significant byte, now passed; empty while more bytes are needed."""
         if self._passing:
             behind = _BEHIND_STRAY.search(self._text)
             del self._text[: len(self._text) if behind is None else behind.start()]
@@ -61,7 +62,7 @@ class Splitter:
             self._at = found.end()
             if found[0] != b"\\":
                 return bytes(found[0])
-            if self._at == len(self._text):  # its other half is still to come
+            if self._at == len(self._text):  # the escaped character is still to come
                 self._at = found.start()
                 return b""
             self._at += self._text[self._at] in b'\\"'
@@ -88,7 +89,7 @@ class Splitter:
             yield from self._stray(mark)
 
     def _stray(self, mark: bytes) -> Iterator[bytes | QmpError]:
-        """Begin anew behind a byte that no JSON has there."""
+        """Begin anew after a byte that JSON does not allow."""
         if not self._depth and not self._quoted:
             yield from self._cut(1)
         yield QmpError(self._fault or (_ENDLESS if mark == b"\n" else f"JSON parse error, stray '\\x{mark.hex()}'"))
@@ -97,13 +98,13 @@ class Splitter:
         self._quoted, self._passing, self._fault = False, True, ""
 
     def _spoil(self, why: str) -> None:
-        """What is read now is no message: only its end matters."""
+        """Mark the text being read as no message: only its end matters."""
         self._fault = why
         del self._text[: self._at]
         self._at = 0
 
     def _cut(self, behind: int = 0) -> Iterator[bytes | QmpError]:
-        """What was read is a message, but for the last ``behind`` bytes."""
+        """Take the text read, without the last ``behind`` bytes, as a message."""
         end = self._at - behind
         text = bytes(self._text[:end]).strip()
         del self._text[:end]
@@ -116,10 +117,10 @@ class Splitter:
 
 
 def decode(text: bytes | QmpError) -> Any:
-    """The value of one message.
+    """The value of a message.
 
     Raises:
-        QmpError: what is wrong with it.
+        QmpError: the message is malformed; the text says how.
     """
     if isinstance(text, QmpError):
         raise text
@@ -141,7 +142,7 @@ def decode(text: bytes | QmpError) -> Any:
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One message, a line."""
+    """A message as a line."""
     return json.dumps(message, ensure_ascii=False, separators=(", ", ": ")).encode() + b"\r\n"
 
 
@@ -174,10 +175,10 @@ def _why(wrong: json.JSONDecodeError) -> str:
 
 
 def request(message: Any) -> tuple[str, Any]:
-    """The command of a request and its arguments, not looked into yet.
+    """The command of a request, and its unchecked arguments.
 
     Raises:
-        QmpError: it is none.
+        QmpError: the message is no request.
     """
     if not isinstance(message, dict):
         raise QmpError("QMP input must be a JSON object")

@@ -1,7 +1,7 @@
-"""A run file, read: YAML 1.2 to a RunPlan, or one line that says where it is wrong and what was expected.
+"""Read a run file: YAML 1.2 becomes a RunPlan, or an error of one line with the place and the expected value.
 
-``text`` gets from a file to checked fields and back to the line that is to blame, ``fields`` says what a file may hold,
-``units`` what its words mean; ``expansion`` makes jobs of sources and hosts, ``plan`` makes a run of them.
+``text`` turns a file into checked fields and finds the line of an error, ``fields`` declares the fields, ``units``
+parses their words; ``expansion`` makes jobs of sources and hosts, ``plan`` makes a run of jobs.
 """
 
 from blockjobs.cli.runfile.expansion import FleetFacts

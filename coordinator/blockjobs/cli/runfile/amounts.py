@@ -1,4 +1,4 @@
-"""How many hosts and jobs a run file stands for, reckoned from its content before one of them is made."""
+"""Number of hosts and jobs of a run file, computed from its content before any host or job is made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from blockjobs.cli.runfile.yaml_places import Path as Place
 
 
 def excess(content: object) -> tuple[Place, str] | None:
-    """The first place with which the hosts or the jobs are too many, and what to say of it; None: there is none.
+    """The first place at which the hosts or the jobs are too many, and the error text; None: within the limits.
 
-    What is no host, no list or no mapping counts for nothing here: it is refused where the fields are checked.
+    Malformed hosts, lists and mappings count as nothing; the check of the fields refuses them later.
     """
     groups: dict[object, int] = {}
     named, jobs = 0, len(_items(content, "jobs"))
@@ -43,9 +43,9 @@ def _too_many(found: int, most: int, what: str) -> str:
 
 
 def _hosts(words: object, groups: Mapping[object, int]) -> int:
-    """How many hosts a list of groups, names and ranges is, those that stand in it twice counted twice.
+    """Number of hosts in a list of groups, names and ranges; a host named twice counts twice.
 
-    A range that is too large by itself is refused as such.
+    A range that is too large by itself counts as nothing, and is refused as a range later.
     """
     many = 0
     for word in words if isinstance(words, list) else [words]:

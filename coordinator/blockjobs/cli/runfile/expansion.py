@@ -1,6 +1,6 @@
-"""From the fields of a run file to the jobs to be: those of ``jobs``, and every source on every host.
+"""Turn the fields of a run file into job drafts: the jobs of ``jobs``, and every source on every host.
 
-Pure: what a glob matches on a host, and which hosts are away, is handed in.
+Pure: the matches of globs, and the absent hosts, are passed in.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class FleetFacts:
-    """What a file cannot know.  ``found``: what a glob matches, or why nobody can say; ``left_out``: the names that it
-    matches and no job can have, each with the reason; ``absent``: why a host is away.
+    """Facts that only the fleet knows.
 
-    Without ``named`` a volume's name raises NameUsed; a glob that was not asked for stands for one job.
+    ``found``: the matches of a glob, or why they are unknown.  ``left_out``: matches that are no possible job name,
+    each with the reason.  ``absent``: why a host is away.  Without ``named`` a volume's name raises NameUsed; a glob
+    without an entry stands for one job.
     """
 
     named: Named | None = None
@@ -45,7 +46,7 @@ class FleetFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobDraft:
-    """One job to be.  ``layers``: who says how it is run, the last one wins; ``place``: where the file says it."""
+    """A job to be.  ``layers``: its sources of options, the last layer wins; ``place``: its place in the file."""
 
     name: str
     transaction: str
@@ -54,7 +55,7 @@ class JobDraft:
     target: object
     layers: tuple[JobOptions, ...]
     place: Place
-    inherited: bool  # its target is on the host of its source
+    inherited: bool  # the target is on the host of the source
     store: str = ""
     short: Mapping[str, Place] = field(default_factory=dict)  # of the short form: field -> place
     host: str = ""
@@ -69,12 +70,12 @@ class JobDraft:
 
 
 def chosen(file: RunFile, only: frozenset[str]) -> list[tuple[int, Transaction]]:
-    """The transactions that are wanted (all of them where nobody chose), each with its position in the file."""
+    """The chosen transactions (every transaction without ``only``), with their positions in the file."""
     return [(at, txn) for at, txn in enumerate(file.transactions) if not only or txn.name in only]
 
 
 def globs(file: RunFile, only: frozenset[str]) -> list[Glob]:
-    """Every question that the hosts have to be asked."""
+    """The globs that hosts have to answer."""
     return [
         Glob(host, source)
         for _, txn in chosen(file, only) for host in hosts(file, txn) for source in txn.sources if GLOB.search(source)
@@ -82,7 +83,7 @@ def globs(file: RunFile, only: frozenset[str]) -> list[Glob]:
 
 
 def hosts(file: RunFile, txn: Transaction) -> list[Host]:
-    """The hosts of a transaction: a word is a group, or where there is none of that name a host or a range."""
+    """The hosts of a transaction: a word is a group, or, without a group of that name, a host or a range."""
     found = (host for word in txn.hosts for host in file.hosts.get(word) or units.hosts(word))
     return [Host(host) for host in dict.fromkeys(found)]
 
@@ -102,10 +103,10 @@ def policies(file: RunFile, only: frozenset[str]) -> dict[str, Policy]:
 
 
 def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list[JobDraft], list[Skipped]]:
-    """All jobs to be, in the order of the file, and what a transaction goes without because of a glob.
+    """The drafts of the jobs, in the order of the file, and the sources that a transaction skips because of a glob.
 
     Raises:
-        Fault: a glob matches nothing, or nobody can say what, and the transaction may not go without it.
+        Fault: a glob matches nothing, or its matches are unknown, and the transaction may not skip the glob.
     """
     drafts: list[JobDraft] = []
     skipped: list[Skipped] = []
@@ -143,7 +144,7 @@ def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list
 
 
 class _Names:
-    """The ids of all jobs that the file names by their sources, whether they are wanted or not."""
+    """The ids of the jobs that the file names by their sources, chosen or not."""
 
     def __init__(self, file: RunFile) -> None:
         self._taken = {job.id for txn in file.transactions for job in txn.jobs}
@@ -168,7 +169,7 @@ class _Names:
                 shapes[host].append(shape_of(source))
 
     def of(self, glob: Glob, place: Place, path: str) -> str:
-        """The id of the job for one file of a source."""
+        """The id of the job for a file of a source."""
         if (glob.host, place) in self._written:
             return self._written[glob.host, place]
         others = islice(self._shapes[glob.host], self._others[glob.host, place])
@@ -202,7 +203,7 @@ def _pairs(file: RunFile, at: int, txn: Transaction) -> Iterator[tuple[Host, str
 
 
 def _paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
-    """What a source stands for on a host, or why that cannot be said."""
+    """The paths of a source on a host, or an error text."""
     if not GLOB.search(glob.pattern):
         return (glob.pattern,)
     if glob.host in fleet.absent:
@@ -217,7 +218,7 @@ def _paths(glob: Glob, fleet: FleetFacts) -> tuple[str, ...] | str:
 
 
 def _literal(glob: Glob, path: str) -> str:
-    """A source as it is written: in what a pattern found no word in braces is meant."""
+    """A source in its written form: braces in a path found by a pattern are escaped, as no word is replaced."""
     return path if path == glob.pattern else path.replace("{", "{{").replace("}", "}}")
 
 
@@ -229,7 +230,7 @@ def _target(file: RunFile, txn: Transaction) -> object:
 
 
 def given(draft: JobDraft) -> runs.PlanOptions:
-    """What the file says of a job, whoever says it."""
+    """The options that the file gives a job, in any layer."""
     said: runs.PlanOptions = {}
     for layer in draft.layers:
         said = {**said, **layer.given()}
@@ -242,7 +243,7 @@ def form(draft: JobDraft) -> str:
 
 
 def of_mirror(draft: JobDraft) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What only a mirror has: all of it, and the part that is said of this very job."""
+    """The mirror options of a draft: from every layer, and the part from the job itself."""
     said: dict[str, Any] = {}
     for layer in draft.layers:
         said |= layer.of_mirror()
@@ -251,7 +252,7 @@ def of_mirror(draft: JobDraft) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def host_of(source: object, named: Named | None) -> str:
-    """The host that a source is on, as far as it says one."""
+    """The host of a source, or "" if the source names no host."""
     if isinstance(source, Mapping):
         return str(source.get("host", ""))
     if volumespec.is_name(source):

@@ -1,4 +1,4 @@
-"""What a run file may hold: its fields, their types and defaults.  Nothing here knows of lines, hosts or runs."""
+"""The fields of a run file, their types and defaults.  This module knows no lines, hosts or runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from blockjobs.model.policies import RETRY_WAIT, Offline
 from blockjobs.notify import by_apprise
 
 GLOB: Final = re.compile(r"[*?\[]")
-WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: it ends a name within an id
+WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)  # no dot: a dot ends a name within an id
 
 
 def _text(value: object, check: Callable[[str], str]) -> str:
@@ -49,7 +49,7 @@ def _word(value: object) -> str:
 
 
 def _source(value: object) -> str:
-    """A path of the short form, which may be a glob: the same on each of the hosts."""
+    """A path of the short form, maybe a glob: the same path on every host."""
     if not isinstance(value, str) or not value.startswith("/"):
         raise ValueError(f"{shown(value)} is not a source; an absolute path, the same on each host, was expected")
     if GLOB.search(value) and re.search(r"[{}]", value):
@@ -62,7 +62,7 @@ def _path(value: object) -> str:
 
 
 def _hosts(value: object) -> tuple[str, ...]:
-    """Names, ranges and groups, as written: what a group is, only the whole file knows."""
+    """Names, ranges and groups, as written: only the whole file defines the groups."""
     given = value if isinstance(value, list) else [value]
     if not given:
         raise ValueError(f"{shown(value)} is not accepted; at least 1 of them was expected")
@@ -76,8 +76,10 @@ def _members(value: object) -> tuple[str, ...]:
 
 
 def _plain(value: object) -> object:
-    """What the registry can keep of the options of a driver: texts, numbers of 64 bits, true, false, null, and lists
-    and mappings of them."""
+    """Driver options that the registry can store.
+
+    Accepted are texts, numbers of 64 bits, true, false, null, and lists and mappings of these.
+    """
     match value:
         case dict():
             for key in value:
@@ -127,7 +129,7 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def few_unknown(cls, value: Any) -> Any:
-        """Each unknown field costs an error, of which one is shown: those behind the first few are not looked at."""
+        """Drop all but the first few unknown fields: each unknown field costs an error, and only one error is shown."""
         if not isinstance(value, dict) or len(value) <= limits.UNKNOWN:
             return value
         known = {field.alias for field in cls.model_fields.values()}
@@ -136,9 +138,9 @@ class Model(BaseModel):
 
 
 class JobOptions(Model):
-    """What a job may say, and what holds it: its transaction, ``defaults``.  QEMU's argument names, plus ours."""
+    """The options of a job, or of its transaction and ``defaults``: QEMU's argument names, plus the fleet's own."""
 
-    type: Text = "backup"  # hosts know which exist
+    type: Text = "backup"  # the hosts know their types
     sync: Text = "full"
     speed: Size = 0
     on_source_error: SourceErrorPolicy = "report"
@@ -162,11 +164,11 @@ class JobOptions(Model):
     buf_size: Size = 0
     copy_mode: Literal["background"] = "background"
     quiesce: Text = ""
-    # For drivers of others, but for a few of ours (``plan.OPTIONS``).
+    # For the drivers of plugins, and a few built-in options (``plan.OPTIONS``).
     options: Annotated[dict[str, Any], PlainValidator(_options)] = Field(default_factory=dict)
 
     def given(self) -> runs.PlanOptions:
-        """What the file says, and nothing that it leaves to the defaults."""
+        """The options that the file gives, without the defaults."""
         kinds = {
             "on_source_error": OnError, "on_target_error": OnError, "on_source_change": OnChange,
             "on_source_damage": OnDamage, "room": RoomCheck,
@@ -177,7 +179,7 @@ class JobOptions(Model):
         return given
 
     def of_mirror(self) -> dict[str, Any]:
-        """Those that only a mirror has."""
+        """The given options of mirrors."""
         fields = type(self).model_fields
         named = {fields[name].alias or name: name for name in self.model_fields_set}
         return {alias: getattr(self, name) for alias, name in named.items() if alias in mirrors.KEYS}
@@ -186,7 +188,7 @@ class JobOptions(Model):
 class RunFileJob(JobOptions):
     id: Annotated[str, PlainValidator(lambda value: _text(value, ids.job_id))]
     source: Volume
-    target: Volume = ""  # that of its transaction, or of the defaults
+    target: Volume = ""  # "": the target of the transaction, or of the defaults
 
 
 class Defaults(JobOptions):
@@ -202,7 +204,7 @@ class Keep(Model):
 
 
 class Transaction(JobOptions):
-    """Jobs that belong together: each by itself (``jobs``), or every source on every host."""
+    """Jobs that belong together: listed jobs (``jobs``), or every source on every host."""
 
     name: Word
     completion_mode: Mode = "grouped"
@@ -234,12 +236,12 @@ class Notify(Model):
     attention: Urls = Field(default_factory=list)
 
     def said(self) -> dict[str, tuple[str, ...]]:
-        """Also the outcome that nobody is to be told of."""
+        """The URLs by outcome, also an outcome given without URLs."""
         return {name: tuple(urls) for name, urls in self if name in self.model_fields_set}
 
 
 class Whom(Model):
-    """The part of a run file that says of which name it is, and who is told."""
+    """The part of a run file with its name and its URLs to notify."""
 
     name: Text
     notify: Notify = Notify()

@@ -1,9 +1,9 @@
-"""The ids of jobs that a run file names by their sources alone.
+"""The ids of jobs that a run file names by their sources only.
 
-Rule: an id depends on the file, the host and the source's own path, never on what else is on the host: it stays when a
-neighbour comes or goes, for history and keep rules go by it.  A source that is written out keeps the short name that it
-always had, with a number where the file has it twice.  A source that a pattern found has the name of what the pattern
-leaves open.
+Rule: an id depends on the file, the host and the source's own path, never on other files of the host.  The id stays
+when a neighbour comes or goes, because history and keep rules go by the id.  A written source has its file's short
+name, with a number if the file has the name twice.  A source found by a pattern has the name of the parts that the
+pattern leaves open.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from blake3 import blake3
 
 from blockjobs.cli.runfile.fields import GLOB
 
-WORD: Final = 60  # characters of a source's name that a job's id takes
+WORD: Final = 60  # characters of a source's name in the id of a job
 _APART: Final = "--"  # between the names of two directories, and of the file
-_HASH: Final = 8  # hexadecimal digits of a path's digest, where a name does not tell all of the path
+_HASH: Final = 8  # hexadecimal digits of a path's digest, for a name that does not determine the path
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9_-]+$")
 
 
 def word_of(path: str) -> str:
-    """A source's name without its ending, as a word that an id may contain."""
+    """A source's name without its ending, as a word for an id."""
     return _plain(PurePosixPath(path).stem)
 
 
 def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
-    """The word for a file that a pattern matches: the parts of its path that the pattern leaves open.
+    """The word for a file that matches a pattern: the parts of its path that the pattern leaves open.
 
-    ``others``: the shapes of other words (``shape_of``).  Where the word has the shape of another one, was cut, or has
-    lost a character, it does not tell the whole path: a digest of the path follows.
+    ``others``: the shapes of other words (``shape_of``).  If the word has the shape of another word, was cut, or has
+    lost a character, the word does not determine the path: a digest of the path follows.
     """
     words = _open_parts(pattern, path)
     joined = _APART.join(words)
@@ -45,14 +45,14 @@ def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
 
 
 def shape_of(source: str) -> str:
-    """What the words of a source look like: the word of one that is written out, or a pattern of words."""
+    """The shape of a source's words: the word of a written source, or a pattern of words."""
     if not GLOB.search(source):
         return word_of(source)
     return _APART.join(_open_parts(source, source)).replace("[^", "[!")
 
 
 def _open_parts(pattern: str, path: str) -> list[str]:
-    """The parts of a path that a pattern leaves open, and the file's name without an ending that the pattern says."""
+    """The parts of a path that a pattern leaves open, and the file's name without an ending given in the pattern."""
     *above, (last, name) = zip(pattern.split("/"), path.split("/"), strict=True)
     ending = _EXTENSION.search(last)
     return [part for said, part in above if GLOB.search(said)] + [name.removesuffix(ending[0]) if ending else name]

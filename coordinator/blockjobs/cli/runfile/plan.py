@@ -1,6 +1,6 @@
-"""From the jobs to be to the run: ids, transactions, volumes with their words replaced, all of them side by side.
+"""From job drafts to the run: ids, transactions, volumes with their words replaced, and checks of the jobs together.
 
-The one way from a run file to a RunPlan; ``check``, ``plan`` and ``run`` all go it.
+This is the only way from a run file to a RunPlan, used by ``check``, ``plan`` and ``run``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from blockjobs.model.policies import ALONE, RunFields, Skipped, Store, transacti
 from blockjobs.model.runs import JobFault, Named, NameUsed, RunPlan
 from blockjobs.settings import absolute
 
-# type of ours -> what ``options`` of it may say; of any other type its driver says it
+# built-in type -> accepted ``options``; the options of any other type are checked by its driver
 OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "backup": (), "mirror": (), restores.TYPE: (restores.FORCE, restores.KEEP_DIGESTS), verifications.TYPE: (),
 }  # fmt: skip
@@ -33,7 +33,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class RunFileRead:
-    """A run file of which each field is in order."""
+    """A run file whose fields are valid."""
 
     text: Text
     file: RunFile
@@ -44,7 +44,7 @@ class RunFileRead:
 
         Raises:
             BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
-            NameUsed: a volume has a name, and nobody was given who knows it.
+            NameUsed: a volume has a name, and ``fleet`` has no names.
             HostsAway: hosts are away that a transaction cannot do without.
         """
         drafts: list[JobDraft] = []
@@ -60,17 +60,17 @@ class RunFileRead:
             raise self.text.bad(drafts[fault.position].at(fault.field), str(fault)) from None
 
     def globs(self) -> list[Glob]:
-        """What the hosts have to be asked before there is a plan."""
+        """The globs that hosts have to answer before the plan."""
         return expansion.globs(self.file, self.only)
 
 
 def load(path: Path, *, now: datetime) -> RunPlan:
-    """The run that ``path`` describes, started at ``now``; raises as ``read`` and ``plan`` do."""
+    """The run described in ``path``, started at ``now``; raises as ``read`` and ``plan`` do."""
     return read(path).plan(now)
 
 
 def read(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> RunFileRead:
-    """What ``path`` describes, with what the command line says instead; ``only``: these transactions of it.
+    """The content of ``path``, with changes of the command line; ``only``: names of the wanted transactions.
 
     Raises:
         BadInput: ``FILE:LINE: jobs[1].speed: what is wrong; what was expected``.
@@ -88,11 +88,11 @@ def read(path: Path, changes: Iterable[str] = (), only: Iterable[str] = ()) -> R
     return RunFileRead(text, file, wanted)
 
 
-# --- what only the whole file can tell ----------------------------------------------------------------
+# --- checks of the whole file ------------------------------------------------------------------------
 
 
 def _consistent(file: RunFile) -> None:
-    """Raises Fault: fields that are right by themselves do not go together."""
+    """Raise Fault for valid fields that contradict one another."""
     if file.jobs and file.transactions:
         raise Fault(("jobs",), "not accepted beside transactions; a transaction with jobs of its own was expected")
     if not file.jobs and not file.transactions:
@@ -112,7 +112,7 @@ def _consistent(file: RunFile) -> None:
 
 
 def _types(file: RunFile) -> list[str]:
-    """The types of all jobs of a file, each once."""
+    """The types of the jobs of a file, without repetition."""
     long = [(job,) for job in file.jobs] + [(txn, job) for txn in file.transactions for job in txn.jobs]
     short = [(txn,) for txn in file.transactions if txn.sources]
     said = [
@@ -183,9 +183,9 @@ def _in_place(file: RunFile, drafts: Iterable[JobDraft], specs: Iterable[JobSpec
 
 
 def _terms(file: RunFile, path: Path, skipped: Iterable[Skipped], only: frozenset[str]) -> RunFields:
-    """What the run's record keeps of the file beside its jobs.
+    """The run's record of the file beside its jobs.
 
-    A transaction that leaves names of a pattern out, and says nothing of what may be missing, is not all of it.
+    A transaction is partial if names of a pattern are left out and the file does not say how much may be missing.
     """
     policies, without = expansion.policies(file, only), {left.transaction for left in skipped}
     return RunFields(
@@ -207,7 +207,7 @@ def _spec(
     try:
         job_id = ids.job_id(f"{run}.{draft.name}")
         txn = transaction_id(run, draft.transaction, job_id, grouped=draft.policy.grouped)
-        ids.job_id(txn)  # it becomes part of file names, too
+        ids.job_id(txn)  # the id becomes part of file names, too
     except BadInput as wrong:
         raise JobFault(at, "id", f"{wrong}; at most {ids.LONGEST} characters with the run's id") from None
     options = expansion.given(draft)
@@ -225,7 +225,7 @@ def _spec(
 
 
 def _target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named | None) -> object:
-    """The target as written, on the source's host where it is written for many, its store put in."""
+    """The written target with its store put in, and with the source's host if the target is shared by many jobs."""
     target = draft.target
     if not target:
         raise JobFault(at, "target", "missing; a value was expected")
@@ -242,7 +242,7 @@ def _target(at: int, draft: JobDraft, stores: Mapping[str, Store], named: Named 
 
 
 def _store(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Store]) -> str:
-    """The store that a target lies in: its budget is the target's, whoever says so or not."""
+    """The store that contains a target: the target uses this store's budget, whether the file says so or not."""
     inside = [name for name, store in stores.items() if path and f"{path}/".startswith(f"{store.path}/")]
     if draft.store and draft.inherited and path and draft.store not in inside:
         raise JobFault(at, "target", f"{path} is not in store '{draft.store}' ({stores[draft.store].path}); "
@@ -251,7 +251,7 @@ def _store(at: int, draft: JobDraft, path: str | None, stores: Mapping[str, Stor
 
 
 def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, Any]:
-    """The options of the job's own driver, checked where it is one of ours."""
+    """The options of the job's own driver, checked for built-in drivers."""
     kind, sync = options.get("type", "backup"), options.get("sync", "full")
     said, own = expansion.of_mirror(draft)
     _check_options(at, draft, kind)
@@ -285,14 +285,14 @@ def _own(at: int, draft: JobDraft, options: runs.PlanOptions) -> Mapping[str, An
 
 
 def _check_options(at: int, draft: JobDraft, kind: str) -> None:
-    """Raises JobFault: what is said of this job, or of its transaction, is no option of its type."""
+    """Raise JobFault if an option of this job, or of its transaction, is unknown to the job's type."""
     for layer in draft.layers[1:]:
         if wrong := unknown_options(kind, layer.options):
             raise JobFault(at, "options", wrong)
 
 
 def unknown_options(kind: str, given: Mapping[str, Any]) -> str:
-    """What is wrong with the ``options`` of a job of a type; "" where nothing is, or only hosts can tell."""
+    """The error in the ``options`` of a job of a type; "" without an error, or if only hosts can tell."""
     known = OPTIONS.get(kind, tuple(given))
     for name, value in given.items():
         if name not in known:

@@ -1,6 +1,6 @@
-"""From the text of a run file to its checked fields, and from what is wrong with one to its line.
+"""From the text of a run file to its checked fields, and from an error to its line.
 
-``--set`` changes the content before it is checked, so that it is checked as the file is.
+``--set`` changes the content before the check, so that changes are checked like the file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from blockjobs.model.errors import BadInput
 from blockjobs.model.policies import RunFields
 from blockjobs.settings import absolute
 
-LONGEST: Final = 120  # characters of a change of the command line that a message shows
-EXPECTED: Final = {  # pydantic's name of what is wrong -> what was expected; {field} of its context
+LONGEST: Final = 120  # characters of a ``--set`` change in a message
+EXPECTED: Final = {  # pydantic's name of an error -> the expected value; {field} of its context
     "bool_type": "true or false",
     "int_type": "a whole number",
     "string_type": "a text",
@@ -43,7 +43,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
 
 
 class Fault(Exception):
-    """What is wrong at a place of the file, and what was expected."""
+    """An error at a place of the file, and the expected value."""
 
     def __init__(self, place: Place, wrong: str) -> None:
         super().__init__(wrong)
@@ -52,14 +52,14 @@ class Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file and what it says; ``set``: what the command line says instead, and where that is."""
+    """A file and its content; ``set``: the changes of the command line, with their places."""
 
     path: Path
     root: Node | None
     set: tuple[tuple[str, Place], ...] = ()
 
     def bad(self, place: Place, wrong: str) -> BadInput:
-        """``FILE:LINE: jobs[1].speed: what is wrong``; of a value of the command line ``--set KEY=VALUE: ...``."""
+        """``FILE:LINE: jobs[1].speed: what is wrong``; for a value of the command line ``--set KEY=VALUE: ...``."""
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         said = next((said for said, at in reversed(self.set) if place[: len(at)] == at), "")
         where = _called(said) if said else f"{self.path}:{YamlLines(self.root).of(place)}"
@@ -67,10 +67,10 @@ class Text:
 
 
 def parse(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
-    """What a file says, each field by itself; ``changes``: ``KEY=VALUE``, KEY a path with dots.
+    """The content of a file, each field checked alone; ``changes``: ``KEY=VALUE``, KEY a path with dots.
 
     Raises:
-        BadInput: where it is wrong, and what was expected.
+        BadInput: the place of the error, and the expected value.
     """
     root, content = _parse(path, _read(path))
     if content is None:
@@ -85,9 +85,9 @@ def parse(path: Path, changes: Iterable[str] = ()) -> tuple[Text, RunFile]:
 
 
 def read_whom(path: Path) -> tuple[str, RunFields] | None:
-    """The name of a run file, whom it tells and within what time it has to succeed, whatever else is wrong with it.
+    """The name, the notify URLs and the overdue time of a run file, despite errors elsewhere in the file.
 
-    None where that cannot be read either.
+    None if these parts cannot be read either.
     """
     try:
         content = _parse(path, _read(path))[1]
@@ -119,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def _parse(said: Path | str, text: str) -> tuple[Node | None, Any]:
-    """The nodes of a text and what they stand for; ``said``: what a message calls the text."""
+    """The nodes of a text and their values; ``said``: the name of the text in a message."""
     try:
         root, scalar = tree.composed(text)
         return root, tree.values(root, scalar)
@@ -132,12 +132,12 @@ def _parse(said: Path | str, text: str) -> tuple[Node | None, Any]:
 
 
 def _called(said: str) -> str:
-    """What a message calls a change of the command line."""
+    """The name of a ``--set`` change in a message."""
     return f"--set {said}" if len(said) <= LONGEST else f"--set {said[: LONGEST - 3]}..."
 
 
 def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]]:
-    """Put all values of the command line where they belong: each with its place."""
+    """Put the values of the command line into the content; yield each change with its place."""
     nodes = tree.count(content)
     for said in changes:
         value = _parse(_called(said), said.partition("=")[2])[1]
@@ -149,7 +149,7 @@ def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]
 
 
 def _set(content: Any, said: str, value: object) -> Place:
-    """Put a value of the command line where it belongs; returns where that is."""
+    """Put a value of the command line into the content; return its place."""
     key, equals, _ = said.partition("=")
     steps = key.split(".")
     if len(steps) > limits.DEPTH:
@@ -188,7 +188,7 @@ def _step(node: Any, step: str, said: str) -> int | str:
 
 
 def _first(root: Node | None, invalid: ValidationError) -> tuple[Place, str]:
-    """The error that stands first in the file."""
+    """The first error in the order of the file."""
     errors, lines = invalid.errors(include_url=False), YamlLines(root)
     first = min(errors, key=lambda error: lines.of(error["loc"]))
     return first["loc"], _wording(first["type"], first["loc"], first["input"], first.get("ctx", {}))
@@ -214,5 +214,5 @@ def _fields(place: Place) -> set[str]:
     for step in steps:
         model = MODELS.get(str(step), model)
         if step == "stores":
-            next(steps, None)  # its name, which may be any
+            next(steps, None)  # the name of the store, which is arbitrary
     return {field.alias or name for name, field in model.model_fields.items()}

@@ -1,7 +1,7 @@
-"""From the text of a file to plain values: a true tree, in which nothing stands twice.
+"""From the text of a file to plain values: a true tree, without shared parts.
 
-Rule: what an alias stands for is counted (``limits``) before it is copied, so that no text can ask for more memory than
-the table allows.  YAML 1.2 without tags, one document, keys that are words; ``<<`` takes over what its mapping lacks.
+Rule: the content of an alias is counted (``limits``) before it is copied, so that no text can use more memory than the
+table allows.  YAML 1.2 without tags, one document, keys that are words; ``<<`` adds the keys that a mapping lacks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HALF: Final = re.compile("[\ud800-\udfff]")  # half of a surrogate pair
 
 
 class Malformed(Exception):
-    """What is wrong with a text, and where: line and column from 1, 0 where they are not known."""
+    """An error in a text, with its line and column (from 1; 0 if unknown)."""
 
     def __init__(self, wrong: str, line: int = 0, column: int = 0) -> None:
         super().__init__(wrong)
@@ -36,21 +36,21 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSize:
-    """What a node is when all aliases in it are expanded."""
+    """The size of a node after expansion of the aliases inside."""
 
     nodes: int = 0
     characters: int = 0
-    height: int = 0  # lists and mappings inside one another
+    height: int = 0  # nested lists and mappings
 
 
 class _Counting(Composer):
-    """Composes nodes, and counts what they expand to; an alias shares the node that it names."""
+    """Compose nodes, and count their expanded sizes; an alias shares the node of its anchor."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader=loader)
         self.warn_double_anchors = False  # YAML lets a later anchor take over a name
         self._nodes = self._characters = 0
-        self._heights = [0]  # of each node that is still open, as far as it is read
+        self._heights = [0]  # of each open node, as far as read
         self._closed: dict[int, ExpandedSize] = {}  # of nodes with an anchor, by identity
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -63,7 +63,7 @@ class _Counting(Composer):
         self._count(event, ExpandedSize(1, len(event.value) if leaf else 0, 0 if leaf else 1))
         self._heights.append(0)
         node = super().compose_node(parent, index)
-        node.end_mark = None  # nobody asks for it, and it is a third of the memory of a node
+        node.end_mark = None  # unused, and a third of the memory of a node
         height = self._heights.pop() + (not leaf)
         self._heights[-1] = max(self._heights[-1], height)
         if event.anchor is not None:
@@ -98,7 +98,7 @@ class _Counting(Composer):
 
 
 def _check(event: Any) -> None:
-    """Refuse what stands in no run file, whatever its size."""
+    """Refuse tags, long scalars and half surrogate pairs, which no run file may contain."""
     if event.tag is not None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
         _refuse(event, f"tag {shown(tag)} is not accepted; a value without a tag was expected")
@@ -118,10 +118,10 @@ def _refuse(at: Event | Node, wrong: str) -> NoReturn:
 
 
 def composed(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
-    """The nodes of a text (None: nothing is in it), with lines, and what makes a value of one that is a scalar.
+    """The nodes of a text (None: an empty text), with lines, and the function from a scalar node to its value.
 
     Raises:
-        Malformed: it is no YAML, or too large.
+        Malformed: the text is no YAML, or too large.
     """
     reader = YAML(typ="safe", pure=True)  # pure: the C parser speaks YAML 1.1
     reader.Composer = _Counting
@@ -145,10 +145,10 @@ def composed(text: str) -> tuple[Node | None, Callable[[ScalarNode], object]]:
 
 
 def values(node: Node | None, scalar: Callable[[ScalarNode], object]) -> Any:
-    """What nodes stand for, each alias as a copy of its own.
+    """The values of nodes, each alias as a separate copy.
 
     Raises:
-        Malformed: a key that is no word or stands twice, a merge of what is no mapping, a number that is none.
+        Malformed: a key that is no word or is repeated, a merge of something else than a mapping, a malformed number.
     """
     match node:
         case None:
@@ -171,7 +171,7 @@ def _mapping(node: MappingNode, scalar: Callable[[ScalarNode], object]) -> dict[
             merges += 1
             for each in _mergeable(value):
                 for taken, said in _mapping(each, scalar).items():
-                    merged.setdefault(taken, said)  # the first one that says a key wins
+                    merged.setdefault(taken, said)  # the first mapping with a key wins
         name = "<<" if key.tag == MERGE else _scalar(key, scalar)
         if merges > 1 if key.tag == MERGE else name in own:
             _refuse(key, f'found duplicate key "{key.value[:60]}"; YAML 1.2 was expected')

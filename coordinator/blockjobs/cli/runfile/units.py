@@ -1,6 +1,6 @@
-"""What the words of a run file stand for: sizes, times, shares, names of many hosts.  One parser each.
+"""Parsers for the words of a run file: sizes, times, shares, names of many hosts.
 
-Each raises ValueError, which says what was wrong and what was expected.
+Each parser raises ValueError, with the error and the expected value.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def size(value: object) -> int:
         number = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) and match[2] in UNITS:
         number = Fraction(match[1]) * UNITS[match[2]]
-        if UNITS[match[2]] == 1 and number.denominator != 1:  # there is no half a byte
+        if UNITS[match[2]] == 1 and number.denominator != 1:  # bytes are whole
             number = -1
     if not 0 <= number <= MOST:
         raise ValueError(
@@ -103,10 +103,10 @@ def hosts(value: object) -> tuple[str, ...]:
 
 
 def count_hosts(value: str) -> int:
-    """How many hosts a range is, without making one; the first brackets alone where they are too many already.
+    """Number of hosts of a range, counted without making hosts; the count stops early when it exceeds the limit.
 
     Raises:
-        ValueError: it is no range.
+        ValueError: the range is malformed.
     """
     many = 1
     for text in _BRACKET.split(value)[1::2]:
@@ -117,7 +117,7 @@ def count_hosts(value: str) -> int:
 
 
 def _numbers(whole: str, text: str) -> tuple[str, ...]:
-    """What stands between two brackets: ``01-40,50``; as wide as its first number is written."""
+    """The numbers between two brackets, such as ``01-40,50``; as wide as the first number is written."""
     found: dict[str, None] = {}
     for first, last, width in _ranges(whole, text):
         found |= dict.fromkeys(f"{number:0{width}}" for number in range(first, last + 1))
@@ -125,7 +125,7 @@ def _numbers(whole: str, text: str) -> tuple[str, ...]:
 
 
 def _ranges(whole: str, text: str) -> Iterator[tuple[int, int, int]]:
-    """First and last number of each range between two brackets, and the digits of the first."""
+    """First and last number of each range between two brackets, and the number of digits of the first."""
     for item in text.split(","):
         match = _RANGE.fullmatch(item.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)

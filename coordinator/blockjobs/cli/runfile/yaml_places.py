@@ -1,4 +1,4 @@
-"""Where in a YAML text something stands, and how a value is shown to the person who wrote it."""
+"""The line of a place in a YAML text, and the form of a value in a message to its author."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Final
 
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-LONGEST: Final = 60  # characters of a value that are shown
+LONGEST: Final = 60  # characters of a value in a message
 Path = tuple[int | str, ...]  # of keys and positions: ("jobs", 1, "speed")
 
 
 class YamlLines:
-    """The lines of a YAML text, by its nodes; one look at each mapping serves all questions about it."""
+    """The lines of a YAML text, by its nodes; a mapping is read once for every question."""
 
     def __init__(self, root: Node | None) -> None:
         self._root = root
         self._children: dict[int, dict[str, tuple[Node, Node]]] = {}
 
     def of(self, place: Path) -> int:
-        """The line (from 1) of ``place``; of the nearest thing around it where it is not in the text."""
+        """The line (from 1) of ``place``; if the text lacks the place, the line of the nearest thing around it."""
         if self._root is None:
             return 1
         node, line = self._root, self._root.start_mark.line
@@ -32,7 +32,7 @@ class YamlLines:
         return int(line) + 1
 
     def _child(self, node: Node, step: int | str) -> tuple[Node, Node] | None:
-        """What names the child (its key; an item names itself), and the child."""
+        """The node that names the child (its key; an item names itself), and the child."""
         match node, step:
             case SequenceNode(), int() if step < len(node.value):
                 return node.value[step], node.value[step]
@@ -44,10 +44,10 @@ class YamlLines:
 
 
 def shown(value: object) -> str:
-    """``value`` as YAML would have it, on one line, short."""
+    """``value`` in YAML's form, on one line, shortened."""
     if isinstance(value, str):
         text = repr(value)
-    else:  # piece by piece: aliases make a value endless, or as good as that
+    else:  # piece by piece: aliases can make a value endless, or nearly
         text = ""
         encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, skipkeys=True, default=str)
         for piece in encoder.iterencode(value):
