@@ -1,6 +1,6 @@
-"""Where the jobs of some runs stand, kept up by events: each costs a step, however many jobs there are.
+"""The state of the jobs of some runs, kept current by events: each event costs a step, for any number of jobs.
 
-Pure: events, glances and the time are handed in.
+Pure: events, glances and the time are passed in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockjobs.registry.events import Event
 from blockjobs.registry.glances import Glance
 from blockjobs.registry.views import JobPlace, JobView, RunView
 
-WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report each two seconds
+WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report every two seconds
 OVER: Final = ("done", "failed", "cancelled")
 
 
@@ -45,7 +45,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Row:
-    """One job."""
+    """The state of a job."""
 
     place: JobPlace
     run: RunId
@@ -54,10 +54,10 @@ class Row:
     held: set[str] = field(default_factory=set)
     offset: int = 0
     len: int = 0
-    error: str = ""  # what it failed with
-    note: str = ""  # why it cannot be settled yet
-    undefined: str = ""  # why nobody can say what is on its target
-    outcome: str = ""  # one of OVER
+    error: str = ""  # error of a failed job
+    note: str = ""  # why the job cannot be settled yet
+    undefined: str = ""  # why the content of the target is undefined
+    outcome: str = ""  # "" or an entry of OVER
     rate: Rate = field(default_factory=Rate)
 
     @property
@@ -66,7 +66,7 @@ class Row:
 
     @property
     def word(self) -> str:
-        """Its status, said more exactly where one status means several things."""
+        """The job's status, made more precise where a status has several meanings."""
         if self.outcome or self.status not in (Status.RUNNING, Status.READY):
             return self.outcome or str(self.status)
         if not self.claimed:
@@ -75,7 +75,7 @@ class Row:
 
     @property
     def eta(self) -> float | None:
-        """Seconds to the end of its copy."""
+        """Seconds to the end of the copy."""
         return eta(self.offset, self.len, self.rate.value) if self.word == "running" else None
 
     @classmethod
@@ -91,15 +91,15 @@ class Row:
 
 @dataclass(slots=True)
 class Tally:
-    """One run: sums over its jobs."""
+    """The state of a run: sums over its jobs."""
 
     id: RunId
     jobs: int
     began: float = 0.0  # seconds since the epoch
     ended: float = 0.0
     decision: str = ""
-    late: str = ""  # why what was not decided was cancelled
-    replaced: str = ""  # the run that took its place, while it waited for its turn
+    late: str = ""  # why undecided transactions were cancelled
+    replaced: str = ""  # the later run that replaced this run in the queue
     offset: int = 0
     len: int = 0
     words: Counter[str] = field(default_factory=Counter)
@@ -107,7 +107,7 @@ class Tally:
 
     @property
     def outcome(self) -> RunOutcome:
-        """How it ended, if it has."""
+        """The outcome of a run that has ended."""
         return (
             RunOutcome.SKIPPED
             if self.replaced
@@ -124,16 +124,16 @@ class Board:
         self.rows: dict[JobId, Row] = {}
         self.runs: dict[RunId, Tally] = {}
         self.hosts: set[str] = set()
-        self.claimed: dict[JobId, None] = {}  # in the order of their claims
+        self.claimed: dict[JobId, None] = {}  # in the order of the claims
         self.changed: dict[JobId, None] = {}  # since the last ``polled``
-        self.gone: list[RunId] = []  # followed until they were in the registry no longer
+        self.gone: list[RunId] = []  # followed runs that were removed from the registry
 
     @property
     def ended(self) -> bool:
         return all(tally.ended for tally in self.runs.values())
 
     def add(self, run: RunView, rows: Iterable[Row]) -> None:
-        """Follow a run from now on.  ``rows``: its jobs as far as they are not dismissed."""
+        """Follow a run from now on.  ``rows``: its jobs without the dismissed jobs."""
         tally = self.runs[run.id] = Tally(
             run.id, run.jobs, run.published / 1000, run.ended / 1000, replaced=run.replaced
         )
@@ -152,7 +152,7 @@ class Board:
             self.changed.pop(job, None)
 
     def apply(self, event: Event) -> bool:
-        """Take in one event; False: it is of no run and no host here."""
+        """Apply an event; return False if its run and its host are not followed."""
         tally = self.runs.get(RunId(event.run))
         if tally is None:
             return event.name.startswith("HOST_") and event.host in self.hosts
@@ -177,12 +177,12 @@ class Board:
         return True
 
     def to_poll(self) -> list[JobPlace]:
-        """The jobs whose progress may have moved: those that run, and those that something happened to."""
+        """The jobs whose progress may have moved: running jobs, and jobs with an event since the last poll."""
         ids = {**self.claimed, **self.changed}
         return [self.rows[job].place for job in ids]
 
     def polled(self, glances: Mapping[JobId, Glance], now: float) -> None:
-        """Take in what was read of ``to_poll``."""
+        """Apply the progress read for ``to_poll``."""
         for job, glance in glances.items():
             row = self.rows[job]
             tally = self.runs[row.run]
@@ -197,7 +197,7 @@ class Board:
                 tally.rate.add(now, tally.offset)
 
     def visible(self, limit: int) -> list[Row]:
-        """All jobs where there is room for them, else those that run."""
+        """The jobs to show: every job if ``limit`` is enough, else running jobs."""
         if len(self.rows) <= limit:
             return list(self.rows.values())
         return [self.rows[job] for job in list(self.claimed)[:limit]]
@@ -247,5 +247,5 @@ def _apply(row: Row, event: Event) -> None:
 
 
 def eta(offset: int, length: int, rate: float) -> float | None:
-    """Seconds left; None where nobody can tell."""
+    """Seconds left; None if unknown."""
     return (length - offset) / rate if rate > 0 and length > offset else None

@@ -50,10 +50,10 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str 
 
 
 def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None) -> list[str]:
-    """What is not known of whether those can be told whom the file names, as lines.
+    """Lines on targets whose notification by apprise cannot be confirmed.
 
     Raises:
-        BadInput: they cannot.
+        BadInput: a target cannot be notified.
     """
     first = first_of_apprise(notify)
     if not first:
@@ -69,7 +69,7 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
 
 
 def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
-    """One line for each transaction of the file; a glob counts for one job a host."""
+    """A line for each transaction of the file; a glob counts for one job on each host."""
     policies = plan.fields.policies
     names = [transaction_name(plan.run, job.transaction, policies) for job in plan.jobs]
     jobs = Counter(names)

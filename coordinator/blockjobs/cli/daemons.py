@@ -1,4 +1,4 @@
-"""The commands that run one process of the control plane, as a service manager or ``up`` starts them."""
+"""The commands that run a process of the control plane, for a service manager or ``up``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def coordinator(
     or jobs wait beside free slots for BLOCKJOBS_IDLE_MINUTES (15).
     Exit code 3: Redis does not answer, or a restart of it would forget what it acknowledged.
     """
-    # Celery takes half a second to import; only who serves pays it.
+    # Celery takes half a second to import; only serving commands pay.
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415
     from blockjobs.ask.prune import PruneRequest  # noqa: PLC0415
     from blockjobs.daemons import loop  # noqa: PLC0415
@@ -57,7 +57,7 @@ def coordinator(
     client = connect(where)
     expect_fit_server(client, where)
     raise_format(client)
-    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before anything runs: it may be refused
+    qmp_over = tls(qmp_tcp, tls_cert, tls_key, tls_ca)  # before the start of anything: the options may be refused
     doorbell, registry = Doorbell(where), Registry(client, internal=True)
     with closing(PruneThread(registry, PruneRequest(registry, Doorbell(where)))) as pruner:
         daemon = Coordinator(registry, doorbell, pruner.wake, *settings.keep)
@@ -68,7 +68,7 @@ def coordinator(
 
 
 def tls(where: str | None, certificate: Path | None, key: Path | None, authority: Path | None) -> Tls | None:
-    """Where to serve over TLS; None where nobody asked."""
+    """The TLS settings of the options; None without ``--qmp-tcp``."""
     if where is None:
         return None
     host, _, port = where.rpartition(":")
@@ -83,7 +83,7 @@ def tls(where: str | None, certificate: Path | None, key: Path | None, authority
 
 @contextmanager
 def served(url: str, doorbell: Doorbell, path: Path | None, over: Tls | None) -> Iterator[None]:
-    """Serve QMP meanwhile, where somebody asked for it."""
+    """Serve QMP during the context, if a socket or TLS is given."""
     if path is None and over is None:
         yield
         return

@@ -1,7 +1,8 @@
-"""Flower on our broker, to look at: ``python -m blockjobs.cli.dashboard --port=5555``, as ``up --flower`` runs it.
+"""Flower on the fleet's broker, read-only: ``python -m blockjobs.cli.dashboard --port=5555`` for ``up --flower``.
 
-Rule: what is asked for is decided here, before Flower sees it: by this machine's own names only, and only what reads.
-Flower's pages need none of its API; through it, any page in a browser on this machine could run tasks on every host.
+Rule: a request is accepted or refused in this module, before Flower sees the request: only with this machine's own
+names, and only for reading.  Flower's pages need no API; through the API, any page in a browser on this machine could
+run tasks on every host.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from blockjobs.settings import find_url
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"
-SET: Final = {  # options of Flower -> values, whatever its environment or a file in the current directory says
+SET: Final = {  # options of Flower -> values, whatever the environment or a file in the current directory says
     "address": "127.0.0.1",
     "read_only": True,
     "tasks_columns": COLUMNS,
     "enable_events": False,  # our workers send events anyway, and obey no remote control
-    "inspect_timeout": 1.0,  # milliseconds: for the same reason nobody would answer
-    "persistent": False,  # it would unpickle a file of the current directory
-    "url_prefix": None,  # the paths below are those that are asked for
-    "unix_socket": "",  # it would be open to every user of this machine
+    "inspect_timeout": 1.0,  # milliseconds: without remote control no worker would answer
+    "persistent": False,  # Flower would unpickle a file of the current directory
+    "url_prefix": None,  # the paths below are the requested paths
+    "unix_socket": "",  # would be open to every user of this machine
     "debug": False,
 }
 OPEN: Final = "FLOWER_UNAUTHENTICATED_API"  # a variable that lets pages of other sites read every answer
-HERE: Final = frozenset({"127.0.0.1", "localhost"})  # names by which a browser on this machine asks
+HERE: Final = frozenset({"127.0.0.1", "localhost"})  # names of this machine in a browser's requests
 READING: Final = frozenset({"GET", "HEAD"})
-POSTED: Final = "/tasks/datatable"  # the one page that asks by POST, and changes nothing
+POSTED: Final = "/tasks/datatable"  # the only page requested by POST, and changes nothing
 
 
 class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower without its API, for browsers on this machine."""
+    """Flower without the API, for browsers on this machine."""
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
         if status := refusal(request.host_name, request.method, request.path):
@@ -55,9 +56,9 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
 
 
 def refusal(host: str, method: str, path: str) -> int:
-    """The status that answers a request; 0: Flower does.
+    """The error status for a request; 0: Flower answers.
 
-    A page of another site may make its own name stand for this machine: such a request is known by its ``Host``.
+    A page of another site may make its own name point to this machine: such a request is known by its ``Host``.
     """
     if host not in HERE:
         return 403
@@ -67,12 +68,12 @@ def refusal(host: str, method: str, path: str) -> int:
 
 
 def worker_of(path: str) -> str:
-    """The worker whose own page is asked for, which needs its remote control: its tasks are shown instead."""
+    """The worker of a requested worker page, which needs remote control: the worker's tasks are shown instead."""
     return unquote(path.removeprefix("/worker/")) if path.startswith("/worker/") else ""
 
 
 def main(argv: list[str]) -> None:
-    """Serve until SIGTERM: copies are paused and cancelled by our verbs, not here."""
+    """Serve until SIGTERM; the verbs of the fleet pause and cancel copies, not this page."""
     url = find_url()
     app = Celery("blockjobs")
     configure(app, url)
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
     command.extract_settings()
     command.setup_logging()
     dashboard = Dashboard(capp=app, options=options, **settings)
-    dashboard.broker_uri = redacted(url)  # for its pages
+    dashboard.broker_uri = redacted(url)  # for Flower's pages
     dashboard.start_http_server()
     report_ready()
     dashboard.start()

@@ -1,6 +1,6 @@
-"""``demo``: three hosts on this machine back up real disk images as one transaction; then one source breaks.
+"""``demo``: three hosts on this machine back up real disk images as one transaction; then a source breaks.
 
-Everything is in one directory, which is made anew at every start; the fleet runs as long as the demo does.
+Every file is in one directory, which is made anew at every start; the fleet runs as long as the demo.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from blockjobs.process.spawn import spawn
 from blockjobs.server import last_line
 
 HOSTS: Final = ("web1", "web2", "db1")
-MARK: Final = ".blockjobs-demo"  # says that the directory is ours to remove
-SMALLEST: Final = 8 << 20  # bytes of an image that holds a file system and files
-SECONDS: Final = 12  # that the largest image is to take: time to see something
-PAUSE: Final = 2.5  # seconds that a job stays paused
+MARK: Final = ".blockjobs-demo"  # marks a directory that the demo may remove
+SMALLEST: Final = 8 << 20  # bytes of the smallest image with a file system and files
+SECONDS: Final = 12  # duration of the copy of the largest image: time to see something
+PAUSE: Final = 2.5  # seconds of a job's pause
 READY_LIMIT: Final = 90.0  # seconds
-LEFTOVER_LIMIT: Final = 20.0  # seconds that what a killed demo left behind may take to end
+LEFTOVER_LIMIT: Final = 20.0  # seconds that the processes of a killed demo may take to end
 PAUSED_JOB: Final = "db1-data"
 BROKEN_JOB: Final = "web2-root"
 
@@ -86,7 +86,7 @@ def demo(directory: Path, size: int) -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the kernel's signature
-    """SIGTERM unwinds like Ctrl-C, so that nothing is left running."""
+    """Unwind on SIGTERM as on Ctrl-C, so that no process is left running."""
     raise KeyboardInterrupt
 
 
@@ -131,12 +131,12 @@ class Demo:
 
     @contextmanager
     def fleet(self) -> Iterator[str]:
-        """``blockjobs up`` with our hosts; gives its Redis' URL, and is gone afterwards."""
+        """Run ``blockjobs up`` with the demo's hosts during the context; gives the URL of its Redis."""
         title("blockjobs up: Redis, coordinator, finalizer, and two workers for each host")
         log = self.directory / "up.log"
         hosts = [f"--host={host}={self.root(host)}" for host in HOSTS]
         argv = [sys.executable, "-P", "-m", "blockjobs", "up", f"--dir={self.state}", *hosts]
-        # A fleet that the user works with must not be met by accident.
+        # The environment must not lead to a fleet that the user works with.
         env = {name: value for name, value in os.environ.items() if not name.startswith("BLOCKJOBS_")}
         process = spawn(argv, log=log, env=env)
         try:
@@ -155,7 +155,7 @@ class Demo:
             process.wait()
 
     def write(self, name: str, *, broken: bool) -> Path:
-        """The run file; ``broken``: one source answers EIO half-way."""
+        """Write the run file; ``broken``: a source answers EIO half-way."""
         speed = max(1 << 20, self.size // SECONDS)
         lines = ["version: 1", f"name: {name}", "completion-mode: grouped", f"defaults: {{speed: {speed}}}", "jobs:"]
         for image in IMAGES:
@@ -178,7 +178,7 @@ class Demo:
     # --- the story ----------------------------------------------------------------------------------------
 
     def run(self, fleet: Fleet, file: Path, *, pause: bool = False) -> tuple[RunId, Board]:
-        """What ``blockjobs run FILE`` does; on the way one job may be paused and resumed."""
+        """Do the work of ``blockjobs run FILE``; with ``pause`` a job is paused and resumed on the way."""
         click.echo(f"$ blockjobs run {file}")
         plan = runfile.load(file, now=datetime.now(UTC))
         seq = fleet.registry.events.last()
@@ -224,7 +224,7 @@ class Demo:
         click.echo(f"looked through all roots: no target, no staging file, no directory of it ({len(before)} entries)")
 
     def files(self) -> set[Path]:
-        """All that is in the roots; journals, of which an ended transaction leaves a tombstone, excepted."""
+        """The files in the roots, without journals (an ended transaction leaves a tombstone)."""
         found = set()
         for host in HOSTS:
             found |= {path for path in self.root(host).rglob("*") if ".blockjobs" not in path.parts}
@@ -232,7 +232,7 @@ class Demo:
 
 
 class Interlude:
-    """Pauses a job once it is a third through, and resumes it a little later; driven by the follower's looks."""
+    """Pause a job at a third of its copy, and resume it a little later; driven by the follower's updates."""
 
     def __init__(self, fleet: Fleet, job: JobId) -> None:
         self._here, self._job, self._resume_at, self._over = fleet, job, 0.0, False
@@ -250,10 +250,10 @@ class Interlude:
 
 
 def clear(directory: Path) -> None:
-    """Make ``directory`` anew; what an earlier demo left there goes.
+    """Make ``directory`` anew; remove the files of an earlier demo.
 
     Raises:
-        BadInput: it holds something else, or another demo runs in it.
+        BadInput: the directory holds other files, or another demo runs in it.
     """
     mark = directory / MARK
     if directory.exists() and not mark.exists() and any(directory.iterdir()):
@@ -283,5 +283,5 @@ def _await_end(lock: Path) -> None:
 
 
 def _escaped(path: Path) -> str:
-    """A path as a run file's templates and YAML's double quotes want it."""
+    """A path, escaped for a run file's templates and for YAML's double quotes."""
     return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("{", "{{").replace("}", "}}")

@@ -1,4 +1,4 @@
-"""Disk images for the demo: real ext4 file systems with real files in them, one of them mostly holes."""
+"""Disk images for the demo: real ext4 file systems with real files; one image is mostly holes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Final
 from blockjobs.model.errors import BlockjobsError
 
 SBIN: Final = "/usr/sbin:/sbin"  # where distributions keep mke2fs, and not on everybody's PATH
-PIECE: Final = 8 << 20  # bytes of one incompressible file
+PIECE: Final = 8 << 20  # bytes of an incompressible file
 
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """An image to make: on which host, and how much of it is files (in hundredths)."""
+    """An image to make: its host, its name, and the hundredths of its size that are files."""
 
     host: str
     name: str
@@ -37,12 +37,12 @@ IMAGES: Final = (
 
 
 def tool(name: str) -> str | None:
-    """A program of e2fsprogs, wherever it is."""
+    """The path of a program of e2fsprogs."""
     return shutil.which(name) or shutil.which(name, path=SBIN)
 
 
 def make(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
-    """Make one image of ``size`` bytes; ``scratch`` is a directory to work in."""
+    """Make an image of ``size`` bytes; ``scratch``: a directory for temporary files."""
     tree = scratch / f"{image.host}-{image.name}"
     grow(tree, size * image.filled // 100, seed=f"{image.host}-{image.name}")
     try:
@@ -58,7 +58,7 @@ def make(image: DemoImage, path: Path, size: int, scratch: Path) -> None:
 
 
 def grow(tree: Path, size: int, *, seed: str) -> None:
-    """Fill a directory with about ``size`` bytes: at most half of it Python's own library, the rest incompressible."""
+    """Fill a directory with about ``size`` bytes: at most half from Python's library, the rest incompressible."""
     tree.mkdir(parents=True)
     left = size
     for source, name in library():
@@ -81,7 +81,7 @@ def grow(tree: Path, size: int, *, seed: str) -> None:
 
 
 def library() -> Iterator[tuple[Path, Path]]:
-    """The files of Python's library, and their names within it."""
+    """The files of Python's library, and their names within the library."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in ("site-packages", "__pycache__", "test"))
@@ -98,7 +98,7 @@ def check(path: Path) -> None:
 
 
 def data_at(path: Path, offset: int) -> int:
-    """The first place at or after ``offset`` where a file holds data; the last before it where none does."""
+    """The first offset with data at or after ``offset``; without such data, the first data of the file."""
     with path.open("rb") as file:
         try:
             return os.lseek(file.fileno(), offset, os.SEEK_DATA)

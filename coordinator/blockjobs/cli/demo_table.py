@@ -1,4 +1,4 @@
-"""What the demo tells at its end, computed from the event stream alone.  Pure."""
+"""The table at the end of the demo, computed from the event stream alone.  Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TITLES = ["RUN", "JOBS", "BYTES", "SECONDS", "DECISION", "PAUSED WITHIN"]
 
 @dataclass(slots=True)
 class Story:
-    """One run, as its events tell it."""
+    """A run, by its events."""
 
     run: RunId
     jobs: int = 0
@@ -23,11 +23,11 @@ class Story:
     ended: float = 0.0
     decision: str = ""
     latencies: list[float] = field(default_factory=list)  # seconds from a pause to the job standing still
-    asked: dict[str, float] = field(default_factory=dict)  # pauses that were not answered yet
+    asked: dict[str, float] = field(default_factory=dict)  # pauses not answered yet
 
 
 def stories(events: Iterable[Event]) -> list[Story]:
-    """Every run in the events, in the order of their starts."""
+    """The runs of the events, in the order of their starts."""
     found: dict[str, Story] = {}
     for event in events:
         if event.run:

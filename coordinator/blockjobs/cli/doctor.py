@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong with Redis, the daemons and the hosts, and what to do about it."""
+"""``doctor``: problems of Redis, the daemons and the hosts, with advice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
       blockjobs doctor web1 db1 --json
     """
     findings = []
-    with naming_no_odd_records():  # each is a finding
+    with naming_no_odd_records():  # odd records are findings already
         for finding in look_at_all([Host(host) for host in hosts], url):
             findings.append(finding)
             if not json:
@@ -60,7 +60,7 @@ def doctor(hosts: tuple[str, ...], json: bool, url: str | None) -> int:
 
 
 def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
-    """What there is to say; nothing but that where Redis does not answer at all.
+    """The findings; a single finding if Redis does not answer.
 
     Raises:
         BadInput: a host has not registered.
@@ -74,7 +74,7 @@ def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
     except NoRedis as unusable:
         yield Finding(Level.ERROR, ANSWERS, str(unusable), f"correct --redis or {URL}")
         return
-    with client:  # not checked: a Redis that is set up wrongly is a finding
+    with client:  # unchecked: wrong settings of Redis are findings
         if away := absence(client):
             yield Finding(Level.ERROR, ANSWERS, f"Redis at {redacted(where)} does not answer: {away}", "start it")
             return
@@ -84,10 +84,10 @@ def look_at_all(hosts: Sequence[Host], url: str | None) -> Iterator[Finding]:
 
 
 def absence(client: Client) -> str:
-    """Why nothing can be asked of Redis at all; "" where something can."""
+    """Why Redis answers no command at all; "" if Redis answers."""
     try:
         client.ping()
-    except redis.exceptions.BusyLoadingError:  # it says who it is even then
+    except redis.exceptions.BusyLoadingError:  # a Redis that loads its data identifies itself
         return ""
     except (redis.ConnectionError, redis.TimeoutError) as error:
         return str(error)
@@ -99,7 +99,7 @@ def absence(client: Client) -> str:
 def expect_known(registry: Registry, hosts: Iterable[Host]) -> None:
     try:
         there = registry.hosts.known()
-    except redis.RedisError:  # it is a finding of its own
+    except redis.RedisError:  # a finding of its own
         return
     if unknown := set(hosts) - set(there):
         known = ", ".join(there) or "none"

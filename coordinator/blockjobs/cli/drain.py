@@ -52,7 +52,7 @@ def drain(what: str, cause: str, seconds: float | None, timeout: float | None, u
 
 
 def told(jobs: list[JobView]) -> str:
-    """``: 2 jobs paused, 1 job waiting``: how the jobs are that are not over."""
+    """``: 2 jobs paused, 1 job waiting``: the statuses of the jobs that are not over."""
     words = Counter(str(job.status) for job in jobs)
     return ": " + ", ".join(f"{count(n, 'job')} {word}" for word, n in sorted(words.items())) if words else ""
 

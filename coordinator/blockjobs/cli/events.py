@@ -1,4 +1,4 @@
-"""``events``: what happened, one line each, and what happens."""
+"""``events``: past events, one line each, and events to come."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
                 if not ids or concerns(event, ids):
                     click.echo(codec.dumps(as_json(event)) if json else line(event, time.time()))
             if not news:
-                # A glob may be of runs to come; a name that nothing has is a misspelt one.
+                # A glob may match later runs; a name without any event is misspelt.
                 for text in sorted(unseen):
                     if not (follow and is_glob(text)):
                         raise Refused(f"no event is of '{text}': a run, a transaction, a job or a host was expected")
@@ -53,7 +53,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
 
 
 def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
-    """The event to begin behind: what is asked about has none before it was submitted."""
+    """The event to begin after: a run or job has no events before its submission."""
     if since is not None:
         return fleet.registry.events.last() if since == "now" else checked(since)
     begins = []

@@ -1,6 +1,6 @@
-"""Following runs: events as they come, and twice a second the progress of what runs.
+"""Follow runs: events as they come, and twice a second the progress of running jobs.
 
-The price of a look is that of what changed and what runs, never of all jobs.
+The cost of an update depends on changed and running jobs, never on the number of jobs.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from blockjobs.model.policies import RunOutcome, Skipped, replaced_text
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import RunView
 
-LOOK: Final = 0.5  # seconds between two looks at what runs
+LOOK: Final = 0.5  # seconds between two updates of running jobs
 SHOWN: Final = 20  # failures named at the end
 
 
 class Seconds(click.FloatRange):
-    """So many seconds, fractions of them included."""
+    """A number of seconds, maybe with a fraction."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds = float(super().convert(value, param, ctx))
-        if math.isnan(seconds):  # it is neither over nor not over: a wait without an end
+        if math.isnan(seconds):  # nan compares with no time: the wait would not end
             self.fail("nan is not a number of seconds", param, ctx)
         return seconds
 
@@ -51,7 +51,7 @@ patience_option = click.option(
 
 
 class Show(Protocol):
-    """Where a follower shows what it sees."""
+    """An output of a follower."""
 
     def events(self, news: Sequence[Event]) -> None: ...
     def look(self, board: Board) -> None: ...
@@ -59,7 +59,7 @@ class Show(Protocol):
 
 
 class LineFollower:
-    """One line per event, for everything that is not a terminal."""
+    """A line for each event, for output that is not a terminal."""
 
     def events(self, news: Sequence[Event]) -> None:
         now = time.time()
@@ -74,15 +74,15 @@ class LineFollower:
 
 
 class Silent(LineFollower):
-    """Nothing but what went wrong, on stderr: stdout is a program's."""
+    """Errors only, on stderr: a program reads stdout."""
 
     def events(self, news: Sequence[Event]) -> None:
-        """Not shown."""
+        """Show nothing."""
 
 
 @contextmanager
 def shown(*, json: bool = False) -> Iterator[Show]:
-    """Bars on a terminal, else lines; with ``json`` on stderr, or not at all."""
+    """Bars on a terminal, else lines; with ``json``: bars on stderr, or errors only."""
     stream = sys.stderr if json else sys.stdout
     if stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb":
         with Bars(Console(file=stream)) as bars:
@@ -92,7 +92,7 @@ def shown(*, json: bool = False) -> Iterator[Show]:
 
 
 def join(fleet: Fleet, board: Board, run_id: RunId) -> None:
-    """Put a run on the board as it stands, if it can be read."""
+    """Put a run on the board with its present state, if its record can be read."""
     for run in fleet.registry.views.runs_of([run_id]):
         board.add(run, map(Row.of, fleet.list(run_id)))
 
@@ -102,10 +102,10 @@ def follow(
     until: Callable[[], bool], joins: Callable[[RunId], bool] = lambda _: False,
     each: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Keep ``board`` up and show it, until ``until``.
+    """Keep ``board`` current and show it until ``until`` returns true.
 
-    ``joins``: whether a run that is published meanwhile is to be followed, too.  ``each``: called at every look.
-    A run that is in the registry no longer is followed no longer: it is in ``board.gone``.
+    ``joins``: whether to follow a run that is published meanwhile, too.  ``each``: called at every update. A run that
+    disappears from the registry is no longer followed, and is listed in ``board.gone``.
 
     Raises:
         SightLost: Redis was away for longer than the stream's patience.
@@ -136,13 +136,13 @@ def follow(
 
 
 def strange(fleet: Fleet, board: Board) -> list[RunId]:
-    """The runs that go on as the events have it, and do not by their records."""
+    """The runs that go on by their events, but are over or gone by their records."""
     going = [run for run, tally in board.runs.items() if not tally.ended]
     return [run for run, over in fleet.glances.ends(going).items() if over is not False]
 
 
 def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
-    """Take over how a run stands by its records, or that there are none."""
+    """Read the state of a run from its records again, or drop the run if its records are gone."""
     try:
         there = fleet.registry.views.run_id(run)
         found = [(view, [*map(Row.of, fleet.list(there))]) for view in fleet.registry.views.runs_of([there])]
@@ -157,9 +157,9 @@ def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
 
 
 def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:
-    """How a run ended: one line, and one for each of its failures and of what it went without.
+    """The outcome of a run: a line, and a line for each failure and each skipped part.
 
-    ``met``: it is not all of it, and its file says that this will do.
+    ``met``: the run is partial, and the run file accepts this.
     """
     tally = board.runs[run_id]
     took = ago(tally.ended - tally.began)
@@ -189,7 +189,7 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
 
 
 def salvaged_lines(run: RunView) -> list[str]:
-    """A line where parts of sources could not be read; none where all could."""
+    """A line about sources with unreadable parts; empty without salvaged jobs."""
     if not run.salvaged:
         return []
     what = "parts of its source" if run.salvaged == 1 else "parts of their sources"
@@ -198,7 +198,7 @@ def salvaged_lines(run: RunView) -> list[str]:
 
 
 class Detach:
-    """Within its ``with`` block Ctrl-C and SIGTERM only ask: ``asked`` is the signal, 0 for none."""
+    """Within the ``with`` block Ctrl-C and SIGTERM end nothing: ``asked`` is the signal, 0 for none."""
 
     def __init__(self) -> None:
         self.asked = 0

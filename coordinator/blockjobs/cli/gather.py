@@ -1,6 +1,6 @@
-"""What a run file cannot know, asked of the fleet before each start: who is away, and which files its globs mean.
+"""Ask the fleet for facts unknown to a run file before each start: absent hosts, and the matches of globs.
 
-Nothing is started and nothing is changed.
+No job is started and nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE: Final = 20.0  # seconds: a large tree, or many images in many pieces, 
 
 
 def gather(fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patient: bool = True) -> FleetFacts:
-    """What the fleet says.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
+    """The facts of the fleet.  ``patient``: wait for hosts as long as the file says, and tell ``say``.
 
     Raises:
         BadInput: the file is wrong.
@@ -36,13 +36,13 @@ def gather(fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patie
     if patient and any(wanted[host] for host in away):
         away = _waited(fleet, wanted, away, say)
     known = FleetFacts(fleet.volume, absent=away)
-    read.plan(datetime.now(UTC), known)  # who cannot do without a host says so before any other is asked
+    read.plan(datetime.now(UTC), known)  # an indispensable host that is away ends the start before globs are asked
     found, left_out = resolve(fleet, [glob for glob in read.globs() if glob.host not in away])
     return FleetFacts(fleet.volume, found, left_out, away)
 
 
 def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
-    """Those of some hosts that cannot take a job now, and why."""
+    """The hosts that cannot take a job now, each with the reason."""
     known = fleet.registry.hosts.known()
     away = {}
     for host in hosts:
@@ -56,9 +56,9 @@ def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
 def resolve(
     fleet: Fleet, globs: Iterable[Glob]
 ) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
-    """What globs match on their hosts, all asked at once, and what each leaves out.
+    """The matches of globs on their hosts, asked in parallel, and the matches left out of each glob.
 
-    A text stands in the place of the files where a glob could not be answered.
+    A text in place of the files says why a glob could not be answered.
     """
     asked: dict[Host, list[str]] = {}
     for glob in globs:
@@ -70,13 +70,13 @@ def resolve(
         for at, pattern in enumerate(asked[host]):
             glob = Glob(host, pattern)
             found[glob] = answer if isinstance(answer, str) else _paths(answer[at])
-            if not isinstance(answer, str):  # a host of an older version names nothing that it leaves out
+            if not isinstance(answer, str):  # a host of an older version does not report left-out files
                 left_out[glob] = [(path, why) for path, why in answer[at].get("left-out", ())]
     return found, left_out
 
 
 def ask(fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
-    """What hosts see, each at its own volumes; a text where one did not answer."""
+    """The answers of hosts about their own volumes; a text for a host that did not answer."""
     if not looks:
         return {}
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
@@ -91,7 +91,7 @@ def _paths(answer: Mapping[str, Any]) -> tuple[str, ...] | str:
 
 
 def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
-    """Every host of the run -> the seconds that it may be waited for."""
+    """Every host of the run -> the seconds that the run may wait for the host."""
     plan = read.plan(datetime.now(UTC), FleetFacts(fleet.volume))
     wanted: dict[Host, int] = {}
     for job in plan.jobs:
@@ -103,7 +103,7 @@ def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
 def _waited(
     fleet: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
 ) -> dict[Host, str]:
-    """Wait until every host that is worth it is up, or its time is over; who is away then."""
+    """Wait until every host worth a wait is up, or its time is over; return the hosts still away."""
     began = time.monotonic()
     stream = Stream(fleet.registry, fleet.registry.events.last(), Patience(say=say))
     away, told = absent(fleet, wanted), set[Host]()

@@ -1,6 +1,6 @@
-"""The last one out: a small process that ends the children of a supervisor which was itself killed with SIGKILL.
+"""The guard: a small process that ends the children of a supervisor killed with SIGKILL.
 
-The kernel sends every child SIGTERM then (``spawn``); what does not obey, or is a grandchild, ends here.
+The kernel then sends every child SIGTERM (``spawn``); the guard ends disobedient children, and grandchildren.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _HELD: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.S
 
 
 class Guard:
-    """Told of every process group by a pipe; the end of the pipe is the end of the supervisor.
+    """A process that learns every process group through a pipe; the pipe ends when the supervisor ends.
 
-    Forked, not started: it shares the supervisor's locks, which thereby last until the last child is gone.
+    The guard is forked, not started: it shares the supervisor's locks, which thereby last until the last child is gone.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Guard:
         self._tell(f"-{group}\n")
 
     def renew(self) -> None:
-        """Fork another one if it was killed."""
+        """Fork a new guard if the old guard was killed."""
         if os.waitpid(self._pid, os.WNOHANG)[0]:
             os.close(self._pipe)
             self._fork()
@@ -47,7 +47,7 @@ class Guard:
         return self._pid
 
     def dismiss(self) -> None:
-        """End it; to be called when every group is gone."""
+        """End the guard; to be called when every group is gone."""
         os.close(self._pipe)
         os.waitpid(self._pid, 0)
 
@@ -63,7 +63,7 @@ class Guard:
         os.close(ours)
 
     def _tell(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # it was killed: ``renew`` tells its successor everything
+        with suppress(BrokenPipeError):  # the guard was killed: ``renew`` tells its successor everything
             os.write(self._pipe, line.encode())
 
 
@@ -71,7 +71,7 @@ def _watch(pipe: int) -> None:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
     null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # whoever reads the supervisor's output sees its end when it ends
+    for stream in (0, 1, 2):  # a reader of the supervisor's output sees the end when the supervisor ends
         os.dup2(null, stream)
     groups: set[int] = set()
     with os.fdopen(pipe, encoding="ascii") as told:
@@ -81,7 +81,7 @@ def _watch(pipe: int) -> None:
 
 
 def end(groups: Iterable[int], deadline: float) -> None:
-    """Wait for process groups to be gone; SIGKILL what is left at the deadline."""
+    """Wait for process groups to be gone; send SIGKILL to the remaining groups at the deadline."""
     left = set(groups)
     while (left := left & living()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def end(groups: Iterable[int], deadline: float) -> None:
 
 
 def living() -> set[int]:
-    """The process groups with a member that is not a zombie (not every container's init collects those)."""
+    """The process groups with a member that is not a zombie (not every container's init collects zombies)."""
     groups = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:

@@ -1,4 +1,4 @@
-"""``history``: what became of every run of a name, with figures, whether its jobs are still on record or not."""
+"""``history``: the past of every run of a name, with figures, whether its jobs are still on record or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN = 20  # runs, unless asked for more
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A run, and what there is still of it: targets that stay by which rules, and those that could not be pruned."""
+    """A run and its remaining backups: number of targets, rules that keep them, targets that could not be pruned."""
 
     run: RunView
     there: int  # targets
@@ -34,7 +34,7 @@ class HistoryEntry:
 
     @property
     def word(self) -> str:
-        """How it ended, or that it has not."""
+        """The outcome of the run, or its state before the end."""
         run = self.run
         return run.outcome if run.ended or run.replaced else "queued" if run.queued else "running"
 
@@ -80,19 +80,19 @@ def history(name: str | None, limit: int, json: bool, url: str | None) -> None:
 
 
 def past(fleet: Fleet, name: str, limit: int) -> list[HistoryEntry]:
-    """Runs of a name (of all: ``""``), newest first."""
+    """Runs of a name (``""``: of every name), newest first."""
     runs = [run for run in fleet.runs() if not name or run.name == name]
     return told_of(fleet, runs[: limit or None], runs)
 
 
 def past_of(fleet: Fleet, run: RunView) -> HistoryEntry:
-    """One run."""
+    """The history entry of a run."""
     (found,) = told_of(fleet, [run], fleet.runs())
     return found
 
 
 def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) -> list[HistoryEntry]:
-    """Some of the known runs; which rules keep their targets, all runs of their names have a say in."""
+    """History entries of some known runs; the rules that keep a target consider every run of the same name."""
     reasons: dict[str, list[str]] = {}
     there: dict[str, int] = {}
     for each in dict.fromkeys(run.name for run in shown):
@@ -107,14 +107,14 @@ def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) ->
 
 
 def stay(fleet: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
-    """Every target that the runs of one name have left, with the rules that keep it; without any: yet to be pruned."""
+    """The remaining targets of the runs of a name, with the rules that keep each; without a rule: to be pruned."""
     targets = fleet.registry.history.targets(siblings)
     fate = keep.plan(targets, keeps(siblings, targets))
     return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
 
 
 def table(found: Sequence[HistoryEntry], now: float) -> list[str]:
-    """A line a run, and one for each thing that wants to be told of it."""
+    """A line for each run, and further lines for its remarks."""
     rows = [["RUN", "BEGAN", "TOOK", "JOBS", "READ", "WRITTEN", "RATE", "OUTCOME", "TARGETS"]]
     rows += [cells(each, now) for each in found]
     lines = list(aligned(rows))

@@ -1,4 +1,4 @@
-"""``hosts``: which hosts there are, and how they are."""
+"""``hosts``: the registered hosts and their states."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from blockjobs.model import ids
 from blockjobs.model.errors import Refused
 from blockjobs.settings import absolute
 
-PROGRAM: Final = "/opt/blockjobs/bin/blockjobs"  # as the units call it that the package has
+PROGRAM: Final = "/opt/blockjobs/bin/blockjobs"  # the program's path in the packaged units
 HOST: Final = "web1"  # the host in the examples
-_ANY: Final = ">change-me-"  # what stands in the example of the users in the place of a password
+_ANY: Final = ">change-me-"  # placeholder of a password in the example of the users
 _FILES: Final = {
-    # command: (file of the package, what it is)
+    # command: (file of the package, its description)
     "run": ("run.yaml", "a run file"),
     "host": ("host.toml", "what a host allows"),
     "redis": ("redis.conf", "what Redis has to be set to; include it from its own redis.conf"),
@@ -126,7 +126,7 @@ def acl(file: Path | None, passwords: Path, hosts: tuple[str, ...]) -> None:
 
 
 def users_of(hosts: list[str], hashed: Any) -> Iterator[str]:
-    """The lines of an ACL file; ``hashed``: the hash of a user's password, by its name."""
+    """The lines of an ACL file; ``hashed``: the hash of a user's password, by the user's name."""
     for line in example("users.acl").splitlines():
         words = line.split(" ")
         for host in hosts if words[1] == f"worker-{HOST}" else [HOST]:
@@ -135,7 +135,7 @@ def users_of(hosts: list[str], hashed: Any) -> Iterator[str]:
 
 
 def hash_of(passwords: Path, user: str) -> str:
-    """The hash of a password as an ACL file has it; one that is not there yet is generated."""
+    """The hash of a user's password for an ACL file; a missing password is generated."""
     path = passwords / f"{user}.password"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -151,7 +151,7 @@ def hash_of(passwords: Path, user: str) -> str:
 
 
 def all_units() -> Iterator[tuple[str, str]]:
-    """Every file for systemd, by its name below its directory."""
+    """The files for systemd, by their names below the directory."""
     for entry in sorted(_examples("systemd").iterdir(), key=lambda each: each.name):
         if entry.is_dir():
             yield from ((f"{entry.name}/{each.name}", each.read_text(encoding="utf-8")) for each in entry.iterdir())
@@ -160,7 +160,7 @@ def all_units() -> Iterator[tuple[str, str]]:
 
 
 def this_program() -> str:
-    """The program that runs now, as a unit would start it."""
+    """The running program, as a path for units."""
     program = absolute(Path(sys.argv[0]), "program")
     return str(program) if program.name == "blockjobs" else PROGRAM
 
@@ -175,7 +175,7 @@ def _examples(name: str) -> Traversable:
 
 
 def give(text: str, file: Path | None, more: str, *, mode: int = 0o666) -> None:
-    """Print a text, or write it to a file that is not there; ``mode``: its permission bits, less those of the umask."""
+    """Print a text, or write it to a new file; ``mode``: the file's permission bits before the umask."""
     if file is None:
         click.echo(text, nl=False)
         return

@@ -22,14 +22,14 @@ SOURCE_POLICIES: Final = click.Choice([str(policy) for policy in OnError])
 
 
 def follower_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of everything that starts a run."""
+    """Add the options of a command that starts a run."""
     json = click.option("--json", "json", is_flag=True, help="Print the final result as JSON, and nothing else.")
     detach = click.option("--detach", is_flag=True, help="Return once it is submitted.")
     return detach(json(patience_option(redis_option(command))))
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of everything that reads a run file."""
+    """Add the options of a command that reads a run file."""
     only = click.option(
         "--only", multiple=True, metavar="NAME", help="This transaction only; may be given more than once."
     )

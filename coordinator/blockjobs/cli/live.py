@@ -1,4 +1,4 @@
-"""Live bars: a line per job that runs, one per run, redrawn at every look."""
+"""Live bars: a line for each running job and for each run, redrawn at every update."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLES: Final = {
     RunOutcome.COMMITTED: "green", RunOutcome.PARTLY: "bold red", RunOutcome.ABORTED: "bold red",
     RunOutcome.SKIPPED: "yellow",
 }  # fmt: skip
-WIDE: Final = 100  # columns of a terminal that has room for amounts
+WIDE: Final = 100  # columns of a terminal with room for amounts
 
 
 class Bars:
@@ -65,7 +65,7 @@ def telling(event: Event) -> bool:
         case "TRANSACTION_CUT":
             return "consistency" in event.fields
         case "BLOCK_JOB_ERROR":
-            return event.fields["action"] != "report"  # else it is the end of the job, which tells it
+            return event.fields["action"] != "report"  # else the job ends, and its end reports the error
         case "ATTEMPT_RELEASED":
             return event.fields["reason"] in ("dead", "fenced")
         case "BLOCK_JOB_COMPLETED":
@@ -78,7 +78,7 @@ def draw(board: Board, room: int, width: int) -> RenderableType:
     rows = board.visible(room)
     names = [*(row.name for row in rows), *board.runs]
     name = max(map(len, names), default=0)
-    columns = [9, 5, *([24] if width >= WIDE else []), 12, 11]  # status, percent, amount, rate, ETA: at their widest
+    columns = [9, 5, *([24] if width >= WIDE else []), 12, 11]  # widest status, percent, amount, rate, ETA
     bar = min(40, max(8, width - name - sum(columns) - len(columns) - 1))
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, overflow="ellipsis")

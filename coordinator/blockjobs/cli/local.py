@@ -1,4 +1,4 @@
-"""The hosts that ``up`` runs on this machine, and the ``host.toml`` of each."""
+"""The local hosts of ``up``, and the ``host.toml`` of each host."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
             raise BadInput(f"--host {name} is given twice; a name of its own was expected for each host")
         if not host.root.is_dir():
             raise BadInput(f"root {host.root} of host '{name}' is not there; an existing directory was expected")
-        # Roots are opened without following symlinks; the one in front of the root is the caller's own.
+        # Roots are opened without following symlinks; symlinks in front of the root are the caller's own.
         hosts[host.name] = LocalHost(host.name, host.root.resolve())
     return list(hosts.values())
 
@@ -54,7 +54,7 @@ def write_host(
     directory: Path, host: LocalHost, slots: int, *, allow_overwrite: bool = False, allow_in_place: bool = False,
     devices: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """The host's ``host.toml``; what ``up`` does not decide is kept from the one that is there."""
+    """Write the host's ``host.toml``; keys that ``up`` does not decide keep their values in an existing file."""
     path = directory / "hosts" / f"{host.name}.toml"
     path.parent.mkdir(mode=0o700, exist_ok=True)
     kept: dict[str, Any] = {"allow-overwrite": False, "allow-in-place": False, "devices": []}
@@ -78,10 +78,10 @@ def write_host(
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """What an earlier ``up``, or its owner, wrote to a ``host.toml``.
+    """The keys of an existing ``host.toml``, from an earlier ``up`` or from its owner.
 
     Raises:
-        BadInput: it is no TOML, too large, or holds what no host has.
+        BadInput: the file is no TOML, too large, or holds values that no host has.
     """
     again = "(remove the file to have it written again)"
     with path.open("rb") as file:
@@ -100,7 +100,7 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _keepable(value: object) -> bool:
-    """Whether ``_toml`` can write a value: the kinds that a ``host.toml`` has."""
+    """Whether ``_toml`` can write a value, of the kinds in a ``host.toml``."""
     match value:
         case dict():
             return all(map(_keepable, value.values()))
@@ -110,7 +110,7 @@ def _keepable(value: object) -> bool:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML has it: texts, numbers, booleans and lists of them are written as in JSON."""
+    """A value in TOML: texts, numbers, booleans and lists are written as in JSON."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):

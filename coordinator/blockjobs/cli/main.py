@@ -20,7 +20,7 @@ from blockjobs.cli.output import complain, naming_odd_records
 from blockjobs.model.errors import BlockjobsError
 from blockjobs.model.exits import Exit
 
-# command -> module:object, in the order that help shows; those of the data plane join by entry point
+# command -> module:object, in the order of the help; commands of the data plane join by entry point
 COMMANDS: Final = {
     "up":          "blockjobs.cli.up:up",
     "coordinator": "blockjobs.cli.daemons:coordinator",
@@ -89,13 +89,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command of this process' words; its exit codes are those of ``model.exits``."""
+    """Run the command in the process' arguments; the exit codes are in ``model.exits``."""
     open_outlets()
     sys.exit(guarded(lambda: cli.main(standalone_mode=False)))
 
 
 def guarded(call: Callable[[], object]) -> int:
-    """Run a command and turn what it raises into one line and an exit code."""
+    """Run a command; turn its exception into one line and an exit code."""
     try:
         with naming_odd_records():
             result = call()
@@ -121,7 +121,7 @@ def guarded(call: Callable[[], object]) -> int:
     except redis.exceptions.NoPermissionError as error:
         complain(f"Redis does not let the user of this URL do that: {error}; see docs/security.md")
         return Exit.REFUSED
-    except redis.RedisError as error:  # full, a replica, a key of another type, a right that is missing
+    except redis.RedisError as error:  # full, a replica, a key of another type, a missing right
         complain(f"Redis refused a command: {error}")
         return Exit.NO_REDIS
     except UnicodeEncodeError as error:
@@ -132,7 +132,7 @@ def guarded(call: Callable[[], object]) -> int:
             return Exit.READER_GONE
         complain(str(lost))
         return Exit.OUTPUT_LOST
-    except Exception:  # whoever follows a run by script must not take it for a failed one
+    except Exception:  # a script that follows a run must not take this for a failed run
         traceback.print_exc()
         return Exit.FAULT
     return result if isinstance(result, int) else 0

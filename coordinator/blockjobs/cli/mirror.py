@@ -1,4 +1,4 @@
-"""``mirror``: copy an image that is in use, follow it, and end with ``complete``."""
+"""``mirror``: copy an image in use, follow its changes, and end with ``complete``."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test(url: str, outcome: str) -> int:
 
 
 def message(outcome: str, notice: str, now: float) -> dict[str, Any]:
-    """What is told of a run ``test``, which never was."""
+    """The body of a test notice for a run ``test``, which never existed."""
     run = "test-19700101T000000Z"
     if outcome == ATTENTION:
         need = Need(cause=Cause.STOPPED, subject=f"{run}.one", host="test", text="this is a test: nothing stopped")

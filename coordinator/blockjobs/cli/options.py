@@ -1,4 +1,4 @@
-"""Options that commands of every kind have."""
+"""Options shared by commands of every kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ for_option = click.option(
 
 
 def owner() -> str:
-    """Who asks, for those who find it later."""
+    """The user and the machine of this command, as the owner of a hold or change."""
     with suppress(OSError, KeyError):  # a user id without a name
         return f"{getpass.getuser()}@{socket.gethostname()}"
     return socket.gethostname()

@@ -1,8 +1,8 @@
-"""stdout and stderr of a command: a full disk, a closed descriptor, a reader that left and an odd encoding harm nothing
-but what is printed.
+"""stdout and stderr of a command, robust against full disks, closed descriptors, gone readers and odd encodings.
 
-stderr loses what it cannot take.  A stdout that cannot be written ends the command, as its output is what most commands
-are for, unless the command has said by ``bear_lost_output`` that it has more important things to do.
+Only the printed text suffers from such faults.  stderr drops text that cannot be written.  A stdout that cannot be
+written ends the command, because most commands exist for their output, unless the command has called
+``bear_lost_output`` for its more important work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class OutputLost(Exception):
 
 
 class Outlet(io.RawIOBase):
-    """Writes to a descriptor until that fails; then loses what is written.  ``required``: raises OutputLost, once."""
+    """A writer to a descriptor that drops data after a failure.  ``required``: raises OutputLost, once."""
 
     def __init__(self, fd: int, *, required: bool, closed: bool) -> None:
         self.required = required
@@ -53,7 +53,7 @@ class Outlet(io.RawIOBase):
         while rest and self._error is None:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody else who has this file open made it non-blocking
+            except BlockingIOError:  # another process with this open file made it non-blocking
                 select.select((), (self._fd,), ())
             except OSError as error:
                 self._error = error
@@ -72,7 +72,7 @@ class Outlet(io.RawIOBase):
 def open_outlets() -> None:
     """Let this process write to stdout and stderr by outlets; to be called before anything is opened."""
     closed = {STDOUT: sys.stdout is None, STDERR: sys.stderr is None}
-    for fd in (0, STDOUT, STDERR):  # a descriptor that is free would be the next file's or socket's
+    for fd in (0, STDOUT, STDERR):  # a free descriptor would be the next file's or socket's
         try:
             os.fstat(fd)
         except OSError:
@@ -83,19 +83,19 @@ def open_outlets() -> None:
 
 
 def _text(before: TextIO | None, outlet: Outlet) -> io.TextIOWrapper:
-    """Text as the stream before took it; a character that its encoding lacks is written as ``\\u2026``."""
+    """A text stream in the encoding of ``before``; a character missing in the encoding is written as ``\\u2026``."""
     encoding = "utf-8" if before is None else before.encoding
     return io.TextIOWrapper(outlet, encoding, "backslashreplace", line_buffering=True)
 
 
 def bear_lost_output() -> None:
-    """From now on this command goes on, and ends as it would, whether its stdout can be written or not."""
+    """Let this command go on to its normal end, whether its stdout can be written or not."""
     outlet = getattr(sys.stdout, "buffer", None)
     if isinstance(outlet, Outlet):
         outlet.required = False
 
 
 def flush_output() -> None:
-    """Write what is still to be written; raises OutputLost."""
+    """Write the buffered output; raises OutputLost."""
     if sys.stdout is not None:
         sys.stdout.flush()

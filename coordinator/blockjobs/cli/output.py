@@ -1,4 +1,4 @@
-"""What every command prints with: logging to stderr, JSON, sizes and times as people read them."""
+"""Output of every command: logging to stderr, JSON, and sizes and times for people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COMPLAINTS: Final = _Complaints(logging.WARNING)
 
 @contextmanager
 def naming_odd_records() -> Iterator[None]:
-    """Name on stderr what a command leaves out as it cannot be read, a line each."""
+    """Name on stderr the unreadable records that a command leaves out, a line each."""
     odd.log.addHandler(_COMPLAINTS)
     try:
         yield
@@ -39,7 +39,7 @@ def naming_odd_records() -> Iterator[None]:
 
 @contextmanager
 def naming_no_odd_records() -> Iterator[None]:
-    """The same is said by the command itself."""
+    """Print no unreadable records: the command reports them itself."""
     odd.log.removeHandler(_COMPLAINTS)
     silent = logging.NullHandler()  # without any handler, logging prints a warning by itself
     odd.log.addHandler(silent)
@@ -51,8 +51,8 @@ def naming_no_odd_records() -> Iterator[None]:
 
 
 def start_logging(level: int = logging.INFO) -> None:
-    """Logs of a daemon: one sentence a line, to stderr."""
-    odd.log.removeHandler(_COMPLAINTS)  # they are in the log
+    """Start the log of a daemon: one sentence a line, to stderr."""
+    odd.log.removeHandler(_COMPLAINTS)  # odd records are in the log
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )
@@ -61,7 +61,7 @@ def start_logging(level: int = logging.INFO) -> None:
 
 
 def complain(text: str) -> None:
-    """What went wrong, as one line on stderr; a name from outside can neither break it nor color it."""
+    """Print an error as one line on stderr; a name from outside can neither break nor color the line."""
     click.echo(f"blockjobs: {printable(text)}", err=True)
 
 
@@ -86,7 +86,7 @@ def span(seconds: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells as columns, each as wide as its widest."""
+    """Cells as columns, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

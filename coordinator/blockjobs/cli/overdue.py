@@ -1,4 +1,4 @@
-"""``overdue``: which names of run files had no run that succeeded in time; as a plugin of Nagios says it."""
+"""``overdue``: names of run files without a run that succeeded in time, in the form of a Nagios plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pause-all`` and ``resume-all``: hold every job that exists, and later let exactly those go on."""
+"""``pause-all`` and ``resume-all``: hold every existing job, and later release exactly the held jobs."""
 
 from __future__ import annotations
 

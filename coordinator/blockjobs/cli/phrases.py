@@ -1,4 +1,4 @@
-"""Times, events and names as people read them.  Pure: the clock is handed in."""
+"""Times, events and names in words for people.  Pure: the clock is passed in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockjobs.registry.events import Event
 
 
 def clock(seconds: float, now: float) -> str:
-    """A time of day, with the date if it is not today's; by this machine's time zone."""
+    """A time of day, with the date if it is not today, in this machine's time zone."""
     at, today = (datetime.fromtimestamp(each).astimezone() for each in (seconds, now))
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
@@ -52,7 +52,7 @@ def apart(seconds: float) -> str:
 
 
 def count(number: int, noun: str, nouns: str = "") -> str:
-    """``1 job``, ``8 jobs``; ``nouns``: what more than one is called, where that is not by an s."""
+    """``1 job``, ``8 jobs``; ``nouns``: an irregular plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {nouns or f'{noun}s'}"
 
 
@@ -67,7 +67,7 @@ def line(event: Event, now: float) -> str:
 
 
 def sentence(event: Event) -> str:
-    """What an event says of the job, the run, the transaction or the host it is of."""
+    """The sentence for an event, without its subject (the job, the run, the transaction or the host)."""
     told = SENTENCES.get(event.name)
     if told is None:
         return " ".join([event.name, *(f"{name}={value}" for name, value in event.fields.items())])

@@ -1,4 +1,4 @@
-"""``plan``: what a run would do, asked of the hosts; nothing is started and nothing is changed."""
+"""``plan``: the effects of a run, by the hosts' answers; nothing is started and nothing is changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from blockjobs.model.states import Status
 from blockjobs.registry.sizes import last_sizes
 from blockjobs.registry.views import JobView
 
-EARLIER: Final = 10  # runs of the same name that are looked at
+EARLIER: Final = 10  # earlier runs of the same name for the estimate
 TITLES: Final = ["JOB", "HOST", "BYTES", "SIZE", "NEEDS", "FREE", "TIME", ""]
 
 
@@ -69,7 +69,7 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
 
 
 def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
-    """Ask the hosts of a run about its jobs, and about those that run there now."""
+    """Ask the hosts of a run about its jobs, and about the running jobs of these hosts."""
     hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
     live = [
         job for job in fleet.registry.views.jobs(fleet.registry.holds.live())
@@ -95,7 +95,7 @@ def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
 
 
 def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
-    """What ``run`` would refuse because of jobs that run, in its words."""
+    """The refusals of ``run`` because of running jobs, in its words."""
     nodes = fleet.registry.nodes
     for volume in (spec.source, spec.target):
         if writer := nodes.writer(volume):
@@ -105,7 +105,7 @@ def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
 
 
 def rates(fleet: Fleet, name: str) -> CopyRates:
-    """The bytes a second that jobs of earlier runs of a name read; the median, so that one bad night is none."""
+    """Bytes a second that jobs of earlier runs of a name read: the median, so that one bad night has no effect."""
     earlier = [run for run in fleet.runs() if run.name == name and run.ended][:EARLIER]
     found: dict[str, list[float]] = {}
     for run in earlier:

@@ -1,4 +1,4 @@
-"""``prune``: remove the targets of earlier runs that no rule keeps, or show which those are."""
+"""``prune``: remove the targets of earlier runs that no rule keeps, or show these targets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A start that is refused where nobody looks: those are told whom the run file lists under ``notify.attention``.
+"""Notify the ``notify.attention`` targets of a run file of a refused start that no person watches.
 
-The command only leaves a notice in the registry: what tells it (apprise, the secret of webhooks) is where the
-coordinator is.  Where Redis does not answer, or the file cannot be read, nobody is told: the exit code alone says it.
+The command only leaves a notice in the registry: apprise and the secret of webhooks are with the coordinator.  If Redis
+does not answer, or the file cannot be read, only the exit code reports the refusal.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from blockjobs.model.errors import BlockjobsError, Refused
 from blockjobs.model.notices import ATTENTION, attention_body, shown
 from blockjobs.registry.clock import read_steady_ms
 
-QUIET: Final = 12 * 3600 * 1000  # ms for which the same refusal of a name is not told again
+QUIET: Final = 12 * 3600 * 1000  # ms for which a repeated refusal of a name is not told again
 
 
 @contextmanager
 def refusal_told(file: Path, url: str | None) -> Iterator[None]:
-    """Within its block a start that is refused is told, unless a terminal shows it to somebody."""
+    """Notify of a start refused within the block, unless a terminal shows the refusal to a person."""
     try:
         yield
-    except Refused as refused:  # what goes wrong behind the start is none (``run.started``)
+    except Refused as refused:  # an error after the start is no refusal (``run.started``)
         if not sys.stderr.isatty():
-            # Whatever goes wrong here, the refusal is what its caller has to hear of.
+            # Whatever fails in this notice, the caller has to see the refusal.
             with suppress(BlockjobsError, redis.RedisError, OSError):
                 tell_refusal(file, url, str(refused))
         raise
 
 
 def tell_refusal(file: Path, url: str | None, why: str) -> None:
-    """Have the coordinator tell of a refused start, once for each reason."""
+    """Have the coordinator notify of a refused start, once for each reason."""
     said = runfile.read_whom(file)
     if said is None:
         return

@@ -1,4 +1,4 @@
-"""``registry``: what is done about the registry as a whole."""
+"""``registry``: operations on the registry as a whole."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def accept_loss(number: int, gone: str, yes: bool, url: str | None) -> int:
 
 
 def replace(fleet: Fleet, hosts: list[Host], gone: str) -> int:
-    """Have hosts take this registry in the place of another one; returns the exit code."""
+    """Have hosts accept this registry in the place of another; return the exit code."""
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
     from blockjobs.ask.replace import Replace  # noqa: PLC0415
 

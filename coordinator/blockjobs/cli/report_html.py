@@ -100,7 +100,7 @@ def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
 def _table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], marked: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """A table without the columns that are empty in every row."""
+    """A table without the columns that have only empty cells."""
     lines = list(rows)
     if not lines:
         return

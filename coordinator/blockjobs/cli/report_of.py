@@ -1,4 +1,4 @@
-"""What there is to say of a run: read once, told as text, as JSON or as a page."""
+"""The facts of a run's report: read once, for text, JSON or a page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from blockjobs.model.states import Status
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import JobView, TxnView
 
-SLOWEST: Final = 3  # jobs of which everything that happened is told
-MOST: Final = 200  # events of one of them
+SLOWEST: Final = 3  # jobs whose events the report lists
+MOST: Final = 200  # events of a listed job
 BYTES: Final = ("read", "written", "zero", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some jobs of a run, summed up: those of a host, or of a transaction of its file."""
+    """Some jobs of a run, summed up: the jobs of a host, or of a transaction of the run file."""
 
     name: str
     jobs: int
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What there is to say of a run.  ``jobs``: those still on record, the ones that failed first, then the slowest."""
+    """The facts of a run.  ``jobs``: the jobs still on record, failed jobs first, then the slowest."""
 
     past: HistoryEntry
     jobs: tuple[JobView, ...]
@@ -118,7 +118,7 @@ def _group(name: str, members: Sequence[JobView]) -> Group:
 
 
 def _events(fleet: Fleet, wanted: Sequence[str], since: int, until: int) -> dict[str, tuple[Event, ...]]:
-    """What is still known of some jobs' doings, from one reading of the stream over the time of the run."""
+    """The events still known of some jobs, from one reading of the stream over the time of the run."""
     told: dict[str, list[Event]] = {job: [] for job in wanted}
     for event in fleet.registry.events.all(f"{since - 1}-0") if wanted else ():
         if event.id in told and len(told[event.id]) < MOST:

@@ -1,4 +1,4 @@
-"""The lines of a run's report, which its page in HTML has in common with its text."""
+"""The lines of a run's report, shared by its page in HTML and its text."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from blockjobs.model.policies import replaced_text
 from blockjobs.model.verifications import in_words
 from blockjobs.registry.views import JobView, TxnView
 
-RANGES: Final = 20  # of a source that could not be read, in a line
+RANGES: Final = 20  # unreadable ranges of a source, in a line
 
 
 def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
-    """What a reader wants to know first, as name and value."""
+    """The most important facts of a run, as name and value."""
     run = found.past.run
     yield "outcome", found.past.word + (f": {why(found)}" if why(found) else "")
     yield "began", clock(run.published / 1000, now)
@@ -68,7 +68,7 @@ def job_cells(job: JobView) -> list[str]:
 
 
 def cut(job: JobView) -> str:
-    """How the point in time was made, as far as the job's record says: by its own field, or in its result."""
+    """How the point in time was made, by the job's record: its own field, or its result."""
     found: Any = job.to_json().get("cut") or job.result.get("cut") or {}
     told = found if isinstance(found, Mapping) else {}
     how = " ".join(str(told[key]) for key in ("how", "consistency") if told.get(key))
@@ -77,7 +77,7 @@ def cut(job: JobView) -> str:
 
 
 def decision(txn: TxnView, run: str) -> str:
-    """A transaction as one line, with what is known of how far apart its cuts are."""
+    """A transaction as one line, with the time between its cuts if known."""
     skew = txn.to_json().get("skew")
     apart = f"; its cuts lie {skew * 1000:.1f} ms apart" if isinstance(skew, float) else ""
     return f"{short(txn.id, run)}: {txn.decision or f'at {txn.barrier}'}{f' ({txn.why})' if txn.why else ''}{apart}"
@@ -127,7 +127,7 @@ def _part(title: str, told: Iterable[str]) -> Iterator[str]:
 
 
 def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Cells as columns; those of nothing but empty cells are left out."""
+    """Cells as columns, without the columns that have only empty cells."""
     table = [list(row) for row in rows]
     if len(table) < 1:
         return

@@ -1,4 +1,4 @@
-"""``rescan``: rebuild history and restore points from the manifests that lie on the hosts."""
+"""``rescan``: rebuild history and restore points from the manifests on the hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from blockjobs.ask.rescan import HostScan
 
 EVERY: Final = 5.0  # seconds between two lines of progress
-SHOWN: Final = 20  # lines of one host about what does not count
+SHOWN: Final = 20  # lines about a host's manifests that do not count
 
 
 @click.command()
@@ -84,7 +84,7 @@ class RescanProgress:
 
 
 def told(scan: HostScan) -> Iterator[str]:
-    """A line about a host, and one for each thing that wants to be told of it."""
+    """A line about a host, and a line for each of its odd findings."""
     if "" in scan.lost:
         yield f"{scan.host}: not read: {scan.lost['']}"
         return
@@ -103,7 +103,7 @@ def told(scan: HostScan) -> Iterator[str]:
 
 
 def summary(scans: list[HostScan], *, dry: bool) -> str:
-    """What was added, of how many runs, and what becomes of it."""
+    """The number of added backups and of their runs, and when they can be pruned."""
     added = [each for scan in scans for each in scan.added]
     if not added:
         return "nothing was found that is not known"

@@ -1,4 +1,4 @@
-"""``resolve``: what shall become of an image that is committed and cannot be published."""
+"""``resolve``: decide the fate of an image that is committed and cannot be published."""
 
 from __future__ import annotations
 

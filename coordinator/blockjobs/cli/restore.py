@@ -81,7 +81,7 @@ def restore(  # noqa: PLR0917 - click passes by name
 
 
 def warn_of_differing(fleet: Fleet, plan: RunPlan) -> None:
-    """Say what was written against the word of its digests."""
+    """Warn of ranges that were written although their digests differ."""
     for job in fleet.list(plan.run):
         for start_, end in job.result.get("differing", ()):
             text = f"warning: bytes {start_} to {end} differ from the digests of the manifest, and were written"
@@ -89,10 +89,10 @@ def warn_of_differing(fleet: Fleet, plan: RunPlan) -> None:
 
 
 def kept_of(fleet: Fleet, job: str) -> str:
-    """The place of what a job has published that is not on record any more, as the history has it.
+    """The place of the image of a job that is no longer on record, by the history.
 
     Raises:
-        Refused: it has nothing of that job, or several hosts say that they have it.
+        Refused: the history has no image of the job, or images on several hosts.
     """
     places = [target.place for target in fleet.registry.history.targets(fleet.runs()) if target.job == job]
     if not places:
@@ -104,7 +104,7 @@ def kept_of(fleet: Fleet, job: str) -> str:
 
 
 def published(fleet: Fleet, image: str) -> str:
-    """The place of an image that is named by its job; any other text as it is.
+    """The place of an image named by its job; any other text unchanged.
 
     Raises:
         Refused: the job has made no image, or its record is gone.
@@ -124,4 +124,4 @@ def published(fleet: Fleet, image: str) -> str:
         raise Refused(f"job '{image}' has published nothing: {job.error or f'it is {job.status}'}")
     return (
         (job.published_as or target.text).replace("{", "{{").replace("}", "}}")
-    )  # what was expanded already stands for itself
+    )  # braces of an expanded path stand for themselves

@@ -1,4 +1,4 @@
-"""``retry``: start again what of a run did not commit, as a new run of the same name."""
+"""``retry``: start the uncommitted jobs of a run again, as a new run of the same name."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def retry(run_id: str, url: str | None, detach: bool, json: bool, patience: floa
 
 
 def failed(fleet: Fleet, run: RunView) -> list[JobView]:
-    """Its jobs that did not commit.
+    """The jobs of a run that did not commit.
 
     Raises:
-        Refused: the record of one of them was dismissed, and with it what it was.
+        Refused: the record of such a job was dismissed, and with it the job's spec.
     """
     there = [job for job in fleet.list(run.id) if job.run == run.id]
     bad = [job for job in there if job.status is Status.CONCLUDED and job.ret]
@@ -66,10 +66,10 @@ def failed(fleet: Fleet, run: RunView) -> list[JobView]:
 
 
 def planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[datetime], RunPlan]:
-    """The run that starts them again; what was skipped is planned anew from the run's file.
+    """The function that plans the rerun for a start time; skipped jobs are planned anew from the run's file.
 
     Raises:
-        Refused: the file is not to be read, or nothing is left, as hosts are away.
+        Refused: the file cannot be read, or no job can be started, as hosts are away.
     """
     away = absent(fleet, dict.fromkeys(job.host for job in jobs))
     going, skipped = [], []
@@ -96,7 +96,7 @@ def planner(fleet: Fleet, run: RunView, jobs: Sequence[JobSpec]) -> Callable[[da
 def left_out(
     fleet: Fleet, run: RunView
 ) -> Callable[[datetime], tuple[list[JobSpec], tuple[Skipped, ...]]]:  # fmt: skip
-    """Jobs that the run went without, by its file: those to be, and those that this one goes without, too."""
+    """The function that plans the jobs skipped by the run, from its file: jobs to start, and parts skipped again."""
     wanted = {(each.transaction, each.host) for each in run.fields.skipped}
     if not wanted:
         return lambda _: ([], ())

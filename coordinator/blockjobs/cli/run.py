@@ -59,7 +59,7 @@ def run(  # noqa: PLR0917 - click passes by name
       blockjobs run nightly.yaml --only db --set defaults.speed=50MiB --detach
     """
     with refusal_told(file, url):
-        read = read_whole(file, changes, only)  # a bad file is refused whether Redis is there or not
+        read = read_whole(file, changes, only)  # a bad file is refused with and without Redis
         with Fleet(url) as fleet:
             facts = runfile.FleetFacts()
 

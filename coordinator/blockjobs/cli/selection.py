@@ -1,4 +1,4 @@
-"""What an ID on the command line means: a run (all its members), a job, or a quoted glob over both."""
+"""The meaning of an ID on the command line: a run (every member), a job, or a quoted glob over both."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _GLOB: Final = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What one ID stands for.  ``many``: its members were not named one by one."""
+    """The runs and jobs of an ID.  ``many``: the members were not named one by one."""
 
     text: str
-    runs: tuple[RunId, ...]  # those meant as a whole
-    jobs: tuple[JobPlace, ...]  # every job, those of the runs included
+    runs: tuple[RunId, ...]  # runs selected as a whole
+    jobs: tuple[JobPlace, ...]  # every selected job, also the jobs of the runs
     many: bool
 
 
 def named_hosts(names: Sequence[str], known: Container[Host]) -> list[Host]:
-    """The hosts of these names; raises Refused: one of them has never registered."""
+    """The hosts with these names; raises Refused if a host has never registered."""
     hosts = [Host(name) for name in names]
     if strange := [host for host in hosts if host not in known]:
         raise Refused(f"no host is named '{strange[0]}'; `blockjobs hosts` lists them all")
@@ -40,20 +40,20 @@ def is_glob(text: str) -> bool:
 
 
 def select(fleet: Fleet, text: str) -> Selection:
-    """Find what an ID stands for; an id that is both a run's and a job's is the run's.
+    """Find the runs and jobs of an ID; an id of both a run and a job means the run.
 
     Raises:
-        NoSuchRun: neither a run nor a job, or a glob that matches nothing.
+        NoSuchRun: neither a run nor a job, or a glob without a match.
     """
     views = fleet.registry.views
-    if not text.isascii():  # nothing is named so, and what came as bytes of no text cannot even be asked for
+    if not text.isascii():  # ids are ASCII, and bytes that are no text cannot be sent in a query
         raise NoSuchRun(text)
     if is_glob(text):
         runs = fleet.glances.runs_like(text)
         places = [place for run in runs for place in views.places(run)] + fleet.glances.jobs_like(text)
         if not places:
             raise NoSuchRun(text)
-        whole = [run.id for run in views.runs_of(runs)]  # of one that cannot be read the jobs can be
+        whole = [run.id for run in views.runs_of(runs)]  # the jobs of an unreadable run are readable
         return Selection(text, tuple(whole), tuple(dict.fromkeys(places)), many=True)
     try:
         run = views.run_id(text)
@@ -71,13 +71,13 @@ def _published(fleet: Fleet, job_id: str) -> JobPlace:
 
 
 def concerns(event: Event, texts: Iterable[str]) -> bool:
-    """Whether an event is of one of these: a run, a transaction, a job or a host, by name or by glob."""
+    """Whether an event is about a run, a transaction, a job or a host in ``texts``, by name or by glob."""
     names = (event.id, event.run, event.txn, event.host)
     return any(any(matches(name, text) for name in names if name) for text in texts)
 
 
 def matches(name: str, text: str) -> bool:
-    """Redis' globs, as far as ids need them: ``*``, ``?``, ``[abc]``, ``[^abc]``; all else stands for itself."""
+    """Redis' globs, as far as ids need globs: ``*``, ``?``, ``[abc]``, ``[^abc]``; other characters are literal."""
     return _pattern(text).fullmatch(name) is not None if is_glob(text) else name == text
 
 

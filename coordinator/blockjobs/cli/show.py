@@ -1,4 +1,4 @@
-"""``show``: everything about a job or a run, and why it does not move."""
+"""``show``: the facts of a job or a run, and why it does not move."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from blockjobs.registry.notices import NoticeView
 from blockjobs.registry.views import JobPlace, JobView, TxnView
 
 REASONS = 10  # kinds of waiting told of a run
-RANGES = 20  # that differ from their digests
+RANGES = 20  # ranges that differ from their digests
 
 _READ_FROM: Final[dict[object, str]] = {True: "from the medium", False: "maybe from the page cache, not the medium"}
 
@@ -56,7 +56,7 @@ def show(id_: str, json: bool, url: str | None) -> None:
 
 
 def scene_of(fleet: Fleet, job: JobView) -> Scene:
-    """Everything that the job's way depends on, read now."""
+    """The facts that decide when a job goes on, read now."""
     registry = fleet.registry
     held = any(reason != "created" for reason in job.holds)
     name = job.spec.store
@@ -78,7 +78,7 @@ def _behind(fleet: Fleet, job: JobView) -> str:
     """The run that this job's run waits for."""
     try:
         return fleet.run(job.run).queued
-    except NoSuchRun:  # forgotten, before its jobs were
+    except NoSuchRun:  # forgotten before its jobs
         return ""
 
 
@@ -99,7 +99,7 @@ def run_json(fleet: Fleet, run_id: RunId) -> dict[str, Any]:
 
 
 def about_job(scene: Scene) -> Iterator[str]:
-    """One fact a line."""
+    """The lines about a job, a fact each."""
     job, spec, now = scene.job, scene.job.spec, scene.now
     yield f"{job.id}: {Row.of(job).word}"
     facts = {
@@ -148,14 +148,14 @@ def _undefined(scene: Scene) -> str:
     if not job.undefined or host is None:
         return job.undefined
     device = volumespec.label(job.spec.target.volume)
-    listed = host.facts.get("undefined")  # None: its steps worker has just started and has not read its records yet
+    listed = host.facts.get("undefined")  # None: the steps worker has just started and has not read its records yet
     if listed is None or any(left["device"] == device for left in listed):
         return job.undefined
     return f"{job.spec.target.text} was left undefined; a later job onto it has completed, or somebody has cleared it"
 
 
 def _cut(scene: Scene) -> str:
-    """How its source was cut, when, and for how long it stood still."""
+    """How and when the source was cut, and for how long it stood still."""
     cut, txn = scene.job.cut, scene.txn
     if cut is None:
         return ""
@@ -190,7 +190,7 @@ def _attempts(job: JobView) -> str:
 
 
 def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
-    """The run, its transactions, and for each kind of waiting how many wait so."""
+    """The lines about a run: its transactions, and for each kind of waiting the number of jobs."""
     now = fleet.registry.hosts.now() / 1000
     run = fleet.run(run_id)
     yield heading(run, now)
@@ -222,7 +222,7 @@ def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
 
 
 def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
-    """The paths that hang on the hosts of a run, if they lie beneath its jobs or its transactions wait for them."""
+    """The paths that hang on a run's hosts, and lie beneath its jobs or delay its transactions."""
     hosts = {host.name: host for host in fleet.hosts() if host.hanging}
     found: dict[tuple[Host, HangingPath], None] = {}
     for job in fleet.list(run_id) if hosts else ():
@@ -234,7 +234,7 @@ def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]
 
 
 def about_notice(notice: NoticeView, now: float) -> str:
-    """Whether somebody was told of a run's end, or of what needs a person."""
+    """Whether a notice of a run's end, or of a need of a person, was sent."""
     tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
     who = f"{notice.outcome} to {notice.url}"
     match notice.state:
@@ -249,7 +249,7 @@ def about_notice(notice: NoticeView, now: float) -> str:
 
 
 def _kind(job: JobView) -> str:
-    """Jobs that wait alike."""
+    """A key for jobs that wait alike."""
     word = Row.of(job).word
     return f"{word} on {job.host}" if word in ("queued", "created") else word
 

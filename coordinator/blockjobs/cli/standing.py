@@ -1,4 +1,4 @@
-"""How runs and jobs stand: for programs as JSON, a run as one line, and what needs a person."""
+"""The state of runs and jobs: as JSON for programs, a run as one line, and needs of a person."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blockjobs.registry.views import JobPlace, RunView
 
 
 def as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | None = None) -> dict[str, Any]:
-    """What a program reads; ``places``: the jobs, those of all the runs where it is None."""
+    """The state for programs; ``places``: the jobs, or None for every job of the runs."""
     views = fleet.registry.views
     if places is None:
         places = [place for run in runs for place in views.places(run)]
@@ -29,7 +29,7 @@ def as_json(fleet: Fleet, runs: Sequence[RunId], places: Sequence[JobPlace] | No
 
 
 def needs(fleet: Fleet, run_id: RunId) -> list[Need]:
-    """What needs a person of a run."""
+    """The conditions of a run that need a person."""
     return fleet.registry.attention.needs(run_id, fleet.registry.attention.thresholds())
 
 

@@ -1,4 +1,4 @@
-"""Start a run and follow it to its end: what every command that starts one has in common."""
+"""Start a run and follow it to its end: the common part of the commands that start runs."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ from blockjobs.registry.views import JobPlace
 from blockjobs.settings import current_directory
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
-TRIES: Final = 30  # seconds in which another run of the same name may be started first
+TRIES: Final = 30  # seconds in which other runs of the same name may start first
 Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 
 def read_whole(file: Path, changes: Sequence[str], only: Sequence[str]) -> runfile.RunFileRead:
-    """A run file of which all is in order that can be known without the fleet; raises BadInput."""
+    """A run file, checked as far as possible without the fleet; raises BadInput."""
     read = runfile.read(file, changes, only)
-    with suppress(NameUsed):  # what the names mean, only the registry knows
+    with suppress(NameUsed):  # only the registry knows the names
         read.plan(datetime.now(UTC))
     return read
 
 
 def places(fleet: Fleet, *texts: str) -> tuple[list[str], str | None]:
-    """Volumes as typed, in full, and the host of those that name none; a name of ``volumes list`` stays as it is."""
+    """Typed volumes in full, and the host of volumes without a host; a name of ``volumes list`` stays unchanged."""
     names = {node.name for node in fleet.volumes()}
     bare = [text for text in texts if text not in names and not HOSTED.match(text)]
     host = only_host([view.name for view in fleet.hosts()], bare[0]) if bare else None
@@ -68,20 +68,20 @@ def places(fleet: Fleet, *texts: str) -> tuple[list[str], str | None]:
 
 
 def volume(text: str, directory: str = "") -> str:
-    """A volume as typed: a relative path without a host becomes absolute; ``directory``: "" is the current one."""
+    """A typed volume: a relative path without a host becomes absolute; ``directory``: the base, "" for the current."""
     if HOSTED.match(text) or text.startswith("/"):
         return text
     directory = directory or str(current_directory(f"volume {text}"))
-    # The braces of a template are the user's; those of a directory's name stand for themselves.
+    # The braces of a template are the user's; the braces of a directory's name are literal.
     place = directory.replace("{", "{{").replace("}", "}}")
     return os.path.normpath(os.path.join(place, text))
 
 
 def only_host(hosts: list[Any], text: str) -> str:
-    """The host that a path without one is on.
+    """The host of a path without a host.
 
     Raises:
-        BadInput: there is none, or more than one.
+        BadInput: the fleet has no host, or more than one.
     """
     if len(hosts) != 1:
         known = f"there are {len(hosts)} hosts" if hosts else "no host is registered"
@@ -93,10 +93,10 @@ def start(
     fleet: Fleet, plan_at: Callable[[datetime], RunPlan], *, detach: bool, json: bool, patience: float,
     before: Callable[[], None] | None = None, cancels: bool = False, ending: Ending | None = None,
 ) -> int:  # fmt: skip
-    """Submit a run and follow it; returns the exit code.
+    """Submit a run and follow it; return the exit code.
 
-    ``patience``: seconds that Redis may be away meanwhile.  ``before``: asks the fleet what ``plan_at`` has to know.
-    ``cancels``: SIGTERM cancels the run.  ``ending``: says how it ended, where that is not said as of a backup.
+    ``patience``: seconds that Redis may be away meanwhile.  ``before``: asks the fleet for the facts of ``plan_at``.
+    ``cancels``: SIGTERM cancels the run.  ``ending``: makes the final lines, if other than a backup's.
     """
     bear_lost_output()
     seq, stores = fleet.registry.events.last(), fleet.stores()
@@ -117,7 +117,7 @@ def start(
 
 @contextmanager
 def started(run: RunId) -> Iterator[None]:
-    """Within this block a run goes on, whatever happens to its follower: no error says that nothing was started."""
+    """Raise follower's errors from the block: the run goes on, so that no error may say that nothing was started."""
     try:
         yield
     except NoSuchRun:
@@ -130,7 +130,7 @@ def attend_to_end(
     fleet: Fleet, plan: RunPlan, seq: str, notes: Iterable[str], sight: Patience, *, detach: bool, json: bool,
     cancels: bool, ending: Ending | None,
 ) -> int:  # fmt: skip
-    """Say that a run was started, and follow it; returns the exit code.  ``notes``: what is to be said of it."""
+    """Report that a run was started, and follow it; return the exit code.  ``notes``: further lines to print."""
     sight.ask(lambda: warn_of_dead_daemons(fleet))
     sight.ask(lambda: warn_of_untellable(fleet, plan))
     hosts = len({job.host for job in plan.jobs})
@@ -160,7 +160,7 @@ def attend_to_end(
     if json:
         print_json(sight.ask(lambda: as_json(fleet, [plan.run])))
     ended = sight.ask(lambda: fleet.verdict(plan.run))
-    if not (json and ended is Verdict.ALL):  # what failed is for stderr: cron mails it, a pipe does not swallow it
+    if not (json and ended is Verdict.ALL):  # failures go to stderr: cron mails stderr, a pipe does not swallow it
         met = ended is Verdict.PARTIAL
         told = ending(board, plan.run, skipped) if ending else verdict(board, plan.run, skipped, met=met)
         told += salvaged_lines(sight.ask(lambda: fleet.run(plan.run)))
@@ -169,7 +169,7 @@ def attend_to_end(
 
 
 def left(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels: bool) -> bool:
-    """Whether the follower is to leave; where SIGTERM ``cancels``, it does, and the end is awaited."""
+    """Whether the follower leaves; with ``cancels``, SIGTERM cancels the run, and the follower awaits the end."""
     if not (cancels and leave.asked == signal.SIGTERM):
         return bool(leave.asked)
     with sight.bear():
@@ -182,7 +182,7 @@ def left(fleet: Fleet, plan: RunPlan, leave: Detach, sight: Patience, *, cancels
 
 
 def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
-    """The stores that this run's file defines otherwise than they were: the newest definition wins."""
+    """Lines about stores with a new budget in this run's file: the newest definition wins."""
     for store in before:
         now = plan.fields.stores.get(store.name)
         if now is not None and (now.jobs, now.speed) != (store.jobs, store.speed):
@@ -192,7 +192,7 @@ def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
 
 
 def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
-    """Submit a run that starts now, or within a second that no run of its name has: an id has no smaller part."""
+    """Submit a run that starts now, or in the next second without a run of its name: run ids have whole seconds."""
     for left in reversed(range(TRIES)):
         if before is not None:
             before()
@@ -204,7 +204,7 @@ def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callabl
             if not left:
                 raise
             time.sleep(1 - now.microsecond / 1e6)
-        except HostDown:  # since it was asked: it is asked again whether the run can do without it
+        except HostDown:  # a host went down after the questions: ask again whether the run can do without the host
             if before is None or not left:
                 raise
     return plan
@@ -214,10 +214,10 @@ def attend(
     fleet: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
-    """Follow a run just submitted to its end, or ``until``; ``seq``: where the events ended before."""
+    """Follow a run just submitted to its end, or ``until``; ``seq``: the last event before the submission."""
     board = Board()
-    # The rows begin as they were at submit, and events bring them on.  So the end of the run comes by an event, too: a
-    # run that is over already would end on the board before any of its jobs.
+    # The rows begin with the state at submission, and events update them.  The end of the run therefore has to come by
+    # an event, too: a run already over would end on the board before its jobs.
     sight = sight or Patience(say=show.say)
     run = replace(sight.ask(lambda: fleet.run(plan.run)), ended=0)
     board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
@@ -236,6 +236,6 @@ def warn_of_dead_daemons(fleet: Fleet) -> None:
 
 
 def warn_of_untellable(fleet: Fleet, plan: RunPlan) -> None:
-    """A run is not refused for whom its file tells, and its end may not be told."""
+    """Warn of a notify target that cannot be told: the run is not refused, but its end may go untold."""
     if wrong := untellable(fleet.registry.notices, plan.fields.notify):
         click.echo(f"warning: {wrong}", err=True)

@@ -1,4 +1,4 @@
-"""``status``: where runs and jobs stand, once or (``--watch``) as it goes on."""
+"""``status``: the state of runs and jobs, once or (``--watch``) continuously."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def status(ids: tuple[str, ...], watch: bool, json: bool, patience: float, url: 
 
 
 def watch_runs(fleet: Fleet, ids: Sequence[str], patience: float) -> int:
-    """Follow runs; without ids also those that are started meanwhile."""
+    """Follow runs; without ids also runs started meanwhile."""
     bear_lost_output()
     seq = fleet.registry.events.last()
     board = Board()
@@ -89,7 +89,7 @@ def watch_runs(fleet: Fleet, ids: Sequence[str], patience: float) -> int:
     return Exit.GONE if ids and board.gone else Exit.ALL
 
 
-# --- which runs -----------------------------------------------------------------------------------------
+# --- selection of runs ----------------------------------------------------------------------------------
 
 
 def unfinished(fleet: Fleet) -> list[RunId]:
@@ -98,12 +98,12 @@ def unfinished(fleet: Fleet) -> list[RunId]:
 
 
 def last(fleet: Fleet) -> list[RunId]:
-    """The last few runs that are over."""
+    """The last few ended runs."""
     return [run.id for run in reversed(fleet.runs(limit=LAST)) if run.ended]
 
 
 def runs_of(fleet: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
-    """The runs of all that was chosen, those of single jobs included."""
+    """The runs of a selection, also the runs of single jobs."""
     members = dict.fromkeys(place.transaction for each in chosen for place in each.jobs)
     whole = [run for each in chosen for run in each.runs]
     return list(dict.fromkeys([*whole, *fleet.glances.runs_of(members).values()]))
@@ -116,7 +116,7 @@ def runs_of(fleet: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
 
 
 def show_all(fleet: Fleet) -> None:
-    """The unfinished runs with some of their jobs, the last few as a line."""
+    """Show the unfinished runs with some of their jobs, and the last few ended runs as a line."""
     over, going = last(fleet), unfinished(fleet)
     now = fleet.registry.hosts.now() / 1000
     for each in fleet.holding():
@@ -130,7 +130,7 @@ def show_all(fleet: Fleet) -> None:
 
 
 def in_force(holding: Holding, now: float) -> str:
-    """A pause-all or a drain as one line: why, whose, and until when."""
+    """A pause-all or a drain as one line: cause, owner, and end."""
     parts = [f"{holding.reason} holds jobs {since(holding.since / 1000, now)}"]
     parts += [holding.cause] * bool(holding.cause) + [f"by {holding.owner}"] * bool(holding.owner)
     parts += ["is being lifted"] if holding.lifting else []
@@ -139,7 +139,7 @@ def in_force(holding: Holding, now: float) -> str:
 
 
 def show_run(fleet: Fleet, run_id: RunId, *, most: int) -> None:
-    """A run and at most so many of its jobs; 0: all, -1: none."""
+    """Show a run and at most ``most`` of its jobs; 0: every job, -1: no job."""
     run = next(iter(fleet.registry.views.runs_of([run_id])), None)
     click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
     if most < 0:
@@ -176,7 +176,7 @@ def pages(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:
 
 
 def cells(job: JobView) -> list[str]:
-    """A job as columns: name, host, status, how far, how long, and what there is to say."""
+    """A job as columns: name, host, status, progress, time, and remarks."""
     row = Row.of(job)
     percent = f"{100 * job.offset // job.len} %" if job.len else ""
     amount = f"{size(job.offset)} of {size(job.len)}" if job.len else ""

@@ -1,4 +1,4 @@
-"""``stores``: where targets lie, and how much of the fleet may write there at once; changed while it runs."""
+"""``stores``: places for targets, and the fleet's budget for each, changed while the fleet runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
 
 def cells(store: StoreView, *, alive: bool = True) -> list[str]:
     copies = f"{store.running} of {store.jobs}" if store.jobs else str(store.running)
-    flows = f"{size(store.flow)}/s" if alive else "unknown"  # nobody measures
+    flows = f"{size(store.flow)}/s" if alive else "unknown"  # without a coordinator the flow is not measured
     return [store.name, copies, str(store.waiting), flows, in_words(store.speed), store.path, store.by]
 
 

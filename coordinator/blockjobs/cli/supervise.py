@@ -1,6 +1,7 @@
-"""Keeping programs running: started again when they die, stopped in order, none left behind.
+"""Keep programs running: start them again when they die, stop them in order, leave none behind.
 
-Only the main thread may use this: signals are waited for, not handled, and children are tied to its life.
+Only the main thread may use this module: signals are waited for, not handled, and children are tied to the thread's
+life.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from blockjobs.server import last_line
 
 log = logging.getLogger(__name__)
 
-BACKOFF: Final = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds before it is started again, by deaths in a row
-STEADY: Final = 10.0  # seconds a program must live for its deaths to be forgotten
+BACKOFF: Final = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds before the next start, by deaths in a row
+STEADY: Final = 10.0  # seconds of life after which earlier deaths are forgotten
 PATIENCE: Final = 10.0  # seconds from SIGTERM to SIGKILL
 STOP: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to be kept running.  Those of a lower ``wave`` are stopped, and gone, before the next.
+    """A program to keep running.  Programs of a lower ``wave`` are stopped, and gone, before the next wave.
 
-    ``reports``: it says when it serves (``blockjobs.process.watchdog``).
+    ``reports``: the program reports when it serves (``blockjobs.process.watchdog``).
     """
 
     name: str
@@ -49,19 +50,19 @@ class Program:
 
 @dataclass(slots=True)
 class Child:
-    """A program and its present process; between a death and the next start there is none."""
+    """A program and its present process; no process between a death and the next start."""
 
     program: Program
     log: Path
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    due: float = 0.0  # when it may be started (again)
+    due: float = 0.0  # time of the (next) start
     deaths: int = 0  # in a row
-    ready: bool = False  # its present process has said so
+    ready: bool = False  # the present process has reported that it serves
 
 
 class Supervisor:
-    """A ``with`` block: whatever was started in it is gone after it."""
+    """A ``with`` block that ends every process started inside."""
 
     def __init__(self, logs: Path) -> None:
         self.children: dict[str, Child] = {}
@@ -69,12 +70,12 @@ class Supervisor:
         self._stopping = False
 
     def __enter__(self) -> Self:
-        # Under nohup a hangup is ignored; blocked and waited for, it would not be.
+        # Under nohup a hangup is ignored; if blocked and waited for, a hangup would end the block.
         self._stop = STOP - {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else STOP
         self._waited = self._stop | {signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         self._others = {process.pid for process in psutil.Process().children()}
-        adopt_orphans(wanted=True)  # else nobody might collect, or even find, what a killed child leaves
+        adopt_orphans(wanted=True)  # else the remains of a killed child might never be collected, or even found
         self._guard = Guard()
         self._reports = Reports()
         return self
@@ -97,7 +98,7 @@ class Supervisor:
         self._spawn(child)
 
     def tend(self, seconds: float) -> bool:
-        """Start again what died, for about ``seconds``; False as soon as somebody asks us to stop."""
+        """Start dead programs again, for about ``seconds``; return False on a signal to stop."""
         give_up = time.monotonic() + seconds
         while True:
             self._reap()
@@ -114,12 +115,12 @@ class Supervisor:
                 return True
 
     def silent(self) -> list[str]:
-        """The programs that have to say that they serve, and whose present process has not."""
+        """The reporting programs whose present process does not serve yet."""
         self._hear()
         return [name for name, child in self.children.items() if child.program.reports and not child.ready]
 
     def stop(self) -> None:
-        """SIGTERM wave by wave; SIGKILL what is still there after ``PATIENCE``."""
+        """Send SIGTERM wave by wave, and SIGKILL to processes that outlive ``PATIENCE``."""
         self._stopping = True
         for wave in sorted({child.program.wave for child in self.children.values()}):
             self._end([child for child in self.children.values() if child.program.wave == wave])
@@ -164,7 +165,7 @@ class Supervisor:
                 continue
             group, code = child.process.pid, child.process.returncode
             child.process, child.ready = None, False
-            kill(group)  # what its leader left behind would hold sockets, locks and files
+            kill(group)  # a dead leader's group would hold sockets, locks and files
             self._guard.drop(group)
             self._bury(child, describe_end(code))
         for orphan in self._orphans():

@@ -1,4 +1,4 @@
-"""Whether the coordinator can tell those whom a run file names: all kinds of URLs but webhooks need apprise there."""
+"""Whether the coordinator can notify the targets of a run file: URLs other than webhooks need apprise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALL: Final = "pip install 'blockjobs[notify]'"
 
 
 def first_of_apprise(notify: Mapping[str, Sequence[str]]) -> str:
-    """The first URL that only apprise can tell, as it may be shown, with its place in the file; "" where none is."""
+    """The first URL that needs apprise, with its secrets hidden and its place in the file; "" without one."""
     found = (
         f"notify.{outcome}[{n}]: {shown(url)}"
         for outcome, urls in notify.items() for n, url in enumerate(urls) if kind_of(url) is Kind.APPRISE
@@ -21,7 +21,7 @@ def first_of_apprise(notify: Mapping[str, Sequence[str]]) -> str:
 
 
 def untellable(notices: Notices, notify: Mapping[str, Sequence[str]]) -> str:
-    """What is wrong with whom a run file tells; "" where nothing is, or where it is not known."""
+    """The error in the notify targets of a run file; "" without an error, or if apprise's presence is unknown."""
     url = first_of_apprise(notify)
     if not url or notices.has_apprise() is not False:
         return ""

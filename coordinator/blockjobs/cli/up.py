@@ -1,4 +1,4 @@
-"""``blockjobs up``: everything on one machine, in the foreground, kept running until it is told to stop."""
+"""``blockjobs up``: the whole fleet on one machine, in the foreground, kept running until it is told to stop."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from blockjobs.registry.fitness import expect_fit_server
 from blockjobs.server import RedisServer, last_line, make_private, socket_in
 from blockjobs.settings import absolute, read_settings
 
-READY_LIMIT: Final = 60.0  # seconds until all must answer
-LOOK: Final = 0.1  # seconds between two looks at who answers
-GIVE_UP: Final = 4  # deaths in a row, before ready, after which waiting is no use
-LEFTOVER_LIMIT: Final = 15.0  # seconds: what an `up` killed with SIGKILL leaves is gone by then
+READY_LIMIT: Final = 60.0  # seconds until every process must answer
+LOOK: Final = 0.1  # seconds between two checks of the processes
+GIVE_UP: Final = 4  # deaths in a row, before ready, after which waiting is useless
+LEFTOVER_LIMIT: Final = 15.0  # seconds in which the processes of an `up` killed with SIGKILL end
 
-# The order of stopping: copies park and the steps end while there is still somebody to tell.
+# The order of stopping: copies park and steps end while the daemons still record the results.
 COPY, STEPS, FINALIZER, COORDINATOR, FLOWER, SERVER = range(6)
 
 
@@ -88,7 +88,7 @@ def up(
 
 
 def check_flower() -> None:
-    """Raises Refused: Flower, which comes with an extra, is not installed."""
+    """Raise Refused if Flower, an optional extra, is not installed."""
     try:
         found = find_spec("flower") is not None
     except ImportError:
@@ -97,7 +97,7 @@ def check_flower() -> None:
         raise Refused("--flower: Flower is not installed here: pip install 'blockjobs[flower]'")
 
 
-# --- what is to run -----------------------------------------------------------------------------------
+# --- programs ----------------------------------------------------------------------------------------
 
 
 def programs(
@@ -128,15 +128,15 @@ def qmp_socket(directory: Path) -> Path:
     return socket_in(directory, "qmp.sock")
 
 
-# --- one `up` a directory -----------------------------------------------------------------------------
+# --- one `up` for each directory ---------------------------------------------------------------------
 
 
 @contextmanager
 def owned(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` against any other ``up``; wait a little for what a killed one left behind.
+    """Hold ``directory`` against any other ``up``; wait a little for the processes of a killed ``up``.
 
     Raises:
-        Refused: another one is running there.
+        Refused: another ``up`` runs in the directory.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _locked(lock: int) -> bool:
 
 
 def _lives(holder: str) -> bool:
-    """Whether the ``up`` that wrote its number into the lock is there, and not what is left of it."""
+    """Whether the ``up`` with the process id in the lock is alive, not only its remains."""
     try:
         return psutil.Process(int(holder)).status() != psutil.STATUS_ZOMBIE
     except (ValueError, psutil.Error):
@@ -189,13 +189,13 @@ def written_env(directory: Path, url: str) -> Iterator[None]:
         (directory / "env").unlink(missing_ok=True)
 
 
-# --- until all of it answers --------------------------------------------------------------------------
+# --- until every process answers ---------------------------------------------------------------------
 
 
 def start_server(supervisor: Supervisor, directory: Path, given: str) -> str:
-    """The URL of Redis: the given one, else our own, started and supervised, when it answers."""
+    """The URL of an answering Redis: the given URL, else a server started and supervised here."""
     server = RedisServer(directory / "redis")
-    if given and given != server.url:  # a shell that sourced the env of an earlier `up` means our own
+    if given and given != server.url:  # a shell with the env file of an earlier `up` means this `up`'s own server
         return given
     server.prepare()
     supervisor.start(Program("server", tuple(server.command), SERVER))
@@ -211,7 +211,7 @@ def start_server(supervisor: Supervisor, directory: Path, given: str) -> str:
 
 
 def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) -> bool:
-    """True when every process serves and every host may be given work; False when somebody asked us to stop before.
+    """Wait until every process serves and every host may get work; return False on an earlier signal to stop.
 
     Raises:
         BlockjobsError: a process does not come up; quotes the last line of its log.
@@ -231,7 +231,7 @@ def await_ready(supervisor: Supervisor, url: str, hosts: Sequence[LocalHost]) ->
 
 
 def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
-    """The workers that are missing of the hosts that the coordinator has not judged to be up."""
+    """The missing workers of the hosts that the coordinator has not judged up."""
     known = registry.hosts.known()
     down = [host.name for host in hosts if host.name not in known or known[host.name].state != "up"]
     missing = {name: [each.worker for each in known[name].absent] if name in known else [] for name in down}
@@ -239,7 +239,7 @@ def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
 
 
 def note_shared_disk(directory: Path, hosts: Sequence[LocalHost]) -> None:
-    """Redis waits for its disk at every write: a copy to the same disk has made it answer in 167 ms (p99)."""
+    """Note a shared disk: Redis waits for its disk at every write, and answered in 167 ms (p99) beside a copy."""
     device = directory.stat().st_dev
     shared = [host.name for host in hosts if host.root.stat().st_dev == device]
     if shared:

@@ -1,4 +1,4 @@
-"""The verbs on the command line: each for a job, for all members of a run, or for a quoted glob."""
+"""The verbs on the command line: for a job, for every member of a run, or for a quoted glob."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from blockjobs.model.errors import Refused
 from blockjobs.model.ids import JobId
 from blockjobs.model.states import ACCEPTS, Status, Verb
 
-Act = Callable[[JobId], str]  # does it to one job, and says how that job is now
+Act = Callable[[JobId], str]  # applies a verb to a job, and returns the job's new state in a word
 
 
 def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]:
-    """Do a verb to all of a selection; returns how many jobs are how now.
+    """Apply a verb to a selection; return the number of jobs by new state.
 
-    Of a run or a glob, those members are left out that do not accept it, as long as one does.
+    Members of a run or a glob that do not accept the verb are skipped, as long as some member accepts.
 
     Raises:
-        Refused: nobody accepted it; the first refusal.
+        Refused: no job accepted the verb; the first refusal.
     """
     done: Counter[str] = Counter()
     refusal: Refused | None = None
     jobs = [place.job for place in chosen.jobs]
     if chosen.many:
         status = fleet.glances.progress(chosen.jobs)
-        # Those in a status that never accepts it are not asked at all, unless it is so for all of them.
-        accepts = ACCEPTS[verb] | ({Status.ABORTING} if verb is Verb.CANCEL else set())  # it may be tried again
+        # Jobs in a status that never accepts the verb are not asked, unless no job is in an accepting status.
+        # an aborting job may be retried
+        accepts = ACCEPTS[verb] | ({Status.ABORTING} if verb is Verb.CANCEL else set())
         jobs = [job for job in jobs if job in status and status[job].status in accepts] or jobs[:1]
     for job in jobs:
         try:
@@ -49,7 +50,7 @@ def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]
 
 
 def each(ids: tuple[str, ...], url: str | None, verb: Verb, act: Callable[[Fleet, JobId], str]) -> int:
-    """Do a verb to every ID; the exit code.  One that is refused does not keep the others from it."""
+    """Apply a verb to every ID; return the exit code.  A refused ID does not stop the rest."""
     bear_lost_output()
     refused: Refused | None = None
     with Fleet(url) as fleet:

@@ -1,4 +1,4 @@
-"""``verify`` of runs and jobs: on the hosts where their images lie, by a run of its own with a job for each."""
+"""``verify`` for runs and jobs: on the hosts with the images, by a new run with a job for each image."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from blockjobs.model.verifications import PublishedImage, image_of, store_of
 from blockjobs.model.volumespec import FileVolume
 from blockjobs.registry.views import JobView, RunView
 
-ITSELF = "a verification itself"  # of which nobody has to be told where a glob has met one
+ITSELF = "a verification itself"  # not reported where a glob matches a verification
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSelection:
-    """What an ID stands for: images, and how many there are not, by why."""
+    """The images of an ID, and the number of jobs without an image, by reason."""
 
     images: list[PublishedImage] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
@@ -49,10 +49,10 @@ class ImageSelection:
 
 
 def verify_there(fleet: Fleet, texts: Sequence[str], *, speed: int, detach: bool, json: bool, patience: float) -> int:
-    """Verify what some IDs, or HOST:/PATH, stand for; returns the exit code.
+    """Verify the images of some IDs, or of HOST:/PATH; return the exit code.
 
     Raises:
-        Refused: one of them stands for nothing that is published, or a run is still going.
+        Refused: an ID has no published image, or a run is still going.
     """
     images = chosen(fleet, texts)
     places = [(store.name, store.path) for store in fleet.stores()]
@@ -66,7 +66,7 @@ def verify_there(fleet: Fleet, texts: Sequence[str], *, speed: int, detach: bool
 
 
 def chosen(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
-    """Every image that is meant, once."""
+    """The selected images, without repetition."""
     shelf: Shelf | None = None
     found: dict[tuple[str, str], PublishedImage] = {}
     for text in texts:
@@ -81,7 +81,7 @@ def chosen(fleet: Fleet, texts: Iterable[str]) -> list[PublishedImage]:
 
 
 def placed(text: str) -> PublishedImage:
-    """An image by its place: HOST:/PATH."""
+    """The image at a place HOST:/PATH."""
     volume = volumespec.parse(text)
     if not isinstance(volume.volume, FileVolume):
         raise Refused(f"{volume.text} is a device: the file of a published image was expected")
@@ -89,22 +89,22 @@ def placed(text: str) -> PublishedImage:
 
 
 class Shelf:
-    """All that is published, by what history knows; and of what jobs on record made, why it is not."""
+    """The published images by the history, and for jobs on record the reasons for a missing image."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._here = fleet
         self._runs = {run.id: run for run in fleet.runs()}
         self._targets: dict[str, list[PublishedTarget]] = {}  # by run
-        self._holder: dict[tuple[str, str], str] = {}  # whose the file at a place is: the last one's that wrote it
+        self._holder: dict[tuple[str, str], str] = {}  # the run that wrote the file at a place last
         for target in sorted(fleet.registry.history.targets(self._runs.values()), key=lambda each: each.at):
             self._targets.setdefault(target.run, []).append(target)
             self._holder[target.place] = target.run
 
     def find(self, text: str) -> list[PublishedImage]:
-        """The images that an ID stands for.
+        """The images of an ID.
 
         Raises:
-            Refused: there is none, or the run is still going.
+            Refused: the ID has no image, or the run is still going.
         """
         if is_glob(text):
             found, what = self._like(text), f"'{text}'"
@@ -135,7 +135,7 @@ class Shelf:
             found.left["pruned"] += run.pruned
 
     def _itself(self, run: RunView) -> bool:
-        """Whether it is a verification: of one nothing is ever published, be it over or not."""
+        """Whether a run is a verification, which never publishes anything, over or not."""
         return all(job.type == verifications.TYPE for job in self._here.list(run.id))
 
     def _like(self, text: str) -> ImageSelection:
@@ -158,7 +158,7 @@ class Shelf:
         return found
 
     def _one(self, text: str) -> list[PublishedImage]:
-        """The image of a job; several where a rescan found that several hosts have one."""
+        """The image of a job; several if a rescan found the image on several hosts."""
         named = [target for targets in self._targets.values() for target in targets if target.job == text]
         if named:
             last = max(named, key=lambda target: target.at).run
@@ -186,7 +186,7 @@ class Shelf:
 
 
 def unlisted(job: JobView) -> PublishedImage | str:
-    """What a job has left that is not among the backups: what it restored; else why there is nothing."""
+    """The image of a job outside of the history, which only a restore has; else why the job has no image."""
     if job.type == verifications.TYPE:
         return ITSELF
     if job.status is not Status.CONCLUDED:
@@ -205,7 +205,7 @@ def unlisted(job: JobView) -> PublishedImage | str:
 def ready(
     fleet: Fleet, images: Sequence[PublishedImage]
 ) -> tuple[list[PublishedImage], list[tuple[PublishedImage, str]]]:
-    """The images that can be read now; and the others, with why not."""
+    """The images that can be read now, and the remaining images with their reasons."""
     away = absent(fleet, dict.fromkeys(Host(image.host) for image in images))
     going, without = [], []
     for image in images:
@@ -220,7 +220,7 @@ def ready(
 
 
 def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
-    """How it ended: one line, and one for each image that is not as it was written, or was not read."""
+    """The outcome of a verification: a line, and a line for each image that differs or was not read."""
     tally = board.runs[run_id]
     took = ago(tally.ended - tally.began)
     bad, stopped, away = tally.words["failed"], tally.words["cancelled"], sum(len(each.jobs) for each in skipped)

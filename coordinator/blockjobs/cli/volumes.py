@@ -41,10 +41,10 @@ def add(name: str, volume: str, url: str | None) -> None:
 
 
 def parsed(text: str) -> object:
-    """A volume as typed.
+    """A typed volume.
 
     Raises:
-        BadInput: it looks like JSON and is none.
+        BadInput: the text looks like JSON and is malformed.
     """
     if not text.lstrip().startswith("{"):
         return text

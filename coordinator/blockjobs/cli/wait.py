@@ -58,7 +58,7 @@ def wait(ids: tuple[str, ...], timeout: float | None, patience: float, url: str 
 
 
 def ending(fleet: Fleet, name: str, *, succeeded: bool) -> Verdict:
-    """How a run ended by its file's policies; a job only did or did not."""
+    """The verdict on a run by its file's policies; a job only succeeds or fails."""
     try:
         return fleet.verdict(name)
     except (NoSuchRun, Unreadable):

@@ -1,4 +1,4 @@
-"""Why a job does not move: the one question an operator asks at night.  Pure: everything that is known goes in."""
+"""Why a job does not move, the question of an operator at night.  Pure: every known fact is passed in."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from blockjobs.registry.verbs import HoldTerms
 from blockjobs.registry.views import JobView, TxnView
 
 QUEUED: Final = (Status.RUNNING, Status.READY)
-HANGING: Final = 3  # paths that hang on one host, told of one job
+HANGING: Final = 3  # hanging paths of a host reported for a job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A job and all that its way depends on."""
+    """A job and the facts that decide when it goes on."""
 
     job: JobView
     txn: TxnView | None
     hosts: Mapping[Host, HostView]
-    ahead: int | None  # jobs that get a slot of its host before it; None: it does not wait for one
+    ahead: int | None  # jobs that get a slot of the host before this job; None: the job waits for no slot
     daemons: Mapping[str, bool]
-    store: StoreView | None = None  # of its target
-    before: int | None = None  # jobs that get a place in that store before it; None: it does not wait for one
-    behind: str = ""  # the run of its name that its own waits for
+    store: StoreView | None = None  # of the job's target
+    before: int | None = None  # jobs that get a place in the store before this job; None: the job waits for no place
+    behind: str = ""  # the earlier run of the same name that the job's run waits for
     held_since: Mapping[str, float] = field(default_factory=dict)
     terms: Mapping[str, HoldTerms] = field(default_factory=dict)  # of holds with an owner or an end
 
@@ -43,7 +43,7 @@ class Scene:
 
 
 def why(scene: Scene) -> list[str]:
-    """What the job waits for, most telling first; empty where it moves or is over."""
+    """The reasons for the job's wait, most important first; empty if the job moves or is over."""
     job = scene.job
     if job.status is Status.CONCLUDED:
         return []
@@ -75,7 +75,7 @@ def why(scene: Scene) -> list[str]:
 
 
 def _stuck(scene: Scene) -> list[str]:
-    """What its attempt hangs on, or would hang on."""
+    """The hanging path that delays the job's attempt, or would delay its next attempt."""
     job = scene.job
     if job.claimed and job.hangs:
         at, path = job.hangs
@@ -84,7 +84,7 @@ def _stuck(scene: Scene) -> list[str]:
 
 
 def slowed(scene: Scene) -> str:
-    """Why it may move less than the user lets it; "" where it may move as much."""
+    """Why the job may move less than its own limit; "" without a lower limit."""
     job, host = scene.job, scene.hosts.get(scene.job.host)
     if not job.slowed:
         return ""
@@ -95,7 +95,7 @@ def slowed(scene: Scene) -> str:
 
 
 def absent(txn: TxnView, hosts: Mapping[Host, HostView], now: float) -> list[str]:
-    """The hosts that are away and owe something, with what they owe."""
+    """The absent hosts that owe a step, with the step."""
     step = _step(txn)
     told = []
     for name, owed in sorted(txn.owing.items()):
@@ -137,7 +137,7 @@ def _slot(scene: Scene) -> list[str]:
 
 
 def _peers(scene: Scene) -> list[str]:
-    """Its own copy is done."""
+    """The reasons for a wait after the job's own copy is done."""
     if scene.txn is None:
         return []
     owing = {host: owed["run"] for host, owed in sorted(scene.txn.owing.items()) if owed.get("run", 0) > 0}
@@ -150,7 +150,7 @@ def _peers(scene: Scene) -> list[str]:
 
 
 def _barrier(scene: Scene) -> list[str]:
-    """What its transaction stands at."""
+    """The reasons for a wait at a barrier of the transaction."""
     txn, told = scene.txn, []
     if txn is None:
         told.append("waits for its transaction to be closed")
@@ -180,13 +180,13 @@ def _barrier(scene: Scene) -> list[str]:
 
 
 def _step(txn: TxnView) -> Step | None:
-    """The first step that somebody owes."""
+    """The first step that a host or the finalizer owes."""
     steps = (Step.SETTLE, Step.CONCLUDE) if txn.decision else FORWARD
     return next((step for step in steps if any(owed.get(step, 0) > 0 for owed in txn.owing.values())), None)
 
 
 def _hanging(scene: Scene, name: Host, *, every: bool) -> list[str]:
-    """What hangs on a host beneath this job, or in its transaction; ``every``: else whatever hangs there."""
+    """The paths that hang beneath this job or in its transaction on a host; ``every``: else any hanging path."""
     host, job = scene.hosts.get(name), scene.job
     if host is None:
         return []

@@ -70,7 +70,7 @@ class Coordinator:
         if not self._seq:
             self._begin()
         if self._each_look():
-            part("the clock of Redis", self._watch_clock)  # before any judgement by this clock
+            part("the clock of Redis", self._watch_clock)  # before anything is judged by it
             part("the look at hosts and leases", self._look)
             self.registry.hosts.daemon_beat("coordinator", self._seq, self.quarantine.told())
             part("the terms of runs", partial(self.terms.look, self._now(), self.quarantine.handle))

@@ -250,7 +250,7 @@ class Finalizer:
             before = view, what
             if (finished := self._do(view, what)) is not None:
                 return finished, view
-            if boottime() > until:  # checked last: however slow Redis is, each turn does a step
+            if boottime() > until:  # only now: however long all of it takes, each turn does a step
                 return None
         self._waiting.pop(txn, None)
         return True, None

@@ -54,7 +54,7 @@ class RollCall:
         for host, card in cards.items():
             before = known.get(host, Judged("", 0))
             words = {worker: self._judge(host, worker, card, before, silent) for worker in WorkerName}
-            if card.copy_beat is None:  # the version of this host reports no copy worker
+            if card.copy_beat is None:  # its version tells nothing of its copy worker
                 words[WorkerName.COPY] = words[WorkerName.STEPS]
             state, self._judged[host] = judge_host(words), before
             if state is None:

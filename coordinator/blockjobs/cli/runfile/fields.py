@@ -228,7 +228,7 @@ class StoreSaid(Model):
 
 
 class Notify(Model):
-    """Who is told of the end; ``partial`` is failure unless said.  ``attention``: who is told what needs a person."""
+    """URLs to notify of the end; ``partial`` is ``failure`` unless given.  ``attention``: URLs for a person's help."""
 
     failure: Urls = Field(default_factory=list)
     partial: Urls = Field(default_factory=list)
