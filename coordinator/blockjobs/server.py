@@ -22,10 +22,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blockjobs.model.errors import NoRedis
+from blockjobs.process.sockets import LONGEST_SOCKET
 from blockjobs.process.spawn import spawn
 
 NAMES: Final = ("redis-server", "valkey-server")  # in the order of the search on PATH
-LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL
 START_LIMIT: Final = 60.0  # seconds: a large append-only file takes a while to load
 STOP_LIMIT: Final = 10.0  # seconds
 

@@ -20,7 +20,7 @@ ALLOWED = {  # room of blockjobs -> the rooms and loose files of blockjobs that 
     "ask":     {"model", "registry", "process", "broker"},
     "client":  {"model", "registry", "ask", "settings"},
     "daemons": {"model", "registry", "process", "notify", "broker", "ask"},
-    "qmp":     {"model", "registry", "client"},
+    "qmp":     {"model", "registry", "process", "client"},
     "settings": {"model", "registry"},
     "server":  {"model", "process"},
 }  # fmt: skip

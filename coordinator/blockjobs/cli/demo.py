@@ -30,12 +30,12 @@ from blockjobs.cli.follow import shown, verdict
 from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.outlets import bear_lost_output
 from blockjobs.cli.output import aligned
-from blockjobs.cli.output import size as text_of
 from blockjobs.cli.phrases import count
 from blockjobs.cli.start import attend
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import BadInput, BlockjobsError
 from blockjobs.model.ids import JobId, RunId
+from blockjobs.model.numbers import size_text as text_of
 from blockjobs.model.policies import RunOutcome
 from blockjobs.process.spawn import spawn
 from blockjobs.server import last_line

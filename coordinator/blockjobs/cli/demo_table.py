@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from blockjobs.cli.output import size
 from blockjobs.model.ids import RunId
+from blockjobs.model.numbers import size_text
 from blockjobs.registry.events import Event
 
 TITLES = ["RUN", "JOBS", "BYTES", "SECONDS", "DECISION", "PAUSED WITHIN"]
@@ -57,4 +57,4 @@ def rows(told: Iterable[Story]) -> Iterator[list[str]]:
     for story in told:
         worst = f"{max(story.latencies) * 1000:.0f} ms" if story.latencies else "-"
         seconds = f"{story.ended - story.began:.1f}" if story.ended else "-"
-        yield [story.run, str(story.jobs), size(story.bytes), seconds, story.decision or "-", worst]
+        yield [story.run, str(story.jobs), size_text(story.bytes), seconds, story.decision or "-", worst]

@@ -20,12 +20,12 @@ from rich.console import Console
 
 from blockjobs.cli.board import Board, Row
 from blockjobs.cli.live import Bars
-from blockjobs.cli.output import size
 from blockjobs.cli.phrases import ago, count, line
 from blockjobs.client.event_stream import PATIENCE, Records, Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.errors import NoSuchRun, RunGone
 from blockjobs.model.ids import RunId
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import RunOutcome, Skipped, replaced_text
 from blockjobs.registry.events import Event
 from blockjobs.registry.views import RunView
@@ -172,7 +172,7 @@ def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met
     if word is RunOutcome.SKIPPED:
         return [f"run {run_id} skipped after {took}: {replaced_text(tally.replaced)}"]
     if word is RunOutcome.COMMITTED:
-        all_of_it = f"{count(tally.jobs, 'job')}, {size(tally.len)} in {took}"
+        all_of_it = f"{count(tally.jobs, 'job')}, {size_text(tally.len)} in {took}"
         return [f"run {run_id} {word}: {all_of_it}{left_out}{enough}", *without]
     lost = [f"  {row.place.job}: {row.undefined}" for row in board.rows.values() if row.run == run_id and row.undefined]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]

@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json, size
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.phrases import ago, clock, count, short
 from blockjobs.client.fleet import Fleet
 from blockjobs.model import keep
 from blockjobs.model.errors import Refused
 from blockjobs.model.keep import PublishedTarget
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import replaced_text
 from blockjobs.registry.history import keeps
 from blockjobs.registry.views import RunView
@@ -129,8 +130,8 @@ def cells(each: HistoryEntry, now: float) -> list[str]:
     over = bool(run.ended)
     return [
         run.id, clock(run.published / 1000, now), ago(run.elapsed) if over else ago(now - run.published / 1000),
-        jobs(run), size(run.sums.get("read", 0)), size(run.sums.get("written", 0)),
-        f"{size(run.rate)}/s" if run.rate else "", each.word, targets_word(each),
+        jobs(run), size_text(run.sums.get("read", 0)), size_text(run.sums.get("written", 0)),
+        f"{size_text(run.rate)}/s" if run.rate else "", each.word, targets_word(each),
     ]  # fmt: skip
 
 

@@ -8,11 +8,12 @@ import click
 
 from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.options import owner, redis_option
-from blockjobs.cli.output import aligned, print_json, size
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.phrases import count, hangs, since
 from blockjobs.cli.phrases import speed as speed_of
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.liveness import describe_absence
+from blockjobs.model.numbers import size_text
 from blockjobs.registry.holds import DRAIN
 from blockjobs.registry.hostnames import Carried
 from blockjobs.registry.hosts import HostView
@@ -137,7 +138,7 @@ def carried(what: Carried) -> str:
 
 def cells(host: HostView, now: float, *, drained: bool = False) -> list[str]:
     facts = host.facts
-    memory = size(int(facts["memory"])) if "memory" in facts else ""
+    memory = size_text(int(facts["memory"])) if "memory" in facts else ""
     return [
         host.name, host.state + ", drained" * drained, str(host.slots), str(host.running), str(host.waiting),
         speed_of(host.speed) if host.speed else "", str(facts.get("cpus", "")), memory,

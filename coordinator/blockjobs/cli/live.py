@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from blockjobs.cli.board import OVER, Board, Row, Tally
-from blockjobs.cli.output import size, span
+from blockjobs.cli.output import span
 from blockjobs.cli.phrases import count, sentence
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import RunOutcome
 from blockjobs.registry.events import Event
 
@@ -97,7 +98,7 @@ def draw(board: Board, room: int, width: int) -> RenderableType:
 def _job(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = row.word
     style = STYLES.get(word, "")
-    rate = f"{size(row.rate.value)}/s" if word == "running" else ""
+    rate = f"{size_text(row.rate.value)}/s" if word == "running" else ""
     yield Text(row.name)
     yield Text(word, style)
     yield _bar(row.offset, row.len, style, width, full=word == "done")
@@ -107,7 +108,7 @@ def _job(row: Row, width: int, *, wide: bool) -> Iterable[RenderableType]:
 def _run(tally: Tally, width: int, *, wide: bool) -> Iterable[RenderableType]:
     word = tally.outcome if tally.ended else "running"
     style = STYLES[word]
-    rate = "" if tally.ended else f"{size(tally.rate.value)}/s"
+    rate = "" if tally.ended else f"{size_text(tally.rate.value)}/s"
     yield Text(tally.id, "bold")
     yield Text(word, style)
     yield _bar(tally.offset, tally.len, style, width, full=word == RunOutcome.COMMITTED)
@@ -125,7 +126,7 @@ def _bar(offset: int, length: int, style: str, width: int, *, full: bool) -> Pro
 def _amounts(offset: int, length: int, rate: str, eta: float | None, *, wide: bool) -> Iterable[Text]:
     yield Text(f"{100 * offset // length} %" if length else "")
     if wide:
-        yield Text(f"{size(offset)} of {size(length)}" if length else "")
+        yield Text(f"{size_text(offset)} of {size_text(length)}" if length else "")
     yield Text(rate)
     yield Text(f"ETA {span(eta)}" if eta is not None else "")
 

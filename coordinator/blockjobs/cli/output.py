@@ -14,8 +14,6 @@ import click
 from blockjobs.model.volumespec import printable
 from blockjobs.registry import odd
 
-UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
 
 class _Complaints(logging.Handler):
     """A record of the log as a line of a command."""
@@ -67,15 +65,6 @@ def complain(text: str) -> None:
 
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=False))
-
-
-def size(count: float) -> str:
-    """1536 -> ``1.5 KiB``."""
-    for unit in UNITS:
-        if abs(count) < 1024 or unit == UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError(count)
 
 
 def span(seconds: float) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
-from blockjobs.cli.output import size
 from blockjobs.model.cuts import CRASH
 from blockjobs.model.hanging import HangingPath
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import replaced_text
 from blockjobs.registry.events import Event
 
@@ -41,7 +41,7 @@ def hangs(each: HangingPath, now: float) -> str:
 
 
 def speed(limit: int) -> str:
-    return f"{size(limit)}/s" if limit else "no limit"
+    return f"{size_text(limit)}/s" if limit else "no limit"
 
 
 def apart(seconds: float) -> str:
@@ -110,12 +110,12 @@ def _left_out(f: Mapping[str, str]) -> str:
 
 
 def _completed(f: Mapping[str, str]) -> str:
-    return f"failed: {f['error']}" if "error" in f else f"completed, {size(int(f['len']))}"
+    return f"failed: {f['error']}" if "error" in f else f"completed, {size_text(int(f['len']))}"
 
 
 def _cancelled(f: Mapping[str, str]) -> str:
     why = f": {f['reason']}" if "reason" in f else ""
-    return f"cancelled at {size(int(f['offset']))} of {size(int(f['len']))}{why}"
+    return f"cancelled at {size_text(int(f['offset']))} of {size_text(int(f['len']))}{why}"
 
 
 def _published(f: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ import click
 from blockjobs.cli.gather import ask, gather
 from blockjobs.cli.job_options import file_options
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import aligned, print_json, size, span
+from blockjobs.cli.output import aligned, print_json, span
 from blockjobs.cli.phrases import count, short
 from blockjobs.cli.start import read_whole
 from blockjobs.cli.tellable import untellable
@@ -23,6 +23,7 @@ from blockjobs.model.errors import VolumeBusy
 from blockjobs.model.forecast import CopyRates, Outlook, Owing, outlook, whole
 from blockjobs.model.ids import Host, JobId
 from blockjobs.model.jobs import JobSpec
+from blockjobs.model.numbers import size_text
 from blockjobs.model.runs import RunPlan
 from blockjobs.model.states import Status
 from blockjobs.registry.sizes import last_sizes
@@ -132,18 +133,18 @@ def lines(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Seque
         yield f"run {other} is not over"
     for job in jobs:
         yield from (f"warning: {short(job.job, run.run)} on {job.host}: {text}" for text in job.warnings)
-    total = f"{count(len(jobs), 'job')}, {size(sum(job.bytes for job in jobs))} to read"
+    total = f"{count(len(jobs), 'job')}, {size_text(sum(job.bytes for job in jobs))} to read"
     about = f", about {span(took)} by earlier runs" if took is not None else ""
     wrong = sum(bool(job.wrong) for job in jobs)
     yield total + about + (f"; something stands in the way of {count(wrong, 'job')}" if wrong else "")
 
 
 def cells(run: RunPlan, job: Outlook) -> list[str]:
-    free = "" if job.free is None else size(job.free)
+    free = "" if job.free is None else size_text(job.free)
     takes = "" if job.seconds is None else span(job.seconds)
-    needs = "" if job.needs is None else f"{size(job.needs.bytes)} ({job.needs.origin})"
+    needs = "" if job.needs is None else f"{size_text(job.needs.bytes)} ({job.needs.origin})"
     name, wrong = short(job.job, run.run), "; ".join(job.wrong)
-    return [name, job.host, size(job.bytes), size(job.size), needs, free, takes, wrong]
+    return [name, job.host, size_text(job.bytes), size_text(job.size), needs, free, takes, wrong]
 
 
 def as_json(run: RunPlan, jobs: Sequence[Outlook], took: float | None, same: Sequence[str]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from blockjobs.cli.board import Row
 from blockjobs.cli.history import jobs, targets_word
-from blockjobs.cli.output import size, span
+from blockjobs.cli.output import span
 from blockjobs.cli.phrases import ago, clock, count, sentence, short
 from blockjobs.cli.report_of import BYTES, Group, Report
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import replaced_text
 from blockjobs.model.verifications import in_words
 from blockjobs.registry.views import JobView, TxnView
@@ -24,9 +25,9 @@ def summary(found: Report, now: float) -> Iterator[tuple[str, str]]:
     yield "began", clock(run.published / 1000, now)
     yield "took", ago(run.elapsed) if run.ended else f"{ago(now - run.published / 1000)} so far"
     yield "jobs", jobs(run)
-    yield "bytes", ", ".join(f"{name} {size(run.sums.get(name, 0))}" for name in BYTES)
+    yield "bytes", ", ".join(f"{name} {size_text(run.sums.get(name, 0))}" for name in BYTES)
     if run.rate:
-        yield "rate", f"{size(run.rate)}/s"
+        yield "rate", f"{size_text(run.rate)}/s"
     if attempts := run.sums.get("attempts", 0):
         yield "attempts", str(attempts)
     if run.retried:
@@ -52,8 +53,8 @@ JOBS: Final = ("JOB", "HOST", "STATUS", "SIZE", "READ", "WRITTEN", "TOOK", "RATE
 
 def group_cells(group: Group) -> list[str]:
     return [
-        group.name, str(group.jobs), str(group.failed or ""), str(group.cancelled or ""), size(group.read),
-        size(group.written), span(group.seconds), f"{size(group.rate)}/s" if group.rate else "",
+        group.name, str(group.jobs), str(group.failed or ""), str(group.cancelled or ""), size_text(group.read),
+        size_text(group.written), span(group.seconds), f"{size_text(group.rate)}/s" if group.rate else "",
     ]  # fmt: skip
 
 
@@ -61,8 +62,8 @@ def job_cells(job: JobView) -> list[str]:
     read = job.bytes.get("read", 0)
     written = job.bytes.get("written", 0)
     return [
-        short(job.id, job.run), job.host, Row.of(job).word, size(job.len), size(read), size(written),
-        span(job.elapsed) if job.started else "", f"{size(read / job.elapsed)}/s" if job.elapsed and read else "",
+        short(job.id, job.run), job.host, Row.of(job).word, size_text(job.len), size_text(read), size_text(written),
+        span(job.elapsed) if job.started else "", f"{size_text(read / job.elapsed)}/s" if job.elapsed and read else "",
         str(job.attempts or ""), cut(job),
     ]  # fmt: skip
 
@@ -92,7 +93,7 @@ def salvaged(found: Report) -> Iterator[str]:
     for job in found.jobs:
         if ranges := job.result.get("salvaged"):
             lost, where = in_words(ranges, job.result.get("salvaged-more", 0), most=RANGES), f"on {job.host}"
-            yield f"{short(job.id, found.past.run.id)} {where}: {size(job.result['salvaged-bytes'])}: bytes {lost}"
+            yield f"{short(job.id, found.past.run.id)} {where}: {size_text(job.result['salvaged-bytes'])}: bytes {lost}"
 
 
 def skipped(found: Report) -> Iterator[str]:

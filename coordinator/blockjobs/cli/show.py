@@ -9,7 +9,7 @@ import click
 
 from blockjobs.cli.board import Row
 from blockjobs.cli.options import redis_option
-from blockjobs.cli.output import print_json, size, span
+from blockjobs.cli.output import print_json, span
 from blockjobs.cli.phrases import CRASHED, apart, clock, count, hangs, since, speed
 from blockjobs.cli.selection import is_glob, select
 from blockjobs.cli.standing import heading, needs
@@ -20,6 +20,7 @@ from blockjobs.model.cuts import CRASH
 from blockjobs.model.errors import NoSuchRun
 from blockjobs.model.hanging import HangingPath, hanging_under
 from blockjobs.model.ids import Host, RunId, TxnId
+from blockjobs.model.numbers import size_text
 from blockjobs.model.resolutions import resolution_text
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import FROM_MEDIUM, in_words
@@ -109,7 +110,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "source": spec.source.text,
         "target": spec.target.text,
         "job": ", ".join(_options(job)),
-        "progress": f"{size(job.offset)} of {size(job.len)}"
+        "progress": f"{size_text(job.offset)} of {size_text(job.len)}"
         + (f" ({100 * job.offset // job.len} %)" if job.len else ""),
         "speed": ", ".join(filter(None, (speed(job.speed), slowed(scene)))),
         "store": spec.store,
@@ -118,7 +119,7 @@ def about_job(scene: Scene) -> Iterator[str]:
         "started": f"{clock(job.started / 1000, now)}, {span(job.elapsed)} ago" if job.started else "",
         "ended": f"{clock(job.ended / 1000, now)}, {span(job.elapsed)} after its start" if job.ended else "",
         "attempts": _attempts(job),
-        "bytes": ", ".join(f"{name} {size(number)}" for name, number in job.bytes.items()),
+        "bytes": ", ".join(f"{name} {size_text(number)}" for name, number in job.bytes.items()),
         "io-status": job.io_status if job.io_status != "ok" else "",
         "died": f"its last attempt that was lost: {job.died}" if job.died else "",
         "error": job.error,
@@ -128,7 +129,7 @@ def about_job(scene: Scene) -> Iterator[str]:
             for name in ("differing", "unreadable", "salvaged")
         },
         "read": _READ_FROM.get(job.result.get(FROM_MEDIUM), ""),
-        "untouched": f"{size(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
+        "untouched": f"{size_text(job.result['untouched'])} of the device" if job.result.get("untouched") else "",
         "undefined": _undefined(scene),
         "resolved": resolution_text(job.resolved, job.published_as, job.run) if job.resolved else "",
     }

@@ -13,7 +13,7 @@ from blockjobs.cli.board import Board, Row
 from blockjobs.cli.follow import Detach, follow, join, patience_option, shown
 from blockjobs.cli.options import redis_option
 from blockjobs.cli.outlets import bear_lost_output
-from blockjobs.cli.output import aligned, print_json, size, span
+from blockjobs.cli.output import aligned, print_json, span
 from blockjobs.cli.phrases import clock, since, speed
 from blockjobs.cli.selection import Selection, select
 from blockjobs.cli.standing import as_json, heading, needs
@@ -22,6 +22,7 @@ from blockjobs.client.event_stream import Patience, Stream
 from blockjobs.client.fleet import Fleet
 from blockjobs.model.exits import Exit
 from blockjobs.model.ids import RunId
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import transaction_name
 from blockjobs.model.states import ACCEPTS, Status, Verb
 from blockjobs.registry.holds import Holding
@@ -179,7 +180,7 @@ def cells(job: JobView) -> list[str]:
     """A job as columns: name, host, status, progress, time, and remarks."""
     row = Row.of(job)
     percent = f"{100 * job.offset // job.len} %" if job.len else ""
-    amount = f"{size(job.offset)} of {size(job.len)}" if job.len else ""
+    amount = f"{size_text(job.offset)} of {size_text(job.len)}" if job.len else ""
     took = span(job.elapsed) if job.started else ""
     holds = job.holds.items() if job.status in ACCEPTS[Verb.RESUME] else ()
     held = ", ".join(f"held by {reason}" + f": {cause}" * bool(cause) for reason, cause in holds if reason != "created")

@@ -6,9 +6,10 @@ import click
 
 from blockjobs.cli.job_options import SizeType
 from blockjobs.cli.options import owner, redis_option
-from blockjobs.cli.output import aligned, print_json, size
+from blockjobs.cli.output import aligned, print_json
 from blockjobs.cli.phrases import speed as in_words
 from blockjobs.client.fleet import Fleet
+from blockjobs.model.numbers import size_text
 from blockjobs.registry.limits import StoreView
 
 TITLES = ["STORE", "COPIES", "WAITING", "FLOWS", "SPEED", "PATH", "AS SAID BY"]
@@ -42,7 +43,7 @@ def stores(context: click.Context, json: bool, url: str | None) -> None:
 
 def cells(store: StoreView, *, alive: bool = True) -> list[str]:
     copies = f"{store.running} of {store.jobs}" if store.jobs else str(store.running)
-    flows = f"{size(store.flow)}/s" if alive else "unknown"  # without a coordinator the flow is not measured
+    flows = f"{size_text(store.flow)}/s" if alive else "unknown"  # without a coordinator the flow is not measured
     return [store.name, copies, str(store.waiting), flows, in_words(store.speed), store.path, store.by]
 
 

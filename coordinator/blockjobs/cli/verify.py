@@ -11,7 +11,6 @@ import click
 from blockjobs.cli.board import Board
 from blockjobs.cli.follow import SHOWN
 from blockjobs.cli.gather import absent
-from blockjobs.cli.output import size
 from blockjobs.cli.phrases import ago, count
 from blockjobs.cli.selection import is_glob, matches
 from blockjobs.cli.start import HOSTED, start
@@ -20,6 +19,7 @@ from blockjobs.model import restores, verifications, volumespec
 from blockjobs.model.errors import NoSuchJob, NoSuchRun, Refused, VolumeBusy
 from blockjobs.model.ids import Host, JobId, RunId
 from blockjobs.model.keep import PublishedTarget
+from blockjobs.model.numbers import size_text
 from blockjobs.model.policies import Skipped
 from blockjobs.model.states import Status
 from blockjobs.model.verifications import PublishedImage, image_of, store_of
@@ -227,7 +227,7 @@ def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
     good, images = tally.jobs - bad - stopped, tally.jobs + away
     verb = "is as it was" if good == 1 else "are as they were"
     if good == images:
-        return [f"run {run_id}: {count(images, 'image')} {verb} written, {size(tally.len)} in {took}"]
+        return [f"run {run_id}: {count(images, 'image')} {verb} written, {size_text(tally.len)} in {took}"]
     failed = [row for row in board.rows.values() if row.run == run_id and row.outcome == "failed"]
     if images == len(failed) == 1:
         return [f"run {run_id} failed after {took}: {failed[0].error}"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from blockjobs.model.numbers import size_text
+
 GIB: Final = 1 << 30
 
 
@@ -275,7 +277,7 @@ FINE: Final[Mapping[str, str]] = {  # texts for subjects without a matching rule
 def examine(kind: str, subject: str, fact: Fact) -> Iterator[Finding]:
     """Findings of ``kind`` for a fact: one per matching rule, or a single finding of level ok."""
     words = {name.replace("-", "_"): value for name, value in fact.items()}
-    words |= {f"{name}_": _size(value) for name, value in words.items() if isinstance(value, int)}
+    words |= {f"{name}_": size_text(value) for name, value in words.items() if isinstance(value, int)}
     words |= {f"no_{name}": why for name, why in fact.get("abilities", {}).items()}
     held = [rule for rule in RULES[kind] if rule.when(fact)]
     # A subject that cannot be inspected has no further findings.
@@ -293,11 +295,3 @@ def worst(findings: Iterable[Finding]) -> Level:
 
 def _fill(text: str, words: Mapping[str, Any]) -> str:
     return text.format_map(words)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(count) < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError(count)

@@ -1,4 +1,4 @@
-"""Validation of numbers given by users: whole numbers of 64 bits, and times.  Other values are refused."""
+"""Numbers: validation of those given by users (whole numbers of 64 bits, times), and sizes as text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from blockjobs.model.errors import BadInput
 
 MOST: Final = (1 << 63) - 1  # bytes, bytes a second: the largest number of Redis, of QMP and of a file's offset
 CENTURY: Final = 3_155_760_000  # seconds
+UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def whole(value: object, what: str) -> int:
@@ -30,6 +31,15 @@ def milliseconds_of(seconds: float, what: str) -> int:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= CENTURY:
         raise BadInput(f"{what}: {_shown(seconds)} is not accepted; a time from 0 to {CENTURY} seconds was expected")
     return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def size_text(count: float) -> str:
+    """Bytes as people read them: 1536 -> ``1.5 KiB``."""
+    for unit in UNITS:
+        if abs(count) < 1024 or unit == UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError(count)
 
 
 def _shown(value: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import redis
 
 from blockjobs.model.errors import BadInput, Refused
+from blockjobs.process.sockets import LONGEST_SOCKET
 from blockjobs.qmp.client import Client
 from blockjobs.qmp.commands import COMMANDS, Command
 from blockjobs.qmp.feed import Feed
@@ -24,7 +25,6 @@ from blockjobs.qmp.fleet import Backend
 
 log = logging.getLogger(__name__)
 
-LONGEST_SOCKET: Final = 107  # bytes: sun_path of unix(7) less its NUL
 QUICK: Final = 16  # parallel commands that only talk to Redis
 SLOW: Final = 16  # parallel commands that wait for hosts
 BACKLOG: Final = 512
