@@ -1,1 +1,1 @@
-"""What a host is: its configuration, its roots, what is mounted there, and what it remembers about itself."""
+"""The host: configuration, roots, mounts, and the host's records about itself."""

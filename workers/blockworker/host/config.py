@@ -1,4 +1,4 @@
-"""What a host is to blockjobs: its configuration (``host.toml``), its identity and its facts."""
+"""The configuration of a host (``host.toml``), the host's identity and facts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blockjobs.model.ids import Host
 from blockjobs.process.clock import read_boot_id
 from blockworker.host import ownership
 
-# Seconds.  What waits for a frozen disk gives up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
+# Seconds. Waiters for a frozen disk give up after 10 (Windows' shadow copies) to 30 (a disk's own timeout).
 THAW_AFTER: Final = 10
 LARGEST: Final = 1 << 20  # bytes of a host.toml
 HANGS_AFTER: Final = 5.0  # seconds that a look at one root may take
@@ -32,7 +32,7 @@ CONFIG: Final = "/etc/blockjobs/host.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
-    """What the owner of a host allows: which paths may be read and written, and how many copies at once."""
+    """The permissions given by the owner of a host: readable and writable paths, and copies at once."""
 
     name: Host
     slots: int = 2
@@ -40,31 +40,31 @@ class HostConfig:
     write_roots: tuple[str, ...]
     allow_overwrite: bool = False
     allow_in_place: bool = False  # devices may be written
-    # Paths under /dev, ``*`` for any part of a name; the links among them are resolved when they are used.
+    # Paths under /dev, ``*`` for any part of a name; links are resolved at each use.
     devices: tuple[str, ...] = ()
-    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what jobs may call, by name
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # commands that jobs may call, by name
     thaw_after: int = THAW_AFTER  # seconds that a source stands still for a cut at most
     uncaged_formats: bool = False  # QEMU's tools may run without the cage where the kernel has none
-    state: str = ""  # the directory for what this host remembers; "": beneath the first write root
-    must_be_mounted: bool = False  # each write root has to be a mount point
+    state: str = ""  # the directory of the host's records; "": beneath the first write root
+    must_be_mounted: bool = False  # every write root has to be a mount point
     restore_roots: tuple[str, ...] = ()  # only jobs of type ``restore`` write below these, besides the write roots
-    backup_owner: str = ""  # of what backups publish: USER, USER:GROUP or :GROUP; "": the worker's user and group
-    backup_mode: int = 0o600  # permission bits of what backups publish; directories that jobs make follow
-    path: str = field(default=CONFIG, compare=False)  # the file that all this was read from, for messages
+    backup_owner: str = ""  # of published backups: USER, USER:GROUP or :GROUP; "": the worker's user and group
+    backup_mode: int = 0o600  # permission bits of published backups; directories made by jobs follow
+    path: str = field(default=CONFIG, compare=False)  # the file of this configuration, for messages
 
     @property
     def target_roots(self) -> tuple[str, ...]:
-        """The directories below which targets of any job lie: write roots, and restore roots outside of them."""
+        """The directories below which targets of any job lie: write roots, and restore roots outside them."""
         return _target_roots(self.write_roots, self.restore_roots)
 
     @property
     def backup_ids(self) -> tuple[int, int]:
-        """User and group id of what backups publish; -1 where the worker's own stays.  Raises BadInput."""
+        """User and group id of published backups; -1: keep the worker's own id. Raises BadInput."""
         return ownership.ids_of(self.backup_owner)
 
     @property
     def directory_mode(self) -> int:
-        """Permission bits of directories that jobs make: who may read a backup may search its directory."""
+        """Permission bits of directories made by jobs: a reader of a backup may search the directory of the backup."""
         return ownership.mode_of_directories(self.backup_mode)
 
 
@@ -93,7 +93,7 @@ _KEYS: Final[dict[str, tuple[type, str]]] = {
     "backup-mode":     (str,  ownership.MODE),
     "commands":        (dict, "a table of NAME = [program, argument, ...], the program an absolute path"),
 }  # fmt: skip
-STATE: Final = "/var/lib/blockjobs"  # in it, where host.toml names none: the state directory of each host
+STATE: Final = "/var/lib/blockjobs"  # parent of the default state directories, used if host.toml names no directory
 _REQUIRED: Final = ("name", "read-roots", "write-roots")
 
 
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> HostConfig:
     """Read ``host.toml``.
 
     Raises:
-        BadInput: names the file, the key and what was expected.
+        BadInput: names the file, the key and the expected value.
     """
     try:
         with open(path, "rb") as file:
@@ -178,7 +178,7 @@ def _directories(key: str, values: list[object]) -> tuple[str, ...]:
 
 
 def _is_directory(path: str) -> bool:
-    """Whether a path is a directory.  One that hangs counts: it is there, and a worker has to start without it."""
+    """Whether a path is a directory. A hanging path counts as a directory: a worker has to start despite the hang."""
     test = shutil.which("test")
     if test is None:
         return os.path.isdir(path)
@@ -186,7 +186,7 @@ def _is_directory(path: str) -> bool:
     try:
         return child.wait(HANGS_AFTER) == 0
     except subprocess.TimeoutExpired:
-        child.kill()  # it ends when the file system answers
+        child.kill()  # the child ends when the file system answers
         return True
 
 
@@ -248,7 +248,7 @@ def machine_id() -> str:
 
 
 def facts() -> dict[str, str | int]:
-    """What ``blockjobs hosts`` shows of the machine."""
+    """Facts of the machine, shown by ``blockjobs hosts``."""
     return {
         "cpus": psutil.cpu_count() or 1,
         "memory": psutil.virtual_memory().total,

@@ -1,4 +1,4 @@
-"""Calls of the host's own commands: what ``host.toml`` allows by name, and nothing else."""
+"""Calls of the host's own commands: only commands named in ``host.toml`` are allowed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LIMIT: Final = 60.0  # seconds that a call may take
 
 
 def allowed(config: HostConfig, name: str) -> tuple[str, ...]:
-    """The words of a command.  Raises JobFailed: the host does not allow it."""
+    """The words of a command. Raises JobFailed: the host does not allow the command."""
     if name not in config.commands:
         raise JobFailed(errno.EPERM, f"command '{name}' is not allowed by host.toml of host {config.name}")
     return config.commands[name]
 
 
 def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fence: int = -1) -> str:
-    """What the command prints.  ``words``: the first says what is to be done, and is named in errors.
+    """Run a command and return its output. ``words``: the first word names the operation, also in errors.
 
-    ``fence``: the descriptor of a lock that stays held while the command runs, although we die; the command is handed
-    this one and no other.
+    ``fence``: the descriptor of a lock that stays held while the command runs, even if this process dies; the command
+    inherits no other descriptor.
 
     Raises:
-        JobFailed: it could not be started, took too long (and was killed), or says that it failed.
+        JobFailed: the command could not be started, took too long (and was killed), or reports a failure.
     """
     try:
         process = subprocess.Popen(
@@ -53,6 +53,6 @@ def call(name: str, argv: Sequence[str], *words: str, limit: float = LIMIT, fenc
 
 
 def ended(name: str, word: str, code: int, stderr: bytes) -> str:
-    """How a command failed, with the last line of what it said."""
+    """The failure of a command, with the last line of its error output."""
     said = stderr.decode(errors="replace").strip().splitlines()[-1:]
     return f"command '{name}' on {word}: {describe_end(code)}{': ' + said[0] if said else ''}"

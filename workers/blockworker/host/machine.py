@@ -1,8 +1,8 @@
-"""Who beats under a host's name: this machine as long as it runs, and this very process.
+"""Identity of the sender of a host's beats: this machine as long as it runs, and this very process.
 
-A machine is known by three things together, as two machines may share any two of them: its machine-id (a copied disk
-has the same one), its boot (containers share one), and a token that the host keeps among its records (a copied disk has
-that one, too, but not the boot).
+A machine is known by three properties together, as two machines may share any two: the machine-id (equal on a copied
+disk), the boot (shared by containers), and a token among the host's records (also equal on a copied disk, but with
+another boot).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ NAME: Final = "machine"  # the record of the token
 
 
 def draw_token(config: HostConfig) -> None:
-    """Put a token among the host's records, if there is none: before the first use of this machine's name.
+    """Put a token among the host's records, if none exists: before the first use of this machine's name.
 
-    Where none can be kept the machine is known by the rest alone.
+    If no token can be kept, the machine is known by machine-id and boot alone.
 
     Raises:
         JobFailed: the directory of the records does not answer.
@@ -50,7 +50,7 @@ def draw_token(config: HostConfig) -> None:
 
 
 def machine_name(config: HostConfig) -> str:
-    """This machine as it runs now, for both workers of a host: 16 hexadecimal digits.
+    """Name of this machine since its boot, for both workers of a host: 16 hexadecimal digits.
 
     Raises:
         JobFailed: the directory of the host's records does not answer.
@@ -61,13 +61,13 @@ def machine_name(config: HostConfig) -> str:
 
 
 def this_process() -> WorkerProcess:
-    """This process, with a name that no other one has or had."""
+    """This process, with a name that no other process has or had."""
     pid = os.getpid()
     return WorkerProcess(uuid.uuid4().hex, pid, read_start(pid), _pid_namespace(), platform.node())
 
 
 def is_gone(process: WorkerProcess) -> bool:
-    """Whether a process of this boot of this machine has surely ended; False also where nobody here can tell."""
+    """Whether a process of this boot of this machine has surely ended; False also if this process cannot tell."""
     if process.namespace != _pid_namespace():
         return False
     try:
@@ -79,7 +79,7 @@ def is_gone(process: WorkerProcess) -> bool:
 
 @cache
 def _token_of(place: StatePlace) -> str:
-    """The token among the host's records; "" where there is none, or nobody can read it."""
+    """The token among the host's records; "" if none exists or can be read."""
     try:
         return _answered(_read, place)
     except OSError:
@@ -87,7 +87,7 @@ def _token_of(place: StatePlace) -> str:
 
 
 def _answered(act: Callable[[StatePlace], str], place: StatePlace) -> str:
-    """What ``act`` returns.  Raises JobFailed: it hangs."""
+    """Call ``act`` in a thread and return its result. Raises JobFailed: the call hangs."""
     found = Crew(act, {place: place}, {place: place}).wait([place], time.monotonic() + HANGS_AFTER)
     if place not in found:
         raise JobFailed(errno.ETIMEDOUT, f"the directory of this host's records, {place.path}, does not answer")
@@ -100,7 +100,7 @@ def _read(place: StatePlace) -> str:
 
 def _draw(place: StatePlace) -> str:
     if not _read(place):
-        with state.changing(place, NAME):  # the other worker may draw one at this moment
+        with state.changing(place, NAME):  # the other worker may draw a token at this moment
             if not _read(place):
                 state.write_record(place, NAME, uuid.uuid4().hex.encode() + b"\n")
     return _read(place)

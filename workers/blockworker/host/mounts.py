@@ -1,8 +1,8 @@
-"""On which file system each write root, and each mount below one, was when it was first used; asked at every use.
+"""The file system of every write root, and of every mount below a write root, at the first use; checked at every use.
 
-A disk that is not mounted leaves a directory of the same name, in which nothing is found and everything fits.  The
-record ``roots.json`` of the host's state directory says which file system was there.  Where another one is, whoever
-comes through ``Roots`` is refused, until it is mounted again or a user accepts the change.
+A disk that is not mounted leaves an empty directory of the same name, in which everything fits. The record
+``roots.json`` of the host's state directory notes the file system at the first use. On another file system, every
+access through ``Roots`` is refused, until the disk is mounted again or a user accepts the change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VERSION: Final = 1
 
 
 class RootAway(JobFailed):
-    """A write root, or a mount below one, is not on the file system that it was on; what it holds is not known."""
+    """A write root, or a mount below a write root, is not on its recorded file system; its content is not known."""
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.ENODEV, text)
@@ -34,7 +34,7 @@ class RootAway(JobFailed):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The record as a whole.  Keys of later versions are kept."""
+    """The record as a whole. Keys of later versions are kept."""
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class Memory:
 
 
 class Mounts:
-    """The memory of one host, shared by all that open its roots; any thread may ask.
+    """The record of one host, shared by all users of its roots. Thread-safe.
 
-    Without a state directory only what the steps worker has written at its start is known.
+    Without a state directory, only the entries written by the steps worker at its start are known.
     """
 
     def __init__(self, config: HostConfig) -> None:
@@ -68,17 +68,17 @@ class Mounts:
         self._one = threading.RLock()
         self._memory, self._stamp = Memory(), (-1, -1)
         self._away: set[str] = set()
-        self._trusted: dict[str, tuple[int, int]] = {}  # path -> device and inode, as this process has found it right
+        self._trusted: dict[str, tuple[int, int]] = {}  # path -> device and inode, as checked by this process
 
     # --- asking ---------------------------------------------------------------------------------------
 
     def expect(self, path: str, fd: int) -> None:
-        """Refuse a write root, or a mount below one, that is another than before; remember it at the first use.
+        """Refuse a write root, or a mount below a write root, on a changed file system; record a path at its first use.
 
-        ``fd``: of any kind.
+        ``fd``: a descriptor of any kind.
 
         Raises:
-            RootAway: it is on another file system.
+            RootAway: the path is on another file system.
         """
         st = os.fstat(fd)
         if self._trusted.get(path) == (st.st_dev, st.st_ino):
@@ -103,14 +103,14 @@ class Mounts:
             raise RootAway(f"{text}: host.toml says must-be-mounted = true; is it mounted?")
 
     def is_news(self, path: str) -> bool:
-        """Whether it was not said before that a path is away, since it was there last."""
+        """Whether the absence of a path is news: not reported since the path was last present."""
         with self._one:
             news = path not in self._away
             self._away.add(path)
             return news
 
     def missing(self, place: str, path: str) -> RootAway:
-        """Of a root, or of a mount below one, that does not exist at all; ``path``: what was to be opened there."""
+        """The error for a missing root or mount ``place``; ``path``: the path to be opened below ``place``."""
         text = f"directory {place} does not exist on host {self._config.name}"
         if path == place:
             return RootAway(text)
@@ -119,12 +119,12 @@ class Mounts:
         return RootAway(f"{path}: {text}{was}: is it mounted?")
 
     def above(self, path: str) -> list[str]:
-        """The write roots, and the mounts on record below one, that a path lies in."""
+        """The write roots, and the recorded mounts below write roots, that contain a path."""
         with_mounts = dict.fromkeys((*self._config.target_roots, *self.seen()))
         return [place for place in with_mounts if path == place or path.startswith(f"{place.rstrip('/')}/")]
 
     def seen(self) -> Mapping[str, Seen]:
-        """Every path on record, as it is on disk now."""
+        """Every path on record, as the record is on disk now."""
         with self._one:
             place = state.place_of(self._config)
             if place is not None and self._stamp != (stamp := _stamp(f"{place.path}/{NAME}")):
@@ -132,17 +132,17 @@ class Mounts:
             return self._memory.seen
 
     def former_roots(self) -> list[str]:
-        """Write roots that are no longer in host.toml: transactions that began beneath them may not be over."""
+        """Write roots no longer in host.toml: transactions that began beneath them may not be over."""
         known = self._config.target_roots
         return [path for path, each in self.seen().items() if each.write_root and path not in known]
 
     # --- telling --------------------------------------------------------------------------------------
 
     def remember(self, path: str, fd: int, *, write_root: bool = True) -> None:
-        """Note what a directory is, if nothing is noted of it.
+        """Record the file system of a directory, unless the directory is on record.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: the directory cannot be examined.
             JobFailed: the record cannot be written.
         """
         with self._one:
@@ -150,10 +150,10 @@ class Mounts:
                 self._write(describe(path, fd, write_root=write_root))
 
     def accept(self, path: str) -> tuple[Seen | None, Seen]:
-        """Take what a path is now for what it has to be; what it was before, and what it is.
+        """Record the present file system of a path as the expected one; return the former record and the new record.
 
         Raises:
-            JobFailed: it is no write root of this host and no mount below one, or it cannot be looked at.
+            JobFailed: the path is no write root of this host and no mount below a write root, or cannot be examined.
         """
         with self._one:
             before, is_root = self.seen().get(path), path in self._config.target_roots
@@ -175,7 +175,7 @@ class Mounts:
         """Remove a path from the record.
 
         Raises:
-            JobFailed: it is not on record, or is still a write root of host.toml.
+            JobFailed: the path is not on record, or is still a write root of host.toml.
         """
         with self._one:
             if path in self._config.target_roots or path not in self.seen():
@@ -187,7 +187,7 @@ class Mounts:
     # --- the record -----------------------------------------------------------------------------------
 
     def _read(self) -> Memory:
-        """What lies where this host writes; of other places what is not in it."""
+        """The record in the host's place for records, completed by the records in other places."""
         found = [_parsed(place) for place in state.places_of(self._config)]
         seen: dict[str, Seen] = {}
         for memory in reversed(found):
@@ -214,7 +214,7 @@ def _parsed(place: StatePlace) -> Memory:
 
 
 def _stamp(path: str) -> tuple[int, int]:
-    """What changes when the record is replaced."""
+    """Inode and modification time of a record: they change when the record is replaced."""
     try:
         st = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Owner and permissions of what backups publish: how ``host.toml`` names them, and whether they can be given."""
+"""Owner and permissions of published backups: parse the keys of ``host.toml``, and check that files can be given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHOWN: Final = 1 << 0  # linux/capability.h: CAP_CHOWN
 
 
 def parse_owner(text: str) -> str:
-    """The same text.  Raises BadInput: it names no user or group of this machine."""
+    """Check an owner, and return the text. Raises BadInput: the text names no user or group of this machine."""
     if not re.fullmatch(r"[^:\s]*(:[^:\s]+)?", text):
         raise BadInput(f"backup-owner: {text!r}: {OWNER} was expected")
     ids_of(text)
@@ -24,7 +24,7 @@ def parse_owner(text: str) -> str:
 
 
 def ids_of(owner: str) -> tuple[int, int]:
-    """User and group id; -1 where none is named.  Raises BadInput."""
+    """User and group id; -1 for an unnamed user or group. Raises BadInput."""
     user, _, group = owner.partition(":")
     return (_id_of(user, "user") if user else -1, _id_of(group, "group") if group else -1)
 
@@ -42,13 +42,13 @@ def _id_of(name: str, kind: str) -> int:
 def parse_mode(text: str) -> int:
     """Permission bits.  Raises BadInput."""
     mode = int(text, 8) if re.fullmatch(r"0?[0-7]{3}", text) else 0
-    if mode & 0o711 != 0o600:  # the owner: read and write; nobody: execute
+    if mode & 0o711 != 0o600:  # the owner reads and writes, nobody executes
         raise BadInput(f"backup-mode: {text!r}: {MODE} was expected")
     return mode
 
 
 def mode_of_directories(mode: int) -> int:
-    """Permission bits of directories that jobs make: who may read a backup may search its directory."""
+    """Permission bits of directories made by jobs: a reader of a backup may search the directory of the backup."""
     return mode | (mode & 0o444) >> 2
 
 

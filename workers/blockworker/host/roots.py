@@ -1,7 +1,7 @@
-"""The only place that opens a path: beneath a root of the host's configuration, through no symlink.
+"""The only module that opens a path: beneath a root of the host's configuration, through no symlink.
 
-Rule: a name is walked by the kernel (openat2), never checked as text and then opened; whatever was
-opened is judged by fstat of the descriptor that is used afterwards.
+Rule: the kernel walks a name (openat2); no name is checked as text and then opened. An opened file is judged by fstat
+of the descriptor that is used afterwards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A directory of the host's configuration; what lies above it does not exist for a job."""
+    """A directory of the host's configuration; for a job, nothing above the directory exists."""
 
     path: str
 
@@ -56,26 +56,26 @@ class Roots:
 
     def __init__(self, config: HostConfig) -> None:
         self.config = config
-        self.registry = ""  # for which something is opened, by its incarnation
+        self.registry = ""  # incarnation of the registry for which files are opened
         self.cage: Cage = replace(kernel_cage(), uncaged=config.uncaged_formats)  # where QEMU's tools run
         self.mounts = Mounts(config)
 
     def serving(self, registry: str) -> Roots:
-        """These roots, for what a registry of this incarnation has opened."""
+        """These roots, for files opened by a registry of this incarnation."""
         roots = copy(self)
         roots.registry = registry
         return roots
 
     def with_former(self) -> Roots:
-        """These roots and the write roots that host.toml has no longer: what began beneath them is ended there."""
+        """These roots and the former write roots of host.toml: work that began beneath a former root ends there."""
         former = self.mounts.former_roots()
         return Roots(replace(self.config, write_roots=(*self.config.write_roots, *former))) if former else self
 
     def remember_root(self, path: str) -> None:
-        """Note which file system a write root is on, where that is not noted.
+        """Record the file system of a write root, unless the root is on record.
 
         Raises:
-            RootAway: it is on another one than what was noted.
+            RootAway: the root is on a file system other than the recorded file system.
         """
         fd = self.open_dir(path)
         try:
@@ -85,10 +85,10 @@ class Roots:
             os.close(fd)
 
     def remember_mount(self, path: str) -> None:
-        """Note the file system of a target's directory, where it is mounted below the write root.
+        """Record the file system of a target's directory, if mounted below the write root.
 
         Raises:
-            JobFailed: there is no such directory, or its file system is another one than before.
+            JobFailed: the directory is missing, or its file system has changed.
         """
         root, fd = self.root_of(path, write=True), self.open_dir(path, what="target directory")
         try:
@@ -104,19 +104,19 @@ class Roots:
             os.close(fd)
 
     def root_of(self, path: str, *, write: bool) -> Root:
-        """The longest root that holds ``path``; ``write``: of those below which targets and their journals lie.
+        """The longest root that holds ``path``; ``write``: among the roots of targets and journals.
 
-        A target may lie below a restore root only if a restore makes it: ``expect_target`` is the check for that.
+        A target may lie below a restore root only if made by a restore: ``expect_target`` checks that.
         """
         if write:
             return self._root_among(path, self.config.target_roots, "write")
         return self._root_among(path, self.config.read_roots, "read")
 
     def expect_target(self, path: str, *, restore: bool = False) -> None:
-        """Refuse a path below which nothing may be made, replaced or removed; ``restore``: by a job of that type.
+        """Refuse a path below which nothing may be made, replaced or removed; ``restore``: the job is of that type.
 
         Raises:
-            JobFailed: names the path, what holds it, and the key of ``host.toml`` that would allow it.
+            JobFailed: names the path, the allowed roots, and the key of ``host.toml`` that would allow the path.
         """
         if restore:
             remedy = self._remedy("restore-roots", self.config.restore_roots, path)
@@ -151,10 +151,10 @@ class Roots:
         return self._open_file("image", path, self._root_among(path, self.config.write_roots, "write"), write=True)
 
     def open_published(self, path: str) -> int:
-        """A read-only descriptor of a regular file beneath any of the roots, for a verify and for a restore.
+        """A read-only descriptor of a regular file beneath any root, for a verify and for a restore.
 
-        A folder of backups is a write root, and mostly no read root.  Who opens something there asks for the manifest
-        beside it first: what a job has published can be compared and given back, and no other file can be read.
+        A folder of backups is a write root, and mostly no read root. A caller first asks for the manifest beside the
+        file: published files can be compared and restored, and no other file can be read.
         """
         config = self.config
         every = dict.fromkeys((*config.read_roots, *config.write_roots, *config.restore_roots))
@@ -163,7 +163,7 @@ class Roots:
 
     def _open_file(self, what: str, path: str, root: Root, *, write: bool = False) -> int:
         with self._told(what, path):
-            # Looked at first: opening a device or a FIFO can have effects, looking has none.
+            # Examined first: opening a device or a FIFO can have effects, an O_PATH descriptor has none.
             seen = self._open(root, path, os.O_PATH)
             try:
                 self._expect_file(what, path, os.fstat(seen))
@@ -178,10 +178,10 @@ class Roots:
             return fd
 
     def open_device(self, path: str, *, write: bool = False) -> int:
-        """A descriptor of a block device of the allow-list, whose links are followed now.
+        """A descriptor of a block device of the allow-list; links are followed at the time of the call.
 
-        For reading; or, where the host allows it, for reading and writing, and then it is nobody else's until the
-        descriptor is closed: neither a mount's (O_EXCL) nor QEMU's (its image locks).
+        For reading; or, if the host allows it, for reading and writing: then the device is locked until the descriptor
+        is closed, both against mounts (O_EXCL) and against QEMU (its image locks).
         """
         what = "target" if write else "source"
         if write and not self.config.allow_in_place:
@@ -210,7 +210,7 @@ class Roots:
             try:
                 if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
                     raise JobFailed(errno.ENOTBLK, f"{what} {path} is {kind_of(st)}: a block device was expected")
-                if write:  # O_EXCL keeps mounts and mappings away; QEMU looks at its own locks alone
+                if write:  # O_EXCL keeps mounts and mappings away; QEMU checks only its own locks
                     image_locks.own(fd, f"target {path} on host {self.config.name}")
                     _expect_relatives_closed(fd, f"target {path} on host {self.config.name}")
             except BaseException:
@@ -219,13 +219,13 @@ class Roots:
             return fd
 
     def open_dir(self, path: str, *, write: bool = True, what: str = "directory") -> int:
-        """A descriptor of a directory (one that can be synced) beneath the roots."""
+        """A descriptor of a directory beneath the roots; the directory can be synced."""
         root = self.root_of(path, write=write)
         with self._told(what, path):
             return self._open(root, path, os.O_RDONLY | os.O_DIRECTORY)
 
     def missing_dirs(self, base: str, path: str) -> list[str]:
-        """The directories from below ``base`` down to ``path`` that do not exist, outermost first."""
+        """The missing directories from below ``base`` down to ``path``, outermost first."""
         missing = []
         for directory in between(base, path):
             try:
@@ -237,10 +237,12 @@ class Roots:
         return missing
 
     def make_dirs(self, base: str, path: str, ours: Collection[str] = ()) -> list[str]:
-        """Make every missing directory between ``base``, which must exist, and ``path``, durably; return those made.
+        """Make every missing directory between ``base``, which must exist, and ``path``, durably.
 
-        ``ours``: those that get owner and mode as the host wants them for backups, also where whoever made them has
-        died before that.
+        Returns the new directories.
+
+        ``ours``: directories that get the host's owner and mode for backups, even if made by a process that died before
+        it could set them.
         """
         made = []
         parent = self.open_dir(base, what="target directory")
@@ -264,7 +266,7 @@ class Roots:
         return made
 
     def _give(self, directory: int) -> None:
-        """Give a directory that a job has made the owner and the mode that the host wants of backups."""
+        """Give a directory made by a job the host's owner and mode for backups."""
         st, (user, group) = os.fstat(directory), self.config.backup_ids
         if (user, group) not in ((-1, -1), (st.st_uid, st.st_gid)):
             os.fchown(directory, user, group)
@@ -286,7 +288,7 @@ class Roots:
             os.close(top)
 
     def _expect_mounted(self, root: Root, top: int, path: str) -> None:
-        """Refuse what lies in a write root, or in a mount below one, that is not the one that was used before."""
+        """Refuse a path in a write root, or in a mount below a write root, on a changed file system."""
         for place in self.mounts.above(path):
             if place == root.path:
                 self.mounts.expect(place, top)
@@ -309,7 +311,7 @@ class Roots:
 
     @contextmanager
     def _told(self, what: str, path: str) -> Iterator[None]:
-        """Turn the kernel's errors into texts that name the thing, the path and the host."""
+        """Turn the kernel's errors into texts that name the object, the path and the host."""
         try:
             yield
         except OSError as error:
@@ -329,7 +331,7 @@ class Roots:
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """Whether a pattern, in which ``*`` stands for any part of one name, is of this path."""
+    """Whether a path matches a pattern, in which ``*`` stands for any part of one name."""
     parts, patterns = path.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(_same_name, parts, patterns))
 
@@ -340,7 +342,10 @@ def _same_name(name: str, pattern: str) -> bool:
 
 
 def _expect_relatives_closed(fd: int, what: str) -> None:
-    """Refuse a device while a guest has the disk below it, a part of it, or the file it lies in.  Raises JobFailed."""
+    """Refuse a device while a guest has the disk below, a part of the device, or the file of the device open.
+
+    Raises JobFailed.
+    """
     relatives = open_relatives(fd)
     try:
         if any(map(image_locks.is_kept, relatives)):
@@ -351,7 +356,7 @@ def _expect_relatives_closed(fd: int, what: str) -> None:
 
 
 def _takes_no_writes(rdev: int) -> bool:
-    """Whether the kernel has a block device as read-only; a device that does not say so is asked by writing."""
+    """Whether the kernel marks a block device as read-only; False if not known: then a write will tell."""
     try:
         with open(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}/ro", encoding="ascii") as file:
             return file.read().strip() == "1"
@@ -360,7 +365,7 @@ def _takes_no_writes(rdev: int) -> bool:
 
 
 def kind_of(st: os.stat_result) -> str:
-    """``a FIFO``, ``a directory``... for messages."""
+    """The kind of a file (``a FIFO``, ``a directory``...), for messages."""
     return _KINDS.get(stat.S_IFMT(st.st_mode), "of an unknown kind")
 
 
@@ -386,7 +391,7 @@ def _beneath(top: int, relative: str, flags: int) -> int:
 
 
 def _walk(top: int, relative: str, flags: int) -> int:
-    """openat2 for kernels without it: one part at a time, following nothing."""
+    """Open a path as openat2 does, for kernels without openat2: part by part, following no link."""
     *parents, last = relative.split("/")
     here = os.dup(top)
     try:

@@ -1,4 +1,4 @@
-"""What a directory is: which one, of which file system, mounted where; and whether it is still the same one."""
+"""The identity of a directory: file system, mount point and file handle; and the check for a change."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Final
 from blockworker.system import identity
 from blockworker.system.filesystem import kind_of
 
-# The kinds that are new ones after each boot or mount: they are known by where they are mounted.
+# The kinds that are created anew at each boot or mount: they are known by their mount point.
 _PASSING: Final = frozenset({"tmpfs", "ramfs", "overlayfs"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A directory of the host, and what it was when it was used."""
+    """A directory of the host, with its identity at the time of use."""
 
     path: str
     file_system: str  # identity.file_system_of
     kind: str  # ext4, xfs...
-    mount: str  # the path at which that file system is mounted
+    mount: str  # the mount point of the file system
     directory: str  # identity.handle_of
-    write_root: bool = True  # False: a mount of its own below one
+    write_root: bool = True  # False: a mount below a write root
     at: float = 0.0
 
     @property
@@ -33,7 +33,7 @@ class Seen:
         return f"{self.file_system} ({self.kind}, mounted at {self.mount})"
 
     def is_same(self, now: Seen) -> bool:
-        """Whether ``now`` is that directory: of the same file system and, where mounts are bound, the same of it."""
+        """Whether ``now`` is the same directory: on the same file system and, for bind mounts, its same part."""
         if self.file_system != now.file_system:
             if (self.kind, self.mount) != (now.kind, now.mount):
                 return False
@@ -46,8 +46,8 @@ class Seen:
 
 
 def describe(path: str, fd: int, *, write_root: bool = True) -> Seen:
-    """What an open directory is now.  Raises OSError."""
-    with suppress(PermissionError):  # one that may be searched, and not listed, is known by less
+    """The present identity of an open directory. Raises OSError."""
+    with suppress(PermissionError):  # a directory that may be searched but not listed has fewer known properties
         fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # O_PATH tells too little
         try:
             return _described(path, fd, write_root=write_root)
@@ -64,7 +64,7 @@ def _described(path: str, fd: int, *, write_root: bool) -> Seen:
 
 
 def mount_point_of(fd: int) -> str:
-    """The path at which the file system of an open file is mounted; "" where the kernel does not tell."""
+    """The mount point of the file system of an open file; "" if the kernel does not tell."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as about:
         number = next((line.split()[1] for line in about if line.startswith("mnt_id:")), "")
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:

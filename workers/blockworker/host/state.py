@@ -1,9 +1,9 @@
-"""Where a host keeps what it has to remember beyond its roots, and how a record there is read and replaced.
+"""The place of a host's records outside the roots, and how a record is read and replaced.
 
-That is the directory ``state`` of host.toml, 0700, by default ``/var/lib/blockjobs/NAME``.  The worker makes it where
-its parent directory allows that.  Where there is no such directory, the records lie beneath the first write root, in
-``ROOT/.blockjobs``, as they did in earlier versions.  Records that lie beneath any write root are found, and whoever
-changes one carries it over.
+The place is the directory ``state`` of host.toml, 0700, by default ``/var/lib/blockjobs/NAME``. The worker makes the
+directory if the parent directory allows that. Without the directory, the records lie beneath the first write root, in
+``ROOT/.blockjobs``, as in earlier versions. Records beneath any write root are found, and the next change of a record
+moves it to the state directory.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from blockworker.host.config import HostConfig, default_state
 from blockworker.system.sparefile import read_text, remove_file, replace_file
 
 FOLDER: Final = ".blockjobs"  # our own directory beneath a root
-CARRIED: Final = "carried.json"  # the write roots beneath which no records are left
+CARRIED: Final = "carried.json"  # the write roots without records left beneath them
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class StatePlace:
-    """A directory of records: the directory of the configuration, and our own folders in it, which are no symlinks."""
+    """A directory of records: the configured directory, and our own folders below, which are no symlinks."""
 
     top: str
     inner: tuple[str, ...] = ()
-    owned: bool = False  # the top is ours to make
+    owned: bool = False  # the worker may make the top directory
 
     @property
     def path(self) -> str:
@@ -42,7 +42,7 @@ class StatePlace:
         return replace(self, inner=(*self.inner, name))
 
     def open(self, *, make: bool = False) -> int:
-        """A descriptor of the directory.  Raises FileNotFoundError where it is missing and is not to be made."""
+        """A descriptor of the directory. Raises FileNotFoundError if the directory is missing and is not to be made."""
         if make and self.owned:
             os.makedirs(os.path.dirname(self.top), exist_ok=True)
             with suppress(FileExistsError):
@@ -65,7 +65,7 @@ class StatePlace:
 
 
 def place_of(config: HostConfig) -> StatePlace | None:
-    """Where this host writes its records; None: it has neither a state directory nor a write root."""
+    """The place for this host's records; None: the host has neither a state directory nor a write root."""
     if has_directory(config):
         return StatePlace(config.state, owned=True)
     return beneath(config.write_roots[0]) if config.write_roots else None
@@ -74,8 +74,8 @@ def place_of(config: HostConfig) -> StatePlace | None:
 def has_directory(config: HostConfig) -> bool:
     """Whether the host's records lie in a state directory, and not beneath a write root.
 
-    A directory that host.toml names is made, whatever it takes.  The default one is made only in a parent directory
-    that is there (a service manager or a package has made it) and that can be written.
+    A directory named in host.toml is always made. The default directory is made only in a parent directory that exists
+    (made by a service manager or a package) and can be written.
     """
     if config.state != default_state(config.name):
         return bool(config.state)
@@ -83,7 +83,7 @@ def has_directory(config: HostConfig) -> bool:
 
 
 def places_of(config: HostConfig) -> list[StatePlace]:
-    """Every directory in which records of this host may lie; the first is the one that is written to."""
+    """Every directory in which records of this host may lie; records are written to the first directory."""
     first = place_of(config)
     if first is None:
         return []
@@ -92,19 +92,19 @@ def places_of(config: HostConfig) -> list[StatePlace]:
 
 
 def record_paths(config: HostConfig) -> list[str]:
-    """The directories that are read for the host's records once those of earlier versions are carried over."""
+    """The directories of the host's records, once records of earlier versions are carried over."""
     first = place_of(config)
     return [place.path for place in ([first] if first is not None and first.owned else places_of(config))]
 
 
 def is_uncarried(config: HostConfig, root: str) -> bool:
-    """Whether records of earlier versions may lie beneath a write root that belong into the state directory."""
+    """Whether records of earlier versions may lie beneath a write root instead of in the state directory."""
     place = place_of(config)
     return place is not None and place.owned and root not in _carried(place)
 
 
 def mark_carried(config: HostConfig, root: str) -> None:
-    """Note that no records are left beneath a write root: nobody looks there for them any more."""
+    """Note that no records are left beneath a write root: no process looks for them again."""
     place = place_of(config)
     if place is None or not place.owned:
         return
@@ -117,7 +117,7 @@ def _carried(place: StatePlace) -> list[str]:
     try:
         found = json.loads(read_record(place, CARRIED) or b"[]")
     except (ValueError, RecursionError):
-        return []  # damaged: what was carried over is looked for once more, and not found
+        return []  # damaged: records carried over are looked for once more, and not found
     return [root for root in found if isinstance(root, str)] if isinstance(found, list) else []
 
 
@@ -125,7 +125,7 @@ def make_directory(config: HostConfig) -> None:
     """Make the state directory, if this host has one.
 
     Raises:
-        JobFailed: it cannot be made, or is no directory.
+        JobFailed: the directory cannot be made, or is no directory.
     """
     if (place := place_of(config)) is not None and place.owned:
         with failing(place.path):
@@ -134,7 +134,7 @@ def make_directory(config: HostConfig) -> None:
 
 @contextmanager
 def failing(path: str) -> Iterator[None]:
-    """Turn the kernel's refusal into a text that names the state directory."""
+    """Turn the kernel's errors into a text that names the state directory."""
     try:
         yield
     except OSError as error:
@@ -144,7 +144,7 @@ def failing(path: str) -> Iterator[None]:
 
 
 def read_record(place: StatePlace, name: str) -> bytes | None:
-    """The content of a record; None where there is none."""
+    """The content of a record; None if the record does not exist."""
     try:
         folder = place.open()
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def read_record(place: StatePlace, name: str) -> bytes | None:
 
 
 def write_record(place: StatePlace, name: str, content: bytes) -> None:
-    """Replace a record, durably; the directory is made where it is missing."""
+    """Replace a record, durably; a missing directory is made."""
     folder = place.open(make=True)
     try:
         replace_file(folder, name, content)
@@ -165,7 +165,7 @@ def write_record(place: StatePlace, name: str, content: bytes) -> None:
 
 
 def remove_record(place: StatePlace, name: str) -> None:
-    """Remove a record, durably, if it is there."""
+    """Remove a record, durably, if the record exists."""
     with suppress(FileNotFoundError):
         folder = place.open()
         try:
@@ -177,7 +177,7 @@ def remove_record(place: StatePlace, name: str) -> None:
 
 @contextmanager
 def changing(place: StatePlace, name: str) -> Iterator[None]:
-    """Hold the lock of a record that several processes of this host change: each reads it again, and replaces it."""
+    """Hold the lock of a record shared by processes of this host; a holder rereads and replaces the record."""
     folder = place.open(make=True)
     try:
         lock = os.open(f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -193,7 +193,7 @@ def changing(place: StatePlace, name: str) -> Iterator[None]:
 
 
 def beneath(root: str) -> StatePlace:
-    """Where records lie beneath a write root."""
+    """The place for records beneath a write root."""
     return StatePlace(root, (FOLDER,))
 
 
