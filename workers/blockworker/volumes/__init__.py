@@ -1,4 +1,4 @@
-"""Volumes: what is copied from, and the stand-ins that are copied to.  A job's volume is opened here by its driver."""
+"""Volumes: the sources of copies, and stand-ins for targets. Drivers open the volumes of their jobs here."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ __all__ = [
 def open_source(
     volume: Volume, roots: Roots, *, top_only: bool = False, shared: bool = False, answer: float = PATIENCE.answer
 ) -> Source:
-    """Open a volume for reading.  The format is never probed: what is in the image is only bytes.
+    """Open a volume for reading. The format is never probed: the content of an image is only bytes.
 
-    ``top_only``: of an image in layers only the top one.  ``shared``: also if QEMU writes to an image of a format.
-    ``answer``: seconds that QEMU has for one answer about an image of a format.
+    ``top_only``: read only the top one of an image's layers. ``shared``: read an image of a format even if QEMU writes
+    to it. ``answer``: seconds that QEMU has for one answer about an image of a format.
     """
     match volume:
         case FileVolume(filename):
@@ -65,7 +65,7 @@ def open_source(
 
 
 def open_target(volume: Volume, roots: Roots, size: int) -> Target:
-    """Open what is written in place, of nobody's staging: ``null-co``, and volumes of others."""
+    """Open a target that is written in place, without staging: ``null-co``, and volumes of other packages."""
     lowest = bottom(volume)
     if isinstance(lowest, OtherVolume):
         return filter_target(volume, _other(lowest.driver, roots).open_target(lowest.keys, roots, size))
@@ -80,7 +80,7 @@ def _other(driver: str, roots: Roots) -> VolumeDriver:
 
 
 def filter_target(volume: Volume, target: Target, form: Callable[[FormatVolume], Target] | None = None) -> Target:
-    """Put what ``volume`` names (blkdebug, a format) on top of the target that was opened for its bottom."""
+    """Put the layers named in ``volume`` (blkdebug, a format) on top of the target opened for its bottom."""
     match volume:
         case DebugVolume(image, rules):
             return DebugTarget(filter_target(image, target, form), rules, label(image))

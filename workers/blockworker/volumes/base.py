@@ -1,4 +1,4 @@
-"""What every volume offers to the copy loop, as protocols: a source that is read, a target that is written."""
+"""The protocols between volumes and the copy loop: a source is read, a target is written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["REPLACED", "Extent", "Identity", "Source", "Target", "VolumeDriver",
 
 
 class Extent(NamedTuple):
-    """A piece of a volume that is known to be one thing: ``data`` has to be read, a hole reads as zeros.
+    """A piece of a volume of a single kind: ``data`` has to be read, a hole reads as zeros.
 
-    Not ``own``: it lies in a layer below, which this copy leaves alone.
+    ``own`` False: the bytes are in a layer below, and this copy ignores them.
     """
 
     start: int
@@ -28,7 +28,7 @@ class Extent(NamedTuple):
 
 
 class Source(Protocol):
-    """A volume that is read.  Any thread may call any method."""
+    """A volume to be read. Any thread may call any method."""
 
     @property
     def size(self) -> int: ...
@@ -37,81 +37,84 @@ class Source(Protocol):
         """Fill ``view``, or raise VolumeError (``operation="read"``)."""
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
-        """The range as extents in order, without gaps; one data extent where nothing is known."""
+        """The range as extents in order, without gaps; one data extent if nothing is known."""
 
     def identity(self) -> Identity: ...
 
     def allocated(self) -> int | None:
-        """Bytes that the volume takes up where it lies: what a copy of it will need at most; asked while others wait.
+        """Bytes allocated by the volume: the most that a copy will need. Called while others wait.
 
-        None: that cannot be told in a moment.
+        None: a quick answer is not possible.
         """
 
     def close(self) -> None: ...
 
 
 class MediumSource(Source, Protocol):
-    """A source that is read from its medium, past the page cache, where that is possible."""
+    """A source that is read from its medium, past the page cache, if possible."""
 
     @property
     def from_medium(self) -> bool:
-        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+        """Whether every byte read up to now came from the medium; otherwise some may have come from the cache."""
 
 
 class Target(Protocol):
-    """A volume that is written.  Any thread may call any method."""
+    """A volume to be written. Any thread may call any method."""
 
     @property
     def size(self) -> int: ...
 
-    # What does not lie within ``size`` is refused, see ``expect_within``: what is behind it is nobody's to write.
+    # Requests outside ``size`` are refused, see ``expect_within``: no bytes behind the end may be written.
 
     def pwrite(self, view: memoryview, offset: int) -> None:
         """Write all of ``view``, or raise VolumeError (``operation="write"``)."""
 
     def pread_into(self, view: memoryview, offset: int) -> None:
-        """Fill ``view`` with what was written, or raise VolumeError (``operation="compare"``)."""
+        """Fill ``view`` with the written bytes, or raise VolumeError (``operation="compare"``)."""
 
     def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]] | None:
-        """Make the range read as zeros, as a hole where that is possible, without writing data.
+        """Make the range read as zeros, as a hole if possible, without writing data.
 
-        A target that needs long for it yields an empty part ``(here, here)`` now and then: the caller obeys there.
-        Returns the parts ``(start, end)`` that only data can make zeros; the caller writes zeros there, at the speed
-        that the job is allowed.  None: nothing is left to do.
+        A slow target yields an empty part ``(here, here)`` now and then: the caller obeys orders at these points.
+        Returns the parts ``(start, end)`` that only data can make zeros; the caller writes zeros to them, at the speed
+        allowed for the job. None: nothing is left to do.
         """
 
     def flush(self) -> None:
-        """Make durable what was written before the call.  VolumeError (``operation="flush"``) is final."""
+        """Make earlier writes durable. VolumeError (``operation="flush"``) is final."""
 
     def close(self) -> None: ...
 
 
 @runtime_checkable
 class Mortal(Protocol):
-    """A source or a target that lives in another process, which may be gone."""
+    """A source or a target in another process, which may be gone."""
 
     def check_alive(self) -> None:
-        """Raise VolumeGone where it is gone."""
+        """Raise VolumeGone if the process is gone."""
 
 
 class VolumeDriver(VolumeKind, Protocol):
-    """A kind of volume outside our packages: an entry point of the group ``blockjobs.volumes``, named as the ``driver``
-    key, that is a class without arguments.  A target of it is written in place: what commit and abort mean is its own
-    affair, and a job that fails leaves what was written."""
+    """A kind of volume from another package: an entry point of the group ``blockjobs.volumes``.
+
+    The entry point has the name of the ``driver`` key, and is a class without arguments. A target of the kind is
+    written in place: commit and abort have only the meaning that the class gives them, and a job that fails leaves its
+    writes behind.
+    """
 
     def open_source(self, keys: Mapping[str, Any], roots: Roots) -> Source:
-        """Raises JobFailed.  Any path is opened through ``roots``, which knows what the host allows."""
+        """Open a source. Raises JobFailed. ``roots`` opens every path, within the permissions of the host."""
 
     def open_target(self, keys: Mapping[str, Any], roots: Roots, size: int) -> Target:
-        """Raises JobFailed."""
+        """Open a target. Raises JobFailed."""
 
 
 class VolumeGone(VolumeError):
-    """Nothing more can be read or written: no error of a sector."""
+    """Nothing more can be read or written; not an error of a sector."""
 
 
 def trouble(operation: str, label: str, offset: int, length: int, code: int | None, *, why: str = "") -> VolumeError:
-    """The VolumeError for a failed request, with the one text that all volumes use."""
+    """The VolumeError for a failed request, with the same text for all volumes."""
     code = code or errno.EIO
     place = f" at offset {offset}" if operation != "flush" else ""
     text = f"{operation} of {label}{place}: {why or os.strerror(code)}"
@@ -119,7 +122,7 @@ def trouble(operation: str, label: str, offset: int, length: int, code: int | No
 
 
 def expect_within(size: int, label: str, offset: int, length: int) -> None:
-    """Raise VolumeError (``internal``: no policy tries it again) for bytes that do not lie within a target."""
+    """Raise VolumeError (``internal``: no policy tries again) for bytes outside a target."""
     if offset < 0 or length < 0 or offset + length > size:
         text = f"write of {label}: bytes {offset} to {offset + length} do not lie within its {size} bytes"
         raise VolumeError(errno.EINVAL, text, operation="internal", offset=offset, length=length)

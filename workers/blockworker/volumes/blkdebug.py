@@ -1,4 +1,4 @@
-"""QEMU's ``blkdebug``: another volume whose requests fail where its rules say so."""
+"""QEMU's ``blkdebug``: another volume whose requests fail according to rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blockworker.volumes.base import Extent, Identity, Mortal, Source, Target, t
 
 
 class Rules:
-    """The ``inject-error`` list, and which of its ``once`` rules are used up; ``label`` is what errors name."""
+    """The ``inject-error`` list without used ``once`` rules; ``label``: the volume's name in errors."""
 
     def __init__(self, rules: tuple[InjectedError, ...], label: str) -> None:
         self._rules, self._label = list(rules), label
@@ -30,7 +30,7 @@ class Rules:
                 raise trouble(operation, self._label, offset, length, rule.errno)
 
     def bad_sectors(self) -> list[int]:
-        """The offsets that a read has to meet, in order."""
+        """The offsets at which reads fail, in order."""
         with self._lock:
             return sorted(
                 rule.sector * SECTOR
@@ -40,7 +40,7 @@ class Rules:
 
 
 class DebugSource:
-    """A source with injected read errors.  Its bad sectors are data, also where the image has a hole."""
+    """A source with injected read errors. Its bad sectors are data, even if the image has a hole there."""
 
     def __init__(self, image: Source, rules: tuple[InjectedError, ...], label: str = "blkdebug") -> None:
         self._image = image

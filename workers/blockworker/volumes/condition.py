@@ -1,7 +1,8 @@
-"""The identity of a source as one value: which file or device it is, how large it is, and in which condition.
+"""The identity of a source as one value: the file or device, its size, and its condition.
 
-It is taken at OPEN, stored with the job, and taken again by every attempt before and behind its copy.  That it is the
-same thing of the same size is always known; that it was not written to is known only where its time stamps prove it.
+The identity is taken at OPEN, stored with the job, and taken again by every attempt before and after its copy. The
+comparison always shows another file or device, and another size; the absence of writes is known only if time stamps
+prove it.
 """
 
 from __future__ import annotations
@@ -20,37 +21,37 @@ from blockworker.system import kernel
 from blockworker.system.filesystem import kind_of
 from blockworker.system.identity import same_thing, which_device, which_file
 
-# What may differ beyond having been written to.  No policy lets a job go on then: its target is for another source.
+# Differences other than a write. No policy lets a job go on then: its target belongs to another source.
 REPLACED: Final = ("another file", "another device", "another layer", "size")
 
 
 class Proof(StrEnum):
-    """What proves that a file was not written to between two looks."""
+    """The evidence that a file was not written to between two looks."""
 
-    TIMES = "times"  # its mtime and ctime are the same: every write moves them
-    CONTENT = "content"  # only its content is: a write through a shared mapping moves no time
+    TIMES = "times"  # mtime and ctime are unchanged: every write moves them
+    CONTENT = "content"  # only an unchanged content: a write through a shared mapping moves no time
     NOTHING = "nothing"
 
 
-# The kinds of file systems by what proves it.  Any other kind proves nothing: FAT has no ctime, and a file system of
-# the network is written by other machines, whose writes are seen late.  tmpfs has no writeback, so that a page of a
-# shared mapping stays writable for ever; overlayfs may lie on one.
+# Kinds of file systems, with their evidence. Any other kind proves nothing: FAT has no ctime, and a file system of the
+# network is written by other machines, whose writes are seen late. tmpfs has no writeback: a page of a shared mapping
+# stays writable for ever. overlayfs may lie on a tmpfs.
 _PROOFS: Final[Mapping[str, Proof]] = {
     **dict.fromkeys(("ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs"), Proof.TIMES),
     **dict.fromkeys(("tmpfs", "ramfs", "overlayfs"), Proof.CONTENT),
 }
-_COARSE_CLOCK: Final = 5  # CLOCK_REALTIME_COARSE, which stamps are taken from; it goes on by ticks of up to 10 ms
-_SECOND: Final = 1_000_000_000  # ns; of a file system that keeps whole seconds
+_COARSE_CLOCK: Final = 5  # CLOCK_REALTIME_COARSE, the clock of time stamps; it goes on by ticks of up to 10 ms
+_SECOND: Final = 1_000_000_000  # ns; for file systems with stamps in whole seconds
 _REST: Final = 0.002  # seconds
 _LOOKS: Final = 3  # at a file that is being written
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """``kind``: ``file``, ``device`` or ``none`` (nothing of this host).
+    """Identity and condition of a source. ``kind``: ``file``, ``device`` or ``none`` (nothing of this host).
 
-    ``size``: of what is in it, in bytes.  ``dev`` and ``ino`` are numbers of the moment: locks are named by them, and
-    two identities are not compared by them.  ``layers``: the files below an image, the topmost first.
+    ``size``: bytes of the content. ``dev`` and ``ino`` are valid only for the moment: they name locks, and are not used
+    to compare two identities. ``layers``: the files below an image, the topmost first.
     """
 
     kind: str
@@ -59,27 +60,27 @@ class Identity:
     size: int = 0
     mtime_ns: int = 0
     ctime_ns: int = 0
-    which: str = ""  # blockworker.system.identity; "" in records of versions that did not know it
+    which: str = ""  # blockworker.system.identity; "" in records of earlier versions
     proof: Proof = Proof.TIMES
     layers: tuple[Identity, ...] = ()
 
     def changed(self, other: Identity) -> str | None:
-        """What differs in ``other``: ``""`` for nothing, None where nothing is seen and nothing proves that.
+        """The difference to ``other``: ``""`` for none, None if no difference is seen, but its absence is not proved.
 
-        One of ``REPLACED``: it is another thing, or of another size.  Else it was written to.
+        A word of ``REPLACED``: another file or device, or another size. Any other word: the source was written to.
         """
         return _first(self._replaced(other), self.layers_changed(other), _written(self, other))
 
     def layers_changed(self, other: Identity) -> str | None:
-        """As ``changed``, of the layers below alone."""
-        if not (self.which and other.which):  # a record that does not know them
+        """The same as ``changed``, for the layers below alone."""
+        if not (self.which and other.which):  # a record without these fields
             return None if self.layers or other.layers else ""
         if len(self.layers) != len(other.layers) or not all(map(_same, self.layers, other.layers)):
             return "another layer"
         return _first(*(_written(*pair, below=True) for pair in zip(self.layers, other.layers, strict=True)))
 
     def proved_by_content(self) -> bool:
-        """Whether the content has to be compared, as some time stamps prove nothing, and all others do."""
+        """Whether the content has to be compared: some time stamps prove nothing, and all other stamps are proof."""
         proofs = {each.proof for each in (self, *self.layers)}
         return Proof.CONTENT in proofs and Proof.NOTHING not in proofs
 
@@ -99,7 +100,7 @@ class Identity:
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> Identity:
-        """Read what ``to_list`` made, here, in the version that had the first six values only, or in a later one."""
+        """Read the values made by ``to_list`` of this version, the first version (six values), or a later version."""
         given = [*values, *("none", 0, 0, 0, 0, 0, "", Proof.TIMES, ())[len(values) :]]
         kind, dev, ino, size, mtime, ctime, which, proof, layers = given[:9]
         numbers = {"dev": int(dev), "ino": int(ino), "size": int(size), "mtime_ns": int(mtime), "ctime_ns": int(ctime)}
@@ -107,16 +108,16 @@ class Identity:
         return cls(str(kind), **numbers, which=str(which), proof=known, layers=tuple(map(cls.from_list, layers)))
 
 
-UNSEEN: Final = Identity("none")  # where no record says what OPEN saw
+UNSEEN: Final = Identity("none")  # for jobs without a record of OPEN
 
 
 def _first(*found: str | None) -> str | None:
-    """The first change that was found; else None where one look proves nothing."""
+    """The first difference; without a difference None if any comparison proves nothing, else ""."""
     return next(filter(None, found), None if None in found else "")
 
 
 def _written(one: Identity, other: Identity, *, below: bool = False) -> str | None:
-    """Which time (or size, of a layer below) says that a file was written to."""
+    """The time stamp (or size, for a layer below) that shows a write to a file."""
     if (one.kind, other.kind) != ("file", "file"):
         return None
     for name in ("mtime_ns", "ctime_ns", "size"):
@@ -126,21 +127,21 @@ def _written(one: Identity, other: Identity, *, below: bool = False) -> str | No
 
 
 def _same(one: Identity, other: Identity) -> bool:
-    """Whether two looks are at one thing, as far as both of them know which."""
+    """Whether two identities are of the same file or device, as far as both contain a name."""
     if one.which and other.which:
         return one.kind == other.kind and same_thing(one.which, other.which)
     return one.ino == other.ino or (one.kind, other.kind) != ("file", "file")
 
 
 def identity_of(fd: int, path: str, *, still: bool = False) -> Identity:
-    """The identity of an open file or device.  ``still``: it is ours, and nobody writes to it.
+    """The identity of an open file or device. ``still``: the file is ours, and no process writes to it.
 
-    The time stamps of a file prove that it was not written only where the next write moves them.  So its dirty pages
-    are written back first, or a program that has mapped one could write to it in silence; and where the last write was
-    just now, the clock that stamps are taken from is let go on.
+    The time stamps of a file prove that it was not written only if the next write moves them. Therefore its dirty pages
+    are written back first, or a program with a mapped page could write to the file without moving a stamp; and after a
+    very recent write, the function waits until the clock of the stamps goes on.
 
     Raises:
-        JobFailed: its file system, or its server, does not answer for it.
+        JobFailed: the file system, or its server, gives no answer about the file.
     """
     try:
         return _identity_of(fd, path, still=still)
@@ -167,22 +168,22 @@ def _identity_of(fd: int, path: str, *, still: bool) -> Identity:
 
 
 def identity_of_image(files: Mapping[int, str], size: int) -> Identity:
-    """The identity of an image of a format: of its file, with the layers below; ``size``: of what is in it."""
+    """The identity of an image of a format: its file, with the layers below; ``size``: bytes of the content."""
     top, *below = [identity_of(fd, path) for fd, path in files.items()]
     return replace(top, size=size, layers=tuple(below))
 
 
 def _settled(fd: int) -> tuple[os.stat_result, Proof]:
-    """A file as it was while no page of it was dirty; without proof where it is written all the time."""
+    """The state of a file without dirty pages; without proof if the file is written all the time."""
     for _ in range(_LOOKS):
         before = os.fstat(fd)
         _outlive(before.st_ctime_ns)
         try:
             kernel.write_back(fd)
         except OSError:
-            return os.fstat(fd), Proof.NOTHING  # its disk takes no writes: the copy reads what it can
+            return os.fstat(fd), Proof.NOTHING  # the disk takes no writes: the copy reads as much as possible
         after = os.fstat(fd)
-        # A page that became dirty behind the writeback has moved the time, or else it would be writable in silence.
+        # A page dirtied after the writeback has moved the time, or else it would be writable without a trace.
         if _times(before) == _times(after):
             return after, Proof.TIMES
     return after, Proof.NOTHING
@@ -193,9 +194,10 @@ def _times(st: os.stat_result) -> tuple[int, int, int]:
 
 
 def _outlive(stamp: int) -> None:
-    """Wait until a write would have another ctime: a later one than ``stamp`` (ns)."""
-    grain = 1 if stamp % _SECOND else _SECOND  # a stamp in whole seconds may be of a file system without others
+    """Wait until a write would get a ctime later than ``stamp`` (ns)."""
+    # a stamp in whole seconds may come from a file system that keeps only seconds
+    grain = 1 if stamp % _SECOND else _SECOND
     while stamp >= (now := time.clock_gettime_ns(_COARSE_CLOCK)) // grain * grain:
         if stamp > now + 2 * _SECOND:
-            return  # of a clock that was wrong: it does not come again
+            return  # the stamp of a clock that was wrong: the same stamp does not come again
         time.sleep(_REST)

@@ -1,7 +1,7 @@
-"""A block device as a source, read past the page cache: no holes are known, and no time says that it changed.
+"""A block device as a source, read past the page cache: no holes are known, and no time stamp shows a change.
 
-Somebody may have read the device before, and a file system on it has written since without the cache of the device
-knowing: what is read there would be old.
+Pages of the device may be cached from earlier reads, and a file system on the device writes without updating the
+device's cache: cached pages may be old.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from blockworker.volumes.direct import MediumReader
 
 
 class DeviceSource:
-    """A device that was opened by ``Roots.open_device``; owns the descriptor."""
+    """A device opened by ``Roots.open_device``; owns the descriptor."""
 
     def __init__(self, fd: int, label: str) -> None:
         self._fd, self._label = fd, label
@@ -24,7 +24,7 @@ class DeviceSource:
 
     @property
     def from_medium(self) -> bool:
-        """Whether all that was read came from the device itself, and nothing from a cache."""
+        """Whether every byte read came from the device itself, and none from a cache."""
         return self._reader.from_medium
 
     def pread_into(self, view: memoryview, offset: int) -> None:

@@ -1,7 +1,7 @@
-"""Reading the medium itself: past the page cache where that is possible, else behind dropping the range from it.
+"""Reads of the medium itself: past the page cache if possible, else after dropping the range from the cache.
 
-The page cache of a device that is mounted is not that of its files: a page that somebody read there before is never
-told that a file system has written the block since.  And a page that was read before a disk went bad proves nothing.
+The page cache of a mounted device is not the cache of its files: a page read earlier from the device is not updated
+when a file system writes the block. And a page read before a disk went bad proves nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from blockworker.volumes.file import FileSource, read_full
 
 log = logging.getLogger(__name__)
 
-_ALIGNMENT: Final = 4096  # bytes: what every file system takes for a direct read; a device says what it needs
+_ALIGNMENT: Final = 4096  # bytes: accepted by every file system for a direct read; a device has its own sector size
 _BOUNCE: Final = 1 << 20  # bytes that one read of an unaligned range brings at most
-_MEMORY: Final = ("tmpfs", "ramfs")  # file systems that have no medium but the page cache
+_MEMORY: Final = ("tmpfs", "ramfs")  # file systems without any medium but the page cache
 _REFUSALS: Final = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
@@ -39,10 +39,9 @@ def takes_direct(fd: int) -> bool:
 
 
 def drop_cache(fd: int, offset: int = 0, length: int = 0) -> bool:
-    """Drop a range of a file or device from the page cache (``length`` 0: to its end); whether nothing of it is left.
+    """Drop a range of a file or device from the page cache (``length`` 0: to the end); return whether it is gone.
 
-    Pages that are dirty, or that somebody has mapped, stay; where the kernel cannot tell (before Linux 6.5) they count
-    as there.
+    Dirty or mapped pages stay; if the kernel cannot tell (before Linux 6.5), pages count as left.
     """
     try:
         os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
@@ -52,7 +51,7 @@ def drop_cache(fd: int, offset: int = 0, length: int = 0) -> bool:
 
 
 def _reopen(fd: int) -> int:
-    """A descriptor for direct reads.  Raises OSError: there are none."""
+    """A descriptor for direct reads. Raises OSError: direct reads are not possible."""
     if (
         stat.S_ISREG(os.fstat(fd).st_mode) and kind_of(fd)[0] in _MEMORY
     ):  # since Linux 6.6 they take the flag all the same
@@ -61,14 +60,14 @@ def _reopen(fd: int) -> int:
 
 
 class MediumReader:
-    """Reads an open file or device from its medium.  Any thread may read; the descriptor stays the caller's."""
+    """Reads an open file or device from its medium. Any thread may read; the descriptor stays the caller's."""
 
     def __init__(self, fd: int, label: str) -> None:
         self._fd, self._label = fd, label
         self._block = _ALIGNMENT
         if stat.S_ISBLK(os.fstat(fd).st_mode):
             self._block = kernel.sector_size(fd)
-        self._room = threading.local()  # a buffer for each thread, made by its first unaligned read
+        self._room = threading.local()  # a buffer per thread, made by its first unaligned read
         self._cached = False
         self._direct = -1
         try:
@@ -78,11 +77,11 @@ class MediumReader:
                 raise
             log.warning("%s cannot be read past the page cache: what is cached is dropped first", label)
             with suppress(OSError):
-                os.fdatasync(fd)  # what is dirty could not be dropped
+                os.fdatasync(fd)  # dirty pages could not be dropped
 
     @property
     def from_medium(self) -> bool:
-        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+        """Whether every byte read up to now came from the medium; otherwise some may have come from the cache."""
         return not self._cached
 
     def read(self, view: memoryview, offset: int) -> None:
@@ -100,7 +99,7 @@ class MediumReader:
             self._read_dropped(view, offset)
 
     def close(self) -> None:
-        """Close what was opened here.  May be called again."""
+        """Close the descriptor for direct reads. May be called again."""
         if self._direct >= 0:
             os.close(self._direct)
             self._direct = -1
@@ -111,7 +110,7 @@ class MediumReader:
         read_full(self._fd, view, offset, self._label)
 
     def _read_direct(self, view: memoryview, offset: int) -> None:
-        """Blocks go straight into an aligned buffer; what lies at their edges, or in another buffer, is copied."""
+        """Read whole blocks straight into an aligned buffer; copy other bytes by way of an aligned buffer."""
         block, done = self._block, 0
         while done < len(view):
             here, rest = offset + done, view[done:]
@@ -128,7 +127,7 @@ class MediumReader:
             done += wanted
 
     def _filled(self, view: memoryview, offset: int, wanted: int) -> int:
-        """Read whole blocks until the first ``wanted`` bytes are there; at the end of a file there may be no more."""
+        """Read whole blocks until the first ``wanted`` bytes are read; the file may end behind them."""
         done = 0
         while done < wanted:
             got = os.preadv(self._direct, [view[done:]], offset + done)
@@ -147,7 +146,7 @@ class MediumReader:
 
 
 class MediumFile(FileSource):
-    """A file that is read from its medium: what is only in the cache proves nothing about a published image."""
+    """A file read from its medium: bytes in the cache alone prove nothing about a published image."""
 
     def __init__(self, fd: int, label: str) -> None:
         super().__init__(fd, label)
@@ -155,7 +154,7 @@ class MediumFile(FileSource):
 
     @property
     def from_medium(self) -> bool:
-        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+        """Whether every byte read up to now came from the medium; otherwise some may have come from the cache."""
         return self._reader.from_medium
 
     def pread_into(self, view: memoryview, offset: int) -> None:

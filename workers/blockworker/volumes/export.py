@@ -1,7 +1,7 @@
-"""Images that QEMU reads and writes for us: ``qemu-nbd`` on descriptors that are open here, spoken to by NBD.
+"""Images read and written by QEMU for us: ``qemu-nbd`` on open descriptors of this process, spoken to by NBD.
 
-It runs in the cage, lives as long as we talk to it, and is killed with the thread that started it.  The lock of a file
-that it was handed is held until it is gone: what it may still be writing when we die stays fenced.
+The server runs in the cage, lives as long as this process talks to it, and is killed with the thread that started it.
+The lock of a handed file is held until the server is gone: its last writes after the death of this process stay fenced.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from blockworker.system.cage.tool import end_process
 from blockworker.volumes.nbd import LARGEST, Connection, NbdServerGone, NbdState
 from blockworker.volumes.qemuimg import verdict
 
-CONNECTIONS: Final = 4  # two lanes, the one who flushes, the one who plans
-MOMENT: Final = 0.05  # seconds that an answer about what is allocated should take
-SHORTEST_ANSWER: Final = 64 << 20  # bytes of the image that one is about
+CONNECTIONS: Final = 4  # two lanes, a flush, and the planner
+MOMENT: Final = 0.05  # seconds that an answer about allocation should take
+SHORTEST_ANSWER: Final = 64 << 20  # bytes of the image in one answer
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
 _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
-_BELOW: Final = "Could not open backing file: "  # QEMU says it once for each layer on top of the one that it is about
+_BELOW: Final = "Could not open backing file: "  # QEMU prints this once for every layer above the layer in question
 
 
 def handed(fd: int) -> int:
-    """A copy of a descriptor that an export can be given, above those that the server uses itself; locks are shared."""
+    """A copy of a descriptor for an export, above the numbers used by the server itself; locks are shared."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST)
 
 
 class Export:
-    """Any thread may call any method."""
+    """A server for one image. Any thread may call any method."""
 
     def __init__(
         self,
@@ -55,16 +55,15 @@ class Export:
         patience: ToolPatience = PATIENCE,
         answer: float = PATIENCE.answer,
     ) -> None:
-        """Serve a node of QEMU's, whose files are the descriptors ``files``, each with what people call it, the topmost
-        layer first.
+        """Serve a node of QEMU with the descriptors ``files``, named for people, the topmost layer first.
 
         ``answer``: seconds that one answer may take; then the server counts as broken, and is killed.
 
         Raises:
-            JobFailed: it cannot be opened; the text is QEMU's, and names the file.
+            JobFailed: the image cannot be opened; the text is QEMU's, and names the file.
         """
         self._files, self._patience = dict(files), patience
-        self._broken = ""  # why nothing more can be asked of the server
+        self._broken = ""  # why the server can answer nothing more
         self._said = os.memfd_create("qemu-nbd")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._connections: list[Connection] = []
@@ -103,10 +102,10 @@ class Export:
             connection.flush()
 
     def states(self, start: int, length: int) -> Iterator[NbdState]:
-        """The range in order, without gaps; neighbours may be alike.
+        """The states of the range in order, without gaps; neighbours may be equal.
 
-        QEMU needs milliseconds for a GiB of a qcow2, and a second for a GiB of a vmdk: it is asked for as much as it
-        tells of within a moment, so that whoever waits behind the answer can be stopped.
+        QEMU needs milliseconds for a GiB of a qcow2, and a second for a GiB of a vmdk: a request covers only as much as
+        QEMU answers within a moment, so that the caller can be stopped between answers.
         """
         end = start + length
         while start < end:
@@ -118,12 +117,12 @@ class Export:
             start = states[-1].start + states[-1].length
 
     def check_alive(self) -> None:
-        """Raise Gone where QEMU is."""
+        """Raise NbdServerGone if the server is gone."""
         if self._broken or self._process.poll() is not None:
             raise NbdServerGone(self._broken or self._last_words() or "the server is gone")
 
     def close(self) -> None:
-        """End it.  Says nothing about what is durable: only ``flush`` does."""
+        """End the server. Makes nothing durable: only ``flush`` does."""
         for connection in self._connections:
             connection.close()
         if not self._broken:
@@ -135,7 +134,7 @@ class Export:
 
     @contextmanager
     def _one(self) -> Iterator[Connection]:
-        """A connection that nobody else uses.  Raises NbdError."""
+        """A connection for exclusive use. Raises NbdError."""
         connection = self._idle.get()
         try:
             yield connection
@@ -145,14 +144,14 @@ class Export:
             self._idle.put(connection)
 
     def _give_up(self, gone: NbdServerGone) -> str:
-        """Kill a server that broke a connection, or did not answer in time; why, for all who asked it."""
+        """Kill a server that broke a connection, or did not answer in time; return the reason, for every caller."""
         if not self._broken:
             self._broken = self._last_words() or gone.text
             self._process.kill()
         return self._broken
 
     def _start(self, cage: Cage, node: dict[str, Any], words: list[str]) -> list[socket.socket]:
-        """Start the server and call it; the calls are made before it runs, so that nobody else can make them."""
+        """Start the server, connected before it runs: no other process can connect."""
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place, socket.socket(socket.AF_UNIX) as listener:
             text = "json:" + json.dumps(node)
             self._preface = f"Failed to blk_new_open '{text}': "
@@ -175,7 +174,7 @@ class Export:
             return calls
 
     def _why(self, gone: NbdServerGone) -> JobFailed:
-        """Why the image could not be opened; the server is killed."""
+        """Kill the server; return why the image could not be opened."""
         for connection in self._connections:
             connection.close()
         end_process(self._process, self._patience)
@@ -185,14 +184,14 @@ class Export:
         return JobFailed(code, said)
 
     def _last_words(self) -> str:
-        """Why QEMU gave up, with the file that it is about as people call it; "" where it said nothing."""
+        """Why QEMU gave up, with the file's name for people; "" if QEMU printed nothing."""
         said = verdict(os.pread(self._said, 1 << 16, 0), _TOOL).removeprefix(self._preface)
         return name_file(said, self._files)
 
 
 def name_file(said: str, files: Mapping[int, str]) -> str:
-    """A message of QEMU's that names the file it is about: ``files`` by descriptor, the topmost layer first."""
-    said = printable(said)  # it may hold names out of an image
+    """QEMU's message, completed by the name of its file: ``files`` by descriptor, the topmost layer first."""
+    said = printable(said)  # the message may contain names from an image
     named = _HANDED.sub(lambda fd: files.get(int(fd[1]), fd[0]), said)
     if not said or named != said or not files:
         return named
@@ -201,7 +200,7 @@ def name_file(said: str, files: Mapping[int, str]) -> str:
 
 
 def next_length(asked: int, seconds: float) -> int:
-    """How many bytes QEMU is to tell of next, when it took so long for those that it was asked for."""
+    """Bytes of the next request for states, after a request for ``asked`` bytes took ``seconds``."""
     if seconds > 2 * MOMENT:
         return max(SHORTEST_ANSWER, asked // 2)
     return min(LARGEST, asked * 2) if seconds < MOMENT else asked

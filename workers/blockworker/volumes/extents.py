@@ -1,4 +1,4 @@
-"""Sets of byte ranges: what is copied, what is durable, what is missing.  Pure."""
+"""Sets of byte ranges: copied, durable or missing bytes. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RangeSet:
             self.add(start, end)
 
     def add(self, start: int, end: int) -> None:
-        """Add a range; what is in the set already stays."""
+        """Add a range; bytes of it that are already in the set stay."""
         if start >= end:
             return
         starts, ends = self._starts, self._ends
@@ -37,19 +37,19 @@ class RangeSet:
         self._total += end - start
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether all of the range is in the set."""
+        """Whether the whole range is in the set."""
         if start >= end:
             return True
         index = bisect_right(self._starts, start) - 1
         return index >= 0 and self._ends[index] >= end
 
     def meets(self, start: int, end: int) -> bool:
-        """Whether any of the range is in the set."""
+        """Whether any byte of the range is in the set."""
         index = bisect_right(self._ends, start)
         return start < end and index < len(self._starts) and self._starts[index] < end
 
     def missing(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """What of the range is not in the set, in order; as it was when the iteration began."""
+        """The parts of the range that are not in the set, in order; as at the begin of the iteration."""
         index = bisect_right(self._ends, start)
         for have, till in list(zip(self._starts[index:], self._ends[index:], strict=True)):
             if have >= end:
@@ -61,17 +61,17 @@ class RangeSet:
             yield start, end
 
     def total(self) -> int:
-        """How many bytes are in the set."""
+        """Number of bytes in the set."""
         return self._total
 
     @property
     def end(self) -> int:
-        """Where the last range ends; 0 for an empty set."""
+        """The end of the last range; 0 for an empty set."""
         return self._ends[-1] if self._ends else 0
 
     @property
     def count(self) -> int:
-        """How many ranges there are; what lies between them is not in the set."""
+        """Number of ranges, which are separated by bytes that are not in the set."""
         return len(self._starts)
 
     def to_tuple(self) -> tuple[tuple[int, int], ...]:

@@ -1,4 +1,4 @@
-"""A regular file as a source: holes are known, and the page cache is left as it was found."""
+"""A regular file as a source: holes are known, and the page cache is left as found."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class CacheTrail:
-    """Drops the page cache behind a reader, but not where the data was cached before: someone uses it."""
+    """Drops the page cache behind a reader, except for data cached before: another process uses such data."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
-        self._reading: dict[int, bool] = {}  # stride -> whether it may be dropped
+        self._reading: dict[int, bool] = {}  # stride -> whether the stride may be dropped
         with suppress(OSError):
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def before_read(self, offset: int) -> None:
-        """Called with the offset of each request before it is made."""
+        """Note the offset of a request, before the request is made."""
         stride = offset // _STRIDE
         if stride in self._reading:
             return
@@ -36,14 +36,14 @@ class CacheTrail:
             if stride in self._reading:
                 return
             self._reading[stride] = not self._cached(stride)
-            # Two strides back nobody reads any more: lanes are chunks apart.
+            # No lane reads two strides back any more: lanes are chunks apart.
             behind = [other for other in self._reading if abs(other - stride) >= 2]
             drops = [other for other in behind if self._reading.pop(other)]
         for other in drops:
             self._drop(other)
 
     def finish(self) -> None:
-        """Drop what is left, at close."""
+        """Drop the remaining strides, at close."""
         with self._lock:
             drops = [stride for stride, drop in self._reading.items() if drop]
             self._reading.clear()
@@ -51,7 +51,7 @@ class CacheTrail:
             self._drop(stride)
 
     def _cached(self, stride: int) -> bool:
-        # Readahead of the stride before may have brought in the first few MiB: that is ours, not theirs.
+        # Readahead of the stride before may have cached the first few MiB: these pages are ours.
         try:
             return kernel.cached_pages(self._fd, stride * _STRIDE, _STRIDE) > _STRIDE // _PAGE // 2
         except OSError:
@@ -63,7 +63,7 @@ class CacheTrail:
 
 
 def read_full(fd: int, view: memoryview, offset: int, label: str) -> None:
-    """Fill ``view`` from ``fd``; an early end is an error, for a volume does not shrink under a copy."""
+    """Fill ``view`` from ``fd``; an early end is an error, as a volume does not shrink under a copy."""
     done = 0
     while done < len(view):
         try:
@@ -77,7 +77,7 @@ def read_full(fd: int, view: memoryview, offset: int, label: str) -> None:
 
 
 class FileSource:
-    """A file that was opened by ``Roots.open_source``; owns the descriptor."""
+    """A file opened by ``Roots.open_source``; owns the descriptor."""
 
     def __init__(self, fd: int, label: str) -> None:
         self._fd, self._label = fd, label

@@ -20,7 +20,7 @@ from blockworker.volumes.layers import Layers, Open, by
 from blockworker.volumes.nbd import NbdError, NbdServerGone
 from blockworker.volumes.traces import Traces
 
-_TRACED: Final = 1 << 20  # bytes of an image that are remembered together
+_TRACED: Final = 1 << 20  # bytes of an image that share one mark
 
 
 def open_format(
@@ -33,10 +33,10 @@ def open_format(
     cage: Cage | None = None,
     answer: float = PATIENCE.answer,
 ) -> FormatSource:
-    """Open an image for reading; ``shared``: whether QEMU writes to it or not; ``direct``: from its medium, not from
-    the page cache; ``answer``: seconds for one answer.
+    """Open an image for reading.
 
-    Raises JobFailed.
+    ``shared``: also if QEMU writes to the image; ``direct``: read from its medium, not from the page cache; ``answer``:
+    seconds for one answer. Raises JobFailed.
     """
     layers = Layers(open_, shared=shared, direct=direct)
     try:
@@ -48,7 +48,7 @@ def open_format(
 
 
 class FormatSource:
-    """``top_only``: what lies in layers below is none of the copy's business."""
+    """An image as a source. ``top_only``: bytes in layers below do not belong to the copy."""
 
     def __init__(self, layers: Layers, export: Export, label_: str, *, top_only: bool = False) -> None:
         self._layers, self._export, self._label = layers, export, label_
@@ -86,19 +86,18 @@ class FormatSource:
             yield pending
 
     def check_alive(self) -> None:
-        """Raise VolumeGone where QEMU is."""
+        """Raise VolumeGone if QEMU is gone."""
         try:
             self._export.check_alive()
         except NbdError as error:
             raise _trouble("read", self._label, 0, self.size, error) from None
 
     def identity(self) -> Identity:
-        """The identity of the file with all layers below, and with the size of what is in it: a file grows when it is
-        written to."""
+        """The identity of the file and the layers below, with the size of the content, as a written file grows."""
         return identity_of_image(self._layers.files, self.size)
 
     def allocated(self) -> None:
-        """Not told: QEMU needs a second for each GiB of some images to say what of it is data."""
+        """Not known quickly: QEMU needs a second per GiB of some images to find the data."""
 
     def close(self) -> None:
         if self._layers.files:
@@ -107,15 +106,15 @@ class FormatSource:
 
 
 class Staging(Protocol):
-    """The file that an image is made in."""
+    """The staging file in which an image is made."""
 
     @property
     def size(self) -> int:
-        """Bytes of what is going to be in the image; the image itself may be larger until it is finished."""
+        """Bytes of the future content; the image itself may be larger until it is finished."""
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was written to it since the image was laid out."""
+        """Whether nothing was written to the file since the image was laid out."""
 
     def fileno(self) -> int: ...
 
@@ -123,10 +122,10 @@ class Staging(Protocol):
 
 
 class FormatTarget:
-    """An image in a staging file, which it owns: the file's lock stays until QEMU is gone, too."""
+    """An image in a staging file, which the target owns: the file's lock stays until QEMU is gone, too."""
 
     def __init__(self, volume: FormatVolume, staged: Staging, roots: Roots, *, compress: bool) -> None:
-        """Raises JobFailed; then ``staged`` is still the caller's."""
+        """Open the target. Raises JobFailed; then ``staged`` is still the caller's."""
         self._label, self._staged = label(volume), staged
         top, others = bottom(volume), by(roots)
         self._layers = Layers(lambda file: os.dup(staged.fileno()) if file == top else others(file))
@@ -139,7 +138,7 @@ class FormatTarget:
             self._layers.close()
             raise
         self.size = self._export.size
-        # What is not written to an image on a layer below reads as that layer.
+        # Unwritten parts of an image on a layer below read as that layer.
         self._traces = Traces(self.size, _TRACED, fresh=staged.fresh and volume.backing is None)
         self._zeros_are_data = volume.driver == "vmdk"
 
@@ -152,12 +151,12 @@ class FormatTarget:
         self._do("compare", lambda: self._export.read(view, offset), offset, len(view))
 
     def zero(self, offset: int, length: int) -> Iterable[tuple[int, int]]:
-        """Make the range zeros where it reads as anything else.  In a vmdk only data can: that is yielded."""
+        """Make the range zeros if it reads as anything else. A vmdk needs data for zeros: such ranges are yielded."""
         expect_within(self._staged.size, self._label, offset, length)
         return self._zero(offset, length) if self._traces.may_hold(offset, length) else ()
 
     def _zero(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield behind each of QEMU's answers: it may need a second to say what a GiB of an image is."""
+        """Yield after every answer of QEMU, which may need a second for the states of a GiB."""
         try:
             for state in self._export.states(offset, length):
                 data = state.data and self._zeros_are_data
@@ -168,7 +167,7 @@ class FormatTarget:
             raise _trouble("write", self._label, offset, length, error) from None
 
     def check_alive(self) -> None:
-        """Raise VolumeGone where QEMU is."""
+        """Raise VolumeGone if QEMU is gone."""
         self._do("write", self._export.check_alive, 0, self.size)
 
     def flush(self) -> None:
@@ -188,7 +187,7 @@ class FormatTarget:
 
 
 def _trouble(operation: str, label_: str, offset: int, length: int, error: NbdError) -> VolumeError:
-    """A request that the server refused, or could not answer any more, as the error of the volume."""
+    """The VolumeError for a request that the server refused, or could not answer any more."""
     found = trouble(operation, label_, offset, length, error.errno, why=error.text)
     if not isinstance(error, NbdServerGone):
         return found

@@ -1,6 +1,6 @@
-"""The headers of images, read here before QEMU reads them: for messages that say what is wrong with an image.
+"""The headers of images, read before QEMU reads them: for messages that name the fault of an image.
 
-What keeps an image from opening other files is the cage; here it is told in good words.  Facts: QEMU's
+The cage keeps an image from opening other files; this module only makes the messages. Facts: QEMU's
 ``docs/interop/qcow2.txt``, and ``block/vmdk.c`` with the "Virtual Disk Format 5.0" of VMware.
 """
 
@@ -20,11 +20,11 @@ from blockjobs.model.volumespec import SECTOR, DeviceVolume, FileVolume, FormatV
 
 MAGIC: Final = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
 _QED: Final = b"QED\0"
-_DATA_NAME: Final = 0x44415441  # the extension of a qcow2's header with the name of the file with the data
-TEXT: Final = b"# Disk DescriptorFile"  # how a vmdk begins whose data lies in other files
-WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk that are one file
+_DATA_NAME: Final = 0x44415441  # the extension of a qcow2's header with the name of the data file
+TEXT: Final = b"# Disk DescriptorFile"  # the first bytes of a vmdk whose data lies in other files
+WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk in a single file
 _DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
-_LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are looked at
+_LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are read
 _PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
 _EXTENT: Final = re.compile(rb'^\s*(?:RW|RDONLY)\s+\d+\s+\w+\s+"(.+?)"', re.MULTILINE)
 _KIND: Final = re.compile(rb'^\s*createType\s*=\s*"(.*?)"', re.MULTILINE)
@@ -32,7 +32,7 @@ _KIND: Final = re.compile(rb'^\s*createType\s*=\s*"(.*?)"', re.MULTILINE)
 
 @contextmanager
 def reading_tables(name: str, seconds: float) -> Iterator[None]:
-    """Turn a TimeoutError of whoever reads the tables of an image into one that names it.  Raises JobFailed."""
+    """Turn a TimeoutError while reading tables into an error that names the image. Raises JobFailed."""
     try:
         yield
     except TimeoutError:
@@ -71,16 +71,16 @@ class Qcow2:
 
     @property
     def extended(self) -> bool:
-        """Whether an entry of its tables tells of parts of a cluster: it is twice as long."""
+        """Whether table entries describe parts of a cluster, and are twice as long."""
         return bool(self.features & _EXTENDED)
 
     @property
     def dirty(self) -> bool:
-        """Whether its writer keeps no count of its clusters: lazily, while it is open."""
+        """Whether the cluster counts may be stale: a writer with lazy counts marks the image while it is open."""
         return bool(self.features & _DIRTY)
 
     def faults(self, length: int, *, dirty_is_fine: bool = False) -> list[str]:
-        """What is wrong with an image of so many bytes, as far as its header tells: words behind its name."""
+        """Faults of an image of ``length`` bytes, as far as its header shows; texts to follow the image's name."""
         table = 8 * self.l1_entries
         entry = 16 if self.extended else 8
         needed = -(-self.size // (self.cluster * (self.cluster // entry)))
@@ -98,7 +98,7 @@ class Qcow2:
 
 @dataclass(frozen=True, slots=True)
 class Vmdk:
-    """The header of a vmdk, and what its descriptor says; sizes and offsets in bytes."""
+    """The header of a vmdk, with facts of its descriptor; sizes and offsets in bytes."""
 
     capacity: int
     grain: int
@@ -123,19 +123,19 @@ class Vmdk:
         )  # fmt: skip
 
 
-_AT_THE_END: Final = (1 << 64) - 1  # where a vmdk that is written as a stream has its directory
+_AT_THE_END: Final = (1 << 64) - 1  # the directory's offset in a vmdk written as a stream
 
 
 def _name(text: bytes) -> str:
-    """A name in an image as a message can show it."""
+    """A name from an image, made printable for messages."""
     return printable(text.split(b"\0", 1)[0].decode(errors="replace"))
 
 
 def expect_header(fd: int, volume: FormatVolume) -> None:
-    """Look at the header of an image before QEMU does.
+    """Check the header of an image before QEMU reads it.
 
     Raises:
-        JobFailed: it is no such image, or it needs a file that its volume does not name.
+        JobFailed: the file is no image of the format, or needs a file not named in its volume.
     """
     named, magic = label(volume), os.pread(fd, len(TEXT), 0)
     if volume.driver == "vmdk" and magic == TEXT:
@@ -167,14 +167,14 @@ def _refusal(text: str) -> JobFailed:
 
 
 def _in_file(volume: Volume) -> bool:
-    """Whether QEMU can be told a layer completely: to any other it adds the name that the image above has for it."""
+    """Whether options describe a layer completely; else QEMU adds the name in the header of the image above."""
     return isinstance(volume.file if isinstance(volume, FormatVolume) else volume, FileVolume | DeviceVolume)
 
 
 def seems_formatted(fd: int) -> str:
-    """What a file that is copied as raw bytes seems to be, as the end of "it begins as ..."; "" for nothing known.
+    """The format that a file copied as raw bytes seems to have, as the end of "it begins as ..."; "" if not known.
 
-    Where the data of its disk lies in other files as well, a copy of its bytes is no backup, and that is said.
+    If some of the disk's data lies in other files, a copy of the bytes is no backup, and the text says so.
     """
     magic = os.pread(fd, len(TEXT), 0)
     if magic == TEXT:
@@ -192,7 +192,7 @@ def seems_formatted(fd: int) -> str:
 
 
 def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
-    """What an extension of the header holds; b"" where there is none."""
+    """The content of an extension of the header; b"" if the header has none."""
     start = struct.unpack(">I", os.pread(fd, 4, 100).ljust(4, b"\0"))[0] if header.version >= 3 else 72
     text = os.pread(fd, min(header.cluster, _LONGEST), 0)
     while start + 8 <= len(text):
@@ -204,14 +204,14 @@ def _extension(fd: int, header: Qcow2, wanted: int) -> bytes:
 
 
 def _qed_layer(fd: int) -> bytes:
-    """The layer that an image of QEMU's earlier format lies on."""
+    """The name of the layer below an image of QEMU's earlier format (QED)."""
     header = os.pread(fd, 64, 0).ljust(64, b"\0")
     features, at, length = struct.unpack_from("<Q32xII", header, 16)
     return os.pread(fd, min(length, 1023), at) if features & 1 else b""
 
 
 def named_files(fd: int) -> list[str]:
-    """The files that an image names in its header or its description, as it writes them: what it lies on."""
+    """The files named in an image's header or description, as written in the image: its layers and data."""
     magic = os.pread(fd, len(TEXT), 0)
     if magic[:4] == MAGIC["qcow2"]:
         header = Qcow2.read(fd)

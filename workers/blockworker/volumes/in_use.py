@@ -1,6 +1,6 @@
-"""Whether somebody writes to a source right now: QEMU's image lock, and devices that are mounted or held exclusively.
+"""Whether a process writes to a source now: QEMU's image lock, and devices mounted or held exclusively.
 
-That a file is merely open says nothing.
+A file that is merely open proves no writer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from blockworker.system.relatives import open_relatives
 
 WATCH_INTERVAL: Final = 1.0  # seconds between two looks at the locks of a source that is being read
 _QEMU: Final = "QEMU writes to it"
-_TRIES, _REST = 3, 0.02  # another job of ours may be at this very question
+_TRIES, _REST = 3, 0.02  # another job of ours may run the same check at this moment
 
 
 def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
-    """Refuse a source while somebody writes to a file that is read as it is: old and new would be mixed.
+    """Refuse a source while a process writes to a file that is read directly: old and new data would be mixed.
 
-    ``live``: that is what is wanted.  ``cut``: the top file is read as it was at one instant.  Neither counts for the
-    tables of an image of a format, nor for the layers below it, which stand still as long as anybody reads them.
+    ``live``: mixed data is accepted. ``cut``: the top file is read from a cut. Neither applies to the tables of an
+    image of a format, nor to the layers below: they must not change while they are read.
 
     Raises:
         JobFailed: a file or device of the source is in use.
@@ -49,7 +49,7 @@ def expect_still(volume: Volume, roots: Roots, *, live: bool = False, cut: bool 
 
 
 def is_written(volume: Volume, roots: Roots) -> bool:
-    """Whether QEMU has a file of a volume open for writing.  Raises JobFailed: a file cannot be opened."""
+    """Whether QEMU has a file of a volume open for writing. Raises JobFailed: a file cannot be opened."""
     for store in volumespec.stores(volume):
         fd = open_store(store, roots)
         try:
@@ -61,10 +61,10 @@ def is_written(volume: Volume, roots: Roots) -> bool:
 
 
 def is_torn(spec: JobSpec, roots: Roots) -> bool:
-    """Whether a cut made now would lack writes that a guest was told are complete: QEMU has them in its memory.
+    """Whether a cut made now would lack writes that a guest believes complete: QEMU has them in its memory.
 
-    So it is with an image of a format that QEMU has open for writing, unless a ``quiesce`` command makes QEMU write
-    them.  The writes to a raw image are in its file, or in the page cache, which a cut has as well.
+    This is true for an image of a format that QEMU has open for writing, unless a ``quiesce`` command makes QEMU write
+    them. Writes to a raw image are in its file, or in the page cache, and thereby in a cut.
     """
     if spec.options.get("quiesce") or volumespec.formatted(spec.source.volume) is None:
         return False
@@ -82,7 +82,7 @@ def _expect_free(store: FileVolume | DeviceVolume, roots: Roots, called: str, wa
 
 
 def open_store(store: FileVolume | DeviceVolume, roots: Roots) -> int:
-    """A descriptor of a file or device of a source, for reading, that the caller owns.  Raises JobFailed."""
+    """A read-only descriptor of a file or device of a source, owned by the caller. Raises JobFailed."""
     return roots.open_device(store.filename) if isinstance(store, DeviceVolume) else roots.open_source(store.filename)
 
 
@@ -123,8 +123,11 @@ def _free(fd: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes to a file or device of a source.  ``mixed``: what is read is not even bytes of one image, but tables
-    of several moments, or a layer that nobody expects to be written to."""
+    """The writer of a file or device of a source.
+
+    ``mixed``: the bytes read do not belong to a single image, but to tables of several moments, or to a layer that
+    should not be written.
+    """
 
     who: str
     mixed: bool
@@ -134,24 +137,24 @@ class Writer:
 class _Watched:
     fd: int
     called: str
-    still: bool  # nobody may write to it
-    mixed: bool  # where somebody does
+    still: bool  # no process may write to the file
+    mixed: bool  # if a process writes
     numbers: frozenset[str]  # of a device, and of its partitions
-    relatives: tuple[int, ...]  # descriptors of what a device shares bytes with
+    relatives: tuple[int, ...]  # descriptors of devices that share bytes with the device
 
     def is_written(self) -> bool:
-        """Whether QEMU writes to it, or to what it shares bytes with; a job of ours that writes a part shares it."""
+        """Whether QEMU writes to the file or to bytes shared with it; a part-writing job of ours shares its lock."""
         return image_locks.is_written(self.fd) or _any_guest_writes(self.relatives)
 
 
 class SourceWatch:
-    """The files and devices of a source, for one attempt: locked as QEMU locks what it reads, sharing everything.
+    """The files and devices of a source, for one attempt: locked as QEMU locks its sources, sharing everything.
 
-    So a guest starts on the source at any time; the attempt sees it, by the lock of whoever writes.
+    A guest can therefore start on the source at any time; the attempt notices it by the writer's lock.
     """
 
     def __init__(self, volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:
-        """``live`` and ``cut``: as of ``expect_still``.  Raises JobFailed: a file cannot be opened."""
+        """Lock the source. ``live``, ``cut``: as for ``expect_still``. Raises JobFailed: a file cannot be opened."""
         self._watched: list[_Watched] = []
         self._next = 0.0
         image = volumespec.formatted(volume) is not None
@@ -170,9 +173,9 @@ class SourceWatch:
             raise
 
     def writer(self, *, at_once: bool = True) -> Writer | None:
-        """Who writes to what has to stand still; None for nobody.
+        """The writer of a file that has to stand still; None if no file is written.
 
-        Not ``at_once``: None, too, where the look before this one was less than ``WATCH_INTERVAL`` ago.
+        ``at_once`` False: also None if the previous check was less than ``WATCH_INTERVAL`` ago.
         """
         if not at_once and boottime() < self._next:
             return None
@@ -185,7 +188,7 @@ class SourceWatch:
         return None
 
     def close(self) -> None:
-        """Give up the locks.  May be called again."""
+        """Release the locks. May be called again."""
         for each in self._watched:
             for fd in (each.fd, *each.relatives):
                 image_locks.close(fd)
@@ -193,7 +196,7 @@ class SourceWatch:
 
 
 def _numbers(fd: int) -> frozenset[str]:
-    """``MAJOR:MINOR`` of a block device and of its partitions; none of a file."""
+    """``MAJOR:MINOR`` of a block device and of its partitions; empty for a file."""
     if not stat.S_ISBLK((st := os.fstat(fd)).st_mode):
         return frozenset()
     number = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
@@ -206,7 +209,7 @@ def _numbers(fd: int) -> frozenset[str]:
 
 
 def _mounted() -> frozenset[str]:
-    """``MAJOR:MINOR`` of every file system that is mounted for writing, as far as this process sees."""
+    """``MAJOR:MINOR`` of every file system mounted for writing, as far as this process sees."""
     found = set()
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
         for line in mounts:

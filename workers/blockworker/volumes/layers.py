@@ -1,7 +1,7 @@
-"""The layers of an image as QEMU is told them: every file is opened here, beneath the host's roots, and handed over.
+"""The layers of an image as options for QEMU: every file is opened here, beneath the host's roots, and handed over.
 
-What an image itself names (a backing file, a file for its data) is never opened: where it needs one that its volume
-does not name, it is refused.
+Files named in an image (a backing file, a data file) are never opened: an image that needs a file not named in its
+volume is refused.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from blockworker.volumes.direct import drop_cache, takes_direct
 from blockworker.volumes.export import handed
 from blockworker.volumes.headers import expect_header
 
-Open = Callable[[FileVolume | DeviceVolume], int]  # a descriptor that the caller owns; raises JobFailed
+Open = Callable[[FileVolume | DeviceVolume], int]  # a descriptor owned by the caller; raises JobFailed
 
 
 def by(roots: Roots) -> Open:
-    """What the host's configuration allows to be read."""
+    """An opener for the volumes that the host's configuration allows to be read."""
 
     def open_(volume: FileVolume | DeviceVolume) -> int:
         if isinstance(volume, DeviceVolume):
@@ -46,16 +46,16 @@ def by(roots: Roots) -> Open:
 
 
 class Layers:
-    """A volume as QEMU's options say it, with the descriptors that it is read from."""
+    """A volume as QEMU's options, with the descriptors for reading."""
 
     def __init__(self, open_: Open, *, shared: bool = False, direct: bool = False) -> None:
-        """``direct``: files are read from their medium; devices always are, as far as this is possible."""
+        """``direct``: files are read from their medium; devices always are, as far as possible."""
         self._open, self._shared, self._direct = open_, shared, direct
-        self.from_medium = True  # so far
-        self.files: dict[int, str] = {}  # the topmost first
+        self.from_medium = True  # up to now
+        self.files: dict[int, str] = {}  # descriptor -> name, the topmost first
 
     def node(self, volume: Volume) -> dict[str, Any]:
-        """Raises JobFailed: a file cannot be opened, or is not what it is said to be."""
+        """QEMU's options for a volume. Raises JobFailed: a file cannot be opened, or has the wrong format."""
         match volume:
             case FileVolume() | DeviceVolume():
                 fd = self._keep(self._open(volume), volume.filename)
@@ -65,7 +65,7 @@ class Layers:
             case NullVolume(size, zeroes, latency):
                 return {"driver": "null-co", "size": size, "read-zeroes": zeroes, "latency-ns": latency}
             case DebugVolume(image, rules):
-                faults = {"inject-error": [*map(rule_keys, rules)]} if rules else {}  # an empty list is none to QEMU
+                faults = {"inject-error": [*map(rule_keys, rules)]} if rules else {}  # QEMU takes no empty list
                 return {"driver": "blkdebug", "image": self.node(image), **faults}
             case FormatVolume(driver, file, backing):
                 node = {"driver": driver, "file": self.node(file)}
@@ -82,7 +82,7 @@ class Layers:
         self.files = {}
 
     def _cache(self, fd: int) -> dict[str, Any]:
-        """QEMU's options for reading past the page cache; where that cannot be, the cache is dropped now."""
+        """QEMU's options for reading past the page cache; if QEMU cannot, the cache is dropped now."""
         if takes_direct(fd):
             return {"cache": {"direct": True}}
         with suppress(OSError):
@@ -91,7 +91,7 @@ class Layers:
         return {}
 
     def _below(self, volume: Volume) -> dict[str, Any]:
-        """A layer below: with a ``filename`` of ``file``, or QEMU would take the one in the image's header."""
+        """A layer below: with a ``filename`` of ``file``, or QEMU would use the name in the image's header."""
         node = self.node(volume)
         return {"driver": "raw", "file": node} if isinstance(volume, FileVolume | DeviceVolume) else node
 

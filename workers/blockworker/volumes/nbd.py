@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from blockworker.volumes.extents import RangeSet
 
 CONTEXTS: Final = ("base:allocation", "qemu:allocation-depth")
-LARGEST: Final = 1 << 30  # bytes of one request that carries no data
+LARGEST: Final = 1 << 30  # bytes of one request without data
 
 _MAGIC, _HAVE_OPTION, _OPTION_REPLY = b"NBDMAGIC", b"IHAVEOPT", 0x3E889045565A9
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
@@ -26,12 +26,12 @@ _REQUEST, _SIMPLE, _CHUNK = 0x25609513, 0x67446698, 0x668E33EF
 _READ, _WRITE, _DISCONNECT, _FLUSH, _ZERO, _STATUS = 0, 1, 2, 3, 6, 7
 _DONE, _NONE, _DATA, _HOLE, _STATES, _FAILED = 1, 0, 1, 2, 5, 1 << 15  # chunks; errors have the highest bit
 _LONGEST: Final = 1 << 16  # bytes of a text or of an option's answer
-_MOST_STATES: Final = 1 << 24  # bytes of an answer about what is allocated
+_MOST_STATES: Final = 1 << 24  # bytes of an answer about allocation
 _ZERO_STATE: Final = 2  # of base:allocation: reads as zeros
 
 
 class NbdError(Exception):
-    """The server refused a request; ``errno`` is Linux's, for NBD's numbers are those."""
+    """The server refused a request; ``errno`` is Linux's, as NBD uses the same numbers."""
 
     def __init__(self, code: int, text: str = "") -> None:
         self.errno, self.text = code, text or os.strerror(code)
@@ -39,14 +39,14 @@ class NbdError(Exception):
 
 
 class NbdServerGone(NbdError):
-    """The connection broke, or the server speaks something else; nothing more can be asked of it."""
+    """The connection broke, or the server does not speak NBD; no further request is possible."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EIO, why)
 
 
 class NbdState(NamedTuple):
-    """A range of the export: whether it has to be read, and in which layer its bytes lie (1: the top; 0: nowhere)."""
+    """A range of the export: whether it has to be read, and the layer of its bytes (1: the top; 0: none)."""
 
     start: int
     length: int
@@ -55,18 +55,18 @@ class NbdState(NamedTuple):
 
 
 class Connection:
-    """Owns the socket.  Not for two threads at once.
+    """One connection; owns the socket. Not thread-safe.
 
-    A reply that is not exactly what was asked for breaks the connection: whatever came behind it could be taken for
-    something else.  From then on every request raises the same ``NbdServerGone``.
+    A reply that does not match its request exactly breaks the connection: later bytes could be misread. From then on
+    every request raises the same ``NbdServerGone``.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Raises Gone: the server did not come that far."""
+        """Connect to the export. Raises NbdServerGone: the server did not complete the handshake."""
         self._sock = sock
         self._contexts: dict[int, str] = {}
         self._handle = 0
-        self._refused = -1  # the last request that was refused
+        self._refused = -1  # the last refused request
         self.broken: NbdServerGone | None = None
         with self._unbroken():
             self.size = self._negotiate()
@@ -98,20 +98,20 @@ class Connection:
             self._expect_done()
 
     def zero(self, offset: int, length: int) -> None:
-        """Make the range read as zeros, as a hole where the server can."""
+        """Make the range read as zeros, as a hole if the server can."""
         for start in range(offset, offset + length, LARGEST):
             with self._unbroken():
                 self._send(_ZERO, start, min(LARGEST, offset + length - start))
                 self._expect_done()
 
     def flush(self) -> None:
-        """Make durable what was answered before, on any connection."""
+        """Make durable every write answered before, on any connection."""
         with self._unbroken():
             self._send(_FLUSH, 0, 0)
             self._expect_done()
 
     def states(self, start: int, length: int) -> list[NbdState]:
-        """What the range is, in order and without gaps, from ``start`` on as far as one answer goes."""
+        """The states of the range, in order and without gaps, from ``start`` on as far as one answer goes."""
         with self._unbroken():
             found = self._status(start, min(length, LARGEST))
         known = min(sum(n for n, _ in runs) for runs in found.values())
@@ -123,7 +123,7 @@ class Connection:
 
     @contextmanager
     def _unbroken(self) -> Iterator[None]:
-        """One exchange with the server.  Raises Gone, also for all that a server could do to a parser."""
+        """One exchange with the server. Raises NbdServerGone, also for any fault caused in the parser."""
         if self.broken is not None:
             raise self.broken
         try:
@@ -132,7 +132,7 @@ class Connection:
             self.broken = gone
             raise
         except NbdError:
-            raise  # it was refused in good order
+            raise  # refused in good order
         except OSError as broken:
             self.broken = _gone(broken)
             raise self.broken from None
@@ -144,7 +144,7 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Say goodbye; the server of the last connection that goes comes to its end."""
+        """Disconnect; the server ends with its last connection."""
         try:
             with suppress(NbdServerGone), self._unbroken():
                 self._send(_DISCONNECT, 0, 0)
@@ -154,7 +154,7 @@ class Connection:
     # --- beginning ----------------------------------------------------------------------------------------
 
     def _negotiate(self) -> int:
-        """Choose the export without a name; its size in bytes."""
+        """Choose the export without a name; return its size in bytes."""
         if self._receive(8) != _MAGIC or self._receive(8) != _HAVE_OPTION:
             raise NbdServerGone("not an NBD server")
         flags = struct.unpack(">H", self._receive(2))[0]
@@ -198,10 +198,10 @@ class Connection:
             self._sock.sendall(data)
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
-        """Kind and length of each chunk of a reply, its content still to be received.
+        """Kind and length of every chunk of a reply; the caller receives the content.
 
         Raises:
-            NbdError: what the server refused with, behind the last chunk.
+            NbdError: the server's refusal, after the last chunk.
         """
         failed: NbdError | None = None
         while True:
@@ -213,7 +213,7 @@ class Connection:
             else:
                 flags, kind, handle, length = struct.unpack(">HHQI", self._receive(16))
             if magic == _CHUNK and handle == self._refused and length <= _LONGEST:
-                self._receive(length)  # QEMU ends a refused question once for each context that was asked for
+                self._receive(length)  # QEMU ends a refused request once for every requested context
                 continue
             if magic not in (_SIMPLE, _CHUNK) or handle != self._handle:
                 raise NbdServerGone("a reply to something that was not asked")
@@ -221,7 +221,7 @@ class Connection:
                 if not 6 <= length <= _LONGEST:
                     raise NbdServerGone(f"an error of {length} bytes")
                 code = struct.unpack(">IH", self._receive(6))[0]
-                self._receive(length - 6)  # its words, and perhaps an offset
+                self._receive(length - 6)  # the error text, and perhaps an offset
                 failed = failed or NbdError(code or errno.EIO)
             elif kind != _NONE:
                 yield kind, length
@@ -238,7 +238,7 @@ class Connection:
             raise NbdServerGone(f"an unexpected chunk {kind}")
 
     def _status(self, start: int, length: int) -> dict[str, list[tuple[int, int]]]:
-        """By context: runs of ``(length, value)`` from ``start`` on, none of them empty."""
+        """By context: runs of ``(length, value)`` from ``start`` on; no run is empty."""
         found: dict[str, list[tuple[int, int]]] = {}
         self._send(_STATUS, start, length)
         for kind, size in self._chunks():
@@ -276,7 +276,7 @@ def _gone(broken: OSError) -> NbdServerGone:
 
 
 def _part(view: memoryview, start: int, length: int, filled: RangeSet) -> memoryview:
-    """Where a chunk belongs.  Raises Gone: outside of what was asked for, or there again."""
+    """The part of ``view`` for a chunk. Raises NbdServerGone: the chunk is outside the request, or was sent before."""
     if length <= 0 or start < 0 or start + length > len(view) or filled.meets(start, start + length):
         raise NbdServerGone("data that was not asked for")
     return view[start : start + length]
@@ -285,7 +285,7 @@ def _part(view: memoryview, start: int, length: int, filled: RangeSet) -> memory
 def _zipped(
     allocation: list[tuple[int, int]], depths: list[tuple[int, int]], length: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Two descriptions of one range as one: ``(length, flags, depth)``, over exactly ``length`` bytes."""
+    """Two descriptions of one range merged: ``(length, flags, depth)``, over exactly ``length`` bytes."""
     ones, others = iter(allocation), iter(depths)
     (left, flags), (right, depth) = next(ones), next(others)
     while length:

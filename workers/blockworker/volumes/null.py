@@ -1,4 +1,4 @@
-"""QEMU's ``null-co``: no disk behind it; for tests of everything but the disk, and as a sink."""
+"""QEMU's ``null-co``, a volume without a disk: for tests of everything but the disk, and as a sink."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GARBAGE: Final = memoryview(bytes(range(1, 256)) * 4112)  # a little over 1 MiB
 
 
 class NullSource:
-    """Reads as zeros (and says so), or as garbage that is the same each time."""
+    """Reads as zeros (reported as holes), or as the same garbage at every read."""
 
     def __init__(self, volume: NullVolume) -> None:
         self.size = volume.size
@@ -28,7 +28,7 @@ class NullSource:
             part[:] = bytes(len(part)) if self._zeroes else _GARBAGE[: len(part)]
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
-        # With a latency even zeros are asked for one by one, else nothing would ever take time.
+        # With a latency even zeros are read one by one, else nothing would ever take time.
         if length:
             yield Extent(start, length, data=not self._zeroes or self._latency > 0)
 
@@ -36,14 +36,14 @@ class NullSource:
         return Identity("none", size=self.size)
 
     def allocated(self) -> int:
-        return 0 if self._zeroes else self.size  # of the garbage every byte lands in the target
+        return 0 if self._zeroes else self.size  # every byte of the garbage lands in the target
 
     def close(self) -> None:
         pass
 
 
 class NullTarget:
-    """Swallows what is written."""
+    """Discards every write."""
 
     def __init__(self, size: int, latency_ns: int = 0) -> None:
         self.size = size

@@ -1,7 +1,7 @@
-"""Which bytes of which media a file or a device lies on, so that two volumes that share bytes are known to meet.
+"""The media and byte ranges below a file or a device, to find volumes that share bytes.
 
 A partition lies on its disk, a mapping or an array on its members, a loop device on its file, a file on the device that
-holds its file system.  Facts: the kernel's ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block) and proc(5).
+holds its file system. Facts: the kernel's ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block) and proc(5).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from blockworker.host.roots import Roots
 from blockworker.system import sysfs
 from blockworker.system.identity import backing_file, identify
 
-_SECTOR: Final = 512  # bytes; the unit of sysfs, whatever the device's own is
-_LAST: Final = 1 << 63  # behind the last byte of anything
-# Names that a device has for itself and no other device has: two paths of one disk share them.
+_SECTOR: Final = 512  # bytes; the unit of sysfs for every device
+_LAST: Final = 1 << 63  # behind the last byte of any medium
+# Prefixes of unique device names: two paths of one disk share the name, and no other device has it.
 _UNIQUE: Final = ("wwid:", "device/wwid:", "dm/uuid:", "md/uuid:")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of one medium, which is named as the registry's locks name it (``RDEV:0`` or ``DEV:INODE``).
+    """Bytes of one medium, with the medium's name in the registry's locks (``RDEV:0`` or ``DEV:INODE``).
 
-    ``own``: the span is the volume itself, not something below it.  ``exact``: the volume has all bytes of the span;
-    otherwise the volume has some of them, and nobody knows which.
+    ``own``: the span is the volume itself, not a medium below. ``exact``: the volume has all bytes of the span;
+    otherwise the volume has some unknown part of the span.
     """
 
     medium: str
@@ -40,7 +40,7 @@ class Span:
     exact: bool = True
 
     def meets(self, other: Span) -> bool:
-        """Whether the two certainly share bytes, as far as it is known which bytes they have."""
+        """Whether the two certainly share bytes, as far as their bytes are known."""
         shared = self.medium == other.medium and self.start < other.end and other.start < self.end
         return shared and (self.exact or other.exact)
 
@@ -52,7 +52,7 @@ def meet(one: Iterable[Span], other: Iterable[Span]) -> bool:
 
 
 def spans_of(fd: int) -> tuple[Span, ...]:
-    """What an open file or block device is, and all that it lies on; the first span is the thing itself."""
+    """The spans of an open file or block device and of everything below; the first is the file or device itself."""
     st = os.fstat(fd)
     if stat.S_ISBLK(st.st_mode):
         return tuple(dict.fromkeys(_device(st.st_rdev, frozenset())))
@@ -60,12 +60,12 @@ def spans_of(fd: int) -> tuple[Span, ...]:
 
 
 def spans_of_volume(roots: Roots, volume: Volume, *, published: bool = False) -> tuple[Span, ...]:
-    """What the files and devices of a volume are, and all that they lie on; layers below the topmost image as well.
+    """The spans of the files and devices of a volume and of everything below, layers below the topmost image included.
 
-    ``published``: it is an image that a job has published, which may lie beneath a write root.
+    ``published``: the volume is an image published by a job, which may lie beneath a write root.
 
     Raises:
-        JobFailed: one of them cannot be opened.
+        JobFailed: a file or device cannot be opened.
     """
     found: list[Span] = []
     open_file = roots.open_published if published else roots.open_source
@@ -80,9 +80,9 @@ def spans_of_volume(roots: Roots, volume: Volume, *, published: bool = False) ->
 
 
 def lock_text(spans: Iterable[Span]) -> str:
-    """The names that a reader or writer of these spans locks, one a line.
+    """The names locked by a reader or writer of these spans, one a line.
 
-    A name is locked for the thing itself, ``^`` and a name for what the thing lies on.
+    A plain name locks the volume itself, ``^`` and a name a medium below the volume.
     """
     return "\n".join(dict.fromkeys(span.medium if span.own else f"^{span.medium}" for span in spans))
 
@@ -112,7 +112,7 @@ def _device(rdev: int, above: frozenset[int]) -> Iterator[Span]:
 
 
 def _path(path: str, above: frozenset[int]) -> Iterator[Span]:
-    """The backing of a loop device: a file, or another device.  A path of another mount namespace is not followed."""
+    """The backing of a loop device: a file, or another device. A path of another mount namespace is not followed."""
     with suppress(OSError):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -129,7 +129,7 @@ def _file(fd: int, st: os.stat_result, above: frozenset[int]) -> Iterator[Span]:
 
 
 def _within(spans: Iterable[Span], first: int, last: int) -> Iterator[Span]:
-    """What lies in a range of the things ``spans``; where a thing lies nobody knows where, neither does its range."""
+    """The part of ``spans`` within a range; if a span's position is unknown, so is the position of the part."""
     for span in spans:
         if span.exact:
             yield replace(span, start=span.start + first, end=min(span.start + last, span.end), own=False)
@@ -143,10 +143,10 @@ def _somewhere(spans: Iterable[Span]) -> Iterator[Span]:
 
 
 def _disk_of(fd: int, st: os.stat_result) -> int:
-    """The number of the device that holds a file's file system; 0 where there is none, or it is not to be known."""
+    """The number of the device that holds a file's file system; 0 if no device does, or the device is not known."""
     if os.major(st.st_dev):
         return st.st_dev
-    # Btrfs and others give their files a number of no device: the mount says which device it is of.
+    # Btrfs and others give their files a number of no device: the mount names the device.
     with suppress(OSError, ValueError, StopIteration):
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
             mount = next(line.split()[1] for line in file if line.startswith("mnt_id:"))

@@ -1,8 +1,8 @@
-"""What ``qemu-img check`` does not tell of a qcow2: that its file ends within its last cluster.
+"""A check of a qcow2 that ``qemu-img check`` lacks: whether its file ends within its last cluster.
 
-QEMU writes a cluster as a whole when it takes one, and reads as zeros what is behind the end of the file.  So an image
-that has lost its last bytes, as by a copy that was ended, is in order for its check, or has clusters that nobody uses;
-and zeros are read for data.
+QEMU writes a new cluster as a whole, and reads bytes behind the end of the file as zeros. Therefore QEMU's check finds
+an image that has lost its last bytes, for example by an interrupted copy, sound or with leaked clusters; and zeros are
+read instead of data.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 
 from blockworker.volumes.headers import Qcow2
 
-_OFFSET = 0x00FFFFFFFFFFFE00  # of an entry: where a table, or a cluster of data, lies
-_IN_USE = 1 << 63  # nobody else has this cluster: the topmost bit of an entry
+_OFFSET = 0x00FFFFFFFFFFFE00  # of an entry: the position of a table, or of a cluster of data
+_IN_USE = 1 << 63  # the cluster has no other user: the topmost bit of an entry
 _SUBCLUSTERS = 32  # of a cluster whose entry has a bitmap
 
 
 def cut_data(fd: int, header: Qcow2, length: int, seconds: float) -> str:
-    """Which data ends behind the end of a file of so many bytes, in words behind its name; "" for none.
+    """The data behind the end of a file of ``length`` bytes, as a text to follow the image's name; "" for none.
 
-    The tables are walked only where the file ends within a cluster.  Raises TimeoutError, OSError.
+    The tables are walked only if the file ends within a cluster. Raises TimeoutError, OSError.
     """
     last, deadline = length - length % header.cluster, time.monotonic() + seconds
     if last == length:
@@ -38,10 +38,10 @@ def cut_data(fd: int, header: Qcow2, length: int, seconds: float) -> str:
 
 
 def _entries(fd: int, header: Qcow2, cluster: int, deadline: float) -> Iterator[tuple[int, bytes]]:
-    """Where in the image a cluster of the file is data, and its entry in the table; no entry: it is a table itself."""
+    """Offsets in the image that use a cluster of the file, with their table entry; b"": the cluster is a table."""
     width = 16 if header.extended else 8
     found = [struct.pack(">Q", cluster | flag) for flag in (_IN_USE, 0)] if cluster else []
-    each = header.cluster // width * header.cluster  # bytes of the image that one table tells of
+    each = header.cluster // width * header.cluster  # bytes of the image described by one table
     directory = os.pread(fd, 8 * min(header.l1_entries, -(-header.size // each)), header.l1_offset)
     for number in range(len(directory) // 8):
         if not (start := struct.unpack_from(">Q", directory, 8 * number)[0] & _OFFSET):
@@ -60,7 +60,7 @@ def _entries(fd: int, header: Qcow2, cluster: int, deadline: float) -> Iterator[
 
 
 def _used(header: Qcow2, entry: bytes) -> int:
-    """The bytes of a cluster of data up to the last one that was written."""
+    """Bytes of a data cluster up to the last written byte."""
     if not header.extended:
         return header.cluster
     written = struct.unpack_from(">I", entry, 12)[0] if len(entry) == 16 else 0  # the first subcluster is its last bit

@@ -1,7 +1,7 @@
-"""QEMU's image tool, in the cage, on files that are open here already: it opens no path of its own choice.
+"""QEMU's image tool, in the cage, on files opened before: the tool opens no path of its own choice.
 
-Every file is handed over as a descriptor, and every image with its format and without a layer below.  Each function
-raises JobFailed, with the name of the file: the tool is missing, says what is wrong, or its time is over.
+Every file is handed over as a descriptor, and every image with its format and without a layer below. Every function
+raises JobFailed, with the name of the file: the tool is missing, reports a fault, or its time is over.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from blockworker.system.cage.tool import Idle, ToolEnd, run_tool
 
 _TOOL: Final = "qemu-img"
 _CLUSTER: Final = 2 << 20  # bytes; qcow2's largest
-_LEAKS: Final = 3  # exit code of a check: clusters that nobody uses, and nothing worse
+_LEAKS: Final = 3  # exit code of a check: leaked clusters, and nothing worse
 
 
 def path_of(fd: int) -> str:
-    """How a program that ``fd`` was handed to opens it."""
+    """The path by which a program that inherits ``fd`` opens the file."""
     return f"/dev/fd/{fd}"
 
 
 def size_of_image(size: int) -> int:
-    """The size of an image of a format that holds so many bytes: whole sectors, the rest zeros."""
+    """The size of an image of a format for ``size`` bytes of content: whole sectors, the rest zeros."""
     return -(-size // SECTOR) * SECTOR
 
 
 class ImageTool:
-    """``qemu-img`` on one open file.  ``label``: what people call the file."""
+    """``qemu-img`` on one open file. ``label``: the file's name for people."""
 
     def __init__(
         self,
@@ -49,16 +49,19 @@ class ImageTool:
         patience: ToolPatience = PATIENCE,
         locks: bool = True,
     ) -> None:
-        """``locks``: whether QEMU is kept from writing to the image meanwhile, and keeps us from looking if it does."""
+        """``locks``: QEMU is kept from writing to the image meanwhile; a writing QEMU makes the tool fail."""
         self._fd, self._form, self._label = fd, form, label
         self._locking = {} if locks else {"locking": "off"}
         self._cage, self._patience = cage or kernel_cage(), patience
 
     def create(self, size: int, words: Sequence[str], name: str, below: int | None = None) -> None:
-        """Make the file an empty image of ``size`` bytes.  ``words``: more of the tool's; ``name``: what some formats
-        write into the image as their own; ``below``: a layer that ``words`` name, which the tool may look at.
+        """Make the file an empty image of ``size`` bytes.
 
-        A qcow2 is made in whole clusters, for QEMU compresses nothing less; ``shrink`` cuts it to its size.
+        ``words``: further arguments of the tool; ``name``: the name that some formats write into the image; ``below``:
+        a layer named in ``words``, which the tool may read.
+
+        A qcow2 is made in whole clusters, as QEMU compresses only whole clusters; ``shrink`` cuts the image to its
+        size.
         """
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place:
             link = os.path.join(place, name)
@@ -67,21 +70,21 @@ class ImageTool:
             self._succeed(["create", "-q", "-f", self._form, *words, link, str(made)], below)
 
     def describe(self) -> dict[str, Any]:
-        """What the tool says of the image: ``virtual-size``, ``cluster-size``, ``format-specific``..."""
+        """The tool's description of the image: ``virtual-size``, ``cluster-size``, ``format-specific``..."""
         described: dict[str, Any] = json.loads(self._succeed(["info", "--output=json", self._alone()]).output)
         return described
 
     def shrink(self, size: int) -> None:
-        """Cut the image to what holds ``size`` bytes."""
+        """Cut the image to the size that holds ``size`` bytes."""
         whole = size_of_image(size)
         if self.describe()["virtual-size"] != whole:
             self._succeed(["resize", "-q", "--shrink", self._alone(), str(whole)])
 
     def faults(self, seconds: float, *, repair_leaks: bool = False, idle: Idle = lambda: None) -> list[str]:
-        """What QEMU's own check of the image's tables finds, a line; [] for nothing.
+        """Faults found by QEMU's own check of the image's tables, a line; [] for none.
 
-        Clusters that nobody uses (leaks) are no fault; ``repair_leaks``: they are given back.  ``idle``: see
-        ``run_tool``.  Raises JobFailed: ETIMEDOUT after so many seconds.
+        Unused allocated clusters (leaks) are no fault; ``repair_leaks``: release them. ``idle``: see ``run_tool``.
+        Raises JobFailed: ETIMEDOUT after ``seconds``.
         """
         words = ["check", "-q", *(["-r", "leaks"] if repair_leaks else []), self._alone()]
         ended = self._run(words, seconds, idle=idle)
@@ -113,13 +116,13 @@ class ImageTool:
         return ended
 
     def _complaint(self, words: Sequence[str], ended: ToolEnd) -> str:
-        """What the tool says, with the file as people call it."""
+        """The tool's error text, with the file's name for people."""
         said = printable(verdict(ended.errors + ended.output, _TOOL)).replace(path_of(self._fd), self._label)
         return f"{self._label}: {_TOOL} {words[0]}: {said or describe_end(ended.code or 0)}"
 
 
 def verdict(said: bytes, tool: str) -> str:
-    """Why a tool gave up: the last line that begins with its name (what follows are hints), or the last at all."""
+    """Why a tool gave up: the last line that begins with its name (hints may follow), else the last line."""
     lines = said.decode(errors="replace").strip().splitlines()
     own = [line.removeprefix(f"{tool}: ") for line in lines if line.startswith(f"{tool}: ")]
     return (own or lines or [""])[-1]

@@ -1,6 +1,6 @@
-"""Whether images of a format are sound: their headers, their tables, and QEMU's own check of them, in the cage.
+"""Soundness of images of a format: their headers, their tables, and QEMU's own check of them, in the cage.
 
-Clusters that nobody uses (leaks) are no damage.
+Unused allocated clusters (leaks) are no damage.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from blockworker.volumes.vmdk import table_faults
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """What was found of a volume and the layers below it.
+    """Findings about a volume and the layers below.
 
-    ``damage``: a line for each fault; ``unknown``: why an image could not be checked now, a line each.
+    ``damage``: a line per fault; ``unknown``: a line per image that could not be checked now, with the reason.
     """
 
     damage: tuple[str, ...] = ()
@@ -47,10 +47,10 @@ def examine_volume(
     cut: bool = False,
     idle: Idle = lambda: None,
 ) -> Soundness:
-    """Check each image of a format that a volume is read from, for so many seconds in all.
+    """Check every image of a format in a volume, for at most ``seconds`` in all.
 
-    ``top_only``: without the layers below; ``cut``: the topmost file is what was cut while its writer went on;
-    ``idle``: of ``run_tool``.
+    ``top_only``: without the layers below; ``cut``: the topmost file is a cut made while its writer went on; ``idle``:
+    as for ``run_tool``.
 
     Raises JobFailed: a file cannot be opened.
     """
@@ -105,13 +105,13 @@ def damage_of(
     locks: bool = True,
     idle: Idle = lambda: None,
 ) -> list[str]:
-    """What is wrong with one open image, without the layers below it; [] for nothing.
+    """Faults of one open image, without the layers below; [] for none.
 
-    ``crashed``: it is what a writer left in the middle of its work, so that a dirty qcow2 is in order, and what QEMU's
-    check says of its counts means nothing.  ``locks``: of ``ImageTool``; ``idle``: of ``run_tool``.
+    ``crashed``: a writer left the image in the middle of its work: a dirty qcow2 is in order, and the counts found by
+    QEMU's check mean nothing. ``locks``: as for ``ImageTool``; ``idle``: as for ``run_tool``.
 
     Raises:
-        JobFailed: ETIMEDOUT, it could not be checked in so many seconds; another one: it could not be read.
+        JobFailed: ETIMEDOUT, the check took longer than ``seconds``; another code: the image could not be read.
     """
     name, length = label(image), _length(fd)
     if image.driver == "vmdk":
@@ -136,11 +136,10 @@ def _cut_data(fd: int, header: Qcow2, name: str, length: int, seconds: float) ->
 
 
 def finish_image(fd: int, image: FormatVolume, size: int, cage: Cage | None) -> None:
-    """Cut an image that was written to its size, give back what an attempt that died left allocated, and prove that the
-    image is sound.
+    """Cut a written image to its size, release clusters leaked by a dead attempt, and prove that the image is sound.
 
     Raises:
-        JobFailed: it is damaged, or that could not be proven in time.
+        JobFailed: the image is damaged, or the proof took too long.
     """
     tool = ImageTool(fd, image.driver, label(image), cage=cage)
     tool.shrink(size)
@@ -161,8 +160,10 @@ def _length(fd: int) -> int:
 
 
 def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
-    """What people should know of a volume that is copied as raw bytes, or lies on a layer that is read as such: that
-    these seem to be an image of a format."""
+    """Notes for people on raw files of a volume that seem to be an image of a format.
+
+    A raw file is copied as raw bytes, or is a layer below an image.
+    """
     found = []
     for store, called in _raws(volume):
         fd = open_(store)
@@ -170,7 +171,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
             if seems := seems_formatted(fd):
                 found.append(f"{called} as raw bytes, and begins as {seems}")
         except OSError:
-            continue  # who reads it for good says what is wrong with it
+            continue  # the real reader reports the error
         finally:
             os.close(fd)
     return tuple(found)
@@ -179,7 +180,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
 def _raws(
     volume: Volume | None, what: str = "source {} is copied"
 ) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:  # fmt: skip
-    """The files and devices of a volume, and of its layers, that are read as raw bytes; what a message calls them."""
+    """Files and devices of a volume, and of its layers, that are read as raw bytes, with their names in messages."""
     match volume:
         case FileVolume() | DeviceVolume():
             yield volume, what.format(volume.filename)

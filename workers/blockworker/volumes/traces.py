@@ -1,13 +1,13 @@
-"""Where a file may hold something: what makes zeros cheap on a file that is known to be empty."""
+"""The parts of a file that may hold data: they make zeros cheap on a file that is known to be empty."""
 
 from __future__ import annotations
 
 
 class Traces:
-    """The parts of a file in which a write was begun, in units of ``unit`` bytes.  Any thread may call anything.
+    """The parts of a file in which a write was begun, in units of ``unit`` bytes. Any thread may call any method.
 
     A part is marked before the write begins and is never unmarked: a write that failed half-way, was cut short, or was
-    followed by an error of anybody else cannot be forgotten.  ``fresh`` False: somebody before us may have written
+    followed by an error of another thread cannot be forgotten. ``fresh`` False: an earlier process may have written
     anywhere.
     """
 
@@ -16,10 +16,10 @@ class Traces:
         self._marks = bytearray(-(-size // unit)) if fresh else None
 
     def mark(self, offset: int, length: int) -> None:
-        """A write of these bytes is about to begin."""
+        """Mark the bytes of a write that is about to begin."""
         if self._marks is not None and length:
             first, last = offset // self._unit, -(-(offset + length) // self._unit)
-            self._marks[first:last] = b"\1" * (last - first)  # of the same length: one step of the interpreter's
+            self._marks[first:last] = b"\1" * (last - first)  # of the same length: one step of the interpreter
 
     def may_hold(self, offset: int, length: int) -> bool:
         """Whether these bytes may be anything else than zeros."""

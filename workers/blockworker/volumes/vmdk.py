@@ -1,7 +1,7 @@
-"""The tables of a vmdk, checked here: ``qemu-img check`` walks over every grain, 11 s for an empty image of 3 TiB.
+"""A check of the tables of a vmdk: ``qemu-img check`` walks over every grain, 11 s for an empty image of 3 TiB.
 
-This follows only the tables that are no holes of the file, and finds more: QEMU takes a table behind the end of the
-file for one of zeros, and reads a grain that was cut as zeros.  Facts: the virtual disk format 1.1 of VMware, "Hosted
+This check follows only tables that are no holes of the file, and finds more: QEMU takes a table behind the end of the
+file for a table of zeros, and reads a truncated grain as zeros. Facts: the virtual disk format 1.1 of VMware, "Hosted
 Sparse Extent"; ``vmdk_co_check`` in QEMU's block/vmdk.c.
 """
 
@@ -19,16 +19,16 @@ from blockworker.system import kernel
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.volumes.headers import Vmdk, reading_tables
 
-_MOST_TABLES: Final = 128 << 20  # of a directory; QEMU takes no larger one
-_MOST_ENTRIES: Final = 512  # of a table; QEMU takes no larger one
+_MOST_TABLES: Final = 128 << 20  # of a directory; QEMU takes no larger directory
+_MOST_ENTRIES: Final = 512  # of a table; QEMU takes no larger table
 _PIECE: Final = 1 << 20  # bytes that are read at once
 
 
 def table_faults(fd: int, label: str, seconds: float = PATIENCE.check) -> list[str]:
-    """What is wrong with an image whose tables lead out of its file, a line that begins with ``label``; [] for nothing.
+    """Faults of an image whose tables point outside the file, lines that begin with ``label``; [] for none.
 
     Raises:
-        JobFailed: ETIMEDOUT, it could not be checked in so many seconds.
+        JobFailed: ETIMEDOUT, the check took longer than ``seconds``.
     """
     try:
         with reading_tables(label, seconds):
@@ -62,13 +62,13 @@ def _faults(fd: int, length: int, deadline: float) -> str:
 
 
 def _packed(fd: int, start: int) -> int:
-    """How many bytes a compressed grain takes, with the 12 that tell its place and size."""
+    """Bytes of a compressed grain, with the 12 bytes for its position and size."""
     marker = os.pread(fd, 12, start).ljust(12, b"\0")
     return 12 + int.from_bytes(marker[8:], "little")
 
 
 def _runs(fd: int, directory: int, end: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where the tables lie, and how many bytes: neighbours, as all are in an image of QEMU's, as one."""
+    """Offset and length of the tables; adjacent tables, as QEMU writes them, are merged."""
     first = last = 0
     for start in range(directory, end, _PIECE):
         for sector in _numbers(os.pread(fd, min(_PIECE, end - start), start)):
@@ -83,7 +83,7 @@ def _runs(fd: int, directory: int, end: int, size: int) -> Iterator[tuple[int, i
 
 
 def _largest(table: bytes) -> int:
-    """The largest number of 32 bits in a table; 0 for one without any, which is found fast."""
+    """The largest number of 32 bits in a table; 0 for a table of zeros, which is recognized fast."""
     return max(_numbers(table), default=0) if table.count(0) < len(table) else 0
 
 
