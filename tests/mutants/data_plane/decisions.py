@@ -19,7 +19,7 @@ DECISIONS: Final = (
     Mutant("targets/prepare.py", "        if record.decision == \"commit\":\n            return", "        if False:\n            return", unit("publish", "a_prepare_that_comes_behind_the_decision_proves_nothing_any_more"),
            covered_by=Change("targets/prepare.py", "        if before.record is not None and before.record.decision == \"commit\":\n", "        if False:\n")),
     never("targets/prepare.py", "    if end < member.size:\n", unit("publish", "prepare_refuses_what_is_not_durable_everywhere")),
-    never("targets/prepare.py", "            if current.proven:  # this is a second PREPARE: what the first one proved stays as it is\n", unit("proven", "a_second_prepare_changes_nothing_and_notices_what_changed_since_the_first")),
+    never("targets/prepare.py", "            if current.proven:  # a second PREPARE: the proof of the first stays unchanged\n", unit("proven", "a_second_prepare_changes_nothing_and_notices_what_changed_since_the_first")),
     never("targets/settle.py", "        if not journal.settled:\n", unit("publish", "a_transaction_is_clean_only_when_every_member_is_settled")),
     never("records/entries.py", "    if not (is_whole(text.rstrip(b\" \"), digest) if digest is not None else version == 1):\n", "tests/unit/test_journal.py"),
     never("records/highest_decision.py", "        if self.damage is not None:  # the damaged record is the only evidence: do not overwrite\n", unit("state", "a_damaged_record_of_the_highest_decision_lets_nothing_be_decided_and_is_named_until_it_is_mended")),

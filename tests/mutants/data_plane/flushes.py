@@ -54,7 +54,7 @@ _ELSEWHERE: Final = (
     Change("questions/resize.py", "        os.ftruncate(fd, size)\n        os.fsync(fd)\n", "        os.ftruncate(fd, size)\n"),
     Change("volumes/soundness.py", "    tool.shrink(size)\n    os.fsync(fd)\n", "    tool.shrink(size)\n"),
     Change("volumes/soundness.py", "        raise JobFailed(errno.EIO, \"; \".join(faults))\n    os.fsync(fd)\n", "        raise JobFailed(errno.EIO, \"; \".join(faults))\n"),
-    Change("targets/proof.py", "        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed\n", ""),
+    Change("targets/proof.py", "        os.fsync(fd)  # costs nothing after PREPARE, and keeps bytes that are not durable from being renamed\n", ""),
 )
 
 FLUSHES: Final = (
@@ -68,7 +68,7 @@ FLUSHES: Final = (
     Mutant("system/sparefile.py", "    yield (folder,)\n", "    yield ()\n", power("xfs-plain")),
     Mutant("system/together.py", "        os.fsync(fd)\n", "        pass\n", TOGETHER),
     Mutant("system/together.py", "partial(work.throw, failed[number]) if number in failed else partial(next, work)", "partial(next, work)", TOGETHER),
-    Mutant("targets/opening.py", "        yield ()  # until all of the batch have their locks: then the registry is asked for all of them\n", "", TOGETHER),
+    Mutant("targets/opening.py", "        yield ()  # until every member of the batch holds its lock: the registry is asked once for the batch\n", "", TOGETHER),
     Mutant("targets/settle.py", "            release_name(directory, current)\n            yield (directory,)\n", "            release_name(directory, current)\n            yield ()\n", power("xfs-plain", "xfs-own-file-abort", "xfs-cut-abort", "ext4-overwrite"), covered_by=_JOURNAL, besides=_NAMES),
     Mutant("cuts/cut_files.py", "            os.fdatasync(source)\n", "            pass\n", unit("cut_files", "a_reflink_is_written_down_at_open_and_made_at_cut"), besides=_ELSEWHERE,
            survives="names that are removed or made once more after a power cut, or synced again by what follows; the sync of the source before its cut only shortens the cut"),

@@ -66,7 +66,7 @@ PERMISSIONS: Final = (
     Mutant("targets/attributes.py", "name.startswith(_OBEYED) or \"\\0\" in name:\n", "\"\\0\" in name:\n", unit("attributes", "nothing_that_a_manifest_names_gives_rights")),
     Mutant("targets/attributes.py", "        if value is None or name.startswith(_OBEYED):\n", "        if value is None:\n", unit("attributes", "what_replaces_a_file_keeps_what_that_had")),
     Mutant("targets/attributes.py", "        mode &= ~0o070\n", "", unit("attributes", "an_ordinary_user_gives_what_he_may_and_says_what_he_may_not")),
-    Mutant("targets/attributes.py", "            os.removexattr(fd, acl.NAME)  # one that the directory gave to its new file\n", "            pass\n", unit("attributes", "a_default_acl_of_the_directory_gives_nobody_what_the_source_did_not")),
+    Mutant("targets/attributes.py", "            os.removexattr(fd, acl.NAME)  # an ACL that the file inherited from its directory\n", "            pass\n", unit("attributes", "a_default_acl_of_the_directory_gives_nobody_what_the_source_did_not")),
     Mutant("targets/given.py", "mode=image.st_mode & _READ_AND_WRITE", "mode=image.st_mode", unit("attributes", "what_replaces_a_file_keeps_what_that_had")),
 )
 

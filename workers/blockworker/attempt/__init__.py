@@ -1,1 +1,1 @@
-"""One attempt at a job: its claim, the points where it obeys, its reports, and how it ends."""
+"""One attempt at a job: its claim, its pause points, its reports, and its end."""

@@ -1,4 +1,4 @@
-"""One attempt at a job: claim it, let its driver work, and say how it ended."""
+"""One attempt at a job: claim the job, let the driver work, and report the end."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from blockworker.targets.staged import StagingBusy
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is asked for: no longer than its lease may hold
-AGAIN: Final = 0.2  # seconds between two of the same questions
+PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is retried: no longer than the lease of a lost answer
+AGAIN: Final = 0.2  # seconds between two tries of a request
 
 
 def run(
     attempts: Attempts, roots: Roots, job_id: JobId, *, draining: Callable[[], bool], tell: Callable[[str], None]
 ) -> str:
-    """Claim and run a job until it is done, fails, is cancelled, or gives its slot back; returns how it ended."""
+    """Claim and run a job until the job is done, fails, is cancelled, or gives its slot back; return the outcome."""
     who = Who(uuid.uuid4().hex, os.getpid(), read_start(os.getpid()), read_boot_id())
     note_attempt(who.attempt, job_id)
     with named_after(who.attempt):
@@ -56,10 +56,10 @@ def run(
 
 
 def ask_surely(what: str, question: Callable[[], T], patience: float) -> T:
-    """The answer of Redis to what may be asked twice, and is asked again where no answer came.
+    """Ask Redis until an answer comes; ``question`` may be asked twice.
 
-    Raises redis.RedisError: none came for ``patience`` seconds.  A claim that was made all the same is released by the
-    watcher, as this process does not bear the name of the attempt any more.
+    Raises redis.RedisError: no answer came for ``patience`` seconds.  If the claim was made nonetheless, the watcher
+    releases the claim, because this process no longer bears the name of the attempt.
     """
     until = boottime() + patience
     while True:
@@ -90,21 +90,21 @@ class Attempt:
     def _end(self) -> str:
         try:
             code, text = self._outcome()
-        except errors.Parked as why:  # its files are closed by now: whoever claims the job next finds them free
+        except errors.Parked as why:  # the files are closed by now: the next attempt finds the files free
             self._point.release(str(why))
             return str(why)
         code, text = self._finish(code, text)
         return f"failed: {text}" if code else "done"
 
     def _outcome(self) -> tuple[int, str]:
-        """The errno and text that the job ends with; 0 for success."""
+        """The errno and text with which the job ends; 0 for success."""
         spec = self._claim.spec
         try:
             driver = drivers.find(spec.type, self._roots.config.name)
             self._work = driver.attached(self._roots, self._point)
             with closing(self._work):
                 self._point.start(self._work)
-        except (StagingBusy, LockBusy) as busy:  # an attempt before this one is not quite gone
+        except (StagingBusy, LockBusy) as busy:  # an earlier attempt is not quite gone
             log.warning("job %s: %s", spec.id, busy)
             raise errors.Parked("drained") from busy
         except errors.JobCancelled:
@@ -118,14 +118,17 @@ class Attempt:
                 error.errno or errno.EIO, f"{error.filename or spec.target.text}: {error.strerror}"
             )
         except (errors.BlockjobsError, redis.RedisError):
-            raise  # it says what becomes of the attempt
+            raise  # the error decides how the attempt ends
         except Exception as error:
             log.exception("job %s: an error nobody expected", spec.id)
             return errno.EIO, errors.unexpected(error)
         return 0, ""
 
     def _unless_cancelled(self, code: int, text: str) -> tuple[int, str]:
-        """What could not even be opened while the job is cancelled was being taken away: no error of the job's own."""
+        """Report a cancelled job as cancelled if its volumes could not be opened.
+
+        The abort was removing the files of the volumes: the failure is no error of the job.
+        """
         if self._work is None:
             self._point.insist(self._point.line.checkpoint)
             if self._point.line.orders.cancel:
@@ -133,7 +136,7 @@ class Attempt:
         return code, text
 
     def _finish(self, code: int, text: str) -> tuple[int, str]:
-        """Say how the job ended; a bug in the saying is how it ended."""
+        """Report the end of the job; a bug in the report makes the job fail."""
         claim = self._claim
         try:
             progress, told, durable = self._reached()
@@ -152,7 +155,7 @@ class Attempt:
         return code, text
 
     def _reached(self) -> tuple[Progress, Mapping[str, Any], Checkpoint | None]:
-        """How far the work has come, what it tells, and what is durable."""
+        """Progress, the values for ``prepare``, and the durable ranges."""
         if self._work is None:
             return self._point.progress(), {}, None
         return self._point.progress(), self._work.result(), self._work.durable

@@ -1,7 +1,7 @@
-"""The control line: a thread that carries an attempt's progress and lease up, and its orders down.
+"""The control line: a thread that sends an attempt's progress, renews the lease and receives the attempt's orders.
 
-It blocks on the job's wake key until somebody knocks or a checkpoint is due, and makes one then.  The copy never
-talks to Redis; it looks at ``orders`` in memory.
+The thread blocks on the job's wake key until a knock comes or a checkpoint is due, and then makes a checkpoint.  The
+copy never calls Redis, and reads ``orders`` in memory.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
 
-FIRST: Final = 0.5  # seconds to the first checkpoint; each one after it is due in twice the time, up to INTERVAL
-INTERVAL: Final = 2.0  # seconds between checkpoints, if nobody knocks
-HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is said to hang
-MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stands still
+FIRST: Final = 0.5  # seconds to the first checkpoint; the interval then doubles up to INTERVAL
+INTERVAL: Final = 2.0  # seconds between checkpoints without a knock
+HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is reported as hanging
+MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stops
 
 
 class ControlLine:
-    """``progress`` is asked for at each checkpoint; ``wait`` returns when there is anything new to look at.
+    """Progress, lease and orders of one attempt; ``wait`` returns when there is news for the copy.
 
-    ``pulse``: a number that changes while the work is alive.  ``quiet``: the copy writes nothing, and every checkpoint
-    says so: a hold that comes right behind the end of another one is acknowledged as well.
+    ``progress`` is called at each checkpoint.  ``pulse``: a number that changes while the work is alive.  ``quiet``:
+    the copy writes nothing, and every checkpoint says so: a hold that follows directly on another hold is acknowledged
+    too.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ControlLine:
     ) -> None:
         self.orders = Orders(speed=claim.speed)
         self.lost = self.quiet = False
-        self.failure: Exception | None = None  # what ended the thread, and has to end the attempt
+        self.failure: Exception | None = None  # the error that ended the thread, and has to end the attempt
         self._attempts, self._claim, self._progress = attempts, claim, progress
         self._pulse = pulse
         self._renewed = boottime()
@@ -63,7 +64,7 @@ class ControlLine:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; it is out of its blocking wait at once if Redis answers, else when its client gives up."""
+        """End the thread; its blocking wait ends at once if Redis answers, otherwise at the client's timeout."""
         self._stop.set()
         try:
             self._attempts.knock(self._claim.spec.id)
@@ -73,7 +74,7 @@ class ControlLine:
         spares.mark(Mark.IDLE)
 
     def wake(self) -> None:
-        """There is something to look at: called by the copy."""
+        """End the current ``wait``: called by the copy."""
         self._news.set()
 
     def wait(self, seconds: float) -> None:
@@ -82,20 +83,20 @@ class ControlLine:
 
     @property
     def safe(self) -> bool:
-        """Whether the lease surely still holds, by this host's own clock."""
+        """Whether the lease surely still holds, by this host's clock."""
         return boottime() < self._renewed + LEASE - MARGIN
 
     def goes_on(self) -> bool:
-        """Whether nothing holds the job any more; then no checkpoint says that it is quiet, not even one on its way."""
+        """Whether no hold is left; if so, no later checkpoint reports quiet, not even a checkpoint in preparation."""
         with self._one:
             self.quiet = self.orders.pause
             return not self.quiet
 
     def checkpoint(self, *, durable: Checkpoint | None = None) -> Orders:
-        """Progress up, orders down.
+        """Send progress, receive orders.
 
         Raises:
-            LeaseLost: the job is another attempt's now.
+            LeaseLost: the job belongs to another attempt now.
             redis.RedisError: no answer; whether the call took effect is unknown, and does not matter.
         """
         with self._one:
@@ -115,7 +116,7 @@ class ControlLine:
             return orders
 
     def _notice_hanging(self) -> None:
-        """Look whether a call of this attempt does not return, unless the work has come further since the last look."""
+        """Check for a call of this attempt that hangs, unless the work has advanced since the last check."""
         pulse = self._pulse()
         if pulse != self._looked_at:
             self._looked_at, self._watch, self._hangs = pulse, Watch(HANGS_AFTER), None
@@ -125,9 +126,9 @@ class ControlLine:
         spares.mark(Mark.COPIES if self._hangs is None else Mark.HANGS)
 
     def _end_if_stalled(self) -> None:
-        """A copy that stands still for longer than its job allows hangs in the kernel: this process ends.
+        """End this process if the copy stands still for longer than the job allows: a call hangs in the kernel.
 
-        The watcher releases the job then; what cannot die (a dead disk) it reports.
+        The watcher then releases the job, and reports a process that cannot die (a dead disk).
         """
         limit, pulse, speed = self._claim.spec.stall_limit, self._pulse(), self.orders.speed
         slow = 0 < speed < 2 * CHUNK / limit  # a single chunk may take as long as the limit
@@ -135,7 +136,7 @@ class ControlLine:
             self._mark, self._moved = pulse, boottime()
         elif boottime() - self._moved > limit:
             log.error("job %s: no progress for %d s: ending this process", self._claim.spec.id, limit)
-            with suppress(redis.RedisError):  # whether anybody hears of it, nothing goes on here
+            with suppress(redis.RedisError):  # the process ends, whether or not the report arrives
                 self._attempts.stalled(self._claim, limit)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -153,7 +154,7 @@ class ControlLine:
             except LeaseLost:
                 return
             except Exception as error:
-                if not isinstance(error, redis.RedisError):  # without this thread the job would only lose its lease
+                if not isinstance(error, redis.RedisError):  # else the job would only lose its lease
                     log.exception("job %s: an error nobody expected", self._claim.spec.id)
                     self.failure = error
                     self._news.set()

@@ -1,6 +1,7 @@
-"""How a process of the copy worker died that ran an attempt: told by the worker's main process, which alone can know.
+"""Deaths of copy processes during an attempt, reported by the worker's main process, which alone knows the cause.
 
-The watcher releases the job, whoever it hears of first; this adds what killed the attempt, and where its log is.
+The watcher releases the job, whether the watcher or this report comes first; the report adds the cause of death and the
+place of the log.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from blockworker.system.pidtable import PidTable
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 1.0  # seconds between looks which processes have died
+LOOK: Final = 1.0  # seconds between checks for dead processes
 _UNIT: Final = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
-# What each process of the pool runs: made before the fork, so that the main process sees what they note.
+# The attempt of each process of the pool: shared before the fork, so that the main process sees the children's notes.
 _RUNS: Final = PidTable(256)
 
 
 def note_attempt(attempt: str, job: JobId) -> None:
-    """Note what this process runs; of the last one that it ran the note stays."""
+    """Note the attempt that this process runs; the note stays after the attempt."""
     _RUNS.note(os.getpid(), f"{attempt} {job}".encode())
 
 
 def attempt_of(pid: int) -> tuple[str, JobId] | None:
-    """The attempt that a process has run last, and its job; None: it never ran any."""
+    """The last attempt that a process ran, and its job; None: the process never ran an attempt."""
     attempt, _, job = _RUNS.of(pid).decode().partition(" ")
     return (attempt, JobId(job)) if job else None
 
 
 def follow_deaths(consumer: Any, attempts: Attempts) -> None:
-    """From now on tell of each process of the worker's pool that dies while it runs an attempt."""
+    """From now on, report each process of the worker's pool that dies during an attempt."""
     pool = consumer.pool._pool  # noqa: SLF001 - Celery tells of a lost process ten seconds later
     pool.on_job_process_lost = _telling(pool.on_job_process_lost, attempts)
-    consumer.hub.call_repeatedly(LOOK, pool.maintain_pool)  # by itself each five seconds, as a rule
+    consumer.hub.call_repeatedly(LOOK, pool.maintain_pool)  # otherwise each five seconds
 
 
 def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Callable[[Any, int, int], None]:
@@ -61,7 +62,7 @@ def _telling(then: Callable[[Any, int, int], None], attempts: Attempts) -> Calla
 
 
 def find_log() -> str:
-    """Where what this process logs can be read, as a person looks for it."""
+    """The place of this process's log, in a form for people."""
     if os.environ.get("JOURNAL_STREAM"):
         unit = _UNIT.search(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
         return f"journalctl -u {unit[1]}" if unit else "journalctl"

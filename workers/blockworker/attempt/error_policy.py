@@ -1,4 +1,4 @@
-"""What an I/O error does to a job: QEMU's ``block_job_error_action``, without its side effects."""
+"""The effect of an I/O error on a job: QEMU's ``block_job_error_action``, without its side effects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Action(StrEnum):
 
 
 def judge(policy: OnError, code: int) -> tuple[Action, IoStatus]:
-    """What to do about the error ``code`` (a positive errno), and the io-status a stopped job shows."""
+    """The action for the error ``code`` (a positive errno), and the io-status of a stopped job."""
     status = IoStatus.NOSPACE if code in NO_SPACE else IoStatus.FAILED
     match policy:
-        case OnError.REPORT | OnError.SKIP:  # what could be skipped never came here
+        case OnError.REPORT | OnError.SKIP:  # skipped errors never come here
             return Action.REPORT, status
         case OnError.IGNORE:
             return Action.IGNORE, status

@@ -1,8 +1,8 @@
-"""The end of a copy worker that was told to stop while an attempt hangs in the kernel.
+"""The end of a copy worker that is asked to stop while an attempt hangs in the kernel.
 
-Attempts that go on park at a checkpoint, and are waited for.  One that hangs could be waited for as long as its file
-system hangs: its process gets SIGKILL, which it obeys when its call returns, and the worker ends without it.  The lock
-of its staging file keeps its successor out until then.
+Attempts that go on park at a checkpoint, and the worker waits for their end.  A wait for an attempt that hangs could
+last as long as the attempt's file system hangs: the process gets SIGKILL, which takes effect once the call returns, and
+the worker ends without the process.  The lock of the staging file keeps the next attempt out until then.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
 
-LAST_COPIES: Final = 5.0  # seconds that attempts have to park, when the worker is stopped
-_LOOK: Final = 0.5  # seconds between looks
+LAST_COPIES: Final = 5.0  # seconds for attempts to park when the worker is stopped
+_LOOK: Final = 0.5  # seconds between checks
 
 
 def processes_to_give_up(marks: Mapping[int, Mark], waited: float) -> list[int]:
-    """The processes that are given up, by what each one does: none while any still copies, or for the first seconds."""
+    """The processes to give up, by their marks: none while a process still copies, or before LAST_COPIES seconds."""
     hanging = [pid for pid, mark in marks.items() if mark is Mark.HANGS]
     return hanging if waited >= LAST_COPIES and Mark.COPIES not in marks.values() else []
 
 
 def follow_end(draining: Callable[[], bool], leave: Callable[[], None] = lambda: None) -> None:
-    """From now on have this process end in time once it is ``draining``, whatever its children do.
+    """From now on, end this process in time once ``draining`` is true, whatever its children do.
 
-    ``leave``: says the last word of this worker.
+    ``leave``: sends the last message of this worker.
     """
     vital(lambda: _follow(draining, leave), "farewell").start()
 
@@ -49,13 +49,13 @@ def _follow(draining: Callable[[], bool], leave: Callable[[], None]) -> None:
     while True:
         try:
             _end_without_what_hangs(time.monotonic() - began, leave)
-        except (psutil.Error, OSError) as error:  # a child that ends this instant
+        except (psutil.Error, OSError) as error:  # a child that ends at this instant
             log.debug("one more look at the processes of this worker: %s", error)
         rest.wait(_LOOK)
 
 
 def _end_without_what_hangs(waited: float, leave: Callable[[], None]) -> None:
-    """End this process if it waits for nothing but attempts that hang; they get SIGKILL."""
+    """End this process if the remaining attempts hang; the processes of hanging attempts get SIGKILL."""
     marks = {child.pid: mark_of(child.pid) for child in psutil.Process().children()}
     if given_up := processes_to_give_up(marks, waited):
         log.warning("the attempts of processes %s hang: this worker ends without them", given_up)
@@ -63,4 +63,4 @@ def _end_without_what_hangs(waited: float, leave: Callable[[], None]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         leave()
-        os._exit(0)  # Celery would wait for them
+        os._exit(0)  # Celery would wait for the children

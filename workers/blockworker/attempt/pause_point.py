@@ -1,7 +1,7 @@
-"""The pause point: where an attempt obeys.
+"""The pause point: the place where an attempt obeys orders.
 
-Order of precedence at every look: lost lease, cancel, drain, lease in doubt, complete, pause.  The copy's lanes never
-wait for Redis; this is the attempt's main thread, which stops them and lets them go on through its driver's ``Work``.
+Order of precedence at every pause point: lost lease, cancel, drain, lease in doubt, complete, pause.  The copy's lanes
+never wait for Redis; the attempt's main thread stops and resumes the lanes through the driver's ``Work``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from blockworker.drivers.base import Work
 
 log = logging.getLogger(__name__)
 
-LOOK: Final = 0.2  # seconds between looks at what nobody wakes us for (drain, the lease)
+LOOK: Final = 0.2  # seconds between checks of conditions that send no wake-up (drain, the lease)
 PARK_AFTER: Final = 60.0  # seconds paused after which a job gives its slot back
 TELL_EVERY: Final = 2.0  # seconds between progress events for dashboards
 
 
 class PausePoint:
-    """A claimed job as its driver sees it (``drivers.base.Job``), and all that an attempt does to obey."""
+    """A claimed job as its driver sees the job (``drivers.base.Job``), and the attempt's response to orders."""
 
     def __init__(
         self, attempts: Attempts, claim: Claim, draining: Callable[[], bool], tell: Callable[[str], None]
@@ -38,14 +38,14 @@ class PausePoint:
         self.claim = claim
         self.line = ControlLine(attempts, claim, self.progress, self._pulse)
         self._attempts, self._draining, self._tell, self._told = attempts, draining, tell, 0.0
-        self._work: Work | None = None  # once its volumes are open
+        self._work: Work | None = None  # set once the work's volumes are open
         self._started = False
-        self._judged = 0  # errors, so far
+        self._judged = 0  # number of errors so far
 
     # --- the work ---------------------------------------------------------------------------------------
 
     def start(self, work: Work) -> None:
-        """Obey on behalf of ``work``, and start it behind a first pause point."""
+        """Obey on behalf of ``work``, and start the work after a first pause point."""
         self._work = work
         work.set_speed(self.line.orders.speed)
         self.point()
@@ -53,7 +53,7 @@ class PausePoint:
         work.start(self)
 
     def progress(self) -> Progress:
-        """Where the job stands; asked for by the control line's thread."""
+        """The progress of the job; called by the control line's thread."""
         if self._work is None:
             return Progress(self.claim.offset, int(self.claim.opened.get("size", 0)), self.claim.counts)
         return self._work.progress()
@@ -145,7 +145,7 @@ class PausePoint:
             running.resume()
 
     def _lost(self) -> bool:
-        """Whether the work cannot go on, for which its error policy was asked; raises where that ends the job."""
+        """Whether the work cannot continue, after a question to the error policy; raises an error that ends the job."""
         try:
             if self._work is not None:
                 self._work.check()
@@ -162,7 +162,7 @@ class PausePoint:
         return True
 
     def _stand_still(self) -> None:
-        """Redis does not answer and the lease may be over: write nothing until it is surely ours again."""
+        """Stop writing while Redis does not answer and the lease may be over, until the lease is surely held again."""
         log.warning("job %s: no word from Redis: stopping", self.spec.id)
         running = self._running
         if running is not None:
@@ -176,7 +176,7 @@ class PausePoint:
             running.resume()
 
     def _give_back(self, why: str) -> None:
-        """End the attempt and not the job: durable first; the slot is free when the files are closed (``release``)."""
+        """End the attempt but not the job: flush first; the slot is free once the files are closed (``release``)."""
         running = self._running
         if running is not None:
             running.pause()
@@ -184,17 +184,17 @@ class PausePoint:
         raise errors.Parked(why)
 
     def release(self, why: str) -> None:
-        """Give the slot back; to be called when the work is closed."""
+        """Give the slot back; to be called once the work is closed."""
         spec, claim = self.spec, self.claim
         self.insist(lambda: self._attempts.release(spec.id, spec.transaction, claim.token, claim.attempt, why=why))
 
     @property
     def _running(self) -> Work | None:
-        """The work, once it was started."""
+        """The work, once started."""
         return self._work if self._started else None
 
     def insist(self, call: Callable[[], object]) -> None:
-        """Call until Redis answers; only a lost lease ends it.  Every script that is called so may be called twice."""
+        """Call until Redis answers; only a lost lease ends the loop.  ``call`` must be safe to repeat."""
         while True:
             try:
                 call()

@@ -1,7 +1,7 @@
-"""Processes of the copy worker beyond its slots: one for each attempt that hangs, so that other jobs have their slots.
+"""Extra processes of the copy worker, one for each attempt that hangs, so that every slot stays usable.
 
-An attempt that hangs in the kernel keeps its process, and may keep it for days.  It moves nothing, so it takes nothing
-from those that do.  As many more processes as there are slots are started at most, and they end when nothing hangs.
+An attempt that hangs in the kernel keeps its process, possibly for days, and uses no bandwidth meanwhile.  At most as
+many extra processes as there are slots are started, and the extra processes end when no attempt hangs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from blockworker.system.threads import end_process
 
 log = logging.getLogger(__name__)
 
-INTERVAL: Final = 1.0  # seconds between looks
-# A mark of each process: made before the fork, so that the main process sees what its children mark.
+INTERVAL: Final = 1.0  # seconds between checks
+# The mark of each process: shared before the fork, so that the main process sees its children's marks.
 _MARKS: Final = PidTable(1)
 
 
 class Mark(IntEnum):
-    """What a process of the pool does."""
+    """The state of a process of the pool."""
 
     IDLE = 0
     COPIES = 1
@@ -33,28 +33,28 @@ class Mark(IntEnum):
 
 
 def mark(doing: Mark) -> None:
-    """Say what this process does."""
+    """Mark this process with its state."""
     _MARKS.note(os.getpid(), bytes([doing]))
 
 
 def mark_of(pid: int) -> Mark:
-    """What a process of the pool does."""
+    """The state of a process of the pool."""
     return Mark(int.from_bytes(_MARKS.of(pid), "big"))
 
 
 def count_hanging(pids: list[int]) -> int:
-    """How many of these processes are said to hang."""
+    """The number of processes that are marked as hanging."""
     return sum(mark_of(pid) is Mark.HANGS for pid in pids)
 
 
 def has_free_slot(consumer: Any, slots: int) -> bool:
-    """Whether a process of the worker's pool could take a message, or is missing."""
+    """Whether a process of the worker's pool can take a message, or is missing."""
     processes = list(consumer.pool._pool._pool)  # noqa: SLF001
     return len(processes) < slots or any(mark_of(process.pid) is Mark.IDLE for process in processes)
 
 
 def end_all(consumer: Any, why: str) -> None:
-    """End the worker with all processes of its pool: what they do goes on as after any other death."""
+    """End the worker with every process of its pool; the attempts are recovered as after any death."""
     for process in list(consumer.pool._pool._pool):  # noqa: SLF001
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
@@ -62,7 +62,7 @@ def end_all(consumer: Any, why: str) -> None:
 
 
 def follow(consumer: Any, slots: int) -> None:
-    """From now on have the worker's pool grow and shrink with the attempts that hang; called by its event loop."""
+    """From now on, let the worker's pool grow and shrink with the hanging attempts; called by the pool's event loop."""
     pool = consumer.pool
     aside = Quarantine()
 
@@ -74,7 +74,7 @@ def follow(consumer: Any, slots: int) -> None:
                 pool.grow(more)
             elif more < 0:
                 pool.shrink(-more)
-        except ValueError:  # all are busy: the next look finds one that is not
+        except ValueError:  # every process is busy: a later check finds an idle process
             log.debug("no process can be ended yet")
 
     consumer.hub.call_repeatedly(INTERVAL, aside.part, "the look at processes that hang", look)

@@ -1,1 +1,1 @@
-"""Targets: what makes bytes durable, and visible all at once or not at all."""
+"""Targets: images that become durable first, and then visible as a whole by a rename."""

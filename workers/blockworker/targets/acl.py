@@ -1,4 +1,4 @@
-"""POSIX access ACLs: as the kernel packs them into an extended attribute, and as ``getfacl -n`` writes them."""
+"""POSIX access ACLs, in the kernel's form as an extended attribute and in the form that ``getfacl -n`` writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 NAME: Final = "system.posix_acl_access"
 _VERSION: Final = struct.pack("<I", 2)  # linux/posix_acl_xattr.h
 _ENTRY: Final = struct.Struct("<HHI")
-_NOBODY: Final = 0xFFFFFFFF  # the number in an entry that is of no named user or group
+_NOBODY: Final = 0xFFFFFFFF  # the number in an entry without a named user or group
 _TAGS: Final = {1: "user:", 2: "user", 4: "group:", 8: "group", 16: "mask:", 32: "other:"}  # with ":": not named
 _NUMBERS: Final = {tag: number for number, tag in _TAGS.items()}
 _TEXT: Final = re.compile(r"(user|group|mask|other):(\d{0,10}):([r-][w-][x-])")
@@ -20,7 +20,10 @@ _MOST: Final = 200  # entries
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """``tag`` is ``user:``, ``group:``, ``mask:``, ``other:``, or ``user`` and ``group`` of the number ``of``."""
+    """An entry of an ACL.  ``tag``: ``user:``, ``group:``, ``mask:``, ``other:``; or ``user`` or ``group``.
+
+    ``of``: the number of the user or group, for the two tags without a colon.
+    """
 
     tag: str
     bits: int
@@ -28,7 +31,7 @@ class Entry:
 
     @property
     def is_own_group(self) -> bool:
-        """Whether it is the entry of the group that the file itself has."""
+        """Whether the entry is for the file's own group."""
         return self.tag == "group:"
 
     def __str__(self) -> str:
@@ -37,23 +40,23 @@ class Entry:
 
 
 def unpack(value: bytes) -> tuple[Entry, ...]:
-    """The entries of the kernel's attribute; none for an empty one, or one of an unknown version."""
+    """The entries of the kernel's attribute; empty for an empty attribute or an unknown version."""
     if value[:4] != _VERSION or (len(value) - 4) % _ENTRY.size:
         return ()
     return tuple(Entry(_TAGS[tag], bits & 7, of) for tag, bits, of in _ENTRY.iter_unpack(value[4:]) if tag in _TAGS)
 
 
 def pack(entries: Sequence[Entry]) -> bytes:
-    """The kernel's attribute, its entries in the order that the kernel expects."""
+    """The kernel's attribute, with the entries in the order that the kernel expects."""
     ordered = sorted(entries, key=lambda entry: (_NUMBERS[entry.tag], entry.of))
     return _VERSION + b"".join(_ENTRY.pack(_NUMBERS[entry.tag], entry.bits, entry.of) for entry in ordered)
 
 
 def parse(texts: Sequence[object]) -> tuple[Entry, ...]:
-    """The entries that a manifest names; each is checked, and together they have to be an ACL.
+    """Parse the entries in a manifest; check each entry, and check that the entries together form an ACL.
 
     Raises:
-        ValueError: one is no entry, or the kernel would not take them together.
+        ValueError: a text is not an entry, or the kernel would refuse the combination.
     """
     if len(texts) > _MOST:
         raise ValueError(f"at most {_MOST} entries were expected")

@@ -1,4 +1,4 @@
-"""Foreign files that have the names of a committed image: put aside, never lost; and our own, taken back."""
+"""Foreign files with the names of a committed image are renamed, never lost; the image's own files are removed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
 
 
 def put_aside(directory: int, member: MemberFiles) -> None:
-    """Give every foreign file that has a name of the image's another one: ``NAME.replaced-RUN`` and what lay beside it.
+    """Rename every foreign file that has a name of the image to ``NAME.replaced-RUN``, plus the file's suffix.
 
     Raises:
-        NotPublished: a file has that name, too.
+        NotPublished: a file with the new name exists.
     """
     for suffix in _foreign(directory, member):
         aside = f"{member.name}.replaced-{member.run}{suffix}"
@@ -27,14 +27,14 @@ def put_aside(directory: int, member: MemberFiles) -> None:
 
 
 def remove_published(directory: int, member: MemberFiles) -> None:
-    """Remove what a commit that came half-way has published of a member: its own files alone."""
+    """Remove the files that an incomplete commit has published, and only the member's own files."""
     for suffix in ("", DIGESTS, MANIFEST):
         if _is_ours(directory, member, suffix):
             unlink(directory, member.name + suffix)
 
 
 def _foreign(directory: int, member: MemberFiles) -> Iterator[str]:
-    """The suffixes of the names that files have which are not the member's."""
+    """The suffixes of the image's names that belong to foreign files."""
     for suffix in ("", DIGESTS, MANIFEST):
         if stat_of(directory, member.name + suffix) is not None and not _is_ours(directory, member, suffix):
             yield suffix
@@ -48,5 +48,5 @@ def _is_ours(directory: int, member: MemberFiles, suffix: str) -> bool:
     found = look_at(directory, name)
     if proven is not None:
         return found is not None and same_file(found.which, proven.which)
-    # Prepared by version 1, which says nothing of the file: it is ours where it has left its staging name.
+    # A member prepared by version 1 has no record of its files: the file is ours if its staging name is free.
     return found is not None and bool(staging[suffix]) and stat_of(directory, staging[suffix]) is None

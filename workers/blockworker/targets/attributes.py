@@ -1,8 +1,8 @@
-"""What a file has besides its content: owner, group, permissions, POSIX ACL, ``user.*`` attributes, SELinux label.
+"""Attributes of a file besides content: owner, group, permissions, POSIX ACL, ``user.*`` attributes, SELinux label.
 
-Rule: a manifest is data, and nothing that data names gives rights.  Only what is listed here is ever given to a file:
-no setuid, setgid or sticky bit, no ``security.*`` attribute but the SELinux label, no ``trusted.*`` attribute, and of
-``system.*`` nothing but the access ACL.  All of it goes by an open descriptor, never by a path.
+Rule: a manifest is data, and data must not give rights.  A file is given only the attributes listed above: no setuid,
+setgid or sticky bit, no ``security.*`` attribute but the SELinux label, no ``trusted.*`` attribute, and the access ACL
+alone of ``system.*``.  Every change goes through an open descriptor, never through a path.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from blockworker.targets import acl
 PERMISSIONS: Final = 0o777
 LARGEST: Final = 16 << 10  # bytes of names and values of ``user.*`` attributes, together
 _LARGEST_ID: Final = (1 << 32) - 2  # the number above means "no change" to the kernel
-_MOST_REFUSED: Final = 20  # sentences about what a manifest must not name
+_MOST_REFUSED: Final = 20  # sentences about refused attributes of a manifest
 _LABEL: Final = "security.selinux"
 _LABEL_TEXT: Final = re.compile(r"[A-Za-z0-9_.:,+-]{1,255}")
-# overlayfs, mounted with ``userxattr``, obeys these: they make a file show the content of another one.
+# overlayfs mounted with ``userxattr`` obeys these attributes: a file then shows the content of another file.
 _OBEYED: Final = "user.overlay."
-_NONE: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL})  # the file, or its file system, has none
+_NONE: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL})  # no attribute, or no support
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """None: not known, and not to be given.  ``mode``: permission bits; ``refused``: what was named and is not here."""
+    """Attributes of a file; None: unknown, and not given.  ``mode``: permission bits; ``refused``: names left out."""
 
     uid: int | None = None
     gid: int | None = None
     mode: int | None = None
-    acl: tuple[acl.Entry, ...] | None = None  # (): there is none beyond the mode
+    acl: tuple[acl.Entry, ...] | None = None  # (): no entries beyond the mode
     user: Mapping[str, bytes] | None = None
     label: str | None = None
     refused: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest holds: numbers decide, names are for people; only what is known."""
+        """The known attributes as JSON for a manifest: numbers count, the names of users and groups are for people."""
         values: dict[str, Any] = {
             "uid": self.uid, "owner": None if self.uid is None else _name(pwd.getpwuid, self.uid),
             "gid": self.gid, "group": None if self.gid is None else _name(grp.getgrgid, self.gid),
@@ -60,7 +60,7 @@ class Attributes:
 
 
 def read(fd: int, *, largest: int | None = LARGEST) -> Attributes:
-    """The attributes of an open file; ``user.*`` beyond ``largest`` bytes are named as refused.  Raises OSError."""
+    """Read the attributes of an open file; ``user.*`` beyond ``largest`` bytes counts as refused.  Raises OSError."""
     st = os.fstat(fd)
     user: dict[str, bytes] = {}
     refused, room = [], largest
@@ -82,7 +82,7 @@ def read(fd: int, *, largest: int | None = LARGEST) -> Attributes:
 
 
 def parse(values: object) -> Attributes:
-    """The attributes that a manifest names; what is of a wrong kind, too large or not allowed is refused by name."""
+    """Parse the attributes in a manifest; a wrong type, a value too large or a forbidden name is listed as refused."""
     if values is None:
         return Attributes()
     if not isinstance(values, Mapping):
@@ -105,14 +105,14 @@ def parse(values: object) -> Attributes:
 
 
 def give(fd: int, wanted: Attributes) -> list[str]:
-    """Give attributes to an open file; what could not be given, in words.  Nothing is durable before an fsync."""
+    """Give attributes to an open file; return a sentence for each failure.  The caller syncs the file."""
     lost = list(wanted.refused)
     own = os.fstat(fd)
     group_given = wanted.gid in (None, own.st_gid)
     if not group_given:
         group_given = not (wrong := _try(f"group {wanted.gid}", lambda: os.fchown(fd, -1, wanted.gid or 0)))
         lost += wrong
-    # Without its group the bits of the group would be rights of another one.
+    # In a foreign group, the bits for the group would give rights to the wrong users.
     mode, entries = wanted.mode, wanted.acl
     if not group_given and mode is not None and mode & 0o070:
         mode &= ~0o070
@@ -123,7 +123,7 @@ def give(fd: int, wanted: Attributes) -> list[str]:
         mode |= 0o600
     if entries is not None:
         with suppress(OSError):
-            os.removexattr(fd, acl.NAME)  # one that the directory gave to its new file
+            os.removexattr(fd, acl.NAME)  # an ACL that the file inherited from its directory
     if mode is not None:
         lost += _try(f"mode {mode:04o}", lambda: os.fchmod(fd, mode & PERMISSIONS))
     if entries:
@@ -135,7 +135,7 @@ def give(fd: int, wanted: Attributes) -> list[str]:
     for (what, name), value in values.items():
         if _value(fd, name) != value:
             lost += _try(what, partial(os.setxattr, fd, name, value))
-    if wanted.uid is not None and wanted.uid != own.st_uid:  # last: who is not root may do nothing afterwards
+    if wanted.uid is not None and wanted.uid != own.st_uid:  # last: without root, no change is allowed afterwards
         lost += _try(f"owner {wanted.uid}", lambda: os.fchown(fd, wanted.uid or 0, -1))
     return lost
 
@@ -179,7 +179,7 @@ def _name(look_up: Callable[[int], Any], number: int) -> str | None:
 
 
 def _to_text(value: bytes) -> str | dict[str, str]:
-    """A value as a manifest holds it: as text where it is one, else in base64."""
+    """A value as JSON: as text if the value is printable text, otherwise in base64."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""What images lie on, as far as the disk tells: a manifest that names its parent, an image that names its layer.
+"""Which images lie on other images, read from disk: parents in manifests, and layers in image headers.
 
-Only names are read; nothing that an image names is opened.
+Names alone are read; a file that an image names is not opened.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from blockworker.targets.proof import MANIFEST
 from blockworker.volumes.headers import named_files
 
 _KEPT: Final = 1.0  # seconds
-_DIRECTORIES: Final = 64  # of which it is remembered what lies on what
+_DIRECTORIES: Final = 64  # number of directories whose layers are remembered
 _looked: dict[tuple[int, int, str], tuple[float, dict[str, str]]] = {}
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Staying:
-    """The backups that stay on this host: those that somebody names, and whatever else lies beside one that goes."""
+    """The backups that stay on this host: the named backups, and every file beside a leaving backup."""
 
     def __init__(self, roots: Roots, remaining: Collection[str], leaving: Collection[str]) -> None:
         self._roots, self._leaving = roots, frozenset(leaving)
         self._there: set[str] = set()
-        self._needed: dict[str, str] = {}  # a name -> who needs it
+        self._needed: dict[str, str] = {}  # a name -> the image that needs the name
         self._seen: set[str] = set()
         directories: dict[str, list[str]] = {}
         for path in remaining:
@@ -40,11 +40,11 @@ class Staying:
             self._look(directory, names)
 
     def any_beneath(self, base: str) -> bool:
-        """Whether any of those that stay, and are there, is beneath a directory."""
+        """Whether a staying and existing backup lies beneath a directory."""
         return any(Root(base or "/").holds(path) for path in self._there)
 
     def needs(self, target: Mapping[str, str]) -> str:
-        """Why a target has to stay; "" if nothing needs it."""
+        """The reason why a target has to stay; "" if no image needs the target."""
         self._look(os.path.dirname(target["path"]), None)
         for name in (target["job"], target["path"]):
             if name in self._needed:
@@ -52,12 +52,12 @@ class Staying:
         return ""
 
     def stay(self, path: str) -> None:
-        """One that was to go stays after all."""
+        """Move a leaving backup to the staying backups."""
         self._leaving -= {path}
         self._look(os.path.dirname(path), [os.path.basename(path)])
 
     def _look(self, path: str, names: list[str] | None) -> None:
-        """Read what some images of a directory lie on; None: what every file in it lies on."""
+        """Read the layers of some images of a directory, or of every file if ``names`` is None."""
         try:
             directory = self._roots.open_dir(path)
         except JobFailed:
@@ -76,20 +76,20 @@ class Staying:
         for below in layers_named(directory, path, name):
             self._needed[below] = image
         with suppress(OSError, BadInput):
-            for below in _names(_manifest(directory, name).get("parent")):  # a job, or a path, maybe from here
+            for below in _names(_manifest(directory, name).get("parent")):  # a job or a path, maybe relative
                 self._needed[below] = self._needed[os.path.normpath(os.path.join(path, below))] = image
             self._there.add(image)
 
 
 def lying_on(directory: int, path: str) -> str:
-    """The name of an image beside the file ``path`` that lies on it; "" for none.  ``directory``: an open one.
+    """The name of an image that lies on the file ``path``, from the same open ``directory``; "" if there is none.
 
-    An overlay that was made less than ``_KEPT`` seconds ago may not be seen: jobs of one directory come in thousands,
-    and each would read the headers of all the others.
+    An overlay made less than ``_KEPT`` seconds ago may be missed: thousands of jobs may share a directory, and each job
+    would read the headers of every file.
     """
     key = (*_which(directory), os.path.dirname(path))
     at, found = _looked.get(key, (-_KEPT, {}))
-    if boottime() >= at + _KEPT or path in found:  # what would be refused is looked at anew
+    if boottime() >= at + _KEPT or path in found:  # a result that refuses is checked again
         found = _beside(directory, os.path.dirname(path))
         if len(_looked) >= _DIRECTORIES:
             _looked.clear()
@@ -103,7 +103,7 @@ def _which(directory: int) -> tuple[int, int]:
 
 
 def _beside(directory: int, place: str) -> dict[str, str]:
-    """Every file of a directory that another one there lies on -> the name of that one."""
+    """Map each file of a directory to the name of a file in the same directory that lies on the former."""
     found: dict[str, str] = {}
     for name in sorted(os.listdir(directory)):
         for below in layers_named(directory, place, name):
@@ -113,7 +113,7 @@ def _beside(directory: int, place: str) -> dict[str, str]:
 
 
 def _manifest(directory: int, name: str) -> dict[str, Any]:
-    """Raises OSError, or BadInput: there is none that is known here."""
+    """Load the manifest of an image.  Raises OSError, or BadInput: the manifest is unknown to this release."""
     fd = os.open(name + MANIFEST, _FLAGS, dir_fd=directory)
     try:
         return manifests.load(f"/proc/self/fd/{fd}", changed=True)
@@ -132,7 +132,7 @@ def _names(parent: Any) -> Iterator[str]:
 
 
 def layers_named(directory: int, place: str, name: str) -> list[str]:
-    """Every path that an image can mean by the names of the files that it lies on."""
+    """Every path to which the layer names in an image may refer."""
     try:
         fd = os.open(name, _FLAGS, dir_fd=directory)
     except OSError:
@@ -149,7 +149,7 @@ def layers_named(directory: int, place: str, name: str) -> list[str]:
 
 
 def _paths(name: str) -> Iterator[str]:
-    """The paths in a name as QEMU writes it: a path, ``file:PATH``, or ``json:`` with a node's options."""
+    """The paths in a layer name as QEMU writes the name: a path, ``file:PATH``, or ``json:`` with a node's options."""
     if name.startswith("json:"):
         with suppress(ValueError, RecursionError):
             yield from _texts(json.loads(name.removeprefix("json:")))

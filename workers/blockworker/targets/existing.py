@@ -1,4 +1,4 @@
-"""What has the name of a target already: whether a job may replace it, and what it holds."""
+"""The file that already has a target's name: whether a job may replace the file, and the file's contents."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from blockworker.targets.replaced import expect_changeable, expect_replaceable
 
 
 def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replaced | None:
-    """Refuse a target that exists, unless it may be replaced; which file is going to be replaced, None: none.
+    """Refuse a target that exists, unless the job may replace the target; return the file to replace, or None.
 
     Raises:
-        JobFailed: it exists and may not be replaced (EEXIST), is the source itself, or a layer of it (EINVAL), or is in
-            use (EBUSY); or nothing in its directory can be changed (EPERM).
+        JobFailed: the target exists and must not be replaced (EEXIST), is the source or a layer of the source (EINVAL),
+            or is in use (EBUSY); or no file in the target's directory can be changed (EPERM).
     """
     try:
         directory = roots.open_dir(os.path.dirname(path))
     except JobFailed as failed:
         if failed.errno == errno.ENOENT:
-            return None  # it will be made
+            return None  # the directory will be made
         raise
     try:
         expect_changeable(directory, f"target directory {os.path.dirname(path)}")
@@ -61,7 +61,7 @@ def expect_free_or_replaceable(roots: Roots, spec: JobSpec, path: str) -> Replac
 
 
 def _expect_free_beside(directory: int, path: str, suffix: str, *, replaceable: bool) -> None:
-    """Refuse a target beside which its digests, or its manifest, will find their name taken.  Raises JobFailed."""
+    """Refuse a target whose digests or manifest would find their name taken.  Raises JobFailed."""
     found = stat_of(directory, os.path.basename(path) + suffix)
     if found is None or (replaceable and stat.S_ISREG(found.st_mode)):
         return
@@ -70,12 +70,12 @@ def _expect_free_beside(directory: int, path: str, suffix: str, *, replaceable: 
 
 
 def _may_overwrite(roots: Roots, spec: JobSpec) -> bool:
-    """Whether both the job and the host let a file be replaced."""
+    """Whether both the job and the host allow a file to be replaced."""
     return spec.overwrite and roots.config.allow_overwrite
 
 
 def _places_in_source(roots: Roots, spec: JobSpec) -> dict[tuple[int, int], int]:
-    """Device and inode of each file of the source -> how many layers lie above; none where it is of another host."""
+    """Map (device, inode) of each file of the source to the number of layers above; {} on another host."""
     found: dict[tuple[int, int], int] = {}
     for number, store in enumerate(volumespec.stores(spec.source.volume)):
         if not isinstance(store, volumespec.FileVolume) or spec.source.host != spec.target.host:
@@ -90,7 +90,7 @@ def _places_in_source(roots: Roots, spec: JobSpec) -> dict[tuple[int, int], int]
 
 
 def open_existing(roots: Roots, path: str) -> int | None:
-    """A descriptor, for reading, of the file that a target would replace; None where there is none.
+    """Open the file that a target would replace for reading; None if there is no file.
 
     Raises JobFailed, OSError.
     """
@@ -111,7 +111,7 @@ def open_existing(roots: Roots, path: str) -> int | None:
 
 
 def existing_contents(roots: Roots, volume: Volume) -> Contents | None:
-    """What a target's file holds now, as its format has it; None where there is none.  Raises JobFailed, OSError."""
+    """The contents of a target's existing file, by its format; None if there is no file.  Raises JobFailed, OSError."""
     fd = open_existing(roots, volumespec.label(volume))
     if fd is None:
         return None

@@ -1,7 +1,7 @@
-"""Which owner, permissions and other attributes a published image gets, and its digests and manifest with it.
+"""Owner, permissions and other attributes of a published image, of its digests and of its manifest.
 
-An image that replaces another one keeps what that one had.  Otherwise a restore gives back what the manifest of its
-image names, and a backup gets the owner and the mode of ``host.toml``.
+An image that replaces a file keeps the file's attributes.  Otherwise a restore gives back the attributes in the
+manifest of its image, and a backup gets the owner and the mode of ``host.toml``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from blockworker.records.journal import MemberFiles
 from blockworker.targets.attributes import Attributes, give, parse, read
 from blockworker.targets.existing import open_existing
 
-_READ_AND_WRITE = 0o666  # nobody executes an image, its digests or its manifest because of us
+_READ_AND_WRITE = 0o666  # an image, its digests and its manifest get no execute permission
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What PREPARE has come to: the bytes that the image takes up (0: not known), and warnings.
+    """The result of PREPARE: the bytes that the image occupies (0: unknown), and warnings.
 
-    A warning is a sentence about what is not as it was asked for, and fails nothing.
+    A warning is a sentence about a deviation from the request, and does not fail the job.
     """
 
     allocated: int = 0
@@ -32,13 +32,13 @@ class Prepared:
 
 
 def attributes_of_backups(config: HostConfig) -> Attributes:
-    """Owner, group and mode of what backups publish, as ``host.toml`` has them."""
+    """Owner, group and mode of published backups, from ``host.toml``."""
     user, group = config.backup_ids
     return Attributes(uid=None if user < 0 else user, gid=None if group < 0 else group, mode=config.backup_mode)
 
 
 def attributes_of_source(roots: Roots, path: str) -> Attributes:
-    """What the file at ``path`` has besides its content, for the manifest.  Raises JobFailed."""
+    """Attributes of the file at ``path``, for the manifest.  Raises JobFailed."""
     fd = roots.open_source(path)
     try:
         return read(fd)
@@ -50,7 +50,7 @@ def attributes_of_source(roots: Roots, path: str) -> Attributes:
 
 
 def give_to_image(roots: Roots, member: MemberFiles, fd: int, wanted: Attributes) -> list[str]:
-    """Give the open staging file what it is to have; what it could not be given, in words.  Raises OSError."""
+    """Give the open staging file its attributes; return a sentence for each failure.  Raises OSError."""
     replaced = open_existing(roots, member.target) if member.replaces is not None else None
     if replaced is None:
         return [f"{member.target} did not get back {each}" for each in give(fd, wanted)]
@@ -61,10 +61,10 @@ def give_to_image(roots: Roots, member: MemberFiles, fd: int, wanted: Attributes
 
 
 def give_as_image(image: os.stat_result, fd: int) -> None:
-    """Give an open file that is to lie beside an image the image's owner, group and permissions, where that can be."""
+    """Give an open file that will lie beside an image the image's owner, group and permissions, as far as possible."""
     give(fd, Attributes(uid=image.st_uid, gid=image.st_gid, mode=image.st_mode & _READ_AND_WRITE))
 
 
 def given_back(member: MemberFiles) -> Attributes:
-    """What a restore gives back: as the manifest of its image named it at OPEN, checked once more."""
+    """The attributes that a restore gives back: from the manifest of its image at OPEN, checked again."""
     return parse(member.attributes)

@@ -1,4 +1,4 @@
-"""How the image of a target in a format is made: like the one that it replaces, on the layer that its volume names."""
+"""Creation of a formatted target image: with the options of the image it replaces, on the layer of its volume."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from blockworker.system.cage import Cage
 from blockworker.volumes.headers import MAGIC, expect_header
 from blockworker.volumes.qemuimg import ImageTool
 
-_GRAIN: Final = 64 << 10  # bytes of an image that are compressed together, unless it is told otherwise
+_GRAIN: Final = 64 << 10  # bytes of an image that are compressed together, unless an option says otherwise
 _STREAM: Final = "streamOptimized"  # the kind of vmdk that holds compressed data
 
 
 def rewritable(volume: FormatVolume, *, compress: bool) -> bool:
-    """Whether a range can be written again: an attempt that goes on may write what the one before has written."""
+    """Whether a range can be written twice: a later attempt may write the ranges of the attempt before again."""
     return not (volume.driver == "vmdk" and compress)
 
 
 def words_for(
     volume: FormatVolume, size: int, existing: int | None, *, compress: bool, cage: Cage | None = None
 ) -> tuple[str, ...]:
-    """How a target's image is to be made: like the one that it replaces, if there is one of its format (a descriptor),
-    and on the layer that its volume names.
+    """Options for QEMU's tool to make a target's image like ``existing``, on the layer that the volume names.
+
+    ``existing``: a descriptor of the image to be replaced, or None; an image of another format has no influence.
 
     Raises:
-        JobFailed: compressed data was asked for, and the image cannot hold it.
+        JobFailed: compressed data was asked for, and the image cannot hold compressed data.
     """
     options: dict[str, Any] = {"subformat": _STREAM} if volume.driver == "vmdk" and compress else {}
     if existing is not None and os.pread(existing, 4, 0) == MAGIC[volume.driver]:
         expect_header(existing, replace(volume, alone=True))
         options = _like(ImageTool(existing, volume.driver, label(volume), cage=cage))
-        if compress and "cluster_size" in options:  # a cluster is compressed once: it has to lie within a chunk
+        if compress and "cluster_size" in options:  # a cluster is compressed as a whole: keep it within a chunk
             options["cluster_size"] = min(options["cluster_size"], CHUNK)
     kind = options.get("subformat")
     if volume.driver == "vmdk" and compress and kind != _STREAM:
@@ -55,13 +56,13 @@ def words_for(
 
 
 def cluster_size(words: Sequence[str]) -> int:
-    """The bytes of an image that are compressed together, of one that these words of the tool made."""
+    """The bytes compressed together in an image made with these options."""
     found = re.search(r"\bcluster_size=([0-9]+)", " ".join(words))
     return int(found[1]) if found else _GRAIN
 
 
 def _like(image: ImageTool) -> dict[str, Any]:
-    """The tool's options that make an image of the same kind."""
+    """The tool's options for an image of the same kind."""
     told = image.describe()
     data = told["format-specific"]["data"]
     if told["format"] == "vmdk":
@@ -76,7 +77,7 @@ def _like(image: ImageTool) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an image says of itself: the size of what is in it, and the layer below that it names."""
+    """Facts from an image's header: the size of its contents, and the layer below."""
 
     size: int
     backing: str = ""
@@ -84,7 +85,7 @@ class Contents:
 
 
 def look_into(fd: int, volume: FormatVolume, cage: Cage | None = None) -> Contents:
-    """What an image says, for somebody who only looks.  Raises JobFailed."""
+    """Read an image's facts without its layers.  Raises JobFailed."""
     expect_header(fd, replace(volume, alone=True))
     told = ImageTool(fd, volume.driver, label(volume), cage=cage).describe()
     return Contents(told["virtual-size"], told.get("backing-filename", ""), told.get("backing-filename-format", ""))

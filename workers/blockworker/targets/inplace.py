@@ -1,7 +1,8 @@
-"""A block device as a target: written where it is, so that an abort cannot take anything back.
+"""A block device as a target: written in place, so that an abort cannot undo a write.
 
-The fence is twofold, and both halves are kernel locks that are held for life: the flock of the device's record keeps
-other attempts of ours out, O_EXCL everybody else (a mount as well).  Every step may be called again after a crash.
+The fence has two parts, both kernel locks that a process holds until its end: the flock of the device's record keeps
+our other attempts out, and O_EXCL keeps every other user out (a mount as well).  Every step may be called again after a
+crash.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from blockworker.volumes.overlap import lock_text, meet, spans_of, spans_of_volu
 
 log = logging.getLogger(__name__)
 
-_PAGE: Final = 4096  # bytes; what is made zeros by one call begins and ends with a page
-HOLE_STEP: Final = 16 << 20  # bytes of a hole that a device is told to make zeros at once: a pause waits for so much
+_PAGE: Final = 4096  # bytes; a range zeroed by one call begins and ends at a page boundary
+HOLE_STEP: Final = 16 << 20  # bytes of a hole zeroed by one call: a pause waits for the call
 
 
 # --- the steps ----------------------------------------------------------------------------------------
@@ -43,12 +44,12 @@ HOLE_STEP: Final = 16 << 20  # bytes of a hole that a device is told to make zer
 def open_target(
     roots: Roots, spec: JobSpec, *, size: int, source: Identity, wanted: Callable[[], bool]
 ) -> tuple[DeviceRecord, str]:
-    """Look at the device and note that the job has it; its record, and the locks that the job needs.
+    """Check the device and record that the job holds the device; return the record, and the locks that the job needs.
 
-    Nothing is written to the device.  ``wanted`` is asked under the lock, as for a staging file.
+    No byte is written to the device.  ``wanted`` is asked under the lock, as for a staging file.
 
     Raises:
-        JobFailed: the device is in use, too small, read-only, shares bytes with the source, or another job has it.
+        JobFailed: the device is in use, too small, read-only, shares bytes with the source, or belongs to another job.
     """
     path = _path(spec)
     fd = _open(roots, path)
@@ -89,7 +90,7 @@ def open_target(
 
 
 def find(roots: Roots, spec: JobSpec) -> DeviceRecord:
-    """The record of a job that was opened."""
+    """The record of the device of an opened job."""
     record = devices.of_job(roots, spec.id)
     if record is None:
         raise JobFailed(errno.ENOENT, f"{spec.target.text} was never opened, or another job has it now")
@@ -97,11 +98,11 @@ def find(roots: Roots, spec: JobSpec) -> DeviceRecord:
 
 
 def prepare(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: Mapping[str, Any]) -> None:
-    """Prove that all is on the device and durable; after this, commit cannot fail."""
+    """Prove that every byte is durable on the device; afterwards a commit cannot fail."""
     with devices.take(roots, record.identity) as held:
         current = _expect(held, record)
         if current.state is DeviceState.VALID:
-            return  # rung late
+            return  # a late repetition
         if durable.staging != current.uuid or not RangeSet(durable.ranges).covers(0, current.size):
             raise JobFailed(errno.EIO, f"target {current.path}: not all of it is known to be durable")
         fd = _open_same(roots, current)
@@ -114,7 +115,7 @@ def prepare(roots: Roots, record: DeviceRecord, durable: Checkpoint, manifest: M
 
 
 def commit(roots: Roots, record: DeviceRecord, number: int) -> None:
-    """From now on what is on the device is what the job has written."""
+    """Declare the device's content valid: from now on the content is the job's image."""
     with devices.take(roots, record.identity) as held:
         current = _expect(held, record)
         if current.state is DeviceState.VALID:
@@ -130,7 +131,7 @@ def commit(roots: Roots, record: DeviceRecord, number: int) -> None:
 
 
 def abort(roots: Roots, job: str, number: int) -> str:
-    """Give the device up; what is on it cannot be taken back.  Returns why it is undefined, ``""`` where it is not."""
+    """Give the device up, with its content as written; return why the device is undefined, or ``""``."""
     record = devices.of_job(roots, job)
     if record is None:
         return ""
@@ -140,12 +141,12 @@ def abort(roots: Roots, job: str, number: int) -> str:
             return ""
         match current.state:
             case DeviceState.VALID if number > current.decision_number:
-                return ""  # committed by an earlier decision, which the registry has lost since: that stands
+                return ""  # committed by an earlier decision that the registry has lost: the commit stands
             case DeviceState.VALID:
                 raise JobFailed(errno.EINVAL, f"transaction '{current.transaction}' is committed on this host")
             case DeviceState.OPENED if not current.left_by and current.manifest is None:
                 held.remove()
-            case DeviceState.OPENED:  # as it was: what an earlier job left, or what one has committed
+            case DeviceState.OPENED:  # unchanged: the content of an earlier job, or of a committed job
                 held.write(
                     replace(current, state=DeviceState.UNDEFINED if current.left_by else DeviceState.VALID, job="")
                 )
@@ -161,7 +162,7 @@ def abort(roots: Roots, job: str, number: int) -> str:
 
 
 class DeviceTarget(Written):
-    """The device of a job, taken for one attempt; offsets are those of what is copied."""
+    """The device of a job, taken for one attempt; offsets are relative to the copied range."""
 
     def __init__(self, fd: int, held: Held, record: DeviceRecord) -> None:
         super().__init__(fd, record.size, record.path, record.offset)
@@ -172,12 +173,12 @@ class DeviceTarget(Written):
 
     @classmethod
     def take(cls, roots: Roots, spec: JobSpec, token: int) -> Self:
-        """Own the device under the claim ``token``; from here on, and durably, what is on it is undefined.
+        """Own the device under the claim ``token``; from now on, and durably, the device's content is undefined.
 
         Raises:
-            LockBusy: another attempt still has it.
-            LeaseLost: a higher token was here before.
-            JobFailed: it is in use, is another one, or the job is decided.
+            LockBusy: another attempt still holds the device.
+            LeaseLost: a higher token was recorded.
+            JobFailed: the device is in use or was exchanged, or the job is decided.
         """
         record = find(roots, spec)
         held = devices.take(roots, record.identity)
@@ -201,14 +202,14 @@ class DeviceTarget(Written):
             raise
 
     def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """Make the range zeros; what the device cannot is returned, and the caller writes zeros there."""
+        """Zero the range; return the parts that the device cannot zero, for the caller to write zeros."""
         expect_within(self.size, self._label, offset, length)
         start, end = self._base + offset, self._base + offset + length
         first, last = -(-start // _PAGE) * _PAGE, end // _PAGE * _PAGE
         rest = [(start, end)]
         if self._punches and first < last:
             try:
-                kernel.punch_hole(self._fd, first, last - first)  # on a device: zeros, or it is refused
+                kernel.punch_hole(self._fd, first, last - first)  # a device makes zeros or refuses
                 rest = [(start, first), (last, end)]
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
@@ -225,7 +226,7 @@ class DeviceTarget(Written):
                     image_locks.close(relative)
                 os.close(fd)
             finally:
-                self._held.close()  # last: whoever has this lock next finds the device free
+                self._held.close()  # last: the next holder of this lock finds the device free
 
 
 # --- what they share ----------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def _path(spec: JobSpec) -> str:
 
 
 def _open(roots: Roots, path: str) -> int:
-    """The device, for nobody but us; a moment's patience with those that only look at it."""
+    """Open the device exclusively; wait a moment for programs that only inspect the device."""
     deadline = time.monotonic() + devices.PATIENCE
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The files of a member as OPEN makes them: its reserved name, an empty staging file of its size, and its digests."""
+"""The files of a member as OPEN makes them: a reservation of the name, an empty staging file of full size, digests."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from blockworker.volumes.qemuimg import ImageTool
 
 
 def creating_files(batch: Batch, member: MemberFiles, base: str) -> Durably[MemberFiles]:
-    """Make the member's files, and the directories from below ``base`` on that they lie in; durably.
+    """Make the member's files, and the missing directories below ``base``, durably.
 
-    The member as it is then: with the identity of its staging file.
+    Returns the member with the identity of its staging file.
 
     Raises:
         JobFailed: another job has reserved the name, or the kernel refuses a directory.
@@ -39,7 +39,7 @@ def creating_files(batch: Batch, member: MemberFiles, base: str) -> Durably[Memb
             finally:
                 os.close(directory)
         except (JobFailed, FileNotFoundError) as error:
-            # An abort of another job found the directory empty, and removed it before we were in.
+            # An abort of another job found the directory empty, and removed the directory before this job used it.
             if error.errno != errno.ENOENT:
                 raise
             batch.forget(key)
@@ -47,15 +47,15 @@ def creating_files(batch: Batch, member: MemberFiles, base: str) -> Durably[Memb
 
 
 def _create_in(roots: Roots, directory: int, member: MemberFiles) -> Durably[MemberFiles]:
-    """Make the files in the open directory; what is there of an OPEN that was interrupted is made anew."""
+    """Make the files in the open directory; files of an interrupted OPEN are made anew."""
     if member.reserved:
         yield from reserving_name(directory, member, roots.config.name, roots.registry)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with ExitStack() as opened:
         files = []
         for name in filter(None, (member.staging, member.digests)):
-            # The intent names it and no inode is recorded: what lies there is of an interrupted OPEN, nobody wrote
-            # to it.
+            # The journal names the file without an inode: a file here is from an interrupted OPEN, and was never
+            # written.
             unlink(directory, name)
             files.append(fd := os.open(name, flags, 0o600, dir_fd=directory))
             opened.callback(os.close, fd)
@@ -69,7 +69,7 @@ def _create_in(roots: Roots, directory: int, member: MemberFiles) -> Durably[Mem
 
 
 def lay_out_file(roots: Roots, fd: int, name: str, member: MemberFiles) -> None:
-    """Give an open file of the member's the layout that its name stands for.  The file's sync is owed.
+    """Give an open file of the member the layout of its name's kind.  The caller syncs the file.
 
     Raises:
         JobFailed: QEMU's tool cannot make the image.
@@ -84,7 +84,7 @@ def lay_out_file(roots: Roots, fd: int, name: str, member: MemberFiles) -> None:
 
 
 def _lay_out_image(roots: Roots, fd: int, member: MemberFiles) -> None:
-    """Make the open staging file an empty image, whatever is in it."""
+    """Make the open staging file an empty image, whatever its content."""
     image = ImageTool(fd, member.format, member.target, cage=roots.cage)
     below = _parent_of(roots, member)
     try:
@@ -95,7 +95,7 @@ def _lay_out_image(roots: Roots, fd: int, member: MemberFiles) -> None:
 
 
 def _parent_of(roots: Roots, member: MemberFiles) -> int | None:
-    """The layer that a vmdk is going to lie on: QEMU opens it by its name, and the cage lets it open this one file."""
+    """Open the layer of a vmdk: QEMU opens the layer by name, and the cage allows this single file."""
     if member.format != "vmdk" or "-b" not in member.words:
         return None
     return roots.open_source(member.words[member.words.index("-b") + 1])

@@ -1,8 +1,8 @@
-"""The directories that were made for targets beneath a root, so that an abort can remove them.
+"""Directories made for targets beneath a root, recorded so that an abort can remove the directories.
 
-Jobs of one run share a directory: whoever is aborted last finds it empty.  A note for each,
-``ROOT/.blockjobs/directories/DIGEST``, says that the directory was made for a job that nobody has committed since;
-without a note (and no journal that names it) a directory is the user's, and stays.
+Jobs of one run share a directory: the last aborted job finds the directory empty.  A note for each directory,
+``ROOT/.blockjobs/directories/DIGEST``, says that the directory was made for a job, and no job has committed in the
+directory since.  A directory without a note (and in no journal) is the user's, and stays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def own_dirs(roots: Roots, root: Root, base: str, directory: str) -> tuple[str, ...]:
-    """The directories from below ``base`` down to this one that are missing, or were made for another job."""
+    """Directories below ``base``, down to this directory, that are missing or were made for another job."""
     missing = set(roots.missing_dirs(base, directory))
     with _notes(roots, root) as notes:
         return tuple(path for path in between(base, directory) if path in missing or _noted(notes, path))
@@ -35,7 +35,7 @@ def note_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
     if not (paths := list(paths)):
         return None
     for _ in range(10):
-        with suppress(FileNotFoundError), _notes(roots, root, make=True) as notes:  # removed by one who found it empty
+        with suppress(FileNotFoundError), _notes(roots, root, make=True) as notes:  # the folder was empty, and removed
             return _write_notes(notes, paths)
     raise JobFailed(errno.ENOENT, f"directory {folder_of(root)}/{MADE_DIRS} is removed again and again")
 
@@ -50,7 +50,7 @@ def _write_notes(notes: int, paths: Iterable[str]) -> None:
 
 
 def keep_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
-    """Drop the notes of directories: something has been published in them."""
+    """Drop the notes of directories: a file has been published in them."""
     with _notes(roots, root) as notes:
         for path in paths if notes >= 0 else ():
             _drop(notes, path)
@@ -58,7 +58,7 @@ def keep_dirs(roots: Roots, root: Root, paths: Iterable[str]) -> None:
 
 
 def remove_made_dirs(roots: Roots, root: Root, directory: str, made: Iterable[str]) -> None:
-    """Remove those directories, and those above this one that were made for other jobs, where they are empty now."""
+    """Remove the empty directories: those in ``made``, and noted directories above ``directory``."""
     ours = {*made}
     with _notes(roots, root) as notes:
         ours.update(path for path in _above(root, directory) if _noted(notes, path))
@@ -66,13 +66,13 @@ def remove_made_dirs(roots: Roots, root: Root, directory: str, made: Iterable[st
     with _notes(roots, root) as notes:
         for path in ours - {*left} if notes >= 0 else ():
             _drop(notes, path)
-    with suppress(OSError):  # on a full disk: then an empty directory may stay
-        note_dirs(roots, root, left)  # a later abort finds them empty
+    with suppress(OSError):  # on a full disk: an empty directory may then stay
+        note_dirs(roots, root, left)  # a later abort may find the directories empty
     _remove_empty(roots, root)
 
 
 def forget_notes(roots: Roots, root: Root) -> None:
-    """Drop all notes: no job is open beneath the root."""
+    """Drop every note: no job is open beneath the root."""
     with _notes(roots, root) as notes:
         for name in os.listdir(notes) if notes >= 0 else ():
             with suppress(FileNotFoundError):
@@ -86,7 +86,7 @@ def _above(root: Root, directory: str) -> list[str]:
 
 @contextmanager
 def _notes(roots: Roots, root: Root, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of notes; -1 where there is none, unless it is to be made."""
+    """A descriptor of the folder of notes; -1 if there is no folder and ``make`` is false."""
     fd = -1
     try:
         folder = roots.open_dir(folder_of(root))
@@ -111,7 +111,7 @@ def _notes(roots: Roots, root: Root, *, make: bool = False) -> Iterator[int]:
 
 
 def _remove_empty(roots: Roots, root: Root) -> None:
-    """Remove the folder of notes where it is empty."""
+    """Remove the folder of notes if the folder is empty."""
     with suppress(JobFailed, OSError):
         folder = roots.open_dir(folder_of(root))
         try:

@@ -1,4 +1,4 @@
-"""The manifest beside an image: where its bytes came from, and how to prove that they are still those."""
+"""The manifest beside an image: the origin of the image's bytes, and the proof that the bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from blockworker.volumes.formats import open_format
 from blockworker.volumes.qemuimg import size_of_image
 from blockworker.volumes.soundness import damage_of
 
-VERSION: Final = 2  # with a digest of itself; one of version 1 has none, and is read
+VERSION: Final = 2  # since version 2 with its own digest; version 1 has no digest, and is read
 _SHOULD: Final = f"a manifest of version 1 or {VERSION} was expected"
-# What each key holds, where a manifest has it.  Keys of a later release are kept, and mean nothing here.
+# JSON types of the keys that a manifest may have.  Keys of a later release are kept, and have no effect here.
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "run": (str,), "transaction": (str,), "job": (str,), "source": (dict,), "target": (str,), "cut": (dict,),
     "format": (str,), "digests": (dict, type(None)), "attempts": (list,), "bytes": (dict,), "source_change": (str,),
     "started": (str,), "finished": (str,), "digest": (str,), "salvaged": (list,),
 }  # fmt: skip
-_WORDS: Final = {str: "a string", dict: "an object", list: "a list", type(None): "null"}  # as JSON calls them
+_WORDS: Final = {str: "a string", dict: "an object", list: "a list", type(None): "null"}  # JSON's names of types
 LARGEST: Final = 1 << 20  # bytes
 
 
@@ -54,7 +54,7 @@ def build(
     finished: datetime,
     cut: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A manifest; ``prepare_member`` adds the root of the digests, read from the disk.
+    """Build a manifest; ``preparing_member`` adds the root of the digests, read from the disk.
 
     ``source_change`` is ``unchanged``, ``changed`` or ``unknown``; ``counts`` has ``read``, ``written``, ``zero``,
     ``skipped`` and ``recopied`` bytes.
@@ -84,7 +84,7 @@ def build(
 
 
 def _cut(spec: JobSpec, cut: Mapping[str, Any]) -> dict[str, Any]:
-    """How, when and for how long; ``skew``: of all cuts of the transaction."""
+    """The cut's method, time and duration; ``skew``: of the cuts in the transaction."""
     made = Cut.from_dict(cut)
     told = made.told() | ({"skew": round(cut["skew"], 6)} if made and not made.consistency and "skew" in cut else {})
     return told | ({"live": True} if spec.live and not made else {})
@@ -95,40 +95,39 @@ def _iso(at: datetime) -> str:
 
 
 def dump(manifest: Mapping[str, Any]) -> bytes:
-    """The text of a manifest, with the digest of all its other bytes: no byte of it changes unnoticed."""
+    """The text of a manifest, with a digest of the other bytes: a changed byte is always noticed."""
     return seal(manifest, indent=2)
 
 
 def _is_whole(text: bytes, manifest: Mapping[str, Any]) -> bool:
-    """Whether the text is the one that its digest was made of; version 1 has none."""
+    """Whether the text is unchanged since its digest was computed; version 1 has no digest."""
     return is_whole(text, manifest[KEY]) if KEY in manifest else bool(manifest["version"] == 1)
 
 
-Opener = Callable[[str], int]  # a descriptor for reading, that the caller owns
+Opener = Callable[[str], int]  # returns a descriptor for reading, owned by the caller
 
 
 def as_we_are(path: str) -> int:
-    """Open a file by the rights of the caller alone; a FIFO would never answer."""
+    """Open a file with the process's own rights; without O_NONBLOCK, opening a FIFO would wait for ever."""
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def load(path: str, opener: Opener = as_we_are, *, changed: bool = False) -> dict[str, Any]:
-    """Read a manifest; ``changed``: one that was changed since it was written too, to find what to leave alone.
+    """Read a manifest; ``changed``: accept a manifest changed since its writing, in a search for files to leave alone.
 
     Raises:
-        BadInput: it is missing, not JSON, of a version that is not known here, changed since it was written, or not a
-            manifest.
+        BadInput: the manifest is missing, not JSON, of an unknown version, changed since its writing, or no manifest.
     """
     try:
         with open(opener(path), "rb") as file:
-            text = file.read(LARGEST)  # one is of a few kB
+            text = file.read(LARGEST)  # a manifest has a few kB
     except OSError as error:
         raise BadInput(f"manifest {path}: {error.strerror}; an image that a job has committed was expected") from None
     return parse(text, path, changed=changed)
 
 
 def parse(text: bytes, path: str, *, changed: bool = False) -> dict[str, Any]:
-    """What a manifest's text says; ``path`` is what messages call it.  Raises BadInput, as ``load`` does."""
+    """Parse the text of a manifest; messages name the manifest by ``path``.  Raises BadInput, as ``load`` does."""
     try:
         manifest: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -153,18 +152,18 @@ def _expect_kinds(path: str, manifest: Mapping[str, Any]) -> None:
 
 
 def recognize(fd: int) -> dict[str, Any]:
-    """What a manifest says of its image's file, by which the file is known again: which one, how large, last written.
+    """Describe an image's file for the manifest, to recognize the file later: identity, size, time of the last write.
 
-    A time is compared with itself alone, never with another one: a clock may have been set between the two.
+    The time is only ever compared for equality with itself: the clock may have been set between two times.
     """
     st = os.fstat(fd)
     return {"which": which_file(fd), "size": st.st_size, "mtime_ns": st.st_mtime_ns}
 
 
 def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
-    """Whether an open file is the image of a manifest, as it was when it was published; None: the manifest is too old.
+    """Whether an open file is the image of a manifest, unchanged since publishing; None: the manifest is too old.
 
-    A copy of it in another file system counts as it, if it was copied with its times (``cp -a``, ``rsync -a``).
+    A copy of the image in another file system counts too, if copied with its times (``cp -a``, ``rsync -a``).
     """
     noted = manifest.get("image")
     if not isinstance(noted, dict):
@@ -178,26 +177,26 @@ def describes(manifest: Mapping[str, Any], fd: int) -> bool | None:
 
 
 def _plain(name: object) -> bool:
-    """Whether it is the name of a file beside the image."""
+    """Whether ``name`` is the name of a file beside the image."""
     if not isinstance(name, str) or name in ("", ".", "..") or {"/", "\0"} & set(name):
         return False
     try:
         return bool(os.fsencode(name))
-    except UnicodeEncodeError:  # half of a pair, as JSON may have it
+    except UnicodeEncodeError:  # a lone surrogate, which JSON allows
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The byte ranges that differ from their digests, and those that cannot be read; neighbours merged.
+    """Byte ranges of an image that differ from their digests, and unreadable ranges; adjacent ranges are merged.
 
-    ``damage``: what is wrong with the tables of an image of a format, a line each.
+    ``damage``: defects of the tables of a formatted image, a line each.
     """
 
     differing: list[list[int]]
     unreadable: list[list[int]]
     damage: tuple[str, ...] = ()
-    from_medium: bool = True  # else what was compared may have come from the page cache
+    from_medium: bool = True  # False: the compared bytes may have come from the page cache
 
     @property
     def bad(self) -> bool:
@@ -205,10 +204,10 @@ class Findings:
 
 
 def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
-    """Check the tables of an image of a format as PREPARE did, read the image and compare each chunk.
+    """Check the tables of a formatted image as PREPARE did, read the image and compare each chunk.
 
     Raises:
-        BadInput: there are no digests to compare with, or they are not the ones the manifest names.
+        BadInput: there are no digests to compare with, or the digests differ from the digests in the manifest.
     """
     source = checked(image_path, manifest)
     try:
@@ -224,13 +223,13 @@ def verify(image_path: str, manifest: Mapping[str, Any]) -> Findings:
 def checked(
     path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None
 ) -> CheckedSource:
-    """A published image that is read to its end, whatever differs in it and cannot be read; that is noted.
+    """Open a published image to be read to its end; differing and unreadable ranges are recorded, and raise no error.
 
     Raises:
-        BadInput: there are no digests to compare with, or they are not the ones the manifest names.
+        BadInput: there are no digests to compare with, or the digests differ from the digests in the manifest.
     """
     size: int = manifest["size"]
-    with ExitStack() as opened:  # closes what was opened before an error
+    with ExitStack() as opened:  # on an error, closes the files opened before
         digests = opened.enter_context(closing(open_digests(path, manifest, opener)))
         image = opened.enter_context(closing(open_image(path, manifest, opener, cage)))
         source = CheckedSource(image, path, whole=size, digests=digests, size=size, on=Tolerate.ERRORS)
@@ -254,7 +253,7 @@ def image_damage(
     cage: Cage | None = None,
     idle: Idle = lambda: None,
 ) -> tuple[str, ...]:
-    """What is wrong with the tables of a published image of a format, a line each; a raw one has none.
+    """Damage of the tables of a published image of a format, a line each; a raw image has no tables.
 
     ``idle`` is called five times a second meanwhile.
     """
@@ -276,9 +275,9 @@ def image_damage(
 def open_image(
     path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are, cage: Cage | None = None
 ) -> MediumSource:
-    """A published image, as its manifest says it, read from its medium where that is possible.
+    """Open a published image in the format of its manifest, read from its medium if possible.
 
-    One with digests is whole, whatever it says of a layer below it; one without may be a layer alone, and is refused.
+    An image with digests is whole, whatever layer it names; an image without digests may be a layer, and is refused.
     """
     known, form = ("raw", *volumespec.FORMATS), manifest.get("format", "raw")
     if form not in known:
@@ -294,10 +293,10 @@ def open_image(
 
 
 def open_digests(image_path: str, manifest: Mapping[str, Any], opener: Opener = as_we_are) -> ProvenDigests:
-    """The digests of all chunks of an image, which whoever gets them closes.
+    """Open the digests of an image's chunks; the caller closes the digests.
 
     Raises:
-        BadInput: there are none, they are of another kind, or not those that the manifest names.
+        BadInput: there are no digests, or digests of an unknown kind, or the digests differ from the manifest's.
     """
     size: int = manifest["size"]
     named = manifest.get("digests")

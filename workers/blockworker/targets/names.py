@@ -1,4 +1,4 @@
-"""The names of our own files beside those of other people: no pattern takes them, no target and no resize is one."""
+"""The names of our files among foreign files: no pattern, target or resize may use one of our names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HIDDEN: Final = re.compile(r"\..+\.(?:[0-9a-f]{8}\..+|reserved)", re.DOTALL)
 
 
 def is_ours(path: str) -> bool:
-    """Whether a path names a file of ours: a staging file, a cut, a journal, digests or a manifest."""
+    """Whether a path names one of our files: a staging file, a cut, a journal, digests or a manifest."""
     *above, name = path.split("/")
-    beside = name.endswith(SUFFIXES[1:])  # a staging file is a hidden one: NAME.part is somebody's
+    beside = name.endswith(SUFFIXES[1:])  # our staging files are hidden: a visible NAME.part is a user's file
     return FOLDER in above or name == FOLDER or beside or _HIDDEN.fullmatch(name) is not None
 
 
 def expect_foreign(path: str) -> None:
-    """Refuse a path that names a file of ours.  Raises JobFailed."""
+    """Refuse a path that names one of our files.  Raises JobFailed."""
     if is_ours(path) or path.endswith(SUFFIXES):
         raise JobFailed(errno.EACCES, f"{path} is a file of blockjobs' own: an image was expected")

@@ -1,7 +1,7 @@
-"""OPEN on a host: look at everything that could refuse a target, then make its staging file.
+"""OPEN on a host: check every condition that could refuse a target, then make the target's staging file.
 
-The journal is told before anything is made, so that after a crash nothing lies about unknown; called again
-it finds what it made, or makes it anew.  A refusal removes everything it made, directories too.
+The journal records each file before the file is made, so that no file is unknown after a crash.  A repeated call finds
+the files of the first call, or makes the files anew.  A refused OPEN removes its files and directories.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from blockworker.targets.madedirs import note_dirs, own_dirs, remove_made_dirs
 from blockworker.targets.names import SUFFIXES
 from blockworker.volumes.in_use import expect_still
 
-_LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around it 255 is the end
+_LONGEST_NAME: Final = 230  # bytes; with ".", a uuid and ".manifest" around the name, 255 is the limit
 
 
 def target_path(spec: JobSpec) -> str:
@@ -51,13 +51,13 @@ def target_path(spec: JobSpec) -> str:
 
 
 def find_member(roots: Roots, spec: JobSpec) -> MemberFiles | None:
-    """The job's entry in its journal; None if it was never opened, or is settled and swept into the tombstone."""
+    """The job's entry in its journal; None if the job was never opened, or is settled and swept into the tombstone."""
     root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
     return journals.read_member(roots, root, spec.transaction, spec.id)
 
 
 def open_member(roots: Roots, spec: JobSpec, *, size: int, **more: Any) -> MemberFiles:
-    """``opening_member`` for one by itself."""
+    """Run ``opening_member`` for a single member."""
     with Batch(roots) as batch:
         return do_alone(opening_member(batch, spec, size=size, **more))
 
@@ -72,11 +72,11 @@ def opening_member(
     cutting: bool = False,
     attributes: Mapping[str, Any] | None = None,
 ) -> Durably[MemberFiles]:
-    """Make the job's staging file, or find the one it made before.  ``cutting``: its source is to be cut, if it can be.
+    """Make the job's staging file, or find the file of an earlier call.  ``cutting``: the source is cut if possible.
 
-    ``attributes``: what the source has besides its content; PREPARE finds it in the journal.
-    ``wanted`` is asked under the lock, after which nobody can settle the job: whether OPEN is still owed.
-    A worker that was stopped for an hour between reading its message and coming here makes nothing.
+    ``attributes``: the source's attributes besides its content, recorded in the journal for PREPARE.  ``wanted`` asks
+    whether OPEN is still owed; the call is made under the lock, so that no process can settle the job afterwards.  A
+    worker that was stopped for an hour between receiving its message and this call makes no file.
     """
     roots, path = batch.roots, target_path(spec)
     roots.expect_target(path, restore=spec.type == RESTORE)
@@ -91,14 +91,14 @@ def opening_member(
     place = batch.place_of(path, spec.transaction, spec.id)
     with failing(path):
         journal = batch.hold(place, spec.transaction)
-        yield ()  # until all of the batch have their locks: then the registry is asked for all of them
+        yield ()  # until every member of the batch holds its lock: the registry is asked once for the batch
         record = journal.record or JournalRecord(spec.transaction)
         if record.decision is not None or record.state != "open" or not wanted():
             raise JobFailed(errno.ECANCELED, f"transaction '{spec.transaction}' is already decided: nothing is opened")
         member = journal.member(spec.id)
         if member is not None and member.ino:
             return (yield from _found(roots, journal, member, size))
-        replaces = expect_free_or_replaceable(roots, spec, path)  # again, now that nobody of ours can interfere
+        replaces = expect_free_or_replaceable(roots, spec, path)  # again: under the lock no other job interferes
         if member is None:
             member = _intent(spec, path, size, token_uuid().hex)
         if image := volumespec.formatted(spec.target.volume):
@@ -143,7 +143,7 @@ def _intent(spec: JobSpec, path: str, size: int, uuid: str) -> MemberFiles:
 
 
 def _words(roots: Roots, image: FormatVolume, path: str, size: int, *, compress: bool) -> tuple[str, ...]:
-    """How the image is to be made: as the one that it replaces."""
+    """Options for the tool to make the image like the image it replaces."""
     fd = open_existing(roots, path)
     try:
         return words_for(image, size, fd, compress=compress, cage=roots.cage)
@@ -171,9 +171,9 @@ def _make(
 
 
 def _undo(batch: Batch, journal: Journal, member: MemberFiles, place: Root) -> None:
-    """Take back an OPEN that was refused half-way.  What cannot be taken back stays in the journal, for the abort."""
+    """Undo an OPEN that was refused half-way.  Files that cannot be removed stay in the journal, for the abort."""
     roots = batch.roots
-    batch.forget(("notes", place, member.made_dirs))  # whose directory is removed with them
+    batch.forget(("notes", place, member.made_dirs))  # the removal below may remove the folder of notes
     with suppress(OSError, JobFailed):
         remove_files(roots, member)
         if member.cut is not None:
@@ -183,13 +183,13 @@ def _undo(batch: Batch, journal: Journal, member: MemberFiles, place: Root) -> N
 
 
 def _found(roots: Roots, journal: Journal, member: MemberFiles, size: int) -> Durably[MemberFiles]:
-    """The staging file of an OPEN that came through before."""
+    """The staging file of an earlier OPEN that was completed."""
     directory = roots.open_dir(member.directory)
     try:
         st = stat_of(directory, member.staging)
         if st is None or not has_staging_file(member, directory, member.staging):
             raise JobFailed(errno.ENOENT, f"staging file {member.directory}/{member.staging} is gone or replaced")
-        if member.reserved:  # a power cut may have taken it
+        if member.reserved:  # a power failure may have removed the reservation
             yield from reserving_name(directory, member, roots.config.name, roots.registry)
         if size == member.size and (member.format or st.st_size == size):
             return member

@@ -1,7 +1,7 @@
-"""PREPARE on a host: prove that a staging file is complete and durable, and write the manifest of the image.
+"""PREPARE on a host: prove that a staging file is complete and durable, and write the image's manifest.
 
-Called again after a crash at any point it finishes what is left.  What a first PREPARE has proven, a second one leaves
-as it is: COMMIT compares every file with it before it gives any of them its name.
+A repeated call after a crash completes the work.  A second PREPARE does not change the proof of the first: COMMIT
+compares every file with the proof before giving a file its final name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def prepare_member(
     roots: Roots, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
 ) -> Prepared:  # fmt: skip
-    """``preparing_member`` for one by itself."""
+    """Run ``preparing_member`` for a single member."""
     with Batch(roots) as batch:
         return do_alone(preparing_member(batch, member, ranges, manifest, wanted))
 
@@ -48,21 +48,21 @@ def preparing_member(
     batch: Batch, member: MemberFiles, ranges: Sequence[tuple[int, int]], manifest: Mapping[str, Any],
     wanted: Attributes = NO_ATTRIBUTES,
 ) -> Durably[Prepared]:  # fmt: skip
-    """Prove that the staging file is complete and durable, and write its manifest.  After this, commit cannot fail.
+    """Prove that the staging file is complete and durable, and write its manifest.  Afterwards a commit cannot fail.
 
-    ``wanted``: the owner, permissions and other attributes that the image gets, unless it replaces another one.
-    What the image could not get is a warning of the result.
+    ``wanted``: the owner, permissions and other attributes of the image, unless the image replaces a file.  A warning
+    in the result names each attribute that the image could not get.
 
     Raises:
-        JobFailed: the durable ranges do not cover the file, or it is not the one that was opened.
-        StagingBusy: somebody still has it open for writing.
+        JobFailed: the durable ranges do not cover the file, or the file is not the file that was opened.
+        StagingBusy: a process has the staging file open for writing.
     """
     _check_covered(member, ranges)
     roots = batch.roots
     with failing(member.target):
         before = batch.view(member.target, member.transaction, member.job)
         if before.record is not None and before.record.decision == "commit":
-            return Prepared()  # rung late
+            return Prepared()  # a late repetition
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
             os.fsync(fd)
@@ -80,12 +80,12 @@ def preparing_member(
         journal = batch.hold_journal_of(member)
         record, current = known_member(journal, member)
         if record.decision == "commit":
-            return Prepared()  # rung late
+            return Prepared()  # a late repetition
         if record.decision is not None or current.discarded or journal is None:
             raise JobFailed(errno.ECANCELED, f"transaction '{member.transaction}' is already decided")
         directory = roots.open_dir(member.directory)
         try:
-            if current.proven:  # this is a second PREPARE: what the first one proved stays as it is
+            if current.proven:  # a second PREPARE: the proof of the first stays unchanged
                 expect_proven(directory, current)
             else:
                 wanted_manifest = {**manifest, "digests": named}
@@ -99,7 +99,7 @@ def preparing_member(
 def _write_manifest(
     directory: int, member: MemberFiles, manifest: Mapping[str, Any], image: os.stat_result
 ) -> Durably[Proven]:  # fmt: skip
-    """Write it under another name, and give it its own when all of it is on the disk."""
+    """Write the manifest under a temporary name, and rename the file once its content is durable."""
     name = unfinished(member)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=directory)
@@ -133,7 +133,7 @@ def _check_covered(member: MemberFiles, ranges: Sequence[tuple[int, int]]) -> No
 def _digests(
     roots: Roots, member: MemberFiles, named: Mapping[str, Any] | None, image: os.stat_result
 ) -> Durably[tuple[dict[str, Any] | None, Proven | None]]:
-    """What the manifest says of the digests, with their root, and the file that they are in."""
+    """The manifest's entry for the digests, with their root, and the proof of the digests' file."""
     if not member.digests:
         return None, None
     fd = open_staging(roots, member, member.digests, patience=journals.PATIENCE)

@@ -1,4 +1,4 @@
-"""Whether a member's files are still those that PREPARE has proven: asked before any of them gets its name."""
+"""The check, before any file of a member is renamed, that the files are still those that PREPARE has proven."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MANIFEST: Final = ".manifest.json"
 
 
 class NotPublished(JobFailed):
-    """Committed, but its name cannot be given to it: staging file and locks stay until somebody resolves it."""
+    """The member is committed and cannot be published: staging file and locks stay until a user resolves the member."""
 
 
 def expect_proven(directory: int, member: MemberFiles) -> None:
-    """Look at every file of a prepared member, under the name that it has now; make nothing, change nothing.
+    """Check every file of a prepared member, under the file's current name; change no file.
 
     Raises:
-        NotPublished: a file is gone, is another one, has another size, or is no whole manifest.
+        NotPublished: a file is missing, was replaced, has another size, or is no whole manifest.
         JobFailed: the member was never prepared.
     """
     if not member.keep_digests and has_staging_file(member, directory, member.name):
-        return  # a commit before this one has published it: its digests and manifest may be gone already
+        return  # published by an earlier commit: the digests and the manifest may be gone
     if member.proven:
         for what, staging, final in _names(member):
             if what in member.proven:
@@ -39,7 +39,7 @@ def expect_proven(directory: int, member: MemberFiles) -> None:
 
 
 def _names(member: MemberFiles) -> Iterator[tuple[str, str, str]]:
-    """What each file is, its name before it is published, and the one after."""
+    """Each file's kind, its name before publishing, and its name afterwards."""
     yield "image", member.staging, member.name
     yield "digests", member.digests, member.name + DIGESTS
     yield "manifest", member.manifest, member.name + MANIFEST
@@ -48,7 +48,7 @@ def _names(member: MemberFiles) -> Iterator[tuple[str, str, str]]:
 def _expect_file(directory: int, member: MemberFiles, proven: Proven, staging: str, final: str) -> None:
     found = look_at(directory, staging)
     if found is None and (found := look_at(directory, final)) is not None and not same_file(found.which, proven.which):
-        found = None  # not ours: it only has the name
+        found = None  # a foreign file with the final name
     if found is None:
         text = f"target {member.target}: its staging file {staging} is gone, and was not published"
         raise NotPublished(errno.ENOENT, text)
@@ -61,18 +61,18 @@ def _expect_file(directory: int, member: MemberFiles, proven: Proven, staging: s
 
 
 def _expect_prepared(directory: int, member: MemberFiles) -> None:
-    """Look at what version 1 prepared: its journals say nothing of it.
+    """Check a member prepared by version 1, whose journals have no proof.
 
-    A commit of what was never prepared would be our bug; it must not make an incomplete file visible.
+    A commit without a PREPARE would be our bug, and must not make an incomplete file visible.
     """
     if stat_of(directory, member.manifest) is None and stat_of(directory, member.name + MANIFEST) is None:
         raise JobFailed(errno.ENOENT, f"target {member.target} was never prepared: its manifest is missing")
     try:
         fd = os.open(member.staging, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        return  # renamed by a commit before this one
+        return  # renamed by an earlier commit
     try:
-        os.fsync(fd)  # costs nothing after PREPARE, and nothing undurable can ever be renamed
+        os.fsync(fd)  # costs nothing after PREPARE, and keeps bytes that are not durable from being renamed
         if not member.format and has_staging_file(member, directory, member.staging):
             _expect_size(member, os.fstat(fd).st_size)
     finally:
@@ -86,7 +86,7 @@ def _expect_size(member: MemberFiles, size: int) -> None:
 
 
 def _expect_manifest(directory: int, member: MemberFiles) -> None:
-    """The manifest, under the name that it has now, is a whole one."""
+    """Expect a whole manifest under the manifest's current name."""
     name = member.manifest if stat_of(directory, member.manifest) is not None else member.name + MANIFEST
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

@@ -1,8 +1,8 @@
-"""The renames that publish a prepared image and what describes it: its digests and its manifest.
+"""The renames that publish a prepared image together with its digests and its manifest.
 
-The image gets its name first: whoever sees a manifest finds the image that it is of.  No name is taken from a foreign
-file; where the image may replace one, it is the very file that OPEN saw.  Every function may be called again after a
-crash at any point.  The caller has the decision to commit in the journal, and owes the sync of the directory.
+The image is renamed first: a reader who sees a manifest finds the manifest's image.  No rename replaces a foreign file;
+an image that may replace a file replaces exactly the file that OPEN saw.  Every function may be called again after a
+crash at any point.  The caller has recorded the decision to commit in the journal, and syncs the directory afterwards.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from blockworker.targets.proof import DIGESTS, MANIFEST, NotPublished
 
 
 def publish_image(roots: Roots, directory: int, member: MemberFiles) -> None:
-    """Give the staging file the name of the target.  ``directory``: the open one that both lie in.
+    """Give the staging file the name of the target.  ``directory``: the open directory of both names.
 
     Raises:
-        NotPublished: the staging file is gone, or a name is taken by a file that may not be replaced.
+        NotPublished: the staging file is gone, or a name is taken by a file that must not be replaced.
         OSError: the file system refuses the rename.
     """
     final = stat_of(directory, member.name)
     staged = has_staging_file(member, directory, member.staging)
     if has_staging_file(member, directory, member.name):
         if staged:
-            unlink(directory, member.staging)  # linked, and then the power went
+            unlink(directory, member.staging)  # the power failed between link and unlink
         return
     if not staged:
         raise NotPublished(errno.ENOENT, _why_not_staged(directory, member))
@@ -59,23 +59,24 @@ def _why_not_staged(directory: int, member: MemberFiles) -> str:
 
 
 def publish_description(roots: Roots, directory: int, member: MemberFiles) -> None:
-    """Give digests and manifest their names beside the image, which has its own already.
+    """Give digests and manifest their names beside the image, which already has its name.
 
     Raises:
-        NotPublished: one of them is gone, or its name is taken by a file that may not be replaced.
+        NotPublished: a file is gone, or its name is taken by a file that must not be replaced.
         OSError: the file system refuses the rename.
     """
     if member.digests:
         _publish_beside(roots, directory, member, member.digests, member.name + DIGESTS)
     elif _may_replace(roots, member):
-        unlink(directory, member.name + DIGESTS)  # they were of another image
+        unlink(directory, member.name + DIGESTS)  # digests of the replaced image
     _publish_beside(roots, directory, member, member.manifest, member.name + MANIFEST)
 
 
 def remove_description(roots: Roots, directory: int, member: MemberFiles) -> None:
-    """Leave no digests and no manifest beside the published image: neither its own, nor those of what it replaced.
+    """Remove digests and manifest beside the published image: its own, and those of the image it replaced.
 
-    Those of the replaced image go first.  Until the member is published in the journal, a commit does all of it again.
+    The files of the replaced image go first.  Until the journal says that the member is published, a commit repeats
+    every step.
     """
     if _may_replace(roots, member):
         for suffix in (MANIFEST, DIGESTS):
@@ -86,9 +87,9 @@ def remove_description(roots: Roots, directory: int, member: MemberFiles) -> Non
 
 
 def _expect_free(directory: int, member: MemberFiles, *, replacing: bool) -> None:
-    """Before anything is visible: the names beside the image are ours to take.
+    """Expect, before any file is visible, that the names beside the image are free for the image's files.
 
-    ``replacing``: also from another file, but from nothing else: no rename replaces a directory.
+    ``replacing``: a name may belong to another regular file; no rename replaces a directory.
     """
     for staging, suffix in ((member.digests, DIGESTS), (member.manifest, MANIFEST)):
         final = stat_of(directory, member.name + suffix)
@@ -100,7 +101,7 @@ def _expect_free(directory: int, member: MemberFiles, *, replacing: bool) -> Non
 
 
 def _may_replace(roots: Roots, member: MemberFiles) -> bool:
-    """Whether what lies beside the image may be replaced, be the image there or not: OPEN let it pass for this."""
+    """Whether the files beside the image may be replaced, whether or not the image exists: OPEN allows the same."""
     return member.overwrite and roots.config.allow_overwrite
 
 
@@ -118,7 +119,7 @@ def _publish_beside(roots: Roots, directory: int, member: MemberFiles, staging: 
 
 
 def _rename(directory: int, member: MemberFiles, staging: str, name: str) -> None:
-    """Give a file its name, never taking it from another."""
+    """Rename a file, never over another file."""
     try:
         give_name(directory, staging, name)
     except FileExistsError:

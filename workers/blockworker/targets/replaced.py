@@ -1,10 +1,9 @@
-"""The file that a target replaces: not while QEMU has it open, or another image lies on it, and QEMU does not start on
-the file while an attempt copies.
+"""The file that a target replaces: not open in QEMU, under no overlay, and locked against QEMU during a copy.
 
-What is held when: every attempt holds QEMU's image locks on the file, as a writer that shares nothing, until it ends;
-OPEN and PREPARE look at the locks and refuse; between them, and between PREPARE and COMMIT, nothing is held, for locks
-end with their process.  COMMIT takes the locks for the rename.  Where QEMU has opened the file since PREPARE, the
-member is committed and not published: only a person can end that guest.
+Locks by step: every attempt holds QEMU's image locks on the file, as a writer that shares nothing, until the attempt
+ends; OPEN and PREPARE test the locks and refuse; between OPEN and PREPARE, and between PREPARE and COMMIT, no lock is
+held, because locks end with their process.  COMMIT takes the locks for the rename.  If QEMU has opened the file since
+PREPARE, the member is committed and not published: only a person can end the QEMU process.
 """
 
 from __future__ import annotations
@@ -29,13 +28,14 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def expect_replaceable(directory: int, path: str) -> Replaced | None:
-    """Refuse to replace a file that QEMU has open, that an image beside it lies on, or that nobody may replace, with
-    its digests and its manifest; which file it is.
+    """Refuse to replace a file in use, a file that an image lies on, or an unchangeable file; return its identity.
 
-    None: there is none.  ``directory``: the open one that the file lies in.
+    A file is in use if QEMU has the file open or a loop device lies in the file; an image counts if it lies in the same
+    directory; digests and manifest beside the file have to be changeable too.  None: there is no file.  ``directory``:
+    the open directory of the file.
 
     Raises:
-        JobFailed: it is needed (EBUSY), or cannot be replaced (EPERM).
+        JobFailed: the file is needed (EBUSY), or cannot be replaced (EPERM).
     """
     name = os.path.basename(path)
     try:
@@ -58,7 +58,7 @@ def expect_replaceable(directory: int, path: str) -> Replaced | None:
 
 
 def expect_changeable(fd: int, what: str) -> None:
-    """Refuse what is immutable or append-only: nothing of it, or in it, could be renamed.  Raises JobFailed (EPERM)."""
+    """Refuse an immutable or append-only file or directory, because a rename would fail.  Raises JobFailed (EPERM)."""
     if kernel.is_unchangeable(fd):
         text = f"{what} is immutable or append-only: one was expected that can be changed (`lsattr` shows i or a)"
         raise JobFailed(errno.EPERM, text)
@@ -68,7 +68,7 @@ def _expect_changeable_beside(directory: int, name: str, path: str) -> None:
     try:
         fd = os.open(name, _FLAGS, dir_fd=directory)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # no file: whoever publishes beside it says so
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # no file: publishing reports the obstacle
             return
         raise
     try:
@@ -78,16 +78,16 @@ def _expect_changeable_beside(directory: int, name: str, path: str) -> None:
 
 
 def expect_no_loop(fd: int, what: str) -> None:
-    """Refuse a file that a loop device lies in, which may be mounted.  Raises JobFailed (EBUSY)."""
+    """Refuse a file under a loop device, which may be mounted.  Raises JobFailed (EBUSY)."""
     if loop := next(sysfs.loops_on(os.fstat(fd)), 0):
         raise JobFailed(errno.EBUSY, f"{what} is in use: {sysfs.node_of(loop) or 'a loop device'} lies in it")
 
 
 def is_replaced_file(directory: int, member: MemberFiles) -> bool:
-    """Whether the file with the name of the target is the very one that OPEN saw and let be replaced.
+    """Whether the file with the target's name is exactly the file that OPEN saw and accepted for replacement.
 
-    An inode number is given out again as soon as its file is removed.  It is compared only where the journal has
-    nothing else: where an earlier release opened the member.  ``directory``: the open one of the target.
+    A file system reuses an inode number once the number's file is removed.  The numbers are compared only if the
+    journal has no better identity: a member opened by an earlier release.  ``directory``: the target's open directory.
     """
     if (seen := member.replaces) is None:
         return False
@@ -99,7 +99,7 @@ def is_replaced_file(directory: int, member: MemberFiles) -> bool:
 
 
 def expect_still_replaceable(roots: Roots, member: MemberFiles) -> None:
-    """The same for what a member will replace, if it replaces anything."""
+    """Repeat ``expect_replaceable`` for the file that a member will replace, if the member replaces a file."""
     if member.replaces is not None:
         directory = roots.open_dir(member.directory)
         try:
@@ -110,10 +110,10 @@ def expect_still_replaceable(roots: Roots, member: MemberFiles) -> None:
 
 @contextmanager
 def owned(directory: int, path: str) -> Iterator[None]:
-    """Keep QEMU away from a file for as long as the context lasts; a file that is not there needs no lock.
+    """Keep QEMU from a file during the context; a missing file needs no lock.
 
     Raises:
-        JobFailed: QEMU has it open (EBUSY).
+        JobFailed: QEMU has the file open (EBUSY).
     """
     try:
         fd = os.open(os.path.basename(path), _FLAGS, dir_fd=directory)
@@ -129,7 +129,7 @@ def owned(directory: int, path: str) -> Iterator[None]:
 
 @contextmanager
 def held(roots: Roots, member: MemberFiles) -> Iterator[None]:
-    """Keep QEMU away from what a member will replace, if it replaces anything.  Raises JobFailed (EBUSY)."""
+    """Keep QEMU from the file that a member will replace, if the member replaces a file.  Raises JobFailed (EBUSY)."""
     if member.replaces is None:
         yield
         return

@@ -1,7 +1,7 @@
-"""What is committed and cannot be published, as a user wants it: each way is noted in the journal, then carried out.
+"""Committed members that cannot be published, resolved as a user decides: noted in the journal, then carried out.
 
-After a crash half-way the next settle of the job finds the note, and finishes it.  Rule: nothing of a foreign file is
-ever lost: ``replace`` gives it another name.
+After a crash half-way the next settle of the job finds the note, and completes the resolution.  Rule: a foreign file is
+never lost: ``replace`` renames the file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ NAME_MAX: Final = 255  # bytes: NAME_MAX of <linux/limits.h>
 def resolve_member(
     roots: Roots, spec: JobSpec, how: Resolution, number: int, permitted: Callable[[], bool] = lambda: True
 ) -> MemberFiles | None:
-    """Resolve a member of a committed transaction, whose decision has this number; the member as it is then.
+    """Resolve a member of a transaction committed by decision ``number``; return the member's entry afterwards.
 
-    ``permitted`` is asked before anything is noted; where it says no, the answer is None and nothing is changed.
+    ``permitted`` is asked before the note is written; if the answer is no, the result is None and no file is changed.
 
     Raises:
-        JobFailed: the host does not allow it, or no journal knows the job.
-        NotPublished: the way that was chosen is closed as well: another one may be chosen.
+        JobFailed: the host does not allow the resolution, or no journal knows the job.
+        NotPublished: the chosen resolution is impossible too: the user may choose another resolution.
     """
     path, host = target_path(spec), roots.config.name
     if how is Resolution.REPLACE and not roots.config.allow_overwrite:
@@ -61,7 +61,7 @@ def resolve_member(
 
 
 def _expect_names_fit(path: str, run: str, how: Resolution) -> None:
-    """Refuse a way out of which a file would get a name that no file system takes: before anything of it is visible."""
+    """Refuse a resolution that would make a file name too long for a file system, before a file becomes visible."""
     name = os.path.basename(path)
     longest = {Resolution.BESIDE: f"{name}.{run}", Resolution.REPLACE: f"{name}.replaced-{run}"}.get(how, "") + MANIFEST
     if len(os.fsencode(longest)) > NAME_MAX:
@@ -70,14 +70,14 @@ def _expect_names_fit(path: str, run: str, how: Resolution) -> None:
 
 
 def resolution_of(roots: Roots, spec: JobSpec) -> dict[str, str]:
-    """How a member was resolved, and where its image is, for the registry; nothing where it was not."""
+    """A member's resolution and the path of its image, for the registry; {} if the member was not resolved."""
     place = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
     member = journals.read_member(roots, place, spec.transaction, spec.id)
     return told_of(member, spec) if member is not None and (member.published or member.discarded) else {}
 
 
 def told_of(member: MemberFiles, spec: JobSpec) -> dict[str, str]:
-    """What the registry keeps of a resolution."""
+    """The fields of a resolution in the registry."""
     if not member.resolution:
         return {}
     return {"resolved": member.resolution, "published-as": f"{spec.target.host}:{member.target}"}

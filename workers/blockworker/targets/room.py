@@ -1,4 +1,4 @@
-"""The room on the file systems of targets, against what their images are going to need."""
+"""Free space on the file systems of targets, compared with the space that the images will need."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from blockworker.host.roots import Roots
 
 
 class Room:
-    """The room on the file systems of some targets, and how much of it they are going to need, in bytes."""
+    """Free and needed bytes on the file systems of some targets."""
 
     def __init__(self, roots: Roots, needed: Mapping[int, int] | None = None) -> None:
-        """``needed``: of targets that were opened before, by file system."""
+        """``needed``: bytes by file system for targets that were opened before."""
         self._roots = roots
         self._needed = dict(needed or {})
-        self._free: dict[int, int] = {}  # as it was when the first target was looked at
+        self._free: dict[int, int] = {}  # free bytes when the first target of the file system was added
 
     def add(self, directory: str, needed: int) -> tuple[int, str]:
-        """Add the need of one more target in this directory: the number of its file system, and what is too little.
+        """Add the need of a target in this directory; return the number of the file system, and an error text.
 
-        The text is "" where there is room for all of them.
+        The text is "" if there is room for every target added.
         """
         existing = directory
         while True:
@@ -32,7 +32,7 @@ class Room:
             except JobFailed as failed:
                 if failed.errno != errno.ENOENT or existing == self._roots.root_of(existing, write=True).path:
                     raise
-                existing = os.path.dirname(existing)  # a directory that OPEN is going to make
+                existing = os.path.dirname(existing)  # a directory that OPEN will make
         try:
             dev, room = os.fstat(fd).st_dev, os.fstatvfs(fd)
         finally:
@@ -44,10 +44,10 @@ class Room:
         return dev, f"the file system of {where} needs {total} bytes, {free} are free" if total > free else ""
 
     def take(self, directory: str, needed: int) -> None:
-        """Add the need of one more target in this directory.
+        """Add the need of a target in this directory.
 
         Raises:
-            JobFailed: ENOSPC: the targets of its file system need more than is free.
+            JobFailed: ENOSPC: the targets of the file system need more bytes than are free.
         """
         if wrong := self.add(directory, needed)[1]:
             raise JobFailed(errno.ENOSPC, wrong)

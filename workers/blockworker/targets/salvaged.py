@@ -1,4 +1,4 @@
-"""A salvaged image, of which parts could not be read, never ends the life of a whole one."""
+"""A salvaged image, parts of which could not be read, never replaces a whole image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from blockworker.targets.proof import MANIFEST
 
 
 def expect_no_whole_image(roots: Roots, member: MemberFiles) -> None:
-    """Refuse to replace an image that is whole by one that is salvaged; another salvaged one may be replaced.
+    """Refuse to replace a whole image by a salvaged image; a salvaged image may replace a salvaged image.
 
     Raises:
-        JobFailed: the target exists, and no manifest beside it says that it is salvaged.
+        JobFailed: the target exists, and no manifest beside the target says that the target is salvaged.
     """
     if member.replaces is None:
         return

@@ -1,7 +1,7 @@
-"""Settling on a host: commit publishes a prepared image, abort leaves nothing of it, clean closes the journal.
+"""Settling on a host: commit publishes a prepared image, abort removes the image's files, clean closes the journal.
 
-Every function may be called again after a crash at any point, finishes what is left and gives the same answer.  The
-order: journal (decision), renames, directory, journal (done); each is durable before the next.
+Every function may be called again after a crash at any point, completes the work and gives the same answer.  The order:
+journal (decision), renames, directory, journal (done); each step is durable before the next.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 
 
 def commit_job(roots: Roots, spec: JobSpec, decision_number: int) -> None:
-    """``committing_job`` for one by itself."""
+    """Run ``committing_job`` for a single job."""
     with Batch(roots) as batch:
         do_alone(committing_job(batch, spec, decision_number))
 
 
 def committing_job(batch: Batch, spec: JobSpec, decision_number: int) -> Durably[None]:
-    """``committing_member`` for a job whose journal entry is not at hand.  A lost journal is never taken for done."""
+    """Run ``committing_member`` for a job without its journal entry at hand.  A lost journal never counts as done."""
     path = target_path(spec)
     view = batch.view(path, spec.transaction, spec.id)
     if (member := view.member(spec.id)) is not None:
@@ -59,7 +59,7 @@ def committing_job(batch: Batch, spec: JobSpec, decision_number: int) -> Durably
 
 
 def commit_member(roots: Roots, member: MemberFiles, decision_number: int) -> None:
-    """``committing_member`` for one by itself."""
+    """Run ``committing_member`` for a single member."""
     with Batch(roots) as batch:
         do_alone(committing_member(batch, member, decision_number))
 
@@ -68,7 +68,7 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
     """Publish the image, its digests and its manifest under their names.
 
     Raises:
-        NotPublished: a foreign file has one of the names; it was not replaced.
+        NotPublished: a foreign file has a name of the image, and was not replaced.
     """
     roots = batch.roots
     with failing(member.target):
@@ -98,7 +98,7 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
                     put_aside(directory, current)
                 publish_image(roots, directory, current)
             except NotPublished:
-                with suppress(JobFailed):  # what was copied is complete: only a person can help now, and the cut cannot
+                with suppress(JobFailed):  # the copy is complete and needs a person: the cut is of no more use
                     _remove_cut(roots, journal, current)
                 raise
             if current.keep_digests:
@@ -117,7 +117,7 @@ def committing_member(batch: Batch, member: MemberFiles, decision_number: int) -
 
 
 def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
-    """Remove the files of a committed member that a user has given up, whatever of them is published already."""
+    """Remove the files of a committed member that a user has discarded, including files published already."""
     directory = roots.open_dir(member.directory)
     try:
         remove_published(directory, member)
@@ -131,19 +131,19 @@ def _discard(roots: Roots, journal: Journal, member: MemberFiles) -> None:
 
 
 def _remove_cut(roots: Roots, journal: Journal, member: MemberFiles) -> None:
-    """Remove the cut of a published member.  Until nothing is left of the cut the member is not settled."""
+    """Remove the cut of a published member; the member counts as settled only afterwards."""
     if member.cut is not None:
         cut_files.remove(roots, member.cut)
         journal.put(replace(member, cut=None))
 
 
 def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool) -> None:
-    """``abort_member`` for a job whose journal entry is not at hand.
+    """Run ``abort_member`` for a job without its journal entry at hand.
 
-    Where no journal knows it, an OPEN may be at work on it this instant: it holds the lock, so this waits for the
-    lock and looks again; an OPEN that comes later is not wanted any more.  ``opened``: it was answered for, so
-    its root must be there; one that never was may lie outside all roots, and where its root is away, the abort is
-    noted and carried out when it is back.
+    If no journal knows the job, an OPEN of the job may be running and holds the lock: this function takes the lock and
+    reads the journal again; a later OPEN is not wanted any more.  ``opened``: the registry has the answer of the job's
+    OPEN, so the root must exist.  A job without an answer may lie outside every root; if its root is away, the abort is
+    noted and carried out once the root is back.
     """
     try:
         root = journals.place_of(roots, target_path(spec), spec.transaction, spec.id)
@@ -171,13 +171,13 @@ def abort_job(roots: Roots, spec: JobSpec, decision_number: int, *, opened: bool
 
 
 def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> None:
-    """Remove the member's files, and the directories that were made for them if nothing else is in them.
+    """Remove the member's files, and the directories that were made for the files and are empty.
 
-    A commit that is carried out here by an earlier decision stands, and is finished: the registry came back older, and
-    somebody accepted that it lost that decision.
+    A commit carried out here by an earlier decision stands, and is completed: the registry was restored from an older
+    state, and a user has accepted the loss of the decision.
 
     Raises:
-        JobFailed: the transaction is committed by this very decision, or by a later one.
+        JobFailed: the transaction is committed by this very decision, or by a later decision.
     """
     with failing(member.target), lock_journal_of(roots, member) as journal:
         record = journal.record if journal is not None else None
@@ -197,14 +197,14 @@ def abort_member(roots: Roots, member: MemberFiles, decision_number: int) -> Non
 
 
 def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number: int) -> None:
-    """Abort a member, whose journal is held."""
+    """Abort a member under the lock of its journal."""
     full = False
     try:
         journal.decide("abort", decision_number)
     except OSError as error:
         if error.errno not in kernel.NO_SPACE:
             raise
-        full = True  # removing the files makes room for saying so; the lock keeps everybody out meanwhile
+        full = True  # removing the files makes room for the record; the lock keeps other processes out
     remove_files(roots, member)
     if member.cut is not None:
         cut_files.remove(roots, member.cut)
@@ -215,7 +215,7 @@ def _remove(roots: Roots, journal: Journal, member: MemberFiles, decision_number
 
 
 def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: float = journals.PATIENCE) -> bool:
-    """Replace the journal by a tombstone once all its members are settled; whether nothing is left to settle."""
+    """Replace the journal by a tombstone once its members are settled; return whether every member is settled."""
     with journals.locked(roots, root, transaction, patience=patience) as journal:
         if journal is None or journal.record is None or journal.record.clean:
             return True
@@ -226,9 +226,9 @@ def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: f
 
 
 def close_settled(roots: Roots, root: Root, each: Each = journals.logged) -> int:
-    """Close what is settled and was left open, as whoever settled it died before he did so; how many journals.
+    """Close settled journals whose worker died before closing the journal; return the number closed.
 
-    ``each``: how one journal is handled: a bad one must not stop the others' work.
+    ``each``: calls the work on one journal, so that a bad journal does not stop the work on the rest.
     """
     closed = 0
     for record in journals.scan(roots, root, each):
@@ -247,6 +247,6 @@ def _close_one(roots: Roots, root: Root, transaction: str) -> bool:
 
 
 def _tombstone(journal: Journal) -> str | None:
-    """The decision under a tombstone."""
+    """The decision under a tombstone; None for an open journal."""
     record = journal.record
     return record.decision if record is not None and record.clean else None

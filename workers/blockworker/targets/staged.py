@@ -1,7 +1,7 @@
-"""A staging file as a target: owned by one process for as long as it is open, and sparse.
+"""A staging file as a target: owned by one process while the file is open, and sparse.
 
-The fence is the exclusive flock that is held for life: a stopped process keeps it, so nobody writes beside
-it; a dead one has lost it.  No check in the writer could promise that.
+The fence is the exclusive flock that a process holds until its end: a stopped process keeps the flock, so that no other
+process writes meanwhile; a dead process has lost the flock.  No check in the writer could promise as much.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from blockworker.volumes.traces import Traces
 
 
 class StagingBusy(BlockjobsError):
-    """Another process has the staging file open for writing: it has to be dead first."""
+    """Another process has the staging file open for writing, and has to die first."""
 
 
 def open_staging(roots: Roots, member: MemberFiles, name: str, *, patience: float = 0.0) -> int:
-    """A descriptor of the staging file (or, by its name, of its digests), with its flock held.
+    """Open the staging file (or its digests, by name) and take the flock.
 
     Raises:
         StagingBusy: another process held the lock for ``patience`` seconds.
@@ -78,7 +78,7 @@ class StagedTarget(Written):
         super().__init__(fd, member.size, f"{member.directory}/{member.staging}")
         self.member = member
         self.digests = digests
-        self.fresh = fresh  # nobody wrote to it before this attempt, or all of that is gone
+        self.fresh = fresh  # no attempt has written to the file before, or the earlier bytes are gone
         self._traces = Traces(member.size, CHUNK, fresh=fresh)
 
     @classmethod
@@ -86,9 +86,9 @@ class StagedTarget(Written):
         """Own the member's staging file under the claim ``token``.
 
         Raises:
-            StagingBusy: another process still has it.
-            LeaseLost: a higher token was here before.
-            JobFailed: it is gone, or the transaction is decided.
+            StagingBusy: another process still holds the file.
+            LeaseLost: a higher token was recorded.
+            JobFailed: the file is gone, or the transaction is decided.
         """
         fd = open_staging(roots, member, member.staging, patience=journals.PATIENCE)
         try:
@@ -105,7 +105,7 @@ class StagedTarget(Written):
             raise
 
     def start_over(self, roots: Roots) -> None:
-        """Make the file what OPEN has made, whatever an attempt before this one wrote.  Raises JobFailed."""
+        """Restore the file to its state after OPEN, whatever an earlier attempt wrote.  Raises JobFailed."""
         member, place = self.member, f"{self.member.directory}/{self.member.staging}"
         try:
             os.ftruncate(self._fd, 0)
@@ -129,7 +129,7 @@ class StagedTarget(Written):
         super().pwrite(view, offset)
 
     def zero(self, offset: int, length: int) -> Sequence[tuple[int, int]]:
-        """Make the range a hole; what cannot become one is returned, and the caller writes zeros there."""
+        """Make the range a hole; return the parts that cannot become a hole, for the caller to write zeros."""
         expect_within(self.size, self._label, offset, length)
         if not self._traces.may_hold(offset, length):
             return ()
@@ -147,19 +147,19 @@ class StagedTarget(Written):
             raise trouble("write", self._label, offset, length, error.errno) from None
 
     def close(self) -> None:
-        """Give the file up.  Says nothing about what is durable: only ``flush`` does."""
+        """Release the file.  Closing makes no byte durable: only ``flush`` does."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
                 if self.digests is not None:
                     self.digests.close()
                 self._writeback.close()
-            finally:  # NFS may tell of an error here: this process goes on, and must not keep the lock
+            finally:  # NFS may report an error on close: this process lives on, and must not keep the lock
                 release(fd)
 
 
 def _raise_token(roots: Roots, member: MemberFiles, token: int) -> int:
-    """Note the token in the journal, durably, before the first byte is written; return the highest so far."""
+    """Record the token in the journal, durably, before the first byte is written; return the highest earlier token."""
     root = place_of_member(roots, member)
     with journals.locked(roots, root, member.transaction) as journal:
         record = journal.record if journal is not None else None

@@ -1,4 +1,4 @@
-"""What is written to an open file or device: whole, from an offset on, its writeback bounded, its flush told once."""
+"""Writes to an open file or device: whole, from an offset on, with bounded writeback, and a final flush error."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from blockjobs.model.errors import VolumeError
 from blockworker.system import kernel
 from blockworker.volumes.base import expect_within, trouble
 
-_STRIDE: Final = 8 << 20  # bytes; written back as soon as they are complete
+_STRIDE: Final = 8 << 20  # bytes; a complete stride is written back at once
 _BEHIND: Final = 8  # strides in writeback before a writer waits for the oldest
 
 
 class Written:
-    """The bytes of a target from ``base`` on; ``label`` is what messages call it.  Who closes it owns ``_fd``."""
+    """The bytes of a target from ``base`` on; ``label`` names the target in messages.  A subclass closes ``_fd``."""
 
     def __init__(self, fd: int, size: int, label: str, base: int = 0) -> None:
         self.size = size
         self._fd, self._label, self._base = fd, label, base
-        self._punches = True  # until it is known that holes cannot be punched
+        self._punches = True  # until a call shows that holes cannot be punched
         self._broken: VolumeError | None = None
         self._writeback = Writeback(fd, base + size)
 
@@ -48,7 +48,7 @@ class Written:
             raise trouble("compare", self._label, at, len(view), error.errno) from None
 
     def flush(self) -> None:
-        """Make all of it durable; raises VolumeError, and after that for ever: the kernel tells it only once."""
+        """Make every byte durable.  After a VolumeError each call raises the error: the kernel reports it once."""
         if self._broken is not None:
             raise self._broken
         try:
@@ -60,10 +60,10 @@ class Written:
 
 
 class Writeback:
-    """Starts writeback of each stride that is complete, and drops from the cache what is on the disk.
+    """Start the writeback of each complete stride, and drop durable strides from the page cache.
 
-    It has a descriptor of its own: the kernel tells each open file of a failed writeback once, and the one
-    that is told has to be the one that ``flush`` asks.
+    The writeback has a separate descriptor: the kernel reports a failed writeback once to each open file, and ``flush``
+    has to get the report.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -90,7 +90,7 @@ class Writeback:
             self._finish(oldest)
 
     def flushed(self) -> None:
-        """All is on the disk: nothing of it is needed in the cache."""
+        """Drop every stride from the page cache: the bytes are on the disk."""
         with self._lock:
             started = list(self._started)
             self._started.clear()
