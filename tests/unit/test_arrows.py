@@ -120,6 +120,19 @@ def test_the_data_plane_takes_of_the_control_plane_what_both_have_in_common():
             assert folders(path) <= {"model", "registry", "process", "broker", "settings"}, path
 
 
+def strings(path: Path) -> list[str]:
+    """Every text of a file's code, parts of formatted ones included."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def test_only_one_file_spells_the_keys_of_the_registry():
+    titles = DATA / "system" / "processname.py"  # of processes, which have the same beginning
+    spelling = {path for path in [*CONTROL.rglob("*.py"), *DATA.rglob("*.py")]
+                if any(text.startswith("bj:") for text in strings(path))}  # fmt: skip
+    assert spelling - {titles} == {CONTROL / "registry" / "keys.py"}
+
+
 def test_both_planes_were_looked_at():
     assert (CONTROL / "model" / "jobs.py").is_file()
     assert (DATA / "__init__.py").is_file()

@@ -14,6 +14,7 @@ import redis
 
 from blockjobs.model.checkup import Finding, Level, examine
 from blockjobs.model.errors import NoRedis
+from blockjobs.registry import keys
 from blockjobs.registry.address import redacted
 from blockjobs.registry.connection import Client
 
@@ -27,7 +28,7 @@ SETTINGS: Final = {
 }
 # The first versions that replay the append-only file whatever the user ``default`` may do.
 REPLAYS: Final = {"redis": (8, 6, 0), "valkey": (9, 1, 2)}
-_KEY: Final = "bj:trial"
+_KEY: Final = keys.trial()
 # What stands in the append-only file inside of MULTI and EXEC: every command by which we write, whole.
 REPLAYED: Final = (
     ("MULTI",), ("EXEC",), ("DEL", _KEY), ("HDEL", _KEY, "f"), ("HINCRBY", _KEY, "f", "1"), ("HSET", _KEY, "f", "v"),

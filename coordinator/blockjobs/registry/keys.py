@@ -322,7 +322,7 @@ def lifting() -> str:
 
 
 def trial() -> str:
-    """string: written to see how long a durable write takes; expires by itself."""
+    """string: written to see how long a durable write takes, and named where rights are asked about; expires."""
     return "bj:trial"
 
 
@@ -354,5 +354,5 @@ def incarnation() -> str:
 
 
 def registry_format() -> str:
-    """string, written by the daemons: the number of what the registry holds (``store.format``)."""
+    """string, written by the daemons: the number of what the registry holds (``registry.format``)."""
     return "bj:format"
