@@ -254,6 +254,6 @@ def test_an_upgrade_a_copy_of_the_registry_and_a_removal_go_by_the_words_of_the_
     await_host_up(control)
     operate(control, "backup web1:/srv/images/b.img web1:/backup/d.img")
 
-    web1.say(blocks("Removing it")[0].replace(" /opt/blockjobs", ""))  # which is the other machine's
+    web1.say(blocks("Removing a storage host")[0].replace(" /opt/blockjobs", ""))  # which is the other machine's
     control.await_that(as_user("viewer", "blockjobs hosts") + " | grep -E '^web1 +left'")
     assert web1.say("systemctl list-units --all --no-legend 'blockjobs*'; ls /backup/d.img")[1] == "/backup/d.img\n"
