@@ -36,7 +36,7 @@ SENTENCES = {
     "delays": (UNATTENDED, f"after {', '.join(DELAYS[:-1])} and {DELAYS[-1]} s it is tried again, {TRIES} times"),
     "tries": (UNATTENDED, f"{TRIES} times in {MINUTES} minutes (`BLOCKJOBS_NOTIFY_DELAYS={DEFAULT.notify_delays}` is"),
     "apprise": (UNATTENDED, f"A coordinator says so in Redis each {lookout.LOOK:g} s."),
-    "a look": (UNATTENDED, f"It looks every {lookout.LOOK:g} s,"),
+    "a look": (UNATTENDED, f"The coordinator looks every {lookout.LOOK:g} s,"),
     "owes": (UNATTENDED, f"for {DEFAULT.owes_minutes:g} minutes (`BLOCKJOBS_OWES_MINUTES`)"),
     "held": (UNATTENDED, f"for {DEFAULT.held_minutes:g} minutes (`BLOCKJOBS_HELD_MINUTES`)"),
     "idle": (UNATTENDED, f"for {DEFAULT.idle_minutes:g} minutes (`BLOCKJOBS_IDLE_MINUTES`)"),
