@@ -1,1 +1,1 @@
-"""The copy loop and what it needs: ranges, throttle, digests, lanes."""
+"""The copy loop with its parts: ranges, throttle, digests, lanes."""

@@ -1,6 +1,6 @@
-"""A published image as a source: each chunk is compared with its digest before anybody gets a byte of it.
+"""A published image as a source: every chunk is compared with its digest before any byte of it is handed out.
 
-It may be a range of the image.  A chunk that is all a hole and has a digest is read as well: it was data once.
+The source may be a range of the image. A hole of a whole chunk with a digest is read as well: the chunk was data once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from blockworker.volumes.base import Extent, Identity, MediumSource
 from blockworker.volumes.extents import RangeSet
 from blockworker.volumes.file import FileSource
 
-_BLOCK: Final = 1024  # chunks that are looked at together
-_MOST_RANGES: Final = 1 << 16  # that are noted one by one: an image that is bad all over takes no memory for it
-_HOLE, _AS_IT_IS, _WHOLE = range(3)  # what a chunk is: zeros; what the image says; to be read, whatever the image says
+_BLOCK: Final = 1024  # chunks whose extents are examined together
+_MOST_RANGES: Final = 1 << 16  # ranges noted one by one: an image with errors everywhere takes no memory for them
+# kinds of chunks: zeros; as the image reports; to be read, whatever the image reports
+_HOLE, _AS_IT_IS, _WHOLE = range(3)
 
 
 class Tolerate(IntEnum):
-    """What is only noted, and stops nobody."""
+    """The mismatches that are recorded instead of raised."""
 
     NOTHING = 0
     DIFFERENCES = 1
@@ -32,10 +33,10 @@ class Tolerate(IntEnum):
 
 
 class CheckedSource:
-    """``image`` from ``offset`` on for ``size`` bytes; this becomes the owner of the image and of the digests.
+    """``size`` bytes of ``image`` from ``offset`` on; owns the image and the digests.
 
-    ``whole``: the size that the manifest tells.  ``digests`` None: there are none, and nothing is compared.
-    ``on``: past what it goes on.
+    ``whole``: the size in the manifest. ``digests`` None: no digests exist, and nothing is compared. ``on``: the
+    mismatches that are recorded instead of raised.
     """
 
     def __init__(
@@ -47,21 +48,21 @@ class CheckedSource:
         self._whole, self._offset, self._on = whole, offset, on
         self._lock = threading.Lock()
         self._differing, self._unreadable = RangeSet(), RangeSet()
-        self._last = threading.local()  # the chunk of which a reader was given a part: it will want the next one
+        self._last = threading.local()  # the last chunk handed out in part: its reader will want the next part
 
     @property
     def from_medium(self) -> bool:
-        """Whether all that was read so far came from the medium; otherwise it may have come from the cache."""
+        """Whether every byte read up to now came from the medium; otherwise some may have come from the cache."""
         return self._image.from_medium
 
     @property
     def compares(self) -> bool:
-        """Whether there are digests."""
+        """Whether the image has digests."""
         return self._digests is not None
 
     @property
     def is_raw(self) -> bool:
-        """Whether the image is a file that holds nothing but its bytes."""
+        """Whether the image is a file that holds only its bytes."""
         return isinstance(self._image, FileSource)
 
     @property
@@ -79,16 +80,16 @@ class CheckedSource:
             return [list(pair) for pair in ranges.to_tuple()]
 
     def note(self, start: int, end: int) -> None:
-        """A range of the image is known to differ: it has too many bytes, or too few."""
+        """Note a differing range of the image: the image has too many bytes, or too few."""
         self._add(self._differing, start, end)
 
     def _add(self, ranges: RangeSet, start: int, end: int) -> None:
-        """Note a range.  Where very many are noted, the next one is told as one with the range before it."""
+        """Note a range. After very many ranges, a new range is merged with the range before."""
         with self._lock:
             ranges.add(min(start, ranges.end) if ranges.count >= _MOST_RANGES else start, end)
 
     def pread_into(self, view: memoryview, offset: int) -> None:
-        """Raises VolumeError: ``read``, or ``digest`` where a chunk differs."""
+        """Fill ``view``. Raises VolumeError: ``read``, or ``digest`` if a chunk differs."""
         here, end = self._offset + offset, self._offset + offset + len(view)
         start = here
         while here < end:
@@ -102,13 +103,13 @@ class CheckedSource:
             here += len(part)
 
     def check(self, start: int, end: int) -> None:
-        """Compare a range once more, of the source as it is offered here; raises as ``pread_into`` does."""
+        """Compare a range of this source once more; raises as ``pread_into`` does."""
         buffer = memoryview(bytearray(CHUNK))
         for offset in range(start, end, CHUNK):
             self.pread_into(buffer[: min(CHUNK, end - offset)], offset)
 
     def _kept(self, first: int, last: int) -> memoryview:
-        """A whole chunk, for one that wants a part of it."""
+        """A whole chunk, for a reader of a part."""
         if getattr(self._last, "first", -1) != first:
             self._last.first, self._last.view = -1, memoryview(bytearray(last - first))
             self._chunk(self._last.view, first)
@@ -126,7 +127,7 @@ class CheckedSource:
                 raise
             self._add(self._unreadable, start, start + len(view))
             return
-        view[there:] = bytes(len(view) - there)  # an image that was cut
+        view[there:] = bytes(len(view) - there)  # a truncated image
         if self._digests is None or self._same(view, start):
             return
         end = start + len(view)
@@ -154,7 +155,7 @@ class CheckedSource:
                 yield Extent(low - self._offset, high - low, data=kind != _HOLE)
 
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-        """Chunks in a row that are alike; none longer than a block."""
+        """Runs of chunks of the same kind; no run is longer than a block."""
         for block in range(first, last, _BLOCK):
             flags = self._flags(block, min(block + _BLOCK, last))
             begun = 0
@@ -164,7 +165,7 @@ class CheckedSource:
                     begun = index
 
     def _flags(self, first: int, last: int) -> bytearray:
-        """For each chunk, what it is."""
+        """The kind of every chunk."""
         flags = bytearray(last - first)
         start, end = first * CHUNK, min(last * CHUNK, self._image.size)
         if start < end:
@@ -180,7 +181,7 @@ class CheckedSource:
         return flags
 
     def _known(self, start: int, length: int) -> Iterator[Extent]:
-        """The image's extents; what it cannot tell is data where errors are only noted: reading it finds the errors."""
+        """The image's extents; if errors are recorded, an unknown rest counts as data: reading it finds the errors."""
         end = start + length
         try:
             for extent in self._image.extents(start, length):

@@ -1,19 +1,19 @@
-"""Whether a mirror comes up with its source: judged by what its passes found.  Pure; the time is handed in."""
+"""Whether a mirror comes up with its source: judged by the results of its passes. Pure; the time is handed in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
 
-PATIENCE: Final = 5  # dirty passes in a row before anybody is told
-AT_LEAST: Final = 2.0  # seconds that they have to take: a burst is no verdict
+PATIENCE: Final = 5  # dirty passes in a row before a report
+AT_LEAST: Final = 2.0  # seconds that the passes have to take: a burst is no verdict
 SHORTEST: Final = 0.1  # seconds of rest between two passes that do not converge
 LONGEST: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class PassRates:
-    """In bytes a second: how fast the source changes, and how fast changes were copied."""
+    """Bytes a second: how fast the source changes, and how fast changes were copied."""
 
     passes: int
     dirty: int
@@ -22,18 +22,18 @@ class PassRates:
 
 @dataclass(slots=True)
 class Convergence:
-    _found: list[tuple[float, int]] = field(default_factory=list)  # end and dirty bytes of each pass in a row
+    _found: list[tuple[float, int]] = field(default_factory=list)  # end and dirty bytes of every pass in a row
     diverging: bool = False
 
     def look(self, began: float, ended: float, dirty: int) -> PassRates | None:
-        """Take in a pass; its rates when by now it is clear that passes do not become cleaner."""
+        """Note a pass; return its rates if it is clear by now that passes do not become cleaner, else None."""
         if not dirty:
             self._found, self.diverging = [], False
             return None
         before = self._found[-1][0] if self._found else began
         self._found.append((ended, dirty))
         recent = [found for _, found in self._found[-PATIENCE:]]
-        # It shrinks as long as each few passes halve it: then the end is near, however slow.
+        # The dirty bytes shrink as long as each few passes halve them: then the end is near, however slow.
         stays = len(recent) == PATIENCE and recent[-1] * 2 > recent[0]
         self.diverging = stays and ended - self._found[0][0] >= AT_LEAST
         if not self.diverging:
@@ -44,7 +44,7 @@ class Convergence:
 
     @property
     def rest(self) -> float:
-        """Seconds to rest before the next pass: none while it converges, longer and longer where it does not."""
+        """Seconds to rest before the next pass: none while it converges, longer and longer while it diverges."""
         if not self.diverging:
             return 0.0 if len(self._found) < PATIENCE else SHORTEST
         return float(min(LONGEST, SHORTEST * 2 ** min(len(self._found) - PATIENCE, 10)))

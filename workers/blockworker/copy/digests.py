@@ -1,7 +1,7 @@
-"""The digests of an image: 32 bytes of blake3 for each 1 MiB chunk, in one flat file with holes.
+"""The digests of an image: 32 bytes of blake3 per 1 MiB chunk, in one flat file with holes.
 
-A chunk of zeros has 32 zero bytes, so that a sparse image has a sparse file of digests.  The file ends
-exactly at 32 bytes a chunk; its own blake3 is the root that the manifest names.
+The digest of a chunk of zeros is 32 zero bytes: a sparse image has a sparse digest file. The file has exactly 32 bytes
+a chunk; its own blake3 is the root named in the manifest.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from blockworker.system import kernel
 from blockworker.volumes.base import trouble
 from blockworker.volumes.traces import Traces
 
-CHUNK: Final = 1 << 20  # bytes of the image that one digest stands for
+CHUNK: Final = 1 << 20  # bytes of the image for one digest
 LENGTH: Final = 32
 ZERO: Final = bytes(LENGTH)
-PIECE: Final = 1 << 20  # bytes of a digest file that are read at once: they stand for 32 GiB of the image
+PIECE: Final = 1 << 20  # bytes of a digest file read at once: the digests of 32 GiB of the image
 ZEROS: Final = bytes(PIECE)
-_TRACED: Final = 4096  # bytes of the file that are remembered together
+_TRACED: Final = 4096  # bytes of the file that share one mark
 
 
 def digest_size(size: int) -> int:
@@ -36,7 +36,7 @@ def digest(view: memoryview) -> bytes:
 
 
 class Digests(Protocol):
-    """Who is told of each chunk that was written."""
+    """The receiver of the digest of every written chunk."""
 
     def put(self, index: int, value: bytes) -> None: ...
 
@@ -46,7 +46,7 @@ class Digests(Protocol):
 
 
 class DigestFile:
-    """The digest file of a staging file.  Owns the descriptor.  ``fresh``: nobody before us wrote to it."""
+    """The digest file of a staging file. Owns the descriptor. ``fresh``: no earlier process wrote to the file."""
 
     def __init__(self, fd: int, size: int, *, label: str, fresh: bool) -> None:
         self._fd, self._label = fd, label
@@ -103,7 +103,7 @@ class DigestFile:
         self._traces = Traces(self._length, _TRACED, fresh=True)
 
     def flush(self) -> None:
-        """Make durable what was noted before the call."""
+        """Make durable the digests noted before the call."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -115,7 +115,7 @@ class DigestFile:
 
     def close(self) -> None:
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: it is closed also where that is an error
+            fd, self._fd = self._fd, -1  # first: close releases it even after an error
             os.close(fd)
 
 
@@ -130,7 +130,7 @@ def root_of(fd: int) -> str:
 def pieces_of(fd: int) -> Iterator[bytes]:
     """The content of a digest file in pieces of 1 MiB; the holes of the file are not read.
 
-    Each piece that is a hole is the one object ``ZEROS`` (the last piece of the file may be shorter than 1 MiB).
+    For a piece that is a hole, the object ``ZEROS`` is returned (the last piece of the file may be shorter than 1 MiB).
     """
     size, data = os.fstat(fd).st_size, -1
     for offset in range(0, size, PIECE):
@@ -147,8 +147,8 @@ def pieces_of(fd: int) -> Iterator[bytes]:
 
 
 def _next_data(fd: int, offset: int, size: int) -> int:
-    """Where the next data of a file begins; ``size`` where there is none behind ``offset``."""
+    """The begin of the next data of a file; ``size`` if no data follows ``offset``."""
     try:
         return os.lseek(fd, offset, os.SEEK_DATA)
     except OSError as error:
-        return size if error.errno == errno.ENXIO else offset  # a file system without SEEK_DATA: all of it is data
+        return size if error.errno == errno.ENXIO else offset  # a file system without SEEK_DATA: everything is data

@@ -1,6 +1,6 @@
-"""The copy: each piece is read, looked through for zeros, and written; what is finished is made durable meanwhile.
+"""The copy: a piece is read, searched for zeros, and written; meanwhile finished pieces are made durable.
 
-At most ``interval`` bytes of data are ever written and not yet on record: that is what a crash can cost.
+At most ``interval`` bytes of data are ever written and not yet on record: a crash can cost that much.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Copy(CopyLanes):
         salvage: bool = False,
         salvaged: Salvaged = WHOLE,
     ) -> None:
-        """``whole``: blocks of so many bytes are written whole where they hold any data; 0: no such blocks.
+        """``whole``: blocks of this size in bytes are written whole if they hold any data; 0: no such blocks.
 
-        ``hole_step``: the most bytes of a hole that are one piece, 0: any number.  ``salvage``: what cannot be read
-        becomes zeros; ``salvaged``: what became so in attempts before this one.
+        ``hole_step``: the most bytes of a hole in one piece, 0: any number. ``salvage``: unreadable bytes become zeros;
+        ``salvaged``: the bytes zeroed by earlier attempts.
         """
         if digests is not None and chunk != CHUNK:
             raise ValueError("a digest stands for one chunk")
@@ -54,7 +54,7 @@ class Copy(CopyLanes):
             chunk=chunk, lanes=lanes, throttle=throttle, wake=wake,
         )  # fmt: skip
         self._whole, self._salvage = whole, salvage
-        self.done_before = done.total()  # bytes that earlier attempts made durable
+        self.done_before = done.total()  # bytes made durable by earlier attempts
         self._salvaged_before, self._salvaged = salvaged, RangeSet(salvaged.ranges)
         self.salvaged_durable = salvaged
         self.tries = 0  # reads around bad sectors: a sign of life
@@ -63,15 +63,16 @@ class Copy(CopyLanes):
     # --- making it durable --------------------------------------------------------------------------
 
     def flush(self) -> tuple[tuple[int, int], ...]:
-        """Make durable what is finished now, while the lanes go on; the ranges that are durable thereby.
+        """Make finished pieces durable, while the lanes go on; return the ranges that are durable now.
 
-        ``salvaged_durable`` is then what of them could not be read.
+        ``salvaged_durable`` is then the unreadable part of these ranges.
 
         Raises:
-            VolumeError: (``operation="flush"``) what was written since the last good flush may be lost.
+            VolumeError: (``operation="flush"``) writes since the last good flush may be lost.
         """
         with self._state:
-            # First the snapshot, then the flush: a piece that ends in between is not in the one, maybe in the other.
+            # First the snapshot, then the flush: a piece that ends in between is not in the snapshot, but maybe on
+            # disk.
             (snapshot, before), salvaged = self._account.begin_flush(), self._salvaged.to_tuple()
             self._told_due = False
         try:
@@ -89,11 +90,11 @@ class Copy(CopyLanes):
         return snapshot
 
     def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-        """What of the ranges that were flushed is to be on record as done."""
+        """The part of the flushed ranges that is to be recorded as done."""
         return flushed
 
     def recorded(self, ranges: tuple[tuple[int, int], ...]) -> None:
-        """The registry has ``ranges``, which the last ``flush`` returned."""
+        """Note that the registry has ``ranges``, as returned by the last ``flush``."""
         with self._state:
             self._account.recorded(ranges)
             self._state.notify_all()
@@ -106,7 +107,7 @@ class Copy(CopyLanes):
     # --- one piece ----------------------------------------------------------------------------------
 
     def _read(self, turn: Turn, piece: Piece, view: memoryview) -> None:
-        """Fill ``view`` with the piece; its holes are zeros."""
+        """Fill ``view`` with the piece; holes become zeros."""
         start, filled, lost = piece.start, 0, list[tuple[int, int]]()
         for first, last in piece.data:
             if first - start > filled:
@@ -129,7 +130,7 @@ class Copy(CopyLanes):
             self.tries += 1
 
     def _copy(self, turn: Turn, piece: Piece, view: memoryview) -> None:
-        """Copy a piece; the turn is told what has to be flushed and recorded for it."""
+        """Copy a piece; note in the turn the bytes to be flushed and recorded."""
         start, end = piece.start, piece.end
         if not piece.data:
             for first, last in piece.holes:
@@ -159,7 +160,7 @@ class Copy(CopyLanes):
         self._count(read=piece.bytes, written=written, zero=blank, skipped=end - start - piece.bytes)
 
     def _write(self, view: memoryview, at: int, left: int) -> None:
-        """Write what was paid for, in parts where the limit is low; ``left``: bytes of the piece with these first."""
+        """Write paid bytes, in parts if the limit is low; ``left``: bytes of the piece from ``view`` on."""
         here = 0
         while here < len(view):
             part = self._throttle.part
@@ -170,7 +171,7 @@ class Copy(CopyLanes):
             here = end
 
     def _zero(self, turn: Turn, start: int, end: int, *, paid: bool = False) -> None:
-        """Make a range zeros; what the target cannot do is written, and paid for like data."""
+        """Make a range zeros; if the target needs data for zeros, they are written, and paid for like data."""
         for first, last in self._target.zero(start, end - start) or ():
             self._obey(turn)
             here = first
@@ -196,7 +197,7 @@ class Copy(CopyLanes):
 
 
 def _in_whole_blocks(data: Ranges, size: int, block: int) -> tuple[Ranges, Ranges, Ranges]:
-    """The blocks that hold data, no zeros that were read, and all the rest as holes."""
+    """The blocks that hold data, no zeros, and the rest as holes."""
     blocks, holes, here = whole_blocks(data, size, block), [], 0
     for start, end in [*blocks, (size, size)]:
         if start > here:

@@ -1,4 +1,4 @@
-"""What of a copy is done, durable and on record, and how many bytes a crash may cost.  Guarded by whoever owns it."""
+"""The finished, durable and recorded bytes of a copy, and the limit of a crash's cost. The owner has the lock."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Final
 
 from blockworker.volumes.extents import RangeSet
 
-FLUSH_AFTER: Final = 5.0  # seconds; a slow copy is made durable that often
+FLUSH_AFTER: Final = 5.0  # seconds; a slow copy is made durable at this interval
 
 Ranges = tuple[tuple[int, int], ...]
 
 
 class Interval:
-    """The account of one copy.  At most ``limit`` bytes are ever written and not yet on record, but for one chunk."""
+    """The account of one copy. At most ``limit`` bytes are ever written and not yet on record, but for one chunk."""
 
     def __init__(self, done: RangeSet, limit: int, chunk: int) -> None:
         self.limit, self._chunk = limit, chunk
         self.finished = RangeSet(done.to_tuple())
         self._taken = 0  # bytes of data in pieces that lanes have
         self._copied = 0  # bytes of data finished
-        self._flushed = 0  # ... of which this much was in the last snapshot
-        self._on_record = 0  # ... and this much is in the registry
+        self._flushed = 0  # ... of them in the last snapshot
+        self._on_record = 0  # ... of them in the registry
         self._snapshot, self._snapshot_bytes = done.to_tuple(), done.total()
         self._flushed_at = time.monotonic()
 
     @property
     def has_room(self) -> bool:
-        """Whether another chunk keeps the limit; a single one always may."""
+        """Whether the limit has room for another chunk; a single chunk is always allowed."""
         open_bytes = self._copied - self._on_record + self._taken
         return open_bytes == 0 or open_bytes + self._chunk <= self.limit
 
     @property
     def half_full(self) -> bool:
-        """Whether so much is not flushed that it is time for it."""
+        """Whether the bytes not flushed are at least half the limit, and a flush is due."""
         return self._copied - self._flushed >= self.limit / 2
 
     @property
@@ -43,16 +43,16 @@ class Interval:
         )
 
     def reserve(self, n: int) -> None:
-        """A lane takes a piece with so many bytes of data; negative: it gives them back."""
+        """Reserve ``n`` bytes of data for a lane's piece; a negative number gives bytes back."""
         self._taken += n
 
     def finish(self, start: int, end: int, written: int) -> None:
-        """A piece is done, for which so many bytes have to be made durable."""
+        """Note a finished piece; ``written``: bytes to be made durable."""
         self.finished.add(start, end)
         self._copied += written
 
     def begin_flush(self) -> tuple[Ranges, int]:
-        """The ranges that a flush which begins now makes durable, and what ``failed_flush`` is to be told."""
+        """Begin a flush; return the ranges that it makes durable, and the argument for ``failed_flush``."""
         before, self._flushed, self._flushed_at = self._flushed, self._copied, time.monotonic()
         return self.finished.to_tuple(), before
 
@@ -60,10 +60,10 @@ class Interval:
         self._flushed = before
 
     def keep_snapshot(self, ranges: Ranges) -> None:
-        """A flush came through; the registry is to be told these ranges."""
+        """Note a successful flush; these ranges go to the registry."""
         self._snapshot, self._snapshot_bytes = ranges, sum(end - start for start, end in ranges)
 
     def recorded(self, ranges: Ranges) -> None:
-        """The registry has these ranges; what is older than the last snapshot changes nothing."""
+        """Note that the registry has these ranges; ranges older than the last snapshot change nothing."""
         if ranges == self._snapshot:
             self._on_record = self._flushed

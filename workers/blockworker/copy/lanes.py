@@ -1,8 +1,8 @@
-"""The lanes of a copy: threads that take pieces from one plan, a gate that stops them, an account of what is done.
+"""The lanes of a copy: threads that take pieces from one plan, a gate that stops them, an account of finished bytes.
 
-Rules: nothing is written while the gate is closed (that is what quiescent means); a piece that failed is kept, and
-nothing goes on until somebody decides.  All that a lane does, planning included, is one piece of work with one handler:
-whatever goes wrong in it is a trouble that ``troubles`` names, never a thread that is gone.
+Rules: nothing is written while the gate is closed (the copy is then quiescent); a failed piece is kept, and nothing
+goes on until the error is decided. Everything that a lane does, planning included, is one piece of work with one
+handler: any error becomes a trouble listed by ``troubles``, and never ends a thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from blockworker.copy.throttle import Throttle
 from blockworker.system.threads import vital
 from blockworker.volumes.extents import RangeSet
 
-INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt whatever its error policy says
+INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt, whatever its error policy says
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +35,17 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class Turn:
-    """What a lane has in its hands, and what came of it: all that has to be put down however its work ends."""
+    """The resources and results of a lane's piece: returned to the account, however the work ends."""
 
     reserved: int = 0  # bytes of the interval
     piece: Piece | None = None
-    inside: bool = False  # it is past the gate
+    inside: bool = False  # the lane is past the gate
     written: int = 0  # bytes to be made durable
     lost: tuple[tuple[int, int], ...] = ()  # ranges of the source that could not be read
 
 
 class CopyLanes(ABC):
-    """Threads that work off a plan.  All methods but ``stop`` return within the time of a step of a piece."""
+    """Threads that work off a plan. All methods but ``stop`` return within the time of a step of a piece."""
 
     def __init__(
         self, plan: Plan, account: Interval, *, size: int, chunk: int, lanes: int, throttle: Throttle,
@@ -62,14 +62,14 @@ class CopyLanes(ABC):
         self._inside = 0  # lanes that are in a piece
         self._told_due = False
         self._troubles: list[VolumeError] = []
-        self._salvaged = RangeSet()  # what of the source could not be read
+        self._salvaged = RangeSet()  # unreadable ranges of the source
         names = (f"lane-{number}" for number in range(lanes))
         self._lanes = [vital(self._lane, name) for name in names]
         self._working = lanes
 
     @abstractmethod
     def _copy(self, turn: Turn, piece: Piece, view: memoryview) -> None:
-        """Copy a piece, with ``view`` as its buffer; the turn is told what came of it."""
+        """Copy a piece, with ``view`` as its buffer; note the results in the turn."""
 
     # --- orders -----------------------------------------------------------------------------------
 
@@ -82,14 +82,14 @@ class CopyLanes(ABC):
             self._wake()
 
     def hold(self) -> None:
-        """Close the gate; returns when no lane is in a piece, and then nothing is written until ``release``."""
+        """Close the gate; return when no lane is in a piece: nothing is written until ``release``."""
         with self._state:
             self._held = True
             self._throttle.interrupt()
             self._state.wait_for(lambda: not self._inside)
 
     def release(self) -> None:
-        """Open the gate again, but for troubles."""
+        """Open the gate again, unless troubles keep it closed."""
         with self._state:
             self._held = False
             self._reopen()
@@ -101,7 +101,7 @@ class CopyLanes(ABC):
             self._reopen()
 
     def stop(self) -> None:
-        """End the lanes and wait for them.  What they finished is still there to be flushed."""
+        """End the lanes and wait for them. Their finished pieces can still be flushed."""
         with self._state:
             self._stopping = True
             self._throttle.interrupt()
@@ -114,7 +114,7 @@ class CopyLanes(ABC):
 
     @property
     def finished(self) -> bool:
-        """Every range is done; not necessarily durable."""
+        """Whether every range is done; not necessarily durable."""
         with self._state:
             return self._account.finished.covers(0, self.size)
 
@@ -126,7 +126,7 @@ class CopyLanes(ABC):
 
     @property
     def offset(self) -> int:
-        """How many bytes are done, holes and what earlier attempts did included."""
+        """Number of finished bytes, holes and earlier attempts included."""
         with self._state:
             return self._account.finished.total()
 
@@ -140,7 +140,7 @@ class CopyLanes(ABC):
             while self._begin(turn):
                 self._work(turn, view)
                 turn = Turn()
-        except BaseException as error:  # not even what handles errors has worked
+        except BaseException as error:  # the error handler itself has failed
             failed = _unexpected(error, turn.piece)
         with self._state:
             self._working -= 1
@@ -150,7 +150,7 @@ class CopyLanes(ABC):
             self._end(turn, failed)
 
     def _begin(self, turn: Turn) -> bool:
-        """Wait for room and an open gate; then the turn has a piece that was kept, or room for one.  False: the end."""
+        """Wait for room and an open gate; give the turn a kept piece, or room for a chunk. False: the end."""
         with self._state:
             while not self._stopping and not self._ended() and (self._closed() or not self._account.has_room):
                 self._state.wait()
@@ -158,12 +158,12 @@ class CopyLanes(ABC):
                 return False
             if self._kept:
                 turn.piece = self._kept.popleft()
-            # Until it is known what the next piece is, it may be a whole chunk.
+            # The next piece may be a whole chunk: its size is not known yet.
             self._reserve(turn, turn.piece.bytes if turn.piece is not None else self._chunk)
             return True
 
     def _work(self, turn: Turn, view: memoryview) -> None:
-        """One piece: plan, pay, read, digest, write and count.  Whatever ends it, ``_end`` is told."""
+        """Do one piece: plan, pay, read, digest, write and count. ``_end`` is called in any case."""
         failed: VolumeError | None = None
         try:
             if turn.piece is None:
@@ -188,7 +188,7 @@ class CopyLanes(ABC):
             return self._plan.take_piece()
 
     def _enter(self, turn: Turn, n: int) -> None:
-        """Pay for ``n`` bytes and pass the gate; between two steps of a piece, the lane is outside meanwhile."""
+        """Pay for ``n`` bytes and pass the gate; between two steps of a piece, the lane leaves meanwhile."""
         if turn.inside:
             with self._state:
                 self._leave(turn)
@@ -210,14 +210,14 @@ class CopyLanes(ABC):
                     return
 
     def _obey(self, turn: Turn) -> None:
-        """Between two steps of a long piece: wait where the gate was closed."""
+        """Wait at a closed gate, between two steps of a long piece."""
         with self._state:
             if not self._closed() and not self._stopping:
                 return
         self._enter(turn, 0)
 
     def _end(self, turn: Turn, failed: VolumeError | None, *, kept: bool = False) -> None:
-        """Put down what a lane has, and note how its piece ended; tell whoever waits where there is something new."""
+        """Release a lane's resources, note the end of its piece, and wake the copy's owner if the owner has to act."""
         with self._state:
             self._leave(turn)
             self._reserve(turn, 0)
@@ -259,11 +259,11 @@ class CopyLanes(ABC):
             self._state.notify_all()
 
     def _ended(self) -> bool:
-        """Nothing is left to take; a piece that fails is tried again by the lane that has it."""
+        """Whether no piece is left to take; a failed piece is tried again by its lane."""
         return self._exhausted and not self._kept
 
     def _ended_early(self) -> VolumeError | None:
-        """Why the last lane should not have ended; None where all is done."""
+        """Why the last lane should not have ended; None if every byte is done."""
         gap = next(self._account.finished.missing(0, self.size), None)
         if gap is None:
             return None
@@ -272,7 +272,7 @@ class CopyLanes(ABC):
 
 
 def _unexpected(error: BaseException, piece: Piece | None) -> VolumeError:
-    """An exception that nobody expected, as the trouble that ends the attempt whatever its error policy says."""
+    """An unexpected exception, as the trouble that ends the attempt, whatever its error policy says."""
     start, end = (piece.start, piece.end) if piece is not None else (0, 0)
     log.error("copy of %d..%d failed", start, end, exc_info=error)
     return VolumeError(errno.EIO, unexpected(error), operation=INTERNAL, offset=start, length=end - start)

@@ -1,6 +1,6 @@
-"""What an attempt knows of its target, chunk by chunk: the digests, and which of them may be believed.
+"""An attempt's knowledge of its target, chunk by chunk: the digests, and which digests are certain.
 
-After a power cut a file of digests can be ahead of the data: a digest counts only if this very attempt put it there.
+After a power cut a digest file can be ahead of the data: a digest counts only if this very attempt wrote it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 from blockworker.copy.digests import LENGTH, ZERO, DigestFile, digest_size
 from blockworker.copy.zeros import append_range
 
-_PIECE: Final = 1 << 15  # chunks that are looked at in one read
+_PIECE: Final = 1 << 15  # chunks whose digests are read at once
 
 
 class Ledger:
-    """Any thread may call anything; no two of them for one chunk at once."""
+    """The certain digests of a target. Any thread may call any method; a chunk belongs to one thread at a time."""
 
     def __init__(self, digests: DigestFile, size: int) -> None:
         self._digests = digests
@@ -24,15 +24,15 @@ class Ledger:
         self._known = bytearray(digest_size(size) // LENGTH)
 
     def known(self, index: int) -> bool:
-        """Whether it is certain what chunk ``index`` of the target holds."""
+        """Whether the content of chunk ``index`` of the target is certain."""
         return bool(self._known[index])
 
     def has(self, index: int, value: bytes) -> bool:
-        """Whether chunk ``index`` of the target certainly has this digest."""
+        """Whether chunk ``index`` of the target certainly has the digest ``value``."""
         return bool(self._known[index]) and self._digests.get(index) == value
 
     def forget(self, first: int, last: int) -> None:
-        """These chunks are about to be written: should that fail half-way, nobody knows what they hold."""
+        """Mark chunks as uncertain, before a write: if the write fails half-way, their content is unknown."""
         with self._lock:
             self._known[first:last] = bytes(last - first)
 
@@ -48,7 +48,7 @@ class Ledger:
     def not_zero(self, first: int, last: int) -> list[tuple[int, int]]:
         """The runs of chunks from ``first`` to before ``last`` that are not certainly zeros.
 
-        Blocks of which all is known and zero are passed by at once: the work follows what is there.
+        Blocks of certain zeros are skipped at once: the work grows with the data.
         """
         runs: list[tuple[int, int]] = []
         for start in range(first, last, _PIECE):
@@ -69,7 +69,7 @@ class Ledger:
 
 
 def scratch(size: int) -> DigestFile:
-    """Digests that nobody asked for: in memory, 32 MiB for each TiB of data."""
+    """A digest file without an owner on disk: in memory, 32 MiB per TiB of data."""
     fd = os.memfd_create("digests")
     os.ftruncate(fd, digest_size(size))
     return DigestFile(fd, size, label="digests", fresh=True)

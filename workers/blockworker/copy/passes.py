@@ -1,8 +1,8 @@
-"""A delta pass: read the source again, write what differs from what the target is known to hold.
+"""A delta pass: read the source again, and write the bytes that differ from the known content of the target.
 
-Where that is not known (an attempt before this one wrote it) the target is read too.  A pass that finds nothing dirty
-shows a point in time: every chunk was read twice with equal content, once before and once behind the instant at which
-the pass began, so the target is what the source was then (but for what changed and changed back in between).
+If the content is not known (an earlier attempt wrote it), the target is read too. A pass that finds nothing dirty shows
+a point in time: every chunk was read twice with equal content, once before and once after the instant at which the pass
+began. The target is then equal to the source at that instant (but for bytes that changed and changed back in between).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from blockworker.copy.zeros import append_range, split_zeros
 from blockworker.volumes.base import Source, Target
 from blockworker.volumes.extents import RangeSet
 
-SMALLEST: Final = 4096  # bytes; what is compared in one piece when a dirty chunk is written only where it differs
+SMALLEST: Final = 4096  # bytes; the unit of comparison when a dirty chunk is written only in part
 
 
 class Pass(Copy):
-    """One pass over the whole source.  ``dirty``: bytes that differed; ``copied``: those of them that are written."""
+    """One pass over the whole source. ``dirty``: differing bytes; ``copied``: differing bytes already written."""
 
     def __init__(
         self, source: Source, target: Target, *, size: int, ledger: Ledger, throttle: Throttle,
@@ -36,8 +36,8 @@ class Pass(Copy):
         )  # fmt: skip
         self._ledger = ledger
         self._granularity = max(granularity, SMALLEST)
-        self._learning = learning  # note what is there, write nothing
-        self._pending: dict[int, int] = {}  # start of a dirty piece -> bytes of it that are not written yet
+        self._learning = learning  # note the content, write nothing
+        self._pending: dict[int, int] = {}  # start of a dirty piece -> its bytes not written yet
         self.copied = 0
 
     @property
@@ -46,7 +46,7 @@ class Pass(Copy):
             return self.copied + sum(self._pending.values())
 
     def durable_of(self, flushed: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
-        """What was copied before stays durable: a pass only makes it newer."""
+        """The whole volume: earlier copies stay durable, and a pass only makes them newer."""
         return ((0, self.size),) if self.size else ()
 
     def _copy(self, turn: Turn, piece: Piece, view: memoryview) -> None:
@@ -66,9 +66,9 @@ class Pass(Copy):
         self._count(read=piece.bytes, zero=length if zero else 0)
 
     def _renew(self, turn: Turn, piece: Piece, index: int, view: memoryview, value: bytes) -> None:
-        """The chunk differs, or it is not known whether it does: write what differs."""
+        """Write the differing bytes of a chunk that differs, or may differ."""
         start, length = piece.start, len(view)
-        if piece.left:  # of a layer below: what is not ours must not become zeros
+        if piece.left:  # of a layer below: bytes of other layers must not become zeros
             self._expect(start, piece.bytes)
             self._ledger.forget(index, index + 1)
             super()._copy(turn, piece, view)
@@ -120,7 +120,7 @@ class Pass(Copy):
 
 
 def _differing(old: bytearray, new: memoryview, granularity: int) -> list[tuple[int, int]]:
-    """Where two chunks of one length differ, in blocks, neighbours merged."""
+    """The differing blocks of two chunks of equal length, neighbours merged."""
     if old == new:
         return []
     ranges: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""What is left to copy, as a sequence of pieces: long holes, and what is left alone, whole; all else chunk by chunk."""
+"""The missing part of a copy as a sequence of pieces: long holes and untouched ranges whole, else chunk by chunk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockworker.volumes.base import Extent, Source, trouble
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk-aligned range; its data within, as ``(start, end)``; and what is left as it is (in a layer below)."""
+    """A chunk-aligned range; its data within, as ``(start, end)``; and the part left untouched (in a layer below)."""
 
     start: int
     end: int
@@ -20,12 +20,12 @@ class Piece:
 
     @property
     def bytes(self) -> int:
-        """How much of it has to be read."""
+        """Number of bytes to be read."""
         return sum(end - start for start, end in self.data)
 
     @property
     def holes(self) -> list[tuple[int, int]]:
-        """What is to become zeros."""
+        """The parts that become zeros."""
         holes, here = [], self.start
         for start, end in sorted((*self.data, *self.left, (self.end, self.end))):
             if start > here:
@@ -35,10 +35,10 @@ class Piece:
 
 
 class Plan:
-    """The pieces of the missing ranges, one by one.  Not for two threads at once.
+    """The pieces of the missing ranges, one by one. Not thread-safe.
 
-    A source that fails while it is asked for its extents spoils nothing: the next call asks again, from the end of the
-    last piece that was handed out.
+    A source that fails to list its extents does no harm: the next call asks again, from the end of the last piece
+    handed out.
     """
 
     def __init__(self, source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_step: int = 0) -> None:
@@ -48,10 +48,10 @@ class Plan:
         self._pieces: Iterator[Piece] | None = None
 
     def take_piece(self) -> Piece | None:
-        """The next piece; None behind the last one.
+        """The next piece; None after the last piece.
 
         Raises:
-            VolumeError: the source cannot say what comes next (``operation="read"``), or its answer has gaps.
+            VolumeError: the source cannot list its next extents (``operation="read"``), or the list has gaps.
         """
         while self._missing:
             start, end = self._missing[0]
@@ -103,7 +103,7 @@ def _range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> 
 
 
 def _gapless(source: Source, start: int, end: int) -> Iterator[Extent]:
-    """The extents of a range.  An answer that leaves anything out would be a copy with a part missing: an error."""
+    """The extents of a range. A list with a gap would be a copy with a part missing, and is an error."""
     for extent in source.extents(start, end - start):
         if extent.start != start or extent.length <= 0 or extent.start + extent.length > end:
             break

@@ -1,7 +1,7 @@
 """The digests of a published image, read piece by piece when they are needed: a large image costs no memory.
 
-Rule: no digest is ever used that was not part of the root.  The pass that computes the root notes a hash of each piece
-of 1 MiB, and a piece that is read later is compared with its hash first.
+Rule: every used digest is part of the root. The pass that computes the root notes a hash of every piece of 1 MiB, and a
+piece that is read later is first compared with its hash.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from blockjobs.model.errors import VolumeError
 from blockworker.copy.digests import LENGTH, PIECE, ZEROS, pieces_of
 from blockworker.volumes.base import trouble
 
-DIGEST: Final = "digest"  # the operation of a VolumeError that says that a digest and its content do not agree
-_CACHED: Final = 4  # pieces of 1 MiB: the plan and each lane of a copy are in one of them
+DIGEST: Final = "digest"  # the operation of a VolumeError for a mismatch between a digest and its content
+_CACHED: Final = 4  # pieces of 1 MiB: the plan and every lane of a copy use one
 _HOLE: Final = b""  # stands for the hash of a piece of zeros, which is not read
 
 
 class ProvenDigests:
-    """The digests of an image behind a descriptor, of which this becomes the owner; ``root`` is their own digest.
+    """The digests of an image behind a descriptor, which becomes owned; ``root`` is the digest of the digests.
 
-    It takes 32 bytes of memory for 32 GiB of the image, and 4 MiB.  Any thread may call any method.
+    Memory: 32 bytes for 32 GiB of the image, and 4 MiB. Any thread may call any method.
 
     Raises:
         OSError: the file cannot be read.
@@ -48,7 +48,7 @@ class ProvenDigests:
         """The digests of ``count`` chunks from chunk ``index`` on, in a row.
 
         Raises:
-            VolumeError: the file of digests cannot be read, or it was changed after its root was computed.
+            VolumeError: the digest file cannot be read, or was changed after its root was computed.
         """
         here, end = index * LENGTH, (index + count) * LENGTH
         parts = []
@@ -61,7 +61,7 @@ class ProvenDigests:
 
     def _piece(self, number: int) -> bytes:
         if self._hashes[number] is _HOLE:
-            return ZEROS  # of the last piece too much, which nobody asks for
+            return ZEROS  # too long for the last piece, but no caller reads the excess
         with self._lock:
             if (piece := self._cache.get(number)) is None:
                 piece = self._cache[number] = self._read(number)

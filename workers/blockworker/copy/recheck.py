@@ -1,7 +1,7 @@
-"""A second reading of a source: whether it still is what the digests of its copy say.
+"""A second reading of a source: whether the source still matches the digests of its copy.
 
-It is for sources whose time stamps prove nothing, as in memory, where reading costs little.  Where each chunk is the
-same when it is read twice, the copy is what the source was at an instant between the two: when the first reading ended.
+For sources whose time stamps prove nothing, as in memory, where reading costs little. If every chunk is the same when
+read twice, the copy equals the source at an instant between the readings: when the first reading ended.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from blockworker.copy.digests import CHUNK, LENGTH, ZERO, DigestFile, digest
 from blockworker.copy.plan import pieces
 from blockworker.volumes.base import Source
 
-_BLOCK: Final = 1 << 15  # chunks whose digests are read at once: 1 MiB of them
+_BLOCK: Final = 1 << 15  # chunks whose digests are read at once: 1 MiB of digests
 
 
 def find_difference(source: Source, digests: DigestFile, point: Callable[[], None]) -> int | None:
-    """The offset of the first chunk that is not as its digest says; None where each one is.
+    """The offset of the first chunk that differs from its digest; None if every chunk matches.
 
     ``point`` is called between two chunks, and may raise.
 

@@ -1,4 +1,4 @@
-"""Reading around bad sectors: what can be read of a range is read, page by page at last, and the rest is named."""
+"""Reading around bad sectors: readable parts are read, down to single pages, and the unreadable pages are listed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from blockworker.copy.zeros import Ranges, append_range
 from blockworker.volumes.base import VolumeGone
 
 PAGE: Final = 4096  # bytes; the least that is given up
-# What a disk says of a place on it.  Any other error is one of the whole disk, or of the way to it: it skips nothing.
+# A disk's errors for a place on it. Any other error concerns the whole disk, or the way to it: then no sector is
+# skipped.
 _OF_A_SECTOR: Final = frozenset({errno.EIO, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.EBADMSG, errno.EUCLEAN})
 
 
 def is_of_sector(error: VolumeError) -> bool:
-    """Whether a read error may be one of a few sectors, so that what lies around them is worth a try."""
+    """Whether a read error may concern a few sectors only, and bytes around them are worth a try."""
     return error.operation == "read" and error.errno in _OF_A_SECTOR and not isinstance(error, VolumeGone)
 
 
 def read_around(
     read: Callable[[memoryview, int], None], view: memoryview, offset: int, step: Callable[[], None]
 ) -> Ranges:
-    """Fill ``view`` with what can be read from ``offset`` on, and the pages that cannot be read with zeros.
+    """Fill ``view`` from ``offset`` on; unreadable pages become zeros.
 
-    Returns those pages (offsets of the volume), neighbours merged.  ``step`` is called before each try: it may raise.
+    Returns the unreadable pages (offsets of the volume), neighbours merged. ``step`` is called before every try, and
+    may raise.
 
     Raises:
-        VolumeError: an error that is not one of a few sectors.
+        VolumeError: an error that does not concern single sectors.
     """
     lost: Ranges = []
     todo = [(offset, offset + len(view))]

@@ -1,7 +1,7 @@
-"""A speed limit that can be changed while it is waited for.
+"""A speed limit that can be changed during a wait.
 
-The account is a debt in bytes: who finds none may go and owes his bytes, so that one chunk may overrun the
-limit and the next one pays for it.  An idle time is worth one slice, never more.
+The account is a debt in bytes: a caller without debt may go on and owes its bytes. One chunk may overrun the limit, and
+the next chunk pays for the overrun. An idle time is worth one slice, never more.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 SLICE: Final = 0.05  # seconds; half of QEMU's: all copies of a budget may make up for the same idle time at once
-MOMENT: Final = 0.025  # seconds: what is paced goes in parts that the limit lets through in as long
+MOMENT: Final = 0.025  # seconds: paced bytes go in parts that the limit allows in this time
 LEAST: Final = 1 << 16  # bytes of a part
-SHORTEST: Final = 1e-9  # seconds: a shorter wait is none; no clock could tell that it is over
-LOWEST: Final = 1 << 18  # bytes/s; below, a chunk in parts would take for ever, and nobody could see that it moves
+SHORTEST: Final = 1e-9  # seconds: a shorter wait counts as none; no clock could show its end
+LOWEST: Final = 1 << 18  # bytes/s; below, a chunk in parts would take for ever, and no progress could be seen
 
 
 class Account:
-    """The debt, as a function of the time that is handed in.  ``speed`` in bytes/s, 0: no limit."""
+    """The debt, as a function of the time that is handed in. ``speed`` in bytes/s, 0: no limit."""
 
     def __init__(self, speed: int = 0) -> None:
         self.speed = speed
@@ -27,7 +27,7 @@ class Account:
         self._at = float("-inf")
 
     def delay(self, now: float, n: int) -> float:
-        """0.0: ``n`` bytes may go and are owed from now on.  Else: seconds until it is worth asking again."""
+        """0.0: ``n`` bytes may go and are owed from now on. Else: seconds until the next call is useful."""
         self._pay(now)
         if self.speed and self._debt > SHORTEST * self.speed:
             return self._debt / self.speed
@@ -36,13 +36,13 @@ class Account:
         return 0.0
 
     def until(self, now: float, left: int) -> float:
-        """Seconds until no more than ``left`` bytes are owed; 0.0: it is so."""
+        """Seconds until at most ``left`` bytes are owed; 0.0: no wait is needed."""
         self._pay(now)
         owed = self._debt - left
         return owed / self.speed if self.speed and owed > SHORTEST * self.speed else 0.0
 
     def change(self, now: float, speed: int) -> None:
-        """Change the limit; what is owed stays owed, and is paid at the new speed."""
+        """Change the limit; the debt stays, and is paid at the new speed."""
         self._pay(now)
         self.speed = speed
         if not speed:
@@ -55,7 +55,7 @@ class Account:
 
 
 class Throttle:
-    """The account, and the waiting.  Any thread may call anything."""
+    """The account, and the waiting. Any thread may call any method."""
 
     def __init__(self, speed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -75,7 +75,7 @@ class Throttle:
                 self._changed.notify_all()
 
     def take(self, n: int) -> bool:
-        """Wait until ``n`` bytes may go.  False: interrupted, and nothing was taken."""
+        """Wait until ``n`` bytes may go. False: interrupted, and nothing was taken."""
         with self._changed:
             while not self._interrupted:
                 delay = self._account.delay(self._clock(), n)
@@ -86,20 +86,20 @@ class Throttle:
 
     @property
     def part(self) -> int:
-        """How many bytes go at once, so that a low limit is no burst a chunk; 0: any number."""
+        """Bytes written at once, small enough to avoid a burst per chunk under a low limit; 0: any number."""
         return max(LEAST, int(MOMENT * self.speed) // LEAST * LEAST) if self.speed >= LOWEST else 0
 
     def pace(self, left: int) -> None:
-        """Of what was taken ``left`` bytes are to come behind what goes now: wait until only they are owed.
+        """Wait until the debt drops to ``left`` bytes, so that a piece is written in parts without a burst.
 
-        Returns at once where it is interrupted: whoever waits for a piece to end waits for no limit.
+        Returns at once after an interrupt: a waiter for the end of a piece waits for no limit.
         """
         with self._changed:
             while not self._interrupted and (delay := self._account.until(self._clock(), left)):
                 self._changed.wait(delay)
 
     def interrupt(self) -> None:
-        """Send every waiter back, and all that come, until ``proceed``."""
+        """Wake every waiter, and refuse new waiters, until ``proceed``."""
         with self._changed:
             self._interrupted = True
             self._changed.notify_all()

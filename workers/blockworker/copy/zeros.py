@@ -1,4 +1,4 @@
-"""Where the zeros of a chunk are: by blocks, so that what is mostly zeros takes the room of its data.  Pure."""
+"""The zeros of a chunk, by blocks: mostly empty chunks take only the space of their data. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Ranges = list[tuple[int, int]]
 
 
 def split_zeros(view: memoryview, ranges: Iterable[tuple[int, int]]) -> tuple[Ranges, Ranges]:
-    """The parts of ``ranges`` (offsets in ``view``, in order) that hold anything, and those that are zeros.
+    """The parts of ``ranges`` (offsets in ``view``, in order) with data, and the parts that are zeros.
 
-    A part is zeros where a whole block of ``view`` (or what of it lies in the range) is; neighbours are merged.
+    Zeros are found by whole blocks of ``view`` (or the part of a block within the range); neighbours are merged.
     """
     data: Ranges = []
     zeros: Ranges = []
@@ -33,7 +33,7 @@ def split_zeros(view: memoryview, ranges: Iterable[tuple[int, int]]) -> tuple[Ra
 
 
 def append_range(ranges: Ranges, start: int, end: int) -> None:
-    """Add a range behind all others, as a part of its neighbour where they touch."""
+    """Add a range behind the last range, merged with it if they touch."""
     if ranges and ranges[-1][1] == start:
         ranges[-1] = (ranges[-1][0], end)
     else:

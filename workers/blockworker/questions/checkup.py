@@ -1,7 +1,7 @@
 """A look at the host itself, for ``blockjobs doctor``: its roots, devices, commands and tools.
 
-Facts only; what they mean is decided where they are read.  A dead network file system makes whoever touches it hang,
-for ever: so it is a process of its own that looks, a thread a path, and it ends by itself in time.
+Only facts; their reader judges them. A dead network file system blocks every process that touches it, for ever:
+therefore a separate process looks, with a thread per path, and ends by itself in time.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from blockworker.host.machine import machine_name
 from blockworker.host.roots import Roots
 from blockworker.system import filesystem
 
-A_PATH: Final = 5.0  # seconds that looking at one path may take
-LIMIT: Final = 10.0  # seconds for all of it; whoever asks waits a little longer
-LINGER: Final = 600.0  # seconds that what hangs is waited for behind the answer
-MOST: Final = 10_000  # journals that are told of one root
+A_PATH: Final = 5.0  # seconds that a look at one path may take
+LIMIT: Final = 10.0  # seconds for the whole look; the asker waits a little longer
+LINGER: Final = 600.0  # seconds that hanging threads are waited for after the answer
+MOST: Final = 10_000  # journals reported for one root
 TOOLS: Final = ("qemu-nbd", "qemu-img")
 
 
 def look(config: HostConfig) -> dict[str, Any]:
-    """Everything about this host, within ``LIMIT`` seconds."""
+    """All facts about this host, within ``LIMIT`` seconds."""
     argv = [sys.executable, "-P", "-m", "blockworker.questions.checkup"]
     child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
@@ -53,13 +53,13 @@ def look(config: HostConfig) -> dict[str, Any]:
         for pipe in filter(None, (child.stdin, child.stdout)):
             with suppress(OSError):
                 pipe.close()
-        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel ends later
+        with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel ends later
             child.wait(1.0)
     return found | itself(config)
 
 
 def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
-    """What the process answers, which may outlive its answer.  Raises TimeoutError."""
+    """The answer of the process, which may outlive its answer. Raises TimeoutError."""
     if child.stdin is None or child.stdout is None:
         raise OSError(errno.EPIPE, "no pipe to the process that looks")
     child.stdin.write(question)
@@ -74,12 +74,12 @@ def _asked(child: subprocess.Popen[bytes], question: bytes) -> bytes:
 
 
 def itself(config: HostConfig) -> dict[str, Any]:
-    """Who answers, and what its clock says now."""
+    """Identity of the answering host, and its clock's time."""
     return {"machine": machine_name(config), "version": blockjobs.__version__, "clock": time.time()}
 
 
 def facts(config: HostConfig) -> dict[str, Any]:
-    """What there is to see; a path that hangs is said to."""
+    """The facts of every look; a hanging path has ``hangs``."""
     roots = Roots(config)
     looks: list[tuple[str, str, Callable[[], Mapping[str, Any]]]] = [
         ("state", "directory", partial(_state, config)),
@@ -115,7 +115,7 @@ def _user() -> str:
 
 
 def _state(config: HostConfig) -> dict[str, Any]:
-    """Where the host's records lie, and whether they can be written there."""
+    """The directory of the host's records, and whether it can be written."""
     place = state.place_of(config)
     if place is None:
         return {"path": "", "own": False, "wanted": config.state}
@@ -123,7 +123,7 @@ def _state(config: HostConfig) -> dict[str, Any]:
     try:
         fd = place.open(make=place.owned)
     except FileNotFoundError:
-        return found  # beneath a write root: it is made when there is something to keep
+        return found  # beneath a write root: made for the first record
     except OSError as error:
         return found | {"error": f"{place.path}: {error.strerror}"}
     try:
@@ -156,7 +156,7 @@ def _root(roots: Roots, path: str, *, write: bool) -> dict[str, Any]:
 
 
 def _transactions(root: int) -> list[str]:
-    """The transactions that have an open journal beneath a write root; of very many, some."""
+    """The transactions with an open journal beneath a write root, at most ``MOST``."""
     try:
         folder = os.open(state.FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     except OSError:
@@ -210,7 +210,7 @@ def _tool(name: str) -> dict[str, Any]:
 
 
 def _cage(roots: Roots) -> dict[str, Any]:
-    """What keeps QEMU's tools from other files on this host, and whether its owner goes without."""
+    """The cage for QEMU's tools on this host, and whether the host's owner does without."""
     return {"landlock": roots.cage.abi, "lack": roots.cage.lack, "uncaged": roots.cage.uncaged}
 
 
@@ -222,7 +222,7 @@ def main() -> None:
     json.dump(facts(config), sys.stdout)
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the end of the answer
-    # A thread that hangs removes what it made for its trials, if the file system answers once more.
+    # A hanging thread removes the files of its trials, if the file system answers again.
     give_up = time.monotonic() + LINGER
     for thread in threading.enumerate():
         if thread is not threading.current_thread():

@@ -1,6 +1,6 @@
-"""What a job would find if it were started now: the bytes it would read, and the room at its target.
+"""The conditions for a job if it were started now: the bytes to be read, and the room at its target.
 
-Nothing is made and nothing is changed.
+The forecast makes and changes nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TORN: Final = (
 )
 
 PART: Final = "source {path}: only {seen} of {size} bytes could be looked at in time: all others are counted as data"
-LOOK: Final = 2.0  # seconds for the map of a source: whoever asked waits, and QEMU needs a second for a GiB of a vmdk
+LOOK: Final = 2.0  # seconds for the map of a source: the asker waits, and QEMU needs a second for a GiB of a vmdk
 
 
 def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
-    """Size and data of the source, room at the target; raises JobFailed where one of them cannot be looked at."""
+    """Size and data of the source, and room at the target. Raises JobFailed: one of them cannot be examined."""
     cut = spec.type == "backup" and spec.snapshot != cuts.NONE
     source = _source(roots, spec, cut=cut)
     try:
@@ -42,7 +42,7 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
         warnings = [TORN.format(path=volumespec.label(spec.source.volume))] if cut and is_torn(spec, roots) else []
         if seen < source.size:
             warnings.append(PART.format(path=volumespec.label(spec.source.volume), seen=seen, size=source.size))
-        if spec.type != RESTORE:  # what a published image is, its manifest says
+        if spec.type != RESTORE:  # the manifest of a published image tells its format
             warnings += notes_on(spec.source.volume, by(roots))
         return {
             "size": source.size,
@@ -56,7 +56,7 @@ def forecast(roots: Roots, spec: JobSpec) -> dict[str, Any]:
 
 
 def _data_of(source: Source) -> tuple[int, int]:
-    """Bytes of data of a source, and how many of its bytes were looked at; all that was not counts as data."""
+    """Bytes of data of a source, and number of examined bytes; bytes not examined count as data."""
     data, seen, until = 0, 0, time.monotonic() + LOOK
     for extent in source.extents(0, source.size):
         data, seen = data + (extent.length if extent.data else 0), seen + extent.length
@@ -73,15 +73,15 @@ def _source(roots: Roots, spec: JobSpec, *, cut: bool) -> Source:
 
 
 def _allocated(roots: Roots, spec: JobSpec, source: Source) -> int | None:
-    """Bytes that the source takes up, where they say how much a copy of it will."""
+    """Allocated bytes of the source, if they tell the size of a copy; else None."""
     driver = find(spec.type, roots.config.name)
     return driver.allocated(spec, source) if isinstance(driver, Staged) else None
 
 
 def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:
-    """The file system that the target lies in: its number here, its size, what is free; and whether the target exists.
+    """The file system of the target: its number on this host, size and free bytes; and whether the target exists.
 
-    A target that is no file takes nothing up.
+    A target that is no file takes no room.
     """
     bottom = volumespec.bottom(spec.target.volume)
     if not isinstance(bottom, FileVolume):
@@ -101,7 +101,7 @@ def room(roots: Roots, spec: JobSpec) -> dict[str, Any]:
 def _exists(roots: Roots, path: str) -> bool:
     try:
         directory = roots.open_dir(os.path.dirname(path))
-    except JobFailed:  # it is made when the job is opened
+    except JobFailed:  # made when the job is opened
         return False
     try:
         return stat_of(directory, os.path.basename(path)) is not None

@@ -1,8 +1,8 @@
-"""What a pattern matches on this host: plain files beneath the read roots, through no symlink, in order.
+"""The matches of a pattern on this host: plain files beneath the read roots, through no symlink, in order.
 
-As in a shell ``*``, ``?`` and ``[...]`` match within one part of a path, and a leading dot only where it is written.
-Rule: a name that matches and is not taken is named, with the reason: nobody would miss it until the restore.  Only
-files of our own are passed over in silence.
+As in a shell, ``*``, ``?`` and ``[...]`` match within one part of a path, and a leading dot only if the pattern has the
+dot. Rule: a matching name that is not taken is reported, with the reason: its absence would be noticed only at the
+restore. Only our own files are skipped without a report.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from blockworker.host.roots import Roots, kind_of
 from blockworker.targets.names import is_ours
 
 MOST: Final = 1000  # names a pattern may match
-LOOKED: Final = 100_000  # names that are looked at
+LOOKED: Final = 100_000  # names that are examined
 _GLOB: Final = re.compile(r"[*?\[]")
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """A name that a pattern matches and that no job can have; ``path`` is as a message can show it."""
+    """A matching name that no job can read; ``path`` is printable for messages."""
 
     path: str
     why: str
@@ -38,17 +38,17 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What a pattern matches: the files that jobs can have, and what is left out; both sorted."""
+    """The matches of a pattern: readable files, and names left out; both sorted."""
 
     paths: list[str]
     left_out: list[NotTaken]
 
 
 def find_matches(roots: Roots, pattern: str) -> Matches:
-    """The files that match, and all that matches and is no such file.
+    """The matching files, and the matching names that are no such files.
 
     Raises:
-        JobFailed: a directory that is named cannot be read, or there is too much.
+        JobFailed: a directory named in the pattern cannot be read, or the pattern matches too many names.
     """
     try:
         volumespec.checked_path(pattern)
@@ -68,24 +68,23 @@ def find_matches(roots: Roots, pattern: str) -> Matches:
 
 
 class _Walk:
-    """One look at the directories of a pattern, which counts the names that it looks at."""
+    """A walk through the directories of a pattern, with a limit for the examined names."""
 
     def __init__(self, roots: Roots) -> None:
         self._roots, self._budget = roots, LOOKED
         self.left_out: list[NotTaken] = []
 
     def below(self, place: str, part: str, *, named: bool, last: bool) -> list[str]:
-        """The paths in a directory that match one part of the pattern; what matches and is not taken is noted.
+        """The paths in a directory that match one part of the pattern; names left out are noted.
 
-        ``named``: the pattern names the directory, which has to be there.  ``last``: files are wanted, else
-        directories.
+        ``named``: the pattern names the directory, which has to exist. ``last``: match files, else directories.
         """
         try:
             fd = self._roots.open_dir(place, write=False)
         except JobFailed as failed:
             if named:
                 raise
-            if failed.errno != errno.ENOENT:  # else it is gone since
+            if failed.errno != errno.ENOENT:  # else the directory is gone since
                 self.left_out.append(NotTaken(place, failed.text))
             return []
         try:
@@ -120,7 +119,7 @@ def _matches(name: str, part: str) -> bool:
 
 
 def _why_no_file(directory: int, name: str) -> str | None:
-    """Why no job can read this name; "" where one can, None where it is gone since."""
+    """Why no job can read this name; "" if a job can, None if the file is gone since."""
     try:
         st = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISREG(st.st_mode):
@@ -134,7 +133,7 @@ def _why_no_file(directory: int, name: str) -> str | None:
 
 
 def _why_no_directory(directory: int, name: str) -> str | None:
-    """Why nothing below this name is looked at; "" where it is, None where nothing can be below it."""
+    """Why nothing below this name is examined; "" for a directory, None if nothing can be below."""
     try:
         st = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

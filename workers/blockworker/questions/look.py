@@ -1,6 +1,6 @@
-"""A look at volumes, for somebody who waits for it: is it there, how large is it, might it be written?
+"""A look at volumes, for a waiting asker: existence, size, and permission to write.
 
-Nothing is made and nothing is changed; what is found may be otherwise a moment later, and OPEN looks again.
+The look makes and changes nothing; facts may change a moment later, and OPEN looks again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ log = logging.getLogger(__name__)
 
 
 def look(roots: Roots, looks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` what is there, or an errno and a text.
+    """For every ``{"as": "source" | "target" | "new" | "node", "volume": ...}`` its facts, or an errno and a text.
 
-    A ``new`` target need not exist.  ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
-    job that another one has begun.  ``{"as": "glob", "pattern": ...}``: the files that a pattern matches,
-    and what it leaves out.
-    ``{"as": "forecast" | "room", "spec": ...}``: what a job would read, and the room at its target.
-    ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only who answers.
+    A ``new`` target need not exist. ``{"as": "member", "spec": ..., "identity": ...}``: whether this host could take a
+    job begun by another host. ``{"as": "glob", "pattern": ...}``: the files that match a pattern, and the names left
+    out. ``{"as": "forecast" | "room", "spec": ...}``: the bytes that a job would read, and the room at its target.
+    ``{"as": "doctor"}``: the host itself; ``{"as": "machine"}``: only the identity of the host.
     """
     return [_look(roots, each) for each in looks]
 
@@ -87,7 +86,7 @@ def _found(roots: Roots, each: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[str, Any]:
-    """The job's own OPEN once more, which finds everything made: the same source or its cut, and the staging file."""
+    """Repeat the job's own OPEN, which finds everything made: the same source or its cut, and the staging file."""
     host = roots.config.name
     if spec.in_place:
         raise JobFailed(errno.EBUSY, f"target {spec.target.text} is written in place: the job stays on its host")
@@ -97,19 +96,19 @@ def _member(roots: Roots, spec: JobSpec, identity: Identity, cut: Cut) -> dict[s
     if cut:
         return {"size": opened.size, "reads": opened.reads, "writes": opened.writes} | _cut(roots, cut)
     what = identity.changed(opened.identity)
-    if what in REPLACED:  # that it was written to is for the job's own policy to judge
+    if what in REPLACED:  # the job's own policy judges a source that was written to
         raise JobFailed(errno.EBUSY, f"host {host} sees another source under {spec.source.text} ({what})")
     return {"size": opened.size, "reads": opened.reads, "writes": opened.writes}
 
 
 def _cut(roots: Roots, cut: Cut) -> dict[str, Any]:
-    """Whether the cut that a job reads is seen here as well, and can be removed here."""
+    """Check that this host sees the same cut as the job, and can remove the cut."""
     if command(cut.how):
         raise JobFailed(errno.EXDEV, f"its source is cut by '{cut.how}' of the host that it comes from")
     roots.expect_target(cut.path)
     file = open_source(FileVolume(cut.path), roots)
     try:
-        seen = replace(file.identity(), size=int(cut.identity[3]))  # of an image of a format: what is in it
+        seen = replace(file.identity(), size=int(cut.identity[3]))  # for an image of a format: bytes of the content
     finally:
         file.close()
     if Identity.from_list(cut.identity).changed(seen):
@@ -126,7 +125,7 @@ def _source(roots: Roots, volume: Volume) -> dict[str, Any]:
 
 
 def _target(roots: Roots, volume: Volume, *, made: bool = False) -> dict[str, Any]:
-    """A file that may be replaced, or is to be made; a stand-in takes whatever comes, and has the size it was given."""
+    """Facts of a file that may be replaced, or is to be made; a stand-in has only its own size."""
     bottom = volumespec.bottom(volume)
     if isinstance(bottom, NullVolume):
         return {"size": bottom.size, "allocated": 0}
@@ -165,6 +164,6 @@ def _either(roots: Roots, volume: Volume) -> dict[str, Any]:
             raise
         unread = failed
     try:
-        return _target(roots, volume)  # outside of the read roots: it may be meant as a target
+        return _target(roots, volume)  # outside of the read roots: the volume may be meant as a target
     except JobFailed as failed:
         raise unread if failed.errno == errno.EACCES else failed from None

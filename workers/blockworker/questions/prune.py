@@ -1,7 +1,7 @@
 """Remove published backups that no rule keeps: image, digests and manifest, and the directories made for them.
 
-Rule: a file is removed only if the manifest beside it says that it is this job's, and it is as that manifest found it.
-The manifest goes last: who is killed half-way, and comes again, still knows whose the rest is.
+Rule: a file is removed only if the manifest beside it names this job, and the file is unchanged since the manifest. The
+manifest goes last: after a kill half-way, the next try still knows the owner of the rest.
 """
 
 from __future__ import annotations
@@ -31,22 +31,25 @@ log = logging.getLogger(__name__)
 
 
 class PruneRefused(Exception):
-    """A target stays as it is; says why."""
+    """A target stays unchanged; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to go, what stays on this host, and whether anything is to be done at all."""
+    """The removed and the remaining targets on this host, and whether the removal is only a trial."""
 
     going: Sequence[Mapping[str, str]]  # path, job, run, transaction, base
-    remaining: Sequence[str]  # the paths of backups that stay
-    also: Sequence[str] = ()  # the paths of backups that go by another question: nothing depends on them
+    remaining: Sequence[str]  # the paths of remaining backups
+    also: Sequence[str] = ()  # paths of backups removed by another question: nothing depends on them
     dry: bool = False
 
 
 class Pruner:
-    """``in_use``: whether a job has this file, or this name in a directory.  ``permitted``: asked before the first
-    change; once it is refused, somebody gave up waiting, and nothing is changed any more."""
+    """Prunes targets. ``in_use``: whether a job has this file, or this name in a directory.
+
+    ``permitted``: asked before the first change; after a refusal (the asker gave up waiting) nothing is changed any
+    more.
+    """
 
     def __init__(
         self, roots: Roots, *, in_use: Callable[[str, str], bool], permitted: Callable[[], bool] = lambda: True
@@ -55,7 +58,7 @@ class Pruner:
         self._permit: bool | None = None
 
     def answer(self, question: Question) -> list[dict[str, str]]:
-        """For each target: pruned (with ``dry``: it would be), gone (it was not there), or left, and why."""
+        """The state of every target: pruned (``dry``: would be), gone (missing before), or left, with the reason."""
         leaving = {target["path"] for target in question.going} | set(question.also)
         staying = chains.Staying(self._roots, question.remaining, leaving)
         answers = []
@@ -123,7 +126,10 @@ class Pruner:
         return state
 
     def _expect_unused(self, directory: int, path: str, image: int) -> None:
-        """Raises Left: a job has the file, or JobFailed: QEMU has it open.  From here on QEMU does not start on it."""
+        """Check that no job has the file, and lock the image: from here on QEMU does not start on it.
+
+        Raises PruneRefused: a job has the file. Raises JobFailed: QEMU has the file open.
+        """
         identity = ""
         if image >= 0:
             st = os.fstat(image)
@@ -137,7 +143,7 @@ class Pruner:
     def _checked(
         self, directory: int, target: Mapping[str, str], manifest: Mapping[str, Any], beside: os.stat_result
     ) -> int:
-        """A descriptor of the image, -1 if it is not there; raises Left: it is not the one that was published."""
+        """A descriptor of the image, -1 if the image is missing. Raises PruneRefused: not the published image."""
         path, name = target["path"], os.path.basename(target["path"])
         if (manifest.get("job"), manifest.get("run")) != (target["job"], target["run"]):
             raise PruneRefused(f"{path} was replaced: its manifest is of job '{str(manifest.get('job'))[:200]}'")
@@ -149,7 +155,7 @@ class Pruner:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
             same = manifests.describes(manifest, fd)
-            if same is None:  # of a version that did not note which file it is: nothing but the order of times tells
+            if same is None:  # of a version that did not note the file's identity: only the order of times is left
                 raw, st = manifest.get("format", "raw") == "raw", os.fstat(fd)
                 same = st.st_mtime_ns <= beside.st_mtime_ns and (not raw or st.st_size == manifest["size"])
             if not same:
@@ -183,7 +189,7 @@ class Pruner:
 
 
 def _has_digests(directory: int, name: str, manifest: Mapping[str, Any]) -> bool:
-    """Whether the digests beside an image are those that its manifest names, by their content."""
+    """Whether the digests beside an image match its manifest, by content."""
     named = manifest.get("digests")
     if not named:
         return False
@@ -200,7 +206,7 @@ def _has_digests(directory: int, name: str, manifest: Mapping[str, Any]) -> bool
 def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
     """The manifest beside a target, through no symlink.
 
-    A bit of it may have flipped: what it says of its job, its run and the image's size is compared, and that is enough.
+    A bit of the manifest may have flipped: job, run and the image's size are compared, and that is enough.
     """
     path = target["path"] + MANIFEST
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -214,7 +220,7 @@ def _manifest(directory: int, target: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _gone(target: Mapping[str, str], staying: chains.Staying) -> str:
-    """Nothing is there: it was pruned before, unless nothing at all is there that should be."""
+    """The state of a missing target: pruned before, unless every expected backup is missing."""
     if not staying.any_beneath(target["base"]):
         text = f"neither {target['path']} nor any other backup beneath {target['base'] or '/'} is there"
         raise PruneRefused(f"{text}: is it mounted?")
@@ -222,5 +228,5 @@ def _gone(target: Mapping[str, str], staying: chains.Staying) -> str:
 
 
 def question_of(keys: Mapping[str, Any]) -> Question:
-    """As it came with the message."""
+    """The question in a message."""
     return Question(keys["going"], keys["remaining"], keys.get("also", ()), bool(keys.get("dry")))

@@ -1,10 +1,9 @@
-"""What manifests there are below a write root: told a page at a time, for ``blockjobs rescan``.
+"""The manifests below a write root: reported page by page, for ``blockjobs rescan``.
 
-Rule: a manifest is data.  It is opened by its own name in the directory that was listed, never through a symlink, and
-of its image the name beside it is looked at, and the header of an image of a format; nothing that a manifest or an
-image names is opened, and none of them ends a scan.
-A page is bounded by number, by size and by time, and the next one goes on where it ended: directories in the order of
-their names, and in each one its manifests first.
+Rule: a manifest is data. It is opened by its own name in the listed directory, never through a symlink. For its image,
+only the name beside it is examined, and the header of an image of a format; files named in a manifest or an image are
+never opened, and none of them ends a scan. A page is limited by number, size and time, and the next page goes on at its
+end: directories in the order of their names, and in a directory its manifests first.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ from blockworker.targets.proof import MANIFEST
 MANIFESTS: Final = 1000  # in one page
 BYTES: Final = 1 << 20  # of paths and texts in one page
 SECONDS: Final = 15.0  # for one page
-ODD: Final = 20  # of those that do not count, and are told in one page with the reason; all others are counted
+ODD: Final = 20  # rejected manifests reported in one page with the reason; further ones are only counted
 DEEPEST: Final = 100  # directories below a root
-LAYERS: Final = 64  # paths that one image can mean by the files that it lies on
-_BATCH: Final = 1001  # names of one directory that are held at once
+LAYERS: Final = 64  # paths that one image can mean by the files below it
+_BATCH: Final = 1001  # names of one directory held in memory at once
 _ROW: Final = 400  # bytes of a row, beside its texts
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -46,11 +45,11 @@ Position = Sequence[bytes]  # a directory below the root (empty: the root itself
 
 @dataclass(slots=True)
 class Page:
-    """What was found of some directories, one behind the other.
+    """The findings in a series of directories.
 
-    ``odd``: the first manifests that do not count, and directories that cannot be read, each with the reason; ``more``:
-    how many others.  ``restored``: images that a restore has made, which are no backups.  ``after``: where the next
-    page goes on; None: this was the last one.
+    ``odd``: the first rejected manifests and unreadable directories, with the reasons; ``more``: number of further
+    ones. ``restored``: images made by a restore, which are no backups. ``after``: the position of the next page; None:
+    this was the last page.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -74,10 +73,10 @@ def scan_page(
     roots: Roots, root: str, after: Position | None, *, most: int = MANIFESTS, seconds: float = SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Page:  # fmt: skip
-    """The manifests below a write root that come behind a position (None: all), as many as one page holds.
+    """The manifests below a write root after a position (None: from the start), as many as one page holds.
 
     Raises:
-        JobFailed: the root cannot be looked into.
+        JobFailed: the root cannot be read.
     """
     os.close(roots.open_dir(root, what="write root"))
     page, end, size = Page(), clock() + seconds, 0
@@ -91,14 +90,14 @@ def scan_page(
 
 
 def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterator[tuple[int, str, str]]:
-    """Each directory once, with an empty name, and each of its manifests, behind a position."""
+    """Every directory once, with an empty name, and every manifest in it, after a position."""
     others = {other for other in roots.config.write_roots if other != root}
 
     def descend(path: str, behind: list[bytes] | None, name: bytes, depth: int) -> Iterator[tuple[int, str, str]]:
         try:
             directory = roots.open_dir(path)
         except JobFailed as failed:
-            if failed.errno != errno.ENOENT:  # one that was removed meanwhile
+            if failed.errno != errno.ENOENT:  # a directory removed meanwhile
                 page.note(path, failed.text)
             return
         try:
@@ -133,7 +132,7 @@ def _walk(roots: Roots, root: str, page: Page, after: Position | None) -> Iterat
 
 
 def _names(directory: int, after: bytes, wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
-    """The names in a directory behind another one, in order, of which few are held at once."""
+    """The names in a directory after ``after``, in order; only few names are held in memory at once."""
     while True:
         with os.scandir(directory) as entries:
             names = (entry.name for entry in entries if wanted(entry) and os.fsencode(entry.name) > after)
@@ -151,14 +150,14 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int:
-    """Add what a manifest says to a page; how many bytes of it that is."""
+    """Add a manifest to a page; return its bytes in the page."""
     place = f"{path.rstrip('/')}/{name}"
     try:
         row = _row(directory, place, name)
         if row is None:
             page.restored += 1
             return 0
-        FoundBackup.of(row, roots.config.name)  # what does not count is named here, where it lies
+        FoundBackup.of(row, roots.config.name)  # a rejected manifest is reported here, with its path
     except (BadInput, JobFailed, OSError) as wrong:
         why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
         page.note(place, (why or "it cannot be read").removeprefix(f"manifest {place}").strip(": "))
@@ -168,11 +167,11 @@ def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int
 
 
 def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
-    """What a manifest says of the image beside it, as far as a registry needs it; None: it is of no backup.
+    """The registry's facts from a manifest about the image beside it; None: not of a backup.
 
     Raises:
-        BadInput: it is none, it was changed, or it does not fit the image.
-        OSError: it cannot be read.
+        BadInput: the file is no manifest, was changed, or does not fit the image.
+        OSError: the file cannot be read.
     """
     text = _text(directory, name)
     manifest = manifests.parse(text, place)
@@ -201,7 +200,7 @@ def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
 
 
 def _layers(directory: int, place: str, image: str) -> list[str]:
-    """The paths that an image can mean by the names of the files that it lies on."""
+    """The paths that an image can mean by the names of the files below it."""
     found = []
     for path in chains.layers_named(directory, os.path.dirname(place), image):
         with suppress(BadInput):
@@ -224,7 +223,7 @@ def _text(directory: int, name: str) -> bytes:
 
 
 def _size_of(manifest: Mapping[str, Any]) -> int | None:
-    """The size in bytes that the file of the image has; None: the manifest does not say it."""
+    """The size in bytes of the image's file; None: not in the manifest."""
     if manifest.get("format", "raw") == "raw":
         return int(manifest["size"])
     noted = manifest.get("image")
@@ -233,7 +232,7 @@ def _size_of(manifest: Mapping[str, Any]) -> int | None:
 
 
 def _milliseconds(text: object) -> int:
-    """A time of a manifest; 0 where it is none."""
+    """A time of a manifest, in milliseconds; 0 for an invalid time."""
     try:
         return max(0, round(datetime.fromisoformat(str(text)).timestamp() * 1000))
     except (ValueError, OverflowError, OSError):

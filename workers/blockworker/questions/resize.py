@@ -1,6 +1,6 @@
-"""Give an image another size, for somebody who waits for it: what a host does to an image outside of any job.
+"""Give an image another size, for a waiting asker: a change of an image outside of any job.
 
-Rule: the permit is asked for last, when only the system call is left.  It is given once, and to nobody after the asker
+Rule: the permit is asked for last, when only the system call is left. A permit is given once, and never after the asker
 gave up: a message that comes twice, or late, changes nothing.
 """
 
@@ -30,7 +30,7 @@ def resize(
     in_use: Callable[[str, str], bool],
     permitted: Callable[[], bool],
 ) -> dict[str, Any] | None:
-    """The new size, or an errno and a text; None where nobody permits it, or did so before.
+    """Resize an image; return the new size, or an errno and a text; None without a permit.
 
     ``in_use``: whether a job has this file, or this name in a directory; both by device and inode.
     """
@@ -63,7 +63,7 @@ def _resize(
         if in_use(f"{st.st_dev}:{st.st_ino}", _place(roots, path)):
             raise JobFailed(errno.EBUSY, f"{path} is in use by a job that knows it by another name")
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # meets the locks that QEMU has on its images
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # conflicts with QEMU's locks on its images
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise JobFailed(errno.EBUSY, f"{path} is locked by another program") from None
@@ -78,7 +78,7 @@ def _resize(
 
 
 def _place(roots: Roots, path: str) -> str:
-    """The name as a job that writes it has locked it."""
+    """The name in the form locked by a job that writes the file."""
     directory, _, name = path.rpartition("/")
     fd = roots.open_dir(directory or "/")
     try:

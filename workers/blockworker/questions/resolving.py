@@ -1,4 +1,4 @@
-"""A host's part in ``blockjobs resolve``: what is committed and could not be published, resolved as a user says."""
+"""A host's part in ``blockjobs resolve``: resolve, as a user says, a committed job that could not be published."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def resolve(
     answers: Answers, roots: Roots, highest: Highest, *, txn: TxnId, job: JobId, how: Resolution,
     permitted: Callable[[], bool],
 ) -> dict[str, Any] | None:  # fmt: skip
-    """What was done, or an errno and a text; None where nobody permits it.
+    """Resolve a job; return the result, or an errno and a text; None without a permit.
 
-    The job's settle, which is rung for again, tells the registry what was done.
+    The job's settle, which is rung for again, reports the result to the registry.
     """
     try:
         member = next((each for each in answers.members(txn) if each.spec.id == job), None)
-        decision, number, incarnation = answers.decision(txn)  # the registry's word, never a message's
+        decision, number, incarnation = answers.decision(txn)  # from the registry, never from a message
         if member is None or decision != Decision.COMMIT or member.passed == Step.SETTLE or member.claimed:
             raise JobFailed(errno.EINVAL, f"job '{job}' is not one that is committed and waits for its settling")
         if not is_staged(member.spec):

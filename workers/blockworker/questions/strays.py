@@ -1,8 +1,8 @@
-"""Hidden files of ours that no journal names: judged one by one, and removed where nobody can own them any more.
+"""Our hidden files without a journal: judged one by one, and removed if they can have no owner any more.
 
-A file goes only where its name is one of ours (and no date stands in the place of our digits), it is older than a day,
-no journal of this host or of one above or below names it, nobody has it open, no job has its target, and only this host
-writes to its file system.  A reserved name says itself whose it is: the registry is asked.
+A file is removed only if its name is one of ours (and no date stands in the place of our digits), it is older than a
+day, no journal of this host or of a host above or below names it, no process has it open, no job has its target, and
+only this host writes to its file system. The file of a reserved name names its transaction: the registry is asked.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from blockworker.system.filesystem import kind_of
 
 log = logging.getLogger(__name__)
 
-AGE: Final = 24 * 3600.0  # seconds; a file that no journal names is left alone for so long
-# ``.NAME.`` and eight digits of a uuid, and what kind of file it is; or the reservation of a name.  A person may
-# have put a date there.
+AGE: Final = 24 * 3600.0  # seconds; the least age of a removed file without a journal
+# ``.NAME.`` and eight digits of a uuid, and the kind of file; or the reservation of a name. A person may have put a
+# date in the place of the uuid.
 _HIDDEN: Final = re.compile(
     r"\.(?P<name>.+)\.(?P<uuid>[0-9a-f]{8})\.(?P<kind>part|blake3|manifest|manifest\.new|cut|reserved)", re.DOTALL
 )
@@ -42,14 +42,14 @@ Row = dict[str, str]
 
 
 class StrayKept(Exception):
-    """Something stays as it is; says why."""
+    """A file stays unchanged; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepQuestions:
-    """What a sweep asks: which transaction is known there, and whether a job reads or writes a file.
+    """The questions of a sweep to a registry: whether a transaction is known, and whether a job reads or writes a file.
 
-    ``name``: the one that is asked; ``gone``: one of which a person says that it will never come back.
+    ``name``: the registry; ``gone``: a registry that a person says will never come back.
     """
 
     knows: Callable[[str], bool]
@@ -58,7 +58,10 @@ class SweepQuestions:
     gone: str = ""
 
     def expect_gone(self, other: str) -> None:
-        """Raises Left: what another registry has begun may go on there; earlier versions did not note which ("")."""
+        """Raise StrayKept for a file of another registry, which may still use the file.
+
+        Earlier versions did not note the registry ("").
+        """
         if other not in ("", self.name, self.gone):
             text = f"it is of registry {other}, which may go on with it; if that is gone for good"
             raise StrayKept(f"{text}: `blockjobs sweep --lost {other}`")
@@ -66,7 +69,7 @@ class SweepQuestions:
 
 @dataclass(slots=True)
 class Known:
-    """What the journals on this host name."""
+    """The files named in the journals on this host."""
 
     uuids: set[str] = field(default_factory=set)  # of staging files, and the ids of cuts
     unread: list[str] = field(default_factory=list)  # folders in which a journal cannot be read
@@ -76,7 +79,7 @@ class Known:
 
 
 def known_of(roots: Roots, root: Root) -> Known:
-    """What every journal names that may have files beneath a root: those of all roots, and of hosts above and below."""
+    """The files of every journal that may have files beneath a root: of any root, and of hosts above and below."""
     known = Known()
     places = [Root(each) for each in roots.config.target_roots]
     for place in dict.fromkeys([root, *places]):
@@ -96,7 +99,7 @@ def known_of(roots: Roots, root: Root) -> Known:
 
 
 def _unread(folder: str) -> list[str]:
-    """The journals of a folder that are none: nobody knows what they name."""
+    """The damaged journals of a folder: their files are not known."""
     wrong = []
     with suppress(FileNotFoundError):
         for name in os.listdir(folder):
@@ -112,7 +115,7 @@ def _unread(folder: str) -> list[str]:
 
 
 def _add_foreign(known: Known, folder: str) -> None:
-    """Add what the journals of another host name, in a folder that is beneath no root of this one."""
+    """Add the files of another host's journals, in a folder that is beneath no root of this host."""
     try:
         for top, _, names in os.walk(folder, onerror=_raise):
             for name in names:
@@ -144,7 +147,7 @@ def sweep_strays(
         local = kind_of(top)[1]
         for inner, folders, names, _ in os.fwalk(".", dir_fd=top, follow_symlinks=False):
             directory = os.path.normpath(f"{root.path}/{inner}")
-            folders.sort()  # what is told comes in the same order each time
+            folders.sort()  # rows come in the same order at every sweep
             if FOLDER in folders:
                 folders.remove(FOLDER)
                 if directory != root.path and directory not in roots.config.target_roots:
@@ -168,7 +171,7 @@ def sweep_strays(
 def _remove_stray(
     roots: Roots, path: str, name: str, known: Known, registry: SweepQuestions, *, local: bool, dry: bool, now: float
 ) -> str:  # fmt: skip
-    """Remove a file that nobody owns; what it is, or "" where it is somebody's or too young.  Raises Left."""
+    """Remove a file without an owner; return its kind, or "" for an owned or young file. Raises StrayKept."""
     directory = roots.open_dir(path)
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -195,7 +198,7 @@ def _remove_stray(
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # it went meanwhile, or is none of ours
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # removed meanwhile, or not one of ours
             return ""
         raise
     finally:
@@ -203,7 +206,7 @@ def _remove_stray(
 
 
 def _judged(directory: int, name: str, known: Known, registry: SweepQuestions, *, local: bool) -> str:
-    """What a hidden file is; "" where it is somebody's."""
+    """The kind of a hidden file; "" for an owned file. Raises StrayKept."""
     place, found = os.fstat(directory), _HIDDEN.fullmatch(name)
     if found is None:
         holder = read_reservation(directory, name)

@@ -1,10 +1,10 @@
-"""``blockjobs sweep`` on a host: what is left of transactions that the registry does not know.
+"""``blockjobs sweep`` on a host: remove the rest of transactions that the registry does not know.
 
 A registry that was lost, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved
-names that nobody ever settles.  Rules: the registry is asked about every transaction before anything of it is touched,
-and what another registry has begun is left alone until a person says that this one is gone.  What is decided as
-committed, by the journal beneath any root of the host, is published, not removed.  Of files that no journal names
-``strays`` judges.
+names that are never settled. Rules: the registry is asked about every transaction before any file of it is touched. The
+files of another registry are left alone until a person says that this registry is gone. A transaction decided as
+committed, by the journal beneath any root of the host, is published, not removed. Files without a journal are judged by
+``strays``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def sweep_lost(
     roots: Roots, path: str, registry: SweepQuestions, *, dry: bool, now: Callable[[], float] = time.time
 ) -> list[Row]:
-    """Sweep one write root; a row for everything that is removed, published, or left though the registry has lost it.
+    """Sweep one write root; return a row for every removed or published item, and for every lost item that was left.
 
     ``dry``: nothing is changed, and the rows say what would be.
     """
@@ -45,7 +45,7 @@ def sweep_lost(
 
 
 def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuestions, *, dry: bool) -> Row | None:
-    """The row of a transaction; None where the registry knows it."""
+    """The row of a transaction; None if the registry knows the transaction."""
     if registry.knows(record.transaction):
         return None
     row = {
@@ -76,13 +76,13 @@ def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuest
 
 
 def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[str | None, int]:
-    """What was decided about a transaction, as the journal beneath any root of this host has it, and its number.
+    """The decision about a transaction, from the journals beneath all roots of this host, and its number.
 
-    The journal of a root that was away, or full, when the others were settled says nothing of it.  ``prepared``:
-    without that nothing can have been decided but an abort.
+    The journal of a root that was away, or full, during the settlement lacks the decision. ``prepared``: without
+    prepared members, only an abort can have been decided.
 
     Raises:
-        Left: beneath a root that cannot be looked into the transaction may have been committed.
+        StrayKept: the transaction may have been committed beneath a root that cannot be read.
     """
     if record.decision is not None or not prepared:
         return record.decision, record.decision_number
@@ -99,7 +99,7 @@ def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[s
 
 
 def _expect_idle(roots: Roots, member: MemberFiles) -> None:
-    """Raises Left: a copy of the member is at work."""
+    """Check that no copy of the member runs. Raises StrayKept."""
     if member.discarded:
         return
     try:
@@ -107,7 +107,7 @@ def _expect_idle(roots: Roots, member: MemberFiles) -> None:
     except StagingBusy:
         raise StrayKept(f"a copy of job '{member.job}' is at work: end it first") from None
     except JobFailed:
-        return  # it is gone, or another one: then nothing of it is removed
+        return  # gone, or another file: then no file of the copy is removed
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
