@@ -1,1 +1,1 @@
-"""One attempt at a job: its claim, its pause points, its reports, and its end."""
+"""An attempt at a job: claim, pause points, reports, and end."""

@@ -1,4 +1,4 @@
-"""One attempt at a job: claim the job, let the driver work, and report the end."""
+"""An attempt at a job: claim the job, let the driver work, and report the end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from blockworker.targets.staged import StagingBusy
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is retried: no longer than the lease of a lost answer
+PATIENCE: Final = LEASE - MARGIN  # seconds for which a claim is retried: the lease of a lost answer still holds
 AGAIN: Final = 0.2  # seconds between two tries of a request
 
 
@@ -97,7 +97,7 @@ class Attempt:
         return f"failed: {text}" if code else "done"
 
     def _outcome(self) -> tuple[int, str]:
-        """The errno and text with which the job ends; 0 for success."""
+        """The job's final errno and text; 0 for success."""
         spec = self._claim.spec
         try:
             driver = drivers.find(spec.type, self._roots.config.name)

@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 
 FIRST: Final = 0.5  # seconds to the first checkpoint; the interval then doubles up to INTERVAL
 INTERVAL: Final = 2.0  # seconds between checkpoints without a knock
-HANGS_AFTER: Final = 10.0  # seconds that one call may last before its path is reported as hanging
+HANGS_AFTER: Final = 10.0  # seconds that a call may last before the call's path is reported as hanging
 MARGIN: Final = 3.0  # seconds before the end of the lease at which the copy stops
 
 
 class ControlLine:
-    """Progress, lease and orders of one attempt; ``wait`` returns when there is news for the copy.
+    """Progress, lease and orders of an attempt; ``wait`` returns when there is news for the copy.
 
     ``progress`` is called at each checkpoint.  ``pulse``: a number that changes while the work is alive.  ``quiet``:
-    the copy writes nothing, and every checkpoint says so: a hold that follows directly on another hold is acknowledged
-    too.
+    the copy writes nothing, and every checkpoint reports quiet: a hold that directly follows a lifted hold is
+    acknowledged too.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Deaths of copy processes during an attempt, reported by the worker's main process, which alone knows the cause.
+"""Deaths of copy processes during an attempt, reported by the worker's main process: no other process knows the cause.
 
 The watcher releases the job, whether the watcher or this report comes first; the report adds the cause of death and the
 place of the log.

@@ -34,7 +34,7 @@ def processes_to_give_up(marks: Mapping[int, Mark], waited: float) -> list[int]:
 
 
 def follow_end(draining: Callable[[], bool], leave: Callable[[], None] = lambda: None) -> None:
-    """From now on, end this process in time once ``draining`` is true, whatever its children do.
+    """From now on, end this process in time once ``draining`` is true, even if children hang.
 
     ``leave``: sends the last message of this worker.
     """
@@ -49,7 +49,7 @@ def _follow(draining: Callable[[], bool], leave: Callable[[], None]) -> None:
     while True:
         try:
             _end_without_what_hangs(time.monotonic() - began, leave)
-        except (psutil.Error, OSError) as error:  # a child that ends at this instant
+        except (psutil.Error, OSError) as error:  # a child is ending at this instant
             log.debug("one more look at the processes of this worker: %s", error)
         rest.wait(_LOOK)
 

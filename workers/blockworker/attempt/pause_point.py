@@ -24,7 +24,7 @@ from blockworker.drivers.base import Work
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.2  # seconds between checks of conditions that send no wake-up (drain, the lease)
-PARK_AFTER: Final = 60.0  # seconds paused after which a job gives its slot back
+PARK_AFTER: Final = 60.0  # seconds paused before a job gives its slot back
 TELL_EVERY: Final = 2.0  # seconds between progress events for dashboards
 
 
@@ -61,7 +61,7 @@ class PausePoint:
     def _pulse(self) -> int:
         return self._work.pulse() if self._work is not None else 0
 
-    # --- what a driver may call ---------------------------------------------------------------------------
+    # --- calls for drivers --------------------------------------------------------------------------------
 
     def point(self) -> None:
         work = self._work
@@ -145,7 +145,7 @@ class PausePoint:
             running.resume()
 
     def _lost(self) -> bool:
-        """Whether the work cannot continue, after a question to the error policy; raises an error that ends the job."""
+        """Whether the work cannot continue, while the error policy keeps the job; raises an error that ends it."""
         try:
             if self._work is not None:
                 self._work.check()

@@ -1,4 +1,4 @@
-"""Extra processes of the copy worker, one for each attempt that hangs, so that every slot stays usable.
+"""Extra processes of the copy worker, a process for each hanging attempt, so that every slot stays usable.
 
 An attempt that hangs in the kernel keeps its process, possibly for days, and uses no bandwidth meanwhile.  At most as
 many extra processes as there are slots are started, and the extra processes end when no attempt hangs.

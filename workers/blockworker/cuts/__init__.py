@@ -1,1 +1,1 @@
-"""Cuts: the source as it was at one instant, read in place of the live source, and the freezing of guests for a cut."""
+"""Cuts: the state of a source at an instant, read in place of the source, and the freezing of guests for a cut."""

@@ -1,4 +1,4 @@
-"""Cuts: a copy reads the source as the source was at one instant; a cut is made at CUT and removed at SETTLE.
+"""Cuts: the state of a source at an instant, for a copy to read; a cut is made at CUT and removed at SETTLE.
 
 The journal entry of a member names the member's cut from OPEN on, before any file of the cut exists, and until the cut
 is removed.  Every function here runs under the journal's lock.
@@ -110,7 +110,7 @@ def probe(roots: Roots, kept: CutRecord) -> str:
 
 
 def begin(journal: Journal, jobs: Collection[str]) -> None:
-    """Record that the cuts of these jobs are about to be made: from now on, removing a cut is an obligation."""
+    """Record that the cuts of these jobs are about to be made: from now on, every cut has to be removed."""
     if journal.record is None:
         return
     for name in jobs:
@@ -125,7 +125,7 @@ def begin(journal: Journal, jobs: Collection[str]) -> None:
 
 
 def brace(roots: Roots, kept: CutRecord) -> None:
-    """Write the source's dirty pages ahead of a reflink, which would write them first.  Nothing is frozen meanwhile."""
+    """Write the source's dirty pages before a reflink has to.  No source is frozen meanwhile."""
     if kept.how == cuts.REFLINK:
         with suppress(OSError), _beside(roots, kept) as (_, _, source):
             os.fdatasync(source)

@@ -2,8 +2,8 @@
 
     python freezer.py '{"argv": [...], "paths": [...], "limit": 10, "patience": 60}'
 
-The process uses the standard library only and is run by its path.  It calls the command with ``freeze`` and prints
-``frozen``.  It then waits for a byte on standard input, for the end of standard input (the starter is dead), or for the
+The process uses the standard library only and is run by its path.  The process calls the command with ``freeze``,
+prints ``frozen``, and then waits for a byte or the end of standard input (the end: the starter is dead), or for the
 end of ``limit``, and calls ``thaw``.  Lines on standard output:
 
     frozen
@@ -24,13 +24,13 @@ import subprocess
 import sys
 import time
 
-CALL = 60.0  # seconds that one thaw may take
+CALL = 60.0  # seconds that a thaw may take
 TRIES = 3  # number of thaws, a second apart
 DEATH = 2.0  # seconds to wait for a killed freeze before the thaw; a call stuck in the kernel takes longer
 
 
 class FreezeCall:
-    """A call of the command with one word, in a process group of its own: a kill ends the command's children too."""
+    """A call of the command with a single word, in a separate process group: a kill ends the command's children too."""
 
     def __init__(self, argv: list[str], word: str, paths: list[str]) -> None:
         self._said = os.memfd_create("said")

@@ -23,7 +23,7 @@ def find(name: str, host: str) -> Driver:
     """The driver of jobs of type ``name``.
 
     Raises:
-        NoDriver: this host has none, or what is installed under the name cannot be loaded.
+        NoDriver: this host has no driver of the name, or the installed driver cannot be loaded.
     """
     driver = _load(name)
     if driver is None:
@@ -32,9 +32,9 @@ def find(name: str, host: str) -> Driver:
 
 
 def preload() -> None:
-    """Load every driver that is installed, so that processes forked afterwards have them."""
+    """Load every installed driver, for the processes that are forked afterwards."""
     for point in entry_points(group=GROUP):
-        with suppress(Exception):  # one that cannot be loaded: whoever asks for it is told
+        with suppress(Exception):  # a driver that cannot be loaded: ``find`` reports the failure
             _load(point.name)
 
 

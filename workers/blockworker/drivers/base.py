@@ -28,11 +28,12 @@ from blockworker.volumes import Identity
 class Opened:
     """The result of OPEN: the size in bytes, the source's identity, and the locks to take, by device and inode.
 
-    ``cut``: the method by which the source will be cut; "": no cut, and ``uncut`` may give the reason. ``allocated``:
-    bytes that the source occupies, if the source is a raw file; None: unknown. ``warnings``: sentences about deviations
-    from the request that do not fail the job. ``notes``: facts about the source for people, a line each.  ``damage``:
-    defects of the source that do not fail the job. Both are warnings, too.  ``unchecked``: whether an attempt has to
-    check the source for damage before the copy.
+    ``cut``: the method by which the source will be cut; "": no cut, and ``uncut`` may give the reason.
+    ``allocated``: bytes that the source occupies, if the source is a raw file; None: unknown.
+    ``warnings``: sentences about deviations from the request that do not fail the job.
+    ``notes``: facts about the source for people, a line per fact; shown as warnings.
+    ``damage``: defects of the source that do not fail the job, a line per defect; shown as warnings.
+    ``unchecked``: whether an attempt has to check the source for damage before the copy.
     """
 
     size: int
@@ -94,9 +95,9 @@ class Job(Protocol):
 
 
 class Work(ABC):
-    """One attempt at a job, with open volumes.
+    """An attempt at a job, with open volumes.
 
-    One thread calls ``start`` and, from within ``start``, the other methods; a second thread calls ``progress`` and
+    A thread calls ``start`` and, from within ``start``, the other methods; a second thread calls ``progress`` and
     ``pulse``.
     """
 
@@ -173,7 +174,7 @@ class Driver(ABC):
         Called if OPEN said that there is a source to cut: by several threads, for every member on this host at once.
         The members' sources on this host are frozen; the sources on other hosts may not be.  No member of the
         transaction copies before every member has its cut.  On a repeated call the earlier cut may exist; no copy has
-        read the earlier cut. Raises JobFailed.
+        read the earlier cut.  Raises JobFailed.
         """
         return Cut()
 

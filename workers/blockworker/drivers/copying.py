@@ -33,7 +33,7 @@ LONGEST: Final = 5.0  # seconds between two tries of a piece that fails repeated
 
 
 class Copying(Work):
-    """One copy of the whole volume."""
+    """A copy of a whole volume."""
 
     def __init__(self, attached: Attached, job: Job) -> None:
         self._attached, self._job = attached, job
@@ -96,7 +96,7 @@ class Copying(Work):
             log.warning("job %s: source: %s", self._spec.id, line)
 
     def run(self, made: Durability) -> None:
-        """Run one copy to its durable end."""
+        """Run a copy to its durable end."""
         copy = made.copy
         copy.start()
         try:
@@ -152,7 +152,7 @@ class Copying(Work):
             self._job.judge(gone)
 
     def _weigh(self, copy: Copy) -> None:
-        """Judge every pending error before any piece is tried again: several errors at a time cause one stop."""
+        """Judge every pending error before a piece is tried again: several errors at a time cause a single stop."""
         judged = 0
         while len(troubles := copy.troubles) > judged:
             for trouble in troubles[judged:]:
@@ -276,7 +276,7 @@ class Copying(Work):
     def set_speed(self, speed: int) -> None:
         self._throttle.speed = speed
 
-    # --- what it has come to ----------------------------------------------------------------------------
+    # --- progress and result ----------------------------------------------------------------------------
 
     def progress(self) -> Progress:
         return Progress(self._made.copy.offset, self._size, counted(self._before, self._made.copy))

@@ -68,7 +68,7 @@ class Mirror(Staged):
 
 
 class Mirroring(Copying):
-    """One attempt at a mirror."""
+    """An attempt at a mirror."""
 
     def __init__(self, attached: Attached, job: Job) -> None:
         options = job.spec.options
@@ -140,7 +140,7 @@ class Mirroring(Copying):
                 return
 
     def _follow(self, job: Job) -> bool:
-        """Run one pass durably; return whether the pass found no dirty block."""
+        """Run a pass durably; return whether the pass found no dirty block."""
         # The identity before the last pass is not needed; and while the source is frozen, each moment counts.
         before, began = None if self._asked else self._attached.source.identity(), boottime()
         settled, counts, last = self._now
@@ -206,7 +206,7 @@ def _copied(settled: int, copy: Copy) -> int:
 
 
 def _existing(roots: Roots, spec: JobSpec) -> int | None:
-    """The size of the contents that the target would replace; None if there are none."""
+    """The size of the contents that the target would replace; None without contents."""
     if spec.in_place:
         return None  # a device may be larger
     if is_null(spec):

@@ -73,7 +73,7 @@ class Restore(Published):
 
 
 class Restoring(Copying):
-    """One attempt at a restore."""
+    """An attempt at a restore."""
 
     _source: CheckedSource
 

@@ -52,8 +52,8 @@ LONGEST_HOLE: Final = 1 << 30  # largest hole, in bytes, written as zeros at onc
 class Attached:
     """The open volumes of an attempt; ``done``: ranges that an earlier attempt made durable in this very staging file.
 
-    ``whole``: bytes of a block that is always written whole, 0: no such block.  ``lanes``: pieces copied at once.
-    ``hole_step``: largest hole that is one piece, in bytes, 0: no limit.
+    ``whole``: bytes of a block that is always written whole, 0: none.  ``lanes``: pieces copied at once.
+    ``hole_step``: largest hole copied as a single piece, in bytes, 0: no limit.
     """
 
     source: Source
@@ -257,7 +257,7 @@ class Staged(Driver):
 
 
 def attach(roots: Roots, claim: Claim, *, source: Source | None = None, still: bool = False) -> Attached:
-    """Open both volumes for one attempt; the lock of the staging file or device is held until ``close``.
+    """Open both volumes for an attempt; the lock of the staging file or device is held until ``close``.
 
     ``source``: the source, if already open.  ``still``: the source is read without a cut, and a process that begins to
     write to the source ends the attempt.
@@ -394,7 +394,7 @@ def _durable(durable: Checkpoint, staging: str) -> RangeSet:
 
 
 def _source_locks(roots: Roots, spec: JobSpec, identity: Identity) -> str:
-    """The names of the source in the lock table, a line each: no other job may write a volume with such a name."""
+    """The names of the source in the lock table, a line per name: no job may write a volume with a locked name."""
     volume = spec.source.volume
     if identity.kind == "none" or isinstance(volume, FileVolume):  # a file's disk is mounted: never written in place
         return "" if identity.kind == "none" else f"{identity.dev}:{identity.ino}"

@@ -1,4 +1,4 @@
-"""Verify: read a published image from end to end and compare it with its digests; no byte is written or passed on.
+"""Verify: read a whole published image and compare each chunk with its digest; no byte is written or passed on.
 
 A verify may therefore read beneath the host's write roots, too, where backups lie: only an image with a manifest and
 digests beside the image, and only with the target ``null-co``.
@@ -74,7 +74,7 @@ def _record(roots: Roots, path: str) -> dict[str, Any]:
 
 
 class Verifying(Copying):
-    """One attempt at a verification: a copy to no target."""
+    """An attempt at a verification: a copy to no target."""
 
     def start(self, job: Job) -> None:
         super().start(job)

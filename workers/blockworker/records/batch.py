@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Batch:
-    """The members of one call.  ``roots``: roots above the targets.  ``owed``: asks which jobs the registry awaits."""
+    """The members of a call.  ``roots``: roots above the targets.  ``owed``: asks which jobs the registry awaits."""
 
     def __init__(self, roots: Roots, owed: Callable[[], Collection[str]] | None = None) -> None:
         self.roots, self._owed = roots, owed
@@ -46,7 +46,7 @@ class Batch:
         self._found.pop(key, None)
 
     def wanted(self, job: str, alone: Callable[[], bool]) -> Callable[[], bool]:
-        """Build a test whether the registry still waits for a member: one question for the whole batch, else ``alone``.
+        """Build a test whether the registry still waits for a member: a single question for the batch, else ``alone``.
 
         To be called once every member of the batch holds its lock: files that are made without the lock could be made
         after an abort has removed the member's files.
@@ -55,7 +55,7 @@ class Batch:
         return alone if owed is None else lambda: job in self.once("owed", owed)
 
     def place_of(self, target: str, transaction: str, job: str) -> Root:
-        """Find the root of a job's journal, as ``journal.place_of``; one search serves the transaction if it can."""
+        """Find the root of a job's journal like ``journal.place_of``; a transaction shares the search if possible."""
         key = ("place", os.path.dirname(target), transaction)
         if (only := self.once(key, lambda: journals.only_place(self.roots, target, transaction))) is not None:
             return only
@@ -74,7 +74,7 @@ class Batch:
         return self.view(target, transaction, job).member(job)
 
     def hold(self, place: Root, transaction: str) -> Journal:
-        """The journal with its lock held until the end of the batch.  Raises LockBusy."""
+        """Hold the lock of a journal, existing or not, until the end of the batch.  Raises LockBusy."""
         key = place.path, transaction
         if key in self._busy:  # a member of the batch has waited for this lock in vain
             raise self._busy[key]
@@ -87,7 +87,7 @@ class Batch:
         return self._held[key]
 
     def hold_existing(self, place: Root, transaction: str) -> Journal | None:
-        """Hold the lock of an existing journal until the end of the batch; return None if there is no journal."""
+        """Hold the lock of an existing journal until the end of the batch; return None without a journal."""
         key = place.path, transaction
         if key not in self._held and journals.read(self.roots, place, transaction) is None:
             return None
@@ -95,6 +95,6 @@ class Batch:
         return journal if journal.record is not None else None
 
     def hold_journal_of(self, member: MemberFiles) -> Journal | None:
-        """The journal of a member with its lock held; None if there is no journal."""
+        """Hold the lock of a member's journal until the end of the batch; return None without a journal."""
         place = self.place_of(member.target, member.transaction, member.job)
         return self.hold_existing(place, member.transaction)

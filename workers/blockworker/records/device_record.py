@@ -1,4 +1,4 @@
-"""The record of one device that is written in place: a JSON file, replaced under the device's lock."""
+"""The record of a device written in place: a JSON file, replaced under the device's lock."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ VERSION: Final = 1
 class DeviceState(StrEnum):
     OPENED = "opened"  # the job may write to the device, and has not begun
     INVALID = "invalid"  # the job has written, or is about to
-    UNDEFINED = "undefined"  # the job that wrote was given up
+    UNDEFINED = "undefined"  # the job was given up after writing
     VALID = "valid"  # the job has committed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """One device, and the last job on the device."""
+    """A device, and the last job on the device."""
 
     identity: str
     path: str  # path as the job named the device
@@ -40,10 +40,10 @@ class DeviceRecord:
     device_size: int
     token: int = 0
     decision_number: int = 0
-    left_by: str = ""  # the job that began to write, if no job has completed since
+    left_by: str = ""  # the last job to begin writing, if no job has completed since
     left_at: float = 0.0
     manifest: Mapping[str, Any] | None = None  # manifest of the image that a committed job wrote
-    prepared: Mapping[str, Any] | None = None  # the manifest of the job that is about to commit
+    prepared: Mapping[str, Any] | None = None  # the manifest of the job about to commit
     at: float = 0.0
     which: str = ""  # the device as ``which_device`` names it: more exact than ``identity``; "" in an old record
     unknown: Mapping[str, Any] = field(default_factory=dict)  # keys of a later release, written back unchanged

@@ -1,4 +1,4 @@
-"""The host's records of devices that are written in place: for each device, a file on disk and a lock.
+"""The host's records of devices written in place: a file on disk and a lock per device.
 
 A record is ``devices/NAME.json`` in the host's state directory; NAME is made from the device's identity and not from
 the device's path.  A record beneath a write root is found too, and ``take`` moves the record to the state directory.

@@ -1,7 +1,7 @@
 """The content of a journal: a transaction's decision, and each member's files.  Values and their JSON only.
 
 Keys that this release does not know belong to a later release: unknown keys are kept at every level and written back.
-Each text of version 2 carries its own digest: a file name with one flipped bit would name another file.
+Each text of version 2 carries a digest: a file name with a flipped bit would name a different file.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Replaced(NamedTuple):
 
     dev: int
     ino: int
-    which: str = ""  # ``identity.which_file``; "": recorded by a release that knew dev and ino only
+    which: str = ""  # ``identity.which_file``; "": recorded by a release with dev and ino only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberFiles:
-    """The files of one job: enough to publish or remove every file."""
+    """The files of a job: enough to publish or remove every file."""
 
     job: str
     transaction: str
@@ -130,7 +130,7 @@ class MemberFiles:
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """The transaction beneath one root.  ``members``: the members without a file of their own."""
+    """The transaction beneath a root.  ``members``: the members without a separate file."""
 
     transaction: str
     decision: str | None = None  # "commit" or "abort"
@@ -140,7 +140,7 @@ class JournalRecord:
     at: float = 0.0  # time of writing, for people: seconds since the epoch, by a clock that users may set
     boot: str = ""  # the host's boot at the writing; "": written by a version without this field
     uptime: float = 0.0  # seconds from that boot to the writing
-    registry: str = ""  # incarnation of the registry that began it; "": a version without this field
+    registry: str = ""  # incarnation of the journal's first registry; "": a version without this field
     rest: Mapping[str, Any] = _rest()
 
     @property

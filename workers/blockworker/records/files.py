@@ -41,7 +41,7 @@ def unlink(directory: int, name: str) -> None:
 
 
 def look_at(directory: int, name: str) -> Proven | None:
-    """Identity and size of the regular file with this name; None if there is no file, or no regular file."""
+    """Identity and size of the regular file with this name; None for no file, or a file of another kind."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def seen(fd: int) -> Proven:
 
 
 def same_file(one: str, other: str) -> bool:
-    """Whether two identities (``identity.which_file``) belong to one file.
+    """Whether two identities (``identity.which_file``) belong to the same file.
 
     If either file system has no lasting name, the file handles are compared; no handle is given out twice.
     """

@@ -64,7 +64,7 @@ def release(lock: int) -> None:
 
 @contextmanager
 def settled(folder: int, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of tombstones; FileNotFoundError if there is no folder and ``make`` is false."""
+    """A descriptor of the folder of tombstones; FileNotFoundError without a folder, unless ``make`` is true."""
     fd = -1
     while fd < 0:
         try:

@@ -82,7 +82,7 @@ class Highest:
         self.damage = None
 
     def keep_room(self) -> None:
-        """Write the record anew, which reserves room for its next version: a full disk can still record a decision."""
+        """Write the record anew, to reserve room for the next version: a full disk can still record a decision."""
         if self.damage is not None:  # the damaged record is the only evidence: do not overwrite
             log.error("%s", self.damage)
             return

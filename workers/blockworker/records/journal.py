@@ -1,4 +1,4 @@
-"""The journal: the files that a transaction has made beneath one root, and the transaction's decision, on disk.
+"""The journal: the files that a transaction has made beneath a root, and the transaction's decision, on disk.
 
 ``ROOT/.blockjobs/TRANSACTION.journal`` is JSON, replaced whole (``sparefile``); each member beyond the first few has a
 separate file (``member_files``).  Rule: a process that creates, renames or unlinks a file of the transaction holds the
@@ -76,7 +76,7 @@ def _read(folder: int, name: str, path: str) -> JournalRecord | None:
 
 
 class JournalView:
-    """A journal read without its lock, never to be changed.  ``record`` is None if there is no journal."""
+    """A journal read without its lock, never to be changed.  ``record`` is None without a journal."""
 
     def __init__(self, folder: int, transaction: str, path: str) -> None:
         self._folder, self._transaction, self._path = folder, transaction, path
@@ -88,7 +88,7 @@ class JournalView:
         return member_of(self._folder, self.record, self._transaction, job, self._path)
 
     def members(self) -> Iterator[MemberFiles]:
-        """Iterate over the members, reading one file at a time."""
+        """Iterate over the members, reading a file at a time."""
         return members_of(self._folder, self.record, self._transaction, self._path)
 
 
@@ -103,7 +103,7 @@ class Journal(JournalView):
         self._removed = self._emptied = False
 
     def put(self, *members: MemberFiles) -> None:
-        """Run ``putting`` of these members to its end."""
+        """Run ``putting`` of these members to the end."""
         do_alone(self.putting(*members))
 
     def putting(self, *members: MemberFiles) -> Durably[None]:
@@ -118,7 +118,7 @@ class Journal(JournalView):
         if outside and self.record is None:  # first: a reader that finds no journal looks for no members
             self.write(record)
         if inside is not record or self.record is None:
-            self.write(inside)  # not in parallel: the journal is one file for all its members
+            self.write(inside)  # not in parallel: a single file holds these members
         for some in batches(outside, _AT_ONCE):
             with member_files(self._folder, self._transaction, make=True) as files:
                 yield from replacing(files, {member.job: member.dump() for member in some})
@@ -213,7 +213,7 @@ class Journal(JournalView):
         os.fsync(settled)
 
     def _bury(self) -> None:
-        """Remove the journal and the members' files: the tombstone that replaces them is durable."""
+        """Remove the journal and the members' files: the tombstone is durable."""
         remove_member_files(self._folder, self._transaction)
         if remove_file(self._folder, self._name):
             os.fsync(self._folder)
@@ -318,7 +318,7 @@ def _places(roots: Roots, target: str) -> list[Root]:
 
 
 def logged(_item: str, call: Callable[[], T], /) -> T | None:
-    """Call; log and skip an invalid journal, so that one bad journal does not stop the work on the rest."""
+    """Call; log and skip an invalid journal, so that a bad journal does not stop the work on the rest."""
     try:
         return call()
     except JobFailed as failed:
@@ -327,7 +327,7 @@ def logged(_item: str, call: Callable[[], T], /) -> T | None:
 
 
 def scan(roots: Roots, root: Root, each: Each = logged) -> Iterator[JournalRecord]:
-    """Iterate over the open journals beneath the root, without locks.  ``each``: calls the reader of one journal."""
+    """Iterate over the open journals beneath the root, without locks.  ``each``: calls the reader of a journal."""
     return _scan(roots, folder_of(root), each)
 
 
@@ -384,7 +384,7 @@ def _keep_room_of(roots: Roots, root: Root, transaction: str) -> None:
 
 @contextmanager
 def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal]:
-    """The journal with its lock held; ``record`` is None if there is no journal, and then no file stays behind.
+    """Hold the lock of a journal; ``record`` is None without a journal, and no file then stays behind.
 
     Raises:
         LockBusy: another process held the lock for ``patience`` seconds.
@@ -406,7 +406,7 @@ def held(roots: Roots, root: Root, transaction: str, *, patience: float = PATIEN
 
 @contextmanager
 def locked(roots: Roots, root: Root, transaction: str, *, patience: float = PATIENCE) -> Iterator[Journal | None]:
-    """The journal with its lock held; None, and no file is made, if there is no journal."""
+    """Hold the lock of an existing journal; yield None, and make no file, without a journal."""
     if read(roots, root, transaction) is None:
         yield None
         return
@@ -420,8 +420,8 @@ def sweep_tombstones(
     """Remove tombstones older than ``older_than_s``; return the number removed.
 
     Ages come from no wall clock: a tombstone of an earlier boot counts as old as this boot.  Tombstones of earlier
-    boots are also limited in number, newest decisions first, so that a host that boots each night does not collect them
-    without end.  ``now``: seconds since this boot.
+    boots are also limited in number, newest decisions first, so that a host with a boot each night does not collect
+    tombstones without end.  ``now``: seconds since this boot.
     """
     boot, now = read_boot_id(), boottime() if now is None else now
     old: list[str] = []

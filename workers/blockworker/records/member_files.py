@@ -1,6 +1,6 @@
-"""Members of a journal: the first few in the journal itself, and each further member in a separate file.
+"""Members of a journal: the first few in the journal itself, and every further member in a separate file.
 
-The file is ``ROOT/.blockjobs/TRANSACTION.members/JOB``: the cost of a member does not grow with their number.
+The file is ``ROOT/.blockjobs/TRANSACTION.members/JOB``: the cost of a member does not grow with the number of members.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blockworker.system.sparefile import read_text
 
 @contextmanager
 def member_files(folder: int, transaction: str, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of the members' files; -1 if there is no folder and ``make`` is false."""
+    """A descriptor of the folder of the members' files; -1 without a folder, unless ``make`` is true."""
     name = f"{transaction}.members"
     if make:
         with suppress(FileExistsError):
@@ -43,7 +43,7 @@ def has_file(files: int, job: str) -> bool:
 
 
 def remove_member_files(folder: int, transaction: str) -> None:
-    """Remove the files of all members, and the folder of the files.  The sync of ``folder`` is left to the caller."""
+    """Remove the files of the members, and the folder.  The sync of ``folder`` is left to the caller."""
     with member_files(folder, transaction) as files:
         if files < 0:
             return
@@ -65,7 +65,7 @@ def member_of(folder: int, record: JournalRecord | None, transaction: str, job: 
 
 
 def members_of(folder: int, record: JournalRecord | None, transaction: str, path: str) -> Iterator[MemberFiles]:
-    """Iterate over the members of the journal ``record`` of this folder, reading one file at a time."""
+    """Iterate over the members of the journal ``record`` of this folder, reading a file at a time."""
     if record is None or record.clean:
         return
     yield from record.members.values()

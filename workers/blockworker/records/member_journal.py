@@ -1,4 +1,4 @@
-"""The journal of one member: its root, its lock, and the member's current entry."""
+"""The journal of a member: root, lock, and the member's current entry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def place_of_member(roots: Roots, member: MemberFiles) -> Root:
 
 
 def lock_journal_of(roots: Roots, member: MemberFiles) -> AbstractContextManager[Journal | None]:
-    """Lock the journal of a member; None, and no file is made, if there is no journal.
+    """Lock the journal of a member; None, and no new file, without a journal.
 
     Raises:
         LockBusy: another process held the lock for ``journal.PATIENCE`` seconds.

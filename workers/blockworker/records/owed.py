@@ -1,8 +1,8 @@
-"""Aborts that could not reach a write root because its disk is away: noted here, carried out once the disk is back.
+"""Aborts that could not reach a write root on a missing disk: noted, and carried out once the disk is back.
 
-A member whose OPEN was never answered has mostly made nothing, and its run does not wait for the disk.  If a worker
-died in the middle of that OPEN, the disk still has a journal; ``owed.json`` in the host's state directory records the
-decision about that journal.
+A member without an answer to OPEN has mostly made no file, and the run does not wait for the disk.  If a worker
+died in the middle of the OPEN, the disk still has a journal; ``owed.json`` in the host's state directory records the
+decision about the journal.
 """
 
 from __future__ import annotations

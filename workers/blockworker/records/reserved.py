@@ -1,4 +1,4 @@
-"""The reservation of a target's name from OPEN on: two hosts with one shared directory see each other here.
+"""The reservation of a target's name from OPEN on: two hosts with a shared directory notice a conflict.
 
 ``.NAME.reserved`` is made beside the target, never over an existing file, and names its owner: JSON with run, job,
 host, transaction, the uuid of the staging file and the registry.  The journal records the member before the reservation
@@ -20,7 +20,7 @@ from blockworker.system import kernel
 from blockworker.system.sparefile import read_text
 from blockworker.system.together import Durably
 
-_LARGEST: Final = 1 << 16  # bytes; a reservation has hundreds, but others may have written any file there
+_LARGEST: Final = 1 << 16  # bytes; a reservation has hundreds, but foreign users may have written any file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def reserving_name(directory: int, member: MemberFiles, host: str, registry: str
 
 
 def release_name(directory: int, member: MemberFiles) -> None:
-    """Remove the reservation of a member, if the member has one.  The sync of the directory is left to the caller.
+    """Remove the reservation of a member, if present.  The sync of the directory is left to the caller.
 
     Raises OSError: the owner cannot be read now; the reservation would stay and block the name for every job.
     """
@@ -88,7 +88,7 @@ def release_name(directory: int, member: MemberFiles) -> None:
 
 
 def read_reservation(directory: int, name: str, *, certain: bool = False) -> Reservation | None:
-    """Read a reservation; None if there is no file, an empty Reservation if the file is unreadable.
+    """Read a reservation; None without a file, an empty Reservation if the file is unreadable.
 
     ``certain``: a file that is unreadable now, and may be this host's, raises OSError.
     """

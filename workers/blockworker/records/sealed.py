@@ -1,4 +1,4 @@
-"""JSON texts that carry a digest of their other bytes: a changed byte is always noticed."""
+"""JSON texts with a digest of the remaining bytes: a changed byte is always noticed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def seal(keys: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 
 def is_whole(text: bytes, digest: object) -> bool:
-    """Whether the text is unchanged since ``digest``, which was read from the text, was computed."""
+    """Whether the text matches ``digest``, which was read from the text."""
     told = str(digest).encode(errors="replace")
     before, _, after = text.rpartition(told)
     return len(told) == len(_BLANK) and blake3(before + _BLANK.encode() + after).hexdigest().encode() == told

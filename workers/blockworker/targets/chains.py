@@ -82,7 +82,7 @@ class Staying:
 
 
 def lying_on(directory: int, path: str) -> str:
-    """The name of an image that lies on the file ``path``, from the same open ``directory``; "" if there is none.
+    """The name of an image that lies on the file ``path``, from the same open ``directory``; "" for none.
 
     An overlay made less than ``_KEPT`` seconds ago may be missed: thousands of jobs may share a directory, and each job
     would read the headers of every file.

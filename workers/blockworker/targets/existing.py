@@ -90,7 +90,7 @@ def _places_in_source(roots: Roots, spec: JobSpec) -> dict[tuple[int, int], int]
 
 
 def open_existing(roots: Roots, path: str) -> int | None:
-    """Open the file that a target would replace for reading; None if there is no file.
+    """Open the file that a target would replace for reading; None without a file.
 
     Raises JobFailed, OSError.
     """
@@ -111,7 +111,7 @@ def open_existing(roots: Roots, path: str) -> int | None:
 
 
 def existing_contents(roots: Roots, volume: Volume) -> Contents | None:
-    """The contents of a target's existing file, by its format; None if there is no file.  Raises JobFailed, OSError."""
+    """The contents of a target's existing file, by its format; None without a file.  Raises JobFailed, OSError."""
     fd = open_existing(roots, volumespec.label(volume))
     if fd is None:
         return None

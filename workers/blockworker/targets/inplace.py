@@ -34,8 +34,8 @@ from blockworker.volumes.overlap import lock_text, meet, spans_of, spans_of_volu
 
 log = logging.getLogger(__name__)
 
-_PAGE: Final = 4096  # bytes; a range zeroed by one call begins and ends at a page boundary
-HOLE_STEP: Final = 16 << 20  # bytes of a hole zeroed by one call: a pause waits for the call
+_PAGE: Final = 4096  # bytes; a range zeroed by a call begins and ends at a page boundary
+HOLE_STEP: Final = 16 << 20  # bytes of a hole zeroed by a single call: a pause waits for the call
 
 
 # --- the steps ----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def abort(roots: Roots, job: str, number: int) -> str:
 
 
 class DeviceTarget(Written):
-    """The device of a job, taken for one attempt; offsets are relative to the copied range."""
+    """The device of a job, taken for an attempt; offsets are relative to the copied range."""
 
     def __init__(self, fd: int, held: Held, record: DeviceRecord) -> None:
         super().__init__(fd, record.size, record.path, record.offset)
@@ -229,7 +229,7 @@ class DeviceTarget(Written):
                 self._held.close()  # last: the next holder of this lock finds the device free
 
 
-# --- what they share ----------------------------------------------------------------------------------
+# --- shared functions ---------------------------------------------------------------------------------
 
 
 def _path(spec: JobSpec) -> str:

@@ -86,7 +86,7 @@ def _above(root: Root, directory: str) -> list[str]:
 
 @contextmanager
 def _notes(roots: Roots, root: Root, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder of notes; -1 if there is no folder and ``make`` is false."""
+    """A descriptor of the folder of notes; -1 without a folder, unless ``make`` is true."""
     fd = -1
     try:
         folder = roots.open_dir(folder_of(root))

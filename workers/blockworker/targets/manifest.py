@@ -95,7 +95,7 @@ def _iso(at: datetime) -> str:
 
 
 def dump(manifest: Mapping[str, Any]) -> bytes:
-    """The text of a manifest, with a digest of the other bytes: a changed byte is always noticed."""
+    """The text of a manifest, with a digest of the remaining bytes: a changed byte is always noticed."""
     return seal(manifest, indent=2)
 
 

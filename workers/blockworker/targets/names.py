@@ -15,13 +15,13 @@ _HIDDEN: Final = re.compile(r"\..+\.(?:[0-9a-f]{8}\..+|reserved)", re.DOTALL)
 
 
 def is_ours(path: str) -> bool:
-    """Whether a path names one of our files: a staging file, a cut, a journal, digests or a manifest."""
+    """Whether a path leads to a file of ours: a staging file, a cut, a journal, digests or a manifest."""
     *above, name = path.split("/")
     beside = name.endswith(SUFFIXES[1:])  # our staging files are hidden: a visible NAME.part is a user's file
     return FOLDER in above or name == FOLDER or beside or _HIDDEN.fullmatch(name) is not None
 
 
 def expect_foreign(path: str) -> None:
-    """Refuse a path that names one of our files.  Raises JobFailed."""
+    """Refuse a path to a file of ours.  Raises JobFailed."""
     if is_ours(path) or path.endswith(SUFFIXES):
         raise JobFailed(errno.EACCES, f"{path} is a file of blockjobs' own: an image was expected")

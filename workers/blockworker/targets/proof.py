@@ -1,4 +1,4 @@
-"""The check, before any file of a member is renamed, that the files are still those that PREPARE has proven."""
+"""The check, before a file of a member is renamed, that every file is unchanged since PREPARE has proven the file."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def publish_description(roots: Roots, directory: int, member: MemberFiles) -> No
     if member.digests:
         _publish_beside(roots, directory, member, member.digests, member.name + DIGESTS)
     elif _may_replace(roots, member):
-        unlink(directory, member.name + DIGESTS)  # digests of the replaced image
+        unlink(directory, member.name + DIGESTS)  # the replaced image's digests
     _publish_beside(roots, directory, member, member.manifest, member.name + MANIFEST)
 
 

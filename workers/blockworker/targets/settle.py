@@ -228,7 +228,7 @@ def clean_transaction(roots: Roots, transaction: str, root: Root, *, patience: f
 def close_settled(roots: Roots, root: Root, each: Each = journals.logged) -> int:
     """Close settled journals whose worker died before closing the journal; return the number closed.
 
-    ``each``: calls the work on one journal, so that a bad journal does not stop the work on the rest.
+    ``each``: calls the work on a journal, so that a bad journal does not stop the work on the rest.
     """
     closed = 0
     for record in journals.scan(roots, root, each):

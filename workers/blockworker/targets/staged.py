@@ -1,4 +1,4 @@
-"""A staging file as a target: owned by one process while the file is open, and sparse.
+"""A staging file as a target: owned by a single process while the file is open, and sparse.
 
 The fence is the exclusive flock that a process holds until its end: a stopped process keeps the flock, so that no other
 process writes meanwhile; a dead process has lost the flock.  No check in the writer could promise as much.
@@ -72,7 +72,7 @@ def _own(fd: int, path: str, deadline: float) -> None:
 
 
 class StagedTarget(Written):
-    """The staging file of a member, taken for one attempt."""
+    """The staging file of a member, taken for an attempt."""
 
     def __init__(self, fd: int, member: MemberFiles, digests: DigestFile | None, *, fresh: bool) -> None:
         super().__init__(fd, member.size, f"{member.directory}/{member.staging}")
