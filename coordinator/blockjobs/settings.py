@@ -15,7 +15,7 @@ from blockjobs.registry.address import has_user_alone, with_password_file
 
 PREFIX: Final = "BLOCKJOBS_"
 URL: Final = "BLOCKJOBS_REDIS_URL"
-QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator that `up` runs
+QMP: Final = "BLOCKJOBS_QMP"  # for shells only: the socket of the coordinator run by `up`
 
 DAY: Final = 24 * 3600 * 1000  # ms
 
@@ -59,19 +59,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     redis_url: str = ""  # empty: look in ``dir``/env
-    redis_password_file: Path | None = None  # password of a user named in the URL without one
+    redis_password_file: Path | None = None  # password of a user named in the URL, if the URL has none
     dir: Path | None = Field(default_factory=state_directory)
     # The key that signs webhooks: the secret itself, or the file whose first line is the secret.  Never in a run file.
     notify_secret: SecretStr = SecretStr("")
     notify_secret_file: Path | None = None
     notify_delays: str = "10,30,120,420"  # seconds between tries to send a notice: five tries in ten minutes
-    # Records of runs use the memory of Redis: a fleet of many small runs keeps its records for a shorter time.
+    # Records of runs use the memory of Redis: a fleet of many small runs keeps records for a shorter time.
     keep_runs_days: float = Field(default=90, gt=0, le=36_500)  # figures and records of ended runs
     keep_events_days: float = Field(default=7, gt=0, le=36_500)
     # How long a condition lasts until it needs a person (``notify.attention`` of a run file).
     held_minutes: float = Field(default=30, gt=0, le=1_000_000)  # a job is held
     owes_minutes: float = Field(default=10, gt=0, le=1_000_000)  # a host does not answer
-    idle_minutes: float = Field(default=15, gt=0, le=1_000_000)  # jobs wait for a host whose slots are free
+    idle_minutes: float = Field(default=15, gt=0, le=1_000_000)  # jobs wait for a host with free slots
 
     @field_validator("notify_delays")
     @classmethod
@@ -120,7 +120,7 @@ def read_settings() -> Settings:
 def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
     """The URL of Redis: the flag, else BLOCKJOBS_REDIS_URL, else the URL in the ``env`` file of a running ``up``.
 
-    The password of a user whom the URL names without one is in BLOCKJOBS_REDIS_PASSWORD_FILE, and is not in the URL.
+    If the URL names a user without a password, the password is in BLOCKJOBS_REDIS_PASSWORD_FILE, and not in the URL.
 
     Raises:
         NoRedis: no URL is given.
@@ -137,7 +137,7 @@ def find_url(flag: str | None = None, settings: Settings | None = None) -> str:
 
 
 def read_env(directory: Path) -> str:
-    """The URL in ``directory/env``; empty without one."""
+    """The URL in ``directory/env``; "" without such a line."""
     try:
         lines = (directory / "env").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

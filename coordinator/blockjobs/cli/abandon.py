@@ -1,4 +1,4 @@
-"""``abandon``: give up a host that will not come back."""
+"""``abandon``: give up a host lost for good."""
 
 from __future__ import annotations
 

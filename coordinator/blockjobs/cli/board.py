@@ -1,4 +1,4 @@
-"""The state of the jobs of some runs, kept current by events: each event costs a step, for any number of jobs.
+"""The state of the jobs of some runs, kept current by events: an event costs a step, for any number of jobs.
 
 Pure: events, glances and the time are passed in.
 """
@@ -18,7 +18,7 @@ from blockjobs.registry.events import Event
 from blockjobs.registry.glances import Glance
 from blockjobs.registry.views import JobPlace, JobView, RunView
 
-WINDOW: Final = 6.0  # seconds over which a rate is measured; attempts report every two seconds
+WINDOW: Final = 6.0  # seconds of the window that measures a rate; attempts report every two seconds
 OVER: Final = ("done", "failed", "cancelled")
 
 
@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(slots=True)
 class Tally:
-    """The state of a run: sums over its jobs."""
+    """The state of a run: sums over the jobs."""
 
     id: RunId
     jobs: int
@@ -107,7 +107,7 @@ class Tally:
 
     @property
     def outcome(self) -> RunOutcome:
-        """The outcome of a run that has ended."""
+        """The outcome of an ended run."""
         return (
             RunOutcome.SKIPPED
             if self.replaced
@@ -133,7 +133,7 @@ class Board:
         return all(tally.ended for tally in self.runs.values())
 
     def add(self, run: RunView, rows: Iterable[Row]) -> None:
-        """Follow a run from now on.  ``rows``: its jobs without the dismissed jobs."""
+        """Follow a run from now on.  ``rows``: the jobs of the run without the dismissed jobs."""
         tally = self.runs[run.id] = Tally(
             run.id, run.jobs, run.published / 1000, run.ended / 1000, replaced=run.replaced
         )
@@ -177,7 +177,7 @@ class Board:
         return True
 
     def to_poll(self) -> list[JobPlace]:
-        """The jobs whose progress may have moved: running jobs, and jobs with an event since the last poll."""
+        """The jobs to poll for progress: running jobs, and jobs with an event since the last poll."""
         ids = {**self.claimed, **self.changed}
         return [self.rows[job].place for job in ids]
 

@@ -50,7 +50,7 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str 
 
 
 def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None) -> list[str]:
-    """Lines on targets whose notification by apprise cannot be confirmed.
+    """Lines on notify targets without a confirmed apprise on the coordinator's side.
 
     Raises:
         BadInput: a target cannot be notified.
@@ -69,7 +69,7 @@ def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None
 
 
 def about(plan: RunPlan, globs: Sequence[str]) -> Iterator[str]:
-    """A line for each transaction of the file; a glob counts for one job on each host."""
+    """A line per transaction of the file; a glob counts for a job on every host."""
     policies = plan.fields.policies
     names = [transaction_name(plan.run, job.transaction, policies) for job in plan.jobs]
     jobs = Counter(names)

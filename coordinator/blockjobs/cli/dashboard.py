@@ -26,7 +26,7 @@ from blockjobs.settings import find_url
 
 # Flower shows neither by default: args name the job or the transaction, result has the progress.
 COLUMNS: Final = "name,args,state,result,received,runtime,worker"
-SET: Final = {  # options of Flower -> values, whatever the environment or a file in the current directory says
+SET: Final = {  # options of Flower -> values, stronger than the environment and files in the current directory
     "address": "127.0.0.1",
     "read_only": True,
     "tasks_columns": COLUMNS,
@@ -58,7 +58,8 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
 def refusal(host: str, method: str, path: str) -> int:
     """The error status for a request; 0: Flower answers.
 
-    A page of another site may make its own name point to this machine: such a request is known by its ``Host``.
+    A page of another site may make its own name point to this machine: the ``Host`` of the request shows the page's
+    name.
     """
     if host not in HERE:
         return 403
@@ -68,7 +69,7 @@ def refusal(host: str, method: str, path: str) -> int:
 
 
 def worker_of(path: str) -> str:
-    """The worker of a requested worker page, which needs remote control: the worker's tasks are shown instead."""
+    """The worker of a requested worker page; the page needs remote control, so the worker's tasks are shown instead."""
     return unquote(path.removeprefix("/worker/")) if path.startswith("/worker/") else ""
 
 

@@ -1,6 +1,6 @@
 """``demo``: three hosts on this machine back up real disk images as one transaction; then a source breaks.
 
-Every file is in one directory, which is made anew at every start; the fleet runs as long as the demo.
+The files of the demo are in a single directory, made anew at every start; the fleet runs as long as the demo.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Demo:
 
     @contextmanager
     def fleet(self) -> Iterator[str]:
-        """Run ``blockjobs up`` with the demo's hosts during the context; gives the URL of its Redis."""
+        """Run ``blockjobs up`` with the demo's hosts during the context; gives the URL of the fleet's Redis."""
         title("blockjobs up: Redis, coordinator, finalizer, and two workers for each host")
         log = self.directory / "up.log"
         hosts = [f"--host={host}={self.root(host)}" for host in HOSTS]
@@ -232,7 +232,7 @@ class Demo:
 
 
 class Interlude:
-    """Pause a job at a third of its copy, and resume it a little later; driven by the follower's updates."""
+    """Pause a job at a third of the copy, and resume the job a little later; driven by the follower's updates."""
 
     def __init__(self, fleet: Fleet, job: JobId) -> None:
         self._here, self._job, self._resume_at, self._over = fleet, job, 0.0, False

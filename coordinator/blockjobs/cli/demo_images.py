@@ -20,7 +20,7 @@ PIECE: Final = 8 << 20  # bytes of an incompressible file
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """An image to make: its host, its name, and the hundredths of its size that are files."""
+    """An image to make: host, name, and the part of the size taken by files, in hundredths."""
 
     host: str
     name: str
@@ -81,7 +81,7 @@ def grow(tree: Path, size: int, *, seed: str) -> None:
 
 
 def library() -> Iterator[tuple[Path, Path]]:
-    """The files of Python's library, and their names within the library."""
+    """The files of Python's library, and the names of these files within the library."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name not in ("site-packages", "__pycache__", "test"))

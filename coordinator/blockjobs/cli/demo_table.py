@@ -14,7 +14,7 @@ TITLES = ["RUN", "JOBS", "BYTES", "SECONDS", "DECISION", "PAUSED WITHIN"]
 
 @dataclass(slots=True)
 class Story:
-    """A run, by its events."""
+    """The figures of a run, by the run's events."""
 
     run: RunId
     jobs: int = 0
@@ -27,7 +27,7 @@ class Story:
 
 
 def stories(events: Iterable[Event]) -> list[Story]:
-    """The runs of the events, in the order of their starts."""
+    """The runs of the events, in the order of the starts."""
     found: dict[str, Story] = {}
     for event in events:
         if event.run:

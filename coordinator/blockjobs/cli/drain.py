@@ -1,4 +1,4 @@
-"""``drain`` and ``undrain``: let a host or a volume come to rest, and let it work again."""
+"""``drain`` and ``undrain``: let a host or a volume come to rest, and let the host or volume work again."""
 
 from __future__ import annotations
 

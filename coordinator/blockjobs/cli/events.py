@@ -1,4 +1,4 @@
-"""``events``: past events, one line each, and events to come."""
+"""``events``: past events, a line per event, and events to come."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def events(ids: tuple[str, ...], follow: bool, since: str | None, json: bool, ur
 
 
 def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
-    """The event to begin after: a run or job has no events before its submission."""
+    """The event to begin after: a run or job has no events before the submission."""
     if since is not None:
         return fleet.registry.events.last() if since == "now" else checked(since)
     begins = []

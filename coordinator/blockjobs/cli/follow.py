@@ -1,4 +1,4 @@
-"""Follow runs: events as they come, and twice a second the progress of running jobs.
+"""Follow runs: new events at once, and twice a second the progress of running jobs.
 
 The cost of an update depends on changed and running jobs, never on the number of jobs.
 """
@@ -59,7 +59,7 @@ class Show(Protocol):
 
 
 class LineFollower:
-    """A line for each event, for output that is not a terminal."""
+    """A line per event, for an output other than a terminal."""
 
     def events(self, news: Sequence[Event]) -> None:
         now = time.time()
@@ -92,7 +92,7 @@ def shown(*, json: bool = False) -> Iterator[Show]:
 
 
 def join(fleet: Fleet, board: Board, run_id: RunId) -> None:
-    """Put a run on the board with its present state, if its record can be read."""
+    """Put a run on the board with the present state, unless the record is unreadable."""
     for run in fleet.registry.views.runs_of([run_id]):
         board.add(run, map(Row.of, fleet.list(run_id)))
 
@@ -104,8 +104,8 @@ def follow(
 ) -> None:  # fmt: skip
     """Keep ``board`` current and show it until ``until`` returns true.
 
-    ``joins``: whether to follow a run that is published meanwhile, too.  ``each``: called at every update. A run that
-    disappears from the registry is no longer followed, and is listed in ``board.gone``.
+    ``joins``: whether to follow a newly published run, too.  ``each``: called at every update. A run removed from the
+    registry is no longer followed, and is listed in ``board.gone``.
 
     Raises:
         SightLost: Redis was away for longer than the stream's patience.
@@ -136,13 +136,13 @@ def follow(
 
 
 def strange(fleet: Fleet, board: Board) -> list[RunId]:
-    """The runs that go on by their events, but are over or gone by their records."""
+    """The runs that go on by the events, but are over or gone by the records."""
     going = [run for run, tally in board.runs.items() if not tally.ended]
     return [run for run, over in fleet.glances.ends(going).items() if over is not False]
 
 
 def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
-    """Read the state of a run from its records again, or drop the run if its records are gone."""
+    """Read the state of a run from the records again, or drop the run if the records are gone."""
     try:
         there = fleet.registry.views.run_id(run)
         found = [(view, [*map(Row.of, fleet.list(there))]) for view in fleet.registry.views.runs_of([there])]
@@ -157,7 +157,7 @@ def look_again(fleet: Fleet, board: Board, run: RunId, show: Show) -> None:
 
 
 def verdict(board: Board, run_id: RunId, skipped: Sequence[Skipped] = (), *, met: bool = False) -> list[str]:
-    """The outcome of a run: a line, and a line for each failure and each skipped part.
+    """The outcome of a run: a line, and further lines for failures and skipped parts.
 
     ``met``: the run is partial, and the run file accepts this.
     """

@@ -1,4 +1,4 @@
-"""Ask the fleet for facts unknown to a run file before each start: absent hosts, and the matches of globs.
+"""Ask the fleet for facts unknown to a run file before every start: absent hosts, and the matches of globs.
 
 No job is started and nothing is changed.
 """
@@ -42,7 +42,7 @@ def gather(fleet: Fleet, read: RunFileRead, say: Callable[[str], None], *, patie
 
 
 def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
-    """The hosts that cannot take a job now, each with the reason."""
+    """The hosts that cannot take a job now, with the reasons."""
     known = fleet.registry.hosts.known()
     away = {}
     for host in hosts:
@@ -56,7 +56,7 @@ def absent(fleet: Fleet, hosts: Iterable[Host]) -> dict[Host, str]:
 def resolve(
     fleet: Fleet, globs: Iterable[Glob]
 ) -> tuple[dict[Glob, tuple[str, ...] | str], dict[Glob, list[tuple[str, str]]]]:
-    """The matches of globs on their hosts, asked in parallel, and the matches left out of each glob.
+    """The matches of globs on the hosts, asked in parallel, and by glob the matches left out.
 
     A text in place of the files says why a glob could not be answered.
     """
@@ -76,7 +76,7 @@ def resolve(
 
 
 def ask(fleet: Fleet, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]] | str]:
-    """The answers of hosts about their own volumes; a text for a host that did not answer."""
+    """The answers of hosts about local volumes; a text for a host without an answer."""
     if not looks:
         return {}
     from blockjobs.ask.doorbell import Doorbell  # noqa: PLC0415 - Celery takes half a second to import
@@ -103,7 +103,7 @@ def _wanted(fleet: Fleet, read: RunFileRead) -> dict[Host, int]:
 def _waited(
     fleet: Fleet, wanted: Mapping[Host, int], away: dict[Host, str], say: Callable[[str], None]
 ) -> dict[Host, str]:
-    """Wait until every host worth a wait is up, or its time is over; return the hosts still away."""
+    """Wait until every host worth a wait is up, or the time is over; return the hosts still away."""
     began = time.monotonic()
     stream = Stream(fleet.registry, fleet.registry.events.last(), Patience(say=say))
     away, told = absent(fleet, wanted), set[Host]()

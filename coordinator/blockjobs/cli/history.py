@@ -1,4 +1,4 @@
-"""``history``: the past of every run of a name, with figures, whether its jobs are still on record or not."""
+"""``history``: the past of every run of a name, with figures, for jobs on record and dismissed jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = 20  # runs, unless asked for more
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """A run and its remaining backups: number of targets, rules that keep them, targets that could not be pruned."""
+    """A run and the remaining backups: number of targets, rules that keep them, targets that could not be pruned."""
 
     run: RunView
     there: int  # targets
@@ -35,7 +35,7 @@ class HistoryEntry:
 
     @property
     def word(self) -> str:
-        """The outcome of the run, or its state before the end."""
+        """The outcome of the run, or the state before the end."""
         run = self.run
         return run.outcome if run.ended or run.replaced else "queued" if run.queued else "running"
 
@@ -108,14 +108,14 @@ def told_of(fleet: Fleet, shown: Sequence[RunView], known: Sequence[RunView]) ->
 
 
 def stay(fleet: Fleet, siblings: Sequence[RunView]) -> dict[PublishedTarget, tuple[str, ...]]:
-    """The remaining targets of the runs of a name, with the rules that keep each; without a rule: to be pruned."""
+    """The remaining targets of the runs of a name, with the rules for keeping; without a rule: to be pruned."""
     targets = fleet.registry.history.targets(siblings)
     fate = keep.plan(targets, keeps(siblings, targets))
     return {target: fate.kept.get(target, ()) for target in targets if target not in fate.replaced}
 
 
 def table(found: Sequence[HistoryEntry], now: float) -> list[str]:
-    """A line for each run, and further lines for its remarks."""
+    """A line per run, and further lines for remarks on the run."""
     rows = [["RUN", "BEGAN", "TOOK", "JOBS", "READ", "WRITTEN", "RATE", "OUTCOME", "TARGETS"]]
     rows += [cells(each, now) for each in found]
     lines = list(aligned(rows))

@@ -1,4 +1,4 @@
-"""``hosts``: the registered hosts and their states."""
+"""``hosts``: the registered hosts, with states."""
 
 from __future__ import annotations
 

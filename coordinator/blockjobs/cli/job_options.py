@@ -1,4 +1,4 @@
-"""The options of commands that start runs, and the types of their values."""
+"""The options of commands that start runs, and the types of these options' values."""
 
 from __future__ import annotations
 

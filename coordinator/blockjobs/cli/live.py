@@ -1,4 +1,4 @@
-"""Live bars: a line for each running job and for each run, redrawn at every update."""
+"""Live bars: a line per running job and per run, redrawn at every update."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class LocalHost:
 
 
 def local_hosts(named: Sequence[str], root: Path) -> list[LocalHost]:
-    """The hosts of the command line, each with an existing directory as its root.
+    """The hosts of the command line, with existing directories as roots.
 
     Raises:
         BadInput: a bad name, a name given twice, a root that is no directory.
@@ -54,7 +54,7 @@ def write_host(
     directory: Path, host: LocalHost, slots: int, *, allow_overwrite: bool = False, allow_in_place: bool = False,
     devices: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """Write the host's ``host.toml``; keys that ``up`` does not decide keep their values in an existing file."""
+    """Write the host's ``host.toml``; keys not decided by ``up`` are kept from an existing file."""
     path = directory / "hosts" / f"{host.name}.toml"
     path.parent.mkdir(mode=0o700, exist_ok=True)
     kept: dict[str, Any] = {"allow-overwrite": False, "allow-in-place": False, "devices": []}

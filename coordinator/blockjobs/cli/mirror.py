@@ -1,4 +1,4 @@
-"""``mirror``: copy an image in use, follow its changes, and end with ``complete``."""
+"""``mirror``: copy an image in use, follow the changes, and end with ``complete``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``move``: let a job go on upon another host."""
+"""``move``: let a job go on upon a different host."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """stdout and stderr of a command, robust against full disks, closed descriptors, gone readers and odd encodings.
 
-Only the printed text suffers from such faults.  stderr drops text that cannot be written.  A stdout that cannot be
-written ends the command, because most commands exist for their output, unless the command has called
-``bear_lost_output`` for its more important work.
+Only the printed text suffers from these faults.  stderr drops unwritable text.  An unwritable stdout ends the command,
+because most commands exist for the output, unless the command has called ``bear_lost_output`` to go on with more
+important work.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _text(before: TextIO | None, outlet: Outlet) -> io.TextIOWrapper:
 
 
 def bear_lost_output() -> None:
-    """Let this command go on to its normal end, whether its stdout can be written or not."""
+    """Let this command go on to a normal end, even with an unwritable stdout."""
     outlet = getattr(sys.stdout, "buffer", None)
     if isinstance(outlet, Outlet):
         outlet.required = False

@@ -27,7 +27,7 @@ _COMPLAINTS: Final = _Complaints(logging.WARNING)
 
 @contextmanager
 def naming_odd_records() -> Iterator[None]:
-    """Name on stderr the unreadable records that a command leaves out, a line each."""
+    """Name on stderr the unreadable records left out by a command, a line per record."""
     odd.log.addHandler(_COMPLAINTS)
     try:
         yield
@@ -37,7 +37,7 @@ def naming_odd_records() -> Iterator[None]:
 
 @contextmanager
 def naming_no_odd_records() -> Iterator[None]:
-    """Print no unreadable records: the command reports them itself."""
+    """Print no unreadable records on stderr: the command itself reports the records."""
     odd.log.removeHandler(_COMPLAINTS)
     silent = logging.NullHandler()  # without any handler, logging prints a warning by itself
     odd.log.addHandler(silent)
@@ -75,7 +75,7 @@ def span(seconds: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Cells as columns, each column as wide as its widest cell."""
+    """Cells as columns, as wide as the widest cell of a column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

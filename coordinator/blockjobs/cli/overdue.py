@@ -1,4 +1,4 @@
-"""``overdue``: names of run files without a run that succeeded in time, in the form of a Nagios plugin."""
+"""``overdue``: names of run files without a timely success, in the form of a Nagios plugin."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def plan(file: Path, url: str | None, json: bool, only: tuple[str, ...], changes
 
 
 def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
-    """Ask the hosts of a run about its jobs, and about the running jobs of these hosts."""
+    """Ask the hosts of a run about the run's jobs, and about the running jobs of these hosts."""
     hosts, stores = {job.host for job in run.jobs}, {job.store for job in run.jobs} - {""}
     live = [
         job for job in fleet.registry.views.jobs(fleet.registry.holds.live())
@@ -96,7 +96,7 @@ def forecast(fleet: Fleet, run: RunPlan) -> list[Outlook]:
 
 
 def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
-    """The refusals of ``run`` because of running jobs, in its words."""
+    """The refusals of ``run`` because of running jobs, with the same texts."""
     nodes = fleet.registry.nodes
     for volume in (spec.source, spec.target):
         if writer := nodes.writer(volume):
@@ -106,7 +106,7 @@ def conflicts(fleet: Fleet, spec: JobSpec) -> Iterator[str]:
 
 
 def rates(fleet: Fleet, name: str) -> CopyRates:
-    """Bytes a second that jobs of earlier runs of a name read: the median, so that one bad night has no effect."""
+    """Bytes a second read by jobs of earlier runs of a name: the median, so that a single bad night has no effect."""
     earlier = [run for run in fleet.runs() if run.name == name and run.ended][:EARLIER]
     found: dict[str, list[float]] = {}
     for run in earlier:

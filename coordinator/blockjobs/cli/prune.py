@@ -1,4 +1,4 @@
-"""``prune``: remove the targets of earlier runs that no rule keeps, or show these targets."""
+"""``prune``: remove the targets of earlier runs not kept by a rule, or show these targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``report``: a page about a run, its failures first: as text, as JSON, or as one HTML file."""
+"""``report``: a page about a run, failures first: as text, as JSON, or as one HTML file."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _list(title: str, lines: Iterable[str]) -> Iterator[str]:
 def _table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], marked: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """A table without the columns that have only empty cells."""
+    """A table without the columns of empty cells only."""
     lines = list(rows)
     if not lines:
         return

@@ -1,4 +1,4 @@
-"""The lines of a run's report, shared by its page in HTML and its text."""
+"""The lines of a run's report, shared by the HTML page and the text."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def job_cells(job: JobView) -> list[str]:
 
 
 def cut(job: JobView) -> str:
-    """How the point in time was made, by the job's record: its own field, or its result."""
+    """How the point in time was made, by the job's record: the field ``cut``, or the result."""
     found: Any = job.to_json().get("cut") or job.result.get("cut") or {}
     told = found if isinstance(found, Mapping) else {}
     how = " ".join(str(told[key]) for key in ("how", "consistency") if told.get(key))
@@ -78,7 +78,7 @@ def cut(job: JobView) -> str:
 
 
 def decision(txn: TxnView, run: str) -> str:
-    """A transaction as one line, with the time between its cuts if known."""
+    """A transaction as one line, with the time between the cuts if known."""
     skew = txn.to_json().get("skew")
     apart = f"; its cuts lie {skew * 1000:.1f} ms apart" if isinstance(skew, float) else ""
     return f"{short(txn.id, run)}: {txn.decision or f'at {txn.barrier}'}{f' ({txn.why})' if txn.why else ''}{apart}"
@@ -128,7 +128,7 @@ def _part(title: str, told: Iterable[str]) -> Iterator[str]:
 
 
 def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Cells as columns, without the columns that have only empty cells."""
+    """Cells as columns, without the columns of empty cells only."""
     table = [list(row) for row in rows]
     if len(table) < 1:
         return

@@ -1,4 +1,4 @@
-"""The socket of ``up`` for the readiness reports of its programs: see ``blockjobs.process.watchdog``."""
+"""The socket of ``up`` for the readiness reports of programs: see ``blockjobs.process.watchdog``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid, as the kernel fills 
 
 
 class Reports:
-    """A socket for reports, with an abstract name, so that no directory's path is too long."""
+    """A socket for reports, with an abstract name: no directory's path is too long."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -22,7 +22,7 @@ class Reports:
         self.address = "@" + self._socket.getsockname().decode("ascii").removeprefix("\0")
 
     def take(self) -> set[int]:
-        """The processes that reported to be ready since the last call."""
+        """The processes with a readiness report since the last call."""
         ready: set[int] = set()
         while True:
             try:

@@ -72,7 +72,7 @@ def rescan(hosts: tuple[str, ...], dry_run: bool, moved_from: str, json: bool, u
 
 
 class RescanProgress:
-    """A line on stderr now and then, about a host that takes long."""
+    """A line on stderr now and then, about a slow host."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -84,7 +84,7 @@ class RescanProgress:
 
 
 def told(scan: HostScan) -> Iterator[str]:
-    """A line about a host, and a line for each of its odd findings."""
+    """A line about a host, and further lines about odd findings."""
     if "" in scan.lost:
         yield f"{scan.host}: not read: {scan.lost['']}"
         return
@@ -103,7 +103,7 @@ def told(scan: HostScan) -> Iterator[str]:
 
 
 def summary(scans: list[HostScan], *, dry: bool) -> str:
-    """The number of added backups and of their runs, and when they can be pruned."""
+    """The number of added backups and of runs, and the way to allow pruning."""
     added = [each for scan in scans for each in scan.added]
     if not added:
         return "nothing was found that is not known"

@@ -104,10 +104,10 @@ def kept_of(fleet: Fleet, job: str) -> str:
 
 
 def published(fleet: Fleet, image: str) -> str:
-    """The place of an image named by its job; any other text unchanged.
+    """The place of an image named by a job; any text of another form unchanged.
 
     Raises:
-        Refused: the job has made no image, or its record is gone.
+        Refused: the job has made no image, or the job's record is gone.
     """
     if HOSTED.match(image) or "/" in image or image in {node.name for node in fleet.volumes()}:
         return image

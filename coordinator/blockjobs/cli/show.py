@@ -1,4 +1,4 @@
-"""``show``: the facts of a job or a run, and why it does not move."""
+"""``show``: the facts of a job or a run, and the reasons for a wait."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def run_json(fleet: Fleet, run_id: RunId) -> dict[str, Any]:
 
 
 def about_job(scene: Scene) -> Iterator[str]:
-    """The lines about a job, a fact each."""
+    """The lines about a job, a line per fact."""
     job, spec, now = scene.job, scene.job.spec, scene.now
     yield f"{job.id}: {Row.of(job).word}"
     facts = {
@@ -191,7 +191,7 @@ def _attempts(job: JobView) -> str:
 
 
 def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
-    """The lines about a run: its transactions, and for each kind of waiting the number of jobs."""
+    """The lines about a run: the transactions, and by kind of waiting the number of jobs."""
     now = fleet.registry.hosts.now() / 1000
     run = fleet.run(run_id)
     yield heading(run, now)
@@ -223,7 +223,7 @@ def about_run(fleet: Fleet, run_id: RunId) -> Iterator[str]:
 
 
 def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]]:
-    """The paths that hang on a run's hosts, and lie beneath its jobs or delay its transactions."""
+    """The paths that hang on a run's hosts, and lie beneath the run's jobs or delay the run's transactions."""
     hosts = {host.name: host for host in fleet.hosts() if host.hanging}
     found: dict[tuple[Host, HangingPath], None] = {}
     for job in fleet.list(run_id) if hosts else ():

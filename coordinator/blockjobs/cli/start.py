@@ -1,4 +1,4 @@
-"""Start a run and follow it to its end: the common part of the commands that start runs."""
+"""Start a run and follow the run to its end: the common part of several commands."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from blockjobs.registry.views import JobPlace
 from blockjobs.settings import current_directory
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
-TRIES: Final = 30  # seconds in which other runs of the same name may start first
+TRIES: Final = 30  # seconds of grace for other starts of the same name
 Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 
@@ -117,7 +117,7 @@ def start(
 
 @contextmanager
 def started(run: RunId) -> Iterator[None]:
-    """Raise follower's errors from the block: the run goes on, so that no error may say that nothing was started."""
+    """Turn errors in the block into a follower's errors: the run goes on, so no error may deny the start."""
     try:
         yield
     except NoSuchRun:
@@ -192,7 +192,7 @@ def redefined(before: Iterable[StoreView], plan: RunPlan) -> Iterator[str]:
 
 
 def submit(fleet: Fleet, plan_at: Callable[[datetime], RunPlan], before: Callable[[], None] | None = None) -> RunPlan:
-    """Submit a run that starts now, or in the next second without a run of its name: run ids have whole seconds."""
+    """Submit a run that starts now, or in the next free second of the run's name: run ids have whole seconds."""
     for left in reversed(range(TRIES)):
         if before is not None:
             before()
@@ -214,10 +214,10 @@ def attend(
     fleet: Fleet, plan: RunPlan, seq: str, show: Show, sight: Patience | None = None, *,
     until: Callable[[], bool] = lambda: False, each: Callable[[Board], None] = lambda _: None,
 ) -> Board:  # fmt: skip
-    """Follow a run just submitted to its end, or ``until``; ``seq``: the last event before the submission."""
+    """Follow a run just submitted to the end, or ``until``; ``seq``: the last event before the submission."""
     board = Board()
-    # The rows begin with the state at submission, and events update them.  The end of the run therefore has to come by
-    # an event, too: a run already over would end on the board before its jobs.
+    # The rows begin with the state at submission, and events update the rows.  The end of the run therefore has to come
+    # by an event, too: a run already over would end on the board before the jobs.
     sight = sight or Patience(say=show.say)
     run = replace(sight.ask(lambda: fleet.run(plan.run)), ended=0)
     board.add(run, [Row(JobPlace(job.host, job.id, job.transaction), plan.run) for job in plan.jobs])
@@ -236,6 +236,6 @@ def warn_of_dead_daemons(fleet: Fleet) -> None:
 
 
 def warn_of_untellable(fleet: Fleet, plan: RunPlan) -> None:
-    """Warn of a notify target that cannot be told: the run is not refused, but its end may go untold."""
+    """Warn of a notify target out of reach: the run is not refused, but the end may go untold."""
     if wrong := untellable(fleet.registry.notices, plan.fields.notify):
         click.echo(f"warning: {wrong}", err=True)

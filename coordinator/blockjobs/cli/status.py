@@ -117,7 +117,7 @@ def runs_of(fleet: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
 
 
 def show_all(fleet: Fleet) -> None:
-    """Show the unfinished runs with some of their jobs, and the last few ended runs as a line."""
+    """Show the unfinished runs with some jobs, and the last few ended runs as a line."""
     over, going = last(fleet), unfinished(fleet)
     now = fleet.registry.hosts.now() / 1000
     for each in fleet.holding():
@@ -140,7 +140,7 @@ def in_force(holding: Holding, now: float) -> str:
 
 
 def show_run(fleet: Fleet, run_id: RunId, *, most: int) -> None:
-    """Show a run and at most ``most`` of its jobs; 0: every job, -1: no job."""
+    """Show a run and at most ``most`` of the run's jobs; 0: every job, -1: no job."""
     run = next(iter(fleet.registry.views.runs_of([run_id])), None)
     click.echo(heading(run, time.time()) if run is not None else f"{run_id}: what it is cannot be read")
     if most < 0:

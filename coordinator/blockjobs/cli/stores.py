@@ -1,4 +1,4 @@
-"""``stores``: places for targets, and the fleet's budget for each, changed while the fleet runs."""
+"""``stores``: places for targets, and the fleet's budgets for these places, changed while the fleet runs."""
 
 from __future__ import annotations
 

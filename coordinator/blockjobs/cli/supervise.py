@@ -1,4 +1,4 @@
-"""Keep programs running: start them again when they die, stop them in order, leave none behind.
+"""Keep programs running: start dead programs again, stop programs in order, leave no process behind.
 
 Only the main thread may use this module: signals are waited for, not handled, and children are tied to the thread's
 life.

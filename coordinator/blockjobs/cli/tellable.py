@@ -12,7 +12,7 @@ INSTALL: Final = "pip install 'blockjobs[notify]'"
 
 
 def first_of_apprise(notify: Mapping[str, Sequence[str]]) -> str:
-    """The first URL that needs apprise, with its secrets hidden and its place in the file; "" without one."""
+    """The first URL that needs apprise, with hidden secrets and the place in the file; "" without such a URL."""
     found = (
         f"notify.{outcome}[{n}]: {shown(url)}"
         for outcome, urls in notify.items() for n, url in enumerate(urls) if kind_of(url) is Kind.APPRISE

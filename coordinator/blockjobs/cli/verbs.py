@@ -35,8 +35,8 @@ def apply(fleet: Fleet, chosen: Selection, verb: Verb, act: Act) -> Counter[str]
     jobs = [place.job for place in chosen.jobs]
     if chosen.many:
         status = fleet.glances.progress(chosen.jobs)
-        # Jobs in a status that never accepts the verb are not asked, unless no job is in an accepting status.
-        # an aborting job may be retried
+        # Jobs in a status that never accepts the verb are not asked, unless no job is in an accepting status.  An
+        # aborting job may be retried.
         accepts = ACCEPTS[verb] | ({Status.ABORTING} if verb is Verb.CANCEL else set())
         jobs = [job for job in jobs if job in status and status[job].status in accepts] or jobs[:1]
     for job in jobs:

@@ -1,4 +1,4 @@
-"""``verify`` for runs and jobs: on the hosts with the images, by a new run with a job for each image."""
+"""``verify`` for runs and jobs: on the hosts with the images, by a new run with a job per image."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def unlisted(job: JobView) -> PublishedImage | str:
 def ready(
     fleet: Fleet, images: Sequence[PublishedImage]
 ) -> tuple[list[PublishedImage], list[tuple[PublishedImage, str]]]:
-    """The images that can be read now, and the remaining images with their reasons."""
+    """The images readable now, and the remaining images with the reasons."""
     away = absent(fleet, dict.fromkeys(Host(image.host) for image in images))
     going, without = [], []
     for image in images:
@@ -220,7 +220,7 @@ def ready(
 
 
 def told(board: Board, run_id: RunId, skipped: Sequence[Skipped]) -> list[str]:
-    """The outcome of a verification: a line, and a line for each image that differs or was not read."""
+    """The outcome of a verification: a line, and further lines for images changed or not read."""
     tally = board.runs[run_id]
     took = ago(tally.ended - tally.began)
     bad, stopped, away = tally.words["failed"], tally.words["cancelled"], sum(len(each.jobs) for each in skipped)

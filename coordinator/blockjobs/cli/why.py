@@ -84,7 +84,7 @@ def _stuck(scene: Scene) -> list[str]:
 
 
 def slowed(scene: Scene) -> str:
-    """Why the job may move less than its own limit; "" without a lower limit."""
+    """Why the job may move less than the user's limit allows; "" without a lower limit."""
     job, host = scene.job, scene.hosts.get(scene.job.host)
     if not job.slowed:
         return ""
@@ -186,7 +186,7 @@ def _step(txn: TxnView) -> Step | None:
 
 
 def _hanging(scene: Scene, name: Host, *, every: bool) -> list[str]:
-    """The paths that hang beneath this job or in its transaction on a host; ``every``: else any hanging path."""
+    """The paths that hang beneath this job or in the job's transaction on a host; ``every``: else any hanging path."""
     host, job = scene.hosts.get(name), scene.job
     if host is None:
         return []

@@ -1,4 +1,4 @@
-"""Events from a given point on, as a client follows them: across absences of Redis, until the awaited end."""
+"""Events from a given point on, for a follower: across absences of Redis, until the awaited end."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from blockjobs.registry.events import PAGE, Event
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BLOCK: Final = 0.5  # seconds that a read of the events waits at most; below the client's timeout
+BLOCK: Final = 0.5  # seconds of a read's wait for events; below the client's timeout
 AWAY: Final = 0.3  # seconds between two tries while Redis does not answer
-QUIET: Final = 1.5  # seconds without a sign of an absence, after which the absence is over
-PATIENCE: Final = 600.0  # seconds of Redis' absence after which a follower gives up
-RECORDS: Final = 5.0  # seconds between two checks of the records that are followed
+QUIET: Final = 1.5  # seconds without a sign of an absence until the absence is over
+PATIENCE: Final = 600.0  # seconds of Redis' absence until a follower gives up
+RECORDS: Final = 5.0  # seconds between two checks of the followed records
 
 
 class Patience:
-    """Bear each absence of Redis for so many seconds; ``say`` is called at its begin and its end.
+    """Bear absences of Redis up to a number of seconds; ``say`` is called at the begin and the end.
 
-    ``what``: names the jobs or runs that are followed, and that go on meanwhile.  A refusal by Redis counts as an
-    absence, because a follower can only wait.
+    ``what``: names the followed jobs or runs, which go on meanwhile.  A refusal by Redis counts as an absence, because
+    a follower can only wait.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Patience:
 
     @contextmanager
     def bear(self) -> Iterator[None]:
-        """Swallow an absence that shows within the block, and slow down the loop around the block.
+        """Swallow an absence within the block, and slow down the loop around the block.
 
         Raises:
             SightLost: the absence lasts for too long.
@@ -62,10 +62,10 @@ class Patience:
             time.sleep(AWAY)
 
     def answered(self, quiet: float = QUIET) -> None:
-        """Note an answer of Redis; an absence is over when no sign of it came for ``quiet`` seconds.
+        """Note an answer of Redis; an absence is over after ``quiet`` seconds without a sign of the absence.
 
-        The first answer after an absence does not end the absence: Redis may answer some commands and refuse others for
-        ever.
+        The first answer after an absence does not end the absence: Redis may answer some commands and refuse the rest
+        for ever.
         """
         if self._since is not None and time.monotonic() - self._last >= quiet:
             self._since = None
@@ -81,12 +81,12 @@ class Patience:
 
 
 class Stream:
-    """The events after a point, as they are written; absences of Redis are borne as ``patience`` says."""
+    """The events after a point, as written; absences of Redis are borne as ``patience`` says."""
 
     def __init__(self, registry: Registry, seq: str, patience: Patience | None = None) -> None:
         self.seq = seq
         self.patience = patience or Patience()
-        self.at_end = False  # whether no event waited after those of the last ``take``
+        self.at_end = False  # whether no event waited behind the last ``take``
         self._registry = registry
 
     def take(self, seconds: float) -> list[Event]:
@@ -105,7 +105,7 @@ class Stream:
 class Records:
     """Check the followed records every ``RECORDS`` seconds, for an end without an event.
 
-    A finding counts when two checks in a row have made it: every earlier event was read in between.
+    A finding counts after two checks in a row: every earlier event was read in between.
     """
 
     def __init__(self, stream: Stream) -> None:

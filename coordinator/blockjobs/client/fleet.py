@@ -1,6 +1,6 @@
 """The fleet from Python: ``blockjobs.Fleet(url)`` submits runs, answers questions, and waits for the end.
 
-The client talks to Redis only; like every client it may die at any moment without harm.
+The client talks to Redis only; like every client the process may die at any moment without harm.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ class Fleet(Standstill, Budgets):
         return plan.run
 
     def get(self, job_id: str) -> JobView:
-        """One job; raises NoSuchJob."""
+        """A job by its id; raises NoSuchJob."""
         return self.registry.views.job(job_id)
 
     def run(self, run_id: str) -> RunView:
-        """One run; raises NoSuchRun."""
+        """A run by its id; raises NoSuchRun."""
         return self.registry.views.run(run_id)
 
     def verdict(self, run_id: str) -> Verdict:
@@ -142,13 +142,13 @@ class Fleet(Standstill, Budgets):
         self.registry.nodes.add(Node(name, named, to_dict(named)))
 
     def remove_volume(self, name: str) -> None:
-        """Forget a name; raises Refused if the name is unknown, or a job uses it."""
+        """Forget a name; raises Refused if the name is unknown, or in use by a job."""
         self.registry.nodes.remove(name)
 
     # --- the verbs: a verb takes effect or raises Refused -----------------------------------------------
 
     def pause(self, job_id: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> Status:
-        """Hold a job; ``seconds``: time after which the hold ends by itself (0: never)."""
+        """Hold a job; ``seconds``: time until the hold ends by itself (0: never)."""
         return self.registry.verbs.pause(job_id, cause=cause, owner=owner, seconds=seconds)
 
     def resume(self, job_id: str) -> Status:
@@ -163,7 +163,7 @@ class Fleet(Standstill, Budgets):
         return self._concluded([job_id], timeout) if wait else status
 
     def cancel_all(self, *, wait: bool = False, timeout: float | None = None) -> int:
-        """Cancel every job that can still be cancelled, newest first; return their number."""
+        """Cancel every job still open to cancellation, newest first; return the number of jobs."""
         asked = []
         for place in reversed(list(self.registry.holds.live())):
             with suppress(VerbRefused, NoSuchJob):  # over, or decided
@@ -201,10 +201,9 @@ class Fleet(Standstill, Budgets):
         return hand_over(self, job_id, to, timeout)
 
     def abandon(self, host: str) -> int:
-        """Give up a host that is gone for good: end its members with an error that says so; return their number.
+        """Give up a host gone for good: end its members with an error to this effect; return the number of members.
 
-        No transaction waits for the host any more.  Should the host be back, it carries out the decisions made without
-        it.
+        No transaction waits for the host any more.  A host that returns carries out the decisions made meanwhile.
 
         Raises:
             HostDown: the host is not known.
@@ -252,7 +251,7 @@ class Fleet(Standstill, Budgets):
             raise Refused(f"host '{host}' has a worker that is there: stop its workers first")
 
     def accept_loss(self, number: int) -> int:
-        """Go on with a registry that has lost decisions up to ``number``; return the highest number that counts now.
+        """Go on with a registry after a loss of decisions up to ``number``; return the highest number that counts now.
 
         Raises:
             Refused: a host or a finalizer knows of a decision beyond ``number``.
@@ -312,7 +311,7 @@ class Fleet(Standstill, Budgets):
             return told
 
     def _strange(self, ids: Iterable[str]) -> Iterator[str]:
-        """The ids whose record is gone, or says that the run or job is over."""
+        """The ids of vanished records, and of runs or jobs over by the record."""
         for each in ids:
             try:
                 if self._outcome(each) is not None:
@@ -321,7 +320,7 @@ class Fleet(Standstill, Budgets):
                 yield each
 
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
-        """Wait for jobs whose records may be removed meanwhile."""
+        """Wait for jobs, whose records may be removed meanwhile."""
         give_up = None if timeout is None else time.monotonic() + timeout
         for job in jobs:
             with suppress(NoSuchRun, RunGone):  # dismissed already

@@ -1,7 +1,7 @@
-"""Hand-over: a job comes to rest on its host and goes on upon another host, from the last durable byte.
+"""Hand-over: a job comes to rest on one host and goes on upon another, from the last durable byte.
 
-Ask first whether the other host sees the same source and the staging file; then hold the job, wait until the attempt
-has ended, and re-key.  After a failure in between, the job goes on where it was.
+Ask first whether the new host sees the same source and the staging file; then hold the job, wait for the end of the
+attempt, and re-key.  After a failure in between, the job goes on unmoved.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Stat
     seen = ask(fleet, job, host)
     verbs, reason = fleet.registry.verbs, MOVE + host
     if reason not in job.holds:  # else: an earlier process died during the same move
-        seconds = (timeout or WITHIN) + WITHIN  # if this process dies, the job goes on where it is
+        seconds = (timeout or WITHIN) + WITHIN  # if this process dies, the hold ends, and the job goes on unmoved
         verbs.pause(job_id, reason=reason, cause=f"on its way from host {job.host}", seconds=seconds)
     try:
         fleet.wait_quiescent([job_id], timeout, parked=True)
@@ -48,11 +48,11 @@ def hand_over(fleet: Fleet, job_id: str, to: str, timeout: float | None) -> Stat
 
 
 def ask(fleet: Fleet, job: JobView, host: Host) -> dict[str, Any]:
-    """The other host's answer about the volumes of the job.
+    """The new host's answer about the volumes of the job.
 
     Raises:
-        HostDown: the other host is not up, or does not answer.
-        Refused: the other host does not see the volumes of the job.
+        HostDown: the new host is not up, or does not answer.
+        Refused: the new host does not see the volumes of the job.
     """
     look = {
         "as": "member", "spec": elsewhere(job.spec, host).to_dict(), "identity": fleet.registry.moves.identity(job),

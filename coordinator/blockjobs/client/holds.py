@@ -29,7 +29,7 @@ class Standstill:
     def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
         """Hold every job of this moment; return the name for ``resume_all``, and the number of held jobs.
 
-        ``seconds``: time after which the pause-all ends by itself (0: never).
+        ``seconds``: time until the pause-all ends by itself (0: never).
 
         Raises:
             Refused: ``name`` (drawn if empty) is in force already.
@@ -40,11 +40,11 @@ class Standstill:
         return name, self.registry.holds.hold(ALL + name, cause)
 
     def holding(self) -> Sequence[Holding]:
-        """The holds of many jobs, which are every pause-all and every drain, oldest first."""
+        """The holds of many jobs (every pause-all and every drain), oldest first."""
         return self.registry.holds.records()
 
     def resume_all(self, name: str) -> int:
-        """Lift a pause-all from exactly the jobs that it holds; return their number."""
+        """Lift a pause-all from exactly the jobs held by it; return the number of jobs."""
         lifted = self.registry.holds.lift(ALL + name)
         if lifted is None:
             raise Refused(f"nothing was paused by a pause-all named '{name}'")

@@ -17,7 +17,7 @@ class Budgets:
     registry: Registry
 
     def stores(self) -> Sequence[StoreView]:
-        """The stores by name, with their running and waiting copies and their flow."""
+        """The stores by name, with running and waiting copies and the flow."""
         return self.registry.limits.stores()
 
     def store(self, name: str) -> StoreView:
@@ -27,10 +27,10 @@ class Budgets:
     def set_store(
         self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = ""
     ) -> tuple[int, int]:
-        """Change the budget of a store: copies at once, and their bytes a second together; return the old budget.
+        """Change the budget of a store: copies at once, and bytes a second of these copies together; return the old.
 
         0: no limit; None: unchanged.  Running copies feel a new speed within a second; running copies beyond a new
-        number of copies run to their end.  The next run whose file defines the store sets the budget anew.
+        number of copies run to the end.  The next run whose file defines the store sets the budget anew.
 
         Raises:
             NoSuchStore: no run file has defined the store.

@@ -1,7 +1,7 @@
 """Divide the budgets of stores and hosts among the running copies, and admit copies to places in a store.
 
-Once a second, and on every event that changes a share: read the copies under a limit, divide, and send the limits that
-differ.  A lower limit is sent at once; a higher limit is sent when the copies have felt the lower limits.  Without any
+Once a second, and on every event with an effect on shares: read the copies under a limit, divide, and send the changed
+limits.  A lower limit is sent at once; a higher limit is sent when the copies have felt the lower limits.  Without any
 limit in the fleet the cost is two reads a second.
 """
 
@@ -22,10 +22,10 @@ from blockjobs.registry.limits import Running, StoreView
 
 log = logging.getLogger(__name__)
 
-CHUNK: Final = 1 << 20  # bytes that a copy may have under way and not reported
-WINDOW: Final = 2_000  # ms over which the use of a copy is measured
-ASK: Final = 0.05  # seconds between two checks whether copies felt their lower limits, while higher limits wait
-SAME: Final = 0.01  # a relative difference below which a changed share is not worth a message
+CHUNK: Final = 1 << 20  # unreported bytes that a copy may have under way
+WINDOW: Final = 2_000  # ms of the window that measures the use of a copy
+ASK: Final = 0.05  # seconds between two checks of lowered limits, while higher limits wait
+SAME: Final = 0.01  # relative change of a share that is worth no message
 SAID: Final = frozenset({"STORE_SET", "STORE_REMOVED", "HOST_LIMITED"})
 AFTER: Final = SAID | {
     "ATTEMPT_CLAIMED", "ATTEMPT_RELEASED", "JOB_STATUS_CHANGE", "JOB_UNHELD", "JOB_HELD", "JOB_SPEED",
@@ -35,7 +35,7 @@ Place = tuple[Host, JobId]
 
 @dataclass(slots=True)
 class Use:
-    """Progress reports of one attempt: (ms, bytes, the limit known to the attempt), oldest first."""
+    """Progress reports of an attempt: (ms, bytes, the limit known to the attempt), oldest first."""
 
     attempt: str
     told: deque[tuple[int, int, int]] = field(default_factory=deque)
@@ -54,13 +54,13 @@ class Use:
         return (last - first + under_way) * 1000 / (now - began)
 
     def want(self, limit: int) -> int:
-        """Bytes a second that the copy would use, by its use under the lowest limit of the window."""
+        """Bytes a second that the copy would use, estimated from the use under the lowest limit of the window."""
         return want(self.rate(CHUNK), min([limit, *(each for _, _, each in self.told)]))
 
 
 @dataclass(slots=True)
 class Given:
-    """Number of copies under one budget, and the sum of their limits in bytes a second."""
+    """Number of copies under a budget, and the sum of the copies' limits in bytes a second."""
 
     copies: int = 0
     speed: int = 0
@@ -114,7 +114,7 @@ class BudgetDivider:
         return min(most, max(1, round((self._not_before - boottime()) * 1000))) if self._due else most
 
     def at_first(self, host: Host, store: str) -> int:
-        """What a copy may move that is rung for now, until it runs and all is divided anew: no more than is left."""
+        """Limit of a copy rung now, until a division counts the copy: at most the rest of the budget."""
         # Limit of a copy rung now, until the next division counts the copy: at most the rest of the budget.
         if store and store not in self._stores:
             self._learn()
@@ -147,7 +147,7 @@ class BudgetDivider:
             use.add(each.told, each.read, each.felt)
 
     def _divide(self) -> bool:
-        """Hand out the limits that differ and may be sent by now; return whether some limits have to wait."""
+        """Hand out the changed limits as far as possible now; return whether some limits have to wait."""
         copies = {
             each.job: CopyRate(
                 each.host, each.job, each.store, each.speed, self._uses[place].want(each.limit), each.paused

@@ -1,4 +1,4 @@
-"""The coordinator: ring hosts for jobs that wait for a slot, judge which hosts are up, and recover half-done work."""
+"""The coordinator: ring hosts for waiting jobs, judge which hosts are up, and recover half-done work."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from blockjobs.registry.retention import KEEP_RUNS
 
 log = logging.getLogger(__name__)
 
-DOORBELL_LOST: Final = 30_000  # ms after which an unanswered doorbell is rung again, if a slot is free
+DOORBELL_LOST: Final = 30_000  # ms until an unanswered doorbell is rung again, if a slot is free
 UNCERTAIN: Final = 24 * 3600.0  # seconds without forgetting, after the clock jumped or was unwatched
-PATIENCE: Final = 250  # ms that a turn waits for news
+PATIENCE: Final = 250  # ms of a turn's wait for news
 KEEP_EVENTS: Final = 7 * 24 * 3600 * 1000  # ms
 
 
@@ -50,7 +50,7 @@ class Coordinator:
     _at_boot: int = 0  # ms since the epoch, by the steady clock
     _certain_at: float = 0.0  # when ages are certain again, and old runs may be forgotten
     _forgetting: bool = False
-    # whether this process has withdrawn the messages that hosts which are down were sent earlier
+    # whether this process has withdrawn the messages sent earlier to hosts now down
     _withdrawn: bool = False
     _each_look: Every = field(default_factory=lambda: Every(1.0))
     _each_lease_look: Every = field(default_factory=lambda: Every(2.0))  # as often as an attempt makes a checkpoint
@@ -62,9 +62,9 @@ class Coordinator:
         self.rollcall = RollCall(self.registry.hosts)
 
     def once(self) -> None:
-        """Do one turn: handle the events since the last turn, and the work that is due by the clock.
+        """Do one turn: handle the events since the last turn, and the work due by the clock.
 
-        Each part catches its own errors, so that no part stops the rest.
+        The parts of a turn catch errors separately: no part stops the rest.
         """
         part = self.quarantine.part
         if not self._seq:
@@ -94,7 +94,7 @@ class Coordinator:
             self._slots.setdefault(host, 0)
 
     def _welcome(self) -> None:
-        """Check hosts that have registered, at once."""
+        """Check newly registered hosts at once."""
         if not (arrivals := self.registry.hosts.list_arrivals()):
             return
         if new := {*arrivals} - self._slots.keys():
@@ -122,7 +122,7 @@ class Coordinator:
         return self.quarantine.part("the shares of budgets", self.shares.look) or set()
 
     def _forget(self) -> bool:
-        """Forget some old runs; return whether the next turn has to go on, so that many small runs do not pile up."""
+        """Forget some old runs; return whether the next turn has to go on, lest many small runs pile up."""
         if boottime() < self._certain_at:
             return False
         now = self._now()
@@ -132,7 +132,7 @@ class Coordinator:
         return forgotten.more
 
     def _recover(self) -> None:
-        """Finish the work that dead processes left half done, and end the reservations and holds whose time is over."""
+        """Finish half-done work of dead processes, and end overdue reservations and holds."""
         part, now = self.quarantine.part, self._now()
         self.registry.submit.recover(now, self.quarantine.handle)
         part("messages to hosts that are down", self._withdraw)
@@ -149,7 +149,7 @@ class Coordinator:
             self.quarantine.part(f"host {host}: its line", partial(self._ring, host))
 
     def _ring(self, host: Host) -> None:
-        """Ring a host for jobs that wait for a slot of this host."""
+        """Ring a host for its waiting jobs."""
         for job in self.registry.hosts.ring(
             host, self._slots[host], lost_after_ms=DOORBELL_LOST, limit=self.shares.at_first,
             hanging=self._hanging.get(host, ()),
@@ -177,8 +177,8 @@ class Coordinator:
     def _notice_restart(self) -> None:
         """After a start of Redis, count the silence of workers anew, and read the position in the events again.
 
-        Redis may be back with older events and with a clock that is behind.  Call this before the position in the
-        events is saved.
+        Redis may be back with older events and with a clock behind.  Call this before the position in the events is
+        saved.
         """
         if (run := self.registry.hosts.run_id()) != self._redis_run:
             self._seq = self.registry.hosts.daemon_seq("coordinator")
@@ -202,7 +202,7 @@ class Coordinator:
             self._look_at_leases()
 
     def _withdraw(self) -> None:
-        """Withdraw the messages to hosts that are not up: a host is rung for its due work when it is back."""
+        """Withdraw the messages to hosts not up: a returning host is rung for the work then due."""
         self._withdrawn = True
         for host in self._slots.keys() - self.rollcall.up:
             for worker in WorkerName:
@@ -210,7 +210,7 @@ class Coordinator:
                     self.registry.bells.withdraw(host, worker)
 
     def _look_at_leases(self) -> None:
-        """Fence the attempts that are silent; on a host that is not up, give back their places in stores."""
+        """Fence silent attempts; give back the store places of silent attempts on hosts not up."""
         leases = self.registry.hosts.leases(sorted(self._slots), self._busy)
         self._busy = frozenset(host for host, _ in leases)
         silent = self._leases.look(boottime(), {key: (lease.attempt, lease.beat) for key, lease in leases.items()})

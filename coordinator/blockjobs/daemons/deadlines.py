@@ -1,7 +1,7 @@
 """The time limits of runs: deadlines, the end of waiting after an error, turns in the queue, and automatic retries.
 
-Every time limit is in the registry before the limit is due, and so outlives this process.  Each effect is a script that
-does nothing the second time.
+Every time limit is in the registry before the limit is due, and thus outlives this process.  Every effect is a script
+without effect the second time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Deadlines:
     registry: Registry
 
     def heard(self, news: Iterable[Event], each: Each = plainly) -> None:
-        """Note jobs that stopped at an error, drop the limits of concluded jobs, and launch the runs that waited."""
+        """Note jobs stopped by an error, drop the limits of concluded jobs, and launch the queued runs."""
         runs: list[RunId] = []
         jobs: dict[str, None] = {}
         for event in news:
@@ -46,7 +46,7 @@ class Deadlines:
             log.info("run %s: its turn has come", run)
 
     def look(self, now: int, each: Each = plainly) -> None:
-        """Carry out the limits that are due; ``now``: milliseconds by the steady clock."""
+        """Carry out the due limits; ``now``: milliseconds by the steady clock."""
         for run, why in self.registry.timeouts.late(now, each):
             log.warning("run %s: %s", run, why)
         for txn in self.registry.retries.begin(now, each):

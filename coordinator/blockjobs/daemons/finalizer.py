@@ -1,6 +1,6 @@
-"""The finalizer: deferred completion.  Read the due transactions, ask the pure core, and carry out its answer.
+"""The finalizer: deferred completion.  Read the due transactions, ask the pure core, and carry out the answer.
 
-Any number of finalizers may run, and may die at any point: every effect is a script that does nothing the second time.
+Any number of finalizers may run, and may die at any point: every effect is a script without effect the second time.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from blockjobs.registry.transactions import Due
 log = logging.getLogger(__name__)
 
 DEADLINES: Final = {Step.OPEN: 60.0, Step.CUT: 120.0, Step.PREPARE: 300.0, Step.SETTLE: 60.0}  # seconds
-EXCUSED: Final = 10  # deadlines that a host has for a transaction while the host answers for other transactions
-EXCUSED_WHILE_HANGING: Final = 3  # the same while the host reports paths that hang
-RING_AGAIN: Final = 10.0  # seconds after which a host that still owes a step is rung again
-LANES: Final = 4  # transactions handled side by side: each waits for Redis' disk most of the time
+EXCUSED: Final = 10  # deadlines granted to a host for a transaction while the host answers for other transactions
+EXCUSED_WHILE_HANGING: Final = 3  # the same while the host reports hanging paths
+RING_AGAIN: Final = 10.0  # seconds until a host is rung again for a step still owed
+LANES: Final = 4  # transactions handled side by side: most of the time is spent waiting for Redis' disk
 # transactions handed to the lanes at once: the list of due transactions is read once for the whole batch
 QUEUE: Final = 64
-LOOK: Final = 0.2  # seconds that finished turns wait at most for the unfinished turns of their batch
-TURN: Final = 1.0  # seconds after which a transaction makes room, and goes on in its next turn
-LONG_LOOK: Final = 0.005  # seconds; a transaction that took longer to read rests for twice the reading time
-REST: Final = 1.0  # seconds that a turn waits for a due transaction
-ASKING: Final = 10.0  # seconds after which hosts are asked for due transactions even if no host has knocked
+LOOK: Final = 0.2  # seconds that finished turns wait at most for the rest of the batch
+TURN: Final = 1.0  # seconds after which a transaction makes room until the next turn
+LONG_LOOK: Final = 0.005  # seconds; a transaction with a longer reading time rests for twice the reading time
+REST: Final = 1.0  # seconds of a turn's wait for a due transaction
+ASKING: Final = 10.0  # seconds until hosts are asked for due transactions even if no host has knocked
 LONGEST_REST: Final = 1.0  # seconds
 STARTED_ANEW: Final = "Redis was started anew"
 NAMED: Final = 3  # hanging paths in the text of a missed deadline
@@ -65,16 +65,16 @@ NAMED: Final = 3  # hanging paths in the text of a missed deadline
 
 @dataclass(slots=True)
 class Waiting:
-    """State of a step that this process waits for; a loss of this state costs a repeated bell, no more."""
+    """The wait for a step in this process; a loss of this state costs a repeated bell, no more."""
 
     step: Step
-    unrung: set[Host] = field(default_factory=set)  # hosts whose steps worker was not up
+    unrung: set[Host] = field(default_factory=set)  # hosts without a running steps worker
     rung: dict[Host, tuple[float, HostTally]] = field(default_factory=dict)
-    # When each rung host gave its last answer, and how many of its members owed the step then.
+    # For the rung hosts: time of the last answer, and number of members that owed the step then.
     heard: dict[Host, tuple[float, int]] = field(default_factory=dict)
 
     def listen(self, shares: Mapping[Host, HostTally], now: float) -> list[Host]:
-        """Note the time for hosts that answered for some members since the last check; return these hosts."""
+        """Note the time for hosts with new answers since the last check; return these hosts."""
         answered = []
         for host, (_, owing) in self.heard.items():
             if (left := shares[host].owing[self.step]) != owing:
@@ -83,7 +83,7 @@ class Waiting:
         return answered
 
     def silent_for(self, seconds: float, now: float) -> frozenset[Host]:
-        """The hosts without any answer for ``seconds``: a host that answers piece by piece is not late."""
+        """The hosts without any answer for ``seconds``: a host with answers piece by piece is not late."""
         return frozenset(host for host, (at, _) in self.heard.items() if now - at > seconds)
 
 
@@ -98,7 +98,7 @@ class Finalizer:
     deadlines: dict[Step, float] = field(default_factory=lambda: dict(DEADLINES))
     quarantine: Quarantine = field(default_factory=Quarantine)
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
-    _answered: dict[Host, float] = field(default_factory=dict)  # time of each host's last answer, to any step
+    _answered: dict[Host, float] = field(default_factory=dict)  # time of a host's last answer, to any step
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as reported since the last check
     _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
     _under_way: dict[TxnId, Future[None]] = field(default_factory=dict)
@@ -108,15 +108,15 @@ class Finalizer:
     remembered: Remembered = field(default_factory=lambda: Remembered(None))
     _run_id: str = ""  # run id of Redis at the last check
     _incarnation: str = ""
-    _doubt: str = ""  # why no transaction at all is decided
-    _doubts: dict[TxnId, str] = field(default_factory=dict)  # by transaction: why it is not decided, though it could be
+    _doubt: str = ""  # why no transaction is decided
+    _doubts: dict[TxnId, str] = field(default_factory=dict)  # by transaction: why no decision is made, though possible
     _heard: float | None = None  # when Redis last returned the list of due transactions
     _woken: bool = True  # whether hosts may have asked for a turn since the last question to the hosts
     _each_asking: Every = field(default_factory=lambda: Every(ASKING))
     _each_look: Every = field(default_factory=lambda: Every(1.0))
 
     def once(self) -> None:
-        """Do one turn: give each due transaction a lane, so that no transaction waits for another."""
+        """Do one turn: give every due transaction a lane, so that no transaction waits for another."""
         if self._each_look():
             self._look()
         if len(self._under_way) >= LANES:
@@ -137,21 +137,21 @@ class Finalizer:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 
     def _look(self) -> None:
-        """Once a second: beat, and make the transactions due that have waited for long enough."""
+        """Once a second: beat, and make transactions due after a long wait."""
         self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
         known = self.registry.hosts.known()
         self._silent = frozenset(host for host, judged in known.items() if judged.lacks(WorkerName.STEPS))
         self._hosts = {*known, *(host for each in [*self._waiting.values()] for host in [*each.rung])}
         self._recall(known)
         self._hanging = {}
-        # Drop also the transactions that another finalizer has ended: this finalizer is never told about their end.
+        # Drop also transactions ended by another finalizer: no event reaches this finalizer about the end.
         self._rest = {txn: until for txn, until in self._rest.items() if until > boottime()}
         waiting = [(txn, waiting) for txn, waiting in [*self._waiting.items()] if txn not in self._under_way]
         waited = [txn for txn, each in waiting if self._impatient(txn, each)]
         self.registry.transactions.remind_of([*waited, *self._over(), *self._doubts])
 
     def _recall(self, known: Iterable[Host]) -> None:
-        """Check whether this registry is the registry that the hosts and this finalizer know."""
+        """Check whether this registry is known to the hosts and to this finalizer."""
         hosts, memory = list(known), self.registry.memory
         run_id, incarnation = self.registry.hosts.run_id(), self.registry.hosts.incarnate()
         # True also when the registry was emptied while Redis ran
@@ -176,7 +176,7 @@ class Finalizer:
         self._heard = now
 
     def _over(self) -> list[TxnId]:
-        """The quarantined transactions whose next try is due."""
+        """The quarantined transactions due for another try."""
         return [TxnId(item.removeprefix(_item(TxnId("")))) for item in self.quarantine.over(_item(TxnId("")))]
 
     def _collect(self) -> None:
@@ -187,12 +187,12 @@ class Finalizer:
             turn.result()
 
     def _turn(self, due: Due) -> None:
-        """Handle one transaction.  A transaction in quarantine is due again when its pause is over."""
+        """Handle a transaction.  A transaction in quarantine is due again at the end of the pause."""
         if self.quarantine.handle(_item(due.txn), partial(self._walk, due)) is None:
             self.registry.transactions.close(due, None, finished=False)
 
     def _walk(self, due: Due) -> bool:
-        """Move a transaction on, and take it off the due list unless its turn ends before; return True."""
+        """Move a transaction on, and take it off the due list unless the turn ends before; return True."""
         start = self._run_id  # read before any record of this start, or of a later start, of Redis
         try:
             if (end := self._advance(due.txn, start)) is None:
@@ -210,10 +210,10 @@ class Finalizer:
         return True
 
     def _view(self, txn: TxnId, start: str) -> BarrierView | None:
-        """The barrier view of a transaction; a transaction that takes long to read rests afterwards.
+        """The barrier view of a transaction; a transaction with a long reading time rests afterwards.
 
-        Each host's answer makes the transaction due, and a view reads every host's tally: without a rest in between,
-        the cost of a barrier grows with the square of the number of hosts.
+        Every answer of a host makes the transaction due, and a view reads the tallies of all hosts: without a rest in
+        between, the cost of a barrier grows with the square of the number of hosts.
         """
         began = boottime()
         view = self.registry.transactions.view(txn, start)
@@ -233,9 +233,9 @@ class Finalizer:
         return again or bool(waiting.unrung - self._silent) or bool(self._late(txn, waiting.step))
 
     def _advance(self, txn: TxnId, start: str) -> tuple[bool, BarrierView | None] | None:
-        """Move a transaction on until it has to wait; return whether it is over, and its last view.
+        """Move a transaction on until a wait; return whether the transaction is over, and the last view.
 
-        Returns None when the turn is used up; the transaction goes on in its next turn.
+        Returns None when the turn is used up; the transaction goes on in the next turn.
 
         Raises:
             Restarted: Redis was started anew, and the records read are from before the start.
@@ -256,7 +256,7 @@ class Finalizer:
         return True, None
 
     def _do(self, view: BarrierView, what: Next) -> bool | None:
-        """Do the next step; return None to go on with the step behind it, else whether the transaction is over."""
+        """Do the next step; return None to go on with the following step, else whether the transaction is over."""
         match what:
             case Decide(decision):
                 return self._decide(view, decision)
@@ -299,7 +299,7 @@ class Finalizer:
         return False
 
     def _carry_out(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
-        """Carry out a step that the finalizer does itself, without hosts."""
+        """Carry out a step of the finalizer's own, without hosts."""
         fate = self.registry.transactions
         if step is Step.CONCLUDE:
             fate.conclude(view, hosts)
@@ -316,9 +316,9 @@ class Finalizer:
                     raise AssertionError(step)
 
     def _ring(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> None:
-        """Send a step to the hosts that owe it, unless they were rung a moment ago and nothing changed.
+        """Send a step to the hosts that owe the step, unless rung a moment ago without a change since.
 
-        A host that is down is rung when it is back.
+        A host that is down is rung on its return.
         """
         waiting = self._waiting.get(view.txn)
         now = boottime()
@@ -341,9 +341,9 @@ class Finalizer:
                     self.doorbell.step(host, step, view.txn)
 
     def _give_up(self, view: BarrierView, step: Step, hosts: frozenset[Host]) -> bool:
-        """After a barrier's deadline, before the decision: fail the members of every late host, and name each host.
+        """After a barrier's deadline, before the decision: fail the members of every late host, and name the hosts.
 
-        The deadline counts from the last answer of each host, as ``_late`` says.
+        The deadline of a host counts from the last answer, as ``_late`` says.
         """
         late = self._late(view.txn, step) & hosts
         if view.decision is not None or not late:
@@ -363,10 +363,10 @@ class Finalizer:
         return f": {', '.join([*paths][:NAMED])} {'hangs' if len(paths) == 1 else 'hang'} there" if paths else ""
 
     def _late(self, txn: TxnId, step: Step) -> frozenset[Host]:
-        """Hosts that did not answer this step in time; a host that is late to settle delays its own members only.
+        """Hosts without an answer to this step in time; a host late to settle delays its own members only.
 
-        A host that answers for other transactions meanwhile has not come to this transaction yet.  Such a host is late
-        only where it reports that this transaction hangs, or after a few times the deadline.
+        A host with answers for other transactions meanwhile is still busy.  Such a host is late only if it reports that
+        this transaction hangs, or after a few times the deadline.
         """
         waiting = self._waiting.get(txn)
         if waiting is None or waiting.step is not step:
@@ -376,7 +376,7 @@ class Finalizer:
         return frozenset(host for host in silent if not self._is_excused(host, txn, waiting, now))
 
     def _is_excused(self, host: Host, txn: TxnId, waiting: Waiting, now: float) -> bool:
-        """Whether a host that is silent about a transaction is at work for other transactions."""
+        """Whether a host, silent about a transaction, is at work for other transactions."""
         limit = self.deadlines[waiting.step]
         if now - self._answered.get(host, -math.inf) > limit:
             return False
@@ -391,7 +391,7 @@ class Finalizer:
         return self._hanging[host]
 
     def _rest_at(self, view: BarrierView, barrier: str) -> None:
-        """Ask no host: the process that ends the waiting makes the transaction due."""
+        """Ask no host: the process at the end of the waiting makes the transaction due."""
         self._waiting.pop(view.txn, None)
         self._note(view, barrier)
 

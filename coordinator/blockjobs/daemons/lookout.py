@@ -1,7 +1,7 @@
-"""Watch for conditions that need a person, and notify the ``notify.attention`` targets of the run files once each.
+"""Watch for conditions that need a person, and notify the ``notify.attention`` targets of the run files once.
 
-Any number of lookouts may run, and may die at any point: a condition is recorded as told in the same step that makes
-the notice.
+Any number of lookouts may run, and may die at any point: the step that makes a notice also records the condition as
+told.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Lookout:
             self.look()
 
     def look(self) -> None:
-        """Check the lines of all hosts, all watched runs and all names once."""
+        """Check the lines of the hosts, the watched runs and the names once."""
         self.registry.attention.publish_thresholds(self.limits)
         self.registry.notices.publish_means(apprise=by_apprise.installed())
         self.each("the lines of hosts", self.registry.attention.watch_lines)

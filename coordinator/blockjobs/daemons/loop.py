@@ -17,7 +17,7 @@ from blockjobs.process.watchdog import report_alive, report_interval, report_rea
 
 log = logging.getLogger(__name__)
 
-REST: Final = 5.0  # seconds after a turn that failed
+REST: Final = 5.0  # seconds after a failed turn
 
 
 def stop_on_signals() -> threading.Event:
@@ -31,8 +31,9 @@ def stop_on_signals() -> threading.Event:
 def run(name: str, once: Callable[[], None], stop: threading.Event) -> None:
     """Call ``once`` until ``stop`` is set; ``once`` blocks by itself while idle.
 
-    The parts of a turn catch their own errors; an error that comes out all the same is logged, and the next turn
-    follows. The supervisor is told after the first turn that this process serves, and after later turns that it lives.
+    The parts of a turn catch errors themselves; an error that comes out nevertheless is logged, and the next turn
+    follows. The supervisor is told after the first turn that this process serves, and after later turns that the
+    process lives.
     """
     away, serves = False, False
     report_due = Every(report_interval() or math.inf)

@@ -1,8 +1,8 @@
-"""Move the events that the workers of each host wrote to the one stream that clients read, without delay.
+"""Move the events written by the workers of the hosts to the stream read by clients, without delay.
 
-A host's user of Redis may write to the stream of its own host only.  Every script of the control plane that writes an
-event about a host first moves the earlier events of the host's workers (``events.lua``), so the order is right with and
-without this thread; the thread moves events that no such script follows.
+A host's user of Redis may write to the stream of this host only.  Every script of the control plane with an event about
+a host first moves the earlier events of the host's workers (``events.lua``): the order is right with and without this
+thread.  The thread moves events without such a script after them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from blockjobs.process.clock import Every
 from blockjobs.registry.connection import connect, is_absence
 from blockjobs.registry.doors import Registry
 
-PATIENCE: Final = 500  # ms that a turn waits for news
-REST: Final = 0.02  # seconds after news: from a host that never stops writing, each turn moves one page
+PATIENCE: Final = 500  # ms of a turn's wait for news
+REST: Final = 0.02  # seconds after news: from a host with endless events, a turn moves one page
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Merger:
         except redis.ResponseError as error:
             if is_absence(error):
                 raise
-            news = self._hosts  # some host has a key of another type than a stream, which merge removes
+            news = self._hosts  # a host's key is no stream: merge removes the key
         if news:
             self.registry.events.merge(news)
             self.stop.wait(REST)
@@ -52,7 +52,7 @@ class Merger:
 
 @contextmanager
 def merging(url: str) -> Iterator[None]:
-    """Move events during the context, in a thread with its own connection."""
+    """Move events during the context, in a thread with a separate connection."""
     with connect(url) as client:
         merger = Merger(Registry(client, internal=True))
         with loop.run_beside("merger", merger.once, merger.stop):

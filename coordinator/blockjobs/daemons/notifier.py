@@ -1,8 +1,8 @@
-"""Notify the targets named in a run file that the run has ended or needs a person, in a thread of the coordinator.
+"""Notify the targets in a run file of the end of a run or of a person's need, in a thread of the coordinator.
 
 The thread delays no other work.  Any number of notifiers may run, and may die at any point: a notice is taken by one
-notifier at a time, taken over when its taker is gone, and sent at least once; the idempotency key is the same at every
-try.
+notifier at a time, taken over after the death of its taker, and sent at least once; the idempotency key is the same at
+every try.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from blockjobs.registry.notices import TakenNotice
 
 log = logging.getLogger(__name__)
 
-LANES: Final = 4  # tries side by side: a receiver that never answers keeps a lane for the longest duration of a try
+LANES: Final = 4  # tries side by side: a receiver without an answer keeps a lane for the longest duration of a try
 LOOK: Final = 1.0  # seconds between two looks
-MARGIN: Final = 10.0  # seconds beyond the longest try after which the taker of a notice counts as dead
+MARGIN: Final = 10.0  # seconds beyond the longest try until the taker of a notice counts as dead
 
 
 @dataclass
 class Notifier:
-    """``delays``: seconds after each failed try but the last.  ``secret``: called at each try, as it may change."""
+    """``delays``: seconds after every failed try but the last.  ``secret``: called at every try, to allow changes."""
 
     registry: Registry
     delays: Sequence[float]
@@ -59,7 +59,7 @@ class Notifier:
         self.lookout = Lookout(self.registry, self.limits, self.quarantine.handle)
 
     def once(self) -> None:
-        """Do one turn: announce the ended runs, try the due notices, and watch for conditions that need a person."""
+        """Do one turn: announce ended runs, try due notices, and watch for conditions that need a person."""
         for run in self.registry.notices.untold():
             self.quarantine.handle(f"run {run}: who is told of its end", partial(self.announce, run))
         self._tries = {each for each in self._tries if not each.done()}
@@ -124,7 +124,7 @@ class Notifier:
             log.warning("run %s: %s was not told: %s; tried again in %.0f s", taken.run, who, why, delay)
 
     def _lane(self, taken: TakenNotice) -> None:
-        """The edge of a thread: after an error the notice is sent again when its taker counts as dead."""
+        """The edge of a thread: after an error the notice is sent again when the taker counts as dead."""
         try:
             self.tell(taken)
         except redis.RedisError as error:
@@ -133,7 +133,7 @@ class Notifier:
             log.exception("run %s: notice %d", taken.run, taken.number)
 
     def close(self) -> None:
-        """Wait for the running tries, which ``stop`` cuts off; the next notifier goes on with the notices."""
+        """Wait for the running tries, cut off by ``stop``; the next notifier goes on with the notices."""
         self._lanes.shutdown(wait=True)
 
 
@@ -141,7 +141,7 @@ class Notifier:
 def notifying(
     url: str, delays: Sequence[float], secret: Callable[[], str], limits: Thresholds
 ) -> Iterator[None]:  # fmt: skip
-    """Send notices during the context, in a thread with its own connection."""
+    """Send notices during the context, in a thread with a separate connection."""
     with (
         connect(url) as client,
         closing(Notifier(Registry(client, internal=True), delays, secret, limits=limits)) as notifier,

@@ -1,7 +1,7 @@
-"""Prune after each committed run that has a ``keep`` rule, in a thread of the coordinator, as hosts take time.
+"""Prune after every committed run with a ``keep`` rule, in a thread of the coordinator, as hosts take time.
 
-A due prune is recorded in the registry by the same step that ended the run: a death, a delay or a repetition does no
-harm.  A backup that could not be pruned is noted, and tried again after the next run.
+A due prune is recorded in the registry by the step that ended the run: a death, a delay or a repetition does no harm. A
+failure to prune a backup is noted, and pruning is tried again after the next run.
 """
 
 from __future__ import annotations

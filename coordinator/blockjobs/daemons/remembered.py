@@ -20,8 +20,8 @@ NAME: Final = "decisions.json"
 class Remembered:
     """``place``: an existing writable directory, or None to remember within this process only.
 
-    A thread writes the decisions, so that many decisions at once cost a single write.  A decision lost with the power
-    is known to the hosts that carried it out.
+    Decisions are written by a thread: many decisions at once cost a single write.  A decision lost with the power is
+    known to the hosts, which have carried it out.
     """
 
     def __init__(self, place: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Judge hosts up or down: the heartbeats of both workers of each host, by the coordinator's own clock."""
+"""Judge hosts up or down: the heartbeats of both workers of a host, by the coordinator's own clock."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blockjobs.registry.hosts import Hosts, Judged
 
 log = logging.getLogger(__name__)
 
-HOST_LEASE: Final = 9.0  # seconds without a heartbeat (sent every three) after which a worker counts as down
+HOST_LEASE: Final = 9.0  # seconds without a heartbeat (sent every three) until a worker counts as down
 
 Words = Mapping[WorkerName, Word]
 
 
 @dataclass
 class RollCall:
-    """``silence``: the counters of all workers' heartbeats."""
+    """``silence``: the counters of the workers' heartbeats."""
 
     hosts: Hosts
     silence: Silence[tuple[Host, WorkerName]] = field(default_factory=lambda: Silence(HOST_LEASE))
@@ -43,7 +43,7 @@ class RollCall:
         self.silence.restart()
 
     def look(self, cards: Mapping[Host, Card]) -> list[Host]:
-        """Judge every host by its card; return the hosts with a changed judgement."""
+        """Judge every host by the host's card; return the hosts with a changed judgement."""
         counters = {
             (host, worker): card.counter(worker) for host, card in cards.items() for worker in WorkerName
             if card.counter(worker) is not None
@@ -74,10 +74,10 @@ class RollCall:
         )  # fmt: skip
 
     def _note(self, host: Host, state: str, words: Words, before: Judged) -> bool:
-        """Record a judgement if it is new; return True if the state of the host changed."""
+        """Record a new judgement; return True if the state of the host changed."""
         absent = _absences(words)
         if state == before.state and [each[:2] for each in absent] == [each[:2] for each in before.absent]:
-            return False  # a call for each host and second would be most of the cost of an idle fleet
+            return False  # a call per host and second would be most of the cost of an idle fleet
         judged = self.hosts.judge(host, state, words)
         if judged or absent:
             missing = ", ".join(map(describe_absence, absent))

@@ -1,4 +1,4 @@
-"""Workers that have fallen silent: heartbeat counters judged by the observer's own clock.
+"""Workers fallen silent: heartbeat counters judged by the observer's own clock.
 
 The rule: time counts only between two looks at most ``GAP`` apart.  After a longer gap, or when Redis was restarted,
 every count starts again: the observer was away, not the observed.

@@ -1,8 +1,8 @@
-"""Commands that create jobs, and transactions of jobs: every check in QEMU's order, then every job or none.
+"""Commands for jobs, and transactions of jobs: every check in QEMU's order, then every job or none.
 
 Before the first check, the facts about the volumes are asked from the hosts, in parallel; nothing is created before the
-last check of the last action.  A failed check therefore needs no undo, and a failing action cannot leave a job that
-never started (where QEMU waits for ever).
+last check of the last action.  A failed check therefore needs no undo, and no failing action leaves a job that never
+started (where QEMU waits for ever).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
 Seen = dict[tuple[str, HostedVolume], Sight]
-CLUSTER: Final = 64 << 10  # bytes: the least that QEMU's backup copies at a time
+CLUSTER: Final = 64 << 10  # bytes: the least amount of a copy by QEMU's backup
 BUSY: Final = "Node '{}' is busy: block device is in use by block job: {}"
 
 
@@ -159,7 +159,7 @@ def _fitting(source: Node, target: Node, seen: Seen) -> Sight:
 
 
 def _inserted(fleet: Backend, target: Node, arguments: Arguments) -> None:
-    """Raise QEMU's errors about the filter that a backup inserts above its source, and about its cluster size."""
+    """Raise QEMU's errors about the filter above a backup's source, and about the cluster size."""
     try:
         check_filter(fleet, arguments)
         if target.read_only:
@@ -191,7 +191,7 @@ def opened(source: Node, target: Node, seen: Seen) -> tuple[Sight, Sight]:
 
 
 def job_id(fleet: Backend, arguments: Arguments, earlier: Sequence[BackupDraft]) -> JobId:
-    """The job id after its checks, which come last but for the check of the speed."""
+    """The job id after the checks of the id, the last checks before the speed's."""
     text = arguments.get("job-id", "")
     try:
         name = ids.job_id(text)
@@ -216,7 +216,7 @@ def _plan(drafts: Sequence[BackupDraft], *, grouped: bool) -> RunPlan:
 
 
 def run_of(drafts: Sequence[BackupDraft]) -> tuple[RunId, str]:
-    """A new run for each command, named after its job."""
+    """A new run for every command, named after the job."""
     name = drafts[0].id[:60] if len(drafts) == 1 else "transaction"
     return RunId(f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z"), name
 

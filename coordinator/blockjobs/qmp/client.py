@@ -1,4 +1,4 @@
-"""A QMP connection: greeting, negotiation, then one command after another, with events in between."""
+"""A QMP connection: greeting, negotiation, then commands in turn, with events in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 GREETING: Final = {"QMP": {"version": VERSION, "capabilities": []}}
 PAGE: Final = 16 << 10  # bytes of a read
-SLOW: Final = 16 << 20  # bytes that a client may leave unread before the client is cut off
+SLOW: Final = 16 << 20  # unread bytes until a client is cut off
 
 Carry = Callable[[Command, dict[str, Any]], Awaitable[Any]]
 

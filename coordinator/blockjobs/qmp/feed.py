@@ -1,4 +1,4 @@
-"""A single reader of the event stream for all clients, in its own thread."""
+"""A single reader of the event stream for all clients, in a separate thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blockjobs.registry.events import Event
 
 log = logging.getLogger(__name__)
 
-BLOCK: Final = 500  # ms that a read waits
+BLOCK: Final = 500  # ms of a read's wait
 AWAY: Final = 0.3  # seconds between two tries while Redis is away
 
 
@@ -89,7 +89,7 @@ class Feed:
 
 
 def _encoded(event: Event) -> bytes:
-    """The event for the wire; empty for an event that clients do not get, or that is malformed."""
+    """The event for the wire; empty for a malformed event, or an event unknown to QMP clients."""
     try:
         message = translate(event)
     except (KeyError, ValueError):

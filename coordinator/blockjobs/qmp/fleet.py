@@ -1,4 +1,4 @@
-"""The fleet as a command sees it, and the few questions that several commands ask."""
+"""The fleet from the view of a command, and a few questions shared by several commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs and the queries.  The registry makes the lookups and the checks, in order, in a single script each."""
+"""The verbs and the queries.  The registry makes the lookups and the checks, in order, in one script a verb."""
 
 from __future__ import annotations
 

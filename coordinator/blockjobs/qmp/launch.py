@@ -1,4 +1,4 @@
-"""Submit the jobs of a command and wait until they run, as QEMU's commands return when their jobs run."""
+"""Submit the jobs of a command and wait until the jobs run, as QEMU's commands return with running jobs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend
 
-PATIENCE: Final = 3.0  # seconds; jobs that take longer to open start after the reply
+PATIENCE: Final = 3.0  # seconds; jobs with a longer opening start after the reply
 _OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
 
 
 def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:
-    """Submit a run and wait a moment until its jobs are started.
+    """Submit a run and wait a moment until the jobs are started.
 
     Raises:
-        QmpError: a host refused a job when it opened the volumes: no job of the command is left.  Without
+        QmpError: a host refused a job at the opening of the volumes: no job of the command is left.  Without
             ``refuse``, as with QEMU's mirror, a refused job is a failed job.
     """
     seq = fleet.registry.events.last()

@@ -1,6 +1,6 @@
-"""``blockdev-mirror`` and ``drive-mirror``: their checks in QEMU's order.
+"""``blockdev-mirror`` and ``drive-mirror``: the checks in QEMU's order.
 
-Sizes are not checked: a mirror of another size is a job that fails.
+Sizes are not checked: a mirror of a different size is a job that fails.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Named volumes: ``blockdev-add``, ``blockdev-del`` and ``query-named-block-nodes``.
 
-A node is resolved when it is added: its children are kept by value, so that a job that uses the node needs no lookup,
-and later changes of names cannot redirect the node.
+A node is resolved at its addition: the children are kept by value, so that a job on the node needs no lookup, and later
+changes of names cannot redirect the node.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def why(code: int, text: str) -> str:
 
 
 def _flat(fleet: Backend, definition: Arguments, children: list[str]) -> tuple[Arguments, str]:
-    """The volume of a definition, with references replaced by definitions; and the host, if the definition names it."""
+    """The volume of a definition, with references replaced by definitions; and the host, if named."""
     keys = {name: value for name, value in definition.items() if name not in _BASE and name not in _HERE}
     keys.pop("node-name", None)
     host = keys.pop("host", "")

@@ -1,6 +1,6 @@
-"""``query-qmp-schema``: the argument tables as QEMU's introspection shows them.
+"""``query-qmp-schema``: the argument tables in the form of QEMU's introspection.
 
-Types have numbers for names, as in QEMU; replies are not described: each reply is an object of its own type.
+Types have numbers for names, as in QEMU; replies are not described: every reply is an object of a separate type.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ _NUMBERS: Final = frozenset({"len", "offset", "speed"})
 
 
 class Schema:
-    """Collect the entities of a schema, each type once."""
+    """Collect the entities of a schema, every type once."""
 
     def __init__(self) -> None:
         self.entities: list[dict[str, Any]] = []
         self._known: dict[Any, str] = {}
-        self._kept: list[qapi.Members] = []  # types are named by the id() of their members, which have to live on
+        # types are named by the id() of the members, so the members have to live on
+        self._kept: list[qapi.Members] = []
 
     def command(self, name: str, arguments: qapi.Members | qapi.Union) -> None:
         kind = arguments if isinstance(arguments, qapi.Union) else qapi.Struct(arguments)

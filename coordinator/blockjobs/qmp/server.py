@@ -1,4 +1,4 @@
-"""The QMP server: a thread with its own loop in the coordinator's process, on a Unix socket, optionally over TLS."""
+"""The QMP server: a thread with an event loop in the coordinator's process, on a Unix socket, optionally over TLS."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from blockjobs.qmp.fleet import Backend
 
 log = logging.getLogger(__name__)
 
-QUICK: Final = 16  # parallel commands that only talk to Redis
-SLOW: Final = 16  # parallel commands that wait for hosts
+QUICK: Final = 16  # parallel commands with Redis only
+SLOW: Final = 16  # parallel commands with a wait for hosts
 BACKLOG: Final = 512
-BEHIND: Final = 1.0  # seconds that a reply waits at most for its own events
+BEHIND: Final = 1.0  # seconds of a reply's wait for its own events
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Tls:
 
 
 class QmpServer:
-    """A server that listens from its making, and serves from ``start`` to ``close``."""
+    """A server, listening from its making on, and serving from ``start`` to ``close``."""
 
     def __init__(self, fleet: Backend, path: Path | None, tls: Tls | None = None) -> None:
         self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
@@ -130,7 +130,7 @@ class QmpServer:
                 client.send(messages)
 
     async def _carry_out(self, command: Command, arguments: dict[str, Any]) -> Any:
-        """Run a command in a thread; its own events come before its reply, whether the command succeeds or not."""
+        """Run a command in a thread; its own events come before the reply, after success and failure."""
         pool = self._slow if command.waits else self._quick
         try:
             return await self._loop.run_in_executor(pool, command, self._fleet, arguments)

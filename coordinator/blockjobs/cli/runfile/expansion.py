@@ -46,7 +46,7 @@ class FleetFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobDraft:
-    """A job to be.  ``layers``: its sources of options, the last layer wins; ``place``: its place in the file."""
+    """A job to be.  ``layers``: sources of options, the last layer wins; ``place``: the job's place in the file."""
 
     name: str
     transaction: str
@@ -144,7 +144,7 @@ def expand(file: RunFile, fleet: FleetFacts, only: frozenset[str]) -> tuple[list
 
 
 class _Names:
-    """The ids of the jobs that the file names by their sources, chosen or not."""
+    """The ids of the jobs named by source in the file, chosen or not."""
 
     def __init__(self, file: RunFile) -> None:
         self._taken = {job.id for txn in file.transactions for job in txn.jobs}

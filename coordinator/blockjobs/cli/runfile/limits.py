@@ -1,6 +1,6 @@
-"""Limits of the size of a run file: a single table, each number with its reason.
+"""Limits of the size of a run file: a single table of numbers with reasons.
 
-The size of a file is the size of its expansion.  Every limit is checked by counting, before content is copied or made.
+The size of a file is the size of the expansion.  Every limit is checked by counting, before content is copied or made.
 """
 
 from __future__ import annotations

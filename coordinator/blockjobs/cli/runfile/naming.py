@@ -1,9 +1,9 @@
-"""The ids of jobs that a run file names by their sources only.
+"""The ids of jobs that a run file names by source only.
 
-Rule: an id depends on the file, the host and the source's own path, never on other files of the host.  The id stays
-when a neighbour comes or goes, because history and keep rules go by the id.  A written source has its file's short
-name, with a number if the file has the name twice.  A source found by a pattern has the name of the parts that the
-pattern leaves open.
+Rule: an id depends on the file, the host and the source's own path, never on neighbouring files of the host.  The id
+stays when a neighbour comes or goes, because history and keep rules go by the id.  A written source keeps its short
+name, with a number if the run file has the name twice.  A source found by a pattern is named by the parts of the path
+left open by the pattern.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def word_of(path: str) -> str:
 
 
 def word_of_match(pattern: str, path: str, others: Iterable[str]) -> str:
-    """The word for a file that matches a pattern: the parts of its path that the pattern leaves open.
+    """The word for a file matched by a pattern: the parts of the path left open by the pattern.
 
-    ``others``: the shapes of other words (``shape_of``).  If the word has the shape of another word, was cut, or has
-    lost a character, the word does not determine the path: a digest of the path follows.
+    ``others``: the shapes of the remaining words (``shape_of``).  If the word has the shape of another word, was cut,
+    or has lost a character, the word does not determine the path: a digest of the path follows.
     """
     words = _open_parts(pattern, path)
     joined = _APART.join(words)
@@ -52,7 +52,7 @@ def shape_of(source: str) -> str:
 
 
 def _open_parts(pattern: str, path: str) -> list[str]:
-    """The parts of a path that a pattern leaves open, and the file's name without an ending given in the pattern."""
+    """The parts of a path left open by a pattern, and the file's name without an ending given in the pattern."""
     *above, (last, name) = zip(pattern.split("/"), path.split("/"), strict=True)
     ending = _EXTENSION.search(last)
     return [part for said, part in above if GLOB.search(said)] + [name.removesuffix(ending[0]) if ending else name]

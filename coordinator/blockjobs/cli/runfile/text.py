@@ -1,4 +1,4 @@
-"""From the text of a run file to its checked fields, and from an error to its line.
+"""From the text of a run file to the checked fields, and from an error to the line.
 
 ``--set`` changes the content before the check, so that changes are checked like the file.
 """
@@ -52,7 +52,7 @@ class Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A file and its content; ``set``: the changes of the command line, with their places."""
+    """A file and the content; ``set``: the changes of the command line, with places in the content."""
 
     path: Path
     root: Node | None
@@ -137,7 +137,7 @@ def _called(said: str) -> str:
 
 
 def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]]:
-    """Put the values of the command line into the content; yield each change with its place."""
+    """Put the values of the command line into the content; yield every change with the place in the content."""
     nodes = tree.count(content)
     for said in changes:
         value = _parse(_called(said), said.partition("=")[2])[1]
@@ -149,7 +149,7 @@ def _all_set(content: Any, changes: Iterable[str]) -> Iterator[tuple[str, Place]
 
 
 def _set(content: Any, said: str, value: object) -> Place:
-    """Put a value of the command line into the content; return its place."""
+    """Put a value of the command line into the content; return the value's place."""
     key, equals, _ = said.partition("=")
     steps = key.split(".")
     if len(steps) > limits.DEPTH:

@@ -1,7 +1,7 @@
 """From the text of a file to plain values: a true tree, without shared parts.
 
-Rule: the content of an alias is counted (``limits``) before it is copied, so that no text can use more memory than the
-table allows.  YAML 1.2 without tags, one document, keys that are words; ``<<`` adds the keys that a mapping lacks.
+Rule: the content of an alias is counted (``limits``) before a copy is made, so that no text uses more memory than the
+table allows.  YAML 1.2 without tags, a single document, words as keys; ``<<`` adds the keys missing in a mapping.
 """
 
 from __future__ import annotations
