@@ -50,10 +50,10 @@ def check(file: Path, only: tuple[str, ...], changes: tuple[str, ...], url: str 
 
 
 def who_is_told(file: Path, notify: Mapping[str, Sequence[str]], url: str | None) -> list[str]:
-    """Lines on notify targets without a confirmed apprise on the coordinator's side.
+    """Lines about notify URLs of a run file whose delivery by apprise cannot be confirmed.
 
     Raises:
-        BadInput: a target cannot be notified.
+        BadInput: a URL cannot be notified.
     """
     first = first_of_apprise(notify)
     if not first:

@@ -34,7 +34,7 @@ SET: Final = {  # options of Flower -> values, stronger than the environment and
     "inspect_timeout": 1.0,  # milliseconds: without remote control no worker would answer
     "persistent": False,  # Flower would unpickle a file of the current directory
     "url_prefix": None,  # the paths below are the requested paths
-    "unix_socket": "",  # would be open to every user of this machine
+    "unix_socket": "",  # a socket would be open to every user of this machine
     "debug": False,
 }
 OPEN: Final = "FLOWER_UNAUTHENTICATED_API"  # a variable that lets pages of other sites read every answer
@@ -74,7 +74,7 @@ def worker_of(path: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Serve until SIGTERM; the verbs of the fleet pause and cancel copies, not this page."""
+    """Serve until SIGTERM; copies are paused and cancelled by the verbs of the fleet, never by Flower."""
     url = find_url()
     app = Celery("blockjobs")
     configure(app, url)

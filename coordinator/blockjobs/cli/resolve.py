@@ -1,4 +1,4 @@
-"""``resolve``: decide the fate of a committed image with an obstacle to its publication."""
+"""``resolve``: decide the fate of an image that is committed and cannot be published."""
 
 from __future__ import annotations
 

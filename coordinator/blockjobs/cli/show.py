@@ -235,7 +235,7 @@ def hanging_of_run(fleet: Fleet, run_id: RunId) -> list[tuple[Host, HangingPath]
 
 
 def about_notice(notice: NoticeView, now: float) -> str:
-    """Whether a notice of a run's end, or of a need of a person, was sent."""
+    """Whether a notice was sent, of a run's end or of a condition that needs a person."""
     tries = f"{notice.tries} {'try' if notice.tries == 1 else 'tries'}"
     who = f"{notice.outcome} to {notice.url}"
     match notice.state:

@@ -1,4 +1,4 @@
-"""The state of runs and jobs: as JSON for programs, a run as one line, and needs of a person."""
+"""The state of runs and jobs: as JSON for programs, a run as one line, and the conditions that need a person."""
 
 from __future__ import annotations
 

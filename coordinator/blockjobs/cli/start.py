@@ -47,7 +47,7 @@ from blockjobs.registry.views import JobPlace
 from blockjobs.settings import current_directory
 
 HOSTED: Final = re.compile(r"[A-Za-z0-9._-]+:")
-TRIES: Final = 30  # seconds of grace for other starts of the same name
+TRIES: Final = 30  # seconds in which other runs of the same name may start first
 Ending = Callable[[Board, RunId, Sequence[Skipped]], list[str]]
 
 

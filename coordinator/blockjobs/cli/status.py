@@ -110,9 +110,6 @@ def runs_of(fleet: Fleet, chosen: Iterable[Selection]) -> list[RunId]:
     return list(dict.fromkeys([*whole, *fleet.glances.runs_of(members).values()]))
 
 
-# --- as JSON --------------------------------------------------------------------------------------------
-
-
 # --- for people -----------------------------------------------------------------------------------------
 
 

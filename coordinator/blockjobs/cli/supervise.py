@@ -56,7 +56,7 @@ class Child:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    due: float = 0.0  # time of the (next) start
+    due: float = 0.0  # earliest time of the next start
     deaths: int = 0  # in a row
     ready: bool = False  # the present process has reported that it serves
 

@@ -1,4 +1,4 @@
-"""``sweep``: remove files and cuts from hosts that no transaction of the registry owns."""
+"""``sweep``: remove from hosts the files and cuts that no transaction of the registry owns."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def _down(registry: Registry, hosts: Sequence[LocalHost]) -> list[str]:
 
 
 def note_shared_disk(directory: Path, hosts: Sequence[LocalHost]) -> None:
-    """Note a shared disk: Redis waits for its disk at every write, and answered in 167 ms (p99) beside a copy."""
+    """Note a shared disk: Redis waits for its disk at every write, and answered in 167 ms (p99) beside such a copy."""
     device = directory.stat().st_dev
     shared = [host.name for host in hosts if host.root.stat().st_dev == device]
     if shared:

@@ -311,7 +311,7 @@ class Fleet(Standstill, Budgets):
             return told
 
     def _strange(self, ids: Iterable[str]) -> Iterator[str]:
-        """The ids of vanished records, and of runs or jobs over by the record."""
+        """The ids whose record is gone, or says that the run or job is over."""
         for each in ids:
             try:
                 if self._outcome(each) is not None:
@@ -320,7 +320,7 @@ class Fleet(Standstill, Budgets):
                 yield each
 
     def _concluded(self, jobs: Sequence[str], timeout: float | None) -> Status:
-        """Wait for jobs, whose records may be removed meanwhile."""
+        """Wait for jobs whose records may be removed meanwhile."""
         give_up = None if timeout is None else time.monotonic() + timeout
         for job in jobs:
             with suppress(NoSuchRun, RunGone):  # dismissed already

@@ -27,7 +27,7 @@ class Standstill:
     registry: Registry
 
     def pause_all(self, name: str = "", *, cause: str = "", owner: str = "", seconds: float = 0.0) -> tuple[str, int]:
-        """Hold every job of this moment; return the name for ``resume_all``, and the number of held jobs.
+        """Hold every job that exists now; return the name for ``resume_all``, and the number of held jobs.
 
         ``seconds``: time until the pause-all ends by itself (0: never).
 

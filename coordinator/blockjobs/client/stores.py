@@ -27,10 +27,11 @@ class Budgets:
     def set_store(
         self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = ""
     ) -> tuple[int, int]:
-        """Change the budget of a store: copies at once, and bytes a second of these copies together; return the old.
+        """Change the budget of a store; return the old budget.
 
-        0: no limit; None: unchanged.  Running copies feel a new speed within a second; running copies beyond a new
-        number of copies run to the end.  The next run whose file defines the store sets the budget anew.
+        ``jobs``: copies at once; ``speed``: bytes a second of the copies together; 0: no limit, None: unchanged.
+        Running copies feel a new speed within a second; running copies beyond a new number run to the end.  The next
+        run whose file defines the store sets the budget anew.
 
         Raises:
             NoSuchStore: no run file has defined the store.

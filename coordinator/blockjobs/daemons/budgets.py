@@ -115,7 +115,7 @@ class BudgetDivider:
 
     def at_first(self, host: Host, store: str) -> int:
         """Limit of a copy rung now, until a division counts the copy: at most the rest of the budget."""
-        # Limit of a copy rung now, until the next division counts the copy: at most the rest of the budget.
+        # the store is as new as the run that named it
         if store and store not in self._stores:
             self._learn()
         first = 0

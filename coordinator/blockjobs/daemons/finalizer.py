@@ -137,7 +137,7 @@ class Finalizer:
             time.sleep(max(0.0, min(0.5, min(self._rest.get(each.txn, 0.0) for each in due) - now)))
 
     def _look(self) -> None:
-        """Once a second: beat, and make transactions due after a long wait."""
+        """Once a second: beat, and make transactions due again that have waited for long."""
         self.registry.hosts.daemon_beat("finalizer", aside=self.quarantine.told())
         known = self.registry.hosts.known()
         self._silent = frozenset(host for host, judged in known.items() if judged.lacks(WorkerName.STEPS))

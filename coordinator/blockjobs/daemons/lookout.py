@@ -1,4 +1,4 @@
-"""Watch for conditions that need a person, and notify the ``notify.attention`` targets of the run files once.
+"""Watch for conditions that need a person, and notify the ``notify.attention`` targets once for each condition.
 
 Any number of lookouts may run, and may die at any point: the step that makes a notice also records the condition as
 told.

@@ -2,7 +2,7 @@
 
 A host's user of Redis may write to the stream of this host only.  Every script of the control plane with an event about
 a host first moves the earlier events of the host's workers (``events.lua``): the order is right with and without this
-thread.  The thread moves events without such a script after them.
+thread.  The thread moves the events that no such script follows.
 """
 
 from __future__ import annotations

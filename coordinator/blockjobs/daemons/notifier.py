@@ -1,8 +1,8 @@
-"""Notify the targets in a run file of the end of a run or of a person's need, in a thread of the coordinator.
+"""Notify the targets in run files of the ends of runs, and of conditions that need a person.
 
-The thread delays no other work.  Any number of notifiers may run, and may die at any point: a notice is taken by one
-notifier at a time, taken over after the death of its taker, and sent at least once; the idempotency key is the same at
-every try.
+The notifier is a thread of the coordinator, and delays no other work.  Any number of notifiers may run, and may die at
+any point: a notice is taken by one notifier at a time, taken over after the death of its taker, and sent at least once;
+the idempotency key is the same at every try.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Model(BaseModel):
 class JobOptions(Model):
     """The options of a job, or of its transaction and ``defaults``: QEMU's argument names, plus the fleet's own."""
 
-    type: Text = "backup"  # the hosts know their types
+    type: Text = "backup"  # the hosts know the accepted types
     sync: Text = "full"
     speed: Size = 0
     on_source_error: SourceErrorPolicy = "report"
@@ -228,7 +228,10 @@ class StoreSaid(Model):
 
 
 class Notify(Model):
-    """URLs to notify of the end; ``partial`` is ``failure`` unless given.  ``attention``: URLs for a person's help."""
+    """URLs to notify of a run's end; ``partial`` is ``failure`` unless given.
+
+    ``attention``: URLs to notify of conditions that need a person.
+    """
 
     failure: Urls = Field(default_factory=list)
     partial: Urls = Field(default_factory=list)
