@@ -92,7 +92,7 @@ def library() -> Iterator[tuple[Path, Path]]:
 
 
 def check(path: Path) -> None:
-    """Raises BlockjobsError where ``e2fsck -fn`` finds anything wrong in an image."""
+    """Check an image with ``e2fsck -fn``, if installed; raises BlockjobsError for a fault in the image."""
     if (e2fsck := tool("e2fsck")) and tool("mke2fs"):
         _run([e2fsck, "-fn", str(path)])
 

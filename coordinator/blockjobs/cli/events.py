@@ -66,7 +66,7 @@ def start(fleet: Fleet, ids: tuple[str, ...], since: str | None) -> str:
 
 
 def checked(seq: str) -> str:
-    """Raises BadInput."""
+    """The valid ``--since`` value ``seq``; raises BadInput."""
     first, _, second = seq.partition("-")
     if not (first.isdecimal() and (second or "0").isdecimal() and max(len(first), len(second)) < 19):
         raise BadInput(f"--since '{seq}': the 'seq' of an event, such as 1795341600000-0, or 'now' was expected")

@@ -67,7 +67,7 @@ class LineFollower:
             click.echo(line(event, now))
 
     def look(self, board: Board) -> None:
-        """Progress has no event: nothing to say."""
+        """Show nothing: progress has no event."""
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)

@@ -30,7 +30,7 @@ WIDE: Final = 100  # columns of a terminal with room for amounts
 
 
 class Bars:
-    """Shows a board on a terminal, in a ``with`` block."""
+    """A board on a terminal, shown in a ``with`` block."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""``notify``: try whether a URL of a run file's ``notify:`` can be told, from this machine."""
+"""``notify``: send a test notice to a URL of a run file's ``notify:``, from this machine."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def prune(name: str, dry_run: bool, yes: bool, json: bool, url: str | None) -> i
 
 
 def table(outcomes: Sequence[PruneOutcome], *, dry: bool) -> list[str]:
-    """A line a target."""
+    """A line per target."""
     words = {"pruned": "would be pruned", "gone": "is gone"} if dry else {"gone": "was gone"}
     rows = [
         [words.get(each.state, each.state), each.target.run, f"{each.target.host}:{each.target.path}",

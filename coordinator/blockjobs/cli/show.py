@@ -27,7 +27,7 @@ from blockjobs.model.verifications import FROM_MEDIUM, in_words
 from blockjobs.registry.notices import NoticeView
 from blockjobs.registry.views import JobPlace, JobView, TxnView
 
-REASONS = 10  # kinds of waiting told of a run
+REASONS = 10  # kinds of waiting shown for a run
 RANGES = 20  # ranges that differ from their digests
 
 _READ_FROM: Final[dict[object, str]] = {True: "from the medium", False: "maybe from the page cache, not the medium"}

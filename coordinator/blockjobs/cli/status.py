@@ -94,7 +94,7 @@ def watch_runs(fleet: Fleet, ids: Sequence[str], patience: float) -> int:
 
 
 def unfinished(fleet: Fleet) -> list[RunId]:
-    """Newest last: a terminal shows the end."""
+    """The unfinished runs, newest last, because a terminal shows the end."""
     return fleet.glances.unfinished_runs()
 
 

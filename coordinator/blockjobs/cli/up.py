@@ -103,7 +103,7 @@ def check_flower() -> None:
 def programs(
     directory: Path, url: str, hosts: Sequence[LocalHost], slots: int, flower: int | None
 ) -> Iterator[Program]:
-    """Everything but the server, in the order of starting."""
+    """The programs without the server, in the order of starting."""
     env = {**os.environ, settings.URL: url, "PYTHONUNBUFFERED": "1"}
     us = (sys.executable, "-P", "-m", "blockjobs")  # -P: a redis.py in the current directory is not ours
     qmp = qmp_socket(directory)
@@ -124,7 +124,7 @@ def programs(
 
 
 def qmp_socket(directory: Path) -> Path:
-    """Where the coordinator of ``up`` serves QMP."""
+    """The socket of QMP of the coordinator of ``up``."""
     return socket_in(directory, "qmp.sock")
 
 
@@ -181,7 +181,7 @@ def make_logs(directory: Path) -> Path:
 
 @contextmanager
 def written_env(directory: Path, url: str) -> Iterator[None]:
-    """The CLI finds Redis by ``directory/env`` as long as we run."""
+    """Keep ``directory/env`` during the context: the CLI finds Redis by this file."""
     settings.write_env(directory, url, qmp_socket(directory))
     try:
         yield

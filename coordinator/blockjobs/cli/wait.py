@@ -1,4 +1,4 @@
-"""``wait``: until runs and jobs are concluded."""
+"""``wait``: return when runs and jobs are concluded."""
 
 from __future__ import annotations
 

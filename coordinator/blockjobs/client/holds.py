@@ -69,7 +69,7 @@ class Standstill:
         return (job for job in jobs if job.status is not Status.CONCLUDED)
 
     def undrain(self, what: str) -> int:
-        """Let the jobs of a host or of a volume go on; how many were held."""
+        """Let the jobs of a host or of a volume go on; return the number of jobs that were held."""
         lifted = self.registry.holds.lift(DRAIN + self._drained(what))
         if lifted is None:
             raise Refused(f"'{what}' is not drained")

@@ -100,7 +100,7 @@ class Finalizer:
     _waiting: dict[TxnId, Waiting] = field(default_factory=dict)
     _answered: dict[Host, float] = field(default_factory=dict)  # time of a host's last answer, to any step
     _hanging: dict[Host, tuple[HangingPath, ...]] = field(default_factory=dict)  # as reported since the last check
-    _rest: dict[TxnId, float] = field(default_factory=dict)  # not to be looked at before
+    _rest: dict[TxnId, float] = field(default_factory=dict)  # time before which a transaction is not handled
     _under_way: dict[TxnId, Future[None]] = field(default_factory=dict)
     _lanes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(LANES, "lane"))
     _silent: frozenset[Host] = frozenset()
@@ -285,7 +285,7 @@ class Finalizer:
         return None
 
     def _decide(self, view: BarrierView, decision: Decision) -> bool | None:
-        """Write the decision down, unless a host knows of later ones than this registry."""
+        """Write the decision down, unless a host knows of later decisions than this registry."""
         doubt = self._doubt or self.registry.memory.doubt_members(view.txn, view.shares)
         if not doubt:
             if number := self.registry.transactions.settle(view, decision, self._why(view, decision)):

@@ -38,7 +38,7 @@ class PruneThread:
         self._wake.set()
 
     def wake(self) -> None:
-        """A run has ended."""
+        """Wake the thread after the end of a run."""
         self._wake.set()
 
     def _loop(self) -> None:

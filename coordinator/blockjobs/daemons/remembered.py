@@ -32,7 +32,7 @@ class Remembered:
             threading.Thread(target=self._write_on, args=(self._file,), name="decisions", daemon=True).start()
 
     def note(self, registry: str, number: int) -> None:
-        """A decision was taken."""
+        """Note a decision."""
         with self._new:
             if number > self.known.number:
                 self.known = DecisionsKnown(registry, number)

@@ -29,7 +29,7 @@ from blockjobs.registry.nodes import Node
 
 Arguments = dict[str, Any]
 Seen = dict[tuple[str, HostedVolume], Sight]
-CLUSTER: Final = 64 << 10  # bytes: the least amount of a copy by QEMU's backup
+CLUSTER: Final = 64 << 10  # bytes: the smallest piece that QEMU's backup copies
 BUSY: Final = "Node '{}' is busy: block device is in use by block job: {}"
 
 

@@ -38,7 +38,7 @@ class Client:
             self._writer.transport.abort()
 
     async def serve(self) -> None:
-        """Until the client goes."""
+        """Serve the client until it disconnects."""
         splitter = wire.Splitter()
         try:
             self.send(wire.encode(GREETING))

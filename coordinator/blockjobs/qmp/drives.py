@@ -3,8 +3,8 @@
 The file is on the source's host.  ``existing``: the file exists, and is replaced at the commit; ``absolute-paths``: the
 file is made, whatever existed before.  The format is never probed: raw unless the command says otherwise.
 
-An image that holds only a part of the source lies on a layer.  A new image is made on the source's layer (``sync:
-top``) or on the source itself (``none``); an existing image lies on the layer named in its header, so that a command
+An image that holds only a part of the source lies on a layer.  With ``sync: top`` a new image is made on the source's
+layer, with ``none`` on the source itself; an existing image lies on the layer named in its header, so that a command
 names this layer by naming the image.
 """
 

@@ -32,7 +32,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """``ask``: has hosts look at volumes (``ask.probe``).  ``resize``: a file (``ask.resize``)."""
+    """``ask``: asks hosts about volumes (``ask.probe``).  ``resize``: resizes a file (``ask.resize``)."""
 
     coordinator: Fleet
     ask: Ask

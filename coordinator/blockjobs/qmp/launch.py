@@ -11,8 +11,8 @@ from blockjobs.model.runs import RunPlan
 from blockjobs.qmp.errors import QmpError
 from blockjobs.qmp.fleet import Backend
 
-PATIENCE: Final = 3.0  # seconds; jobs with a longer opening start after the reply
-_OFF: Final = frozenset({"running", "paused", "concluded"})  # seen off: a failure has been told before the last
+PATIENCE: Final = 3.0  # seconds; jobs that take longer to open start after the reply
+_OFF: Final = frozenset({"running", "paused", "concluded"})  # a failure is reported before ``concluded``
 
 
 def launch(fleet: Backend, plan: RunPlan, *, refuse: bool = True) -> None:

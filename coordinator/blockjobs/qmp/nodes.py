@@ -23,7 +23,7 @@ Arguments = dict[str, Any]
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 _LONGEST: Final = 31
 _BASE: Final = ("discard", "cache", "read-only", "auto-read-only", "force-share", "detect-zeroes")
-_HERE: Final = {"locking", "aio"}  # of QEMU's own I/O: accepted, and of no effect
+_HERE: Final = {"locking", "aio"}  # keys of QEMU's own I/O: accepted, without effect
 _CHILDREN: Final = {
     "raw": ("file",), "blkdebug": ("image",), "qcow2": ("file", "backing"), "vmdk": ("file", "backing")
 }  # fmt: skip
@@ -141,7 +141,7 @@ def _info(node: Node) -> dict[str, Any]:
 
 
 def depth(volume: Volume) -> int:
-    """How many layers lie below an image."""
+    """Number of layers below an image."""
     image = volumespec.formatted(volume)
     return 1 + depth(image.backing) if image and image.backing else 0
 

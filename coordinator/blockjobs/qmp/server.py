@@ -25,8 +25,8 @@ from blockjobs.qmp.fleet import Backend
 
 log = logging.getLogger(__name__)
 
-QUICK: Final = 16  # parallel commands with Redis only
-SLOW: Final = 16  # parallel commands with a wait for hosts
+QUICK: Final = 16  # parallel commands that only ask Redis
+SLOW: Final = 16  # parallel commands that wait for hosts
 BACKLOG: Final = 512
 BEHIND: Final = 1.0  # seconds of a reply's wait for its own events
 
@@ -54,7 +54,7 @@ class Tls:
 
 
 class QmpServer:
-    """A server, listening from its making on, and serving from ``start`` to ``close``."""
+    """A server that listens from its making on, and serves from ``start`` to ``close``."""
 
     def __init__(self, fleet: Backend, path: Path | None, tls: Tls | None = None) -> None:
         self._fleet = replace(fleet, commands=["qmp_capabilities", *COMMANDS])
