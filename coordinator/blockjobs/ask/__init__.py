@@ -1,1 +1,1 @@
-"""Questions that somebody puts to hosts and waits for: each by a record of the registry and a message that names it."""
+"""Questions to hosts with a waiting asker: the content is a record of the registry, named by a message to the host."""

@@ -1,4 +1,4 @@
-"""Collects the facts of a fleet for ``doctor``, each host asked by itself and all at once; judging is the model's."""
+"""Collection of the facts of a fleet for ``doctor``, in parallel over the hosts; the model judges the facts."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from blockjobs.registry.hosts import HostView
 from blockjobs.registry.odd import Unreadable
 from blockjobs.registry.owned import unknown
 
-HOST_PATIENCE: Final = 3.0  # seconds that a host has for its machine; for all of itself it takes longer by itself
-PATIENCE: Final = 15.0  # seconds for a host's answer; it looks for at most ten
+HOST_PATIENCE: Final = 3.0  # seconds for a host to check its machine; the limit for the whole answer is longer
+PATIENCE: Final = 15.0  # seconds to wait for a host's answer; a host takes at most ten
 AT_ONCE: Final = 64  # hosts asked side by side
-TWICE: Final = 2  # more questions, that another machine under the same name would answer one of
+TWICE: Final = 2  # further questions; a second machine under the same name would answer one of them
 DOES: Final = {"coordinator": "no copy starts", "finalizer": "no run goes on or ends"}
-BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout
+BLOCK: Final = 1.0  # seconds of waiting in one read: less than a client's timeout
 
 
 RUNS: Final = 200  # of the newest runs, the records are read
 Look = Callable[[], Iterable[Finding]]
-ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (  # what to do about a look that failed; the first that fits
+ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (  # advice about a failed check; the first match counts
     (redis.exceptions.NoPermissionError, "give this user that right in the ACL file; see docs/security.md"),
     (redis.exceptions.OutOfMemoryError, "raise maxmemory: writes are being refused"),
     (redis.exceptions.ReadOnlyError, "connect to its primary"),
@@ -50,7 +50,7 @@ ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (  # what to do about a
 
 
 def look_alone(subject: str, what: str, look: Look) -> Iterator[Finding]:
-    """What a look finds; one that fails is a finding itself, and keeps no other look from its own."""
+    """The findings of a check; a failed check is a finding too, and does not stop other checks."""
     try:
         yield from look()
     except Exception as error:
@@ -67,7 +67,7 @@ class Checkup:
         self._views: list[HostView] = []
 
     def __call__(self, wanted: Sequence[Host] = ()) -> Iterator[Finding]:
-        """What there is to say of the control side, and of these hosts (none: all), as it is found."""
+        """Findings about the control side and about these hosts (none: every host), as they are found."""
         self._views = []
         for subject, what, look in self._control():
             yield from look_alone(subject, what, look)
@@ -80,7 +80,7 @@ class Checkup:
             yield from examine("unreadable", name, {"why": why})
 
     def _control(self) -> Iterator[tuple[str, str, Look]]:
-        """The checks of the control side: what each is of, what it looks at, and the look."""
+        """The checks of the control side: subject, description, and the check."""
         client, health = self._registry.client, self._health
         yield "redis", "its version, role and mode", lambda: _examined(read_kind(client))
         yield "redis", "its settings", lambda: _examined(read_settings(client))
@@ -133,7 +133,7 @@ class Checkup:
             yield from examine("overdue", f"name {seen.name}", fact)
 
     def _read_runs(self) -> Iterator[Finding]:
-        """Nothing, but that those are known then that cannot be read."""
+        """Read the runs to record the unreadable ones; no findings."""
         views = self._registry.views
         views.runs(limit=RUNS)
         for run in Glances(self._registry.client).unfinished_runs():
@@ -171,13 +171,13 @@ class Checkup:
             yield from look_alone(subject, "it", partial(self._look_of, view.name, subject, look, told))
 
     def _look_of(self, host: Host, subject: str, look: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Finding]:
-        """What a host has seen of one thing of its own."""
+        """Findings about one subject of a host, from the host's answer."""
         names = look.get("transactions", ())
         unowned = {"unowned": len(unknown(self._registry.client, host, names))} if names else {}
         yield from examine(look["kind"], subject, {**look, **unowned, "user": told["user"]})
 
     def _ask(self, view: HostView) -> dict[str, Any]:
-        """The host's own answer, how far its clock is off, and which other machines answered in its name."""
+        """The host's answer, the error of its clock, and any other machines that answered under the name."""
         whole = self._look(view.name, "doctor")
         machines, skew = set(), 0.0
         for _ in range(TWICE):
@@ -200,7 +200,7 @@ class Checkup:
         return ask(self._registry.questions, self._doorbell, host, what, patience=PATIENCE)
 
     def _answer(self, host: Host, question: str) -> dict[str, Any]:
-        """{}: it did not come in time, or is an older version's."""
+        """The answer; {} if late, or from an older version."""
         for _ in range(round(PATIENCE / BLOCK)):
             if (found := self._registry.questions.wait(host, question, BLOCK)) is not None:
                 answer: dict[str, Any] = found[0]
@@ -209,7 +209,7 @@ class Checkup:
 
 
 def _local(milliseconds: float) -> str:
-    """A time since the epoch, as the clocks of this machine's zone say it."""
+    """A time since the epoch, in the time zone of this machine."""
     return f"{datetime.fromtimestamp(milliseconds / 1000).astimezone():%Y-%m-%d %H:%M:%S}"
 
 

@@ -1,4 +1,4 @@
-"""Celery, as the control plane uses it: a doorbell.  A message may be lost or come twice; the registry is the truth."""
+"""Celery as the control plane's doorbell.  A message may be lost or arrive twice; the registry is the truth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class Doorbell:
-    """Rings hosts.  A bell that cannot be rung is logged and forgotten: whoever waits rings again."""
+    """Rings hosts.  A failed ring is logged and forgotten, as the caller rings again."""
 
     def __init__(self, url: str) -> None:
         self._app = Celery("blockjobs", set_as_current=False)
         configure(self._app, url)
-        # Of a bell that cannot be rung nobody waits for the end: by itself kombu tries for six seconds.
+        # A ring must not wait long for the broker: by default kombu tries for six seconds.
         self._app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_max": 0}
 
     def copy(self, host: Host, job: JobId) -> None:

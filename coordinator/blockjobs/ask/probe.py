@@ -1,4 +1,4 @@
-"""Ask hosts what they see, and wait for it a moment: for refusals that have to be given at once."""
+"""Probes of volumes on hosts with a short wait for the answer: for refusals at submit time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Probe:
         self._registry, self._doorbell = registry, doorbell
 
     def __call__(self, looks: Mapping[Host, list[dict[str, Any]]]) -> dict[Host, list[dict[str, Any]]]:
-        """Have each host look at some volumes; all of them at once.
+        """Have every host probe some volumes, all hosts at once.
 
         Raises:
-            HostDown: one is down, or did not answer in time.
+            HostDown: a host is down, or did not answer in time.
         """
         known = self._registry.hosts.known()
         for host in looks:
@@ -39,7 +39,7 @@ class Probe:
     def each(
         self, looks: Mapping[Host, list[dict[str, Any]]], patience: float = PATIENCE
     ) -> dict[Host, list[dict[str, Any]] | HostDown]:
-        """The same for many: what one does not answer is said in its place."""
+        """Like a call, with HostDown as the value for a host without an answer."""
         questions = self._registry.questions
         asked = {
             host: ask(questions, self._doorbell, host, {"ask": "probe", "looks": looks[host], "patience": patience},

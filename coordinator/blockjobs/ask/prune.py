@@ -1,7 +1,8 @@
-"""Prune a name: have hosts remove the targets of earlier runs that no rule keeps, and note what came of it.
+"""Prune of a name: have hosts remove the targets of earlier runs without a rule, and record the results.
 
-A target is reserved meanwhile, so no job can begin to read or write it.  A host needs the question's permit before its
-first change, as for a resize: nothing is removed after the asker gave up.  All of it may be repeated at any time.
+A target is reserved meanwhile, and no job can begin to read or write the target.  A host needs the question's permit
+before the first change, as for a resize: nothing is removed after the asker gave up.  A prune may be repeated at any
+time.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from blockjobs.registry.odd import STRICT
 
 log = logging.getLogger(__name__)
 
-WORD: Final = "prune"  # in place of a job's type, where somebody meets a reservation
-PATIENCE: Final = 60.0  # seconds; a large file takes its time to go
+WORD: Final = "prune"  # shown in a reservation in place of a job's type
+PATIENCE: Final = 60.0  # seconds; removing a large file takes time
 AT_ONCE: Final = 20  # targets in one question
 BELOW: Final = "another image lies on it"
 
 
 @dataclass(frozen=True, slots=True)
 class PruneOutcome:
-    """What became of a target: kept, pruned (also: would be), gone, replaced, left; and why."""
+    """The result for a target: kept, pruned (or would be), gone, replaced, left; and the reason."""
 
     target: PublishedTarget
     state: str
@@ -56,10 +57,10 @@ class PruneRequest:
     def __call__(
         self, name: str, *, after: RunId | None = None, dry: bool = False, confirmed: bool = False
     ) -> list[PruneOutcome]:  # fmt: skip
-        """Every target of a name, newest first, and what became of it.
+        """Prune a name; return every target, newest first, with the result.
 
-        ``after``: only of what that run has committed, too.  ``dry``: nothing is changed, and the answer is the same.
-        ``confirmed``: the rules hold from now on for what a rescan found, as well.
+        ``after``: prune only the series with a target of that run.  ``dry``: change nothing, and return the same
+        results.  ``confirmed``: apply the rules to backups found by a rescan from now on.
         """
         if confirmed and not dry:
             self._registry.found.count(self.held(name))
@@ -73,12 +74,13 @@ class PruneRequest:
         return sorted(outcomes, key=lambda outcome: outcome.target.order, reverse=True)
 
     def held(self, name: str) -> list[PublishedTarget]:
-        """What a rescan found of a name, and no rule holds for yet."""
+        """The targets of a name found by a rescan, with rules not confirmed yet."""
         runs = [run for run in self._registry.views.runs(odd=STRICT) if run.name == name]
         return [target for target in self._registry.history.targets(runs, STRICT) if target.held]
 
     def _fate(self, name: str, after: RunId | None, *, confirmed: bool) -> keep.PrunePlan:
-        # All of them, or nothing is removed: what cannot be read may be what lies on a target.
+        # Every record must be readable, or nothing is removed: an unreadable target may lie on top of a target to
+        # prune.
         views, history = self._registry.views.runs(odd=STRICT), self._registry.history
         targets = history.targets((run for run in views if run.name == name), STRICT)
         if confirmed:
@@ -99,7 +101,7 @@ class PruneRequest:
                 log.warning("target %s:%s: not pruned: %s", outcome.target.host, outcome.target.path, outcome.why)
 
     def _hosts(self, fate: keep.PrunePlan, *, dry: bool) -> Iterator[PruneOutcome]:
-        """Ask each host for one batch after the other, all hosts at once."""
+        """Ask each host for one batch after the other, the hosts in parallel."""
         waiting: dict[Host, list[Sequence[PublishedTarget]]] = {}
         known = self._registry.hosts.known()
         for host in dict.fromkeys(Host(target.host) for target in fate.prune):
@@ -109,7 +111,7 @@ class PruneRequest:
                 waiting[host] = list(batches(mine))
             except HostDown as down:
                 yield from (PruneOutcome(target, "left", str(down)) for target in mine)
-        needed: set[tuple[str, str]] = set()  # what those lie on that were left
+        needed: set[tuple[str, str]] = set()  # the layers below targets that were left
         while waiting:
             asked = {host: self._ask(host, queue.pop(0), fate, needed, dry=dry) for host, queue in waiting.items()}
             give_up = time.monotonic() + self._patience
@@ -151,7 +153,7 @@ class PruneRequest:
                 "remaining": sorted({t.path for t in fate.kept if t.host == host}),
                 "also": sorted({t.path for t in fate.prune if t.host == host}), "dry": dry,
             }  # fmt: skip
-            # A host that comes too late finds no permit: it need not hurry for an asker who does.
+            # A late host finds no permit, so a short patience of the asker need not shorten the time of the host.
             what = {"ask": "prune", "targets": targets, "patience": max(self._patience, PATIENCE)}
             asked.question = ask(
                 questions, self._doorbell, host, what, patience=self._patience, changes=not dry
@@ -159,7 +161,7 @@ class PruneRequest:
         return asked
 
     def _wait(self, asked: Asked, give_up: float) -> Sequence[Mapping[str, str]]:
-        """The host's answers, and the end of the reservations; of a host that may be at it they end by themselves."""
+        """The host's answers; ends the reservations, unless the host may still be working, when they expire."""
         questions = self._registry.questions
         if not asked.held:
             return ()
@@ -178,7 +180,7 @@ class PruneRequest:
 
 
 class Asked:
-    """One question to one host: the targets it is about, with their reservations, and those it is not put for."""
+    """One question to a host: the targets with their reservations, and the targets left out."""
 
     def __init__(self, host: Host, *, dry: bool) -> None:
         self.host, self.question, self.dry = host, "", dry
@@ -192,7 +194,7 @@ class Asked:
 
 
 def batches(targets: Sequence[PublishedTarget]) -> Iterator[Sequence[PublishedTarget]]:
-    """In order, and none with a target and what it lies on: what is left decides what comes after it."""
+    """Batches in order, and never a target together with its layer: a target left in place protects the layer."""
     batch: list[PublishedTarget] = []
     for target in targets:
         if len(batch) == AT_ONCE or any(target.path in above.layers for above in batch):

@@ -1,7 +1,7 @@
-"""Put a question to a host: what is asked lies in the registry, and the bell that is rung for it names it only.
+"""Questions to a host: the content lies in the registry, and the message to the host only names the question.
 
-Whoever can write to a broker's queue can ring, and no more: what is to be pruned or resized stands where only the
-control plane and the host itself may write.
+A user with write access to a broker queue can ring, and nothing more: the content of a prune or a resize is writable
+only by the control plane and the host.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from blockjobs.ask.doorbell import Doorbell
 from blockjobs.model.ids import Host
 from blockjobs.registry.questions import Questions
 
-SPARE: Final = 10.0  # seconds that a question lies there beyond the patience of whoever asks
+SPARE: Final = 10.0  # seconds that a question stays in the registry beyond the asker's patience
 
 
 def ask(
     questions: Questions, doorbell: Doorbell, host: Host, what: Mapping[str, Any], *, patience: float,
     changes: bool = False,
 ) -> str:  # fmt: skip
-    """Ask, and return the question's name, under which the answer comes.
+    """Ask, and return the question's name, the key of the answer.
 
-    ``what``: ``ask``, one of probe, resize, prune, resolve, sweep, rescan and replace, and what that needs.
-    ``patience``: seconds that the answer is waited for.  ``changes``: the host needs a permit for it, which is given
-    for twice that time.
+    ``what``: ``ask``, one of probe, resize, prune, resolve, sweep, rescan and replace, and the arguments.
+    ``patience``: seconds of waiting for the answer.  ``changes``: the host needs a permit, given for twice the
+    patience.
     """
     question = questions.new()
     if changes:

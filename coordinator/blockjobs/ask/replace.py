@@ -1,4 +1,4 @@
-"""Have hosts take this registry in the place of one that is gone for good, whose decisions they have carried out."""
+"""Replacement of a lost registry: have hosts with decisions of the lost registry accept this registry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Replace:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
     def __call__(self, hosts: Sequence[Host], gone: str) -> Iterator[tuple[Host, str]]:
-        """Each host, and why it has not: "" where it has.  It may be asked again at any time."""
+        """Each host with the reason of a failure, "" for success.  A call may be repeated at any time."""
         known, asked = self._registry.hosts.known(), dict[Host, str]()
         for host in hosts:
             try:

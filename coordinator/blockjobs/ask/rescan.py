@@ -1,6 +1,7 @@
-"""Have hosts read the manifests below their write roots, a page at a time, and note the backups that nobody knew.
+"""Rescan of hosts: hosts read the manifests below their write roots, page by page, and unknown backups are recorded.
 
-All of it may be repeated at any time: what is known is left as it is.  A host's answers are data, as its manifests are.
+A rescan may be repeated at any time: known backups are left unchanged.  A host's answers are untrusted data, as are its
+manifests.
 """
 
 from __future__ import annotations
@@ -21,21 +22,20 @@ from blockjobs.registry.hosts import check_host
 from blockjobs.registry.odd import STRICT, Unreadable
 
 PATIENCE: Final = 60.0  # seconds; a page takes a host 15
-PAGES: Final = 1_000_000  # of one host: one that lies has an end, too
-FAULTS: Final = (BadInput, TypeError, ValueError, LookupError, AttributeError)  # what reading an answer raises
-MOST: Final = 2000  # entries of one page that are believed to be a page
+PAGES: Final = 1_000_000  # pages per host: a bound against false answers
+FAULTS: Final = (BadInput, TypeError, ValueError, LookupError, AttributeError)  # exceptions of reading an answer
+MOST: Final = 2000  # entries read of one page
 COPY: Final = "copies of what is known"
-SAID: Final = 100  # lines about one host that are kept; all others are counted
+SAID: Final = 100  # lines kept about one host; further lines are counted
 
 
 @dataclass(slots=True)
 class HostScan:
-    """What came of one host.
+    """The result for one host.
 
-    ``added``: what was not known, and is now, with those that have moved; ``counts``: how many backups stand how;
-    ``aside``: why some of them are left as they are, and how many; ``odd``: manifests and directories that do not
-    count, each with the reason, of which ``more`` are not listed; ``lost``: roots that could not be read to their end,
-    each with the reason, or the whole host ("").
+    ``added``: backups newly recorded, and moved backups; ``counts``: the number of backups by standing; ``aside``:
+    reasons to leave backups unchanged, with the number of backups; ``odd``: invalid manifests and directories with the
+    reasons, and ``more`` unlisted ones; ``lost``: roots not read to the end, with the reasons, or the whole host ("").
     """
 
     host: Host
@@ -49,7 +49,7 @@ class HostScan:
 
     @property
     def whole(self) -> bool:
-        """Whether all that there is was read, and everything that was read can be believed."""
+        """Whether every manifest was read and is valid."""
         return not (self.lost or self.odd or self.more)
 
     def note(self, path: str, why: str) -> None:
@@ -59,7 +59,7 @@ class HostScan:
             self.more += 1
 
     def leave(self, standing: BackupStanding, why: str) -> None:
-        """Count a backup that is left as it is; ``why``: what people should know, "" nothing."""
+        """Count a backup left unchanged; ``why``: the reason shown to users, "" for none."""
         self.counts[standing] += 1
         if why:
             self.aside[why] += 1
@@ -80,7 +80,10 @@ class HostScan:
 
 
 class _Page(NamedTuple):
-    """A host's answer.  ``lost``: the rest of its root cannot be read; ``following``: what comes next, or None."""
+    """A page of a host's answer.
+
+    ``lost``: the rest of the root cannot be read; ``following``: the next page, or None.
+    """
 
     rows: Sequence[Any]
     odd: Sequence[tuple[str, str]]
@@ -91,8 +94,8 @@ class _Page(NamedTuple):
 
     @classmethod
     def of(cls, answer: Any) -> _Page:
-        """Raises one of ``FAULTS``: it is none."""
-        if "errno" in answer:  # a version that does not know the question
+        """Parse an answer; raises an exception of ``FAULTS`` for a malformed answer."""
+        if "errno" in answer:  # a version without this question
             return cls((), (("", str(answer["text"])),), 0, 0, lost=True, following=None)
         odd = [(str(path), str(why)) for path, why in answer["odd"][:MOST]]
         following = None
@@ -107,13 +110,13 @@ class _Page(NamedTuple):
 
 @dataclass(slots=True)
 class _Turn:
-    """A host that is being scanned: its question, and what has to wait for the end."""
+    """A host being scanned: the current question, and the work left for the end."""
 
     scan: HostScan
     question: str = ""
     root: str = ""
-    there: set[tuple[str, str]] = field(default_factory=set)  # entries, by run, that lie where the registry has them
-    maybe: list[tuple[FoundBackup, PublishedTarget]] = field(default_factory=list)  # which may have moved
+    there: set[tuple[str, str]] = field(default_factory=set)  # entries, by run, at their recorded place
+    maybe: list[tuple[FoundBackup, PublishedTarget]] = field(default_factory=list)  # backups that may have moved
 
     @property
     def host(self) -> Host:
@@ -121,8 +124,11 @@ class _Turn:
 
 
 class Rescan:
-    """``dry``: nothing is noted, and what is told is the same.  ``moved_from``: a host whose backups lie on those that
-    are scanned now.  ``progress`` is told of a host after each page but its last."""
+    """A rescan of hosts.
+
+    ``dry``: record nothing, and return the same results.  ``moved_from``: the former host of the backups on the scanned
+    hosts.  ``progress`` is called for a host after each page but the last.
+    """
 
     def __init__(
         self, registry: Registry, doorbell: Doorbell, *, dry: bool = False, moved_from: str = "",
@@ -132,10 +138,10 @@ class Rescan:
         self._progress = progress
         self._dry, self._moved_from = dry, moved_from
         self._hosts = registry.hosts.known()
-        self._numbered: dict[str, list[PublishedTarget]] = {}  # by name: the backups that no rescan found
+        self._numbered: dict[str, list[PublishedTarget]] = {}  # by name: the backups not found by a rescan
 
     def __call__(self, hosts: Sequence[Host]) -> Iterator[HostScan]:
-        """Scan hosts, all at once; each as it ends."""
+        """Scan hosts in parallel; yield each host at its end."""
         waiting: list[_Turn] = []
         for host in hosts:
             turn = _Turn(HostScan(host))
@@ -168,7 +174,7 @@ class Rescan:
         turn.question = ask(questions, self._doorbell, turn.host, what, patience=self._patience)
 
     def _goes_on(self, turn: _Turn) -> bool:
-        """Take a page, and ask for the next one; False: there is none."""
+        """Take a page and ask for the next page; False if there is none."""
         page = self._registry.questions.wait(turn.host, turn.question, self._patience)
         if page is None:
             turn.scan.lost[turn.root] = f"host '{turn.host}' did not answer within {self._patience:.0f} s"
@@ -228,7 +234,7 @@ class Rescan:
             self._add(scan, run, members, entries.get(run, ()))
 
     def _entries(self, ids: set[RunId]) -> tuple[dict[RunId, list[PublishedTarget]], dict[RunId, str]]:
-        """What the registry has of some runs, and why nothing may be added to others."""
+        """The registry's entries of some runs, and the reasons to add nothing to other runs."""
         entries: dict[RunId, list[PublishedTarget]] = {}
         closed = dict.fromkeys(self._registry.found.unpublished(ids), "its run is not over")
         runs = {run.id: run for run in self._registry.views.runs_of(ids)}
@@ -251,7 +257,7 @@ class Rescan:
                     members[0].at, self._known_of(name_of(run)), self._registry.clock.now() / 1000
                 )
                 self._registry.found.add([(each, number) for each in members])
-            except Refused as why:  # somebody has started it meanwhile; or what is known of its name cannot be read
+            except Refused as why:  # started meanwhile, or the records of the name are unreadable
                 for _ in members:
                     scan.leave(BackupStanding.GOING, str(why))
                 return
@@ -265,10 +271,10 @@ class Rescan:
             self._numbered[name] = [target for target in targets if not target.seal]
         return self._numbered[name]
 
-    # --- what has moved ------------------------------------------------------------------------------------------
+    # --- moved backups -------------------------------------------------------------------------------------------
 
     def _move(self, turn: _Turn) -> None:
-        """Correct the places of backups that lie elsewhere now, and no longer where they were."""
+        """Correct the places of backups found elsewhere and missing at the recorded place."""
         scan = turn.scan
         for each, known in turn.maybe:
             if (each.run, known.entry) in turn.there:
@@ -282,7 +288,7 @@ class Rescan:
 
 
 def _unread(scan: HostScan, path: str) -> str:
-    """Why nobody knows whether a backup still lies at a path; "" where it surely does not."""
+    """Why a backup may still lie at a path; "" if the path was read and the backup is gone."""
     if scan.more:
         return "not everything that could not be read is listed"
     for place in (*scan.lost, *(place for place, _ in scan.odd)):

@@ -1,7 +1,7 @@
-"""Have a host give an image another size, and wait for it a moment: beside no job, at most once, and never afterwards.
+"""Resize of an image by its host, with a short wait for the answer: beside no job, at most once, and never afterwards.
 
-The volume is reserved meanwhile, so no job can begin with it.  The host needs the question's permit, which whoever
-finds it takes away: the host, which then does it, or the asker, who then knows that it will not happen.
+The volume is reserved meanwhile, and no job can begin with the volume.  The host needs the question's permit.  Either
+the host takes the permit and resizes, or the asker takes the permit back and knows that no resize will happen.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockjobs.model.volumespec import HostedVolume
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.hosts import check_host
 
-WORD: Final = "resize"  # in place of a job's type, where somebody meets the reservation
+WORD: Final = "resize"  # shown in the reservation in place of a job's type
 
 
 class Resize:
@@ -26,11 +26,11 @@ class Resize:
         self._registry, self._doorbell = registry, doorbell
 
     def __call__(self, volume: HostedVolume, size: int) -> Mapping[str, Any]:
-        """What the host answered: the new size, or an errno and a text.
+        """Resize; return the host's answer: the new size, or an errno and a text.
 
         Raises:
             VolumeBusy: a job uses the volume.
-            HostDown: it is down, or did not answer in time.
+            HostDown: the host is down, or did not answer in time.
         """
         host, nodes, questions = volume.host, self._registry.nodes, self._registry.questions
         check_host(host, self._registry.hosts.known().get(host))
@@ -39,7 +39,7 @@ class Resize:
         question = ask(questions, self._doorbell, host, what, patience=PATIENCE, changes=True)
         answer: Mapping[str, Any] | None = questions.wait(host, question, PATIENCE)
         if answer is None and not questions.take_permit(host, question):
-            # The host is at it: the reservation stays until its time is over.
+            # The host is at work: the reservation stays until it expires.
             raise HostDown(host, f"did not answer within {PATIENCE:.0f} s: whether the image was resized is unknown")
         if answer is not None and not answer.get("errno"):
             nodes.resized(volume, size)

@@ -1,7 +1,8 @@
-"""Have a job's host resolve what is committed and cannot be published, and wait for it a moment.
+"""Resolution of a committed image that cannot be published, by the job's host, with a short wait for the answer.
 
-The order is one question to the host, which takes the question's permit before it changes anything: at most once, and
-never after whoever asked gave up.  What was done is noted in the host's journal, and told with the job's settle.
+The order is one question to the host.  The host takes the question's permit before the first change: the order is
+carried out at most once, and never after the asker gave up.  The host records the resolution in its journal, and
+reports it with the job's settle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from blockjobs.registry.doors import Registry
 from blockjobs.registry.hosts import check_host
 from blockjobs.registry.views import JobView
 
-PATIENCE: Final = 30.0  # seconds; removing a large file takes its time
+PATIENCE: Final = 30.0  # seconds; removing a large file takes time
 
 
 class Resolve:
@@ -27,10 +28,10 @@ class Resolve:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
     def __call__(self, job_id: str, how: Resolution) -> Mapping[str, Any]:
-        """``resolved`` and ``published-as``, as the host has done it.
+        """Resolve; return ``resolved`` and ``published-as`` from the host.
 
         Raises:
-            Refused: the job is not committed and unpublished, or the host does not allow it.
+            Refused: the job is not committed and unpublished, or the host does not allow the resolution.
             HostDown: the host is down, or did not answer in time.
         """
         job = self._registry.views.job(job_id)

@@ -1,6 +1,6 @@
-"""Have hosts remove what is left of transactions that the registry does not know, and wait for what they say.
+"""Sweep of hosts: remove the files of transactions unknown to the registry, and wait for the results.
 
-The hosts ask the registry about each transaction themselves, at the moment when it matters.
+A host asks the registry about each transaction right before the removal.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from blockjobs.model.ids import Host
 from blockjobs.registry.doors import Registry
 from blockjobs.registry.hosts import check_host
 
-PATIENCE: Final = 125.0  # seconds; a host answers within 120, and says what it did not come to
-BLOCK: Final = 1.0  # seconds one read waits: less than a client's timeout
+PATIENCE: Final = 125.0  # seconds; a host answers within 120, with a list of the work not reached
+BLOCK: Final = 1.0  # seconds of waiting in one read: less than a client's timeout
 
 Row = Mapping[str, Any]  # host, what, path, transaction, state, text
 
@@ -27,9 +27,9 @@ class Sweep:
         self._registry, self._doorbell, self._patience = registry, doorbell, patience
 
     def __call__(self, hosts: Sequence[Host], *, dry: bool, lost: str = "") -> Iterator[Row]:
-        """What each host has removed, published or left; with ``dry``: would have.
+        """Sweep; return the files removed, published or left, by host; with ``dry``, a preview.
 
-        ``lost``: the incarnation of a registry that is gone for good, whose transactions are swept as well.
+        ``lost``: the incarnation of a lost registry; transactions of the lost registry are swept as well.
         """
         known, asked = self._registry.hosts.known(), dict[Host, str]()
         for host in hosts:

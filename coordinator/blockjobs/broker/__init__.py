@@ -1,1 +1,1 @@
-"""The broker as both planes use it: names of tasks and queues, settings of Celery, the transport."""
+"""The broker for both planes: names of tasks and queues, settings of Celery, the transport."""

@@ -27,12 +27,12 @@ def steps_queue(host: Host) -> str:
 
 
 def configure(app: Celery, url: str) -> None:
-    """The settings every Celery app of the project shares; each was paid for, see docs/decisions/celery.md."""
+    """The settings shared by every Celery app of the project; docs/decisions/celery.md has the reason for each."""
     transport.install()
     address = parse(url)
     app.conf.update(
-        broker_url=address.shown,  # for Celery's log: the transport connects by its own option
-        # What the transport does by the address; unless it stands here, too, kombu warns of the contrary.
+        broker_url=address.shown,  # only for Celery's log: the transport connects through the option "address"
+        # The transport already uses TLS by the address; without this setting kombu warns of a connection without TLS.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if address.scheme == "rediss" else None,
         result_backend=None, task_ignore_result=True,
         task_serializer="msgpack", result_serializer="msgpack", event_serializer="msgpack",
@@ -47,7 +47,7 @@ def configure(app: Celery, url: str) -> None:
         task_acks_late=False, worker_prefetch_multiplier=1, worker_disable_prefetch=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_max_tasks_per_child=50, worker_max_memory_per_child=1 << 20,  # KiB
-        task_default_queue="blockjobs.unrouted",  # nobody consumes it: a missing queue is visible
+        task_default_queue="blockjobs.unrouted",  # consumed by no worker: a missing queue becomes visible
         worker_send_task_events=True, task_send_sent_event=False,
         worker_enable_remote_control=False,  # every user of the broker could silence every host
         worker_hijack_root_logger=False, worker_redirect_stdouts=False,
@@ -55,7 +55,7 @@ def configure(app: Celery, url: str) -> None:
 
 
 def send_pulse(app: Celery, queue: str) -> None:
-    """Send a worker of this app a message that only says that messages are taken, by a connection of its own.
+    """Send a worker of this app a message that only proves delivery, over a separate connection.
 
     Raises OperationalError, OSError: the broker is away.
     """

@@ -1,11 +1,11 @@
-"""Kombu's transport over Redis, reduced to what a doorbell needs: a list for each queue of a host, and nothing else.
+"""Kombu's transport over Redis, reduced to a doorbell: a list for each queue of a host, and nothing else.
 
-A message names a job or a step, and whoever waits rings again: so nothing is written about who has taken a message, and
-nothing about which queue belongs to which exchange, as every queue has one of its own name.  A host's user needs no
-right but to its own two lists.  Celery's events, which are display only, go as in stock kombu.
+A message only names a job or a step, and the sender rings again.  The transport therefore keeps no record of taken
+messages, and none of the binding of queues to exchanges, as every queue has an exchange of its own name.  A host's user
+needs rights only to the host's two lists.  Celery's events, used only for display, are handled as in stock kombu.
 
-What is no message at all is dropped with a line in the log, and a server that takes no commands for now counts as one
-that is away: in stock kombu each of the two ends the worker, with all its copies.
+A malformed message is dropped with a line in the log, and a server that takes no commands for now counts as away: in
+stock kombu either case ends the worker with all its copies.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from blockjobs.registry.connection import is_absence
 
 log = logging.getLogger(__name__)
 
-COPY, STEPS = "copy.", "steps."  # what the queues of hosts begin with
+COPY, STEPS = "copy.", "steps."  # prefixes of the queues of hosts
 OPTIONS: Final = {"ack_emulation": False, "priority_steps": [0]}
 
 _OF_TCP: Final = ("host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options")
-# A bell goes through on a full Redis: what was decided is carried out all the same.
+# A bell must get through on a full Redis, so that a decision is still carried out.
 _PUSH: Final = '#!lua flags=allow-oom\nreturn redis.call("LPUSH", KEYS[1], ARGV[1])'
 
 
 class Channel(redis.Channel):
-    """One that keeps no books about the queues of hosts, and connects as the registry does."""
+    """A channel without records about the queues of hosts, with connections like the registry's."""
 
     from_transport_options = (*redis.Channel.from_transport_options, "address")
     address: Address
-    _in_poll: Any  # the connection on which a message is waited for
+    _in_poll: Any  # the connection of the pending blocking read
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.async_pool.disconnect(inuse_connections=False)  # of its first ping: whoever consumes connects
+        self.async_pool.disconnect(inuse_connections=False)  # the connection of the first ping; consumers connect later
 
     def close(self) -> None:
-        """Without waiting for the answer to its last question, unless it is there: stock kombu waits for all of it."""
+        """Close without waiting for a pending blocking read, as stock kombu would do."""
         asked = self._in_poll
         if asked and not asked.can_read(timeout=0):
             asked.disconnect()
@@ -57,7 +57,7 @@ class Channel(redis.Channel):
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         consuming = super().basic_consume(queue, *args, **kwargs)
-        self.pool.disconnect(inuse_connections=False)  # by which the queue was declared: nothing more is asked there
+        self.pool.disconnect(inuse_connections=False)  # the connection of the queue's declaration, not needed any more
         return consuming
 
     @property
@@ -79,7 +79,7 @@ class Channel(redis.Channel):
             client.register_script(_PUSH)(keys=[queue], args=[dumps(message)])
 
     def _size(self, queue: str) -> int:
-        """Without a transaction, of which a full Redis 7.0 refuses every command, also one that reads."""
+        """The length of a queue, without a transaction: a full Redis 7.0 refuses even reads inside a transaction."""
         if not _is_bell(queue):
             return int(super()._size(queue))
         with self.conn_or_acquire() as client:
@@ -107,25 +107,25 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
-    brpop_timeout = 30  # seconds that a worker waits for a message before it asks again; one that comes is had at once
+    brpop_timeout = 30  # seconds of one blocking read; an arriving message ends the read at once
 
     def _deliver(self, message: Any, queue: str | None) -> Any:
         if queue and _is_bell(queue):
             try:
                 message = plain_message(message, queue)
-            except Exception as odd:  # whatever there is about it, it is no message
+            except Exception as odd:  # any error marks a malformed message
                 _log_drop(queue, odd)
                 return None
         return super()._deliver(message, queue)
 
 
 def plain_message(found: Any, queue: str) -> dict[str, Any]:
-    """A message for Celery with the task, the id and the arguments of one that was found in a queue, and nothing else.
+    """A message for Celery, rebuilt from only the task, the id and the arguments of a message found in a queue.
 
-    Celery looks into much of a message before it calls a task, and ends its worker for what it does not expect there.
+    Celery reads many other fields of a message before calling a task, and an unexpected value ends the worker.
 
     Raises:
-        Exception: of whatever kind, if it is none: task, id and arguments are texts.
+        Exception: of any kind, for a malformed message: task, id and arguments must be texts.
     """
     headers = found["headers"]
     arguments, _, _ = msgpack.unpackb(base64.b64decode(found["body"]))
@@ -151,6 +151,6 @@ def _is_bell(name: str) -> bool:
 
 
 def install() -> None:
-    """Have kombu take this transport for all that is Redis, in this process."""
+    """Register this transport with kombu for the Redis schemes in this process."""
     for alias in ("redis", "rediss"):
         TRANSPORT_ALIASES[alias] = f"{__name__}:Transport"

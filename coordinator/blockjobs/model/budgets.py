@@ -14,7 +14,7 @@ from blockjobs.model.ids import Host, JobId
 from blockjobs.model.numbers import MOST
 
 HUNGRY: Final = 0.9  # fraction of a limit: a copy using more is taken to want as much as possible
-ROOM: Final = 1.25  # factor on the measured use: the want of a copy that is not hungry, with room to grow
+ROOM: Final = 1.25  # factor on the measured use of a copy that is not hungry: its want, with room to grow
 ANY: Final = MOST  # a want without a bound
 PAUSED: Final = 1 << 16  # bytes/s kept for a paused copy: enough to resume with before the next division
 K = TypeVar("K", bound=Hashable)

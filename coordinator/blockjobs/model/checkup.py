@@ -1,6 +1,6 @@
 """Rules of ``doctor``: tables of rules that turn collected facts into findings, one table per kind of subject.
 
-A fact is a mapping.  Each matching rule gives a finding; a subject without a matching rule is ok.
+A fact is a mapping.  Every matching rule gives a finding; a subject without a matching rule is ok.
 """
 
 from __future__ import annotations

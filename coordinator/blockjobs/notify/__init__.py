@@ -1,1 +1,1 @@
-"""Carrying one message to one URL, in a process of its own that is killed when it takes too long."""
+"""Delivery of one message to one URL, in a separate process that is killed after a time limit."""

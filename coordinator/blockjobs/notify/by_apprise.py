@@ -1,4 +1,4 @@
-"""The kinds of URLs that apprise knows: mail, chats, pagers.  An extra: without it they are refused, by name."""
+"""Notices through apprise: mail, chats, pagers.  An optional extra: without it these URLs are refused by name."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def installed() -> bool:
 
 
 def check(url: str) -> str:
-    """``url``, if it is one that can be told; of apprise's kinds as far as apprise is here.
+    """``url``, if valid; the details of an apprise URL are checked only if apprise is installed.
 
     Raises:
-        BadInput: what is wrong, without anything of the URL that may be secret.
+        BadInput: the fault, without any part of the URL that may be secret.
     """
     checked(url)
     if kind_of(url) is Kind.APPRISE and installed():
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs the URLs
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # apprise logs URLs
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it imports what is deprecated
+            warnings.simplefilter("ignore")  # apprise imports deprecated modules
             import apprise  # noqa: PLC0415 - a second, for those who need it
 
             known = apprise.Apprise.instantiate(url, suppress_exceptions=True)
@@ -41,7 +41,7 @@ def check(url: str) -> str:
 
 
 def tell(url: str, said: Mapping[str, Any]) -> str:
-    """Tell ``url``; "" when apprise says that it was, else the reason without secrets."""
+    """Send a message to ``url``; "" for success as reported by apprise, else the reason without secrets."""
     if not installed():
         return MISSING
     import apprise  # noqa: PLC0415

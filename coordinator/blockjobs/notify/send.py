@@ -1,4 +1,4 @@
-"""One try, in a process of its own: bounded in time whatever it waits for, and its libraries stay out of the daemon.
+"""One try to send a notice, in a separate process: bounded in time, and without the libraries in the daemon.
 
     python -m blockjobs.notify.send      reads {url, said, secret, timeout} as JSON, writes "" or the reason as JSON
 
@@ -20,18 +20,18 @@ from blockjobs.model.notices import Kind, kind_of, scrubbed
 from blockjobs.notify import by_apprise, webhook
 from blockjobs.process.spawn import end_with_parent
 
-LIMIT: Final = 15.0  # seconds that one try may take, all in all
-LOOK: Final = 0.1  # seconds between two looks whether it is to be given up
+LIMIT: Final = 15.0  # seconds for one try as a whole
+LOOK: Final = 0.1  # seconds between two checks of ``stop`` and the time limit
 
 
 class Interrupted(Exception):
-    """Somebody wants to stop; whether the message went out is not known."""
+    """The daemon is stopping; whether the message was sent is not known."""
 
 
 def send(
     url: str, said: Mapping[str, Any], secret: str = "", *, limit: float = LIMIT, stop: threading.Event | None = None
 ) -> str:
-    """Tell ``url`` once; "" or why it was not told.
+    """Send a message to ``url`` once; "" for success, else the reason.
 
     Raises:
         Interrupted: ``stop`` was set meanwhile.
@@ -50,7 +50,7 @@ def send(
                     answer, _ = child.communicate(asks, timeout=LOOK)
                     break
                 except subprocess.TimeoutExpired:
-                    asks = None  # it is written already, or goes on being written
+                    asks = None  # the input is written already, or is still being written
                     if stop is not None and stop.is_set():
                         raise Interrupted from None
                     if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""A webhook: a POST of JSON, signed with HMAC-SHA256 over its time and its body."""
+"""A webhook: a POST of JSON, signed with HMAC-SHA256 over the time and the body."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ KEY: Final = "Idempotency-Key"
 
 
 def signature(secret: bytes, timestamp: str, content: bytes) -> str:
-    """What a receiver that knows the secret computes, too."""
+    """The signature, as computed by a receiver with the secret."""
     return "v1=" + hmac.digest(secret, timestamp.encode() + b"." + content, "sha256").hex()
 
 
 def request(url: str, said: Mapping[str, Any], secret: str, now: float) -> urllib.request.Request:
-    """The POST, user info of the URL as basic authentication; without a secret it is not signed."""
+    """The POST, with the user info of the URL as basic authentication; unsigned without a secret."""
     content = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
     headers = {
         "Content-Type": "application/json", "User-Agent": f"blockjobs/{__version__}", KEY: said["notice"],
@@ -48,14 +48,14 @@ def _without_user(url: str) -> tuple[str, str]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the message, its signature and a password to a place that nobody named."""
+    """Refuses redirects: a redirect would carry the message, the signature and a password to an unknown place."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 def post(url: str, said: Mapping[str, Any], secret: str, now: float, timeout: float) -> str:
-    """Tell ``url``; "" once it answered with a 2xx, else the reason without secrets."""
+    """Send a message to ``url``; "" after a 2xx answer, else the reason without secrets."""
     try:
         with urllib.request.build_opener(_NoRedirect).open(request(url, said, secret, now), timeout=timeout) as answer:
             return "" if 200 <= answer.status < 300 else f"HTTP {answer.status}"

@@ -1,1 +1,1 @@
-"""What every process of ours needs of its machine: clocks, children, a service manager's watchdog, a quarantine."""
+"""Functions for the processes of this project: clocks, children, a service manager's watchdog, a quarantine."""

@@ -1,4 +1,4 @@
-"""The clock that no jump of the wall clock moves, the name of a boot, and what is due each so many seconds."""
+"""A clock without jumps of the wall clock, the name of a boot, and periodic work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def boottime() -> float:
-    """Seconds that also count while the machine is suspended."""
+    """Seconds since boot, including suspended time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_boot_id() -> str:
-    """The kernel's name for this boot; process ids, device numbers and ``boottime`` mean something only within one."""
+    """The kernel's name for this boot; process ids, device numbers and ``boottime`` are only valid within one boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -21,7 +21,7 @@ def read_boot_id() -> str:
 
 
 class Every:
-    """True once each ``seconds``, the first time at once."""
+    """True once every ``seconds``, the first time at once."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = boottime) -> None:
         self._seconds, self._clock, self._next = seconds, clock, 0.0

@@ -1,7 +1,7 @@
-"""Items that could not be handled: each is put aside, named, and tried again after growing pauses; the others go on.
+"""Quarantine of failing items: a failing item is put aside, named, and retried after growing pauses; other items go on.
 
-A loop hands each of its items to ``handle``: a transaction, a run, a host, an event.  An error of one of them is that
-item's alone.  That Redis does not answer, or takes no writes, is no item's error: it ends the turn of the loop.
+A loop passes every item to ``handle``: a transaction, a run, a host, an event.  The error of an item affects only the
+item.  An absent Redis, or a Redis that takes no writes, is no item's error, and ends the turn of the loop.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import redis
 from blockjobs.process.clock import boottime
 from blockjobs.registry.connection import is_absence
 
-FIRST: Final = 1.0  # seconds until what failed once is tried again; each further failure doubles them
+FIRST: Final = 1.0  # seconds until the first retry of a failed item; every further failure doubles the pause
 LONGEST: Final = 300.0
-LONGEST_OF_A_PART: Final = 10.0  # of a part of a daemon's work that concerns everybody
+LONGEST_OF_A_PART: Final = 10.0  # for a part of a daemon's work that every item depends on
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Aside:
-    """An item that failed: with what, how often, and until when it rests."""
+    """A failed item: the error, the number of failures, and the end of the pause."""
 
     error: str
     failures: int = 1
     until: float = 0.0
 
     def pause(self, longest: float) -> float:
-        """Seconds that it rests behind its last failure."""
+        """Seconds of pause after the last failure."""
         return float(min(longest, FIRST * 2.0 ** min(self.failures - 1, 20)))
 
 
 class Quarantine:
-    """Of one process; any thread may use it.  Losing it costs one more try of each item."""
+    """The quarantine of one process, safe for any thread.  A lost quarantine costs one more try per item."""
 
     def __init__(self, clock: Callable[[], float] = boottime) -> None:
         self._clock = clock
@@ -47,11 +47,11 @@ class Quarantine:
         self._lock = threading.Lock()
 
     def part(self, name: str, call: Callable[[], T], /) -> T | None:
-        """``handle`` for a part of a daemon's work, which is never left alone for long."""
+        """Like ``handle``, for a part of a daemon's work, with only short pauses."""
         return self.handle(name, call, LONGEST_OF_A_PART)
 
     def handle(self, item: str, call: Callable[[], T], longest: float = LONGEST, /) -> T | None:
-        """What ``call`` returns; None where it failed now, or failed before and still rests.  ``longest``: seconds.
+        """The result of ``call``; None if ``call`` fails now, or failed before and still rests.  ``longest``: seconds.
 
         Raises:
             redis.RedisError: Redis is away, or takes no writes (``is_absence``).
@@ -79,20 +79,20 @@ class Quarantine:
         return found is not None and self._clock() < found.until
 
     def forget(self, item: str) -> None:
-        """The item is gone: whoever comes under its name is another one."""
+        """Forget an item that is gone: a later item of the same name starts anew."""
         with self._lock:
             self._aside.pop(item, None)
 
     def over(self, kind: str) -> Iterator[str]:
-        """The items whose names begin with ``kind`` and whose pause is over."""
+        """The items with names starting with ``kind`` and with the pause over."""
         with self._lock:
             names = [name for name in self._aside if name.startswith(kind)]
         yield from (name for name in names if not self.rests(name))
 
     def told(self) -> dict[str, str]:
-        """What stands aside, by its name: the error, and how often it came.
+        """The error and the number of failures of every item put aside, by name.
 
-        An item that nobody has tried for long is gone, as a run is that was removed: it is forgotten.
+        An item not tried for a long time no longer exists, such as a removed run, and is forgotten.
         """
         now = self._clock()
         with self._lock:

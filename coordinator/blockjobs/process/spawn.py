@@ -1,4 +1,4 @@
-"""Starting a child process that neither hears our Ctrl-C nor outlives us, and taking in the children of a dead one."""
+"""Start of child processes that do not receive Ctrl-C and end with their parent; adoption of orphans."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: a ch
 
 
 def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in a session of its own, its output appended to ``log``.
+    """Start ``argv`` in a new session, with the output appended to ``log``.
 
-    The kernel sends it SIGTERM when the *thread* that called this ends, however it ends.
+    The kernel sends the child SIGTERM when the *thread* that called this function ends, for any reason.
     """
     parent = os.getpid()
 
     def die_with_parent() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what a supervisor blocks, its children must hear
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # signals blocked by a supervisor must reach its children
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call above: nobody is left to send the signal
+        if os.getppid() != parent:  # the parent died before the call above: no signal will come
             os._exit(128 + signal.SIGTERM)
 
     with log.open("ab") as output:
@@ -41,7 +41,7 @@ def spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = Non
 
 
 def describe_end(exitcode: int) -> str:
-    """The end of a process in words: by which signal (a negative code), or with which exit code."""
+    """The end of a process in words: the signal (for a negative code), or the exit code."""
     if exitcode >= 0:
         return f"ended with exit code {exitcode}"
     try:
@@ -51,10 +51,10 @@ def describe_end(exitcode: int) -> str:
 
 
 def end_with_parent() -> None:
-    """Called by a child, early: it is to end when the thread that started it does."""
+    """Have this process end with the thread that started it; to be called early in a child."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def adopt_orphans(*, wanted: bool) -> None:
-    """Have descendants whose parent dies become our children (or, again, those of init)."""
+    """Make orphaned descendants children of this process (or, with False, of init again)."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)

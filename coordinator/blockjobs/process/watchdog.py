@@ -1,7 +1,7 @@
-"""What a process reports to whoever started it, systemd or ``up``: that it serves, and from then on that it lives.
+"""Reports of a process to systemd or to ``up``: the process serves, and from then on is alive.
 
-The protocol is sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names.  It is these few lines and no package,
-as none of those that speak it is maintained and more than these lines.  Without the variable nothing is sent.
+The protocol is sd_notify(3): a datagram to the socket named by NOTIFY_SOCKET. Nothing is sent without the variable.
+The code uses no package, as no maintained package for the protocol does more than these lines.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Final
 SOCKET: Final = "NOTIFY_SOCKET"
 READY: Final = "READY=1"
 ALIVE: Final = "WATCHDOG=1"
-_REPORTS: Final = 3  # reports of life within the time after which systemd would end the process
+_REPORTS: Final = 3  # reports of life within systemd's timeout
 
 
 def report_ready() -> None:
-    """Say that this process serves."""
+    """Report that this process serves."""
     _send(READY)
 
 
 def report_alive() -> None:
-    """Say that this process lives."""
+    """Report that this process is alive."""
     _send(ALIVE)
 
 
 def report_interval() -> float | None:
-    """Seconds between two reports of life; None: nobody waits for them."""
+    """Seconds between two reports of life; None without a watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     ours = os.environ.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
     return int(microseconds) / 1e6 / _REPORTS if microseconds.isdecimal() and int(microseconds) and ours else None
 
 
 def _send(state: str) -> None:
-    """Send a report; one that cannot be sent is no reason to stop serving."""
+    """Send a report; a failure to send does not stop the process."""
     name = os.environ.get(SOCKET, "")
     if name[:1] not in ("/", "@"):
         return

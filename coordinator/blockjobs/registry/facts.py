@@ -1,4 +1,4 @@
-"""What hosts tell of themselves, read one by one: a host whose facts cannot be read has told nothing, and is named."""
+"""Facts reported by hosts, read host by host; a host with unreadable facts counts as silent, and is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def read_facts(host: Host, packed: bytes | None) -> tuple[Mapping[str, Any], str]:
-    """A host's facts, and why they cannot be read ("" where they can)."""
+    """A host's facts, and why they cannot be read ("" for readable facts)."""
     try:
         facts = codec.unpack(packed) if packed else {}
         if not isinstance(facts, dict):
@@ -23,18 +23,18 @@ def read_facts(host: Host, packed: bytes | None) -> tuple[Mapping[str, Any], str
         hanging_of(facts)
         {**facts.get("aside", {})}
         int(facts.get("decision", 0))
-    except Exception as error:  # whatever a later version, or a fault, has put there: it is this host's alone
+    except Exception as error:  # any content by a later version or a fault concerns only this host
         return {}, name_unreadable(host, error)
     return facts, ""
 
 
 def read_hanging(host: Host, packed: bytes | None) -> tuple[HangingPath, ...]:
-    """The paths that hang on a host, as far as it can be read."""
+    """The hanging paths on a host, as far as the facts can be read."""
     return hanging_of(read_facts(host, packed)[0])
 
 
 def name_unreadable(host: Host, error: Exception) -> str:
-    """Say, and log once, that nobody here can read what a host tells of itself."""
+    """Log once, and return, that a host's facts cannot be read by this version."""
     text = (
         f"what host {host} tells of itself is of a newer version of blockjobs, or damaged "
         f"({type(error).__name__}: {error})"

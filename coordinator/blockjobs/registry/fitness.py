@@ -1,6 +1,6 @@
-"""Whether a server may keep the registry: what it says of itself, and the refusal of one that would forget.
+"""Fitness of a server for the registry: the server's own facts, and the refusal of a server that would lose data.
 
-What makes a server fit is a table of rules in ``model.checkup``, which ``doctor`` and every process at its start read.
+The rules are a table in ``model.checkup``, used by ``doctor`` and by every process at its start.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from blockjobs.registry.connection import Client
 log = logging.getLogger(__name__)
 
 SETTINGS: Final = {
-    # setting: (what we need, why)
+    # setting: (needed value, reason)
     "appendonly": ("yes", "a restart would lose the registry"),
     "appendfsync": ("always", "'everysec' lost acknowledged writes on a plain kill -9"),
     "maxmemory-policy": ("noeviction", "an eviction would delete jobs"),
 }
-# The first versions that replay the append-only file whatever the user ``default`` may do.
+# The first versions that replay the append-only file regardless of the rights of the user ``default``.
 REPLAYS: Final = {"redis": (8, 6, 0), "valkey": (9, 1, 2)}
 _KEY: Final = keys.trial()
-# What stands in the append-only file inside of MULTI and EXEC: every command by which we write, whole.
+# The commands inside MULTI and EXEC in the append-only file: every write command of this project, with arguments.
 REPLAYED: Final = (
     ("MULTI",), ("EXEC",), ("DEL", _KEY), ("HDEL", _KEY, "f"), ("HINCRBY", _KEY, "f", "1"), ("HSET", _KEY, "f", "v"),
     ("HSETNX", _KEY, "f", "v"), ("INCR", _KEY), ("LPUSH", _KEY, "v"), ("LREM", _KEY, "0", "v"),
@@ -43,12 +43,12 @@ Fact = tuple[str, Mapping[str, Any]]
 
 
 def expect_fit_server(client: Client, url: str, *, warn: bool = True) -> None:
-    """Refuse a server that does not answer or would lose what it acknowledged.
+    """Refuse a server that does not answer or would lose acknowledged writes.
 
-    ``warn``: log what its user may not ask, and so was not looked at.
+    ``warn``: log the checks skipped because the user of the URL lacks a right.
 
     Raises:
-        NoRedis: it is not reachable, or not fit; the text names one reason.
+        NoRedis: the server is not reachable, or not fit; the text names one reason.
     """
     try:
         client.ping()
@@ -62,18 +62,18 @@ def expect_fit_server(client: Client, url: str, *, warn: bool = True) -> None:
 
 
 def examine_server(client: Client) -> list[Finding]:
-    """What there is to say of a server that is to keep the registry."""
+    """The findings about a server for the registry."""
     return [finding for kind, fact in read_server(client) for finding in examine(kind, "redis", fact)]
 
 
 def read_server(client: Client) -> Iterator[Fact]:
-    """The facts, as (kind of rule, fact); of what this user may not ask, that.  Raises RedisError: Redis went away."""
+    """The facts as (kind of rule, fact), including missing rights.  Raises RedisError: Redis went away."""
     yield from read_kind(client)
     yield from read_settings(client)
 
 
 def read_kind(client: Client) -> Iterator[Fact]:
-    """What it is, and who replays its append-only file."""
+    """The version, role and mode of the server, and the rights for a replay of the append-only file."""
     (info,) = client.pipeline(transaction=False).info().execute(raise_on_error=False)
     server = None if _denied(info) else _server(info)
     yield ("asked", {"what": "its version, role and mode", "right": "+info", "known": server is not None})
@@ -84,7 +84,7 @@ def read_kind(client: Client) -> Iterator[Fact]:
 
 
 def read_settings(client: Client) -> Iterator[Fact]:
-    """What it is set to."""
+    """The settings of the server."""
     pipe = client.pipeline(transaction=False)
     for name in SETTINGS:
         pipe.config_get(name)
@@ -108,7 +108,7 @@ def _server(info: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _default_user(client: Client, server: Mapping[str, Any]) -> Iterator[Fact]:
-    """Whether the user in whose name the append-only file is replayed may run what stands in it."""
+    """Whether the user of the replay of the append-only file may run the commands in the file."""
     pipe = client.pipeline(transaction=False)
     for words in REPLAYED:
         pipe.execute_command("ACL", "DRYRUN", "default", *words)
@@ -125,7 +125,7 @@ def _default_user(client: Client, server: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _denied(answer: object) -> bool:
-    """Whether it is a refusal for a missing right.  Raises RedisError: the answer is another error."""
+    """Whether an answer is a refusal for a missing right.  Raises RedisError for any other error."""
     if isinstance(answer, redis.exceptions.NoPermissionError):
         return True
     if isinstance(answer, redis.RedisError):

@@ -1,7 +1,8 @@
-"""The version of what the registry holds: a number that says whether two versions of blockjobs may share it.
+"""The version of the registry's content: a number that decides whether two versions of blockjobs may share a registry.
 
-The coordinator and the finalizer raise the number to their own; everybody else refuses any other than its own.  So the
-control machine is upgraded first, and a host of another version says so instead of misreading what it finds.
+The coordinator and the finalizer raise the number to their own; any other process refuses a number other than its own.
+The control machine is therefore upgraded first, and a host of another version reports the mismatch instead of
+misreading data.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from blockjobs.registry.connection import Client
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = 1  # one more whenever an older version would misread, or miss, what this one writes
+FORMAT: Final = 1  # raised by one when an older version would misread or miss data written by the new version
 
 
 def raise_format(client: Client) -> None:
-    """Begin to use a registry as the control plane.
+    """Start using a registry as the control plane.
 
     Raises:
-        Refused: a newer version of blockjobs has used it.
+        Refused: a newer version of blockjobs has used the registry.
         RedisError: Redis is away.
     """
     found = _read(client)
@@ -35,7 +36,7 @@ def raise_format(client: Client) -> None:
 
 
 def expect_same_format(client: Client) -> None:
-    """Begin to use a registry as a host or as a client.
+    """Start using a registry as a host or as a client.
 
     Raises:
         Refused: the control machine runs another version of blockjobs.
@@ -57,7 +58,7 @@ def expect_same_format(client: Client) -> None:
 
 
 def _read(client: Client) -> int | None:
-    """The number; None: nobody has used this registry yet."""
+    """The number; None for an unused registry."""
     found = client.get(keys.registry_format())
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What a rescan has found: written beside what runs leave behind, and held until the rules are said to hold for it."""
+"""Backups found by a rescan: added to the records of runs, and held until a user confirms the rules for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH: Final = 100  # backups added in one call
 
 
 def under_new_name(place: str, old: str, new: Host) -> str:
-    """``old:/path`` as ``new:/path``; a place of another host as it is."""
+    """``old:/path`` as ``new:/path``; a path of another host is unchanged."""
     return f"{new}:{place.removeprefix(f'{old}:')}" if place.startswith(f"{old}:") else place
 
 
@@ -29,7 +29,7 @@ class FoundBackups:
         self._redis, self._scripts = client, scripts
 
     def add(self, backups: Sequence[tuple[FoundBackup, int]]) -> int:
-        """Add backups of one run, each with the number by which it is ordered; how many were not known.
+        """Add backups of one run, each with an order number; return the number of new backups.
 
         Raises:
             Refused: the run is not over.
@@ -48,7 +48,7 @@ class FoundBackups:
         return added
 
     def unpublished(self, runs: Iterable[RunId]) -> set[RunId]:
-        """Those of some runs that are staged, and not published yet."""
+        """The staged runs that are not published yet."""
         each = list(runs)
         pipe = self._redis.pipeline(transaction=False)
         for run in each:
@@ -56,7 +56,7 @@ class FoundBackups:
         return {run for run, state in zip(each, pipe.execute(), strict=True) if state not in (None, b"published")}
 
     def move(self, known: PublishedTarget, backup: FoundBackup) -> bool:
-        """Note that a backup lies at another place than it did, and hold it; False: somebody else changed its entry."""
+        """Record the new place of a known backup, and hold the backup; False: its entry has changed meanwhile."""
         row = row_of(
             backup.host, backup.path, known.transaction, backup.source, backup.base, layers=backup.layers,
             number=known.number, salvaged=known.salvaged, held=True, seal=backup.seal,
@@ -64,7 +64,7 @@ class FoundBackups:
         return self._write(known, row, "TARGET_MOVED", backup.place)
 
     def rehost(self, known: PublishedTarget, new: Host) -> bool:
-        """Give a backup to another name of its host, its source with it; False: somebody else changed its entry."""
+        """Move a backup and its source to another name of the host; False: the entry has changed meanwhile."""
         source = under_new_name(known.source, known.host, new)
         row = row_of(
             new, known.path, known.transaction, source, known.base, layers=known.layers, number=known.number,
@@ -74,7 +74,7 @@ class FoundBackups:
         return self._write(known, row, "TARGET_MOVED", (new, known.path), entry)
 
     def count(self, targets: Iterable[PublishedTarget]) -> int:
-        """Have the rules hold for backups that a rescan found; for how many they did not before."""
+        """Apply the rules to backups found by a rescan; return the number of backups newly under rules."""
         return sum(self._count(target) for target in targets if target.held)
 
     def _count(self, target: PublishedTarget) -> bool:

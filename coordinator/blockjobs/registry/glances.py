@@ -1,4 +1,4 @@
-"""Small reads for those who look often, or at many: no record is unpacked, nothing is read that was not asked for."""
+"""Small reads for frequent use or for many jobs: no record is unpacked, and only requested fields are read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from blockjobs.registry.odd import Odd
 from blockjobs.registry.submit import batches
 from blockjobs.registry.views import JobPlace, readable_place
 
-HINT: Final = 1000  # fields Redis looks at in one step of a search
-BACK: Final = 5000  # events a backward search reads before it gives up
+HINT: Final = 1000  # fields read by Redis in one step of a search
+BACK: Final = 5000  # events read by a backward search before giving up
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What changes about a job without an event, and its status."""
+    """The status of a job, and the facts that change without an event."""
 
     status: Status
     claimed: bool
@@ -49,13 +49,13 @@ class Glances:
         return found
 
     def jobs_like(self, pattern: str) -> list[JobPlace]:
-        """The places of all jobs whose id matches a glob (``*``, ``?``, ``[...]``), by id."""
+        """The places of the jobs with an id matching a glob (``*``, ``?``, ``[...]``), by id."""
         found = dict(self._redis.hscan_iter(keys.ids(), match=pattern, count=HINT))
         places = [readable_place(self._odd, job, found[job]) for job in sorted(found)]
         return [place for place in places if place is not None and not is_internal(place.job)]
 
     def runs_like(self, pattern: str) -> list[RunId]:
-        """The runs whose id matches a glob, oldest first."""
+        """The runs with an id matching a glob, oldest first."""
         found = {run.decode(): at for run, at in self._redis.zscan_iter(keys.runs(), match=pattern, count=HINT)}
         return [RunId(run) for run in sorted(found, key=lambda run: (found[run], run)) if not is_internal(run)]
 
@@ -65,7 +65,7 @@ class Glances:
         return list(dict.fromkeys(self.runs_of(txn for txn in txns if not is_internal(txn)).values()))
 
     def ends(self, runs: Iterable[RunId]) -> dict[RunId, bool | None]:
-        """Whether each run is over, whatever else its record says; None: there is no such run."""
+        """Whether each run is over, without reading the rest of the record; None: the run does not exist."""
         found: dict[RunId, bool | None] = {}
         for page in batches(list(runs)):
             pipe = self._redis.pipeline(transaction=False)
@@ -76,7 +76,7 @@ class Glances:
         return found
 
     def runs_of(self, txns: Iterable[TxnId]) -> dict[TxnId, RunId]:
-        """The run of each transaction, as far as they are known."""
+        """The run of each known transaction."""
         found: dict[TxnId, RunId] = {}
         for page in batches(list(txns)):
             pipe = self._redis.pipeline(transaction=False)
@@ -86,12 +86,12 @@ class Glances:
         return found
 
     def ahead(self, place: JobPlace) -> int | None:
-        """How many jobs of its host will get a slot before this one; None: it does not wait for a slot."""
+        """The number of jobs of the host that get a slot earlier; None: the job does not wait for a slot."""
         rank = self._redis.zrank(keys.ready(place.host), place.job)
         return None if rank is None else int(rank)
 
     def held_since(self, job: JobId) -> dict[str, float]:
-        """When each hold began, in seconds since the epoch, as far as recent events tell."""
+        """The start of each hold, in seconds since the epoch, as far as recent events tell."""
         since: dict[str, float] = {}
         lifted: set[str] = set()
         for seq, fields in self._newest_first():

@@ -1,4 +1,4 @@
-"""A job goes to another host: one script re-keys everything that is the job's."""
+"""Hand-over of a job to a second host: one script re-keys every record of the job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOVE: Final = "move:"
 
 
 def elsewhere(spec: JobSpec, to: Host) -> JobSpec:
-    """The same job with the volumes of its host as another host sees them: under the same paths."""
+    """The job with the volumes of its host moved to host ``to``, under the same paths."""
 
     def seen(volume: HostedVolume) -> HostedVolume:
         return replace(volume, host=to) if volume.host == spec.host else volume
@@ -32,15 +32,15 @@ class Moves:
         self._redis, self._scripts = client, scripts
 
     def identity(self, job: JobView) -> list[Any]:
-        """What OPEN found the source to be."""
+        """The identity of the source found by OPEN."""
         opened = self._redis.hget(keys.job(job.host, job.id), "opened")
         return list(codec.unpack(opened)["identity"]) if opened else ["none"]
 
     def move(self, job: JobView, to: Host, *, reads: str = "", writes: str = "") -> Status:
-        """Hand over a job that the move holds and that is parked; ``reads``, ``writes``: its locks there, by identity.
+        """Hand over a parked job held by the move; ``reads``, ``writes``: the job's locks on the new host, by identity.
 
         Raises:
-            Refused: it does not rest, is decided already, or the volumes are in use there.
+            Refused: the job does not rest, is decided already, or the volumes are in use on the new host.
         """
         spec, old, txn = elsewhere(job.spec, to), job.host, job.transaction
         names = [

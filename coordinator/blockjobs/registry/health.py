@@ -1,4 +1,4 @@
-"""How Redis is: the facts that ``doctor`` judges.  Nothing is changed but one key, which is gone within a second."""
+"""The state of Redis: facts judged by ``doctor``.  Nothing is changed but one key, which expires within a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blockjobs.registry import keys
 from blockjobs.registry.connection import Client, milliseconds
 
 ROUNDS: Final = 15
-A_HOST, A_SLOT, OTHERS = 22, 5, 50  # connections at most, as docs/scale.md counted them
+A_HOST, A_SLOT, OTHERS = 22, 5, 50  # upper bounds of connections, as counted in docs/scale.md
 
 
 class Health:
@@ -30,7 +30,7 @@ class Health:
         }  # fmt: skip
 
     def script_takes(self) -> float:
-        """Milliseconds that a script takes which does nothing."""
+        """Milliseconds taken by a script without work."""
         return self._takes(lambda: self._redis.eval("return redis.call('TIME')", 0))
 
     def write_takes(self) -> float:
@@ -47,7 +47,7 @@ class Health:
         return median(took)
 
     def clock_difference(self) -> float:
-        """Seconds that Redis' clock is ahead of this machine's; what the way takes counts as none."""
+        """Seconds by which Redis' clock is ahead of this machine's; a difference within the round trip counts as 0."""
         before = time.time()
         theirs = self.now()
         return beyond(theirs, before, time.time())

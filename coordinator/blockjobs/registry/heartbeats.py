@@ -1,4 +1,4 @@
-"""The heartbeats of a host's two workers: what they say of themselves, and who holds the host's name."""
+"""The heartbeats of a host's two workers: their facts, and the holder of the host's name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from blockjobs.registry.scripts import Scripts
 
 
 class Card(NamedTuple):
-    """What a host says of itself: its heartbeats' counters, ``here`` or ``left``, its slots, the paths that hang.
+    """A host's card: the counters of the heartbeats, ``here`` or ``left``, the slots, the hanging paths.
 
-    The copy worker's are None where the steps worker is of a version whose copy workers do not beat.
+    The copy worker's fields are None if the steps worker is of a version without heartbeats of copy workers.
     """
 
     beat: int
@@ -31,21 +31,21 @@ class Card(NamedTuple):
     copy_says: str = ""
 
     def counter(self, worker: WorkerName) -> int | None:
-        """The counter of one of its workers; None: that worker's version has none."""
+        """The counter of a worker; None for a version without the counter."""
         return self.beat if worker is WorkerName.STEPS else self.copy_beat
 
     def word(self, worker: WorkerName) -> str:
-        """What one of its workers said last."""
+        """The last word of a worker."""
         return self.says if worker is WorkerName.STEPS else self.copy_says
 
     @property
     def places(self) -> int:
-        """How many copies run there at once: a worker has a process more for one that hangs."""
+        """The number of copy processes on the host: one extra process for each hanging copy."""
         return self.slots + min(self.slots, len({each.job for each in self.hanging if each.job}))
 
 
 class Holder(NamedTuple):
-    """The worker that holds a host's name: its machine, process, counter, and since when it is there (ms)."""
+    """The worker that holds a host's name: machine, process, counter, and the start of its presence (ms)."""
 
     worker: WorkerName
     machine: str
@@ -55,7 +55,7 @@ class Holder(NamedTuple):
 
 
 class HostTaken(errors.Refused):
-    """Another machine, or another process, beats under the name."""
+    """A worker of another machine, or another process, beats under the name."""
 
     def __init__(self, host: str, holder: Holder) -> None:
         at = datetime.fromtimestamp(holder.since / 1000).astimezone()
@@ -77,13 +77,13 @@ class Heartbeats:
         self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, process: str = "", word: str = "beat",
         seen: Mapping[WorkerName, str] | None = None,
     ) -> str:  # fmt: skip
-        """The steps worker of a host says that it is there (or that it leaves); returns its counter.
+        """Send a beat of the steps worker of a host, or its leave; return the counter.
 
-        ``process``: names this one among all processes that ever were.  ``word``: "register" (the first beat of a
-        process), "beat" or "leave".  ``seen``: counters that the caller saw stand still.
+        ``process``: the unique name of this process.  ``word``: "register" (the first beat of a process), "beat" or
+        "leave".  ``seen``: counters seen standing still by the caller.
 
         Raises:
-            HostTaken: another machine, or another process, beats under this name.
+            HostTaken: a worker of another machine, or another process, beats under this name.
         """
         return self._beat(host, WorkerName.STEPS, (machine, process, word, slots, codec.pack(dict(facts))), seen or {})
 
@@ -91,7 +91,7 @@ class Heartbeats:
         self, host: Host, machine: str, *, process: str, word: str = "beat",
         seen: Mapping[WorkerName, str] | None = None,
     ) -> str:  # fmt: skip
-        """The same for the copy worker of a host."""
+        """Send a beat of the copy worker of a host, like ``beat``."""
         return self._beat(host, WorkerName.COPY, (machine, process, word, "", ""), seen or {})
 
     def _beat(self, host: Host, worker: WorkerName, says: Sequence[object], seen: Mapping[WorkerName, str]) -> str:
@@ -107,7 +107,7 @@ class Heartbeats:
                 raise AssertionError(reply)
 
     def counters(self, host: Host) -> dict[WorkerName, str]:
-        """Where the counters of a host's workers stand, as ``seen`` wants them."""
+        """The counters of a host's workers, in the form of ``seen``."""
         found = self._redis.hmget(keys.card(host), "beat", "copy-beat")
         return {
             worker: readable(counter)
@@ -116,19 +116,19 @@ class Heartbeats:
         }
 
     def cards(self, hosts: list[Host]) -> dict[Host, Card]:
-        """What each host says of itself."""
+        """The card of each host."""
         pipe = self._redis.pipeline(transaction=False)
         for host in hosts:
             pipe.hmget(keys.card(host), "beat", "state", "slots", "facts", "process", "copy-beat", "copy-state")
         return {host: _card(host, row) for host, row in zip(hosts, pipe.execute(), strict=True)}
 
     def hanging(self, host: Host) -> tuple[HangingPath, ...]:
-        """The paths that hang on a host."""
+        """The hanging paths on a host."""
         return read_hanging(host, self._redis.hget(keys.card(host), "facts"))
 
 
 def _card(host: Host, row: Sequence[bytes | None]) -> Card:
-    """What a host says of itself; one whose counters cannot be read has never beaten."""
+    """A host's card; a host with unreadable counters counts as never having beaten."""
     beat, state, slots, facts, process, copy_beat, copy_state = row
     try:
         copies = int(copy_beat or 0) if process else None

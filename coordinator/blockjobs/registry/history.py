@@ -1,6 +1,6 @@
-"""What runs leave behind for good: what each has published and where, what was pruned of it, and who has yet to prune.
+"""The permanent records of runs: published targets and their places, pruned targets, and the runs still to prune.
 
-Rows are written as jobs conclude (conclude.lua) and taken out as their targets are pruned.
+Rows are written as jobs conclude (conclude.lua) and removed as targets are pruned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.views import RunView
 
-# What is behind a target's layers, where it was not written: salvaged, number of the decision, held, seal.
+# Defaults of the fields behind a target's layers, if missing: salvaged, number of the decision, held, seal.
 UNSAID: Final[tuple[Any, ...]] = (False, 0, False, "")
 
 
@@ -31,7 +31,7 @@ class History:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def targets(self, runs: Iterable[RunView], odd: Odd | None = None) -> list[PublishedTarget]:
-        """What some runs have published, and nobody has pruned."""
+        """The targets published by some runs and not pruned."""
         read = (odd or self._odd).read
         each = list(runs)
         names = _transactions(each)
@@ -41,12 +41,12 @@ class History:
         found = (
             read(f"target of {readable(job)} in run {run.id}", partial(_target, run, names[run.name], job, row))
             for run, rows in zip(each, pipe.execute(), strict=True)
-            for job, row in sorted(rows.items())  # a hash has no order of its own
+            for job, row in sorted(rows.items())  # a hash has no order
         )
         return [target for target in found if target is not None]
 
     def left(self, runs: Iterable[RunId]) -> dict[RunId, dict[str, str]]:
-        """Of each run the jobs whose targets could not be pruned, and why."""
+        """The jobs of each run with targets that could not be pruned, and the reasons."""
         each = list(runs)
         pipe = self._redis.pipeline(transaction=False)
         for run in each:
@@ -57,11 +57,11 @@ class History:
         }
 
     def pruned(self, target: PublishedTarget, why: str = "") -> None:
-        """A target is gone; ``why``: what else than pruning did it.  Again is harmless."""
+        """Record that a target is gone; ``why``: a cause other than pruning.  A repeated call is harmless."""
         self._note(target, "pruned", why)
 
     def leave(self, target: PublishedTarget, why: str) -> None:
-        """A target was to be pruned, and is still there."""
+        """Record that a target could not be pruned."""
         self._note(target, "left", why)
 
     def _note(self, target: PublishedTarget, what: str, why: str) -> None:
@@ -71,10 +71,10 @@ class History:
             [run, target.entry, target.job, target.transaction, target.host, f"{target.host}:{target.path}", what, why],
         )  # fmt: skip
 
-    # --- who has yet to prune -----------------------------------------------------------------------------
+    # --- runs still to prune ------------------------------------------------------------------------------
 
     def due(self) -> list[RunId]:
-        """Runs that committed and have a rule of what to keep, oldest first."""
+        """Committed runs with a rule of retention, oldest first."""
         return [RunId(run.decode()) for run in self._redis.zrange(keys.prunes(), 0, -1)]
 
     def done(self, run: RunId) -> None:
@@ -82,9 +82,9 @@ class History:
 
 
 def keeps(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[str, Mapping[str, int]]:
-    """The rules that hold for a name, by transaction: those of the last run that published anything of it.
+    """The rules for a name, by transaction: the rules of the last run that published a target of the transaction.
 
-    What is held says nothing about rules: that a run has published it is a host's word.
+    A held target does not determine rules, as only a host's word connects the target to a run.
     """
     published = {(target.run, target.group) for target in targets if not target.held}
     rules: dict[str, Mapping[str, int]] = {}
@@ -97,7 +97,7 @@ def keeps(runs: Iterable[RunView], targets: Sequence[PublishedTarget]) -> dict[s
 
 
 def layers(spec: JobSpec) -> tuple[str, ...]:
-    """The paths of the images that a job's target lies on, as its volume says."""
+    """The paths of the images below a job's target, according to its volume."""
     found, below = [], volumespec.formatted(spec.target.volume)
     while below is not None and below.backing is not None:
         found.append(volumespec.label(below.backing))
@@ -106,7 +106,7 @@ def layers(spec: JobSpec) -> tuple[str, ...]:
 
 
 def pack(spec: JobSpec) -> bytes:
-    """What to keep of a job beside the place of its target; nothing of one that makes no backup."""
+    """The packed record of a job beside the place of its target; empty for a job that makes no backup."""
     if spec.type == "restore" or not isinstance(volumespec.bottom(spec.target.volume), FileVolume):
         return b""
     return codec.pack([spec.transaction, spec.source.lock, spec.target_base, list(layers(spec))])
@@ -116,13 +116,13 @@ def row_of(
     host: str, path: str, transaction: str, source: str, base: str, *, layers: Sequence[str] = (), number: int = 0,
     salvaged: bool = False, held: bool = False, seal: str = "",
 ) -> bytes:  # fmt: skip
-    """An entry of a run's record, as ``_target`` reads it and conclude.lua writes it."""
+    """An entry of a run's record, as read by ``_target`` and written by conclude.lua."""
     packed = codec.pack([transaction, source, base, list(layers), salvaged, number, held, seal])
     return f"{host}:{path}\0".encode() + packed
 
 
 def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
-    """The names of the transactions in the files of each name: a manifest does not say which part of an id is one."""
+    """The transaction names in the run files of each name, needed as a manifest does not mark the name inside an id."""
     names: dict[str, set[str]] = {}
     for run in runs:
         names.setdefault(run.name, set()).update(run.fields.policies)
@@ -132,7 +132,7 @@ def _transactions(runs: Iterable[RunView]) -> Mapping[str, frozenset[str]]:
 def _target(run: RunView, names: frozenset[str], entry: bytes, row: bytes) -> PublishedTarget:
     place, _, packed = row.partition(b"\0")
     host, _, path = place.decode().partition(":")
-    # Earlier versions wrote no number, and the mark of a salvaged one only if it was.
+    # Earlier versions wrote no number, and wrote the mark of a salvaged backup only if set.
     txn, source, base, below, *more = codec.unpack(packed)
     salvaged, number, held, seal = [*more, *UNSAID[len(more) :]][: len(UNSAID)]
     return PublishedTarget(

@@ -1,4 +1,4 @@
-"""Who holds a volume: a job, or a reservation, which has its reason before a space (no job's id has one)."""
+"""Holders of volumes: a job, or a reservation, with the reason before a space (no job id contains a space)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from blockjobs.registry.connection import Client
 
 
 def type_of(client: Client, holder: str) -> str:
-    """The type of a job, or why a volume is reserved; that of most jobs for readers, who are only counted."""
+    """The type of a job, or the reason of a reservation; for readers, who are only counted, the type of most jobs."""
     reason, space, _ = holder.partition(" ")
     if space:
         return reason

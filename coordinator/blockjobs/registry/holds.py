@@ -1,8 +1,8 @@
 """Holds of many jobs at once: pause-all, and drains of hosts and volumes.
 
-A reason is in force while it has a record; each hold and each lifting is a script that looks at the record first, so
-that whoever dies half-way leaves something that anybody can finish.  Which jobs a reason holds is written nowhere but
-in their own holds: lifted is exactly what was held.
+A reason is in force while its record exists.  Every hold and every lifting is a script that checks the record first, so
+any process can finish the work of a process that died half-way.  The jobs held by a reason are recorded only in the
+holds of the jobs: a lifting ends exactly these holds.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Holds:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def begin(self, reason: str, *, cause: str = "", owner: str = "", seconds: float = 0.0) -> bool:
-        """Put a reason in force; False: it is already.  ``seconds``: it ends by itself (0: it does not)."""
+        """Put a reason in force; False: the reason is in force already.  ``seconds``: the time to expiry (0: none)."""
         ms = milliseconds_of(seconds, f"hold for '{reason}'")
         self.finish_lifting(reason)
         record = codec.pack([self._now(), cause, owner, read_steady_ms(self._redis) + ms if ms else 0])
         return bool(self._redis.hsetnx(keys.holding(), reason, record))
 
     def hold(self, reason: str, cause: str = "", places: Iterable[JobPlace] | None = None) -> int:
-        """Hold these jobs (None: every live one) for a reason in force; how many it did not hold before."""
+        """Hold these jobs (None: every live job) for a reason in force; return the number of new holds."""
         held = 0
         for batch in batches(list(self.live() if places is None else places)):
             args = [reason, cause, *(place.job for place in batch)]
@@ -69,7 +69,10 @@ class Holds:
         return held
 
     def lift(self, reason: str) -> int | None:
-        """End a reason, and lift it from every job that it holds; how many; None: it was not in force."""
+        """End a reason and lift the hold from every held job.
+
+        Returns the number of jobs, None for a reason not in force.
+        """
         record = self._redis.hget(keys.holding(), reason)
         if record is None and not self._redis.hexists(keys.lifting(), reason):
             return None
@@ -81,11 +84,11 @@ class Holds:
         return self.finish_lifting(reason)
 
     def finish_lifting(self, reason: str) -> int:
-        """Go on with a lifting that was begun."""
+        """Continue an interrupted lifting."""
         if not self._redis.hexists(keys.lifting(), reason):
             return 0
         lifted = 0
-        while more := self._lift_once(reason):  # once more: a job may have moved to another host meanwhile
+        while more := self._lift_once(reason):  # repeated: a job may have moved to another host meanwhile
             lifted += more
         self._redis.hdel(keys.lifting(), reason)
         return lifted
@@ -99,8 +102,10 @@ class Holds:
         return lifted
 
     def reap(self, now: int) -> list[str]:
-        """Lift what has expired by the steady clock (milliseconds), and finish what somebody left half lifted; the
-        reasons that are gone."""
+        """Lift the holds expired by the steady clock (milliseconds), and finish interrupted liftings.
+
+        Returns the ended reasons.
+        """
         over = [each.reason for each in self._records(0) if each.lifting or 0 < each.expires <= now]
         for reason in over:
             self.lift(reason)
@@ -121,7 +126,7 @@ class Holds:
         return sorted((each for each in read if each is not None), key=lambda each: (each.since, each.reason))
 
     def live(self) -> Iterator[JobPlace]:
-        """Every job of every transaction that is not over; concluded ones may be among them."""
+        """Every job of every unfinished transaction; concluded jobs may be included."""
         for txn in self._redis.zrange(keys.unfinished(), 0, -1):
             name = TxnId(txn.decode())
             for row in self._redis.lrange(keys.order(name), 0, -1):
@@ -129,7 +134,7 @@ class Holds:
                 yield JobPlace(Host(host), JobId(job), name)
 
     def drained_by(self, what: str) -> list[JobPlace]:
-        """The live jobs that a drain concerns: those of a host, or those that read or write a volume (by its lock)."""
+        """The live jobs in a drain: the jobs of a host, or the jobs using a volume (by its lock)."""
         if ":" not in what:
             return [place for place in self.live() if place.host == what]
         found: list[JobPlace] = []

@@ -1,7 +1,7 @@
-"""The name of a host: everything that the registry keeps under it goes to another name, or is forgotten.
+"""The name of a host: moving the registry's records of a host to another name, or forgetting the records.
 
-Nothing of it is done while the host is up or has jobs that are not over, and so nobody else writes meanwhile.  Each
-step may be repeated: a call that was cut off is finished by the next one.
+Both are refused while the host is up or has unfinished jobs, and no other process writes meanwhile.  Every step may be
+repeated: the next call finishes an interrupted call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blockjobs.registry.views import JobPlace, JobView, Views
 
 
 class KeyFate(StrEnum):
-    """What becomes of a key of a host when the host has another name."""
+    """The fate of a host's key when the host gets another name."""
 
     WITH_JOBS = "it is a job's, and goes with its record"
     CARRIED = "it goes to the new name"
@@ -37,7 +37,7 @@ class KeyFate(StrEnum):
     EXPIRES = "it ends by itself"
 
 
-# Each function of ``keys`` that has a host's name in it, and what becomes of the key.
+# The fate of each key with a host's name, by function of ``keys``.
 HOST_KEYS: Final[dict[str, KeyFate]] = {
     "job":           KeyFate.WITH_JOBS,
     "holds":         KeyFate.WITH_JOBS,  # gone with the end of the job, as the three below are
@@ -53,8 +53,8 @@ HOST_KEYS: Final[dict[str, KeyFate]] = {
     "fences":        KeyFate.DROPPED,
     "locks":         KeyFate.DROPPED,
     "card":          KeyFate.DROPPED,
-    "queue":         KeyFate.BROKER,  # a message that nobody took rings for what is not there
-    "host_events":   KeyFate.DROPPED,  # moved to the stream that is read, first
+    "queue":         KeyFate.BROKER,  # an untaken message rings for nothing
+    "host_events":   KeyFate.DROPPED,  # moved to the common stream first
     "host_due":      KeyFate.DROPPED,
     "host_due_wake": KeyFate.DROPPED,
     "reply":         KeyFate.EXPIRES,
@@ -67,7 +67,7 @@ JUDGED: Final = ("state", "since", "steps", "copy", "standing", "refused", "refu
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """How much of a host was carried to its new name, or forgotten with it."""
+    """The amount of data carried to the new name of a host, or forgotten with the host."""
 
     jobs: int
     backups: int
@@ -80,10 +80,10 @@ class HostNames:
         self._history, self._named = History(client, scripts, STRICT), Nodes(client, scripts, STRICT)
         self._views = Views(client, internal=True, odd=STRICT)
 
-    # --- what a name has ---------------------------------------------------------------------------------------
+    # --- records under a name -----------------------------------------------------------------------------------
 
     def expect_over(self, host: Host) -> None:
-        """Raises Refused: the host has a job that is not over, or knows of decisions that were lost."""
+        """Raise Refused if the host has an unfinished job, or knows of lost decisions."""
         if self._redis.hexists(keys.restart(), f"lost:{host}"):
             raise Refused(f"host '{host}' knows of decisions that were lost: `blockjobs registry accept-loss` first")
         for txn in self._redis.zrange(keys.unfinished(), 0, -1):
@@ -110,7 +110,7 @@ class HostNames:
                 raise Refused(f"host '{host}' has {what} of its own: `blockjobs hosts remove {host}` forgets them")
 
     def backups(self, host: Host) -> list[PublishedTarget]:
-        """What runs have published there, and nobody has pruned."""
+        """The targets published on the host and not pruned."""
         return [each for each in self._history.targets(self._views.runs(), STRICT) if each.host == host]
 
     def _places(self, host: Host) -> Iterator[JobPlace]:
@@ -122,13 +122,13 @@ class HostNames:
     def _nodes(self, host: Host) -> list[Node]:
         return [node for node in self._named.list() if node.volume.host == host]
 
-    # --- another name --------------------------------------------------------------------------------------------
+    # --- renaming ------------------------------------------------------------------------------------------------
 
     def rename(self, old: Host, new: Host, by: str) -> Carried:
-        """Carry all that is kept under a name to another one, and forget the old name.
+        """Carry the records of a host to another name, and forget the old name.
 
         Raises:
-            Refused: the host has jobs that are not over, or the new name has something of its own.
+            Refused: the host has unfinished jobs, or records exist under the new name.
         """
         self.expect_over(old)
         self._merge(old)
@@ -166,7 +166,7 @@ class HostNames:
         return bool(answer[0] == b"given")
 
     def _carry_words(self, old: Host, new: Host) -> None:
-        """What people have said of the host: its limit, and drains of it and of its volumes."""
+        """Carry the user's settings for the host: the limit, and the drains of the host and of its volumes."""
         if speed := self._redis.hget(keys.hosts(), f"speed:{old}"):
             self._redis.hset(keys.hosts(), f"speed:{new}", speed)
         for reason, said in self._redis.hgetall(keys.holding()).items():
@@ -178,10 +178,10 @@ class HostNames:
     # --- no name -------------------------------------------------------------------------------------------------
 
     def remove(self, host: Host, by: str) -> Carried:
-        """Forget a host, its jobs on record and what it has published; nothing of it is touched on its disks.
+        """Forget a host with its recorded jobs and published targets; files on its disks are not touched.
 
         Raises:
-            Refused: it has jobs that are not over.
+            Refused: the host has unfinished jobs.
         """
         self.expect_over(host)
         self._merge(host)
@@ -199,7 +199,7 @@ class HostNames:
         return Carried(len(jobs), len(backups), len(nodes))
 
     def _merge(self, host: Host) -> None:
-        """Move what the host's workers told while its jobs are still known to be its; they tell nothing more."""
+        """Move the events of the host's workers while the host's jobs are known; the workers write no more events."""
         while self._redis.exists(keys.host_events(host)):
             self._scripts.call("merge", [], [host])
 
@@ -213,7 +213,7 @@ class HostNames:
 
 
 def keys_of(host: Host) -> list[str]:
-    """The keys of a host that go with its name."""
+    """The keys of a host with its name, carried or dropped."""
     going = (name for name, fate in HOST_KEYS.items() if fate in (KeyFate.CARRIED, KeyFate.DROPPED))
     return [getattr(keys, name)(host) for name in going]
 

@@ -1,4 +1,4 @@
-"""Hosts: their heartbeat, the coordinator's judgement of them, and the doorbells to ring."""
+"""Hosts: heartbeats, the coordinator's judgement of hosts, and doorbells."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from blockjobs.registry.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
-FULL: Final = 4 * 10**15  # in the line of a host: the score of what waits for its store first is beyond this
-PAGE, FAR = 500, 20_000  # jobs looked at in one call, and at all, for those that do not hang
-MOST_ASIDE, LONGEST_ASIDE = 20, 300  # items that a daemon tells of, and characters of each error
+FULL: Final = 4 * 10**15  # scores above are of jobs in the line of a host that first wait for their store
+PAGE, FAR = 500, 20_000  # jobs read in one call, and in total, in search of jobs without a hanging path
+MOST_ASIDE, LONGEST_ASIDE = 20, 300  # items reported by a daemon, and characters of each error
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
 
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """A host: ``state`` as the coordinator judged it (up, down, left), since when (ms), and what it told of itself."""
+    """A host: ``state`` and ``since`` (ms) as judged by the coordinator (up, down, left), and the host's own facts."""
 
     name: Host
     state: str
@@ -45,18 +45,18 @@ class HostView:
     beat: int
     running: int
     waiting: int
-    speed: int = 0  # bytes a second that all its copies may move together, 0: no limit
-    unreadable: str = ""  # why what it tells of itself cannot be read
-    absent: tuple[Absence, ...] = ()  # which of its workers are not there
+    speed: int = 0  # bytes a second for all copies of the host together, 0: no limit
+    unreadable: str = ""  # why the facts cannot be read
+    absent: tuple[Absence, ...] = ()  # the absent workers
 
     @property
     def hanging(self) -> tuple[HangingPath, ...]:
-        """The paths that hang there."""
+        """The hanging paths on the host."""
         return hanging_of(self.facts)
 
     @property
     def aside(self) -> Mapping[str, str]:
-        """What the host could not handle and has put aside: the error of each item, by its name."""
+        """The items put aside by the host: the error of each item, by name."""
         return {str(item): str(error) for item, error in self.facts.get("aside", {}).items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -69,21 +69,21 @@ class HostView:
 
 
 class Judged(NamedTuple):
-    """How the coordinator judged a host: up, down or left, since when (ms), and which of its workers are not there."""
+    """The coordinator's judgement of a host: up, down or left since ``since`` (ms), and the absent workers."""
 
     state: str
     since: int
     absent: tuple[Absence, ...] = ()
 
     def lacks(self, worker: WorkerName) -> bool:
-        """Whether this worker is not there; of a host judged by an earlier version neither is, unless it is up."""
+        """Whether a worker is absent; after a judgement by an earlier version both are, unless the host is up."""
         if not self.absent:
             return self.state != "up"
         return any(absence.worker is worker for absence in self.absent)
 
 
 class Lease(NamedTuple):
-    """A live claim.  ``beat``: the counter of its checkpoints.  ``vacated``: its place in the store was given back."""
+    """A live claim.  ``beat``: the counter of checkpoints.  ``vacated``: the slot in the store was given back."""
 
     attempt: str
     beat: int
@@ -97,12 +97,12 @@ class Hosts(Heartbeats):
         self._odd = odd or Odd()
 
     def judge(self, host: Host, state: str, words: Mapping[WorkerName, Word] | None = None) -> bool:
-        """Note the judgement of a host, and of its workers (None: the same); True where that of the host changed."""
+        """Record the judgement of a host and its workers (None: the same state); True if the host's state changed."""
         each = [state if words is None else words[worker] for worker in WorkerName]
         return bool(self._scripts.call("judge", [keys.hosts(), keys.events()], [host, state, *each])[0] == b"changed")
 
     def list_arrivals(self) -> list[Host]:
-        """Hosts that have registered and that nobody has looked at since; what is no host's name is dropped."""
+        """Hosts registered since the coordinator's last check; names without a card are dropped from the set."""
         names = self._redis.srandmember(keys.arrivals(), PAGE)
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
@@ -126,7 +126,7 @@ class Hosts(Heartbeats):
         }
 
     def list_refused(self, hosts: Sequence[Host]) -> dict[Host, tuple[int, int]]:
-        """Of each host of which an event was ever refused: how many were, and when the last one was (ms)."""
+        """The count of refused events and the time of the last one (ms), for hosts with refused events."""
         names = [f"{what}:{host}" for host in hosts for what in ("refused", "refused-at")]
         found = self._redis.hmget(keys.hosts(), names) if names else []
         return {
@@ -161,7 +161,7 @@ class Hosts(Heartbeats):
         ]
 
     def leases(self, hosts: list[Host], busy: Iterable[Host] = ()) -> dict[tuple[Host, JobId], Lease]:
-        """Every live claim.  ``busy``: the hosts that had some; of all others one call asks whether they have any."""
+        """Every live claim.  ``busy``: the hosts with claims so far; one call checks the other hosts for new claims."""
         quiet = {*hosts} - {*busy}
         asked = hosts if self._any(map(keys.attempts, quiet)) else [host for host in hosts if host not in quiet]
         if not asked:
@@ -178,17 +178,17 @@ class Hosts(Heartbeats):
         }
 
     def _any(self, names: Iterable[str]) -> bool:
-        """Whether one of these keys is there: a call for a fleet that rests, in the place of one for each host."""
+        """Whether any of these keys exists: one call for an idle fleet, instead of a call per host."""
         found = [*names]
         return bool(found) and bool(self._redis.exists(*found))
 
     def fence(self, host: Host, job: JobId, attempt: str) -> bool:
-        """Order the host's watcher to end an attempt; False: the job is not that attempt's any more."""
+        """Order the host's watcher to end an attempt; False: the attempt does not hold the job any more."""
         names = [keys.job(host, job), keys.fences(host)]
         return bool(self._scripts.call("fence", names, [job, attempt])[0] == b"ordered")
 
     def waiting(self, hosts: Iterable[Host]) -> list[Host]:
-        """Those of ``hosts`` where a job waits for a slot, and for nothing else."""
+        """The hosts with a job that waits only for a slot."""
         asked = list(hosts)
         if not self._any(map(keys.ready, asked)):
             return []
@@ -201,13 +201,14 @@ class Hosts(Heartbeats):
         self, host: Host, slots: int, *, lost_after_ms: int,
         limit: Callable[[Host, str], int] = lambda _host, _store: 0, hanging: Sequence[HangingPath] = (),
     ) -> list[JobId]:  # fmt: skip
-        """The jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
+        """Choose the jobs to ring for now; at most ``slots`` + 2 doorbells are outstanding.
 
-        ``limit``: what a copy of a host to a store ("": to none) may move until it is known better, 0: as it is.
-        ``hanging``: paths that hang there; a job that touches one of their file systems waits until none does.
+        ``limit``: the first limit of a copy from a host to a store ("": to none), until the next division of budgets;
+        0: unchanged.  ``hanging``: the hanging paths on the host; a job on a hanging file system waits until the hang
+        ends.
         """
         most = slots + 2
-        # As many as may be rung already lie before those that are to be.
+        # The jobs already rung for may come first in the line.
         jobs = self._waiting(host, 2 * most + 1, hanging)
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
@@ -224,7 +225,7 @@ class Hosts(Heartbeats):
         return [JobId(job.decode()) for job in self._scripts.call("ring", names, args)[1:]]
 
     def _waiting(self, host: Host, most: int, hanging: Sequence[HangingPath]) -> list[bytes]:
-        """The jobs that wait for a slot, the longest waiting first, without those that would hang."""
+        """The jobs waiting for a slot, the longest wait first, without jobs that would hang."""
         found: list[bytes] = []
         for start in range(0, FAR if hanging else 1, PAGE):
             page = self._redis.zrangebyscore(
@@ -236,7 +237,7 @@ class Hosts(Heartbeats):
         return found[:most]
 
     def _sound(self, host: Host, jobs: Sequence[bytes], hanging: Sequence[HangingPath]) -> list[bytes]:
-        """Those jobs that touch nothing that hangs."""
+        """The jobs without a hanging path."""
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hget(keys.job(host, JobId(job.decode())), "spec")
@@ -244,17 +245,17 @@ class Hosts(Heartbeats):
         return [job for job, spec in specs if spec and not _would_hang(spec, hanging)]
 
     def incarnate(self) -> str:
-        """The registry's incarnation: drawn at its first use, the same ever after."""
+        """The registry's incarnation: drawn at the first use, constant afterwards."""
         while (found := self._redis.get(keys.incarnation())) is None:
             self._redis.set(keys.incarnation(), uuid.uuid4().hex, nx=True)
         return str(found.decode())
 
     def daemon_beat(self, name: str, seq: str = "", aside: Mapping[str, str] | None = None) -> None:
-        """A daemon says that its loop goes round, how far it has read the events, and what it has put aside."""
+        """Record a daemon's loop, its position in the event stream, and the items put aside."""
         self._scripts.call("alive", [keys.daemons()], [name, seq, codec.pack(bounded_aside(aside or {}))])
 
     def daemon_aside(self, name: str) -> dict[str, str]:
-        """What a daemon could not handle and has put aside: the error of each item, by its name."""
+        """The items put aside by a daemon: the error of each item, by name."""
         packed = self._redis.hget(keys.daemons(), f"aside:{name}")
         found: dict[str, str] = codec.unpack(packed) if packed else {}
         return found
@@ -264,7 +265,7 @@ class Hosts(Heartbeats):
         return (self._redis.hget(keys.daemons(), f"seq:{name}") or b"0").decode()
 
     def daemons(self) -> dict[str, bool]:
-        """Which daemons go round."""
+        """Whether each daemon is alive, by name."""
         now = read_steady_ms(self._redis)
         found = self._redis.hgetall(keys.daemons())
         return {name: now - int(found.get(name.encode(), 0)) < DAEMON_SILENCE for name in ("coordinator", "finalizer")}
@@ -274,12 +275,12 @@ class Hosts(Heartbeats):
         return milliseconds(self._redis.time())
 
     def run_id(self) -> str:
-        """Redis' own run id: another one means that it was restarted."""
+        """Redis' run id; a new run id means that Redis was restarted."""
         return str(self._redis.info("server")["run_id"])
 
 
 def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
-    """What a host says of itself, for its view; one whose card cannot be read has told nothing."""
+    """A host's card for its view; a host with an unreadable card counts as silent."""
     machine, slots, facts, beat = card
     read, unreadable = read_facts(host, facts)
     told = {"machine": "", "slots": 0, "beat": 0, "facts": read, "unreadable": unreadable}
@@ -290,7 +291,7 @@ def _told(host: Host, card: Sequence[bytes | None]) -> dict[str, Any]:
 
 
 def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
-    """Whether a job touches anything that hangs; of one that nobody here can read, its claim says so."""
+    """Whether a job touches a hanging path; an unreadable job does not count, as its claim reports the error."""
     try:
         return hanging_under(hanging, JobSpec.from_dict(codec.unpack(spec))) is not None
     except Exception as error:  # it is this job's own
@@ -299,12 +300,12 @@ def _would_hang(spec: bytes, hanging: Sequence[HangingPath]) -> bool:
 
 
 def bounded_aside(aside: Mapping[str, str]) -> dict[str, str]:
-    """The first of many items, with the beginnings of their texts."""
+    """The first items, with the beginnings of their texts."""
     return {name[:LONGEST_ASIDE]: text[:LONGEST_ASIDE] for name, text in [*aside.items()][:MOST_ASIDE]}
 
 
 def _absent(record: Mapping[str, str], host: str) -> tuple[Absence, ...]:
-    """Which workers of a host are not there, as they were judged."""
+    """The absent workers of a host, as judged."""
     found = []
     for worker in WorkerName:
         word, _, since = record.get(f"{worker}:{host}", "").partition(" ")
@@ -317,7 +318,7 @@ def check_host(host: Host, known: Judged | None) -> None:
     """Refuse a host that cannot take a job now.
 
     Raises:
-        HostDown: says why, and since when.
+        HostDown: with the reason and the time.
     """
     if known is None:
         raise HostDown(host, "is not known: no worker has registered under this name")

@@ -1,8 +1,8 @@
-"""Every Redis key of the project.  No other module spells one.
+"""Every Redis key of the project.  No other module spells a key.
 
-Keys are grouped by writer, so that access rights can follow them: a host's workers write to ``bj:h:<host>:*``, and once
-their name to ``bj:arrivals``; all the rest is written by the coordinator, the finalizer and clients.  No worker script
-declares a key of the second group.
+Keys are grouped by writer, so that access rights can follow the groups: a host's workers write to ``bj:h:<host>:*``,
+and once their name to ``bj:arrivals``; the other keys are written by the coordinator, the finalizer and clients.  No
+worker script declares a key of the second group.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def job(host: Host, job_id: JobId) -> str:
 
 
 def holds(host: Host, job_id: JobId) -> str:
-    """hash: each reason for which the job is held -> its cause."""
+    """hash: reason of a hold of the job -> its cause."""
     return f"bj:h:{host}:holds:{job_id}"
 
 
 def wake(host: Host, job_id: JobId) -> str:
-    """list of at most one element: the attempt's control line blocks on it."""
+    """list of at most one element: the attempt's control line blocks on the list."""
     return f"bj:h:{host}:wake:{job_id}"
 
 
 def share(host: Host, txn: TxnId) -> str:
-    """hash: the host's share of a transaction: how many members still owe each barrier, how many failed."""
+    """hash: the host's share of a transaction: number of members owing each barrier, number of failed members."""
     return f"bj:h:{host}:share:{txn}"
 
 
@@ -43,7 +43,7 @@ def members(host: Host, txn: TxnId) -> str:
 
 
 def ready(host: Host) -> str:
-    """zset: jobs that wait for a slot, by the time they became ready; behind them (FULL) those whose store is full."""
+    """zset: jobs waiting for a slot, by the time of becoming ready; behind them (FULL) jobs with a full store."""
     return f"bj:h:{host}:ready"
 
 
@@ -53,12 +53,12 @@ def rung(host: Host) -> str:
 
 
 def bells(host: Host) -> str:
-    """zset: messages of steps that were sent and not taken yet, as ``step transaction``, by time."""
+    """zset: messages of steps, sent and not taken yet, as ``step transaction``, by time."""
     return f"bj:h:{host}:bells"
 
 
 def queue(host: Host, worker: WorkerName) -> str:
-    """list: the messages for one of a host's workers, pushed and popped by Celery."""
+    """list: the messages for a worker of the host, pushed and popped by Celery."""
     return f"{CELERY_PREFIX}{worker}.{host}"
 
 
@@ -68,63 +68,66 @@ def attempts(host: Host) -> str:
 
 
 def fences(host: Host) -> str:
-    """hash: uuid of an attempt that the host's watcher has to end -> its job; it goes with the attempt."""
+    """hash: uuid of an attempt to end by the host's watcher -> its job; removed with the attempt."""
     return f"bj:h:{host}:fences"
 
 
 def sizes(host: Host) -> str:
-    """hash, written by its host's worker at a commit: series of backups -> bytes of the last one, and when (ms)."""
+    """hash, written by the host's worker at a commit: series of backups -> bytes and time (ms) of the last backup."""
     return f"bj:h:{host}:sizes"
 
 
 def locks(host: Host) -> str:
-    """hash: volume locks by identity (device and inode): ``w:...`` -> the job that writes it, ``r:...`` -> how many
-    jobs read it, ``v:...`` and ``s:...`` -> how many jobs write, and read, volumes that lie on it."""
+    """hash: volume locks by identity (device and inode).
+
+    ``w:...`` -> the job writing the volume, ``r:...`` -> number of jobs reading the volume, ``v:...`` and ``s:...`` ->
+    number of jobs writing, and reading, volumes on top of the volume.
+    """
     return f"bj:h:{host}:locks"
 
 
 def abandoned(host: Host) -> str:
-    """hash: transactions that were ended without the host; it settles what it has of them if it is back."""
+    """hash: transactions ended without the host; the returning host settles the files of these transactions."""
     return f"bj:h:{host}:abandoned"
 
 
 def card(host: Host) -> str:
-    """hash: the registration and the heartbeat counter of each of the host's workers (``copy-``: the copy worker's)."""
+    """hash: the registration and the heartbeat counters of the host's workers (``copy-``: the copy worker's)."""
     return f"bj:h:{host}:card"
 
 
 def reply(host: Host, question: str) -> str:
-    """list: a host's answer to one question, read by whoever asked; expires by itself."""
+    """list: a host's answer to one question, read by the asker; expires by itself."""
     return f"bj:h:{host}:reply:{question}"
 
 
 def asked(host: Host, question: str) -> str:
-    """string: what a question asks of a host, packed; expires by itself."""
+    """string: the content of a question to a host, packed; expires by itself."""
     return f"bj:h:{host}:asked:{question}"
 
 
 def permit(host: Host, question: str) -> str:
-    """string: an asker lets the host do, once, what the question asks for; expires by itself."""
+    """string: permission for the host to carry out a question once; expires by itself."""
     return f"bj:h:{host}:permit:{question}"
 
 
 def host_events(host: Host | str) -> str:
-    """stream: what the host's workers told and nobody has moved to ``events`` yet."""
+    """stream: events of the host's workers, not moved to ``events`` yet."""
     return f"bj:h:{host}:events"
 
 
 def host_due(host: Host | str) -> str:
-    """zset: transactions that a host asks the finalizer to look at, by microseconds, until they are in ``due``."""
+    """zset: transactions that the host wants the finalizer to check, by microseconds, until moved to ``due``."""
     return f"bj:h:{host}:due"
 
 
 def host_due_wake(host: Host) -> str:
-    """list of at most one element: the finalizer blocks on it."""
+    """list of at most one element: the finalizer blocks on the list."""
     return f"bj:h:{host}:due:wake"
 
 
 def arrivals() -> str:
-    """set, to which every host's user may add and nothing else: hosts that registered, until they were judged."""
+    """set, the only key outside its own that a host's user may add to: registered hosts, until judged."""
     return "bj:arrivals"
 
 
@@ -132,7 +135,7 @@ def arrivals() -> str:
 
 
 def events() -> str:
-    """stream: every state change, one entry each."""
+    """stream: every state change, one entry per change."""
     return "bj:events"
 
 
@@ -142,7 +145,7 @@ def due() -> str:
 
 
 def due_wake() -> str:
-    """list of at most one element: the finalizer blocks on it."""
+    """list of at most one element: the finalizer blocks on the list."""
     return "bj:due:wake"
 
 
@@ -152,38 +155,41 @@ def txn(txn_id: TxnId | str) -> str:
 
 
 def order(txn_id: TxnId) -> str:
-    """list: all members of a transaction as ``host job``, in the order of submission."""
+    """list: the members of a transaction as ``host job``, in the order of submission."""
     return f"bj:txn:{txn_id}:order"
 
 
 def run(run_id: RunId) -> str:
-    """hash: name, state, counts of one start of a run file."""
+    """hash: name, state and counts of a run."""
     return f"bj:run:{run_id}"
 
 
 def run_jobs(run_id: RunId) -> str:
-    """list: all jobs of a run as ``host job transaction``."""
+    """list: the jobs of a run as ``host job transaction``."""
     return f"bj:run:{run_id}:jobs"
 
 
 def targets(run_id: RunId) -> str:
-    """hash: job that committed -> where its target is, packed; a pruned one is taken out."""
+    """hash: committed job -> the place of its target, packed; removed when the target is pruned."""
     return f"bj:run:{run_id}:targets"
 
 
 def left(run_id: RunId) -> str:
-    """hash: job -> why its target could not be pruned when it was tried last."""
+    """hash: job -> why the last try to prune its target failed."""
     return f"bj:run:{run_id}:left"
 
 
 def prunes() -> str:
-    """zset: runs that committed and after which the coordinator has yet to prune, by time."""
+    """zset: committed runs with a pending prune by the coordinator, by time."""
     return "bj:prunes"
 
 
 def run_notices(run_id: RunId) -> str:
-    """hash: whom a run's end is told, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message;
-    of what needs a person ``message:N`` and ``about:N``, and ``told:`` and its name -> the mark of its last episode."""
+    """hash: the notices of a run.
+
+    Per notice of the end of the run, numbered: ``url:N``, ``state:N``, ``tries:N``...; and the message.  Per notice of
+    a need also ``message:N`` and ``about:N``; ``told:`` and the name of the need -> the mark of the last episode.
+    """
     return f"bj:run:{run_id}:notices"
 
 
@@ -193,45 +199,47 @@ def runs() -> str:
 
 
 def staged() -> str:
-    """zset: runs staged and not published, by time; the reaper clears what a dead client left."""
+    """zset: runs staged and not published, by time; the reaper clears the jobs left by a dead client."""
     return "bj:staged"
 
 
 def launches() -> str:
-    """zset: published runs of which not every job was launched yet."""
+    """zset: published runs with jobs not launched yet."""
     return "bj:launches"
 
 
 def unfinished() -> str:
-    """zset: launched transactions that have members to conclude, by time."""
+    """zset: launched transactions with members to conclude, by time."""
     return "bj:unfinished"
 
 
 def untold() -> str:
-    """zset: runs that ended, whose file names somebody to tell, and which nobody has announced yet; by time."""
+    """zset: ended runs with recipients in the run file, and without notices yet; by time."""
     return "bj:untold"
 
 
 def watched() -> str:
-    """set: runs whose file names somebody to tell where they need a person, until all of their ends was told."""
+    """set: runs with recipients for needs in the run file, until the last notice of the end is done."""
     return "bj:watched"
 
 
 def names() -> str:
-    """hash: of names of run files ``told:refused NAME`` and ``told:overdue NAME`` -> the mark of what was told last; of
-    those that have to succeed in time ``overdue:NAME`` -> seconds, ``about:NAME`` -> file and whom to tell, packed,
-    ``since:NAME`` -> when that was first said, ``good:NAME`` -> end and id of the last run that succeeded; times in ms
-    by the steady clock."""
+    """hash: data of names of run files; times in ms by the steady clock.
+
+    ``told:refused NAME`` and ``told:overdue NAME`` -> the mark of the last notice.  For names with a time limit between
+    successes: ``overdue:NAME`` -> seconds, ``about:NAME`` -> file and recipients, packed, ``since:NAME`` -> the time of
+    the first declaration, ``good:NAME`` -> end and id of the last successful run.
+    """
     return "bj:names"
 
 
 def notices() -> str:
-    """zset: ``N run`` of every notice that is not told yet, by the time of its next try."""
+    """zset: ``N run`` of every unsent notice, by the time of the next try."""
     return "bj:notices"
 
 
 def ids() -> str:
-    """hash: job id -> ``host transaction``; an id is taken until its job is dismissed."""
+    """hash: job id -> ``host transaction``; an id is in use until the job is dismissed."""
     return "bj:ids"
 
 
@@ -241,83 +249,89 @@ def texts() -> str:
 
 
 def reserved() -> str:
-    """zset: volumes reserved for what is no job, as ``why question text``, by the time of their end."""
+    """zset: volumes reserved for other purposes than jobs, as ``why question text``, by the time of expiry."""
     return "bj:reserved"
 
 
 def lines() -> str:
-    """hash: name of run files -> its run that goes on, and the one that waits for it to end."""
+    """hash: name of run files -> the active run, and the run waiting for the active run to end."""
     return "bj:lines"
 
 
 def deadlines() -> str:
-    """zset: runs with a deadline, by milliseconds of Redis' clock when it passes."""
+    """zset: runs with a deadline, by milliseconds of Redis' clock at the deadline."""
     return "bj:deadlines"
 
 
 def retries() -> str:
-    """zset: transactions of jobs that failed and are to be tried again, by the time when that begins."""
+    """zset: transactions of failed jobs with a retry, by the time of the retry."""
     return "bj:retries"
 
 
 def stopped() -> str:
-    """zset: jobs that an I/O error stopped and that may not wait for ever, by the time when that is over."""
+    """zset: jobs stopped by an I/O error for a limited time, by the end of that time."""
     return "bj:stopped"
 
 
 def stores() -> str:
-    """set: the names of all stores."""
+    """set: the names of the stores."""
     return "bj:stores"
 
 
 def store(name: str) -> str:
-    """hash: a store: path, jobs, speed (0: no limit), since when and by whose word, and what flows into it."""
+    """hash: a store: path, jobs, speed (0: no limit), time and author of the last change, current flow in bytes/s."""
     return f"bj:store:{name}"
 
 
 def places(name: str) -> str:
-    """zset: ``host job`` of each copy to a store that runs or was rung for, by time."""
+    """zset: ``host job`` of each copy to a store, running or rung for, by time."""
     return f"bj:store:{name}:places"
 
 
 def crowd(name: str) -> str:
-    """zset: ``host job`` of what waits for a place in a store, by the time it became ready."""
+    """zset: ``host job`` of each job waiting for a slot in a store, by the time of becoming ready."""
     return f"bj:store:{name}:crowd"
 
 
 def nodes() -> str:
-    """hash: name of a volume -> the volume, how it was added and how large it is."""
+    """hash: name of a volume -> the volume, the options of the definition, and the size."""
     return "bj:nodes"
 
 
 def hosts() -> str:
-    """hash: of each host how the coordinator judged it (``state:``, ``since:``) and its workers (``steps:``,
-    ``copy:``), the limit given (``speed:``), since when its line stands and how many claims there were then
-    (``standing:``), how many of its events were refused (``refused:``) and when the last one was (``refused-at:``, ms),
-    and the name that it is being given (``renaming:``)."""
+    """hash: the coordinator's data of each host, by field prefix.
+
+    The judgement of the host (``state:``, ``since:``) and of its workers (``steps:``, ``copy:``), the limit
+    (``speed:``), the start of a standstill of the line and the number of claims then (``standing:``), the number of
+    refused events (``refused:``) and the time of the last one (``refused-at:``, ms), and a rename in progress
+    (``renaming:``).
+    """
     return "bj:hosts"
 
 
 def daemons() -> str:
-    """hash: coordinator, finalizer -> milliseconds of their last loop, by Redis' clock; ``seq:`` and one of these
-    names -> how far it has read the events; ``aside:`` and one -> what it could not handle, packed;
-    ``attention`` -> after how long what lasts needs a person, packed; ``apprise:yes`` and ``apprise:no`` -> when a
-    coordinator last said that it has apprise, or has not."""
+    """hash: data of the daemons.
+
+    coordinator, finalizer -> milliseconds of the last loop, by Redis' clock; ``seq:`` and a daemon's name -> its
+    position in the events; ``aside:`` and a daemon's name -> the items put aside, packed; ``attention`` -> the
+    thresholds for needs, packed; ``apprise:yes`` and ``apprise:no`` -> the last time that a coordinator reported to
+    have apprise, or not.
+    """
     return "bj:daemons"
 
 
 def holding() -> str:
-    """hash: each reason that holds many jobs (``all:NAME``, ``drain:HOST``, ``drain:VOLUME``) -> since, why, whose."""
+    """hash: reason for holding many jobs (``all:NAME``, ``drain:HOST``, ``drain:VOLUME``) -> start, cause and owner."""
     return "bj:holding"
 
 
 def terms() -> str:
-    """hash: ``job reason`` of each hold with an owner or an end -> ``since until owner``; the reaper ends it."""
+    """hash: ``job reason`` of each hold with an owner or an end -> ``since until owner``; the reaper ends the hold."""
     return "bj:terms"
 
 
 def lifting() -> str:
-    """hash: those of them that are being lifted; whoever finds one goes on with it."""
+    """hash: the reasons being lifted, moved from ``holding``; any process finding a reason continues the lifting."""
     return "bj:lifting"
 
 
@@ -327,32 +341,37 @@ def trial() -> str:
 
 
 def decisions() -> str:
-    """counter: each decision takes the next number."""
+    """counter: the number of the last decision."""
     return "bj:decisions"
 
 
 def restart() -> str:
-    """hash: the run id of Redis and the number of decisions when it was started; ``beat:HOST`` of each host that was
-    not heard since: its beat then; ``lost:HOST`` of each that knows of decisions which were lost: the highest one."""
+    """hash: the run id of Redis and the number of decisions when Redis was started.
+
+    ``beat:HOST`` -> the beat at that time of a host not heard since; ``lost:HOST`` -> the highest lost decision known
+    to the host.
+    """
     return "bj:restart"
 
 
 def clock() -> str:
-    """string: milliseconds that Redis' clock has jumped since the registry began, and what the steady clock showed at
-    the last look; not there: nobody has looked yet."""
+    """string: the sum of the jumps of Redis' clock since the registry began, and the steady clock at the last check.
+
+    Both in milliseconds; without this key, the clock was never checked.
+    """
     return "bj:clock"
 
 
 def clock_anchors() -> str:
-    """hash: of each boot of a coordinator's machine where it lies on the steady clock."""
+    """hash: boot of a coordinator's machine -> the boot on the steady clock."""
     return "bj:clock:anchors"
 
 
 def incarnation() -> str:
-    """string: drawn once when this registry was first used; hosts refuse orders of another one."""
+    """string: drawn at the first use of this registry; hosts refuse orders of any other incarnation."""
     return "bj:incarnation"
 
 
 def registry_format() -> str:
-    """string, written by the daemons: the number of what the registry holds (``registry.format``)."""
+    """string, written by the daemons: the format of the registry's content (``registry.format``)."""
     return "bj:format"

@@ -1,6 +1,6 @@
-"""Stores and hosts as limits: what they take at once, and how many bytes a second; changed live.
+"""Stores and hosts as limits: copies at once, and bytes a second; changed while copies run.
 
-A place in a store is taken by the doorbell and held by the claim: it counts while its copy has one of the two.
+A slot in a store is taken by the doorbell and held by the claim: a copy counts while its doorbell or claim exists.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from blockjobs.registry.each import readable
 from blockjobs.registry.odd import Odd, demand
 from blockjobs.registry.scripts import Scripts
 
-BATCH: Final = 100  # jobs one script touches at the most
+BATCH: Final = 100  # upper bound of jobs touched by one script
 
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """A store.  ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: none; ``flow``: bytes/s just now."""
+    """A store.  ``jobs`` and ``speed`` (bytes/s) are limits over all hosts, 0: no limit; ``flow``: current bytes/s."""
 
     name: str
     path: str
@@ -34,8 +34,8 @@ class StoreView:
     since: int
     by: str
     flow: int
-    running: int  # copies that run or were rung for
-    waiting: int  # jobs that wait for a place in it
+    running: int  # copies running or rung for
+    waiting: int  # jobs waiting for a slot in the store
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,9 +46,9 @@ class StoreView:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A copy that has a claim, or a place without one.  ``read``: bytes, as it told at ``told`` (ms).
+    """A copy with a claim, or with a slot in a store without a claim.  ``read``: bytes, as reported at ``told`` (ms).
 
-    ``limit``: bytes/s that it was handed, 0: none; ``felt``: what it may move as far as it knows.
+    ``limit``: the limit handed out last in bytes/s, 0: none; ``felt``: the limit confirmed by the copy.
     """
 
     host: Host
@@ -72,10 +72,10 @@ class Limits:
     def __init__(self, client: Client, scripts: Scripts, odd: Odd | None = None) -> None:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
-    # --- what they are ----------------------------------------------------------------------------------
+    # --- stores and limits -------------------------------------------------------------------------------
 
     def stores(self) -> list[StoreView]:
-        """All, by name."""
+        """The stores, by name."""
         names = sorted(readable(name) for name in self._redis.smembers(keys.stores()))
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
@@ -103,10 +103,12 @@ class Limits:
     def set_store(
         self, name: str, *, jobs: int | None = None, speed: int | None = None, by: str = "", path: str = ""
     ) -> tuple[int, int] | None:
-        """Change what a store takes (None: as it is); with ``path`` it may be new.  What it was, None for a new one.
+        """Change the limits of a store (None: unchanged); with ``path`` the store may be new.
+
+        Returns the limits before, None for a new store.
 
         Raises:
-            NoSuchStore: without ``path``.
+            NoSuchStore: the store is unknown and ``path`` is empty.
         """
         given = (("jobs", jobs), ("speed", speed))
         said = ["" if each is None else whole(each, f"store '{name}': {what}") for what, each in given]
@@ -122,8 +124,8 @@ class Limits:
         """Forget a store.
 
         Raises:
-            NoSuchStore: there is none.
-            StoreBusy: a job that is not over uses it.
+            NoSuchStore: the store is unknown.
+            StoreBusy: an unfinished job uses the store.
         """
         if not self._redis.hexists(keys.store(name), "path"):
             raise errors.NoSuchStore(name)
@@ -131,7 +133,7 @@ class Limits:
         names = [keys.stores(), keys.store(name), keys.places(name), keys.crowd(name), keys.events()]
         match self._scripts.call("store_gone", names, [name, by]):
             case [b"gone", path, jobs, speed, said_by]:
-                try:  # a job that was submitted meanwhile: whoever comes later defines the store anew
+                try:  # a job submitted meanwhile uses the store: define the store again
                     self._expect_unused(name)
                 except errors.StoreBusy:
                     was = {"path": path.decode(), "by": said_by.decode()}
@@ -141,7 +143,7 @@ class Limits:
                 raise errors.NoSuchStore(name)
 
     def _expect_unused(self, name: str) -> None:
-        """Raises StoreBusy."""
+        """Raise StoreBusy if an unfinished job uses the store."""
         users = []
         for batch in _batches(list(self._redis.hgetall(keys.ids()).items())):
             pipe = self._redis.pipeline(transaction=False)
@@ -156,7 +158,10 @@ class Limits:
             raise errors.StoreBusy(name, users)
 
     def set_host(self, host: str, speed: int, *, by: str = "") -> int:
-        """Limit all copies of a host together (0: no limit); the limit before.  Raises HostDown: it is not known."""
+        """Limit the copies of a host together (0: no limit); return the limit before.
+
+        Raises HostDown for an unknown host.
+        """
         whole(speed, f"host '{host}': speed")
         reply = self._scripts.call("host", [keys.hosts(), keys.events()], [host, speed, by])
         if reply[0] != b"set":
@@ -164,7 +169,7 @@ class Limits:
         return self._was(reply[1])
 
     def host_speeds(self) -> dict[Host, int]:
-        """The hosts that were ever given a limit, with the one they have now."""
+        """The current limit of each host that ever had a limit."""
         record = self._redis.hgetall(keys.hosts())
         names = {name: readable(name)[6:] for name in record if name.startswith(b"speed:")}
         found = {
@@ -174,13 +179,13 @@ class Limits:
 
     @staticmethod
     def _was(number: bytes) -> int:
-        """A limit as it was before; one that cannot be read is about to be replaced, and counts as none."""
+        """The limit before a change; an unreadable limit is about to be replaced, and counts as no limit."""
         return int(number) if number.isdigit() else 0
 
-    # --- what runs --------------------------------------------------------------------------------------
+    # --- running copies ----------------------------------------------------------------------------------
 
     def running(self, stores: Iterable[str], hosts: Iterable[Host]) -> list[Running]:
-        """Every copy with a place in one of these stores, or a claim on one of these hosts."""
+        """Every copy with a slot in a store of ``stores``, or with a claim on a host of ``hosts``."""
         by_store, by_host = list(stores), list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         for name in by_store:
@@ -210,7 +215,7 @@ class Limits:
             self._scripts.call("limit", names, [limit for _, limit in batch])
 
     def flow(self, flows: Mapping[str, int]) -> None:
-        """Note for readers what flows into each store."""
+        """Record the current flow into each store, for readers."""
         pipe = self._redis.pipeline(transaction=False)
         for name, flow in flows.items():
             pipe.hset(keys.store(name), "flow", flow)
@@ -220,7 +225,7 @@ class Limits:
     # --- places -------------------------------------------------------------------------------------------
 
     def sweep(self, store: str, suspects: Iterable[tuple[Host, JobId]]) -> int:
-        """Give back the places of copies that ended; how many."""
+        """Give back the slots of ended copies; return their number."""
         freed = 0
         for batch in _batches(list(suspects)):
             names = [keys.places(store)]
@@ -229,11 +234,11 @@ class Limits:
         return freed
 
     def vacate(self, host: Host, job: JobId, attempt: str, store: str, *, away: bool) -> None:
-        """Give back the place of an attempt that stands still as its host is away; else take it again."""
+        """Give back the slot of an attempt standing still because its host is away; else take the slot again."""
         self._scripts.call("vacate", [keys.job(host, job), keys.places(store)], [host, job, attempt, int(away)])
 
     def admit(self, store: str, most: int) -> set[Host]:
-        """Let so many jobs out of a store's crowd, the longest waiting first; the hosts that are to be rung."""
+        """Let ``most`` jobs out of a store's crowd, the longest wait first; return the hosts to ring."""
         hosts: set[Host] = set()
         while most > 0 and (found := self._redis.zrange(keys.crowd(store), 0, min(most, BATCH) - 1)):
             places = [_place(member) for member in found]
@@ -244,7 +249,7 @@ class Limits:
         return hosts
 
     def ahead(self, store: str, host: Host, job: JobId) -> int | None:
-        """How many jobs get a place in a store before this one; None: it does not wait for one."""
+        """The number of jobs that get a slot in a store earlier; None: the job does not wait for a slot."""
         rank = self._redis.zrank(keys.crowd(store), f"{host} {job}")
         return None if rank is None else int(rank)
 

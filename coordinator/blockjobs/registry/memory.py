@@ -1,4 +1,4 @@
-"""What this registry knows of decisions, and what hosts know: whether it came back older, or is another one."""
+"""Decisions known to the registry and to the hosts, to detect a registry that came back older or is a new one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class DecisionMemory:
         self._redis, self._scripts = client, scripts
 
     def note_restart(self, run_id: str, hosts: Iterable[Host]) -> bool:
-        """Note which start of Redis this is; True: another one than anybody has noted, and hosts have to beat anew."""
+        """Record the current start of Redis; True: a new start, and every host has to beat again."""
         reply = self._scripts.call("restart", [keys.restart(), keys.decisions(), keys.unfinished()], [run_id, *hosts])
         return bool(reply[0] == b"restarted")
 
     def doubt_hosts(self, hosts: Iterable[Host], *, gone: str = "") -> str:
-        """Why nothing is decided with some hosts: one carried out decisions that this registry does not know.
+        """The reason to decide nothing with some hosts: a host carried out decisions unknown to this registry.
 
         ``gone``: the incarnation of a registry whose decisions do not count.
         """
@@ -38,9 +38,9 @@ class DecisionMemory:
         return next(filter(None, found), "")
 
     def hear(self) -> None:
-        """Look which hosts have beaten since Redis was started: what each one knows tells whether decisions were lost.
+        """Check which hosts have beaten since the start of Redis, and whether their numbers show lost decisions.
 
-        Until then nothing is decided with it, and so all that it knows is of before.
+        No decision involves a host before its first beat, so the host's number dates from before the start.
         """
         record = self._record()
         waiting = {Host(name[5:]): beat for name, beat in record.items() if name.startswith("beat:")}
@@ -57,7 +57,7 @@ class DecisionMemory:
             self._redis.hdel(keys.restart(), f"beat:{host}")
 
     def doubt_members(self, txn: TxnId, hosts: Iterable[Host]) -> str:
-        """Why nothing is decided with the hosts of a transaction, those left out that were abandoned; "": it may be."""
+        """The reason to decide nothing with the hosts of a transaction, without abandoned hosts; "" without doubt."""
         members = list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         for host in members:
@@ -73,22 +73,22 @@ class DecisionMemory:
         )
 
     def doubt_all(self, own: int) -> str:
-        """Why nothing at all is decided; ``own``: the highest number that a finalizer has taken."""
+        """The reason to decide nothing at all; ``own``: the highest number taken by a finalizer."""
         return doubt_all(self._lost(), own, self._decisions())
 
     def highest_lost(self) -> int:
-        """The highest number of a decision that a host knows and this registry has lost; 0: of none."""
+        """The highest decision number known to a host and lost by this registry; 0: none."""
         return max(self._lost().values(), default=0)
 
     def claims_of(self, registry: str, hosts: Iterable[Host]) -> dict[Host, int]:
-        """The hosts that have carried out decisions of a registry, and the highest number of each."""
+        """The hosts that carried out decisions of a registry, with the highest number by host."""
         _, claims, _ = self._read(hosts)
         return {host: claim.number for host, claim in claims.items() if claim.registry == registry}
 
     def accept_loss(self, number: int) -> int:
-        """Have the next decision be beyond ``number``, and end the doubt in hosts that know of none beyond it.
+        """Raise the number of the next decision above ``number``, and end the doubt in hosts without a higher number.
 
-        Returns the highest number that counts now.
+        Returns the highest number in force.
         """
         known = self._decisions()
         if number > known:
@@ -98,7 +98,7 @@ class DecisionMemory:
         return known
 
     def _lost(self) -> dict[Host, int]:
-        """The hosts that know of decisions which this registry has lost, and the highest number of each."""
+        """The hosts with decisions lost by this registry, with the highest number by host."""
         return {Host(name[5:]): int(number) for name, number in self._record().items() if name.startswith("lost:")}
 
     def _record(self) -> dict[str, str]:
@@ -108,7 +108,7 @@ class DecisionMemory:
         return int(self._redis.get(keys.decisions()) or 0)
 
     def _read(self, hosts: Iterable[Host]) -> tuple[DecisionsKnown, Mapping[Host, DecisionsKnown], list[str]]:
-        """What is known here, what each host says that can be read, and of all others why they cannot be."""
+        """This registry's number, the numbers of hosts with readable facts, and the errors for the other hosts."""
         members = list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(keys.decisions())

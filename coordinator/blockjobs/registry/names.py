@@ -1,6 +1,6 @@
-"""Names of run files that have to succeed in time: what they allow, and when a run of each succeeded last.
+"""Names of run files with a time limit between successes: the limits, and the last success of each name.
 
-It is kept by name, and so outlives every run: the history of a name may be forgotten, and when it was good last is not.
+The records are kept by name and outlive every run: a name keeps its last success even after its history is forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Names:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def all(self) -> list[NameSeen]:
-        """Every name that has to succeed in time, as it stands now."""
+        """Every name with a time limit, as of now."""
         record = {readable(field): value for field, value in self._redis.hgetall(keys.names()).items()}
         names = sorted(field.removeprefix(_OVERDUE) for field in record if field.startswith(_OVERDUE))
         if not names:
@@ -38,14 +38,14 @@ class Names:
         return [seen for seen in read if seen is not None]
 
     def succeeded(self, name: str, run: RunId) -> bool:
-        """Note that a run of a name has succeeded; False: a later one has, or the name has not to."""
+        """Record the success of a run of a name; False: a later run has succeeded, or the name has no limit."""
         ended = self._redis.hget(keys.run(run), "ended-steady")
-        if ended is None:  # it ended under an earlier version, or is forgotten
+        if ended is None:  # ended under an earlier version, or forgotten
             return False
         return bool(self._scripts.call("good", [keys.names()], [name, ended, run])[0] == b"noted")
 
     def declare(self, name: str, fields: RunFields) -> None:
-        """A name has to succeed in time, whose start was refused: unless that was said before, it is from now on."""
+        """Set the time limit of a name whose start was refused; an earlier limit stays in force."""
         now = read_steady_ms(self._redis)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hsetnx(keys.names(), f"about:{name}", names_about(fields))
@@ -54,12 +54,12 @@ class Names:
         pipe.execute()
 
     def forget(self, name: str) -> bool:
-        """A name has no longer to succeed in time; False: it had not to."""
+        """Remove the time limit of a name; False: the name had no limit."""
         return bool(self._scripts.call("forget_name", [keys.names()], [name])[1])
 
 
 def names_about(fields: RunFields) -> bytes:
-    """What is kept of a run file by its name: where it is, and whom to tell."""
+    """The data of a run file stored under its name: the path, and the recipients of notices."""
     return codec.pack([fields.file, list(fields.notify.get(ATTENTION, ()))])
 
 

@@ -1,4 +1,4 @@
-"""Volumes registered under a name, for commands that say a name in place of a place."""
+"""Volumes registered under a name, for commands that accept a name instead of a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from blockjobs.registry.scripts import Scripts
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A named volume.  ``options``: as it was added; ``children``: the nodes that it was built on; ``size`` then."""
+    """A named volume.
+
+    ``options``: as given at the definition; ``children``: the nodes below; ``size`` at the definition.
+    """
 
     name: str
     volume: HostedVolume
@@ -46,10 +49,10 @@ class NoSuchNode(errors.Refused):
 
 
 class NodeBusy(errors.Refused):
-    """A job reads or writes it, or another node was built on it."""
+    """A job reads or writes the volume, or a later node was built on the node."""
 
 
-RESERVED_FOR: Final = 30_000  # ms after which a reservation that nobody lifted is lifted by the reaper
+RESERVED_FOR: Final = 30_000  # ms until the reaper lifts a forgotten reservation
 
 
 class Nodes:
@@ -57,7 +60,7 @@ class Nodes:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def add(self, node: Node) -> None:
-        """Raises NodeExists."""
+        """Add a node.  Raises NodeExists."""
         if not self._redis.hsetnx(keys.nodes(), node.name, record_of(node)):
             raise NodeExists(node.name)
 
@@ -69,20 +72,20 @@ class Nodes:
         return demand(f"volume name {name}", lambda: _node(name, record))
 
     def list(self) -> list[Node]:
-        """All, by name."""
+        """The nodes, by name."""
         rows = sorted(self._redis.hgetall(keys.nodes()).items())
         named = ((readable(name), record) for name, record in rows)
         found = [self._odd.read(f"volume name {name}", partial(_node, name, record)) for name, record in named]
         return [node for node in found if node is not None]
 
     def remove(self, name: str) -> None:
-        """Forget a name.  Jobs keep the volume itself: this cannot hurt one that starts at the same moment.
+        """Forget a name.  Jobs keep the volume, and a job starting at the same moment is not affected.
 
-        One that cannot be read is forgotten, whatever uses it: nothing else could be done with it.
+        An unreadable node is forgotten even if in use, as no other action on the node is possible.
 
         Raises:
-            NoSuchNode: there is none.
-            NodeBusy: a job uses it, or a node that was built on it exists.
+            NoSuchNode: the node is unknown.
+            NodeBusy: a job uses the volume, or a node built on the node exists.
         """
         try:
             node = self.get(name)
@@ -96,12 +99,12 @@ class Nodes:
         self._redis.hdel(keys.nodes(), name)
 
     def reserve(self, volume: HostedVolume, why: str, *, ms: int = RESERVED_FOR) -> str:
-        """Keep every job from a volume for a while, at most ``ms``; who holds it now.
+        """Keep every job from a volume for at most ``ms`` milliseconds; return the holder's name.
 
         Raises:
-            VolumeBusy: a job, or another reservation, has it.
+            VolumeBusy: a job, or another reservation, holds the volume.
         """
-        holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job has in its id
+        holder = f"{why} {uuid.uuid4().hex}"  # with a space, which no job id contains
         found = self._scripts.call("reserve", [keys.texts(), keys.reserved()], [volume.lock, holder, ms])
         if found[0] == b"busy":
             other = found[1].decode()
@@ -112,7 +115,7 @@ class Nodes:
         self._unreserve(volume.lock, holder)
 
     def expire(self, now_ms: int) -> tuple[str, ...]:
-        """Lift the reservations whose time is over; the volumes, by text."""
+        """Lift the expired reservations; return the volumes, by text."""
         lifted = []
         for row in self._redis.zrangebyscore(keys.reserved(), "-inf", now_ms):
             reserved = self._odd.read(f"reservation '{readable(row)}'", partial(_reservation, row))
@@ -126,13 +129,16 @@ class Nodes:
         self._scripts.call("unreserve", [keys.texts(), keys.reserved()], [text, holder])
 
     def resized(self, volume: HostedVolume, size: int) -> None:
-        """Every node of a volume has another size.  Whoever says so has the volume reserved: no node of it can go."""
+        """Record the new size in every node of a volume.
+
+        The caller has reserved the volume: no node of it can be removed.
+        """
         for node in self.list():
             if node.volume.lock == volume.lock:
                 self._redis.hset(keys.nodes(), node.name, record_of(replace(node, size=size)))
 
     def writer(self, volume: HostedVolume) -> str:
-        """The job that writes to a volume; "" where none does."""
+        """The job that writes to a volume; "" without one."""
         lock = volume.lock
         return (self._redis.hget(keys.texts(), f"w:{lock}") or b"").decode() if lock else ""
 
@@ -147,13 +153,13 @@ class Nodes:
 
 
 def _reservation(row: bytes) -> tuple[str, str]:
-    """Who has reserved a volume, and its text."""
+    """The holder of a reserved volume, and the volume's text."""
     why, token, text = row.decode().split(" ", 2)
     return f"{why} {token}", text
 
 
 def record_of(node: Node) -> bytes:
-    """A named volume as the registry keeps it."""
+    """A named volume as stored in the registry."""
     return codec.pack(
         {
             "volume": volumespec.to_dict(node.volume), "options": dict(node.options),

@@ -1,6 +1,6 @@
-"""Notices: who is still to be told of a run's end, or that it needs a person.
+"""Notices of a run's end or of needs for a person, still to be sent.
 
-They are durable, told at least once, and taken by one coordinator at a time.
+Notices are durable, sent at least once, and taken by one coordinator at a time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from blockjobs.registry.connection import Client
 from blockjobs.registry.odd import Odd
 from blockjobs.registry.scripts import Scripts
 
-OF_NAMES: Final = "@"  # begins what stands for a name in the place of a run's id, which no run's id begins with
-APPRISE: Final = "apprise:"  # and yes or no: when a coordinator last said so (ms, steady clock)
-LATELY: Final = 60_000  # ms: a coordinator says so each 15 s
-PAGE = 50  # runs, or notices, looked at in one turn
+OF_NAMES: Final = "@"  # first character of a name in place of a run's id; no run id begins with this character
+APPRISE: Final = "apprise:"  # plus yes or no: the time of a coordinator's last report (ms, steady clock)
+LATELY: Final = 60_000  # ms; a coordinator reports every 15 s
+PAGE = 50  # runs, or notices, handled in one turn
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeView:
-    """One of those that a run's end is told to; ``url`` as it may be shown, times in ms."""
+    """A notice of a run's end to one recipient; ``url`` is redacted, times in ms."""
 
     number: int
     outcome: str
@@ -37,7 +37,7 @@ class NoticeView:
     error: str
     at: int
     due: int
-    about: str = ""  # what needs a person, of one that is no notice of the run's end
+    about: str = ""  # the needs, for a notice other than of the run's end
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,7 +48,7 @@ class NoticeView:
 
 @dataclass(frozen=True, slots=True)
 class TakenNotice:
-    """A notice that is ours for one try; ``url`` in full."""
+    """A notice taken by this process for one try; ``url`` in full."""
 
     run: RunId
     number: int
@@ -63,22 +63,22 @@ class Notices:
         self._redis, self._scripts, self._odd = client, scripts, odd or Odd()
 
     def publish_means(self, *, apprise: bool) -> None:
-        """A coordinator says, now and then, whether it can tell those that apprise tells."""
+        """Record, now and then, whether this coordinator can send notices through apprise."""
         self._redis.hset(keys.daemons(), f"{APPRISE}{'yes' if apprise else 'no'}", read_steady_ms(self._redis))
 
     def has_apprise(self) -> bool | None:
-        """Whether each coordinator that runs can tell those that apprise tells; None: none has said so lately."""
+        """Whether every running coordinator can send notices through apprise; None without a recent report."""
         said = self._redis.hmget(keys.daemons(), f"{APPRISE}yes", f"{APPRISE}no")
         steady = read_steady_ms(self._redis)
         can, cannot = (steady - int(at or 0) < LATELY for at in said)
         return False if cannot else True if can else None
 
     def untold(self) -> list[RunId]:
-        """Runs that ended, that somebody is to be told of, and that were not announced; oldest first."""
+        """Ended runs with recipients and without notices yet, oldest first."""
         return [RunId(run.decode()) for run in self._redis.zrange(keys.untold(), 0, PAGE - 1)]
 
     def announce(self, run: RunId, said: Mapping[str, Any], told: list[tuple[str, str]]) -> int:
-        """Make each (outcome, URL) a notice, with the message; how many.  The second time, and by a second one: 0."""
+        """Create a notice for each (outcome, URL), with the message; return the number of notices, 0 if repeated."""
         names = [keys.untold(), keys.notices(), keys.run_notices(run)]
         pairs = [word for pair in told for word in pair]
         match self._scripts.call("notice_add", names, [run, codec.pack(dict(said)), *pairs]):
@@ -88,18 +88,18 @@ class Notices:
                 return 0
 
     def due(self) -> list[tuple[RunId, int]]:
-        """Notices whose time has come."""
+        """Notices due for a try."""
         now = read_steady_ms(self._redis)
         rows = self._redis.zrangebyscore(keys.notices(), "-inf", now, start=0, num=PAGE)
         found = [self._odd.read(f"notice {row!r}", partial(_due, row)) for row in rows]
         return [notice for notice in found if notice is not None]
 
     def take(self, run: RunId, number: int, taker: str, *, lease: float) -> TakenNotice | None:
-        """Take a notice for one try of less than ``lease`` seconds; None: another one has it, or it is over."""
+        """Take a notice for a try of less than ``lease`` seconds; None: already taken, or done."""
         args = [f"{number} {run}", number, taker, round(lease * 1000)]
         match self._scripts.call("notice_take", [keys.notices(), keys.run_notices(run)], args):
             case [b"yours", tries, url, message]:
-                return self._odd.read(  # one that cannot be read comes up again when its lease is over
+                return self._odd.read(  # an unreadable notice is due again when its lease is over
                     f"notice {number} of run {run}",
                     lambda: TakenNotice(run, number, taker, int(tries), url.decode(), codec.unpack(message)),
                 )
@@ -107,15 +107,15 @@ class Notices:
                 return None
 
     def sent(self, taken: TakenNotice) -> bool:
-        """It was told; False: it is not ours any more, and another one may tell it again."""
+        """Record that the notice was sent; False: the lease is over, and a later try may send the notice again."""
         return self._over(taken, "sent")
 
     def again(self, taken: TakenNotice, seconds: float, why: str, *, counts: bool = True) -> bool:
-        """It was not told, and is tried again; ``counts`` False: we cut the try off ourselves."""
+        """Schedule another try of an unsent notice; ``counts`` False: this process cut the try off."""
         return self._over(taken, "waiting", seconds, why, counts=counts)
 
     def failed(self, taken: TakenNotice, why: str) -> bool:
-        """It is given up."""
+        """Give a notice up."""
         return self._over(taken, "failed", 0, why)
 
     def _over(self, taken: TakenNotice, state: str, seconds: float = 0, why: str = "", *, counts: bool = True) -> bool:
@@ -125,7 +125,7 @@ class Notices:
         return bool(self._scripts.call("notice_done", names, [*args, shown(taken.url), int(counts)])[0] == b"noted")
 
     def of(self, run: RunId) -> list[NoticeView]:
-        """Whom the end of a run is told to, and how far that came."""
+        """The notices of the end of a run, with their states."""
         record = self._redis.hgetall(keys.run_notices(run))
         count = self._odd.read(f"number of notices of run {run}", lambda: int(record.get(b"count", 0))) or 0
         pipe = self._redis.pipeline(transaction=False)

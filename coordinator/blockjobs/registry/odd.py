@@ -1,7 +1,7 @@
-"""Records that cannot be read, as those of a newer release: each hides itself only, and is named with what is wrong.
+"""Unreadable records, such as records of a newer release: a record is left out alone, and named with the fault.
 
-Readers take every record by way of an ``Odd``: it leaves out and names, or, for those that must not decide on a part of
-what there is, refuses (``STRICT``).
+Readers decode every record through an ``Odd``, and an unreadable record is left out and named.  Readers that must not
+decide on partial data use ``STRICT``, and an unreadable record is refused.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from blockjobs.model.volumespec import printable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MOST: Final = 1000  # names that are remembered; of a stream of odd events the oldest ones go
-FAULTS: Final = (ValueError, LookupError, TypeError, AttributeError, OverflowError, BadInput)  # what decoding raises
+MOST: Final = 1000  # names remembered; beyond this number the oldest names are dropped
+FAULTS: Final = (ValueError, LookupError, TypeError, AttributeError, OverflowError, BadInput)  # exceptions of decoding
 
 
 class Unreadable(Refused):
-    """A record that this release cannot read; ``name`` says which, ``why`` what is wrong with it."""
+    """A record that this release cannot read; ``name`` is the record, ``why`` the fault."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} cannot be read: {why}")
@@ -30,14 +30,14 @@ class Unreadable(Refused):
 
 
 class Odd:
-    """What the readers of one registry left out.  Any thread may use it."""
+    """The records left out by the readers of one registry.  Safe for any thread."""
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def read(self, name: str, decode: Callable[[], T]) -> T | None:
-        """What ``decode`` returns; None where it cannot, and then the record is named."""
+        """The result of ``decode``; None if decoding fails, and the record is named."""
         try:
             value = demand(name, decode)
         except Unreadable as odd:
@@ -48,7 +48,7 @@ class Odd:
         return value
 
     def found(self) -> dict[str, str]:
-        """The names of what is left out, with what is wrong."""
+        """The names of the left-out records, with their faults."""
         with self._lock:
             return dict(self._found)
 
@@ -63,7 +63,7 @@ class Odd:
 
 
 class _Strict(Odd):
-    """Leaves nothing out: whoever forgets, removes or waits for the last one has to know of all."""
+    """Leaves no record out: code that forgets, removes or waits for the last record needs every record."""
 
     def read(self, name: str, decode: Callable[[], T]) -> T | None:
         return demand(name, decode)
@@ -73,10 +73,10 @@ STRICT: Final = _Strict()
 
 
 def demand(name: str, decode: Callable[[], T]) -> T:
-    """What ``decode`` returns.
+    """The result of ``decode``.
 
     Raises:
-        Unreadable: it cannot.
+        Unreadable: decoding failed.
     """
     try:
         return decode()

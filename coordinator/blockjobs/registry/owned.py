@@ -1,4 +1,4 @@
-"""Which transactions a registry knows: asked before anything that a host has of one is removed."""
+"""Transactions known to a registry: checked before a host removes any file of a transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from blockjobs.registry.connection import Client
 
 
 def unknown(client: Client, host: Host, txns: Iterable[str]) -> list[TxnId]:
-    """Those of some transactions that this registry does not know: no record, no members of the host, no debt of it."""
+    """The transactions unknown to this registry: no record, no members on the host, no abandoned files of the host."""
     each = [TxnId(txn) for txn in txns]
     pipe = client.pipeline(transaction=False)
     for txn in each:

@@ -1,6 +1,6 @@
-"""The replies that anybody waits for: what a host sees when it looks at some volumes, and that it resized one.
+"""Questions to a host with a waiting asker: forecasts of volumes, a resize, and others.
 
-Whoever asks makes up a name and blocks on a list of that name for a moment; nothing depends on the answer's coming.
+The asker makes up a name and blocks on a list of the same name for a moment; no state depends on the answer.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from blockjobs.model.ids import Host
 from blockjobs.registry import codec, keys
 from blockjobs.registry.connection import Client
 
-KEEP: Final = 10  # seconds an answer that nobody fetches is kept
-BLOCK: Final = 1.0  # seconds that one call waits for an answer; below every client's timeout
+KEEP: Final = 10  # seconds until an unread answer expires
+BLOCK: Final = 1.0  # seconds of waiting in one call; below every client's timeout
 
 
 class Questions:
@@ -28,33 +28,33 @@ class Questions:
         return uuid.uuid4().hex
 
     def put(self, host: Host, question: str, what: Mapping[str, Any], seconds: float) -> None:
-        """Lay down what is asked of a host, for so long."""
+        """Store the content of a question to a host, for ``seconds`` seconds."""
         self._redis.set(keys.asked(host, question), codec.pack(dict(what)), px=round(seconds * 1000))
 
     def take(self, host: Host, question: str) -> dict[str, Any] | None:
-        """What is asked; None where nobody asks it any more, or another one took it."""
+        """Take the content of a question; None: the question has expired, or was taken already."""
         packed = self._redis.getdel(keys.asked(host, question))
         found: dict[str, Any] | None = codec.unpack(packed) if packed else None
         return found
 
     def permit(self, host: Host, question: str, seconds: float) -> None:
-        """Let a host do once what is asked for."""
+        """Permit a host to carry out a question once."""
         self._redis.set(keys.permit(host, question), 1, px=round(seconds * 1000))
 
     def take_permit(self, host: Host, question: str) -> bool:
-        """Whether it was still there: only one of all that ask gets it."""
+        """Take the permission; False if it has expired or was taken.  Only one process can take a permission."""
         return bool(self._redis.delete(keys.permit(host, question)))
 
     def answer(self, host: Host, question: str, value: Any) -> None:
-        pipe = self._redis.pipeline(transaction=True)  # both or none: without an end it would stay for ever
+        pipe = self._redis.pipeline(transaction=True)  # both or none: without an expiry the list would stay forever
         pipe.lpush(keys.reply(host, question), codec.pack(value))
         pipe.expire(keys.reply(host, question), KEEP)
         pipe.execute()
 
     def wait(self, host: Host, question: str, seconds: float) -> Any:
-        """The answer; None where it does not come in time.
+        """The answer; None if no answer arrives in time.
 
-        One call never blocks as long as the client waits for a reply: a host that is silent is no Redis that is away.
+        One call blocks for less than the client's timeout, as a silent host must not be mistaken for an absent Redis.
         """
         give_up = time.monotonic() + seconds
         while True:

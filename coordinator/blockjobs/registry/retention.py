@@ -1,4 +1,4 @@
-"""Forgetting: what a run leaves behind goes after a while, whether its jobs were dismissed or not."""
+"""Retention: the records of a run are deleted after a while, dismissed or not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from blockjobs.registry.verbs import Verbs
 from blockjobs.registry.views import Views
 
 KEEP_RUNS: Final = 90 * 24 * 3600 * 1000  # ms
-AT_ONCE: Final = 20  # runs forgotten in one call: the caller has other things to do
+AT_ONCE: Final = 20  # runs forgotten in one call: the caller has further duties
 SLICE: Final = 200  # jobs dismissed in one call
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """The runs that one call has forgotten, and whether there is more to do than one call does."""
+    """The runs forgotten by one call, and whether the next call has work left."""
 
     runs: Sequence[RunId] = ()
     more: bool = False
@@ -34,11 +34,10 @@ class Retention:
         self._redis, self._verbs, self._views = client, verbs, views
 
     def forget(self, now_ms: int, *, keep_ms: int = KEEP_RUNS, each: Each = plainly) -> Forgotten:
-        """Forget runs that were published longer ago than ``keep_ms`` and are over, a slice of their jobs at a time.
+        """Forget finished runs published longer ago than ``keep_ms``, a slice of the jobs per call.
 
-        Dismisses their jobs first, so that ids are free and events tell; a call that is cut off is finished by the
-        next one.  A run of which a rule keeps targets stays itself, without its jobs: who has to prune it later would
-        not know of it.
+        Jobs are dismissed first, to free the ids and write the events; the next call finishes an interrupted call.  A
+        run with targets kept by a rule stays without its jobs, as the later prune needs the run's record.
         """
         gone: list[RunId] = []
         runs, jobs = AT_ONCE, SLICE
@@ -54,11 +53,11 @@ class Retention:
         return Forgotten(gone)
 
     def _remove(self, run: RunId) -> bool:
-        """Forget a run that has no jobs any more, unless a rule keeps targets of it."""
+        """Forget a run without jobs, unless a rule keeps targets of the run."""
         if self._kept(run):
             self._redis.hset(keys.run(run), "slim", 1)
             return False
-        with self._redis.pipeline(transaction=True) as pipe:  # a run without its record would be one for ever
+        with self._redis.pipeline(transaction=True) as pipe:  # a run id without a record would stay forever
             pipe.delete(keys.run(run), keys.targets(run), keys.left(run), keys.run_notices(run), keys.run_jobs(run))
             pipe.zrem(keys.prunes(), run)
             pipe.zrem(keys.runs(), run)
@@ -66,9 +65,9 @@ class Retention:
         return True
 
     def _old(self, before_ms: int) -> list[RunId]:
-        """The runs that are old enough, oldest first; none that goes on, or that only waits for its targets.
+        """The finished runs older than the limit, oldest first, without runs kept only for their targets.
 
-        Those are left out here: a few mirrors that go on for months are not to stand before all that came after them.
+        Active runs are left out: a few mirrors that run for months would otherwise stand before every later run.
         """
         found = [RunId(name.decode()) for name in self._redis.zrangebyscore(keys.runs(), "-inf", before_ms)]
         pipe = self._redis.pipeline(transaction=False)
@@ -88,22 +87,22 @@ class Retention:
         return any(policy.keep for policy in policies.values()) and bool(self._redis.hlen(keys.targets(run)))
 
     def _dismiss(self, run: RunId, most: int) -> int:
-        """Dismiss the first jobs of a run, and take them off its list; how many."""
+        """Dismiss the first jobs of a run, remove them from the run's list, and return their number."""
         places = self._views.places(run, most)
         for view in self._views.jobs(places):
-            if view.run == run:  # else its id is another job's by now
+            if view.run == run:  # otherwise the id belongs to another job by now
                 with suppress(errors.Refused):
                     self._verbs.dismiss(view.id)
         if places:
             self._redis.delete(*{keys.txn(place.transaction) for place in places})
-            self._redis.ltrim(keys.run_jobs(run), len(places), -1)  # last: whoever is cut off before does it again
+            self._redis.ltrim(keys.run_jobs(run), len(places), -1)  # last: the next call repeats an interrupted call
         return len(places)
 
 
 def _is_over(terms: Any, targets: Any) -> bool:
-    """Whether a run is to be forgotten, by whether it is slim and how many of its jobs are open; and its targets.
+    """Whether a run is over, from ``slim``, the number of open jobs, and the number of targets.
 
-    What cannot be read is looked at by itself: then it is named.
+    An unreadable run counts as over: the following steps then name the fault.
     """
     if isinstance(terms, Exception) or isinstance(targets, Exception):
         return True

@@ -1,4 +1,4 @@
-"""Jobs of individual transactions that failed and are tried again, as their run file says; their run just goes on."""
+"""Retries of failed jobs in individual transactions, as set in the run file; the run just goes on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Retries:
         self._redis, self._scripts, self._views = client, scripts, views
 
     def retry(self, view: BarrierView) -> None:
-        """Begin anew with the member of a transaction that aborted and is settled; again is harmless."""
+        """Start a retry for the member of an aborted and settled transaction; a repeated call is harmless."""
         (host,) = view.shares
         members = self._redis.lrange(keys.members(host, view.txn), 0, -1)
-        if not members:  # another finalizer was here
+        if not members:  # done by another finalizer
             return
         place = JobPlace(host, JobId(members[0].decode()), view.txn)
         job = self._views.at(place)
@@ -49,7 +49,7 @@ class Retries:
                 return
 
     def begin(self, now: int, each: Each = plainly) -> list[TxnId]:
-        """Let those go on whose time has come by the steady clock (milliseconds); which."""
+        """Begin the retries due by the steady clock (milliseconds); return their transactions."""
         rows = [readable(row) for row in self._redis.zrangebyscore(keys.retries(), "-inf", now)]
         return [
             TxnId(row) for row in rows if each(f"transaction {row}: its next try", partial(self._begin, TxnId(row)))

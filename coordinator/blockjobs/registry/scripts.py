@@ -1,7 +1,7 @@
-"""The Lua scripts, one verb each, loaded once.
+"""The Lua scripts, one verb per script, loaded once.
 
-Every script is preceded by ``events.lua``, by ``prelude.lua`` and by tables, written out from Python: the tables exist
-once, and scripts are told.
+Every script is preceded by ``events.lua``, by ``prelude.lua`` and by tables generated from Python: the tables have one
+source, and the scripts contain no rules.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ BY_WORKERS: Final = (
 )  # fmt: skip
 
 
-# What a finalizer does with what it has read.  Redis may have been started anew since, with an older copy of its data,
-# for which that was never true: then nothing is done.  The last argument is the start that it was read of ("": any).
+# Scripts of the finalizer that act on data read earlier.  If Redis was restarted since the read, possibly with an older
+# copy of the data, the view was never true for the new start, and the script does nothing.  The last argument is the
+# start of Redis during the read ("": any).
 OF_A_START: Final = ("start", "pend", "settle", "stop", "conclude", "fail", "close", "retry")
 _SAME_START: Final = """\
 local start = table.remove(ARGV)
@@ -48,7 +49,7 @@ end
 """
 
 
-# Keys that scripts find by a host, a transaction or a run and not by what they were called with: %s is its name.
+# Keys that scripts build from the id of a host, a transaction or a run; %s is the id.
 _KEYS: Final = {
     "EVENTS": keys.events(),
     "HOST_EVENTS": keys.host_events("%s"),
@@ -65,13 +66,13 @@ _KEYS: Final = {
 
 @cache
 def source(name: str) -> str:
-    """The whole text of a script, as Redis gets it."""
+    """The whole text of a script, as sent to Redis."""
     return assemble((_LUA / f"{name}.lua").read_text(), _SAME_START if name in OF_A_START else "")
 
 
 def assemble(text: str, guard: str = "") -> str:
-    """A script's own text, behind its flags, the tables, what all scripts share, and its guard."""
-    flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis wants them first
+    """A script's text behind the flags, the tables, the shared functions and the guard."""
+    flags, text = text.split("\n", 1) if text.startswith("#!") else ("#!lua", text)  # Redis expects the flags first
     tables = (
         _sets("MOVES", MOVES),
         _sets("ACCEPTS", ACCEPTS),
@@ -97,7 +98,7 @@ def _table(name: str, rows: Mapping[Any, str]) -> str:
 
 
 class Restarted(Exception):
-    """Redis was started anew since somebody looked at what it knows."""
+    """Redis was restarted after the read that the call is based on."""
 
 
 class Scripts:
@@ -105,15 +106,15 @@ class Scripts:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._scripts: dict[str, Any] = {}  # those that were called: to register one is to hash its text
+        self._scripts: dict[str, Any] = {}  # scripts called so far; to register a script is to hash the text
 
     def call(self, name: str, keys: Sequence[str], args: Sequence[object], *, start: str = "") -> list[Any]:
-        """Run one script; returns its tagged list, bytes as they came.
+        """Run one script; return the tagged list, in bytes.
 
-        ``start``: the start of Redis (its run id) of which a script of ``OF_A_START`` was decided on; "": any.
+        ``start``: for a script of ``OF_A_START``, the start of Redis (its run id) at the read before the call; "": any.
 
         Raises:
-            Restarted: Redis was started anew since, and nothing was done.
+            Restarted: Redis was restarted since then, and the script did nothing.
         """
         if name not in self._scripts:
             self._scripts[name] = self._client.register_script(source(name))

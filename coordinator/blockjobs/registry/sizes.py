@@ -1,6 +1,6 @@
-"""How much room the last committed backup of each job takes up, by host: what the next one is going to need.
+"""Room taken up by the last committed backup of each job, by host: the estimate for the next backup.
 
-``answer.lua`` writes it as a backup settles.  A series without a backup for 90 days is forgotten.
+``answer.lua`` writes the size as a backup settles.  A series without a backup for 90 days is forgotten.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEPT: Final = 90 * 86_400_000  # milliseconds
 
 
 def last_sizes(client: Client, host: Host, specs: Iterable[JobSpec]) -> dict[JobId, int]:
-    """Bytes that the last committed backup of each job's series takes up; a job without one is not in it."""
+    """Bytes taken up by the last committed backup of each job's series; jobs without a backup are left out."""
     named = [(spec.id, name) for spec in specs if (name := series(spec))]
     if not named:
         return {}
@@ -27,7 +27,7 @@ def last_sizes(client: Client, host: Host, specs: Iterable[JobSpec]) -> dict[Job
 
 
 def forget_sizes(client: Client, host: Host, now_ms: int) -> int:
-    """Forget the series that had no backup for 90 days; how many."""
+    """Forget the series without a backup for 90 days; return their number."""
     found = client.hgetall(keys.sizes(host))
     old = [name for name, size in found.items() if int(size.split()[1]) < now_ms - KEPT]
     return int(client.hdel(keys.sizes(host), *old)) if old else 0

@@ -1,7 +1,7 @@
-"""A run enters the registry: staged in batches, invisible, and made real by one field.
+"""Submit of a run: jobs are staged in batches, invisible, and made real by one field.
 
-A client that dies before publishing leaves only staged jobs, which nobody sees and the reaper removes.
-A client that dies after it leaves a run that the coordinator launches.
+A client that dies before publishing leaves only staged, invisible jobs, removed by the reaper.  A client that dies
+after publishing leaves a run for the coordinator to launch.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from blockjobs.registry.limits import Limits
 from blockjobs.registry.names import names_about
 from blockjobs.registry.scripts import Scripts
 
-BATCH: Final = 100  # jobs one script touches at the most: 500 held Redis for up to 28 ms
+BATCH: Final = 100  # upper bound of jobs touched by one script: 500 held Redis for up to 28 ms
 _NOTHING: Final = RunFields()
-PATIENCE: Final = 30.0  # seconds that a client asks whether its run was published, while Redis is away
+PATIENCE: Final = 30.0  # seconds of asking whether a run was published, while Redis is away
 ASK_AGAIN: Final = 0.2  # seconds between two of these questions
-STAGED_FOR: Final = 120_000  # ms after which a run that was staged and not published counts as abandoned
+STAGED_FOR: Final = 120_000  # ms after which a staged run without publishing counts as abandoned
 
 
 class Submit:
@@ -41,15 +41,15 @@ class Submit:
         self._limits = Limits(client, scripts)
 
     def submit(self, plan: RunPlan) -> None:
-        """All of a run, or nothing: stage, publish, launch.
+        """Submit a run as a whole or not at all: stage, publish, launch.
 
         Raises:
             RunExists: a run of this name was started within the same second.
             JobExists: an id is taken.
-            VolumeBusy: another job reads or writes a target, or writes a source.
-            JobFault: two jobs of the run itself do not go together.
-            RunGoing, RunSkipped: its file has one at a time of its name, and one is not over.
-            StartUnknown: Redis went away as the run was to be published, and stayed away.
+            VolumeBusy: a job of an earlier run reads or writes a target, or writes a source.
+            JobFault: two jobs of the run do not go together.
+            RunGoing, RunSkipped: the run file allows one run of the name at a time, and a run is not over.
+            StartUnknown: Redis went away before publishing, and stayed away.
         """
         specs = plan.jobs
         check_together(specs, allow_in_place=plan.allow_in_place)
@@ -58,29 +58,29 @@ class Submit:
         try:
             for batch in batches(specs):
                 self.stage(plan, batch, owner)
-            for name, store in plan.fields.stores.items():  # before there is a copy that they limit
+            for name, store in plan.fields.stores.items():  # before the first copy that the store limits
                 self._limits.set_store(name, path=store.path, jobs=store.jobs, speed=store.speed, by=f"run {plan.run}")
             self._publish_surely(plan)
-        except BaseException:  # also Ctrl-C: what was staged would hold its ids and volumes for two minutes
+        except BaseException:  # also Ctrl-C: staged jobs would hold their ids and volumes for two minutes
             with suppress(redis.RedisError):
                 self.unstage(plan.run, [(spec.host, spec.id, spec.transaction) for spec in specs], owner)
             raise
-        with suppress(redis.ConnectionError, redis.TimeoutError):  # it is published: the coordinator launches it
+        with suppress(redis.ConnectionError, redis.TimeoutError):  # the run is published: the coordinator launches it
             self.launch(plan.run)
 
     def _publish_surely(self, plan: RunPlan) -> None:
-        """Publish, and ask again where the reply was lost: the run may be published all the same.
+        """Publish, and repeat the call if the reply was lost, as the run may be published already.
 
         Raises:
             StartUnknown: Redis stayed away.
         """
         until, doubt = time.monotonic() + self.patience, False
-        # What a run that starts another one again says of its name is that of an earlier file.
+        # A rerun carries the terms of an earlier run file: a success says nothing about the name.
         fields = replace(plan.fields, part=True) if plan.retries else plan.fields
         while True:
             try:
                 self.publish(plan.run, len(plan.jobs), plan.name, fields)
-            except redis.RedisError as error:  # one that it gives on being asked again does not say that it is not
+            except redis.RedisError as error:  # once in doubt, an error reply proves nothing
                 doubt |= isinstance(error, redis.ConnectionError | redis.TimeoutError)
                 if not doubt:
                     raise
@@ -91,14 +91,14 @@ class Submit:
                 return
 
     def _check_line(self, plan: RunPlan) -> None:
-        """Before anything is staged: a volume of the run that goes on is not the reason that a user wants to read."""
+        """Check the line before staging, so that a refusal names the active run and not a volume in use by the run."""
         if plan.fields.on_overlap in ("refuse", "skip"):
             line = self._redis.hget(keys.lines(), plan.name)
             if line:
                 raise _overlap(plan.name, plan.fields, line.decode().split(" ")[0])
 
     def stage(self, plan: RunPlan, specs: Sequence[JobSpec], owner: str = "") -> None:
-        """Stage some jobs of a run; ``owner`` is the same for all of them, and nobody else's."""
+        """Stage some jobs of a run; ``owner`` is unique to this submit and the same in every batch."""
         args: list[Any] = [plan.run, codec.pack(_fields(plan)), owner]
         policies = plan.fields.policies
         for spec in specs:
@@ -119,7 +119,7 @@ class Submit:
                 raise errors.RunExists(plan.run)
 
     def publish(self, run_id: RunId, jobs: int, name: str = "", fields: RunFields = _NOTHING) -> None:
-        """Make a staged run real; of a ``name`` that is in line it waits, or is refused, as ``fields`` say."""
+        """Make a staged run real; behind an active run of ``name`` it waits or is refused, as set in ``fields``."""
         names = [
             keys.run(run_id), keys.staged(), keys.runs(), keys.launches(), keys.events(), keys.lines(),
             keys.deadlines(), keys.watched(), keys.names(),
@@ -140,7 +140,7 @@ class Submit:
                 pass
 
     def unstage(self, run_id: RunId, places: Sequence[tuple[Host, JobId, TxnId]], owner: str = "") -> None:
-        """Remove what ``owner`` staged; ``""``: whoever it was."""
+        """Remove the jobs staged by ``owner``; "": by any owner."""
         for batch in batches(places):
             self._scripts.call("unstage", self._keys(run_id, batch), [run_id, owner, *(job for _, job, _ in batch)])
 
@@ -156,13 +156,13 @@ class Submit:
         self._redis.zrem(keys.launches(), run_id)
 
     def advance(self, each: Each = plainly) -> list[RunId]:
-        """Launch the runs whose turn has come: those before them, of their name, are over."""
+        """Launch the runs at the head of their line: earlier runs of the name are over."""
         lines = self._redis.hgetall(keys.lines())
         found = [each(f"line {readable(name)}", partial(self._advance, name, lines[name])) for name in lines]
         return [run for run in found if run]
 
     def _advance(self, name: bytes, line: bytes) -> RunId | None:
-        """Launch the first run of a line, unless that was done before."""
+        """Launch the first run of a line, unless launched before."""
         run = RunId(line.decode().split(" ")[0])
         names = [keys.lines(), keys.run(run), keys.launches(), keys.events()]
         if self._scripts.call("advance", names, [name, run])[0] != b"launched":
@@ -171,7 +171,7 @@ class Submit:
         return run
 
     def recover(self, now_ms: int, each: Each = plainly) -> None:
-        """Finish what dead clients left: launch what was published, remove what was only staged."""
+        """Finish the work of dead clients: launch published runs, remove runs only staged."""
         self.advance(each)
         for row in self._redis.zrange(keys.launches(), 0, -1):
             each(f"run {readable(row)}: its launch", partial(self._launch, row))

@@ -1,6 +1,4 @@
-"""Ends that come by the clock: the deadline of a run, that another one took its place in line, and how long a job waits
-for somebody to mend an I/O error.
-"""
+"""Ends by the clock: a run's deadline, a run's replacement in line, and the wait for repair of an I/O error."""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ from blockjobs.registry.scripts import Scripts
 from blockjobs.registry.submit import batches
 from blockjobs.registry.views import JobPlace, Views
 
-AT_ONCE: Final = 100  # jobs looked at in one call
+AT_ONCE: Final = 100  # jobs handled in one call
 
 
 class CalledOff(NamedTuple):
-    """How many jobs were ended, and how many were left alone, because they are held for another reason as well."""
+    """The number of ended jobs, and of jobs left alone because of further holds."""
 
     jobs: int = 0
     held: int = 0
@@ -36,9 +34,9 @@ class Timeouts:
         self._redis, self._scripts, self._views = client, scripts, views
 
     def over(self, runs: Collection[RunId], jobs: Collection[str]) -> None:
-        """Forget the terms of what has ended, as its record says: an event alone ends no deadline.
+        """Forget the timers of runs and jobs that ended according to the records: an event alone ends no deadline.
 
-        Of what nobody tells here the terms go when their time comes.
+        Other timers are removed when due.
         """
         for run in runs:
             if self._redis.hget(keys.run(run), "ended") is not None:
@@ -59,14 +57,16 @@ class Timeouts:
     # --- deadlines --------------------------------------------------------------------------------------
 
     def late(self, now: int, each: Each = plainly) -> list[tuple[RunId, str]]:
-        """Call off the runs that were replaced in line, and those whose deadline has passed by the steady clock
-        (milliseconds); which, and why."""
+        """Call off the runs replaced in line, and the runs past their deadline by the steady clock (milliseconds).
+
+        Returns the runs, with reasons.
+        """
         rows = [readable(row) for row in self._redis.zrangebyscore(keys.deadlines(), "-inf", now)]
         found = [(RunId(row), each(f"run {row}: its deadline", partial(self._late, RunId(row)))) for row in rows]
         return [(run, why) for run, why in found if why]
 
     def _late(self, run: RunId) -> str:
-        """Call off one run; why; "": it is over, or was called off before."""
+        """Call off one run and return the reason; "": the run is over, or was called off before."""
         fields, ended, replaced = self._redis.hmget(keys.run(run), ["fields", "ended", "replaced"])
         if fields is None or ended:
             self._redis.zrem(keys.deadlines(), run)
@@ -78,45 +78,48 @@ class Timeouts:
         return why if self.call_off_run(run, why) else ""
 
     def call_off_run(self, run: RunId, why: str) -> int:
-        """Cancel every job of a run that is neither concluded nor decided; how many.  Again is harmless."""
+        """Cancel every job of a run, except concluded and decided jobs; return the number.
+
+        A repeated call is harmless.
+        """
         if self._scripts.call("late", [keys.run(run), keys.events()], [run, why])[0] != b"late":
             return 0
         n, seen = 0, None
-        # Once more where they changed: a job that was just to be tried again is in another place now.
+        # Repeated while the places change: a job about to be retried has a new place now.
         while (places := self._views.places(run)) != seen:
             n += self._call_off(places, why).jobs
             seen = places
-        self._redis.zrem(keys.deadlines(), run)  # last: whoever dies before does it again
+        self._redis.zrem(keys.deadlines(), run)  # last: the next call repeats an interrupted call
         return n
 
-    # --- errors that nobody mends ------------------------------------------------------------------------
+    # --- unrepaired errors --------------------------------------------------------------------------------
 
     def stopped(self, event: Event) -> None:
-        """A job was stopped by an error: note when it is to be given up, if its run says so."""
+        """Set the timer of a job stopped by an error, if its run has a hold timeout."""
         fields = self._redis.hget(keys.run(RunId(event.run)), "fields")
         seconds = RunFields.from_dict(codec.unpack(fields)).hold_timeout if fields else 0
         since = self._redis.hget(keys.job(Host(event.host), JobId(event.id)), "stopped-at") if seconds else None
-        if since is not None:  # else it was resumed, or its end was heard of at the same time
+        if since is not None:  # otherwise resumed, or the end was seen at the same time
             self._redis.zadd(keys.stopped(), {event.id: int(since) + 1000 * seconds})
 
     def waited(self, now: int, each: Each = plainly) -> list[str]:
-        """Give up the jobs that nobody resumed in time by the steady clock (milliseconds); which.
+        """Give up the jobs not resumed in time by the steady clock (milliseconds); return their ids.
 
-        A job that is held for another reason as well is left alone: somebody is at work there.
+        A job with a further hold is left alone: a person is at work on the job.
         """
         given_up = []
         for row in self._redis.zrangebyscore(keys.stopped(), "-inf", now, start=0, num=AT_ONCE):
             job = readable(row)
             ended = each(f"job {job}: its hold timeout", partial(self._give_up, job, now))
             given_up += [job] * bool(ended and ended.jobs)
-            if ended is None or ended.held:  # later: whatever comes behind it has its turn as well
+            if ended is None or ended.held:  # later, to let the jobs behind this job have a turn
                 self._redis.zadd(keys.stopped(), {row: now + 1000})
             else:
                 self._redis.zrem(keys.stopped(), row)
         return given_up
 
     def _give_up(self, job: str, now: int) -> CalledOff:
-        """End one job that nobody resumed, if it is still stopped."""
+        """End one job not resumed in time, if still stopped."""
         with suppress(errors.NoSuchJob):
             at = self._views.place(job)
             text, errno = self._redis.hmget(keys.job(at.host, at.job), ["stopped-by", "stopped-errno"])

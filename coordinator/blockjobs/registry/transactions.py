@@ -20,7 +20,7 @@ DUE_PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A transaction to look at, and the score it was seen with."""
+    """A transaction to look at, and its score at the read."""
 
     txn: TxnId
     score: float
@@ -31,7 +31,7 @@ class Transactions:
         self._redis, self._scripts = client, scripts
 
     def wait(self, seconds: float, hosts: Iterable[Host] = ()) -> bool:
-        """Block until something becomes due, or one of these hosts says so; False: not in ``seconds``."""
+        """Block until a transaction becomes due, in the registry or on one of these hosts; False after ``seconds``."""
         wakes = [keys.host_due_wake(host) for host in hosts]
         try:
             return self._redis.blpop([keys.due_wake(), *wakes], timeout=seconds) is not None
@@ -43,7 +43,7 @@ class Transactions:
             return True
 
     def _drop_odd_wakes(self, wakes: Sequence[str]) -> None:
-        """Delete what is no list: a worker makes nothing else there, and waiting for it fails for all hosts."""
+        """Delete keys of a type other than list: a worker writes only lists, and the wait would fail for every host."""
         pipe = self._redis.pipeline(transaction=False)
         for wake in wakes:
             pipe.type(wake)
@@ -51,12 +51,12 @@ class Transactions:
             self._redis.delete(*odd)
 
     def due(self, hosts: Iterable[Host] = ()) -> list[Due]:
-        """What is to be looked at, the longest waiting first; what these hosts ask for is added before."""
+        """The due transactions, the longest wait first, after adding the requests of these hosts."""
         rows = self._scripts.call("due", [keys.due(), keys.due_wake()], [DUE_PAGE, *hosts])[1:]
         return [Due(TxnId(txn.decode()), float(score)) for txn, score in zip(rows[::2], rows[1::2], strict=True)]
 
     def remind(self) -> None:
-        """Make every unfinished transaction due again: whatever was forgotten is found."""
+        """Make every unfinished transaction due again, to find forgotten transactions."""
         self.remind_of([TxnId(txn.decode()) for txn in self._redis.zrange(keys.unfinished(), 0, -1)])
 
     def remind_of(self, txns: Sequence[TxnId]) -> None:
@@ -65,10 +65,10 @@ class Transactions:
             self._scripts.call("remind", [keys.due(), keys.due_wake()], page)
 
     def view(self, txn: TxnId, start: str = "") -> BarrierView | None:
-        """A transaction as the pure core wants it; None where it does not exist.
+        """The view of a transaction for the pure core; None for an unknown transaction.
 
-        ``start``: the start of Redis (its run id) that was the last one before this call; what is done with the view is
-        done to no other one (raises ``Restarted``).  "": to any.
+        ``start``: the last start of Redis (its run id) before this call.  Actions on the view are valid only for this
+        start, else ``Restarted`` is raised; "": for any start.
         """
         record = {k.decode(): v.decode() for k, v in self._redis.hgetall(keys.txn(txn)).items()}
         if not record:
@@ -94,7 +94,7 @@ class Transactions:
         return [JobId(job.decode()) for job in self._redis.lrange(keys.members(host, txn), 0, -1)]
 
     def barrier(self, txn: TxnId, name: str, doubt: str = "") -> None:
-        """Note for readers where a transaction stands; ``doubt``: why it is not decided."""
+        """Record the current step of a transaction for readers; ``doubt``: why the transaction is not decided."""
         self._scripts.call("barrier", [keys.txn(txn)], [name, doubt])
 
     def start(self, view: BarrierView, host: Host) -> None:
@@ -111,7 +111,7 @@ class Transactions:
             self._scripts.call("pend", names + jobs, [view.txn, *batch], start=view.start)
 
     def settle(self, view: BarrierView, decision: Decision, why: str) -> int:
-        """Write the decision, on the view that it was taken on; its number, 0: something moved, look again."""
+        """Write the decision, if the view is unchanged; return its number, 0: the transaction changed, look again."""
         names = [keys.txn(view.txn), keys.decisions(), keys.events()]
         verdict, *more = self._scripts.call("settle", names, [view.txn, decision, view.rev, why], start=view.start)
         return int(more[1]) if verdict == b"decided" else 0
@@ -123,7 +123,7 @@ class Transactions:
             self._scripts.call("stop", names, [view.txn, *batch], start=view.start)
 
     def fail(self, view: BarrierView, host: Host, step: str, errno: int, text: str) -> None:
-        """The host owes ``step`` and is given up: its members that owe it fail with ``text``."""
+        """Give up a host that owes ``step``: the members that owe the step fail with ``text``."""
         for batch in batches(self.members(host, view.txn)):
             names = [
                 keys.share(host, view.txn), keys.events(), keys.due(), keys.due_wake(), keys.txn(view.txn),
@@ -133,7 +133,7 @@ class Transactions:
             self._scripts.call("fail", names, args, start=view.start)
 
     def abandon(self, host: Host) -> int:
-        """End every member of a host for good, in all transactions; how many."""
+        """End every member of a host for good, in all transactions; return the number of ended members."""
         text = f"host {host} was abandoned"
         done = f"{text}: it was decided to commit, and whether it published the target is unknown"
         ended = 0
@@ -150,7 +150,7 @@ class Transactions:
         return ended
 
     def conclude(self, view: BarrierView, hosts: frozenset[Host]) -> None:
-        """Conclude settled members of these hosts, newest first, in batches; the cursor says how far it came."""
+        """Conclude settled members of these hosts, newest first, in batches; the cursor records the progress."""
         rows = [row.decode().split(" ") for row in self._redis.lrange(keys.order(view.txn), 0, -1)]
         whole = len(hosts) == len(view.shares)
         first = view.cursor if whole and view.cursor >= 0 else len(rows)
@@ -169,9 +169,9 @@ class Transactions:
             self._scripts.call("conclude", names, args, start=view.start)
 
     def close(self, due: Due, view: BarrierView | None, *, finished: bool, start: str = "") -> None:
-        """Take a transaction off the list of due ones unless something came up; forget the shares of a finished one.
+        """Remove a transaction from the due list unless due again; forget the tallies of a finished transaction.
 
-        ``start``: as of ``view``; where a transaction is not there it has none of its own.
+        ``start``: the start of the view, given separately as an unknown transaction has no view.
         """
         forget: Sequence[str] = ()
         if finished and view is not None:

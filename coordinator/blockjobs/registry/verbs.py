@@ -1,4 +1,4 @@
-"""The verbs: look up, check, change, event and wake-up in one script each.
+"""The verbs of jobs: one script per verb checks, changes, writes the event and wakes.
 
 Refusals carry QEMU's texts.
 """
@@ -25,7 +25,7 @@ from blockjobs.registry.views import JobPlace, Views
 
 @dataclass(frozen=True, slots=True)
 class HoldTerms:
-    """A hold's own: since and until when (ms of Redis' clock; until 0: no end), and whose it is."""
+    """The terms of a hold: start and end (ms of Redis' clock; ``until`` 0: no end), and the owner."""
 
     since: int
     until: int
@@ -40,9 +40,9 @@ class Verbs:
     def pause(
         self, job_id: str, *, reason: str = "user", cause: str = "", owner: str = "", seconds: float = 0.0
     ) -> Status:
-        """Hold a job; returns its status now.  A job with a live attempt is paused when the attempt says so.
+        """Hold a job; return the current status.  A job with a live attempt is paused when the attempt reports.
 
-        ``seconds``: the hold ends by itself then (0: it does not), whoever set it.
+        ``seconds``: the time to the end of the hold, even of a hold set by a different user (0: no end).
         """
         args = [job_id, reason, cause, _operation(), owner, milliseconds_of(seconds, f"pause of '{job_id}'")]
         reply = self._call(
@@ -66,11 +66,11 @@ class Verbs:
         return self._judged(reply, job_id, Verb.RESUME)
 
     def terms(self) -> dict[tuple[str, str], HoldTerms]:
-        """Of each (job, reason) that has an owner or an end."""
+        """Owner and end of every hold with an owner or an end, by (job, reason)."""
         return self._terms(read_jumps(self._redis))
 
     def _terms(self, jumps: int) -> dict[tuple[str, str], HoldTerms]:
-        """The same; the ends are by the steady clock where no ``jumps`` are added."""
+        """The terms; with ``jumps`` 0 the ends are by the steady clock."""
         found: dict[tuple[str, str], HoldTerms] = {}
         for row, record in self._redis.hgetall(keys.terms()).items():
             job, _, reason = readable(row).partition(" ")
@@ -79,18 +79,20 @@ class Verbs:
         return found
 
     def expire(self, now: int) -> list[tuple[str, str]]:
-        """End the holds whose time is over by the steady clock (milliseconds), and forget the terms of those that are
-        gone; what was ended."""
+        """End the holds past their end by the steady clock (milliseconds), and forget the terms of lifted holds.
+
+        Returns the ended holds.
+        """
         ended = []
         for (job_id, reason), terms in self._terms(0).items():
             try:
                 job = self._views.job(job_id)
-                if reason in job.holds and job.created <= terms.since:  # else the id is another job's now
+                if reason in job.holds and job.created <= terms.since:  # otherwise the id belongs to another job by now
                     if 0 < terms.until <= now:
                         self.resume(job_id, reason=reason)
                         ended.append((job_id, reason))
                     continue
-            except Unreadable:  # whoever can read it ends its hold
+            except Unreadable:  # a process that can read the job ends the hold
                 continue
             except errors.Refused:
                 pass
@@ -98,16 +100,16 @@ class Verbs:
         return ended
 
     def complete(self, job_id: str) -> Status:
-        """Let a ready job finish; on standby it is remembered and takes effect on resume.  Returns the status now."""
+        """Let a ready job finish; on standby, at resume.  Returns the current status."""
         reply = self._call("complete", job_id, self._woken, lambda _: [job_id])
         if reply[0] == b"cannot":
             raise errors.Refused(f"The active block job '{job_id}' cannot be completed")
         return self._judged(reply, job_id, Verb.COMPLETE)
 
     def cancel(self, job_id: str, *, force: bool = True) -> Status:
-        """Cancel a job, and so its whole transaction; refused once that is decided.
+        """Cancel a job and with it the whole transaction; refused after the decision.
 
-        Not by force, a ready job finishes with a consistent copy (it is COMPLETED then); any other is cancelled.
+        Without force, a ready job finishes with a consistent copy and ends as COMPLETED; any other job is cancelled.
         """
         operation = _operation()
         reply = self._call(
@@ -125,7 +127,7 @@ class Verbs:
 
     def set_speed(self, job_id: str, speed: int) -> int:
         """Limit a job to ``speed`` bytes/s (0: no limit); returns the limit before."""
-        if not (isinstance(speed, int) and speed < 0):  # QEMU's text for these comes behind its other checks
+        if not (isinstance(speed, int) and speed < 0):  # QEMU's text for a negative speed comes after the other checks
             whole(speed, f"speed of '{job_id}'")
         reply = self._call("set_speed", job_id, self._woken, lambda _: [job_id, speed])
         if reply[0] == b"negative":
@@ -135,7 +137,7 @@ class Verbs:
         raise self._refusal(reply, job_id, Verb.SET_SPEED)
 
     def finalize(self, job_id: str) -> None:
-        """Let a pending transaction go on to its decision."""
+        """Let a pending transaction proceed to its decision."""
         operation = _operation()
         reply = self._call(
             "finalize", job_id,
@@ -148,7 +150,7 @@ class Verbs:
             raise self._refusal(reply, job_id, Verb.FINALIZE)
 
     def dismiss(self, job_id: str) -> None:
-        """Forget a concluded job; its id is free again, its run's record stays."""
+        """Forget a concluded job; the id becomes free, the record of the run stays."""
         at = self._views.place(job_id)
         names = [
             keys.job(at.host, at.job), keys.holds(at.host, at.job), keys.wake(at.host, at.job), keys.ids(),
@@ -199,5 +201,5 @@ def _terms(record: bytes, jumps: int) -> HoldTerms:
 
 
 def _operation() -> str:
-    """A name for one call of a verb: the client may send it twice, and it takes effect once."""
+    """A name for one call of a verb: a call sent twice by the client takes effect once."""
     return uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""What readers see: one job, a run, a transaction, a host.  Reading never changes anything."""
+"""Views for readers: a job, a run, a transaction, a host.  Reading never changes the registry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE: Final = 500  # records read in one round trip
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job as it stands.  Times in milliseconds of Redis' clock, 0 where it has not happened; sizes in bytes."""
+    """One job at the time of the read.  Times in milliseconds of Redis' clock, 0 before the event; sizes in bytes."""
 
     id: JobId
     host: Host
@@ -55,18 +55,18 @@ class JobView:
     now: int
     bytes: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()  # what is not as it was asked for, and failed nothing
-    undefined: str = ""  # why nobody can say what is on its target, a device
-    resolved: str = ""  # what a user has made of it, as it was committed and could not be published
+    warnings: tuple[str, ...] = ()  # deviations from the request, with no effect on the job
+    undefined: str = ""  # why the content of the target, a device, is unknown
+    resolved: str = ""  # the user's resolution for a committed image that could not be published
     published_as: str = ""  # HOST:/PATH of the image then
-    cut: Cut | None = None  # None: it was not answered for yet
-    limit: int = 0  # what stores and hosts leave it, in bytes a second; 0: all that it wants
-    full: bool = False  # when a host last was to be rung for it, its store was full
-    tries: int = 1  # which of its tries this is
+    cut: Cut | None = None  # None: no answer yet
+    limit: int = 0  # the share from budgets of stores and hosts, in bytes a second; 0: no limit
+    full: bool = False  # the store was full when the host was last to be rung for the job
+    tries: int = 1  # the number of the current try
     failed_with: str = ""  # the error of the try before
-    died: str = ""  # what killed the process of its last attempt that died, and where its log is
-    hangs: tuple[int, str] | None = None  # since when, and on which path, its attempt is in a call that does not return
-    diverging: tuple[int, int] = (0, 0)  # a mirror that does not converge: bytes a second that change, that are copied
+    died: str = ""  # the cause of death of the last dead attempt, and the place of its log
+    hangs: tuple[int, str] | None = None  # a call of the attempt that does not return: since when, and the path
+    diverging: tuple[int, int] = (0, 0)  # of a mirror that does not converge: bytes a second changed, and copied
 
     @property
     def paused(self) -> bool:
@@ -75,12 +75,12 @@ class JobView:
 
     @property
     def crowded(self) -> bool:
-        """Whether it waits for a place in its store."""
+        """Whether the job waits for a slot in its store."""
         return self.full and not self.claimed and not self.holds and self.status in (Status.RUNNING, Status.READY)
 
     @property
     def slowed(self) -> bool:
-        """Whether it may move less than the user lets it."""
+        """Whether the job may move less than its user allows."""
         return self.claimed and bool(self.limit) and (not self.speed or self.limit < self.speed)
 
     @property
@@ -89,7 +89,7 @@ class JobView:
         return ((self.ended or self.now) - self.started) / 1000 if self.started else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """QEMU's BlockJobInfo, and ours."""
+        """QEMU's BlockJobInfo, with further fields."""
         return {
             "type": self.type, "device": self.id, "len": self.len, "offset": self.offset, "busy": self.busy,
             "paused": self.paused, "speed": self.speed, "io-status": self.io_status,
@@ -113,7 +113,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One start of a run file: how many jobs it has, how many are not concluded, how many ended badly."""
+    """One run: the number of jobs, of unconcluded jobs, and of failed or cancelled jobs."""
 
     id: RunId
     name: str
@@ -124,26 +124,26 @@ class RunView:
     open: int
     failed: int
     cancelled: int
-    skipped: int = 0  # left out when it was started
+    skipped: int = 0  # left out at the start
     bad: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file: failed or cancelled
     fields: RunFields = field(default_factory=RunFields)
     began: int = 0  # the first claim
-    sums: Mapping[str, int] = field(default_factory=dict)  # over its concluded jobs: bytes by kind, len, attempts
-    why: str = ""  # the error of its first job that failed
-    pruned: int = 0  # targets that were pruned, or replaced by those of later runs
+    sums: Mapping[str, int] = field(default_factory=dict)  # over the concluded jobs: bytes by kind, len, attempts
+    why: str = ""  # the error of the first failed job
+    pruned: int = 0  # targets pruned, or replaced by targets of later runs
     pruned_at: int = 0
-    layered: bool = False  # targets of it lie on other images
-    retries: str = ""  # the run of which it starts again what failed
-    retried: int = 0  # tries beyond the first, of all its jobs
-    queued: str = ""  # the run of its name that it waits for
-    salvaged: int = 0  # jobs that committed, parts of whose sources could not be read
+    layered: bool = False  # targets of the run have layers below
+    retries: str = ""  # the earlier run, for a rerun
+    retried: int = 0  # retries of the jobs, in total
+    queued: str = ""  # the active run of the same name, while waiting for its end
+    salvaged: int = 0  # committed jobs with unreadable parts in the source
     salvaged_of: Mapping[str, int] = field(default_factory=dict)  # by transaction of the file
-    replaced: str = ""  # the run that was started later and took its place, while it waited for another one of its name
-    found: bool = False  # a rescan made its record of the manifests of its backups
+    replaced: str = ""  # the later run that took the place in line
+    found: bool = False  # a rescan made the record from manifests
 
     @property
     def elapsed(self) -> float:
-        """Seconds from its start to its end; 0 while there is none."""
+        """Seconds from the start to the end of the run; 0 before the end."""
         return (self.ended - self.published) / 1000 if self.ended else 0.0
 
     @property
@@ -154,14 +154,14 @@ class RunView:
 
     @property
     def outcome(self) -> RunOutcome:
-        """How it ended, if it has."""
+        """The outcome of a finished run."""
         if self.replaced or self.found:
             return RunOutcome.SKIPPED if self.replaced else RunOutcome.FOUND
         return outcome_of(self.jobs, self.failed, self.cancelled)
 
     @property
     def mode(self) -> str:
-        """``grouped``, ``individual``, or ``mixed`` where its transactions differ."""
+        """``grouped``, ``individual``, or ``mixed`` if the transactions differ."""
         modes = {policy.grouped for policy in self.fields.policies.values()} or {self.grouped}
         return "mixed" if len(modes) > 1 else "grouped" if True in modes else "individual"
 
@@ -178,7 +178,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class TxnView:
-    """A transaction: the barrier it stands at since when, its decision, and what each host still owes."""
+    """A transaction: the current barrier and its start, the decision, and the steps owed, by host."""
 
     id: TxnId
     run: RunId
@@ -189,14 +189,14 @@ class TxnView:
     number: int
     why: str
     owing: dict[Host, dict[str, int]]
-    cut: tuple[float, float] | None = None  # the first and the last instant of its cuts, seconds of Redis' clock
-    doubt: str = ""  # why it is not decided, though it could be
-    begins: int = 0  # when its job is tried again; 0: it does not wait for that
-    retry: int = 0  # how often its job is tried again if it fails
+    cut: tuple[float, float] | None = None  # the first and the last instant of the cuts, seconds of Redis' clock
+    doubt: str = ""  # why the transaction is not decided, though ready
+    begins: int = 0  # the time of the retry; 0: no retry is waiting
+    retry: int = 0  # remaining retries of the job
 
     @property
     def skew(self) -> float | None:
-        """Seconds that its cuts lie apart at most."""
+        """Seconds between the first and the last instant of the cuts."""
         return None if self.cut is None else self.cut[1] - self.cut[0]
 
     def to_json(self) -> dict[str, Any]:
@@ -220,10 +220,10 @@ class JobPlace:
 
 
 class Views:
-    """``internal``: see internal jobs, too, as the machinery itself has to.
+    """``internal``: include internal jobs, as the daemons need.
 
-    Of many records those that cannot be read are left out, and ``odd`` names them; one that was asked for by its name
-    is refused (Unreadable).
+    Of many records, unreadable ones are left out and named in ``odd``; a single record asked for by name is refused
+    (Unreadable).
     """
 
     def __init__(self, client: Client, *, internal: bool = False, odd: Odd | None = None) -> None:
@@ -240,7 +240,7 @@ class Views:
         return demand(f"place of job {job_id}", lambda: place_of(JobId(job_id), found))
 
     def published(self, job_id: str) -> tuple[JobPlace, Status, int]:
-        """Where a job is, its status and what it returned, whatever else its record says.
+        """The place of a job, its status and return value, without reading the rest of the record.
 
         Raises:
             NoSuchJob: unknown, dismissed, or staged and not published.
@@ -259,7 +259,7 @@ class Views:
         return found
 
     def at(self, place: JobPlace) -> JobView | None:
-        """The job at a place; None where there is none, or it is not published."""
+        """The job at a place; None if missing or not published."""
         return next(self._jobs([place], STRICT), None)
 
     def jobs(self, places: Iterable[JobPlace]) -> Iterator[JobView]:
@@ -282,25 +282,25 @@ class Views:
                         yield job
 
     def places(self, run_id: RunId, most: int = 0) -> list[JobPlace]:
-        """Every job of a run, in the order of the file.  ``most``: only the first so many, 0: all."""
+        """The jobs of a run, in the order of the file.  ``most``: only the first ``most`` jobs, 0: all."""
         rows = self._redis.lrange(keys.run_jobs(run_id), 0, most - 1)
         found = (self.odd.read(f"a job of run {run_id}, {row!r},", partial(_row, row)) for row in rows)
         return [place for place in found if place is not None]
 
     def all(self) -> list[JobPlace]:
-        """Every job that is not dismissed, in no order."""
+        """Every undismissed job, in no order."""
         ids = self._redis.hgetall(keys.ids())
         places = [readable_place(self.odd, job, place) for job, place in ids.items()]
         return [place for place in places if place is not None and self._visible(place.job)]
 
     def run_id(self, run_id: str) -> RunId:
-        """The id, if there is such a run, whatever its record says; raises NoSuchRun."""
+        """The id of an existing run, without reading the rest of the record; raises NoSuchRun."""
         if not self._visible(run_id) or self._redis.hget(keys.run(RunId(run_id)), "state") != b"published":
             raise NoSuchRun(run_id)
         return RunId(run_id)
 
     def outcome(self, run_id: str) -> bool | None:
-        """Whether every job of a run succeeded, whatever else its record says; None: it is not over.
+        """Whether every job of a run succeeded, without reading the rest of the record; None: the run is not over.
 
         Raises NoSuchRun.
         """
@@ -309,7 +309,7 @@ class Views:
         return demand(f"run {run_id}", lambda: not any(int(number or 0) for number in bad)) if ended else None
 
     def replaced(self, run_ids: Iterable[RunId]) -> dict[RunId, str]:
-        """Those of some runs in whose place in the line a later one waits, and that one; whatever else they say."""
+        """The runs replaced in line, with the later run by replaced run, without reading the rest of the records."""
         names = list(run_ids)
         pipe = self._redis.pipeline(transaction=False)
         for run in names:
@@ -324,7 +324,7 @@ class Views:
         return demand(f"run {run_id}", lambda: _run(RunId(run_id), record))
 
     def runs_of(self, run_ids: Iterable[RunId], odd: Odd | None = None) -> list[RunView]:
-        """The runs of these ids, as far as they can be read, in the order given."""
+        """The runs of these ids, without unreadable runs, in the order given."""
         read, views = (odd or self.odd).read, []
         for page in _pages(run_ids):
             pipe = self._redis.pipeline(transaction=False)
@@ -335,11 +335,11 @@ class Views:
         return [view for view in views if view is not None]
 
     def verdict(self, run_id: str) -> Verdict:
-        """How a run ended, by the policies of its file; raises NoSuchRun."""
+        """The verdict on a run by the policies of its file; raises NoSuchRun."""
         run = self.run(run_id)
-        if run.replaced:  # nothing of it began, and its file says that this will do
+        if run.replaced:  # no job of the run began, which the run file accepts
             return Verdict.PARTIAL
-        if not run.fields.policies:  # no run file started it
+        if not run.fields.policies:  # started without a run file
             return Verdict.FAILED if run.failed or run.cancelled or run.salvaged else Verdict.ALL
         policies = run.fields.policies
         names = Counter(transaction_name(run.id, place.transaction, policies) for place in self.places(run.id))
@@ -357,7 +357,7 @@ class Views:
         return self.runs_of([run for run in found if self._visible(run)][: limit or None], odd)
 
     def transaction(self, txn_id: TxnId) -> TxnView | None:
-        """None once it is over and forgotten, or where it cannot be read."""
+        """The view of a transaction; None for a finished, forgotten or unreadable one."""
         record = self._redis.hgetall(keys.txn(txn_id))
         if not record:
             return None
@@ -377,13 +377,13 @@ class Views:
 
 
 def place_of(job: JobId, record: bytes) -> JobPlace:
-    """The place of a job as ``ids`` has it."""
+    """The place of a job from its record in ``ids``."""
     host, txn = _text(record).split(" ")
     return JobPlace(Host(host), job, TxnId(txn))
 
 
 def readable_place(odd: Odd, job: bytes, record: bytes) -> JobPlace | None:
-    """The same of one among many."""
+    """The place of a job among many; None for an unreadable record."""
     name = readable(job)
     return odd.read(f"place of job {name}", lambda: place_of(JobId(_text(job)), record))
 
