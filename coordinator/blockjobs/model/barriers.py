@@ -60,7 +60,7 @@ class HostTally:
 
     owing: Mapping[Step, int]
     failed: int = 0
-    cut: tuple[int, int] | None = None  # the first and the last instant of its cuts, in microseconds
+    cut: tuple[int, int] | None = None  # the first and the last instant of the cuts, in microseconds
     crash: int = 0  # number of cuts without a single instant
 
     @classmethod
@@ -95,7 +95,7 @@ class BarrierView:
 
     @property
     def cut(self) -> tuple[int, int] | None:
-        """The first and the last instant of all cuts, in microseconds; None without cuts."""
+        """The first and the last instant of the cuts, in microseconds; None without cuts."""
         cuts = [share.cut for share in self.shares.values() if share.cut]
         return (min(begin for begin, _ in cuts), max(end for _, end in cuts)) if cuts else None
 

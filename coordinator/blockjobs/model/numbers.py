@@ -1,4 +1,4 @@
-"""Numbers: validation of those given by users (whole numbers of 64 bits, times), and sizes as text."""
+"""Numbers: validation of numbers given by users (whole numbers of 64 bits, times), and sizes as text."""
 
 from __future__ import annotations
 

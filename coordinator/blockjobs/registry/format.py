@@ -1,8 +1,8 @@
-"""The version of the registry's content: a number that decides whether two versions of blockjobs may share a registry.
+"""The format of the registry's content: a number that decides whether two versions of blockjobs may share a registry.
 
-The coordinator and the finalizer raise the number to their own; any other process refuses a number other than its own.
-The control machine is therefore upgraded first, and a host of another version reports the mismatch instead of
-misreading data.
+The coordinator and the finalizer raise the number to their own; any other process refuses a different number.  The
+control machine is therefore upgraded first, and a host of another version reports the mismatch instead of misreading
+data.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Card(NamedTuple):
 
     @property
     def places(self) -> int:
-        """The number of copy processes on the host: one extra process for each hanging copy."""
+        """The number of copy processes on the host: the slots, and one extra process per hanging copy."""
         return self.slots + min(self.slots, len({each.job for each in self.hanging if each.job}))
 
 
@@ -55,7 +55,7 @@ class Holder(NamedTuple):
 
 
 class HostTaken(errors.Refused):
-    """A worker of another machine, or another process, beats under the name."""
+    """A worker of a second machine, or a second process, beats under the name."""
 
     def __init__(self, host: str, holder: Holder) -> None:
         at = datetime.fromtimestamp(holder.since / 1000).astimezone()
@@ -77,13 +77,13 @@ class Heartbeats:
         self, host: Host, machine: str, slots: int, facts: Mapping[str, Any], *, process: str = "", word: str = "beat",
         seen: Mapping[WorkerName, str] | None = None,
     ) -> str:  # fmt: skip
-        """Send a beat of the steps worker of a host, or its leave; return the counter.
+        """Send a beat of the steps worker of a host, or the leave; return the counter.
 
         ``process``: the unique name of this process.  ``word``: "register" (the first beat of a process), "beat" or
         "leave".  ``seen``: counters seen standing still by the caller.
 
         Raises:
-            HostTaken: a worker of another machine, or another process, beats under this name.
+            HostTaken: a worker of a second machine, or a second process, beats under this name.
         """
         return self._beat(host, WorkerName.STEPS, (machine, process, word, slots, codec.pack(dict(facts))), seen or {})
 

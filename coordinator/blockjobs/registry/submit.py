@@ -145,7 +145,10 @@ class Submit:
             self._scripts.call("unstage", self._keys(run_id, batch), [run_id, owner, *(job for _, job, _ in batch)])
 
     def launch(self, run_id: RunId) -> None:
-        """Make every job of a published run CREATED and its transaction the finalizer's; again is harmless."""
+        """Make the jobs of a published run CREATED, and hand their transactions to the finalizer.
+
+        A repeated call is harmless.
+        """
         names = [keys.run(run_id), keys.events(), keys.unfinished(), keys.due(), keys.due_wake()]
         places = self._places(run_id)
         last = {txn: job for _, job, txn in places}

@@ -167,7 +167,10 @@ class Verbs:
         names: Callable[[JobPlace], list[str]],
         args: Callable[[JobPlace], Sequence[object]],
     ) -> list[Any]:
-        """Run a verb's script where the job is; once more if it went to another host or transaction in between."""
+        """Run a verb's script at the job's place.
+
+        The call is repeated if the job has moved to a different host or transaction meanwhile.
+        """
         at = self._views.place(job_id)
         reply = self._scripts.call(script, names(at), args(at))
         if reply[0] == b"missing" and (now := self._views.place(job_id)) != at:

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- A host is given up for good: its members end now, with an error that says so.  Before the decision that aborts their
--- transaction; after it, they owe nothing more.  An attempt that still lives there has lost its lease.
+-- Give a host up for good: its members end now, with an error that names the reason.  Before the decision their
+-- transaction aborts; after the decision they owe no further step.  An attempt still running on the host has lost its
+-- lease.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] due   KEYS[4] due wake   KEYS[5] locks   KEYS[6] txn   KEYS[7] attempts
 -- KEYS[8] fences  KEYS[9] ready    KEYS[10] rung   KEYS[11] abandoned   KEYS[12...]  per job: job, holds
--- ARGV[1] transaction id   ARGV[2] text   ARGV[3] text where it was decided to commit   ARGV[4...] job ids
+-- ARGV[1] transaction id   ARGV[2] text   ARGV[3] text if the decision was to commit   ARGV[4...] job ids
 --
 -- Returns {"abandoned", n}
 

@@ -1,4 +1,4 @@
--- Let jobs out of the crowd of a store, back to where they were in the line of their host.
+-- Let jobs out of the crowd of a store, back to their former places in the line of their host.
 --
 -- KEYS[1] crowd   KEYS[2...]  per job: ready of its host
 -- ARGV  per job: host, id

@@ -1,4 +1,4 @@
--- The turn of a run has come, if it is the first of those of its name: it is launched (by whoever finds it there).
+-- Launch a run if the run is the first in the line of its name; the caller then launches the jobs.
 --
 -- KEYS[1] lines   KEYS[2] run   KEYS[3] launches   KEYS[4] events
 -- ARGV[1] name   ARGV[2] run id

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A daemon goes round: when, by the steady clock, how far it has read the events, and what it has put aside.
+-- Record the loop of a daemon: the time by the steady clock, the position in the events, and the items put aside.
 --
 -- KEYS[1] daemons
 -- ARGV[1] its name   ARGV[2] sequence of the last event that it has read ("": it reads none)   ARGV[3] what is aside, packed

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A host answers a step for some of its members.  Repeated answers change nothing.
+-- Record a host's answers to a step for some members.  Repeated answers change nothing.
 --
 -- KEYS[1] share  KEYS[2] events  KEYS[3] due  KEYS[4] due wake  KEYS[5] locks  KEYS[6] sizes  KEYS[7...] job hashes
 -- ARGV[1] transaction id  ARGV[2] open | cut | prepare | settle  ARGV[3] steps that may precede it, comma first and last
@@ -7,12 +7,12 @@
 --           of an open or a prepare that is done: warnings, a line each),
 --           result packed ("" none), locks to read and to write (names, one a line), size in bytes (open only),
 --           the cut packed where there is nothing to cut (open only; "" there is), which is answered with it
--- The result of a settle that a user has resolved has ``resolved`` and ``published-as``.
--- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share learns the widest of them, and
--- counts those that have a ``consistency``: they are of no instant.
+-- The result of a settle after a resolution by a user has ``resolved`` and ``published-as``.
+-- The result of a cut has ``how``, ``begin``, ``end`` and ``frozen`` in seconds; the share records the widest span, and
+-- counts the cuts with a ``consistency``, which have no single instant.
 --
--- The result of an open may have ``need``, a file system and bytes: the share adds them up by file system.
--- The result of a prepare may have ``series`` and ``bytes`` of a backup: they are noted when it settles by a commit.
+-- The result of an open may have ``need``, a file system and bytes: the share adds the bytes up by file system.
+-- The result of a prepare may have ``series`` and ``bytes`` of a backup, recorded when the member commits.
 --
 -- Returns {"answered", for each answer that changed nothing: its job, the status of it ("": no member any more), and the
 -- step that it passed last}

@@ -1,9 +1,9 @@
--- Tell of what needs a person: a notice to each URL, all with one message; unless any of it was told before.
+-- Create notices of needs: a notice for each URL, with one message; nothing is created if a need was announced before.
 --
--- KEYS[1] notices   KEYS[2] notices of the run, or of the name   KEYS[3] where it is noted what was told
--- ARGV[1] run id, or what stands for the name   ARGV[2] the message, packed   ARGV[3] the same in short
+-- KEYS[1] notices   KEYS[2] notices of the run, or of the name   KEYS[3] hash with the marks of announced needs
+-- ARGV[1] run id, or the substitute for a name   ARGV[2] the message, packed   ARGV[3] the message in short
 -- ARGV[4] milliseconds for which the notices are kept, 0: with the run   ARGV[5] number of needs
--- ARGV[6...]  per need: its name, and the mark of this episode; then the URLs
+-- ARGV[6...]  per need: name, and mark of this episode; then the URLs
 --
 -- Returns {"told", n} | {"repeated", 0}
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Note for readers which barrier a transaction stands at, and since when.
+-- Record the current barrier of a transaction for readers, and the time of the change.
 --
 -- KEYS[1] txn   ARGV[1] barrier   ARGV[2] why it is not decided ("": nothing keeps it from being)
 -- Returns {"ok"}

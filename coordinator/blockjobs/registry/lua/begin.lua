@@ -1,4 +1,4 @@
--- The time of a next try has come.
+-- Begin a retry at its time.
 --
 -- KEYS[1] txn   KEYS[2] retries   KEYS[3] due   KEYS[4] due wake
 -- ARGV[1] transaction id

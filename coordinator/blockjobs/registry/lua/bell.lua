@@ -1,8 +1,6 @@
 #!lua flags=allow-oom
--- Whether a message of a step is to be sent to a host: not while the one before lies in its queue.
---
--- A message may be lost: one that was not taken for a while, and that cannot be in the queue, as that is empty, is sent
--- once more.
+-- Decide whether to send a message of a step to a host: not while the earlier message lies in the queue.
+-- A message may be lost: a message not taken for a while is sent again if the queue is empty.
 --
 -- KEYS[1] bells   KEYS[2] queue
 -- ARGV[1] step and transaction   ARGV[2] milliseconds after which a message may be lost

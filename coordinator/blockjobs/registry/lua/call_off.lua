@@ -1,6 +1,7 @@
--- Call jobs off that are neither concluded nor decided, for a reason that is not the user's: it becomes their error.
--- With an errno a job counts as failed, without one as cancelled.  Only once, and never what was cancelled before.
--- None of them is tried again; nor is, with all of them called off, one that failed before.
+-- Call off jobs that are neither concluded nor decided, for a reason other than a user's cancel; the reason becomes
+-- their error.  With an errno a job counts as failed, without an errno as cancelled.  A job is called off only once,
+-- and never after a cancel.  A called-off job is not retried; if every job is called off, a job that failed before is
+-- not retried either.
 --
 -- KEYS[1] events  KEYS[2] due  KEYS[3] due wake  KEYS[4...]  per job: job, share, wake, txn, ready, rung, holds
 -- ARGV[1] why   ARGV[2] errno, 0: cancelled

@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
--- Cancel a job.  By force: its transaction aborts, and without a live attempt it aborts at once.  Softly, which
--- means the same until it is ready: a ready job finishes with a consistent copy.
+-- Cancel a job.  By force: the transaction aborts, and a job without a live attempt aborts at once.  Softly: a ready
+-- job finishes with a consistent copy; any other job is cancelled by force.
 --
 -- KEYS[1] job  KEYS[2] share  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] rung
 -- KEYS[8] due  KEYS[9] due wake  KEYS[10] holds
 -- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id   ARGV[4] 1: by force, 0: softly
 --
--- What failed and is to be tried again is not, and ends as it failed.
+-- A failed job waiting for a retry is not retried, and ends as failed.
 --
 -- Returns {"cancelled", status} | {"refused", status} | {"paused"} (by the user: not softly) | {"missing"}
 
 local status = redis.call("HGET", KEYS[1], "status")
 if not status or status == "undefined" or not is_of(KEYS[1], ARGV[2]) then return {"missing"} end
--- Before the verb is looked at, as in QEMU.
+-- The user's own cancel is checked before the verb, as in QEMU.
 if ARGV[4] == "0" and redis.call("HEXISTS", KEYS[10], "user") == 1 then return {"paused"} end
 if not ACCEPTS["cancel"][status] or redis.call("HEXISTS", KEYS[4], "decision") == 1 then
   if status == "aborting" and redis.call("HDEL", KEYS[4], "retry") == 1 then note(KEYS[1], ARGV[3]) end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Progress and lease up, orders down; and the late acknowledgement of a pause.
+-- Report progress and renew the lease, return the orders, and acknowledge a pause.
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] offset  ARGV[5] len  ARGV[6] byte counts, packed
@@ -7,7 +7,7 @@
 -- ARGV[9] path on which a call of the attempt does not return ("" none)   ARGV[10] for how many milliseconds
 --
 -- Returns {"ok", "" | soft | force, paused 0/1, speed, status, complete ""/1, park 0/1} | {"lost"} | {"missing"}
--- (speed: the lower one of its own and of the limit that it was handed, noted as felt; park: a drain or a move waits for the end of the attempt)
+-- (speed: the lower of the job's speed and the limit handed out, recorded as felt; park: a drain or a move waits)
 
 local f = redis.call("HMGET", KEYS[1], "status", "token", "attempt", "cancelled", "speed", "complete", "limit",
                      "beat", "hangs")

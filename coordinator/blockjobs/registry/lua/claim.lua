@@ -1,5 +1,5 @@
--- Claim a job that waits for a slot: one attempt gets it, with a token higher than any before.
--- The same attempt asking again gets the same answer.
+-- Claim a job that waits for a slot: one attempt gets the job, with a token higher than any before.  The same attempt
+-- gets the same answer again.
 --
 -- KEYS[1] job  KEYS[2] ready  KEYS[3] rung  KEYS[4] attempts  KEYS[5] events  KEYS[6] wake
 -- KEYS[7] card of the host, which counts claims
@@ -7,7 +7,7 @@
 --
 -- Returns {"claimed", token, spec, opened, durable, speed, attempts, offset, byte counts,
 --   cut} | {"held"} | {"state", status} | {"unrung"} | {"missing"}
--- (speed: the lower one of its own and of the limit that it was handed, noted as felt)
+-- (speed: the lower of the job's speed and the limit handed out, recorded as felt)
 
 local f = redis.call("HMGET", KEYS[1], "status", "attempt", "spec", "opened", "durable", "speed", "limit", "store")
 local status, attempt = f[1], f[2]

@@ -1,14 +1,13 @@
 #!lua flags=allow-oom
--- Compare Redis' clock with one that does not jump: that of the machine of a coordinator, since its boot.
+-- Compare Redis' clock with a clock without jumps: the time since the boot of a coordinator's machine.
+-- Jumps are added up (CLOCK), and subtracted in every decision by time (steady_ms).  Any number of coordinators on any
+-- machines may compare: the first to see a jump counts the jump, and later coordinators see none.  Small differences
+-- are drift, and are followed.
 --
--- What the clock jumped is added up (CLOCK), and taken off again wherever something is due or over by time (steady_ms).
--- Any number of coordinators may look, on any machines: the first one that sees a jump counts it, and then the others see
--- none.  Small differences are drift, which is followed.
---
--- KEYS[1] anchors: of each machine's boot where it lay on the steady clock
+-- KEYS[1] anchors: boot of a machine -> the boot on the steady clock
 -- KEYS[2] events
 -- ARGV[1] boot id   ARGV[2] milliseconds since that boot   ARGV[3] milliseconds from which a difference is a jump
--- ARGV[4] milliseconds of absence, from which it may have been a jump
+-- ARGV[4] milliseconds without a comparison, after which a jump is possible
 --
 -- Returns {"steady", time, 0} | {"jumped", time, milliseconds} | {"away", time, milliseconds} (nobody looked for so long);
 --   time: milliseconds since the epoch by the steady clock

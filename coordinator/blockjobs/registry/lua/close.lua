@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- A transaction was looked at: take it off the list of due ones, if nothing came up meanwhile; and off the
--- list of unfinished ones when its last member is concluded.
+-- Remove a transaction from the due list after a look, unless due again meanwhile; and from the unfinished list once
+-- its last member is concluded.
 --
--- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4] retries   KEYS[5...] keys to delete when it is finished
--- ARGV[1] txn id   ARGV[2] score it was seen with   ARGV[3] 1: it is finished
+-- KEYS[1] due   KEYS[2] unfinished   KEYS[3] txn   KEYS[4] retries   KEYS[5...] keys to delete when finished
+-- ARGV[1] txn id   ARGV[2] score at the look   ARGV[3] 1: the transaction is finished
 --
 -- Returns {"closed"} | {"repeated"}
 

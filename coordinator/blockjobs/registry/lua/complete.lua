@@ -1,4 +1,4 @@
--- Let a ready job finish; a job on standby remembers it, and is not woken.
+-- Let a ready job finish; a job on standby keeps the order for its resume, and is not woken.
 --
 -- KEYS[1] job  KEYS[2] wake  KEYS[3] txn  KEYS[4] events
 -- ARGV[1] id

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
--- Conclude settled members: the terminal event, the locks, and where asked the dismissal; what the run's record and
--- history need of a job goes there, as its own record may be gone before anybody asks.
---
+-- Conclude settled members: the terminal event, the locks, and the dismissal if requested.  Facts needed by the run's
+-- record and by history are copied there, as the record of a job may soon be gone.
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes
@@ -29,7 +28,7 @@ local function record(run, targets)
   if rows[1] then redis.call("HSET", targets, unpack(rows)) end
 end
 
--- Whether any transaction of the run has a rule of what to keep.
+-- Whether any transaction of the run has a rule of retention.
 local function keeps(run)
   for _, policy in pairs(unpacked(redis.call("HGET", run, "fields")).policies or {}) do
     if next(policy.keep) then return true end
@@ -37,15 +36,15 @@ local function keeps(run)
   return false
 end
 
--- What history needs of a backup, whether parts of its source could not be read, and the number of the decision, by which
--- backups are ordered.
+-- History's facts of a backup: whether parts of the source could not be read, and the number of the decision, which
+-- orders backups.
 local function row_of(backup, salvaged, number)
   local row = unpacked(backup)
   row[5], row[6] = salvaged, number
   return string.sub(backup, 1, 1) .. cmsgpack.pack(row)
 end
 
--- Out of the line of its name: the next one's turn may have come.
+-- Leave the line of the name: the next run's turn may have come.
 local function leave_line(lines, run, id)
   local name, left = redis.call("HGET", run, "line"), {}
   if not name then return end
@@ -88,7 +87,7 @@ for i = 4, #ARGV do
     redis.call("HINCRBY", share, "conclude", -1)
     tally(KEYS[1], f)
     if counted then redis.call("HINCRBY", KEYS[1], counted, 1) end
-    -- Newest first: what stays is the error of the first in the file.
+    -- Newest first: the error that stays is of the first job in the file.
     if counted == "failed" then why = id .. ": " .. string.sub(f[8] or "", 1, 400) end
     local lost = not counted and unpacked(f[20])["salvaged-bytes"] or 0
     if lost > 0 then

@@ -1,4 +1,5 @@
--- The process of an attempt is dead: what killed it, and where its log is.  Whoever releases the job does so by itself.
+-- Record the death of an attempt's process: the cause, and the place of the log.  The job is released by a separate
+-- call.
 --
 -- KEYS[1] job   KEYS[2] events
 -- ARGV[1] id   ARGV[2] attempt uuid   ARGV[3] how   ARGV[4] where its log is ("": nobody knows)

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- A mirror does not come up with its source, or it does again: the event, and what the status shows.
+-- Record that a mirror does not converge, or converges again: the event, and the fields for the status.
 --
 -- KEYS[1] job  KEYS[2] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] passes, 0: it converges  ARGV[5] bytes a second that change
 -- ARGV[6] bytes a second that are copied
 --
--- The same once more changes nothing.
+-- A repeated call changes nothing.
 --
 -- Returns {"ok"} | {"lost"}
 

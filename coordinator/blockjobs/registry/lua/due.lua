@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- The transactions that the finalizer should look at, those that hosts ask for among them: of its own ones, and no more
--- than a page of each host.
+-- List the due transactions of the finalizer, including requests by hosts: only of a host's own transactions, and at
+-- most a page per host.
 --
 -- KEYS[1] due   KEYS[2] due wake
 -- ARGV[1] how many at most   ARGV[2...] hosts

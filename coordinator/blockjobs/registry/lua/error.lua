@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- An I/O error was judged: the event, and where the job stops for it the user's hold (one for any number of errors).
+-- Record a judged I/O error: the event, and, if the job stops, the user's hold (one hold for any number of errors).
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] read | write  ARGV[5] report | ignore | stop
--- ARGV[6] io-status to show when it stops   ARGV[7] text   ARGV[8] errno   ARGV[9] which one of the attempt's judgements it
--- is: the last one said once more, as its answer was lost, changes nothing (a user may have resumed the job by then)
+-- ARGV[6] io-status to show when it stops   ARGV[7] text   ARGV[8] errno   ARGV[9] number of the judgement
+-- within the attempt: repeating the last one after a lost answer changes nothing (a user may have resumed the job)
 --
 -- Returns {"ok"} | {"lost"}
 

@@ -1,11 +1,10 @@
--- Events: the one stream that is read (EVENTS), and a stream for what each host's workers tell (HOST_EVENTS).
---
--- Nobody reads the stream of a host but these lines, with the rights of the control plane: they move its entries to the
--- end of the one that is read before anything is added there that concerns the host, and so the order stays.  The name of
--- a host, a transaction and a run are taken from the registry and not from the entry.
+-- Events: the common stream for readers (EVENTS), and a stream per host for the host's workers (HOST_EVENTS).
+-- Only the functions below read the stream of a host, with the rights of the control plane.  They move the entries to
+-- the end of the common stream before any further event about the host is added, which keeps the order.  The host, the
+-- transaction and the run of an event are taken from the registry and not from the entry.
 
-local HOST_PAGE = 200         -- entries of one host that one script moves at most
-local HOST_KEPT = 100000      -- entries that a host's stream keeps, about, while nobody moves them
+local HOST_PAGE = 200  -- entries of one host moved by one script, at most
+local HOST_KEPT = 100000  -- approximate number of entries in a host's stream, while no process moves them
 local LARGEST_EVENT = 65536   -- bytes
 
 local function now_ms()
@@ -13,22 +12,23 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- What Redis' clock has jumped (clock.lua), and the steady clock at the last look; nil: nobody has looked yet.
+-- The jumps of Redis' clock (clock.lua), and the steady clock at the last check; nil: no check yet.
 local function clock_record()
   local record = redis.pcall("GET", CLOCK)
   local jumps, last = string.match(type(record) == "string" and record or "", "^(-?%d+) ?(%d*)$")
   return tonumber(jumps) or 0, tonumber(last)
 end
 
--- The steady clock, by which everything is due and over: Redis' clock less what it has jumped, and never far from the last
--- look at it (model/clock.py).
+-- The steady clock, for every decision by time: Redis' clock less its jumps, and never far from the last check
+-- (model/clock.py).
 local function steady_ms()
   local jumps, last = clock_record()
   local steady = now_ms() - jumps
   return last and math.min(math.max(steady, last), last + UNWATCHED) or steady
 end
 
--- What a worker may have told of a job or its host, as the fields of an event; nil: no worker of that host writes such.
+-- The fields of an event about a job or its host, as a worker may write them; nil: no worker of the host writes such an
+-- event.
 local function checked_event(host, written, fields)
   local f, size = {}, 0
   for i = 1, #fields, 2 do
@@ -54,13 +54,13 @@ local function checked_event(host, written, fields)
   return told
 end
 
--- Something lay in a host's stream that no worker writes: whoever has the rights of the host's user wrote it.
+-- Count entries in a host's stream that no worker writes; a process with the rights of the host's user wrote them.
 local function count_refused(host, n)
   redis.call("HINCRBY", HOSTS, "refused:" .. host, n)
   redis.call("HSET", HOSTS, "refused-at:" .. host, now_ms())
 end
 
--- Move what a host's workers told to the stream that is read; once in each script.
+-- Move the events of a host's workers to the common stream; once in each script.
 local merged = {}
 local function merge_events(host)
   if merged[host] then return end
@@ -85,7 +85,7 @@ local function merge_events(host)
   if refused > 0 then count_refused(host, refused) end
 end
 
--- The same of every host that has members in a transaction.
+-- Move the events of every host with members in a transaction.
 local function merge_events_of(txn)
   for _, field in ipairs(redis.call("HKEYS", txn)) do
     local host = string.match(field, "^host:(.*)$")
@@ -93,7 +93,7 @@ local function merge_events_of(txn)
   end
 end
 
--- Add an event to a stream; that of a host is kept short where nobody reads it.
+-- Add an event to a stream; the stream of a host is bounded while no process reads it.
 local function append(stream, ...)
   if stream == EVENTS then
     redis.call("XADD", stream, "*", ...)
@@ -102,7 +102,7 @@ local function append(stream, ...)
   end
 end
 
--- One event of a job; the names of the job, its transaction and its run always come along.
+-- Write an event of a job, always with the ids of the job, its transaction and its run.
 local function emit(stream, name, job, id, ...)
   local f = redis.call("HMGET", job, "txn", "run", "host")
   if stream == EVENTS and f[3] then merge_events(f[3]) end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- A host missed the deadline of a barrier: its members that still owe it fail, by name.
+-- Fail the members of a host that still owe a barrier after its deadline.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] due   KEYS[4] due wake   KEYS[5] txn   KEYS[6...] job hashes
--- ARGV[1] txn id   ARGV[2] the step that was owed   ARGV[3] steps passed before it, comma first and last
+-- ARGV[1] txn id   ARGV[2] the step that was owed   ARGV[3] steps passed before, comma first and last
 -- ARGV[4] errno   ARGV[5] text   ARGV[6...] job ids
 --
 -- Returns {"failed", n} | {"decided"}

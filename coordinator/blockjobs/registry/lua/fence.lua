@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Order the watcher of a host to end an attempt, as long as its job is that attempt's.
--- The order is kept under the attempt, and goes with the attempt: no later job of the same id is meant by it.
+-- Order the watcher of a host to end an attempt, as long as the attempt holds its job.  The order is stored under the
+-- attempt and removed with the attempt, so that no later job of the same id is affected.
 --
 -- KEYS[1] job   KEYS[2] fences
 -- ARGV[1] id   ARGV[2] attempt uuid

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- An attempt is over and the job with it: its copy is done and durable (WAITING), or it failed or was cancelled.
--- The slot is free; the finalizer does the rest.
+-- End an attempt together with its job: the copy is done and durable (WAITING), or failed, or was cancelled.  The slot
+-- is free; the finalizer carries out the next steps.
 --
 -- KEYS[1] job  KEYS[2] share  KEYS[3] events  KEYS[4] attempts  KEYS[5] due  KEYS[6] due wake  KEYS[7] holds
 -- KEYS[8] fences

@@ -1,4 +1,4 @@
--- Forget that a name of run files has to succeed in time.
+-- Remove the time limit of a name of run files.
 --
 -- KEYS[1] names   ARGV[1] name
 --

@@ -1,8 +1,8 @@
--- Add backups that a rescan has found to the record of their run.  A run that nobody knows is made of them.
+-- Add backups found by a rescan to the record of their run.  The record is created if the run is unknown.
 --
 -- KEYS[1] run   KEYS[2] targets   KEYS[3] runs   KEYS[4] events
--- ARGV[1] run id   ARGV[2] its fields, packed   ARGV[3] when it began, ms
--- ARGV[4...]  per backup: entry, row, job, txn, host, target text, ended ms, len, salvaged 0/1, lies on others 0/1, bytes
+-- ARGV[1] run id   ARGV[2] fields of the run, packed   ARGV[3] start of the run, ms
+-- ARGV[4...]  per backup: entry, row, job, txn, host, target text, ended ms, len, salvaged 0/1, on layers 0/1, bytes
 --             read, written, zero and skipped
 --
 -- Returns {"added", n} | {"going"}

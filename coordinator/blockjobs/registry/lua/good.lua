@@ -1,6 +1,6 @@
--- A run of a name that has to succeed in time has succeeded.
+-- Record the success of a run, for a name with a time limit between successes.
 --
--- KEYS[1] names   ARGV[1] name   ARGV[2] when it ended (ms, steady clock)   ARGV[3] run id
+-- KEYS[1] names   ARGV[1] name   ARGV[2] end of the run (ms, steady clock)   ARGV[3] run id
 --
 -- Returns {"noted"} | {"older"} | {"unknown"}
 

@@ -1,5 +1,5 @@
--- Hand a job that rests over to another host: its record, its holds, its locks, and what it still owes its transaction.
--- It is held by the move, without an attempt, between start and the end of its copy: of the steps it owes those from RUN.
+-- Hand a resting job over to another host: the record, the holds, the locks, and the steps still owed.  The job is held
+-- by the move, without an attempt, between the start and the end of its copy: it owes the steps from RUN on.
 --
 -- KEYS  of the old host: [1] job  [2] holds  [3] wake  [4] share  [5] members  [6] ready  [7] rung  [8] locks
 --       of the new host: [9] job  [10] holds  [11] ready  [12] share  [13] members  [14] locks

@@ -1,4 +1,5 @@
--- Hold jobs for a reason of many: those that accept it and are not held for it yet.
+-- Hold jobs for a reason that concerns many jobs: every job whose status accepts the hold, unless already held for the
+-- reason.
 --
 -- KEYS[1] holding   KEYS[2] events   KEYS[3...]  per job: job, holds, wake, txn, ready, rung
 -- ARGV[1] reason   ARGV[2] cause   ARGV[3...] job ids

@@ -1,7 +1,7 @@
 -- Limit what all copies of a host together move; "0" stays written, so that those that run are told.
 --
 -- KEYS[1] hosts   KEYS[2] events
--- ARGV[1] host   ARGV[2] bytes per second, 0: no limit   ARGV[3] by whose word
+-- ARGV[1] host   ARGV[2] bytes per second, 0: no limit   ARGV[3] author of the change
 --
 -- Returns {"set", before} | {"missing"}
 

@@ -1,4 +1,4 @@
--- A host has another name, or is forgotten: the end of its judgement and of its keys, with one event.
+-- Forget a host that was renamed or removed: delete the judgement and the keys, and write one event.
 --
 -- KEYS[1] hosts   KEYS[2] holding   KEYS[3] events   KEYS[4...] keys to delete
 -- ARGV[1] host   ARGV[2] its new name, "": it has none   ARGV[3] by whose word   ARGV[4...] fields of the judgement

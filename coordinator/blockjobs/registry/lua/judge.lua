@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Note the coordinator's judgement of a host and of its two workers, with an event where that of the host changed.
+-- Record the coordinator's judgement of a host and of its two workers, with an event if the host's state changed.
 --
 -- KEYS[1] hosts   KEYS[2] events
--- ARGV[1] host   ARGV[2] up | down | left   ARGV[3], ARGV[4] the same of its steps and of its copy worker
+-- ARGV[1] host   ARGV[2] up | down | left   ARGV[3], ARGV[4] state of the steps worker and of the copy worker
 --
 -- Returns {"changed", before} | {"same"}
 

@@ -1,4 +1,4 @@
--- The deadline of a run has passed: say so, once.  Of a run that was replaced its event has said it.
+-- Write the event of a passed deadline, once per run.  A replaced run already has the event of its replacement.
 --
 -- KEYS[1] run   KEYS[2] events
 -- ARGV[1] run id   ARGV[2] why

@@ -1,4 +1,4 @@
--- Lift a reason of many from those jobs that it holds.
+-- Lift the holds of one reason from jobs.
 --
 -- KEYS[1] lifting   KEYS[2] events   KEYS[3...]  per job: job, holds, wake, txn, ready, rung
 -- ARGV[1] reason   ARGV[2...] job ids

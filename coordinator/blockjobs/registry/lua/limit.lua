@@ -1,7 +1,7 @@
--- Hand running copies their shares; who runs is woken, and feels it at once.
+-- Hand running copies their shares; a running copy is woken, and applies the limit at once.
 --
 -- KEYS  per job: job, wake
--- ARGV  per job: bytes per second, 0: no limit but its own
+-- ARGV  per job: bytes per second, 0: no limit but the job's speed
 --
 -- Returns {"limited", n}
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Move what the workers of some hosts told to the stream of events that is read.
+-- Move the events of the workers of some hosts to the common stream.
 --
 -- ARGV[1...] hosts
 --

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- A try is over: the notice was told, is tried again later, or is given up.  Only its taker can say so.
+-- Record the end of a try: the notice is sent, waits for its next try, or is given up.  Only the taker may call this.
 --
 -- KEYS[1] notices   KEYS[2] the run's notices   KEYS[3] events
 -- ARGV[1] "N run"   ARGV[2] N   ARGV[3] run id   ARGV[4] who took it   ARGV[5] sent | waiting | failed
 -- ARGV[6] ms until the next try (of waiting)   ARGV[7] what went wrong   ARGV[8] the URL as it may be shown
--- ARGV[9] 1: the try counts, 0: it was cut off by us
+-- ARGV[9] 1: the try counts, 0: the coordinator cut the try off
 --
 -- Returns {"noted"} | {"lost"}
 

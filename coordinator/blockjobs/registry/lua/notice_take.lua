@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Take a notice that is due, for one try: nobody else gets it until the try is over, or its taker must be dead.
+-- Take a due notice for one try: no other coordinator gets the notice until the try is over, or the taker must be dead.
 --
 -- KEYS[1] notices   KEYS[2] the run's notices
 -- ARGV[1] "N run"   ARGV[2] N   ARGV[3] who takes it   ARGV[4] ms after which the taker counts as dead

@@ -1,9 +1,9 @@
--- Hold a job for a reason; without a live attempt it is paused at once.
+-- Hold a job for a reason; a job without a live attempt is paused at once.
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] rung
 -- KEYS[8] terms of holds
 -- ARGV[1] id   ARGV[2] reason   ARGV[3] cause   ARGV[4] operation id   ARGV[5] whose it is, "" nobody's
--- ARGV[6] milliseconds after which it ends by itself, 0: never
+-- ARGV[6] milliseconds until the hold ends by itself, 0: never
 --
 -- Returns {"held", status} | {"refused", status} | {"already"} | {"missing"}
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Every member's copy is done: move members on one host from WAITING to PENDING.
+-- Move the members of one host from WAITING to PENDING, as every member's copy is done.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] txn   KEYS[4...] job hashes
 -- ARGV[1] transaction id   ARGV[2...] job ids

@@ -1,6 +1,7 @@
--- What every script shares: a move along the table, whole numbers, locks, a knock on a door.
+-- Functions shared by every script: a move along the table, whole numbers, locks, wake-ups.
 
--- Move a job along one edge of the table, with more fields for its event; an illegal move is our bug and stops the script.
+-- Move a job along one edge of the table, with more fields for the event; an illegal move is a bug and stops the
+-- script.
 local function move(stream, job, id, to, ...)
   local from = redis.call("HGET", job, "status")
   if not (MOVES[from] and MOVES[from][to]) then
@@ -11,50 +12,50 @@ local function move(stream, job, id, to, ...)
   return from
 end
 
--- A job at its beginning.
+-- Set the initial state of a job.
 local function blank(job)
   redis.call("HSET", job, "status", "undefined", "offset", 0, "len", 0, "attempt", "", "beat", 0, "lost", 0, "busy", 0,
     "iostatus", "ok", "passed", "")
 end
 
--- Every step of the way is owed by n members more.
+-- Add n members to the count of every step owed.
 local function owe_all(share, n)
   for _, step in ipairs({"open", "cut", "start", "run", "pend", "prepare", "stop", "settle", "conclude"}) do
     redis.call("HINCRBY", share, step, n)
   end
 end
 
--- Whether a job is (still) a member: when it is tried again it is one of another transaction, and what somebody saw of
--- the one before says nothing of it.
+-- Whether a job is (still) a member of a transaction: a retry moves the job to a new transaction, and earlier reads of
+-- the old transaction no longer apply to the job.
 local function is_of(job, txn) return redis.call("HGET", job, "txn") == txn end
 
--- Something changed that a decision may depend on; nothing is made of a transaction that is gone.
+-- Record a change that a decision may depend on; a transaction that is gone is not created again.
 local function touch(txn)
   if redis.call("EXISTS", txn) == 1 then redis.call("HINCRBY", txn, "rev", 1) end
 end
 
--- In a host's line of what waits for a slot: the score of what waits for its store first is beyond this, and so behind.
+-- The scores above FULL in a host's line are of jobs that first wait for their store; these jobs come last.
 local FULL = 4e15
 
 -- Speeds, sizes, offsets and sums are decimal text in every script: a number of Lua is exact up to 2^53 only, ".." writes
 -- one from 1e14 on as 1e+14, and a reply makes of one beyond 2^63 a negative one.
 local MOST = "9223372036854775807"
 
--- Whether a whole number in decimal text is less than another one.
+-- Whether a whole number in decimal text is less than another.
 local function less(a, b)
   a, b = string.gsub(a, "^0+", ""), string.gsub(b, "^0+", "")
   if #a ~= #b then return #a < #b end
   return a < b
 end
 
--- The lower of two limits, of which 0 and nil are none.
+-- The lower of two limits; 0 and nil mean no limit.
 local function lower(a, b)
   a, b = a or "0", b or "0"
   if a == "0" or (b ~= "0" and less(b, a)) then return b end
   return a
 end
 
--- Add a whole number in decimal text to a field of a hash; what would pass the largest number stays at it.
+-- Add a whole number in decimal text to a field of a hash; the sum is capped at the largest number.
 local function add_up(key, field, amount)
   local sum = redis.pcall("HINCRBY", key, field, less(MOST, amount) and MOST or amount)
   if type(sum) == "table" and sum.err then
@@ -90,7 +91,7 @@ local function container(value, at)
   return tag < 0xde and "list" or "map", n, at + 1 + wide
 end
 
--- The part of a packed value that begins at a position, and where the next one begins.
+-- The part of a packed value at a position, and the position behind the part.
 local function exact_part(value, at)
   if string.byte(value, at) == 0xcf then return decimal(value, at + 1), at + 9 end
   local kind, n, next_at = container(value, at)
@@ -110,11 +111,11 @@ end
 -- What Python packed, "" and nil as an empty table; a number of eight bytes is decimal text (``digits``), and so whole.
 local function exact(packed)
   if not packed or packed == "" then return {} end
-  return (exact_part(packed, 2))  -- behind the byte of the version
+  return (exact_part(packed, 2))  -- behind the version byte
 end
 
--- The road to ABORTING: a paused job runs first, a standby one is ready first (both events are seen); a job that was
--- published and not launched yet, because its client died in between, is created first.
+-- Move a job to ABORTING: a paused job first becomes RUNNING, a standby job first becomes READY (both events are seen);
+-- a job published and not launched yet, because its client died in between, first becomes CREATED.
 local function abort(stream, job, id)
   local from = redis.call("HGET", job, "status")
   if from == "undefined" then move(stream, job, id, "created") end
@@ -122,15 +123,15 @@ local function abort(stream, job, id)
   if from == "standby" then move(stream, job, id, "ready") end
   if from ~= "aborting" then
     local off, errno = unpack(redis.call("HMGET", job, "off", "off-errno"))
-    if off then  -- called off: that is why, whatever its attempt says that it died of
+    if off then  -- called off: the reason overrides the attempt's own error
       redis.call("HSET", job, "ret", errno == "0" and -125 or -errno, "error", off)
     end
     move(stream, job, id, "aborting")
   end
 end
 
--- The names of a lock, one a line, as pairs: whether it is the volume itself that is locked, and a name.  Behind ``^``
--- are the names of what the volume lies on: the disk of a partition, the file of a loop device.
+-- The names of a lock, one per line, as pairs: whether the name is of the locked volume, and the name.  A name behind
+-- ``^`` is of a volume below: the disk of a partition, the file of a loop device.
 local function lock_names(text)
   local names = {}
   for line in string.gmatch(text or "", "[^\n]+") do
@@ -140,8 +141,9 @@ local function lock_names(text)
   return names
 end
 
--- Who keeps a job that has no locks on a host yet from locking volumes there; nil: nobody.  Of each name a lock has four fields:
--- ``w:`` the job that writes it, ``r:`` how many read it, ``v:`` and ``s:`` how many write, and read, what lies on it.
+-- The holder that keeps a job without locks on a host from locking volumes there; nil: none.  A lock has four fields
+-- per name: ``w:`` the job that writes the volume, ``r:`` the number of readers, ``v:`` and ``s:`` the number of jobs
+-- that write, and read, volumes on top.
 local function lock_holder(locks, reads, writes)
   local function found(name, fields)
     for field in string.gmatch(fields, ".") do
@@ -174,28 +176,28 @@ local function drop_locks(locks, reads, writes)
   end
 end
 
--- A name of run files has no longer to succeed in time.
+-- Remove the time limit of a name of run files.
 local function forget_name(names, name)
   return redis.call("HDEL", names, "overdue:" .. name, "about:" .. name, "since:" .. name, "good:" .. name,
     "told:overdue " .. name, "told:refused " .. name)
 end
 
--- A list that holds at most one element wakes whoever blocks on it.
+-- Wake the process that blocks on a list of at most one element.
 local function knock(list)
   redis.call("LPUSH", list, "1")
   redis.call("LTRIM", list, 0, 0)
 end
 
--- The finalizer should look at a transaction.  The score, microseconds, is one that nobody has seen before: a finalizer
--- that closes what it saw cannot take this away.
+-- Make a transaction due for the finalizer.  The score, in microseconds, is new: a finalizer that closes an earlier
+-- score cannot remove this entry.
 local function owe(due, due_wake, txn)
   local t = redis.call("TIME")
   redis.call("ZADD", due, t[1] * 1000000 + t[2], txn)
   knock(due_wake)
 end
 
--- Whether this very call of a verb was already carried out: a reply may be lost after the effect, and the client
--- asks again.  The record keeps the ids of the last 16 calls.
+-- Whether this call of a verb was already carried out: a reply may be lost after the effect, and the client repeats the
+-- call.  The record keeps the ids of the last 16 calls.
 local function repeated(job, operation)
   return string.find(redis.call("HGET", job, "operations") or "", operation, 1, true) ~= nil
 end
@@ -210,8 +212,8 @@ local function has_claim(job)
   return attempt and attempt ~= ""
 end
 
--- Hold a job for a reason that does not hold it yet: without a live attempt it is paused at once, else the attempt is
--- told.  The caller has seen that its status accepts it.
+-- Hold a job for a new reason: a job without a live attempt is paused at once, else the attempt is woken.  The caller
+-- has checked that the job's status accepts the hold.
 local function hold(stream, id, reason, cause, job, holds, wake, txn, ready, rung)
   local status = redis.call("HGET", job, "status")
   if redis.call("HLEN", holds) == redis.call("HEXISTS", holds, "created") then
@@ -229,7 +231,7 @@ local function hold(stream, id, reason, cause, job, holds, wake, txn, ready, run
   end
 end
 
--- Lift a hold that is there; with the last one gone the job goes on (the attempt by itself, else by way of a slot).
+-- Lift an existing hold; after the last hold the job goes on (a live attempt by itself, else through a slot).
 local function unhold(stream, id, reason, job, holds, wake, txn, ready)
   local status = redis.call("HGET", job, "status")
   redis.call("HDEL", holds, reason)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Note of a published target that it is gone, or why it is still there although it was to be pruned.
+-- Record that a published target is gone, or why its prune failed.
 --
 -- KEYS[1] run   KEYS[2] targets   KEYS[3] left   KEYS[4] events
--- ARGV[1] run id   ARGV[2] its entry in targets   ARGV[3] job id   ARGV[4] txn id   ARGV[5] host   ARGV[6] target text
+-- ARGV[1] run id   ARGV[2] entry in targets   ARGV[3] job id   ARGV[4] txn id   ARGV[5] host   ARGV[6] target text
 -- ARGV[7] pruned | left   ARGV[8] why
 --
 -- Returns {"noted"} | {"repeated"}

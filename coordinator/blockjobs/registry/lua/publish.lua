@@ -1,18 +1,19 @@
--- Publish a staged run: the one field that makes all its jobs real.  Of a name that is in line it takes its place there.
+-- Publish a staged run: one field makes all jobs of the run real.  A run of a name with a line takes its place in the
+-- line.
 --
 -- KEYS[1] run   KEYS[2] staged   KEYS[3] runs   KEYS[4] launches   KEYS[5] events   KEYS[6] lines   KEYS[7] deadlines
 -- KEYS[8] watched   KEYS[9] names
--- ARGV[1] run id   ARGV[2] number of jobs the client staged   ARGV[3] number of those it left out
--- ARGV[4] 1: somebody is to be told of its end, or its name has to succeed in time
+-- ARGV[1] run id   ARGV[2] number of staged jobs   ARGV[3] number of jobs left out
+-- ARGV[4] 1: the end has recipients of notices, or the name has a time limit between successes
 -- ARGV[5] name of its line, "" none   ARGV[6] queue: wait for the one that goes on, in the place of the run that waits;
 -- else: refused while there is one
--- ARGV[7] deadline in milliseconds from now, 0 none   ARGV[8] 1: somebody is to be told where it needs a person
+-- ARGV[7] deadline in milliseconds from now, 0 none   ARGV[8] 1: needs have recipients of notices
 -- ARGV[9] seconds within which a run of its name has to succeed, 0: its file says nothing of it, "": that stays as it is
--- ARGV[10] the file and whom to tell if none does, packed
+-- ARGV[10] the file and the recipients if the name is overdue, packed
 --
 -- Returns {"published", run it waits for or ""} | {"repeated"} | {"incomplete", staged} | {"going", run}
 
--- A run that waits ends as skipped, for another one was started after it: it is called off as if its deadline had passed.
+-- A waiting run ends as skipped when a later run takes its place: it is called off like a run past its deadline.
 local function replace(waiting)
   redis.call("HSET", string.format(RUN, waiting), "replaced", ARGV[1])
   redis.call("ZADD", KEYS[7], 0, waiting)

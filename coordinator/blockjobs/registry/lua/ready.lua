@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A mirror has come up with its source: READY, once and for good.
+-- Make a mirror READY that has caught up with its source, once and for good.
 --
 -- KEYS[1] job  KEYS[2] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] offset  ARGV[5] len

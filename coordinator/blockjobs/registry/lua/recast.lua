@@ -1,7 +1,7 @@
--- Write an entry of a run's published targets anew, if it is still as somebody has read it.
+-- Rewrite an entry of a run's published targets, if the entry is unchanged since the read.
 --
 -- KEYS[1] targets   KEYS[2] left   KEYS[3] events
--- ARGV[1] run id   ARGV[2] entry   ARGV[3] row, as it was read   ARGV[4] entry from now on   ARGV[5] row from now on
+-- ARGV[1] run id   ARGV[2] entry   ARGV[3] row at the read   ARGV[4] new entry   ARGV[5] new row
 -- ARGV[6] kind of the event   ARGV[7] job id   ARGV[8] txn id   ARGV[9] host   ARGV[10] target text
 --
 -- Returns {"written"} | {"changed"}

@@ -1,4 +1,4 @@
--- Give the record of a job that is over to another name of its host.
+-- Move the record of a finished job to another name of its host.
 --
 -- KEYS[1] job of the old name   KEYS[2] job of the new name   KEYS[3] txn   KEYS[4] order   KEYS[5] run jobs   KEYS[6] ids
 -- ARGV[1] id   ARGV[2] transaction id   ARGV[3] old name   ARGV[4] new name   ARGV[5] spec, packed   ARGV[6] source text

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- An attempt ends and the job does not: parked, drained, or dead.  It waits for a slot again, or stays paused, or
--- (cancelled, or lost too often without new durable data) aborts.
+-- End an attempt without its job: parked, drained, or dead.  The job waits for a slot again, or stays paused, or aborts
+-- (if cancelled, or if attempts were lost too often without new durable data).
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] share  KEYS[4] events  KEYS[5] attempts  KEYS[6] ready  KEYS[7] fences
 -- KEYS[8] due  KEYS[9] due wake

@@ -1,7 +1,8 @@
--- Reserve a volume for what is no job, for a while: no job may read or write it, and none can begin to.
+-- Reserve a volume for a while for a purpose other than a job: no job reads or writes the volume, and none can begin
+-- to.
 --
 -- KEYS[1] texts   KEYS[2] reserved
--- ARGV[1] text of the volume   ARGV[2] who reserves it   ARGV[3] ms after which the reaper lifts it
+-- ARGV[1] text of the volume   ARGV[2] who reserves it   ARGV[3] ms until the reaper lifts the reservation
 --
 -- Returns {"reserved"} | {"busy", holder, "" for readers}
 

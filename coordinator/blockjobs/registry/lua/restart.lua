@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Note that Redis was started anew: hosts have to beat before anything is decided with them, as what they know may be
--- more than what came back.
+-- Record a new start of Redis: every host must beat before any decision with the host, as hosts may know of more
+-- decisions than the data that came back.
 --
--- KEYS[1] restart: the run id of Redis, the number of decisions that it knew then, and of each host the beat that its card
---   had then
+-- KEYS[1] restart: the run id of Redis, the number of decisions at the start, and per host the beat in its card
+--   at the start
 -- KEYS[2] decisions   KEYS[3] unfinished
--- ARGV[1] run id of Redis   ARGV[2...] hosts; those of transactions that are to be decided are added
+-- ARGV[1] run id of Redis   ARGV[2...] hosts; the hosts of undecided transactions are added
 --
 -- Returns {"same"} | {"first"} (nobody has noted any before, and nothing is to be decided) | {"restarted"}
 
@@ -20,7 +20,7 @@ end
 
 for i = 2, #ARGV do await(ARGV[i]) end
 for _, txn in ipairs(redis.call("ZRANGE", KEYS[3], 0, -1)) do
-  for _, field in ipairs(redis.pcall("HKEYS", string.format(TXN, txn))) do  -- of a record of another kind: none
+  for _, field in ipairs(redis.pcall("HKEYS", string.format(TXN, txn))) do  -- none for a record of another type
     if string.sub(field, 1, 5) == "host:" then await(string.sub(field, 6)) end
   end
 end

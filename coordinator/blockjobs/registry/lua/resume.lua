@@ -1,5 +1,5 @@
--- Lift one hold of a job; with the last one gone it goes on (the attempt by itself, else by way of a slot).
--- That the reason is held is tested before the verb, as in QEMU.
+-- Lift one hold of a job; after the last hold the job goes on (a live attempt by itself, else through a slot).  The
+-- reason is checked before the verb, as in QEMU.
 --
 -- KEYS[1] job  KEYS[2] holds  KEYS[3] wake  KEYS[4] txn  KEYS[5] events  KEYS[6] ready  KEYS[7] terms of holds
 -- ARGV[1] id   ARGV[2] reason   ARGV[3] operation id

@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
--- A job that failed by itself is tried again: it begins anew under its id, as the one member of a new transaction.
---
--- To its run it is as if it were still the first try: nothing is counted, and its volumes stay locked.
+-- Retry a failed job of an individual transaction: the job begins anew under its id, as the only member of a new
+-- transaction.
+-- For the run the job is still in progress: nothing is counted, and the volumes stay locked.
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] ids   KEYS[4] events   KEYS[5] unfinished   KEYS[6] due   KEYS[7] due wake
 -- KEYS[8] retries   KEYS[9] job   KEYS[10] holds   KEYS[11] wake
--- of the transaction that is over: KEYS[12] txn   KEYS[13] share   KEYS[14] members   KEYS[15] order
--- of the new one:                  KEYS[16] txn   KEYS[17] share   KEYS[18] members   KEYS[19] order
+-- of the finished transaction: KEYS[12] txn   KEYS[13] share   KEYS[14] members   KEYS[15] order
+-- of the new transaction:     KEYS[16] txn   KEYS[17] share   KEYS[18] members   KEYS[19] order
 -- ARGV[1] run id   ARGV[2] job id   ARGV[3] host   ARGV[4] transaction id   ARGV[5] new transaction id
--- ARGV[6] spec of the job in it, packed   ARGV[7] what history has to know of its target   ARGV[8] milliseconds until it
--- begins
+-- ARGV[6] new spec of the job, packed   ARGV[7] facts of the target for history   ARGV[8] milliseconds until the
+-- retry
 --
 -- Returns {"retried"} | {"taken"} (there is a transaction of the new name) | {"over"} (it is not to be tried again)
 
-local KEPT = {}  -- what is the job's; all the rest is of the try that is over
+local KEPT = {}  -- fields of the job; the other fields are of the finished try
 for _, field in ipairs({"host", "run", "type", "speed", "auto-finalize", "auto-dismiss", "source", "target", "store",
   "created", "token", "attempts", "started", "try", "operations"}) do KEPT[field] = true end
 
@@ -24,7 +24,7 @@ local left, try, name, manual = unpack(redis.call("HMGET", KEYS[12], "retry", "t
 if f[1] ~= "aborting" or f[2] ~= "settle" or tonumber(left or 0) < 1 then return {"over"} end
 if redis.call("EXISTS", KEYS[16]) == 1 then return {"taken"} end
 
--- The end of the try.
+-- The end of the finished try.
 local now, error, begins = now_ms(), f[3] or "", steady_ms() + ARGV[8]
 try = tonumber(try or 1) + 1
 emit(KEYS[4], "BLOCK_JOB_COMPLETED", job, id, "type", f[4], "len", f[5], "offset", f[6], "speed", f[7], "error", error)
@@ -38,7 +38,7 @@ end
 redis.call("DEL", KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15])
 redis.call("ZREM", KEYS[5], old)
 
--- The beginning of the next one, as submitted.
+-- The beginning of the next try, as after a submit.
 blank(job)
 redis.call("HSET", job, "txn", new, "spec", ARGV[6], "backup", ARGV[7], "try", try, "failed-with", error)
 redis.call("HSET", KEYS[10], "created", "")

@@ -1,10 +1,9 @@
--- Choose the jobs of one host to ring for: the longest waiting, and never more doorbells outstanding than asked.
---
--- None while the host is drained.  A job whose store is full goes behind all others, into the crowd of that store.
--- How many copies a store takes is read here: what the caller knew of it may be older than the store.
+-- Choose the jobs of one host to ring for: the longest wait first, within the limit of outstanding doorbells.
+-- No job is chosen while the host is drained.  A job whose store is full moves to the end of the line and into the
+-- crowd of the store.  The limit of copies of a store is read here, as the caller's value may be out of date.
 --
 -- KEYS[1] ready   KEYS[2] rung   KEYS[3] attempts   KEYS[4] holding   KEYS[5] queue of the copy worker
--- KEYS[6...]  per candidate: job, and of its store: itself, places, crowd
+-- KEYS[6...]  per candidate: job, store, places of the store, crowd of the store
 -- ARGV[1] doorbells outstanding at most   ARGV[2] slots   ARGV[3] milliseconds after which a doorbell counts as lost
 -- ARGV[4] host   ARGV[5...]  per candidate, the longest waiting first: id, store ("": none), limit in bytes per second
 --           until it is known better ("": as it is)
@@ -13,7 +12,7 @@
 
 if redis.call("HEXISTS", KEYS[4], "drain:" .. ARGV[4]) == 1 then return {"ring"} end
 local now = steady_ms()
--- A lost doorbell is only sure where a slot is free and no message lies in the queue; else it merely waits.
+-- A doorbell is surely lost only if a slot is free and the queue is empty; otherwise the doorbell may just be waiting.
 if redis.call("HLEN", KEYS[3]) < tonumber(ARGV[2]) and redis.call("LLEN", KEYS[5]) == 0 then
   redis.call("ZREMRANGEBYSCORE", KEYS[2], "-inf", now - ARGV[3])
 end

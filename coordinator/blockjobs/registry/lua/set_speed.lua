@@ -1,4 +1,4 @@
--- Change the limit of a job; the attempt feels it at its next look at the orders, which the knock brings now.
+-- Change the limit of a job; the attempt reads the limit with its next orders, and is woken for them now.
 --
 -- KEYS[1] job  KEYS[2] wake  KEYS[3] txn  KEYS[4] events
 -- ARGV[1] id   ARGV[2] bytes per second, 0: no limit

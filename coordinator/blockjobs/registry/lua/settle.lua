@@ -2,7 +2,7 @@
 -- Write the decision of a transaction, once.  This is the commit point.
 --
 -- KEYS[1] txn   KEYS[2] decisions   KEYS[3] events
--- ARGV[1] txn id   ARGV[2] commit | abort   ARGV[3] rev of the view it was decided on   ARGV[4] why
+-- ARGV[1] txn id   ARGV[2] commit | abort   ARGV[3] rev of the view behind the decision   ARGV[4] why
 --
 -- Returns {"decided", decision, number} | {"moved", rev} | {"missing"}
 

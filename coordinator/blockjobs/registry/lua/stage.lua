@@ -1,4 +1,4 @@
--- Stage jobs of a run: invisible until the run is published.  All of them or none.
+-- Stage jobs of a run, all or none; staged jobs are invisible until the run is published.
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] staged   KEYS[4] ids   KEYS[5] texts
 -- KEYS[6...]  per job: job, holds, share, members, txn, order
@@ -11,7 +11,7 @@
 
 local W = 14
 local jobs = (#ARGV - 3) / W
--- Two clients within one second can have the same run id: only one of them stages it.
+-- Two clients within one second can have the same run id: only the first client stages it.
 local state, owner = unpack(redis.call("HMGET", KEYS[1], "state", "owner"))
 if state == "published" or (owner and owner ~= ARGV[3]) then return {"taken"} end
 
@@ -39,7 +39,7 @@ local now = now_ms()
 redis.call("HSETNX", KEYS[1], "state", "staged")
 redis.call("HSET", KEYS[1], "fields", ARGV[2], "owner", ARGV[3])
 redis.call("ZADD", KEYS[3], steady_ms(), ARGV[1])
-local members_of = {}  -- counted up first: a call a job and step would take longer than all the rest
+local members_of = {}  -- counted first: a call per job and step would take longer than the rest of the script
 for _, i in ipairs(fresh) do
   local a, k = 3 + i * W, 5 + i * 6
   local job, holds, share, members, txn, order = unpack(KEYS, k + 1, k + 6)

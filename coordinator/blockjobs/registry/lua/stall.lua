@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- An attempt has made no progress for as long as its job allows: say so, before it ends itself.
+-- Write the event of an attempt without progress for the time allowed by its job, before the attempt ends itself.
 --
 -- KEYS[1] job  KEYS[2] events
 -- ARGV[1] id  ARGV[2] token  ARGV[3] attempt uuid  ARGV[4] seconds

@@ -1,11 +1,11 @@
--- Start members of a transaction on one host: the creation hold goes; what has no other hold queues for a slot.
---
--- A drain of its host or of one of its volumes that is in force holds it from the start.
+-- Start members of a transaction on one host: the creation hold is lifted; a job without any other hold queues for a
+-- slot.
+-- A drain in force of the host or of a volume of the job holds the job from the start.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5] holding   KEYS[6...]  per job: job, holds
 -- ARGV[1] transaction id
 -- ARGV[2] [3] microseconds of the first and the last instant of all its cuts ("": none)
--- ARGV[4] how many of them are of no instant: then the transaction has no last one   ARGV[5...] job ids
+-- ARGV[4] number of cuts without an instant: if any, the transaction has no last instant   ARGV[5...] job ids
 --
 -- Returns {"started", still owing}
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- The transaction aborts: cancel members on one host by force; who has no live attempt aborts at once.
+-- Cancel the members of an aborting transaction on one host by force; a member without a live attempt aborts at once.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] rung   KEYS[5...]  per job: job, wake
 -- ARGV[1] transaction id   ARGV[2...] job ids

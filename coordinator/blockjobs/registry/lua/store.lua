@@ -1,4 +1,4 @@
--- Say what a store takes: how many copies at once, and how many bytes per second from all of them.
+-- Set the limits of a store: copies at once, and bytes per second of all copies together.
 --
 -- KEYS[1] stores   KEYS[2] store   KEYS[3] events
 -- ARGV[1] name   ARGV[2] jobs, "" as it was   ARGV[3] speed, "" as it was   ARGV[4] by whose word

@@ -1,7 +1,7 @@
--- Forget a store that nobody uses.
+-- Forget an unused store.
 --
 -- KEYS[1] stores   KEYS[2] store   KEYS[3] places   KEYS[4] crowd   KEYS[5] events
--- ARGV[1] name   ARGV[2] by whose word
+-- ARGV[1] name   ARGV[2] author of the change
 --
 -- Returns {"gone", path, jobs, speed, by (as it was)} | {"missing"}
 

@@ -1,7 +1,7 @@
--- Lift a reservation; again is harmless, and that of another is left alone.
+-- Lift a reservation; a repeated call is harmless, and a reservation by another holder is left alone.
 --
 -- KEYS[1] texts   KEYS[2] reserved
--- ARGV[1] text of the volume   ARGV[2] who reserved it
+-- ARGV[1] text of the volume   ARGV[2] holder
 --
 -- Returns {"lifted"}
 

@@ -1,4 +1,4 @@
--- Remove staged jobs of a run that will not be published, and with the last of them the run.
+-- Remove staged jobs of a run that will not be published, and the run with the last job.
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] staged   KEYS[4] ids   KEYS[5] texts
 -- KEYS[6...]  per job: job, holds, share, members, txn, order
