@@ -1,6 +1,6 @@
 """The Celery app of one host: a host runs two workers, ``copy`` (one process per slot) and ``steps`` (threads).
 
-A Celery task only names a job or a step; the worker reads the work to do from the registry.
+A Celery task only names a job or a step; the worker reads the work from the registry.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ from blockworker.watch.watcher import Watcher
 log = logging.getLogger(__name__)
 
 STEP_THREADS: Final = 4
-CONNECTIONS: Final = 1  # of a steps worker's main process to the registry: its threads talk for moments, in turn
+CONNECTIONS: Final = 1  # to the registry, in a steps worker's main process: threads talk for moments, in turn
 NAME_PATIENCE: Final = 10.0  # seconds that a copy waits for a heartbeat before it is claimed
-SHOWN: Final = 30.0  # seconds between two signs of life for Flower, their only reader
-LAST_ERRANDS: Final = 5.0  # seconds that errands under way have to end, when the worker is stopped
+SHOWN: Final = 30.0  # seconds between two signs of life for Flower, the only reader
+LAST_ERRANDS: Final = 5.0  # seconds for errands under way to end, when the worker is stopped
 
 # Set in the worker's main process, seen by its children: shared memory made before the fork.
 _DRAIN: Final = mmap.mmap(-1, 1)
 
 
 def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
-    """Build the app of the copy worker. Every attempt is a process with its own line to Redis."""
+    """Build the app of the copy worker. Every attempt is a process with a separate line to Redis."""
     app, roots = _app(url, config, taken), Roots(config)
 
     @app.task(name=COPY_TASK, bind=True)
@@ -73,7 +73,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
             return f"{job} on {config.name}: not claimed: nobody knows whether this host still has its name"
 
         def tell(text: str) -> None:
-            """Show progress in Flower, in a field that Flower knows."""
+            """Show progress in Flower, in a field known to Flower."""
             with suppress(Exception):  # a dashboard is no reason to fail a copy
                 task.send_event("task-progress", retry=False, result=f"{job} on {config.name}: {text}")
 
@@ -93,7 +93,7 @@ def copying(url: str, config: HostConfig, heartbeat: Heartbeat, taken: LastTaken
 
 
 def stepping(url: str, config: HostConfig, desk: Desk, heartbeat: Heartbeat, taken: LastTaken) -> Celery:
-    """Build the app of the steps worker. Its threads hand over work that touches a path, and never wait for a path."""
+    """Build the app of the steps worker. Threads of the worker hand over work on paths, and never wait for a path."""
     app = _app(url, config, taken)
 
     @app.task(name=STEP_TASK)
@@ -121,7 +121,7 @@ def _app(url: str, config: HostConfig, taken: LastTaken) -> Celery:
 
 
 def serve_copies(url: str, config: HostConfig) -> int:
-    """Run the copy worker until SIGTERM: its jobs park at a checkpoint, and go on at the next start."""
+    """Run the copy worker until SIGTERM: running jobs park at a checkpoint, and go on at the next start."""
 
     def drain(**_: object) -> None:
         _DRAIN[0] = 1  # runs inside a signal handler: does nothing else
@@ -134,7 +134,7 @@ def serve_copies(url: str, config: HostConfig) -> int:
     registry = HostRegistry(client, config.name)
     heartbeat, taken = Heartbeat(registry.hosts, config, worker=WorkerName.COPY), LastTaken()
     heartbeat.register()
-    client.connection_pool.disconnect()  # a child of the pool would keep the connections that are open now
+    client.connection_pool.disconnect()  # a child of the pool would keep the open connections
 
     def begin(sender: Any, **_: object) -> None:
         heartbeat.start()
@@ -163,7 +163,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
     highest = Highest(config)
     highest.keep_room()
     known = {"decision": highest.number, "incarnation": highest.incarnation}
-    ever = Roots(config).with_former().config  # work that began beneath a former root ends there
+    ever = Roots(config).with_former().config  # work begun beneath a former root ends beneath the same root
     desk = Desk(registry, ever, lanes, mounts, known)
     watcher = Watcher(registry.attempts, Roots(config), desk.tidy)
     heartbeat = Heartbeat(registry.hosts, config, lambda: desk.told(watcher.hanging, watcher.aside.told()))
@@ -196,7 +196,7 @@ def serve_steps(url: str, config: HostConfig) -> int:
 
 def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastTaken) -> Pulse:
     def send() -> None:
-        with suppress(OperationalError, OSError):  # then no pulse is taken, and the pulse's check sees that
+        with suppress(OperationalError, OSError):  # a pulse that was not sent is not taken, as the check expects
             send_pulse(app, copy_queue(registry.host) if worker is WorkerName.COPY else steps_queue(registry.host))
 
     return Pulse(taken, lambda: registry.bells.wait(registry.host, worker), send)
@@ -204,7 +204,7 @@ def _pulse(app: Celery, registry: HostRegistry, worker: WorkerName, taken: LastT
 
 def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> int:
     setup_logging.connect(lambda **_: None, weak=False)  # the caller configures logging
-    worker_ready.connect(lambda **_: _report_life(), weak=False)  # after everything that the caller begins with
+    worker_ready.connect(lambda **_: _report_life(), weak=False)  # after everything begun by the caller
     worker = app.Worker(
         hostname=name, queues=[queue], pool=pool, concurrency=concurrency, without_gossip=True, without_mingle=True,
         heartbeat_interval=SHOWN, loglevel="INFO", quiet=True,
@@ -214,7 +214,7 @@ def _serve(app: Celery, pool: str, concurrency: int, name: str, queue: str) -> i
 
 
 def _report_life() -> None:
-    """Report to the starter of this process that the process serves, and from now on that it lives."""
+    """Report to the starter of this process: ready now, and alive from now on."""
     report_ready()
     if interval := report_interval():
         vital(lambda: _report_each(interval), "watchdog").start()

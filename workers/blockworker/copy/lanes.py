@@ -1,8 +1,8 @@
 """The lanes of a copy: threads that take pieces from one plan, a gate that stops them, an account of finished bytes.
 
 Rules: nothing is written while the gate is closed (the copy is then quiescent); a failed piece is kept, and nothing
-goes on until the error is decided. Everything that a lane does, planning included, is one piece of work with one
-handler: any error becomes a trouble listed by ``troubles``, and never ends a thread.
+goes on until the error is decided. The whole work of a lane on a piece, planning included, has a single handler: any
+error becomes a trouble listed by ``troubles``, and never ends a thread.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from blockworker.copy.throttle import Throttle
 from blockworker.system.threads import vital
 from blockworker.volumes.extents import RangeSet
 
-INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt, whatever its error policy says
+INTERNAL: Final = "internal"  # the operation of a trouble that ends the attempt, whatever the error policy says
 
 log = logging.getLogger(__name__)
 
 
 class _Stopped(Exception):
-    """Unwinds a lane in the middle of its piece, which is kept."""
+    """Unwinds a lane in the middle of a piece; the piece is kept."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Turn:
     piece: Piece | None = None
     inside: bool = False  # the lane is past the gate
     written: int = 0  # bytes to be made durable
-    lost: tuple[tuple[int, int], ...] = ()  # ranges of the source that could not be read
+    lost: tuple[tuple[int, int], ...] = ()  # unreadable ranges of the source
 
 
 class CopyLanes(ABC):
@@ -101,7 +101,7 @@ class CopyLanes(ABC):
             self._reopen()
 
     def stop(self) -> None:
-        """End the lanes and wait for them. Their finished pieces can still be flushed."""
+        """End the lanes and wait for them. Finished pieces can still be flushed."""
         with self._state:
             self._stopping = True
             self._throttle.interrupt()
@@ -272,7 +272,7 @@ class CopyLanes(ABC):
 
 
 def _unexpected(error: BaseException, piece: Piece | None) -> VolumeError:
-    """An unexpected exception, as the trouble that ends the attempt, whatever its error policy says."""
+    """An unexpected exception, as the trouble that ends the attempt, whatever the error policy says."""
     start, end = (piece.start, piece.end) if piece is not None else (0, 0)
     log.error("copy of %d..%d failed", start, end, exc_info=error)
     return VolumeError(errno.EIO, unexpected(error), operation=INTERNAL, offset=start, length=end - start)

@@ -68,7 +68,7 @@ class Pass(Copy):
     def _renew(self, turn: Turn, piece: Piece, index: int, view: memoryview, value: bytes) -> None:
         """Write the differing bytes of a chunk that differs, or may differ."""
         start, length = piece.start, len(view)
-        if piece.left:  # of a layer below: bytes of other layers must not become zeros
+        if piece.left:  # bytes in layers below must not become zeros
             self._expect(start, piece.bytes)
             self._ledger.forget(index, index + 1)
             super()._copy(turn, piece, view)

@@ -35,7 +35,7 @@ class Piece:
 
 
 class Plan:
-    """The pieces of the missing ranges, one by one. Not thread-safe.
+    """The pieces of the missing ranges, one by one. For one thread at a time.
 
     A source that fails to list its extents does no harm: the next call asks again, from the end of the last piece
     handed out.
@@ -78,7 +78,7 @@ def pieces(source: Source, missing: Iterable[tuple[int, int]], chunk: int, hole_
 
 
 def _range(source: Source, start: int, end: int, chunk: int, hole_step: int) -> Iterator[Piece]:
-    data: list[tuple[int, int]] = []  # of the chunk that begins at ``start``
+    data: list[tuple[int, int]] = []  # data of the chunk that begins at ``start``
     left: list[tuple[int, int]] = []
     for extent in _gapless(source, start, end):
         here, stop = extent.start, extent.start + extent.length

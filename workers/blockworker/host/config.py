@@ -48,7 +48,7 @@ class HostConfig:
     state: str = ""  # the directory of the host's records; "": beneath the first write root
     must_be_mounted: bool = False  # every write root has to be a mount point
     restore_roots: tuple[str, ...] = ()  # only jobs of type ``restore`` write below these, besides the write roots
-    backup_owner: str = ""  # of published backups: USER, USER:GROUP or :GROUP; "": the worker's user and group
+    backup_owner: str = ""  # owner of published backups: USER, USER:GROUP or :GROUP; "": the worker's user and group
     backup_mode: int = 0o600  # permission bits of published backups; directories made by jobs follow
     path: str = field(default=CONFIG, compare=False)  # the file of this configuration, for messages
 

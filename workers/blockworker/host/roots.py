@@ -239,10 +239,8 @@ class Roots:
     def make_dirs(self, base: str, path: str, ours: Collection[str] = ()) -> list[str]:
         """Make every missing directory between ``base``, which must exist, and ``path``, durably.
 
-        Returns the new directories.
-
-        ``ours``: directories that get the host's owner and mode for backups, even if made by a process that died before
-        it could set them.
+        Returns the new directories. ``ours``: directories with the host's owner and mode for backups, also set if the
+        maker of a directory died before setting them.
         """
         made = []
         parent = self.open_dir(base, what="target directory")

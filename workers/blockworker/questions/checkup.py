@@ -1,7 +1,7 @@
-"""A look at the host itself, for ``blockjobs doctor``: its roots, devices, commands and tools.
+"""A look at the host itself, for ``blockjobs doctor``: roots, devices, commands and tools.
 
-Only facts; their reader judges them. A dead network file system blocks every process that touches it, for ever:
-therefore a separate process looks, with a thread per path, and ends by itself in time.
+Only facts; the reader judges them. A dead network file system blocks every touching process, for ever: therefore a
+separate process looks, with a thread per path, and ends by itself in time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from blockworker.host.machine import machine_name
 from blockworker.host.roots import Roots
 from blockworker.system import filesystem
 
-A_PATH: Final = 5.0  # seconds that a look at one path may take
+A_PATH: Final = 5.0  # seconds for a look at a path
 LIMIT: Final = 10.0  # seconds for the whole look; the asker waits a little longer
 LINGER: Final = 600.0  # seconds that hanging threads are waited for after the answer
 MOST: Final = 10_000  # journals reported for one root

@@ -155,7 +155,7 @@ class Pruner:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
             same = manifests.describes(manifest, fd)
-            if same is None:  # of a version that did not note the file's identity: only the order of times is left
+            if same is None:  # a manifest without the file's identity: only the order of times is left
                 raw, st = manifest.get("format", "raw") == "raw", os.fstat(fd)
                 same = st.st_mtime_ns <= beside.st_mtime_ns and (not raw or st.st_size == manifest["size"])
             if not same:

@@ -1,9 +1,9 @@
 """The manifests below a write root: reported page by page, for ``blockjobs rescan``.
 
-Rule: a manifest is data. It is opened by its own name in the listed directory, never through a symlink. For its image,
-only the name beside it is examined, and the header of an image of a format; files named in a manifest or an image are
-never opened, and none of them ends a scan. A page is limited by number, size and time, and the next page goes on at its
-end: directories in the order of their names, and in a directory its manifests first.
+Rule: a manifest is data. A manifest is opened by name in the listed directory, never through a symlink. For the image,
+only the name beside the manifest is examined, and the header of an image of a format; files named in a manifest or an
+image are never opened, and no bad manifest or image ends a scan. A page is limited by number, size and time, and the
+next page goes on at the end of the last: directories in the order of names, and in a directory the manifests first.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from blockworker.targets import chains
 from blockworker.targets import manifest as manifests
 from blockworker.targets.proof import MANIFEST
 
-MANIFESTS: Final = 1000  # in one page
-BYTES: Final = 1 << 20  # of paths and texts in one page
-SECONDS: Final = 15.0  # for one page
+MANIFESTS: Final = 1000  # manifests in one page
+BYTES: Final = 1 << 20  # bytes of paths and texts in one page
+SECONDS: Final = 15.0  # seconds for one page
 ODD: Final = 20  # rejected manifests reported in one page with the reason; further ones are only counted
 DEEPEST: Final = 100  # directories below a root
-LAYERS: Final = 64  # paths that one image can mean by the files below it
+LAYERS: Final = 64  # paths that an image can mean by the files below the image
 _BATCH: Final = 1001  # names of one directory held in memory at once
 _ROW: Final = 400  # bytes of a row, beside its texts
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-Position = Sequence[bytes]  # a directory below the root (empty: the root itself), and a name in it (empty: before all)
+# a directory below the root (empty: the root itself), and a name in the directory (empty: before all)
+Position = Sequence[bytes]
 
 
 @dataclass(slots=True)
@@ -157,7 +158,7 @@ def _read(page: Page, directory: int, path: str, name: str, roots: Roots) -> int
         if row is None:
             page.restored += 1
             return 0
-        FoundBackup.of(row, roots.config.name)  # a rejected manifest is reported here, with its path
+        FoundBackup.of(row, roots.config.name)  # a rejected manifest is reported with its path
     except (BadInput, JobFailed, OSError) as wrong:
         why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
         page.note(place, (why or "it cannot be read").removeprefix(f"manifest {place}").strip(": "))
@@ -200,7 +201,7 @@ def _row(directory: int, place: str, name: str) -> dict[str, Any] | None:
 
 
 def _layers(directory: int, place: str, image: str) -> list[str]:
-    """The paths that an image can mean by the names of the files below it."""
+    """The paths that an image can mean by the names of the files below the image."""
     found = []
     for path in chains.layers_named(directory, os.path.dirname(place), image):
         with suppress(BadInput):

@@ -1,8 +1,9 @@
-"""Our hidden files without a journal: judged one by one, and removed if they can have no owner any more.
+"""Our hidden files without a journal: judged one by one, and removed if an owner is no longer possible.
 
-A file is removed only if its name is one of ours (and no date stands in the place of our digits), it is older than a
-day, no journal of this host or of a host above or below names it, no process has it open, no job has its target, and
-only this host writes to its file system. The file of a reserved name names its transaction: the registry is asked.
+A file is removed only under these conditions: the name has the form of ours (without a date in the place of the
+digits), the file is older than a day, no journal of this host or of a host above or below names the file, no process
+has the file open, no job has its target, and only this host writes to the file system. A reservation names its
+transaction: the registry is asked.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class SweepQuestions:
     gone: str = ""
 
     def expect_gone(self, other: str) -> None:
-        """Raise StrayKept for a file of another registry, which may still use the file.
+        """Raise StrayKept for a file of another registry, possibly still in use.
 
         Earlier versions did not note the registry ("").
         """
@@ -71,7 +72,7 @@ class SweepQuestions:
 class Known:
     """The files named in the journals on this host."""
 
-    uuids: set[str] = field(default_factory=set)  # of staging files, and the ids of cuts
+    uuids: set[str] = field(default_factory=set)  # uuids of staging files, and ids of cuts
     unread: list[str] = field(default_factory=list)  # folders in which a journal cannot be read
 
     def add(self, member: MemberFiles) -> None:
@@ -115,7 +116,7 @@ def _unread(folder: str) -> list[str]:
 
 
 def _add_foreign(known: Known, folder: str) -> None:
-    """Add the files of another host's journals, in a folder that is beneath no root of this host."""
+    """Add the files of another host's journals, in a folder beneath no root of this host."""
     try:
         for top, _, names in os.walk(folder, onerror=_raise):
             for name in names:

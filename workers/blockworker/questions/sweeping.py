@@ -1,10 +1,10 @@
-"""``blockjobs sweep`` on a host: remove the rest of transactions that the registry does not know.
+"""``blockjobs sweep`` on a host: remove the rest of transactions unknown to the registry.
 
-A registry that was lost, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved
-names that are never settled. Rules: the registry is asked about every transaction before any file of it is touched. The
-files of another registry are left alone until a person says that this registry is gone. A transaction decided as
-committed, by the journal beneath any root of the host, is published, not removed. Files without a journal are judged by
-``strays``.
+A lost registry, or a host that was abandoned and forgotten, leaves journals, staging files, cuts and reserved names
+that are never settled. Rules: the registry is asked about every transaction before any file of the transaction is
+touched. The files of another registry are left alone until a person says that this registry is gone. A transaction
+decided as committed, by the journal beneath any root of the host, is published, not removed. Files without a journal
+are judged by ``strays``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 def sweep_lost(
     roots: Roots, path: str, registry: SweepQuestions, *, dry: bool, now: Callable[[], float] = time.time
 ) -> list[Row]:
-    """Sweep one write root; return a row for every removed or published item, and for every lost item that was left.
+    """Sweep one write root; return a row for every removed or published item, and for every lost item left behind.
 
-    ``dry``: nothing is changed, and the rows say what would be.
+    ``dry``: nothing is changed, and the rows name the changes of a real sweep.
     """
     root = Root(path)
     rows = [row for record in journals.scan(roots, root) if (row := _swept(roots, root, record, registry, dry=dry))]
@@ -76,13 +76,13 @@ def _swept(roots: Roots, root: Root, record: JournalRecord, registry: SweepQuest
 
 
 def _decision(roots: Roots, record: JournalRecord, *, prepared: bool) -> tuple[str | None, int]:
-    """The decision about a transaction, from the journals beneath all roots of this host, and its number.
+    """The decision about a transaction, from the journals beneath all roots of this host, and the decision's number.
 
     The journal of a root that was away, or full, during the settlement lacks the decision. ``prepared``: without
     prepared members, only an abort can have been decided.
 
     Raises:
-        StrayKept: the transaction may have been committed beneath a root that cannot be read.
+        StrayKept: the transaction may have been committed beneath an unreadable root.
     """
     if record.decision is not None or not prepared:
         return record.decision, record.decision_number

@@ -1,8 +1,8 @@
 """The choice of the next errand: the pure part of the lanes.
 
-An errand names the file systems that it touches; errands on the same file systems share a lane. Rules: a lane has at
-most ``WIDTH`` errands under way; an errand is never queued twice, nor under way twice; a file system on which ``WIDTH``
-errands hang gets no more; hanging errands do not count among the ``MOST`` that may be under way at all.
+An errand names the touched file systems; errands on the same file systems share a lane. Rules: a lane has at most
+``WIDTH`` errands under way; an errand is never queued twice, nor under way twice; a file system with ``WIDTH`` hanging
+errands gets no more; hanging errands do not count among the at most ``MOST`` errands under way.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-WIDTH: Final = 2  # errands under way in one lane, and errands that may hang on one file system before it gets no more
+# errands under way in a lane, and hanging errands on a file system before the file system gets no more
+WIDTH: Final = 2
 MOST: Final = 8  # errands under way at once, without hanging ones
-LONGEST: Final = 10_000  # errands that may wait in one lane
+LONGEST: Final = 10_000  # errands waiting in a lane
 
-Lane = frozenset[str]  # the mount points of the file systems that its errands touch
+Lane = frozenset[str]  # the mount points of the file systems touched by an errand
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Errand:
 
 
 class ErrandBoard:
-    """The waiting errands and the errands under way. Not thread-safe: its owner has a lock."""
+    """The waiting errands and the errands under way. For one thread at a time: the owner has a lock."""
 
     def __init__(self, width: int = WIDTH, most: int = MOST, longest: int = LONGEST) -> None:
         self._width, self._most, self._longest = width, most, longest
@@ -48,9 +49,9 @@ class ErrandBoard:
         self._busy: dict[tuple[str, ...], Lane] = {}
 
     def put(self, errand: Errand) -> bool:
-        """Queue an errand; return False if the same errand waits already, or its lane is full.
+        """Queue an errand; return False if the same errand waits already, or the lane is full.
 
-        An errand that is under way is queued once more: the files may have changed since it read them.
+        An errand under way is queued once more: files read before may have changed since.
         """
         queue = self._waiting.setdefault(errand.lane, deque())
         if errand.key in self._queued or len(queue) >= self._longest:

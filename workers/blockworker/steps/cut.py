@@ -1,4 +1,4 @@
-"""CUT on a host: cut all its members as nearly at one instant as possible, while their sources stand still."""
+"""CUT on a host: cut all members as nearly at one instant as possible, while the sources stand still."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from blockworker.system import crew
 from blockworker.system.crew import Crew
 from blockworker.system.standstill import path_calls
 
-LIMIT: Final = 75.0  # seconds for the whole step: a command has 60 for its cut, and the barrier waits for 120
-GONE: Final = 5.0  # seconds in which a released lock has to be gone
-MARGIN: Final = 0.5  # seconds before the end of a freeze at which members without a cut are given up
+LIMIT: Final = 75.0  # seconds for the whole step: a command has 60 for a cut, and the barrier waits for 120
+GONE: Final = 5.0  # seconds for a released lock to be gone
+MARGIN: Final = 0.5  # seconds before the end of a freeze; at this time members without a cut are given up
 BATCH: Final = 100  # members answered at once
 
 T = TypeVar("T")
@@ -47,11 +47,11 @@ Find = Callable[[Member], Driver]  # raises JobFailed
 
 
 def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float = LIMIT) -> None:
-    """Cut every member here that owes the step, and answer.
+    """Cut every member on this host that owes the step, and answer.
 
-    From before the first cut until after the answer the journals' locks are held: in that time no other process settles
-    a member, and no process repeats a cut that is answered, and perhaps already read. A member whose file system hangs
-    is answered as failed when the limit, in seconds, is over; then a thread stays behind (``crew.left_behind``).
+    The journals' locks are held from before the first cut until after the answer: meanwhile no process settles a
+    member, or repeats a cut already answered, and perhaps read. A member on a hanging file system is answered as failed
+    when the limit, in seconds, is over; then a thread stays behind (``crew.left_behind``).
 
     Raises:
         LockBusy: another process works on the transaction.
@@ -60,7 +60,7 @@ def cut(answers: Answers, roots: Roots, txn: TxnId, find: Find, *, limit: float 
     owing = _owing(answers.members(txn))
     with _Keepers(roots, txn, owing) as keepers:
         hung, lost = keepers.wait(_roots(roots, owing), until)
-        owing = _owing(answers.members(txn))  # read again, now that the locks keep the members as they are
+        owing = _owing(answers.members(txn))  # read again, now that the locks keep the members unchanged
         if owing:
             share = HostCut(answers, roots, owing, find, until)
             for member in owing:
@@ -88,10 +88,10 @@ class _Keepers:
     def wait(self, wanted: Sequence[Root], until: float) -> tuple[dict[Root, str], dict[Root, JobFailed]]:
         """Take the locks; return the hanging roots, and the roots with lost journals.
 
-        The value of a hanging root is the path that hangs; "" if not known.
+        The value of a hanging root is the hanging path; "" if not known.
 
         Raises:
-            LockBusy: another process has one of the locks.
+            LockBusy: another process has a lock.
         """
         for root in wanted:
             self._threads[root] = threading.Thread(target=self._keep, args=(root,), name=crew.NAME, daemon=True)
@@ -125,7 +125,7 @@ class _Keepers:
             self._note(root, JobFailed(errno.EIO, unexpected(error)))
 
     def _places(self, root: Root) -> list[Root]:
-        """The roots where OPEN put the journals of this root's members, with the write roots of that time."""
+        """The roots where OPEN put the journals of this root's members: mostly here, even if the roots have changed."""
         mine = [member.spec for member in self._members if _root(self._roots, member) == root]
         found = {
             journals.place_of(self._roots, volumespec.label(spec.target.volume), self._txn, spec.id) for spec in mine
@@ -152,7 +152,7 @@ def _owing(members: Iterable[Member]) -> list[Member]:
 
 
 def _roots(roots: Roots, members: Iterable[Member]) -> list[Root]:
-    """The roots with the journals of the members, in the order in which every process takes their locks."""
+    """The roots with the journals of the members, in the order of locking of every process."""
     return sorted({_root(roots, member) for member in members if not is_null(member.spec)}, key=lambda root: root.path)
 
 
@@ -182,13 +182,13 @@ class HostCut:
     ) -> None:  # fmt: skip
         self._answers, self._roots, self._members, self._find, self._until = answers, roots, members, find, until
         self._failed: dict[JobId, JobFailed] = {}
-        self._quiet: dict[str, list[Member]] = {}  # by the command that quiesces their sources
+        self._quiet: dict[str, list[Member]] = {}  # by quiesce command
         for member in members:
             if name := _quiesce(member):
                 self._quiet.setdefault(name, []).append(member)
 
     def fail(self, job: JobId, failed: JobFailed) -> None:
-        """Fail a member and do nothing more for it; only its first reason is reported."""
+        """Fail a member and do nothing more for the member; only the first reason is reported."""
         self._failed.setdefault(job, failed)
 
     def cut(self) -> list[Answer]:
@@ -200,7 +200,7 @@ class HostCut:
                 if failed:
                     self._fail(name, failed)
             making = self._begin(self._make)
-            # Sources that stand still go on before slow members are cut, and before the freeze reaches its limit.
+            # Frozen sources go on before slow members are cut, and before the freeze reaches its limit.
             still = {member.spec.id for members in self._quiet.values() for member in members} & making.keys
             freed = time.monotonic() + self._roots.config.thaw_after - MARGIN
             late = still - making.wait(still, min(freed, self._until)).keys()
@@ -222,7 +222,7 @@ class HostCut:
         return [self._answer(member.spec.id, told) for member in self._members]
 
     def _begin(self, act: Callable[[Member], T]) -> Crew[JobId, Member, T | JobFailed]:
-        """Begin to call ``act`` for every member that has not failed yet."""
+        """Begin to call ``act`` for every member without a failure."""
 
         def one(member: Member) -> T | JobFailed:
             try:
@@ -243,7 +243,7 @@ class HostCut:
         return Crew(one, members, places)
 
     def _end(self, work: Crew[JobId, Member, T | JobFailed]) -> dict[JobId, T]:
-        """Results of the members that did not fail; members that hang until the time is over are given up."""
+        """Results of the members without a failure; members still hanging at the end of the time are given up."""
         results = work.wait(work.keys, self._until)
         for job, path in work.give_up().items():
             member = next(member for member in self._members if member.spec.id == job)
@@ -257,7 +257,7 @@ class HostCut:
         return done
 
     def _fail(self, name: str, failed: JobFailed) -> None:
-        """Fail every member whose source the command should have quiesced."""
+        """Fail every member with a source quiesced by the command."""
         for member in self._quiet[name]:
             self.fail(member.spec.id, failed)
 
@@ -270,13 +270,13 @@ class HostCut:
         return Made(made, begin, boottime())
 
     def _command(self, name: str) -> Quiesce:
-        """One call of a quiesce command for all its sources."""
+        """One call of a quiesce command for every source of the command."""
         config = self._roots.config
         paths = dict.fromkeys(volumespec.label(member.spec.source.volume) for member in self._quiet[name])
         return Quiesce(name, config.commands.get(name, ()), [*paths], limit=config.thaw_after)
 
     def _clock(self) -> tuple[float, float]:
-        """Lead of Redis' clock over ours, at least and at most: Redis read its clock at some time within the call."""
+        """Lead of Redis' clock over ours, at least and at most: the clock was read at some time within the call."""
         asked, now, heard = boottime(), self._answers.now(), boottime()
         return now - heard, now - asked
 

@@ -80,10 +80,10 @@ class Desk:
     # --- steps ------------------------------------------------------------------------------------------
 
     def step(self, step: str, txn: TxnId) -> None:
-        """Hand a step of a transaction to the lanes of its members here."""
+        """Hand a step of a transaction to the lanes of the members on this host."""
         self._registry.bells.take(self._config.name, step, txn)
         parts = self._parts_of(txn)
-        if step == "cut" and len(parts) > 1:  # cut at one instant, and therefore by one errand
+        if step == "cut" and len(parts) > 1:  # cut at one instant, and therefore in one errand
             lane = frozenset[str]().union(*(part.lane for part in parts))
             jobs = tuple(job for part in parts for job in part.jobs)
             parts = [Part(lane, jobs, tuple(path for part in parts for path in part.paths)[:TOUCHED])]
@@ -94,7 +94,7 @@ class Desk:
             self._lanes.hand(Errand("step", key, part.lane, words, about, part.paths))
 
     def _parts_of(self, txn: TxnId) -> list[Part]:
-        """Members of a transaction on this host, by lane. Their paths never change, and are read once."""
+        """Members of a transaction on this host, by lane. The paths of a member never change, and are read once."""
         here = self._registry.answers.member_ids(txn)
         with self._one:
             known = self._parts.get(txn)
@@ -121,13 +121,13 @@ class Desk:
         return parts
 
     def _noting(self, parts: Sequence[Part]) -> list[Part]:
-        """The same parts, extended by this host's own records, in which the decision is noted first."""
+        """The parts, extended by this host's own records: the decision is noted in the records first."""
         records = self._records[:1]
         lane = lane_of(records, self._point_of)
         return [Part(part.lane | lane, part.jobs, (*part.paths, *records)) for part in parts]
 
     def question(self, question: str) -> None:
-        """Read the question of this name, and hand it to the lanes."""
+        """Read the question of this name, and hand the question to the lanes."""
         registry, host = self._registry.questions, self._config.name
         match registry.take(host, question):
             case {"ask": "probe", "looks": looks, "patience": patience}:
@@ -152,7 +152,7 @@ class Desk:
                 registry.answer(host, question, {"errno": errno.ENOSYS, "text": text})
 
     def resolve(self, question: str, txn: TxnId, job: JobId, how: str) -> None:
-        """Have a committed job resolved that cannot be published, if its question is still permitted."""
+        """Have a committed but unpublishable job resolved, if the question is still permitted."""
         part = next((part for part in self._noting(self._parts_of(txn)) if job in part.jobs), None)
         lane, paths = (part.lane, part.paths) if part is not None else (frozenset[str](), ())
         self.questions.resolve(question, {"txn": txn, "job": job, "how": how}, lane, paths)
@@ -160,10 +160,10 @@ class Desk:
     # --- housekeeping -----------------------------------------------------------------------------------
 
     def told(self, attempts: Sequence[HangingPath] = (), aside: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Further facts of the heartbeat; facts on disk are as they were read a beat ago.
+        """Further facts of the heartbeat; facts on disk date from a beat ago.
 
-        ``attempts``: the paths on which attempts of this host hang. ``aside``: what other parts of the worker have put
-        aside.
+        ``attempts``: the hanging paths of attempts on this host. ``aside``: items put aside by other parts of the
+        worker.
         """
         self._refresh()
         odd = {name: error for found in [*self._odd.values()] for name, error in found.items()}
@@ -196,7 +196,7 @@ class Desk:
         self._tend("devices", self._records, "the records of devices", done)
 
     def visit(self) -> None:
-        """Have every write root checked: whether it is unchanged, and whether work is owed beneath it."""
+        """Have every write root checked: for changes, and for work owed beneath the root."""
         for path in self._config.target_roots:
             self._tend("visit", [path], f"a look at {path}")
 

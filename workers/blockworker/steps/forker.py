@@ -1,7 +1,7 @@
 """Processes for errands: forked by a process that was itself forked before the first thread began.
 
-A thread that hangs in the kernel cannot be ended, nor can its process: its locks and its connections stay until the
-file system answers. A process per errand keeps only the resources of its errand. When the steps worker ends, its forker
+A thread hanging in the kernel cannot be ended, nor can the process: locks and connections of the process stay until the
+file system answers. A process per errand keeps only the resources of the errand. When the steps worker ends, the forker
 ends, and then the kernel ends every process made by the forker, as far as the process can end.
 """
 
@@ -38,7 +38,7 @@ class ForkerGone(Exception):
 
 
 class ErrandProcess:
-    """A process that does one errand after the other. For one thread at a time."""
+    """A process for errands, one after the other. For a single thread at a time."""
 
     def __init__(self, pid: int, connection: Connection) -> None:
         self.pid, self._connection = pid, connection
@@ -53,16 +53,16 @@ class ErrandProcess:
         return value, bool(stays)
 
     def close(self) -> None:
-        """Let the process end when its errand is done; at once if it has none."""
+        """Let the process end when the current errand is done; at once without an errand."""
         self._connection.close()
 
 
 class Forker:
-    """Forks processes that serve errands. To be made while the program has a single thread.
+    """Forks processes for errands. To be made while the program has a single thread.
 
     ``warm``: called once, in the forking process: modules loaded by ``warm`` are loaded in every child. ``answer``:
-    seconds that one fork may take. A forker that takes longer is ended, as its answer to one request must never be
-    taken for the answer to another request.
+    seconds for a fork. A slower forker is ended, as an answer to one request must never be taken for the answer to
+    another request.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Forker:
         theirs.close()
 
     def start(self) -> ErrandProcess:
-        """Fork a new process. Not thread-safe. Raises ForkerGone: the forker was closed, or has ended."""
+        """Fork a new process. For one thread at a time. Raises ForkerGone: the forker was closed, or has ended."""
         ours, theirs = socket.socketpair()
         try:
             socket.send_fds(self._socket, [b"fork"], [theirs.fileno()])
@@ -108,7 +108,7 @@ class Forker:
         vital(follow, "forker").start()
 
     def close(self) -> None:
-        """End the forker, and every process made by it that does not hang in the kernel."""
+        """End the forker, and every process made by the forker, except processes hanging in the kernel."""
         self._closed = True
         self._socket.close()
         with suppress(ChildProcessError):
@@ -134,8 +134,8 @@ def _fork_until_closed(
     control: socket.socket, serve: Callable[[Connection], None], warm: Callable[[], object]
 ) -> NoReturn:  # fmt: skip
     try:
-        # A signal to a group of processes is meant for the worker, whose end ends the forker. Not ignored: commands
-        # would inherit that.
+        # A signal to a group of processes is meant for the worker, and the worker's end ends the forker. The signal is
+        # not ignored: commands would inherit that.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, _note_ends)

@@ -20,13 +20,13 @@ from blockworker.system.threads import vital
 
 log = logging.getLogger(__name__)
 
-PATIENCE: Final = 10.0  # seconds that one call may last before its path is said to hang
+PATIENCE: Final = 10.0  # seconds of a call before the path counts as hanging
 IDLE: Final = 30.0  # seconds for which a process without an errand is kept
-YOUNG: Final = 1.0  # seconds for which an errand is not looked at
+YOUNG: Final = 1.0  # seconds during which an errand is not examined
 
 
 class Runner(Protocol):
-    """A process, or its stand-in, that does errands, one at a time."""
+    """A process, or a stand-in, that does errands, one by one."""
 
     pid: int
 
@@ -72,7 +72,7 @@ class Lanes:
             return True
 
     def look(self) -> None:
-        """Notice hanging errands, and errands whose time is over; to be called about once a second."""
+        """Notice hanging and outdated errands; to be called about once a second."""
         with self._state:
             watched = [each for each in self._underway.values() if time.monotonic() - each.began >= YOUNG]
             watched += self._leaving.values()
@@ -105,7 +105,7 @@ class Lanes:
         return sorted(found, key=lambda hanging: hanging.since)
 
     def blamed(self, lane: Iterable[str]) -> str:
-        """The path that hangs on one of these file systems; "" if none hangs."""
+        """The hanging path on some of these file systems; "" if none hangs."""
         points = set(lane)
         return next((each.path for each in self.hanging() if each.point in points), "")
 
@@ -142,7 +142,7 @@ class Lanes:
             self._coming += 1
 
     def _serve(self) -> None:
-        """Do one errand after the other in one process, until none came for a while."""
+        """Do errand after errand in one process, until none came for a while."""
         with self._state:
             self._coming -= 1
         runner: Runner | None = None

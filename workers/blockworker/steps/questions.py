@@ -1,7 +1,7 @@
 """Questions with a waiting asker: volumes to be looked at, an image to be resized, targets to be pruned.
 
-A question is split by file system and handed to the lanes. It is answered when the answers of every part are known, or
-when the asker's patience is nearly over: then a missing part is answered with the hanging path.
+A question is split by file system and handed to the lanes. The answer is given when the answers of every part are
+known, or when the asker's patience is nearly over: then a missing part is answered with the hanging path.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from blockworker.steps.touched import TOUCHED, PointOf, lane_of, look_paths, pru
 
 log = logging.getLogger(__name__)
 
-SLACK: Final = 0.5  # seconds before the end of the asker's patience at which a question is answered as it stands
+SLACK: Final = 0.5  # seconds before the end of the asker's patience; then a question is answered with the parts known
 SWEEP: Final = 120.0  # seconds that the asker of a sweep waits
 REPLACE: Final = 15.0  # seconds that the asker of a change of the registry waits
 RESOLVE: Final = 30.0  # seconds that the asker of a resolve waits
 # the lane of looks that end by themselves, even if a file system hangs
 WHOLE_HOST: Final = frozenset({"the whole host"})
-DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends by itself before that
+DOCTOR: Final = 12.0  # seconds for a look at the whole host, which ends earlier by itself
 
 
 @dataclass
@@ -66,7 +66,7 @@ class QuestionDesk:
     # --- questions --------------------------------------------------------------------------------------
 
     def probe(self, question: str, looks: Sequence[Mapping[str, Any]], patience: float) -> None:
-        """Have volumes looked at; a hanging look is answered with its path when the asker's patience is nearly over."""
+        """Have volumes looked at; a hanging look is answered with the path when the asker's patience is nearly over."""
         answers: list[dict[str, Any] | None] = [None] * len(looks)
         sorted_: dict[Lane, list[int]] = {}
         for at, look in enumerate(looks):
@@ -98,7 +98,7 @@ class QuestionDesk:
                              pending.until, done))  # fmt: skip
 
     def resize(self, question: str, volume: Mapping[str, Any], size: int, patience: float) -> None:
-        """Have an image resized, if its question is still permitted."""
+        """Have an image resized, if the question is still permitted."""
         paths = look_paths(self._config, {"volume": volume})
         words = {"question": question, "volume": dict(volume), "size": size}
         self._change(
@@ -107,7 +107,7 @@ class QuestionDesk:
         )  # fmt: skip
 
     def prune(self, question: str, keys: Mapping[str, Any], patience: float) -> None:
-        """Have targets pruned, if their question is still permitted."""
+        """Have targets pruned, if the question is still permitted."""
         words, paths = {"question": question, "keys": dict(keys)}, prune_paths(keys)
         self._change(
             Errand("prune", ("prune", question), lane_of(paths, self._point_of), words, "a prune", paths[:TOUCHED]),
@@ -115,7 +115,7 @@ class QuestionDesk:
         )  # fmt: skip
 
     def resolve(self, question: str, words: Mapping[str, Any], lane: Lane, paths: Sequence[str]) -> None:
-        """Have a job resolved, if its question is still permitted."""
+        """Have a job resolved, if the question is still permitted."""
         errand = Errand(
             "resolve", ("resolve", question), lane, {"question": question, **words}, "a resolve", tuple(paths)
         )
@@ -146,7 +146,7 @@ class QuestionDesk:
                              pending.until, done))  # fmt: skip
 
     def replace(self, question: str, gone: str, records: Sequence[str]) -> None:
-        """Have this host replace a registry that is gone by the present one, if its question is still permitted."""
+        """Have this host replace a lost registry by the present registry, if the question is still permitted."""
         words, lane = {"question": question, "gone": gone}, lane_of(records, self._point_of)
         errand = Errand("replace", ("replace", question), lane, words, "a change of the registry", tuple(records))
         self._change(errand, REPLACE, lambda why: {"errno": errno.ETIMEDOUT, "text": why})
@@ -185,10 +185,10 @@ class QuestionDesk:
     def _change(
         self, errand: Errand, patience: float, refused: Callable[[str], Any], *, free: bool = False
     ) -> None:  # fmt: skip
-        """Hand in a change, which needs a permit unless the change is ``free``.
+        """Hand in a change; a change needs a permit unless ``free``.
 
-        A change is refused in time only if it has surely not been begun and never will be: the permit, which only one
-        process can take, is taken away from it.
+        A change is refused in time only if surely not begun and never to begin: the permit, which only one process can
+        take, is taken away from the change.
         """
         question = errand.words["question"]
         found: list[Any] = []

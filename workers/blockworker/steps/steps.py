@@ -1,6 +1,6 @@
-"""The steps that a host answers for its members: open, cut, prepare, settle.
+"""The steps answered by a host for its members: open, cut, prepare, settle.
 
-A step may come twice, late, or after a crash half-way: work that is done is found done, and answered again.
+A step may come twice, late, or after a crash half-way: finished work is found finished, and answered again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from blockworker.targets.staged import StagingBusy
 
 log = logging.getLogger(__name__)
 
-OFTEN = 5.0  # seconds in which the members of a batch are begun: after that they are finished and answered
+OFTEN = 5.0  # seconds for beginning the members of a batch: then they are finished and answered
 BATCH = 100  # members of a batch at most: a large share shows progress, and holds locks and Redis only shortly
 
 T = TypeVar("T")
@@ -48,14 +48,14 @@ Ends: TypeAlias = Sequence[tuple[Member, T | Exception]]  # members, with the re
 
 
 class Steps:
-    """All steps of one host."""
+    """The steps of one host."""
 
     def __init__(self, answers: Answers, roots: Roots, highest: Highest | None = None) -> None:
         self._answers, self._roots = answers, roots
         self._highest = highest or Highest(roots.config)
 
     def take(self, step: str, txn: TxnId, jobs: Sequence[JobId] | None = None) -> None:
-        """Do a step for every member here that owes the step, and answer. ``jobs``: only for these members."""
+        """Do a step for every member that owes the step on this host, and answer. ``jobs``: only for these members."""
         every = self._answers.every_member(txn, jobs)
         owing = [each for each in every if _owes(each, Step(step))]
         log.info("transaction %s: %s of %d members, of which %d owe it", txn, step, len(every), len(owing))
@@ -77,9 +77,9 @@ class Steps:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
     def _answer_unreadable(self, txn: TxnId, step: Step, members: Sequence[UnreadableMember]) -> None:
-        """Answer as failed for members whose record this version cannot read.
+        """Answer as failed for members with a record unreadable to this version.
 
-        A settle that fails is owed until a version that can read the record does it.
+        A failed settle is owed until a version able to read the record does it.
         """
         if step == Step.SETTLE and not self._answers.decision(txn)[0]:
             return
@@ -158,9 +158,9 @@ class Steps:
     def _batches(
         self, roots: Roots, members: Sequence[Member], begin: Callable[[Batch, Member], Durably[T]]
     ) -> Iterator[Ends[T]]:
-        """Do a step for every member, a batch at a time; yield the members of a batch with their results.
+        """Do a step for every member, a batch at a time; yield the members of a batch with the results.
 
-        A batch ends early if its members take long: a busy host must not look like a host that hangs.
+        A batch ends early if the members take long: a busy host must not look like a hanging host.
         """
         done = 0
         while done < len(members):
@@ -193,7 +193,7 @@ class Steps:
             raise busy
 
     def _clean(self, members: Sequence[Member]) -> None:
-        """Close the journals, once per root: the driver of one member does it for every member of the root."""
+        """Close the journals, once per root: the driver of one member does so for every member of the root."""
         seen = set()
         roots = self._roots.with_former()
         for member in members:
@@ -208,7 +208,7 @@ class Steps:
             return self._driver(member).abort(roots, member.spec, number, opened=opened) or ""
         except drivers.NoDriver:
             if opened:
-                raise  # a former driver is gone: its files still exist
+                raise  # a former driver is gone, but its files exist
             return ""
 
     def _driver(self, member: Member) -> Driver:
@@ -223,7 +223,7 @@ OWES: Mapping[Step, tuple[str, str]] = {  # step -> the last step passed, and th
 
 
 def _owes(member: Member | UnreadableMember, step: Step) -> bool:
-    if step == Step.SETTLE:  # a live attempt unwinds first; its end rings for this step again
+    if step == Step.SETTLE:  # a live attempt unwinds first, and its end rings for this step again
         return member.passed != Step.SETTLE and not member.claimed
     return (member.passed, member.status) == OWES[step]
 
@@ -250,7 +250,7 @@ def _room_for(
 
 
 def _take_room(room: Room, spec: JobSpec, needed: int) -> tuple[int, list[str]]:
-    """Refuse a target that cannot fit, unless its job goes on all the same, or is to wait for room when it copies.
+    """Refuse a target too large for its file system, unless the job goes on all the same, or will wait for room.
 
     Returns the number of the target's file system, and warnings.
     """
@@ -291,7 +291,7 @@ def _answered(answers: list[Answer], member: Member) -> Iterator[None]:
         answers.append(
             Answer(member.spec.id, code, f"{error.filename or member.spec.target.text}: {os.strerror(code)}")
         )
-    except Exception as error:  # the error of this member alone; other members have their answers
+    except Exception as error:  # the error of this member alone; other members have answers
         log.exception("job %s: an error nobody expected", member.spec.id)
         answers.append(Answer(member.spec.id, errno.EIO, unexpected(error)))
 

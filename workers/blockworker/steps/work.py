@@ -1,7 +1,7 @@
 """The work of a process of the lanes, by kind of errand.
 
-The worker's main process sends the errands. The process has its own connection to the registry, and may hang: no
-process with other work waits for it.
+The worker's main process sends the errands. The process has a separate connection to the registry, and may hang: no
+process with other work waits for the errand.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from blockworker.watch import abandoned
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS: Final = 2  # of one process to the registry
-RESTS: Final = 2.0  # seconds without an errand after which the process closes its connections
+CONNECTIONS: Final = 2  # connections of one process to the registry
+RESTS: Final = 2.0  # seconds without an errand before the process closes its connections
 
 Words = Mapping[str, Any]
 
@@ -153,7 +153,7 @@ class ErrandWork:
             return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
 
     def _replace(self, words: Words) -> dict[str, Any] | None:
-        """Replace a registry that a person says is gone by the present one."""
+        """Replace a registry, reported as gone by a person, by the present registry."""
         _, _, incarnation = self._registry.answers.decision(TxnId(""))
         if not incarnation or not self._permitted(words):
             return None

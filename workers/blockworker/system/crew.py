@@ -1,8 +1,8 @@
 """Calls for many values at once, in threads that can be given up.
 
-A call that hangs in the kernel holds up no other group of values. Values on the same file system share threads, so that
-a file system that hangs uses up only its own threads. A thread that was given up stays until its call returns: the
-process should end instead of going on.
+A call that hangs in the kernel holds up no other group of values. Values on the same file system share threads: a
+hanging file system uses up only the threads of its values. A thread given up stays until the call returns: the process
+should end instead of going on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, Generic, TypeVar
 from blockworker.system.standstill import path_calls
 
 NAME: Final = "crew"  # the name of the crew's threads
-ENDING: Final = 0.1  # seconds in which a thread whose work is over has ended
-WIDTH: Final = 8  # threads for one group
+ENDING: Final = 0.1  # seconds for a finished thread to end
+WIDTH: Final = 8  # threads per group
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -44,11 +44,11 @@ class Crew(Generic[K, V, R]):
 
     @property
     def keys(self) -> frozenset[K]:
-        """The keys that the crew was started for."""
+        """The keys of the crew's values."""
         return frozenset(self._values)
 
     def wait(self, keys: Collection[K], until: float) -> dict[K, R]:
-        """Results of these keys by ``until`` (monotonic clock). Raises the error that ``act`` has raised."""
+        """Results of these keys by ``until`` (monotonic clock). Raises an error raised by ``act``."""
         with self._news:
             self._news.wait_for(
                 lambda: self._raised or all(key in self._results for key in keys),
@@ -59,7 +59,7 @@ class Crew(Generic[K, V, R]):
             return {key: self._results[key] for key in keys if key in self._results}
 
     def give_up(self) -> dict[K, str]:
-        """Begin no further call; the unfinished keys, with the path that the call hangs on ("" if not known)."""
+        """Begin no further call; return the unfinished keys, with the hanging path of the call ("" if not known)."""
         with self._news:
             self._over = True
             left = {key: self._at_work.get(key, 0) for key in self._values if key not in self._results}
@@ -88,7 +88,7 @@ class Crew(Generic[K, V, R]):
 
 
 def left_behind() -> bool:
-    """Whether threads that were given up are still in their calls."""
+    """Whether threads given up are still in a call."""
     threads = [thread for thread in threading.enumerate() if thread.name == NAME]
     for thread in threads:
         thread.join(ENDING)

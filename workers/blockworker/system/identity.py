@@ -1,4 +1,4 @@
-"""Names for files, file systems and devices that stay the same after a remount and a reboot.
+"""Lasting names for files, file systems and devices, unchanged after a remount and a reboot.
 
 The kernel reuses ``st_dev`` at each mount, an inode number after the file is removed, and the name of a device at each
 boot. The names in this module come from properties of the object: the uuid of a file system, the file handle (inode
@@ -19,14 +19,14 @@ from blockjobs.process.clock import read_boot_id
 from blockworker.system import kernel
 from blockworker.system.filesystem import KINDS, kind_of
 
-# The kinds whose file handles stay the same for the life of a file, and are never given to another file. On other kinds
-# a handle may be made of numbers of a single mount (FUSE), or may not exist (overlayfs).
+# The kinds with file handles for the life of a file, never given to another file. On other kinds a handle may be made
+# of numbers of a single mount (FUSE), or may not exist (overlayfs).
 _HANDLED: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "nfs", "ceph", "ocfs2", "gfs2", "zfs"}
 )
-# The kinds that number an inode anew when it comes into memory: only the birth time belongs to the file.
+# The kinds with a new inode number whenever an inode comes into memory: only the birth time belongs to the file.
 _UNNUMBERED: Final = frozenset({"vfat", "exfat"})
-# The kinds whose f_fsid (statfs) is made of the uuid, and not of the number of a device.
+# The kinds with an f_fsid (statfs) made of the uuid, and not of the number of a device.
 _FSID_OF_UUID: Final = frozenset({"ext4", "zfs", "ceph"})
 _LOCAL: Final = dict(KINDS.values())
 
@@ -34,7 +34,7 @@ _GET_UUID: Final = 0x80111500  # FS_IOC_GETFSUUID, Linux 6.9: the length, then 1
 _XFS_GEOMETRY: Final = 0x80705864  # XFS_IOC_FSGEOMETRY_V1: 112 bytes, the uuid from byte 64 on
 _BTRFS_INFO: Final = 0x8400941F  # BTRFS_IOC_FS_INFO: 1024 bytes, the uuid from byte 16 on
 _BTRFS_LOOKUP: Final = 0xD0009412  # BTRFS_IOC_INO_LOOKUP: 4096 bytes, the tree's id first
-_BTRFS_TOP: Final = 256  # the inode of a subvolume's top, the only inode that every user may ask about
+_BTRFS_TOP: Final = 256  # the inode of a subvolume's top, open to questions of every user
 
 # Properties of a device below /sys/dev/block/MAJOR:MINOR, the most telling first; numbers are given out anew.
 _DEVICE_NAMES: Final = ("dm/uuid", "loop/backing_file", "wwid", "device/wwid", "device/serial", "serial", "md/uuid")
@@ -47,8 +47,8 @@ _THIS_BOOT: Final = " @"  # the part of a name after this mark is comparable wit
 def file_system_of(fd: int) -> str:
     """A name of the file system (on Btrfs: of the subvolume) of an open file or directory.
 
-    ``uuid:HEX`` if the file system has a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` if the
-    disk has a name of its own, else ``boot:BOOT:DEVICE``, which is valid until the next mount. Raises OSError.
+    ``uuid:HEX`` for a file system with a uuid, ``mount:KIND:SOURCE`` for a network file system, ``device:NAME`` for a
+    disk with a name of its own, else ``boot:BOOT:DEVICE``, valid until the next mount. Raises OSError.
     """
     kind, _ = kind_of(fd)
     device = os.fstat(fd).st_dev
@@ -66,10 +66,9 @@ def file_system_of(fd: int) -> str:
 
 
 def handle_of(fd: int) -> str:
-    """A name that tells a file from all present and later files of its file system. Raises OSError.
+    """A name to tell a file from all present and later files of the file system. Raises OSError.
 
-    ``TYPE-HEX`` of the file handle. If the file system has no lasting handle: the inode number and the birth time, as
-    far as they are known.
+    ``TYPE-HEX`` of the file handle. Without a lasting handle: the inode number and the birth time, as far as known.
     """
     kind, _ = kind_of(fd)
     if kind in _HANDLED:
@@ -89,8 +88,8 @@ def which_file(fd: int) -> str:
 def same_thing(one: str, other: str) -> bool:
     """Whether two names denote the same file or device.
 
-    Parts that are valid within one boot only are not compared with parts of another boot. On a network file system only
-    the handles are compared: the server gives them out, and two hosts may mount the file system under two names.
+    Parts valid within one boot are not compared with parts of another boot. On a network file system only the handles
+    are compared: the server gives out handles, and two hosts may mount the file system under two names.
     """
     if one.startswith("mount:") and other.startswith("mount:"):
         return one.rpartition("/")[2] == other.rpartition("/")[2]
@@ -114,7 +113,7 @@ def _own_uuid(fd: int) -> str:
 
 
 def _hex(uuid: bytes) -> str:
-    """A uuid as hexadecimal digits; "" for a uuid of zeros, which tells nothing."""
+    """A uuid as hexadecimal digits; "" for a uuid of zeros, which is no name."""
     return uuid.hex() if any(uuid) else ""
 
 
@@ -136,7 +135,7 @@ def _btrfs_uuid(fd: int) -> str:
 
 
 def _linked_uuid(device: int) -> str:
-    """The uuid by which udev names the block device of a file system; "" if udev has no such name."""
+    """The uuid in udev's name of a file system's block device; "" if udev has none."""
     folder = "/dev/disk/by-uuid"
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
@@ -188,10 +187,10 @@ def identify(rdev: int, path: str) -> str:
 
 
 def which_device(rdev: int, path: str) -> str:
-    """The name of a block device: ``identify``, and the properties that tell it from another device of the same name.
+    """The name of a block device: ``identify``, and further properties of the device for the case of equal names.
 
-    The name of a partition includes its first sector, the name of a loop device its file, and the name of a device
-    without a name of its own the number that the kernel has given this disk since the boot.
+    The name of a partition includes the first sector, the name of a loop device the file behind the device, and the
+    name of a device without an own name the number that the kernel has given this disk since the boot.
     """
     place = _sys_of(rdev)
     name = identify(rdev, path)
@@ -209,8 +208,8 @@ def which_device(rdev: int, path: str) -> str:
 def _behind(path: str) -> str:
     """Inode and handle of the file behind a loop device: a new file of the same name may get the same inode.
 
-    Earlier versions did not note the handle. The handle is written like the parts that are valid within one boot, and
-    therefore their names still match.
+    Earlier versions did not note the handle. The handle is written like the parts valid within one boot, and therefore
+    names of earlier versions still match.
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -1,9 +1,9 @@
-"""QEMU's image locks: the permissions that a process uses on an image are record locks on single bytes of its file.
+"""QEMU's image locks: a process records the used permissions on an image as record locks on single bytes of the file.
 
-Facts: QEMU's ``block/file-posix.c``. A process that has an image open holds a shared lock on byte 100 + n for every
-permission n that it uses, and on byte 200 + n for every permission that it denies to other processes. The locks belong
-to an open file description (OFD): they end with its last descriptor, and thereby with the process. The locks bind only
-processes that check them.
+Facts: QEMU's ``block/file-posix.c``. A process with an open image holds a shared lock on byte 100 + n for every used
+permission n, and on byte 200 + n for every permission denied to other processes. The locks belong to an open file
+description (OFD): they end with the last descriptor, and thereby with the process. The locks bind only processes that
+check them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockworker.system import kernel
 
 CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE = range(4)
 _USED, _REFUSED, _COUNT = 100, 200, 4
-_EVERY: Final = _REFUSED + _COUNT - _USED  # bytes from the first lock byte to the last one
+_EVERY: Final = _REFUSED + _COUNT - _USED  # bytes from the first lock byte to the last
 _CHANGES: Final = (WRITE, WRITE_UNCHANGED, RESIZE)
 
 
@@ -38,7 +38,7 @@ def is_kept(fd: int) -> bool:
 
 
 def write_a_part(fd: int) -> None:
-    """Lock a device as a writer of a part, who shares the device with writers of other parts: no guest starts on it.
+    """Lock a device as a writer of a part, shared with writers of other parts: no guest starts on the device.
 
     A guest does not share writing. A server of QEMU shares writing, but not changes of the size.
     """
@@ -48,9 +48,9 @@ def write_a_part(fd: int) -> None:
 
 
 def share(fd: int) -> None:
-    """Lock an image as a reader that shares everything: a process that wants the image alone sees the lock.
+    """Lock an image as a reader that shares everything: a process with an exclusive need sees the lock.
 
-    The lock refuses no other process. If a process has the image alone, or the file system has no locks, the image is
+    The lock refuses no other process. If the image is locked exclusively, or the file system has no locks, the image is
     read without a lock.
     """
     with suppress(OSError):
@@ -61,7 +61,7 @@ def own(fd: int, what: str) -> None:
     """Lock an image as a writer that shares nothing, until the descriptor is closed: QEMU does not start on the image.
 
     Raises:
-        JobFailed: QEMU has the image open (EBUSY), or a job of ours reads it.
+        JobFailed: QEMU has the image open (EBUSY), or a job of ours reads the image.
     """
     try:
         kernel.lock_shared(fd, _USED, _COUNT)
@@ -79,13 +79,13 @@ def own(fd: int, what: str) -> None:
 
 
 def expect_closed(fd: int, what: str) -> None:
-    """Refuse an image that QEMU has open. Raises JobFailed (EBUSY)."""
+    """Refuse an image opened by QEMU. Raises JobFailed (EBUSY)."""
     if is_open(fd):
         raise JobFailed(errno.EBUSY, f"{what} is in use: QEMU has it open")
 
 
 def free(fd: int) -> None:
-    """Release all locks of this descriptor; closing releases them too, unless a child has a copy of the descriptor."""
+    """Release all locks of this descriptor; a close is not enough while a child has a copy."""
     with suppress(OSError):
         kernel.unlock(fd, _USED, _EVERY)
 

@@ -19,7 +19,7 @@ RENAME_EXCHANGE: Final = 2
 WAIT_BEFORE, WRITE, WAIT_AFTER = 1, 2, 4  # sync_file_range
 _FICLONE: Final = 0x40049409
 _FICLONERANGE: Final = 0x4020940D
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # of an inode: lsattr and chattr
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # flags of an inode: lsattr and chattr
 _NO_COPY_ON_WRITE: Final = 0x00800000
 _SECTOR_SIZE: Final = 0x1268  # BLKSSZGET
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02
@@ -73,12 +73,12 @@ def openat2(dirfd: int, name: str, flags: int, resolve: int) -> int:
 
 
 def rename_noreplace(dirfd: int, old: str, new: str) -> None:
-    """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` if the file system cannot do it."""
+    """Rename within one directory; ``EEXIST`` if the new name is taken, ``EINVAL`` if not supported."""
     _check(_renameat2(dirfd, os.fsencode(old), dirfd, os.fsencode(new), RENAME_NOREPLACE), new)
 
 
 def rename_exchange(dirfd: int, one: str, other: str) -> None:
-    """Exchange the names of two files of one directory; ``EINVAL`` if the file system cannot do it."""
+    """Exchange the names of two files of one directory; ``EINVAL`` if not supported."""
     _check(_renameat2(dirfd, os.fsencode(one), dirfd, os.fsencode(other), RENAME_EXCHANGE), other)
 
 
@@ -93,7 +93,7 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
 
 def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data``. A single call of the kernel may write less, above all on a disk that is almost full."""
+    """Write the whole ``data``. A single call of the kernel may write less, above all on an almost full disk."""
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         n = os.pwrite(fd, memoryview(data)[done:], offset + done)
@@ -118,7 +118,7 @@ def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def allocate(fd: int, offset: int, length: int) -> None:
-    """Reserve the space of a range; ``EOPNOTSUPP`` if the file system cannot do it."""
+    """Reserve the space of a range; ``EOPNOTSUPP`` if not supported."""
     _check(_fallocate(fd, 0, offset, length))
 
 
@@ -130,9 +130,9 @@ def cached_pages(fd: int, offset: int, length: int) -> int:
 
 
 def write_back(fd: int) -> None:
-    """Write the dirty pages of an open file to its disk and wait: afterwards no process has one mapped as writable.
+    """Write the dirty pages of an open file to disk and wait: afterwards no process has a page mapped as writable.
 
-    If no page is dirty, nothing is done, and nothing waits on a file system that is frozen.
+    Without dirty pages nothing is done, and nothing waits on a frozen file system.
     """
     span, stat = _CacheRange(0, 0), _CacheStat()  # the length 0: up to the end
     if _syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(stat), 0) < 0 or stat.dirty or stat.writeback:
@@ -150,7 +150,7 @@ def clone_range(target: int, source: int, length: int) -> None:
 
 
 def like_its_source(target: int, source: int) -> None:
-    """Give an empty file its source's copy-on-write flag: Btrfs clones only between files whose flags agree."""
+    """Give an empty file the copy-on-write flag of its source: Btrfs clones only between files with equal flags."""
     flags = struct.unpack("i", fcntl.ioctl(source, _GET_FLAGS, bytes(4)))[0]
     if flags & _NO_COPY_ON_WRITE:
         fcntl.ioctl(target, _SET_FLAGS, struct.pack("i", flags & _NO_COPY_ON_WRITE))
@@ -194,17 +194,17 @@ def birth_time(fd: int) -> int:
 def is_unchangeable(fd: int) -> bool:
     """Whether an open file or directory is known to be immutable or append-only (``chattr +i``, ``+a``).
 
-    No user, root included, can rename or remove such a file, or the content of such a directory.
+    No user, root included, can rename or remove an immutable file, or the content of an immutable directory.
     """
     room = _statx(fd, 0)
     return bool(struct.unpack_from("Q", room, 8)[0] & _UNCHANGEABLE)
 
 
 def lock_shared(fd: int, offset: int, length: int = 1) -> None:
-    """Take a shared record lock of the open file description (F_OFD_SETLK), which ends with its last descriptor.
+    """Take a shared record lock of the open file description (F_OFD_SETLK), held until the last descriptor is closed.
 
     Raises:
-        BlockingIOError: another process has an exclusive lock on one of the bytes.
+        BlockingIOError: a process has an exclusive lock on some of the bytes.
     """
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, offset, length, 0))
 

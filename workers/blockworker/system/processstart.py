@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-_FIELD: Final = 19  # of ``starttime``, counted from the state behind the name (proc_pid_stat(5))
+_FIELD: Final = 19  # index of ``starttime``, counted from the state behind the name (proc_pid_stat(5))
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 _WALL_TIME: Final = 1e9  # seconds; earlier versions noted the wall time of the start: no machine runs for so long
 

@@ -1,6 +1,6 @@
-"""Devices and files that share bytes with a block device, opened: QEMU locks only the device that it was given.
+"""Devices and files that share bytes with a block device, opened: QEMU locks only the given device.
 
-A guest that has a whole disk open locks none of its partitions, and a guest on a partition does not lock the disk.
+A guest on a whole disk locks no partition of the disk, and a guest on a partition does not lock the disk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The calls of a process that do not return, and the paths of the calls, as the kernel shows them in ``/proc``.
+"""Calls of a process that do not return, with their paths, as the kernel shows calls in ``/proc``.
 
-``/proc/PID/task/TID/syscall`` shows the call that a thread waits in, with its arguments: nearly every call that can
-hang on a file system has a descriptor or a path as its first argument. The process itself can read the file and, if the
-kernel allows the process to be traced, its parent can.
+``/proc/PID/task/TID/syscall`` shows the call in which a thread waits, with arguments: nearly every call that can hang
+on a file system has a descriptor or a path as first argument. The process itself can read the file and, if the kernel
+allows the process to be traced, the parent can.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COPY_RANGE: Final = {"x86_64": 326, "aarch64": 285}  # copy_file_range: the thi
 
 @dataclass(frozen=True, slots=True)
 class KernelCall:
-    """A call that a thread is in. ``text``: the kernel's line, which is constant as long as the call lasts."""
+    """A thread's current call. ``text``: the kernel's line, constant as long as the call lasts."""
 
     pid: int
     tid: int
@@ -37,14 +37,14 @@ class KernelCall:
 
 @dataclass(frozen=True, slots=True)
 class StandingCall:
-    """A call that has not returned for some time: its path, and for how many seconds the watch has seen it."""
+    """A call that has not returned for some time: the path, and for how many seconds the watch has seen the call."""
 
     path: str
     seconds: float
 
 
 class Watch:
-    """Notices calls that last, by comparing them with the calls seen before. For use by a single thread."""
+    """Notices lasting calls, by comparing calls with the calls seen before. For use by a single thread."""
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience, self._clock = patience, clock
@@ -60,7 +60,7 @@ class Watch:
 
 
 def path_calls(pid: int) -> Iterator[KernelCall]:
-    """The calls on paths that threads of a process and of its descendants are in now."""
+    """The current calls on paths of all threads of a process and of its descendants."""
     try:
         tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except (FileNotFoundError, ProcessLookupError):

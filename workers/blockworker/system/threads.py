@@ -1,8 +1,8 @@
-"""Threads that a worker cannot do without: if such a thread ends by an unexpected error, its process ends.
+"""Vital threads of a worker: if a vital thread ends by an unexpected error, the process ends.
 
-A process without one of its threads looks alive and does only a part of its work, for ever. A process that has ended is
-started anew by systemd or ``up``, and its unfinished work is found and finished as after any other death. Rule: every
-thread that outlives one errand is made by this module.
+A process without a vital thread looks alive and does only a part of its work, for ever. A process that has ended is
+started anew by systemd or ``up``, and unfinished work is found and finished as after any other death. Rule: every
+thread that outlives an errand is made by this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-SOFTWARE: Final = 70  # the exit code of a process that ends for an internal fault, as in sysexits.h
+SOFTWARE: Final = 70  # the exit code of a process after an internal fault, as in sysexits.h
 
 
 def vital(target: Callable[[], object], name: str) -> threading.Thread:
@@ -26,7 +26,7 @@ def vital(target: Callable[[], object], name: str) -> threading.Thread:
         try:
             target()
         except BaseException as error:
-            if sys.is_finalizing():  # the process ends anyway, and takes its modules from under the thread
+            if sys.is_finalizing():  # the process ends anyway, and unloads its modules under the thread
                 return
             end_process(f"thread {name} has ended: {type(error).__name__}: {error}", error)
 

@@ -1,9 +1,9 @@
-"""Work on several members at once, whose waits for the disk are shared.
+"""Work on several members at once, with shared waits for the disk.
 
-The work on one member is a generator. Before a step that needs something durable, the generator yields the files and
-directories in question. ``do_together`` brings every member up to its next yield, makes the yielded files of every
-member durable at once, and goes on. A disk makes a hundred small files durable in little more time than one, if asked
-for them at the same time: one after the other took 3.4 ms each on ext4, sixteen at a time 0.3 ms.
+The work on a member is a generator. Before a step that needs durable files, the generator yields the files and
+directories in question. ``do_together`` brings every member up to the next yield, makes the yielded files of every
+member durable at once, and goes on. A disk makes a hundred small files durable in little more time than a single file,
+if asked at the same time: one after the other took 3.4 ms each on ext4, sixteen at a time 0.3 ms.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ T = TypeVar("T")
 Durably: TypeAlias = Generator[Sequence[int], None, T]  # yields open files; T: the result
 
 _THREADS: Final = 16  # syncs at a time
-_ALONE: Final = 3  # files that are made durable one after the other: threads would take longer
+_ALONE: Final = 3  # files made durable in sequence: threads would take longer
 
 
 def do_alone(work: Durably[T]) -> T:
-    """Do the work on one member alone; return its result."""
+    """Do the work on one member alone; return the result."""
     end = do_together([work])[0]
     if isinstance(end, Exception):
         raise end
@@ -33,9 +33,9 @@ def do_alone(work: Durably[T]) -> T:
 
 
 def do_together(works: Iterable[Durably[T]], seconds: float = math.inf) -> list[T | Exception]:
-    """Do the work on every member, to its end; return every member's result, or the error that ended its work.
+    """Do the work on every member, to the end; return every member's result, or the error of the work.
 
-    Only members whose work can begin within ``seconds`` are begun, but at least one; the rest is not in the result. A
+    Only work that can begin within ``seconds`` is begun, but at least for one member; the rest is not in the result. A
     file that cannot be made durable is an error (OSError) of the members that named the file, and of no other member.
     """
     begun: list[Durably[T]] = []

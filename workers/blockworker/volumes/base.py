@@ -76,8 +76,8 @@ class Target(Protocol):
         """Make the range read as zeros, as a hole if possible, without writing data.
 
         A slow target yields an empty part ``(here, here)`` now and then: the caller obeys orders at these points.
-        Returns the parts ``(start, end)`` that only data can make zeros; the caller writes zeros to them, at the speed
-        allowed for the job. None: nothing is left to do.
+        Returns the parts ``(start, end)`` where zeros need data; the caller writes zeros there, at the speed allowed
+        for the job. None: nothing is left to do.
         """
 
     def flush(self) -> None:
@@ -98,8 +98,8 @@ class VolumeDriver(VolumeKind, Protocol):
     """A kind of volume from another package: an entry point of the group ``blockjobs.volumes``.
 
     The entry point has the name of the ``driver`` key, and is a class without arguments. A target of the kind is
-    written in place: commit and abort have only the meaning that the class gives them, and a job that fails leaves its
-    writes behind.
+    written in place: the class alone defines the meaning of commit and abort, and a failed job leaves its writes
+    behind.
     """
 
     def open_source(self, keys: Mapping[str, Any], roots: Roots) -> Source:

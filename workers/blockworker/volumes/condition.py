@@ -1,8 +1,8 @@
-"""The identity of a source as one value: the file or device, its size, and its condition.
+"""The identity of a source as one value: the file or device, the size, and the condition.
 
-The identity is taken at OPEN, stored with the job, and taken again by every attempt before and after its copy. The
-comparison always shows another file or device, and another size; the absence of writes is known only if time stamps
-prove it.
+The identity is taken at OPEN, stored with the job, and taken again by every attempt before and after the copy. The
+comparison always shows a replaced file or device, and a new size; the absence of writes is known only with the proof of
+time stamps.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from blockworker.system import kernel
 from blockworker.system.filesystem import kind_of
 from blockworker.system.identity import same_thing, which_device, which_file
 
-# Differences other than a write. No policy lets a job go on then: its target belongs to another source.
+# Differences other than a write. No policy lets a job go on then: the target belongs to another source.
 REPLACED: Final = ("another file", "another device", "another layer", "size")
 
 
 class Proof(StrEnum):
-    """The evidence that a file was not written to between two looks."""
+    """The evidence against a write to a file between two looks."""
 
     TIMES = "times"  # mtime and ctime are unchanged: every write moves them
     CONTENT = "content"  # only an unchanged content: a write through a shared mapping moves no time
     NOTHING = "nothing"
 
 
-# Kinds of file systems, with their evidence. Any other kind proves nothing: FAT has no ctime, and a file system of the
-# network is written by other machines, whose writes are seen late. tmpfs has no writeback: a page of a shared mapping
-# stays writable for ever. overlayfs may lie on a tmpfs.
+# Kinds of file systems, with the evidence. Any other kind proves nothing: FAT has no ctime, and writes of other
+# machines to a file system of the network are seen late. tmpfs has no writeback: a page of a shared mapping stays
+# writable for ever. overlayfs may lie on a tmpfs.
 _PROOFS: Final[Mapping[str, Proof]] = {
     **dict.fromkeys(("ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs"), Proof.TIMES),
     **dict.fromkeys(("tmpfs", "ramfs", "overlayfs"), Proof.CONTENT),
@@ -65,14 +65,14 @@ class Identity:
     layers: tuple[Identity, ...] = ()
 
     def changed(self, other: Identity) -> str | None:
-        """The difference to ``other``: ``""`` for none, None if no difference is seen, but its absence is not proved.
+        """The difference to ``other``: ``""`` for a proven equality, None if nothing differs but nothing is proven.
 
-        A word of ``REPLACED``: another file or device, or another size. Any other word: the source was written to.
+        A word of ``REPLACED``: a replaced file or device, or a new size. Any other word: the source was written to.
         """
         return _first(self._replaced(other), self.layers_changed(other), _written(self, other))
 
     def layers_changed(self, other: Identity) -> str | None:
-        """The same as ``changed``, for the layers below alone."""
+        """The difference as in ``changed``, for the layers below alone."""
         if not (self.which and other.which):  # a record without these fields
             return None if self.layers or other.layers else ""
         if len(self.layers) != len(other.layers) or not all(map(_same, self.layers, other.layers)):
@@ -80,7 +80,7 @@ class Identity:
         return _first(*(_written(*pair, below=True) for pair in zip(self.layers, other.layers, strict=True)))
 
     def proved_by_content(self) -> bool:
-        """Whether the content has to be compared: some time stamps prove nothing, and all other stamps are proof."""
+        """Whether the content has to be compared: some time stamps prove nothing, and the rest are proof."""
         proofs = {each.proof for each in (self, *self.layers)}
         return Proof.CONTENT in proofs and Proof.NOTHING not in proofs
 
@@ -117,7 +117,7 @@ def _first(*found: str | None) -> str | None:
 
 
 def _written(one: Identity, other: Identity, *, below: bool = False) -> str | None:
-    """The time stamp (or size, for a layer below) that shows a write to a file."""
+    """The time stamp (or size, for a layer below) with the trace of a write to a file."""
     if (one.kind, other.kind) != ("file", "file"):
         return None
     for name in ("mtime_ns", "ctime_ns", "size"):
@@ -134,14 +134,14 @@ def _same(one: Identity, other: Identity) -> bool:
 
 
 def identity_of(fd: int, path: str, *, still: bool = False) -> Identity:
-    """The identity of an open file or device. ``still``: the file is ours, and no process writes to it.
+    """The identity of an open file or device. ``still``: the file is ours, and no process writes to the file.
 
-    The time stamps of a file prove that it was not written only if the next write moves them. Therefore its dirty pages
-    are written back first, or a program with a mapped page could write to the file without moving a stamp; and after a
-    very recent write, the function waits until the clock of the stamps goes on.
+    The time stamps of a file exclude a write only if the next write moves them. Therefore dirty pages are written back
+    first, or a program with a mapped page could write to the file without moving a stamp; and after a very recent
+    write, the function waits until the clock of the stamps goes on.
 
     Raises:
-        JobFailed: the file system, or its server, gives no answer about the file.
+        JobFailed: the file system, or the server, gives no answer about the file.
     """
     try:
         return _identity_of(fd, path, still=still)

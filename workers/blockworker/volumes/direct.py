@@ -1,7 +1,7 @@
 """Reads of the medium itself: past the page cache if possible, else after dropping the range from the cache.
 
 The page cache of a mounted device is not the cache of its files: a page read earlier from the device is not updated
-when a file system writes the block. And a page read before a disk went bad proves nothing.
+when a file system writes the block. A page read before a disk went bad proves nothing.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class FormatSource:
         return identity_of_image(self._layers.files, self.size)
 
     def allocated(self) -> None:
-        """Not known quickly: QEMU needs a second per GiB of some images to find the data."""
+        """None: a quick answer is not possible, as QEMU needs a second per GiB of some images."""
 
     def close(self) -> None:
         if self._layers.files:

@@ -23,7 +23,7 @@ _QED: Final = b"QED\0"
 _DATA_NAME: Final = 0x44415441  # the extension of a qcow2's header with the name of the data file
 TEXT: Final = b"# Disk DescriptorFile"  # the first bytes of a vmdk whose data lies in other files
 WHOLE_KINDS: Final = ("monolithicSparse", "streamOptimized")  # the kinds of vmdk in a single file
-_DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # of qcow2's incompatible features
+_DIRTY, _CORRUPT, _DATA_FILE, _EXTENDED = 1, 2, 4, 16  # bits of qcow2's incompatible features
 _LONGEST: Final = 64 << 10  # bytes of a vmdk's descriptor that are read
 _PARENT: Final = re.compile(rb'^\s*parentFileNameHint\s*=\s*"(.+?)"', re.MULTILINE)
 _EXTENT: Final = re.compile(rb'^\s*(?:RW|RDONLY)\s+\d+\s+\w+\s+"(.+?)"', re.MULTILINE)

@@ -61,10 +61,10 @@ def is_written(volume: Volume, roots: Roots) -> bool:
 
 
 def is_torn(spec: JobSpec, roots: Roots) -> bool:
-    """Whether a cut made now would lack writes that a guest believes complete: QEMU has them in its memory.
+    """Whether a cut made now would lack writes that a guest believes complete: QEMU has them in memory.
 
-    This is true for an image of a format that QEMU has open for writing, unless a ``quiesce`` command makes QEMU write
-    them. Writes to a raw image are in its file, or in the page cache, and thereby in a cut.
+    True for an image of a format opened by QEMU for writing, unless a ``quiesce`` command makes QEMU write the data.
+    Writes to a raw image are in the file, or in the page cache, and thereby in a cut.
     """
     if spec.options.get("quiesce") or volumespec.formatted(spec.source.volume) is None:
         return False
@@ -112,7 +112,7 @@ def _free(fd: int) -> bool:
             return True
         except OSError as error:
             if error.errno != errno.EBUSY:
-                return True  # not to be known
+                return True  # no answer is possible
         if left:
             time.sleep(_REST)
     return False
@@ -139,18 +139,18 @@ class _Watched:
     called: str
     still: bool  # no process may write to the file
     mixed: bool  # if a process writes
-    numbers: frozenset[str]  # of a device, and of its partitions
+    numbers: frozenset[str]  # MAJOR:MINOR of a device and of its partitions
     relatives: tuple[int, ...]  # descriptors of devices that share bytes with the device
 
     def is_written(self) -> bool:
-        """Whether QEMU writes to the file or to bytes shared with it; a part-writing job of ours shares its lock."""
+        """Whether QEMU writes to the file or to shared bytes; a part-writing job of ours shares the lock."""
         return image_locks.is_written(self.fd) or _any_guest_writes(self.relatives)
 
 
 class SourceWatch:
-    """The files and devices of a source, for one attempt: locked as QEMU locks its sources, sharing everything.
+    """The files and devices of a source, for one attempt: locked as QEMU locks sources, sharing everything.
 
-    A guest can therefore start on the source at any time; the attempt notices it by the writer's lock.
+    A guest can therefore start on the source at any time; the attempt notices the guest by the writer's lock.
     """
 
     def __init__(self, volume: Volume, roots: Roots, *, live: bool = False, cut: bool = False) -> None:

@@ -27,7 +27,7 @@ _READ, _WRITE, _DISCONNECT, _FLUSH, _ZERO, _STATUS = 0, 1, 2, 3, 6, 7
 _DONE, _NONE, _DATA, _HOLE, _STATES, _FAILED = 1, 0, 1, 2, 5, 1 << 15  # chunks; errors have the highest bit
 _LONGEST: Final = 1 << 16  # bytes of a text or of an option's answer
 _MOST_STATES: Final = 1 << 24  # bytes of an answer about allocation
-_ZERO_STATE: Final = 2  # of base:allocation: reads as zeros
+_ZERO_STATE: Final = 2  # flag of base:allocation: reads as zeros
 
 
 class NbdError(Exception):
@@ -55,7 +55,7 @@ class NbdState(NamedTuple):
 
 
 class Connection:
-    """One connection; owns the socket. Not thread-safe.
+    """One connection; owns the socket. For one thread at a time.
 
     A reply that does not match its request exactly breaks the connection: later bytes could be misread. From then on
     every request raises the same ``NbdServerGone``.

@@ -1,7 +1,7 @@
-"""The media and byte ranges below a file or a device, to find volumes that share bytes.
+"""The media and byte ranges below a file or a device, to find volumes with shared bytes.
 
-A partition lies on its disk, a mapping or an array on its members, a loop device on its file, a file on the device that
-holds its file system. Facts: the kernel's ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block) and proc(5).
+A partition lies on a disk, a mapping or an array on the member devices, a loop device on a file, a file on the device
+of the file system. Facts: the kernel's ``/sys/dev/block`` (Documentation/ABI/stable/sysfs-block) and proc(5).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blockworker.system.identity import backing_file, identify
 
 _SECTOR: Final = 512  # bytes; the unit of sysfs for every device
 _LAST: Final = 1 << 63  # behind the last byte of any medium
-# Prefixes of unique device names: two paths of one disk share the name, and no other device has it.
+# Prefixes of unique device names, equal only for two paths of the same disk.
 _UNIQUE: Final = ("wwid:", "device/wwid:", "dm/uuid:", "md/uuid:")
 
 
@@ -46,7 +46,7 @@ class Span:
 
 
 def meet(one: Iterable[Span], other: Iterable[Span]) -> bool:
-    """Whether two volumes share bytes: they are the same, one contains the other, or their ranges overlap."""
+    """Whether two volumes share bytes: equal volumes, a volume within the other, or overlapping ranges."""
     others = list(other)
     return any(span.meets(beside) for span in one for beside in others)
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from blockworker.volumes.headers import Qcow2
 
-_OFFSET = 0x00FFFFFFFFFFFE00  # of an entry: the position of a table, or of a cluster of data
+_OFFSET = 0x00FFFFFFFFFFFE00  # bits of an entry: the position of a table or a data cluster
 _IN_USE = 1 << 63  # the cluster has no other user: the topmost bit of an entry
-_SUBCLUSTERS = 32  # of a cluster whose entry has a bitmap
+_SUBCLUSTERS = 32  # subclusters of a cluster with a bitmap in the entry
 
 
 def cut_data(fd: int, header: Qcow2, length: int, seconds: float) -> str:

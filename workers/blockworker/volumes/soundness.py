@@ -1,4 +1,4 @@
-"""Soundness of images of a format: their headers, their tables, and QEMU's own check of them, in the cage.
+"""Soundness of images of a format: headers, tables, and QEMU's own check of the tables, in the cage.
 
 Unused allocated clusters (leaks) are no damage.
 """
@@ -107,11 +107,11 @@ def damage_of(
 ) -> list[str]:
     """Faults of one open image, without the layers below; [] for none.
 
-    ``crashed``: a writer left the image in the middle of its work: a dirty qcow2 is in order, and the counts found by
+    ``crashed``: a writer left the image in the middle of a change: a dirty qcow2 is in order, and the counts found by
     QEMU's check mean nothing. ``locks``: as for ``ImageTool``; ``idle``: as for ``run_tool``.
 
     Raises:
-        JobFailed: ETIMEDOUT, the check took longer than ``seconds``; another code: the image could not be read.
+        JobFailed: ETIMEDOUT, the check took longer than ``seconds``; any different code: the image could not be read.
     """
     name, length = label(image), _length(fd)
     if image.driver == "vmdk":
@@ -180,7 +180,7 @@ def notes_on(volume: Volume, open_: Open) -> tuple[str, ...]:
 def _raws(
     volume: Volume | None, what: str = "source {} is copied"
 ) -> Iterator[tuple[FileVolume | DeviceVolume, str]]:  # fmt: skip
-    """Files and devices of a volume, and of its layers, that are read as raw bytes, with their names in messages."""
+    """Files and devices read as raw bytes, of a volume and of the layers below, with names for messages."""
     match volume:
         case FileVolume() | DeviceVolume():
             yield volume, what.format(volume.filename)

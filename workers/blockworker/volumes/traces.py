@@ -19,7 +19,7 @@ class Traces:
         """Mark the bytes of a write that is about to begin."""
         if self._marks is not None and length:
             first, last = offset // self._unit, -(-(offset + length) // self._unit)
-            self._marks[first:last] = b"\1" * (last - first)  # of the same length: one step of the interpreter
+            self._marks[first:last] = b"\1" * (last - first)  # equal length: one step of the interpreter
 
     def may_hold(self, offset: int, length: int) -> bool:
         """Whether these bytes may be anything else than zeros."""

@@ -19,8 +19,8 @@ from blockworker.system import kernel
 from blockworker.system.cage.limits import PATIENCE
 from blockworker.volumes.headers import Vmdk, reading_tables
 
-_MOST_TABLES: Final = 128 << 20  # of a directory; QEMU takes no larger directory
-_MOST_ENTRIES: Final = 512  # of a table; QEMU takes no larger table
+_MOST_TABLES: Final = 128 << 20  # tables of a directory; QEMU takes no larger directory
+_MOST_ENTRIES: Final = 512  # entries of a table; QEMU takes no larger table
 _PIECE: Final = 1 << 20  # bytes that are read at once
 
 

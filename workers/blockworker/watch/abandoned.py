@@ -1,6 +1,6 @@
-"""Settlement on an abandoned host that is back: members that ended without the host, and their files.
+"""Settlement on an abandoned host after the host's return: members ended without the host, and files of the members.
 
-The decision of a transaction is carried out as usual, from the journals alone; no other process waits for it.
+The decision of a transaction is carried out as usual, from the journals alone; no process waits for the result.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TOMBSTONE: Final = 7 * 24 * 3600.0  # seconds a tombstone stays: no message come
 
 
 def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[TxnId]:
-    """Settle beneath one write root every transaction that was ended without this host.
+    """Settle beneath one write root every transaction ended without this host.
 
-    Returns the transactions that have nothing left beneath that root. Devices lie beneath no root, and are settled with
-    the first root; ``path`` "": the host has no root.
+    Returns the transactions with nothing left beneath the root. Devices lie beneath no root, and are settled with the
+    first root; ``path`` "": the host has no root.
     """
     done = []
     for txn in answers.abandoned():
@@ -56,9 +56,9 @@ def settle(answers: Answers, roots: Roots, highest: Highest, path: str) -> list[
 
 
 def visit_root(roots: Roots, path: str) -> None:
-    """Take over the news of a write root: its file system, records of earlier versions, and its return."""
+    """Take over the news of a write root: the file system, records of earlier versions, and a return of the root."""
     try:
-        # without a state directory, earlier versions had the same records beneath the first root
+        # without a state directory, the content of the first root is as in earlier versions
         if roots.config.state:
             roots.remember_root(path)
         devices.carry_over(roots, path)
@@ -90,9 +90,9 @@ def sweep_roots(roots: Roots) -> None:
 
 
 def sweep_root(roots: Roots, path: str) -> dict[str, str]:
-    """Close settled journals that are still open beneath a write root, and remove old tombstones.
+    """Close settled journals still open beneath a write root, and remove old tombstones.
 
-    Journals are handled one by one; returns the journals that could not be handled, with their errors.
+    Journals are handled one by one; returns the failed journals with the errors.
     """
     aside = Quarantine()
     aside.handle(f"sweep of write root {path}", partial(_sweep, roots, path, aside))

@@ -1,7 +1,7 @@
-"""The heartbeat of one of a host's two workers: a beat in three seconds, a refusal to share a name, and a last word.
+"""The heartbeat of a host's worker: a beat in three seconds, a refusal to share a name, and a last word.
 
-A worker that was stopped for a while may find its name taken by another machine when it goes on. Before it takes a
-message, it needs an answered beat that is younger than a takeover takes.
+After a stop for a while, a worker may find the host's name taken by another machine. Before the worker takes a message,
+an answered beat younger than the time of a takeover is needed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from blockworker.system.threads import end_process, vital
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 3.0  # seconds
-SECOND: Final = 1.0  # seconds from the first beat to the second: a host judged as down is up when its counter moves
+SECOND: Final = 1.0  # seconds from the first beat to the second: a host judged as down is up when the counter moves
 CURRENT: Final = 9.0  # seconds for which a beat vouches for the name
 TAKEOVER: Final = 12.0  # seconds another machine's counter must stand still before this one may take the name
 _AGAIN: Final = 0.2  # seconds between two checks for a beat of the main process
 
 
 class Heartbeat:
-    """Beats for one worker. ``more``: facts that change, asked for at every beat; ``more`` must not touch a path.
+    """Beats for one worker. ``more``: changing facts, asked for at every beat; ``more`` must not touch a path.
 
     Make the heartbeat before the worker forks: the children then see when the last beat was answered.
     """
@@ -48,7 +48,7 @@ class Heartbeat:
         self._machine, self._process = machine.machine_name(config), machine.this_process().text
         self._facts: dict[str, Any] = dict(facts()) if worker is WorkerName.STEPS else {}
         self._aside = Quarantine()
-        self._answered = SharedTime()  # the time of sending of the last beat that was answered
+        self._answered = SharedTime()  # the time of sending of the last answered beat
         self._stop = threading.Event()
         self._thread = vital(self._follow, "heartbeat")
 
@@ -93,7 +93,7 @@ class Heartbeat:
     # --- before a message is taken ------------------------------------------------------------------------
 
     def is_current(self) -> bool:
-        """Whether a beat was answered so recently that no other machine can have taken the name since."""
+        """Whether a beat was answered so recently that no machine can have taken the name since."""
         return boottime() - self._answered.read() <= CURRENT
 
     def renew(self) -> None:
@@ -123,12 +123,12 @@ class Heartbeat:
         self._answered.write(at)
 
     def _has_ended(self, holder: Holder) -> bool:
-        """Whether the holder of the name was a process of this machine that has ended."""
+        """Whether the holder of the name was a process of this machine and has ended."""
         process = WorkerProcess.parse(holder.process)
         return holder.machine == self._machine and process is not None and machine.is_gone(process)
 
     def _changing(self) -> dict[str, Any]:
-        """The facts that change. An error of a fact does not stop the beat: a silent host would be given up."""
+        """The changing facts. An error of a fact does not stop the beat: a silent host would be given up."""
         found = self._aside.part("the changing facts of this host", self._packable)
         return {"aside": bounded_aside(self._aside.told())} if found is None else found
 
@@ -138,9 +138,11 @@ class Heartbeat:
         return found
 
     def _beat_or_end(self) -> None:
-        """Send one beat. If another machine has the name by now, its orders count and this process ends.
+        """Send one beat.
 
-        A registry that came back older may name an ended worker of this machine: this worker takes its place.
+        If another machine has the name by now, this process ends: orders for the host go to the other machine.
+
+        A registry restored from an older state may name an ended worker of this machine: this worker takes its place.
         """
         seen: dict[WorkerName, str] = {}
         while True:

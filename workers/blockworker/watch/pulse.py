@@ -1,10 +1,10 @@
 """A worker that beats and takes no message: the worker notices the fault itself, and ends, to be started again.
 
-The consumer of messages can be dead while the process lives: its connection to the broker is cut without an error, a
+The consumer of messages can be dead while the process lives: the connection to the broker is cut without an error, a
 process of the pool is frozen, a thread waits for ever. If messages wait, none was taken for a while and a process of
-the worker is free, the worker sends a message to itself (a pulse), and another pulse at every later check. A pulse that
-is taken proves that the worker is well, and that the waiting message was lost or has just come. Only pulses that are
-never taken prove that the consumer is dead.
+the worker is free, the worker sends a message to itself (a pulse), and another pulse at every later check. A taken
+pulse proves the worker well: the waiting message was lost or has just come. Only pulses never taken prove the consumer
+dead.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ class LastTaken:
 class Pulse:
     """Checks one worker. ``waits``: whether messages for this worker wait; raises redis.RedisError.
 
-    ``send``: sends a pulse.
-
-    ``free``: whether a process of this worker could take a message. ``end``: ends this process, and logs the reason.
+    ``send``: sends a pulse. ``free``: whether a process of this worker could take a message. ``end``: ends this
+    process, and logs the reason.
     """
 
     def __init__(self, taken: LastTaken, waits: Callable[[], bool], send: Callable[[], None]) -> None:

@@ -1,10 +1,10 @@
-"""The watcher: releases dead attempts of its host, kills attempts whose end was ordered, and sweeps.
+"""The watcher: releases dead attempts of a host, kills attempts under an order to end, and sweeps.
 
 A sweep closes the journals of settled transactions, and removes old ones. The watcher is a thread of the steps worker's
-main process and needs no slot: a takeover never waits for a slot held by a zombie. A job is released only after its old
-process is gone: then its flock is free, and the fence is real. Rule: only a process that runs the very attempt is
-killed for the attempt. Claims are handled one by one: a claim that cannot be handled is put aside, and does not keep
-other claims from being released.
+main process and needs no slot: a takeover never waits for a slot held by a zombie. A job is released only after the old
+process is gone: then the flock is free, and the fence is real. Rule: only a process that runs the very attempt is
+killed for the attempt. Claims are handled one by one: a claim that cannot be handled is put aside, and does not delay
+the release of other claims.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ class Unkillable(BlockjobsError):
 class Watcher:
     """Watches one host.
 
-    ``tidy``: has the host tidied at the start, after an absence of Redis, and now and then; never hangs.
-
-    Without ``tidy`` the watcher itself sweeps the write roots, which is no good on file systems that may hang.
+    ``tidy``: has the host tidied at the start, after an absence of Redis, and now and then; never hangs. Without
+    ``tidy`` the watcher itself sweeps the write roots: unsuitable for file systems that may hang.
     """
 
     def __init__(self, attempts: Attempts, roots: Roots, tidy: Callable[[], None] | None = None) -> None:
@@ -85,12 +84,12 @@ class Watcher:
 
     @property
     def hanging(self) -> list[HangingPath]:
-        """The paths on which attempts of this host hang, as reported by the attempts."""
+        """The hanging paths of attempts on this host, as reported by the attempts."""
         known = [*self._known.values()]
         return [_hanging_path(standing, *standing.hangs) for standing in known if standing.hangs is not None]
 
     def look(self) -> None:
-        """Look once at every attempt of this host, without waiting for a process that cannot die."""
+        """Look once at every attempt of this host, without waiting for a process unable to die."""
         claims = {_item(claim): claim for claim in self._attempts.live()}
         for item in self.aside.told().keys() - claims.keys():
             if item.startswith(CLAIM):
@@ -111,7 +110,7 @@ class Watcher:
         self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
 
     def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, AttemptStanding] | None:
-        """Release a claim whose attempt is dead; if its end was ordered, kill its process and return the process."""
+        """Release a claim of a dead attempt; after an order to end, kill and return the attempt's process."""
         who, standing = claim.who(), claim.standing()
         self._known[claim.job] = standing
         if who.attempt != standing.attempt:  # claimed anew between the two reads, or the whole job is gone
@@ -135,10 +134,10 @@ class Watcher:
         return boottime() - self._cancelled.setdefault(standing.attempt, boottime()) > OBEY
 
     def _process(self, who: Who) -> psutil.Process | None:
-        """The process that runs an attempt; None if the process is gone, or no longer runs the attempt.
+        """The process of an attempt; None if the process is gone, or no longer runs the attempt.
 
-        A process that was killed while a thread of it hangs in the kernel looks like a zombie, and is not gone: its
-        locks are held, and its last call may still write.
+        A process killed while a thread hangs in the kernel looks like a zombie, and is not gone: the process still
+        holds locks, and the last call may still write.
         """
         if who.boot != self._boot:
             return None
@@ -152,7 +151,7 @@ class Watcher:
         return process if same and runs and not gone else None
 
     def _kill(self, standing: AttemptStanding, process: psutil.Process) -> None:
-        """Kill the process of an attempt; a process that survives is reported, once."""
+        """Kill the process of an attempt; a surviving process is reported, once."""
         if standing.attempt not in self._killed:
             self._killed[standing.attempt] = boottime()
             log.warning("job %s: killing process %d of its attempt", standing.job, process.pid)

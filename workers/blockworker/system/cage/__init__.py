@@ -1,6 +1,6 @@
-"""The cage: QEMU's tools run in it and can open no files except those that they were handed.
+"""The cage: QEMU's tools run in a cage and can open only the files handed to them.
 
-An image may name any file of its host, and has many ways to do so. ``volumes/headers.py`` reads the headers for good
+An image may name any file of the host, and has many ways to do so. ``volumes/headers.py`` reads the headers for good
 messages; the kernel, by Landlock and seccomp (``launch.py``), is the protection.
 """
 
@@ -21,7 +21,7 @@ from blockworker.system.cage import launch
 from blockworker.system.cage.limits import MEMORY
 
 PACKAGE: Final = "qemu-utils"  # the Debian package of the tools
-KEY: Final = "uncaged-formats"  # of host.toml
+KEY: Final = "uncaged-formats"  # the key of host.toml for tools without a cage
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,20 @@
-"""Start one of QEMU's tools in a process that can open no files except those that it was handed.
+"""Start one of QEMU's tools in a process that can open only the files handed to the tool.
 
     python -I -S launch.py PARENT ABI FILTER MEMORY LISTENER FILES PROGRAM ARGUMENT...
 
 Standard library only; run by its path.
 
-    PARENT    process id of the starter; the tool is killed (SIGKILL) when the thread that started it ends
+    PARENT    process id of the starter; the tool is killed (SIGKILL) when the starting thread ends
     ABI       version of Landlock to use; 0: none, any file may be opened
     FILTER    1: no socket can be made; 0: no filter of system calls
-    MEMORY    bytes of address space that the tool may use
+    MEMORY    bytes of address space for the tool
     LISTENER  descriptor that the tool finds as systemd's first one, or "-"
     FILES     descriptors that the tool may open again as /dev/fd/N, separated by commas, in the mode of the open
               descriptor: for reading, or for reading and writing
 
-The tool may also read and execute itself and libraries, and use /dev/null and /dev/urandom. Sources: landlock(7),
-seccomp(2), linux/landlock.h.
+The tool may also read and execute itself and libraries, and use /dev/null and /dev/urandom.
+
+Sources: landlock(7), seccomp(2), linux/landlock.h.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ FILES = {
     "/etc/ld.so.cache": READ_FILE,
     "/etc/ld.so.preload": READ_FILE,
     "/dev/urandom": READ_FILE,
-    # QEMU tries its locks on /dev/null: without it, QEMU takes POSIX locks, and closing any descriptor of a file drops
-    # those.
+    # QEMU tries its locks on /dev/null: without it, QEMU takes POSIX locks, dropped by closing any descriptor of a
+    # file.
     "/dev/null": READ_FILE | WRITE_FILE,
     # libnuma and glibc count processors: these files hold only numbers, and a missing file causes a warning.
     "/sys/devices/system/cpu/possible": READ_FILE,
@@ -59,7 +60,7 @@ MACHINES = {
 _IO_URING_SETUP = 425  # the same on every machine; no filter sees the operations of io_uring
 _X32 = 0x40000000  # from this number on: the calls of another table
 
-_PDEATHSIG, _GET_SECCOMP, _SET_SECCOMP, _NO_NEW_PRIVS = 1, 21, 22, 38  # of prctl
+_PDEATHSIG, _GET_SECCOMP, _SET_SECCOMP, _NO_NEW_PRIVS = 1, 21, 22, 38  # operations of prctl
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -99,10 +100,10 @@ def main(words: list[str]) -> None:
 
 
 def restrict_files(abi: int, files: list[int], program: str) -> None:
-    """Let this process and its descendants open only ``files`` and the paths listed at the top of this module."""
+    """Let this process and all descendants open only ``files`` and the paths listed at the top of this module."""
     every = (1 << RIGHTS.get(abi, 16)) - 1
     handled = [every, TCP[1] if abi >= TCP[0] else 0, SCOPES[1] if abi >= SCOPES[0] else 0]
-    attr = struct.pack("=QQQ", *handled)  # an older kernel takes the end that it does not know as long as the end is 0
+    attr = struct.pack("=QQQ", *handled)  # an older kernel accepts an unknown end if the end is 0
     ruleset = _call(_libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(len(attr)), 0))
     for fd in files:
         _allow(ruleset, fd, _rights_of(fd) & every)
@@ -139,7 +140,7 @@ def _allow(ruleset: int, fd: int, rights: int) -> None:
 
 
 def restrict_calls() -> None:
-    """Forbid this process and its descendants to make a socket, with any version of Landlock."""
+    """Forbid this process and all descendants to make a socket, with any version of Landlock."""
     machine, *numbers = MACHINES[os.uname().machine]
     denied = (*numbers, _IO_URING_SETUP)
     # struct sock_filter: code, jumps if true and if false, value. The last two lines: allow, and refuse with EACCES.
