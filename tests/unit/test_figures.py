@@ -33,7 +33,7 @@ SENTENCES = {
     "patience": (UNATTENDED, f"away for up to `--patience S` ({event_stream.PATIENCE:g} seconds)"),
     "gone": (UNATTENDED, f"ends its followers within {NUMBERS[round(2 * event_stream.RECORDS)]} seconds, with 6"),
     "a try": (UNATTENDED, f"A try takes at most {send.LIMIT:g} s;"),
-    "delays": (UNATTENDED, f"after {', '.join(DELAYS[:-1])} and {DELAYS[-1]} s the message is tried again, {TRIES} times"),
+    "delays": (UNATTENDED, f"after {', '.join(DELAYS[:-1])} and {DELAYS[-1]} s a new try follows, {TRIES} times"),
     "tries": (UNATTENDED, f"{TRIES} times in {MINUTES} minutes (`BLOCKJOBS_NOTIFY_DELAYS={DEFAULT.notify_delays}` is"),
     "apprise": (UNATTENDED, f"A coordinator says so in Redis each {lookout.LOOK:g} s."),
     "a look": (UNATTENDED, f"The coordinator looks every {lookout.LOOK:g} s,"),
