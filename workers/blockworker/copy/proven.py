@@ -24,7 +24,7 @@ _HOLE: Final = b""  # stands for the hash of a piece of zeros, which is not read
 
 
 class ProvenDigests:
-    """The digests of an image behind a descriptor, which becomes owned; ``root`` is the digest of the digests.
+    """The digests of an image behind a descriptor; owns the descriptor. ``root`` is the digest of the digests.
 
     Memory: 32 bytes for 32 GiB of the image, and 4 MiB. Any thread may call any method.
 

@@ -33,7 +33,7 @@ class Seen:
         return f"{self.file_system} ({self.kind}, mounted at {self.mount})"
 
     def is_same(self, now: Seen) -> bool:
-        """Whether ``now`` is the same directory: on the same file system and, for bind mounts, its same part."""
+        """Whether ``now`` is the same directory: the same file system and, for bind mounts, the same part of it."""
         if self.file_system != now.file_system:
             if (self.kind, self.mount) != (now.kind, now.mount):
                 return False

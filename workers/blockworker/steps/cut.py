@@ -257,7 +257,7 @@ class HostCut:
         return done
 
     def _fail(self, name: str, failed: JobFailed) -> None:
-        """Fail every member with a source quiesced by the command."""
+        """Fail every member whose source the command should have quiesced."""
         for member in self._quiet[name]:
             self.fail(member.spec.id, failed)
 

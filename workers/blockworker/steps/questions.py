@@ -187,8 +187,8 @@ class QuestionDesk:
     ) -> None:  # fmt: skip
         """Hand in a change; a change needs a permit unless ``free``.
 
-        A change is refused in time only if surely not begun and never to begin: the permit, which only one process can
-        take, is taken away from the change.
+        A change is refused in time only if the change has surely not begun and never will: the permit, which only one
+        process can take, is taken away from the change.
         """
         question = errand.words["question"]
         found: list[Any] = []

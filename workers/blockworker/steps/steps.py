@@ -77,9 +77,9 @@ class Steps:
             log.warning("transaction %s: %s: %s; it is rung for again", txn, step, busy)
 
     def _answer_unreadable(self, txn: TxnId, step: Step, members: Sequence[UnreadableMember]) -> None:
-        """Answer as failed for members with a record unreadable to this version.
+        """Answer as failed for members whose record this version cannot read.
 
-        A failed settle is owed until a version able to read the record does it.
+        A failed settle is owed until a version that can read the record does the settle.
         """
         if step == Step.SETTLE and not self._answers.decision(txn)[0]:
             return

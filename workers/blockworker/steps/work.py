@@ -153,7 +153,7 @@ class ErrandWork:
             return {"odd": [[words["path"], str(error)]], "lost": True, "after": None}
 
     def _replace(self, words: Words) -> dict[str, Any] | None:
-        """Replace a registry, reported as gone by a person, by the present registry."""
+        """Put the present registry in the place of a registry that a person says is gone."""
         _, _, incarnation = self._registry.answers.decision(TxnId(""))
         if not incarnation or not self._permitted(words):
             return None

@@ -1,8 +1,8 @@
 """Lasting names for files, file systems and devices, unchanged after a remount and a reboot.
 
-The kernel reuses ``st_dev`` at each mount, an inode number after the file is removed, and the name of a device at each
-boot. The names in this module come from properties of the object: the uuid of a file system, the file handle (inode
-number and generation), the serial number of a disk.
+The kernel gives out ``st_dev`` anew at each mount, an inode number as soon as a file is removed, and the name of a
+device at each boot. The names in this module come from properties of the object: the uuid of a file system, the file
+handle (inode number and generation), the serial number of a disk.
 """
 
 from __future__ import annotations
@@ -187,10 +187,10 @@ def identify(rdev: int, path: str) -> str:
 
 
 def which_device(rdev: int, path: str) -> str:
-    """The name of a block device: ``identify``, and further properties of the device for the case of equal names.
+    """The name of a block device: ``identify``, and the properties that tell two devices of the same name apart.
 
     The name of a partition includes the first sector, the name of a loop device the file behind the device, and the
-    name of a device without an own name the number that the kernel has given this disk since the boot.
+    name of a device without a name of its own the number that the kernel has given this disk since the boot.
     """
     place = _sys_of(rdev)
     name = identify(rdev, path)

@@ -33,7 +33,7 @@ def is_open(fd: int) -> bool:
 
 
 def is_kept(fd: int) -> bool:
-    """Whether a process has the image open and does not share everything: a guest that shares no disk does so."""
+    """Whether a process has the image open and does not share everything, as a guest does unless its disk is shared."""
     return kernel.locked(fd, _REFUSED, _COUNT)
 
 

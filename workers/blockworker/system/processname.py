@@ -1,4 +1,4 @@
-"""The name of a process of the copy worker: it shows the watcher, a separate process, which attempt the process runs.
+"""The name of a copy worker's process: the name shows the watcher, a separate process, the attempt that runs.
 
 The kernel keeps the name (``/proc/PID/comm``) and shows it to every user, in any state of the process; no disk is
 touched. Rule: a process has the name of an attempt from before the claim until after the attempt's end, and a process

@@ -1,8 +1,8 @@
 """The identity of a source as one value: the file or device, the size, and the condition.
 
 The identity is taken at OPEN, stored with the job, and taken again by every attempt before and after the copy. The
-comparison always shows a replaced file or device, and a new size; the absence of writes is known only with the proof of
-time stamps.
+comparison always shows a replaced file or device, and a new size; the absence of writes is known only if time stamps
+prove it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPLACED: Final = ("another file", "another device", "another layer", "size")
 
 
 class Proof(StrEnum):
-    """The evidence against a write to a file between two looks."""
+    """Evidence that a file was not written to between two looks."""
 
     TIMES = "times"  # mtime and ctime are unchanged: every write moves them
     CONTENT = "content"  # only an unchanged content: a write through a shared mapping moves no time
@@ -117,7 +117,7 @@ def _first(*found: str | None) -> str | None:
 
 
 def _written(one: Identity, other: Identity, *, below: bool = False) -> str | None:
-    """The time stamp (or size, for a layer below) with the trace of a write to a file."""
+    """The time stamp (or size, for a layer below) that shows a write to a file."""
     if (one.kind, other.kind) != ("file", "file"):
         return None
     for name in ("mtime_ns", "ctime_ns", "size"):

@@ -39,7 +39,7 @@ def takes_direct(fd: int) -> bool:
 
 
 def drop_cache(fd: int, offset: int = 0, length: int = 0) -> bool:
-    """Drop a range of a file or device from the page cache (``length`` 0: to the end); return whether it is gone.
+    """Drop a range of a file or device from the page cache (``length`` 0: to the end); whether the whole range is gone.
 
     Dirty or mapped pages stay; if the kernel cannot tell (before Linux 6.5), pages count as left.
     """
@@ -110,7 +110,7 @@ class MediumReader:
         read_full(self._fd, view, offset, self._label)
 
     def _read_direct(self, view: memoryview, offset: int) -> None:
-        """Read whole blocks straight into an aligned buffer; copy other bytes by way of an aligned buffer."""
+        """Read whole blocks straight into an aligned buffer; other bytes go through the thread's aligned buffer."""
         block, done = self._block, 0
         while done < len(view):
             here, rest = offset + done, view[done:]

@@ -30,7 +30,7 @@ from blockworker.volumes.qemuimg import verdict
 
 CONNECTIONS: Final = 4  # two lanes, a flush, and the planner
 MOMENT: Final = 0.05  # seconds that an answer about allocation should take
-SHORTEST_ANSWER: Final = 64 << 20  # bytes of the image in one answer
+SHORTEST_ANSWER: Final = 64 << 20  # least bytes of the image in one answer
 _LOWEST: Final = 10
 _TOOL: Final = "qemu-nbd"
 _HANDED: Final = re.compile(r"/dev/fd/(\d+)")
@@ -151,7 +151,7 @@ class Export:
         return self._broken
 
     def _start(self, cage: Cage, node: dict[str, Any], words: list[str]) -> list[socket.socket]:
-        """Start the server, connected before it runs: no other process can connect."""
+        """Start the server and connect to it before it runs: then no other process can connect."""
         with tempfile.TemporaryDirectory(prefix="blockjobs-") as place, socket.socket(socket.AF_UNIX) as listener:
             text = "json:" + json.dumps(node)
             self._preface = f"Failed to blk_new_open '{text}': "

@@ -1,8 +1,8 @@
-"""A check of a qcow2 that ``qemu-img check`` lacks: whether its file ends within its last cluster.
+"""A check of a qcow2 that ``qemu-img check`` lacks: whether the file ends within the last cluster.
 
-QEMU writes a new cluster as a whole, and reads bytes behind the end of the file as zeros. Therefore QEMU's check finds
-an image that has lost its last bytes, for example by an interrupted copy, sound or with leaked clusters; and zeros are
-read instead of data.
+QEMU writes a new cluster as a whole, and reads bytes behind the end of the file as zeros. Therefore an image that has
+lost its last bytes, for example by an interrupted copy, passes QEMU's check, or is reported to have leaked clusters;
+and zeros are read instead of data.
 """
 
 from __future__ import annotations

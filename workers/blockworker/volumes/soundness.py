@@ -111,7 +111,7 @@ def damage_of(
     QEMU's check mean nothing. ``locks``: as for ``ImageTool``; ``idle``: as for ``run_tool``.
 
     Raises:
-        JobFailed: ETIMEDOUT, the check took longer than ``seconds``; any different code: the image could not be read.
+        JobFailed: ETIMEDOUT, the check took longer than ``seconds``; another code: the image could not be read.
     """
     name, length = label(image), _length(fd)
     if image.driver == "vmdk":

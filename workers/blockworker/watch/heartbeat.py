@@ -1,7 +1,7 @@
 """The heartbeat of a host's worker: a beat in three seconds, a refusal to share a name, and a last word.
 
 After a stop for a while, a worker may find the host's name taken by another machine. Before the worker takes a message,
-an answered beat younger than the time of a takeover is needed.
+it needs an answered beat that is younger than a takeover takes.
 """
 
 from __future__ import annotations

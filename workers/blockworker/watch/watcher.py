@@ -1,4 +1,4 @@
-"""The watcher: releases dead attempts of a host, kills attempts under an order to end, and sweeps.
+"""The watcher: releases dead attempts of a host, kills attempts whose end was ordered, and sweeps.
 
 A sweep closes the journals of settled transactions, and removes old ones. The watcher is a thread of the steps worker's
 main process and needs no slot: a takeover never waits for a slot held by a zombie. A job is released only after the old
@@ -89,7 +89,7 @@ class Watcher:
         return [_hanging_path(standing, *standing.hangs) for standing in known if standing.hangs is not None]
 
     def look(self) -> None:
-        """Look once at every attempt of this host, without waiting for a process unable to die."""
+        """Look once at every attempt of this host, without waiting for a process that cannot die."""
         claims = {_item(claim): claim for claim in self._attempts.live()}
         for item in self.aside.told().keys() - claims.keys():
             if item.startswith(CLAIM):
@@ -110,7 +110,10 @@ class Watcher:
         self._cancelled = {attempt: at for attempt, at in self._cancelled.items() if attempt in here}
 
     def _look_at(self, claim: LocalClaim) -> tuple[psutil.Process, AttemptStanding] | None:
-        """Release a claim of a dead attempt; after an order to end, kill and return the attempt's process."""
+        """Release the claim of a dead attempt; kill the process of an attempt whose end was ordered.
+
+        Returns the killed process with the standing of its attempt; else None.
+        """
         who, standing = claim.who(), claim.standing()
         self._known[claim.job] = standing
         if who.attempt != standing.attempt:  # claimed anew between the two reads, or the whole job is gone

@@ -41,8 +41,8 @@ FILES = {
     "/etc/ld.so.cache": READ_FILE,
     "/etc/ld.so.preload": READ_FILE,
     "/dev/urandom": READ_FILE,
-    # QEMU tries its locks on /dev/null: without it, QEMU takes POSIX locks, dropped by closing any descriptor of a
-    # file.
+    # QEMU tries its locks on /dev/null. If /dev/null cannot be opened, QEMU takes POSIX locks, and closing any
+    # descriptor of a file drops the POSIX locks of the file.
     "/dev/null": READ_FILE | WRITE_FILE,
     # libnuma and glibc count processors: these files hold only numbers, and a missing file causes a warning.
     "/sys/devices/system/cpu/possible": READ_FILE,
