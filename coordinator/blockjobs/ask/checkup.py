@@ -30,7 +30,7 @@ from blockjobs.registry.owned import unknown
 
 HOST_PATIENCE: Final = 3.0  # seconds for a host to check its machine; the limit for the whole answer is longer
 PATIENCE: Final = 15.0  # seconds to wait for a host's answer; a host takes at most ten
-AT_ONCE: Final = 64  # hosts asked side by side
+AT_ONCE: Final = 64  # hosts asked in parallel
 TWICE: Final = 2  # further questions; a second machine under the same name would answer one of them
 DOES: Final = {"coordinator": "no copy starts", "finalizer": "no run goes on or ends"}
 BLOCK: Final = 1.0  # seconds of waiting in one read: less than a client's timeout
@@ -195,7 +195,7 @@ class Checkup:
         return told | {"skew": skew, "strangers": ", ".join(sorted(machines - {view.machine}))}
 
     def _look(self, host: Host, at: str) -> str:
-        """Have a host look at itself; the question's name."""
+        """Have a host check itself; return the question's name."""
         what = {"ask": "probe", "looks": [{"as": at}], "patience": HOST_PATIENCE}
         return ask(self._registry.questions, self._doorbell, host, what, patience=PATIENCE)
 

@@ -1,1 +1,1 @@
-"""What a job, a transaction and a volume are: values and tables, no I/O, no clock."""
+"""Values and tables about jobs, transactions and volumes: no I/O, no clock."""

@@ -122,7 +122,7 @@ class HostsAway(Refused):
         self.why = dict(why)
 
 
-# --- what goes wrong while a job runs: the job fails with an errno and a text --------------------------
+# --- errors of a running job: the job fails with an errno and a text -----------------------------------
 
 
 class JobFailed(BlockjobsError):
@@ -147,7 +147,7 @@ class SourceChanged(JobFailed):
         super().__init__(codes.EBUSY, f"{volume} changed under the copy ({what})")
 
 
-# --- what ends an attempt without failing the job -----------------------------------------------------
+# --- errors that end an attempt without failing the job -----------------------------------------------
 
 
 class JobCancelled(BlockjobsError):
@@ -188,7 +188,7 @@ class StartUnknown(BlockjobsError):
 
 
 class SightLost(BlockjobsError):
-    """The follower lost the connection to a run that still goes on."""
+    """The followed run or job goes on, but its follower can no longer see it."""
 
     exit_code = Exit.LOST_SIGHT
 

@@ -8,7 +8,7 @@ from typing import Final
 
 
 class Exit(IntEnum):
-    """How a command ended."""
+    """The exit code of a command."""
 
     ALL = 0
     FAILED = 1

@@ -99,7 +99,7 @@ class JobSpec:
 
     @property
     def host(self) -> Host:
-        """The host that runs the job: the owner of the target."""
+        """The host whose worker runs the job: the host of the target."""
         return self.target.host
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Doubt about the registry's memory: decisions known elsewhere and missing in the registry.  Pure.
 
-Redis may come back with older data, empty, or as a different registry.  The hosts and the finalizer remember the number
-of their last decision.  A registry with a lower number has lost decisions, and would decide the same transactions
-again.  A host's number is compared with the registry's number at the start of Redis, as later decisions reuse the lost
-numbers.
+Redis may come back with older data, empty, or as a different registry.  The hosts and the finalizer remember the
+highest number of a decision that they carried out or took.  A registry with a lower number has lost decisions, and
+would decide the same transactions again.  A host's number is compared with the registry's number at the start of Redis,
+as later decisions reuse the lost numbers.
 """
 
 from __future__ import annotations

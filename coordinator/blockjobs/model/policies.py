@@ -163,7 +163,8 @@ def span(seconds: int) -> str:
 def retry_after(wait: int, number: int) -> int:
     """Seconds before the ``number``-th retry of a failed job.
 
-    The wait doubles from retry to retry, as the earlier wait was too short for a repair.
+    The wait doubles from retry to retry, as the earlier wait was too short for a repair, up to the longer of ``wait``
+    and ``LONGEST_WAIT``.
     """
     return int(min(wait * 2 ** min(number - 1, 20), max(wait, LONGEST_WAIT)))
 

@@ -1,8 +1,8 @@
 """The life of a job: QEMU's eleven statuses, the verbs, and the legal moves and verbs of each status.
 
 The two tables below are the only source of these rules (QEMU 11.0, ``job.c``, ``JobSTT`` and ``JobVerbTable``).  Lua
-scripts receive the rules as arguments and contain none.  An illegal move is a bug of this project; an illegal verb is
-the user's mistake.
+scripts receive the tables from Python, and contain no rule of their own.  An illegal move is a bug of this project; an
+illegal verb is the user's mistake.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class PublishedImage:
     path: str
     run: str = ""
     job: str = ""
-    store: str = ""  # the store of the image: reading takes a slot and a share of bandwidth of the store
+    store: str = ""  # the store of the image: reading takes a place there, and a share of its bandwidth
 
     @property
     def volume(self) -> HostedVolume:

@@ -105,7 +105,7 @@ class Attempts:
         ]  # fmt: skip
 
     def held_back(self, job_id: JobId) -> str:
-        """A hanging path on a file system of the job, for which the job has to wait; "" without one.
+        """A hanging path on a file system of the job, if the job has to wait for the end of the hang; "" without one.
 
         The job's doorbell is then forgotten: the coordinator rings again when the path no longer hangs.
         """

@@ -89,9 +89,9 @@ class Attention:
         return all(notice.state != "waiting" for notice in self._notices.of(run))
 
     def tell(self, run: RunId, needs: Sequence[Need], said: Mapping[str, Any], urls: Sequence[str]) -> int:
-        """Create notices of new needs to these URLs, with one message; return the number of new needs.
+        """Create notices of new needs to these URLs, with one message; return the number of notices.
 
-        The result is 0 if another process has announced the needs first.
+        The result is 0 if any of the needs was announced before.
         """
         marks = [word for need in needs for word in (need.name, need.mark)]
         names = [keys.notices(), keys.run_notices(run), keys.run_notices(run)]
@@ -272,7 +272,7 @@ def _waits(record: Mapping[str, str]) -> bool:
 
 
 def _began(record: bytes) -> int:
-    """When a hold of many jobs began."""
+    """The start of a hold of many jobs."""
     return int(codec.unpack(record)[0])
 
 

@@ -36,7 +36,7 @@ class Glances:
         self._redis, self._odd = client, odd or Odd()
 
     def progress(self, places: Iterable[JobPlace]) -> dict[JobId, Glance]:
-        """How far some jobs are; unknown and unpublished ones are left out."""
+        """The progress of some jobs; unknown and unpublished jobs are left out."""
         found: dict[JobId, Glance] = {}
         for page in batches(list(places)):
             pipe = self._redis.pipeline(transaction=False)

@@ -61,5 +61,5 @@ class Health:
 
 
 def beyond(value: float, low: float, high: float) -> float:
-    """How far ``value`` lies outside of ``low`` to ``high``; Redis' milliseconds count as none."""
+    """Seconds by which ``value`` lies outside of ``low`` to ``high``; a millisecond is allowed for Redis' rounding."""
     return value - high if value > high else min(0.0, value + 0.001 - low)

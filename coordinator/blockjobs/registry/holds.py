@@ -116,7 +116,7 @@ class Holds:
         return self._records(read_jumps(self._redis))
 
     def _records(self, jumps: int) -> list[Holding]:
-        """The same; the ends are by the steady clock where no ``jumps`` are added."""
+        """Every reason, oldest first; with ``jumps`` 0 the ends are by the steady clock."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(keys.holding())
         pipe.hgetall(keys.lifting())

@@ -40,7 +40,7 @@ class KeyFate(StrEnum):
 # The fate of each key with a host's name, by function of ``keys``.
 HOST_KEYS: Final[dict[str, KeyFate]] = {
     "job":           KeyFate.WITH_JOBS,
-    "holds":         KeyFate.WITH_JOBS,  # gone with the end of the job, as the three below are
+    "holds":         KeyFate.WITH_JOBS,  # gone with the end of the job, as the next three
     "wake":          KeyFate.WITH_JOBS,
     "share":         KeyFate.WITH_JOBS,
     "members":       KeyFate.WITH_JOBS,
@@ -98,7 +98,7 @@ class HostNames:
                 raise Refused(f"host '{host}' has jobs that are not over: run {run.decode()} is being submitted")
 
     def expect_unused(self, host: Host) -> None:
-        """Raises Refused: something is kept under a name already."""
+        """Raise Refused if the registry already has records under a name."""
         kinds = (
             ("jobs on record", any(True for _ in self._places(host))),
             ("backups", bool(self.backups(host))),

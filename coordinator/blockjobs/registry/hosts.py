@@ -26,7 +26,7 @@ from blockjobs.registry.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
-FULL: Final = 4 * 10**15  # scores above are of jobs in the line of a host that first wait for their store
+FULL: Final = 4 * 10**15  # in a host's line: the scores above are of jobs that first wait for their store
 PAGE, FAR = 500, 20_000  # jobs read in one call, and in total, in search of jobs without a hanging path
 MOST_ASIDE, LONGEST_ASIDE = 20, 300  # items reported by a daemon, and characters of each error
 DAEMON_SILENCE: Final = 5_000  # ms without a loop after which a daemon counts as dead
@@ -83,7 +83,7 @@ class Judged(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A live claim.  ``beat``: the counter of checkpoints.  ``vacated``: the slot in the store was given back."""
+    """A live claim.  ``beat``: the counter of checkpoints.  ``vacated``: the place in the store was given back."""
 
     attempt: str
     beat: int
@@ -113,11 +113,11 @@ class Hosts(Heartbeats):
         return [Host(name.decode()) for name in here]
 
     def drop_arrivals(self, hosts: Iterable[Host]) -> None:
-        """These hosts were looked at."""
+        """Drop hosts from the arrivals after a check."""
         self._redis.srem(keys.arrivals(), *hosts)
 
     def known(self) -> dict[Host, Judged]:
-        """Every host the coordinator knows."""
+        """Every host known to the coordinator."""
         record = {readable(name): readable(value) for name, value in self._redis.hgetall(keys.hosts()).items()}
         return {
             Host(name[6:]): Judged(state, int(record.get("since:" + name[6:], "0")), _absent(record, name[6:]))
@@ -261,7 +261,7 @@ class Hosts(Heartbeats):
         return found
 
     def daemon_seq(self, name: str) -> str:
-        """How far a daemon of this name had read the events; "0" where none ever did."""
+        """The position of a daemon in the event stream; "0" for a new daemon."""
         return (self._redis.hget(keys.daemons(), f"seq:{name}") or b"0").decode()
 
     def daemons(self) -> dict[str, bool]:

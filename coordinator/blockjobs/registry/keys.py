@@ -127,7 +127,7 @@ def host_due_wake(host: Host) -> str:
 
 
 def arrivals() -> str:
-    """set, the only key outside its own that a host's user may add to: registered hosts, until judged."""
+    """set: registered hosts, until judged; every host's user may add to the set, and nothing else."""
     return "bj:arrivals"
 
 
@@ -289,7 +289,7 @@ def places(name: str) -> str:
 
 
 def crowd(name: str) -> str:
-    """zset: ``host job`` of each job waiting for a slot in a store, by the time of becoming ready."""
+    """zset: ``host job`` of each job waiting for a place in a store, by the time of becoming ready."""
     return f"bj:store:{name}:crowd"
 
 

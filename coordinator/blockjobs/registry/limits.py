@@ -1,6 +1,6 @@
 """Stores and hosts as limits: copies at once, and bytes a second; changed while copies run.
 
-A slot in a store is taken by the doorbell and held by the claim: a copy counts while its doorbell or claim exists.
+A place in a store is taken by the doorbell and held by the claim: a copy counts while its doorbell or claim exists.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StoreView:
     by: str
     flow: int
     running: int  # copies running or rung for
-    waiting: int  # jobs waiting for a slot in the store
+    waiting: int  # jobs waiting for a place in the store
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,7 +46,7 @@ class StoreView:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A copy with a claim, or with a slot in a store without a claim.  ``read``: bytes, as reported at ``told`` (ms).
+    """A copy with a claim, or with a place in a store without a claim.  ``read``: bytes, as reported at ``told`` (ms).
 
     ``limit``: the limit handed out last in bytes/s, 0: none; ``felt``: the limit confirmed by the copy.
     """
@@ -90,7 +90,7 @@ class Limits:
         return [store for store in found if store is not None]
 
     def store(self, name: str) -> StoreView:
-        """Raises NoSuchStore."""
+        """A store by its name.  Raises NoSuchStore."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(keys.store(name))
         pipe.zcard(keys.places(name))
@@ -185,7 +185,7 @@ class Limits:
     # --- running copies ----------------------------------------------------------------------------------
 
     def running(self, stores: Iterable[str], hosts: Iterable[Host]) -> list[Running]:
-        """Every copy with a slot in a store of ``stores``, or with a claim on a host of ``hosts``."""
+        """Every copy with a place in a store of ``stores``, or with a claim on a host of ``hosts``."""
         by_store, by_host = list(stores), list(hosts)
         pipe = self._redis.pipeline(transaction=False)
         for name in by_store:
@@ -225,7 +225,7 @@ class Limits:
     # --- places -------------------------------------------------------------------------------------------
 
     def sweep(self, store: str, suspects: Iterable[tuple[Host, JobId]]) -> int:
-        """Give back the slots of ended copies; return their number."""
+        """Give back the places of ended copies; return their number."""
         freed = 0
         for batch in _batches(list(suspects)):
             names = [keys.places(store)]
@@ -234,7 +234,7 @@ class Limits:
         return freed
 
     def vacate(self, host: Host, job: JobId, attempt: str, store: str, *, away: bool) -> None:
-        """Give back the slot of an attempt standing still because its host is away; else take the slot again."""
+        """Give back the place of an attempt standing still because its host is away; else take the place again."""
         self._scripts.call("vacate", [keys.job(host, job), keys.places(store)], [host, job, attempt, int(away)])
 
     def admit(self, store: str, most: int) -> set[Host]:
@@ -249,7 +249,7 @@ class Limits:
         return hosts
 
     def ahead(self, store: str, host: Host, job: JobId) -> int | None:
-        """The number of jobs that get a slot in a store earlier; None: the job does not wait for a slot."""
+        """The number of jobs that get a place in a store earlier; None: the job does not wait for a place."""
         rank = self._redis.zrank(keys.crowd(store), f"{host} {job}")
         return None if rank is None else int(rank)
 

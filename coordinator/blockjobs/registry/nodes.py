@@ -65,7 +65,7 @@ class Nodes:
             raise NodeExists(node.name)
 
     def get(self, name: str) -> Node:
-        """Raises NoSuchNode."""
+        """A node by its name.  Raises NoSuchNode."""
         record = self._redis.hget(keys.nodes(), name)
         if record is None:
             raise NoSuchNode(name)
@@ -143,12 +143,12 @@ class Nodes:
         return (self._redis.hget(keys.texts(), f"w:{lock}") or b"").decode() if lock else ""
 
     def readers(self, volume: HostedVolume) -> int:
-        """How many jobs read a volume."""
+        """The number of jobs that read a volume."""
         lock = volume.lock
         return int(self._redis.hget(keys.texts(), f"r:{lock}") or 0) if lock else 0
 
     def type_of(self, job: str) -> str:
-        """The type of a job, or why a volume is reserved."""
+        """The type of a job, or the reason of a reservation."""
         return holders.type_of(self._redis, job)
 
 

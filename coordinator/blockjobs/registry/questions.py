@@ -1,4 +1,4 @@
-"""Questions to a host with a waiting asker: forecasts of volumes, a resize, and others.
+"""Questions to a host with a waiting asker: probes of volumes, a resize, a prune, and others.
 
 The asker makes up a name and blocks on a list of the same name for a moment; no state depends on the answer.
 """

@@ -31,7 +31,7 @@ from blockjobs.registry.scripts import Scripts
 BATCH: Final = 100  # upper bound of jobs touched by one script: 500 held Redis for up to 28 ms
 _NOTHING: Final = RunFields()
 PATIENCE: Final = 30.0  # seconds of asking whether a run was published, while Redis is away
-ASK_AGAIN: Final = 0.2  # seconds between two of these questions
+ASK_AGAIN: Final = 0.2  # seconds between two questions
 STAGED_FOR: Final = 120_000  # ms after which a staged run without publishing counts as abandoned
 
 
@@ -46,7 +46,7 @@ class Submit:
         Raises:
             RunExists: a run of this name was started within the same second.
             JobExists: an id is taken.
-            VolumeBusy: a job of an earlier run reads or writes a target, or writes a source.
+            VolumeBusy: another job reads or writes a target, or writes a source.
             JobFault: two jobs of the run do not go together.
             RunGoing, RunSkipped: the run file allows one run of the name at a time, and a run is not over.
             StartUnknown: Redis went away before publishing, and stayed away.

@@ -1,4 +1,4 @@
-"""The finalizer's side of the registry: what is due, the view to decide on, and the effects of a decision."""
+"""The finalizer's part of the registry: due transactions, the view to decide on, and the effects of a decision."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Verbs:
     ) -> Status:
         """Hold a job; return the current status.  A job with a live attempt is paused when the attempt reports.
 
-        ``seconds``: the time to the end of the hold, even of a hold set by a different user (0: no end).
+        ``seconds``: the time to the end of the hold, even of a hold set earlier by a different user (0: no end).
         """
         args = [job_id, reason, cause, _operation(), owner, milliseconds_of(seconds, f"pause of '{job_id}'")]
         reply = self._call(
@@ -55,7 +55,7 @@ class Verbs:
         return self._judged(reply, job_id, Verb.PAUSE)
 
     def resume(self, job_id: str, *, reason: str = "user") -> Status:
-        """Lift a hold; returns the status now."""
+        """Lift a hold; return the current status."""
         args = [job_id, reason, _operation()]
         reply = self._call(
             "resume", job_id, lambda at: [*self._job(at), keys.events(), keys.ready(at.host), keys.terms()],
@@ -100,7 +100,7 @@ class Verbs:
         return ended
 
     def complete(self, job_id: str) -> Status:
-        """Let a ready job finish; on standby, at resume.  Returns the current status."""
+        """Let a ready job finish; a job on standby finishes after its resume.  Returns the current status."""
         reply = self._call("complete", job_id, self._woken, lambda _: [job_id])
         if reply[0] == b"cannot":
             raise errors.Refused(f"The active block job '{job_id}' cannot be completed")

@@ -70,12 +70,12 @@ class JobView:
 
     @property
     def paused(self) -> bool:
-        """Asked to pause, for any reason but not having been started; quiescent is ``paused and not busy``."""
+        """Whether the job is asked to pause, for any reason except "created"; quiescent is ``paused and not busy``."""
         return any(reason != "created" for reason in self.holds)
 
     @property
     def crowded(self) -> bool:
-        """Whether the job waits for a slot in its store."""
+        """Whether the job waits for a place in its store."""
         return self.full and not self.claimed and not self.holds and self.status in (Status.RUNNING, Status.READY)
 
     @property
@@ -212,7 +212,7 @@ class TxnView:
 
 @dataclass(frozen=True, slots=True)
 class JobPlace:
-    """Where a job's record is."""
+    """The place of a job's record."""
 
     host: Host
     job: JobId
@@ -233,7 +233,7 @@ class Views:
         return self._internal or not is_internal(name)
 
     def place(self, job_id: str) -> JobPlace:
-        """Raises NoSuchJob."""
+        """The place of a job.  Raises NoSuchJob."""
         found = self._redis.hget(keys.ids(), job_id)
         if found is None or not self._visible(job_id):
             raise NoSuchJob(job_id)
@@ -252,7 +252,7 @@ class Views:
         return demand(f"job {job_id}", lambda: (place, Status(_text(status)), int(ret or 0)))
 
     def job(self, job_id: str) -> JobView:
-        """Raises NoSuchJob: unknown, dismissed, or staged and not published."""
+        """The view of a job.  Raises NoSuchJob: unknown, dismissed, or staged and not published."""
         found = self.at(self.place(job_id))
         if found is None:
             raise NoSuchJob(job_id)
@@ -263,7 +263,7 @@ class Views:
         return next(self._jobs([place], STRICT), None)
 
     def jobs(self, places: Iterable[JobPlace]) -> Iterator[JobView]:
-        """Views of many jobs, in the order given, a page a round trip; unknown and unpublished ones are left out."""
+        """Views of many jobs, in the order given, a page per round trip, without unknown and unpublished jobs."""
         return self._jobs(places, self.odd)
 
     def _jobs(self, places: Iterable[JobPlace], odd: Odd) -> Iterator[JobView]:
@@ -317,7 +317,7 @@ class Views:
         return {run: _text(by) for run, by in zip(names, pipe.execute(), strict=True) if by}
 
     def run(self, run_id: str) -> RunView:
-        """Raises NoSuchRun."""
+        """The view of a run.  Raises NoSuchRun."""
         record = self._redis.hgetall(keys.run(RunId(run_id)))
         if not record or record.get(b"state") != b"published" or not self._visible(run_id):
             raise NoSuchRun(run_id)

@@ -1,4 +1,4 @@
--- Let a pending transaction go on, by the user's word to any of its members.
+-- Let a pending transaction go on to its decision; the user may finalize any of its members.
 --
 -- KEYS[1] job  KEYS[2] txn  KEYS[3] events  KEYS[4] due  KEYS[5] due wake
 -- ARGV[1] id   ARGV[2] transaction id   ARGV[3] operation id

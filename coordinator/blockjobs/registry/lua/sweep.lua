@@ -1,4 +1,4 @@
--- Give back the slots in a store of copies that ended, of copies paused before they began, and of lost doorbells.
+-- Give back the places in a store of copies that ended, of copies paused before they began, and of lost doorbells.
 --
 -- KEYS[1] places   KEYS[2...]  per place: job, rung of its host
 -- ARGV  per place: host, id

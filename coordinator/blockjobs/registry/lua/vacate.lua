@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Give back the slot in a store of an attempt standing still on a host that is not up, or take the slot again.
--- Taking the slot again may exceed the store's limit by one, as the attempt runs already.
+-- Give back the place in a store of an attempt standing still on a host that is not up, or take the place again.
+-- Taking the place again may exceed the store's limit by one, as the attempt runs already.
 --
 -- KEYS[1] job   KEYS[2] places
--- ARGV[1] host   ARGV[2] id   ARGV[3] attempt uuid   ARGV[4] 1: give the slot back, 0: take the slot again
+-- ARGV[1] host   ARGV[2] id   ARGV[3] attempt uuid   ARGV[4] 1: give the place back, 0: take the place again
 --
 -- Returns {"done"} | {"lost"}
 
