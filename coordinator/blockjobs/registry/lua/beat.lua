@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- One of a host's two workers says that it is there, or that it leaves.  A second machine under the name is refused, for
--- both workers, and so is a second process of the same worker, unless the caller saw the counter of the first one stand
+-- Record a beat, or the leave, of one of a host's two workers.  A second machine under the name is refused, for both
+-- workers, and so is a second process of the same worker, unless the caller saw the counter of the first process stand
 -- still.
 --
 -- The fields of the copy worker begin with "copy-", those of the steps worker are bare.  A state is "here", "left", or

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Decide whether to send a message of a step to a host: not while the earlier message lies in the queue.
+--
 -- A message may be lost: a message not taken for a while is sent again if the queue is empty.
 --
 -- KEYS[1] bells   KEYS[2] queue

@@ -12,7 +12,7 @@
 
 local status = redis.call("HGET", KEYS[1], "status")
 if not status or status == "undefined" or not is_of(KEYS[1], ARGV[2]) then return {"missing"} end
--- The user's own cancel is checked before the verb, as in QEMU.
+-- A soft cancel of a job that the user has paused is refused before the verb is checked, as in QEMU.
 if ARGV[4] == "0" and redis.call("HEXISTS", KEYS[10], "user") == 1 then return {"paused"} end
 if not ACCEPTS["cancel"][status] or redis.call("HEXISTS", KEYS[4], "decision") == 1 then
   if status == "aborting" and redis.call("HDEL", KEYS[4], "retry") == 1 then note(KEYS[1], ARGV[3]) end

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Compare Redis' clock with a clock without jumps: the time since the boot of a coordinator's machine.
+--
 -- Jumps are added up (CLOCK), and subtracted in every decision by time (steady_ms).  Any number of coordinators on any
 -- machines may compare: the first to see a jump counts the jump, and later coordinators see none.  Small differences
 -- are drift, and are followed.

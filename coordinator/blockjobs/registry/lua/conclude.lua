@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- Conclude settled members: the terminal event, the locks, and the dismissal if requested.  Facts needed by the run's
--- record and by history are copied there, as the record of a job may soon be gone.
+-- Conclude settled members: the terminal event, the locks, and the dismissal if requested.  The facts of a job
+-- needed by the run's record and by history are copied, as the record of the job may soon be gone.
+--
 -- As in QEMU, a cancelled job that never left "created" has no terminal event.
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] texts   KEYS[4] ids   KEYS[5] txn   KEYS[6] targets   KEYS[7] prunes

@@ -1,4 +1,5 @@
 -- Events: the common stream for readers (EVENTS), and a stream per host for the host's workers (HOST_EVENTS).
+--
 -- Only the functions below read the stream of a host, with the rights of the control plane.  They move the entries to
 -- the end of the common stream before any further event about the host is added, which keeps the order.  The host, the
 -- transaction and the run of an event are taken from the registry and not from the entry.

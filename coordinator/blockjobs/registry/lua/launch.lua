@@ -1,5 +1,5 @@
 -- Launch jobs of a published run: a job becomes CREATED; with its last job a transaction becomes the finalizer's.
--- (Earlier, a host would open only the jobs present, and be asked again for the rest.)
+-- (If a transaction were handed over earlier, a host would open the jobs present, and be asked again for the rest.)
 --
 -- KEYS[1] run   KEYS[2] events   KEYS[3] unfinished   KEYS[4] due   KEYS[5] due wake   KEYS[6...] job hashes
 -- ARGV[1...]  per job: id, transaction id, 1 for the last of its transaction

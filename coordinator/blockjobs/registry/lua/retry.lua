@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Retry a failed job of an individual transaction: the job begins anew under its id, as the only member of a new
 -- transaction.
+--
 -- For the run the job is still in progress: nothing is counted, and the volumes stay locked.
 --
 -- KEYS[1] run   KEYS[2] run jobs   KEYS[3] ids   KEYS[4] events   KEYS[5] unfinished   KEYS[6] due   KEYS[7] due wake

@@ -1,4 +1,5 @@
 -- Choose the jobs of one host to ring for: the longest wait first, within the limit of outstanding doorbells.
+--
 -- No job is chosen while the host is drained.  A job whose store is full moves to the end of the line and into the
 -- crowd of the store.  The limit of copies of a store is read here, as the caller's value may be out of date.
 --

@@ -1,5 +1,6 @@
 -- Start members of a transaction on one host: the creation hold is lifted; a job without any other hold queues for a
 -- slot.
+--
 -- A drain in force of the host or of a volume of the job holds the job from the start.
 --
 -- KEYS[1] share   KEYS[2] events   KEYS[3] ready   KEYS[4] txn   KEYS[5] holding   KEYS[6...]  per job: job, holds

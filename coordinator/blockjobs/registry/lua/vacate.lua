@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- Give back the place in a store of an attempt standing still on a host that is not up, or take the place again.
+--
 -- Taking the place again may exceed the store's limit by one, as the attempt runs already.
 --
 -- KEYS[1] job   KEYS[2] places
